@@ -1,0 +1,105 @@
+"""Picture bytes to the RGB pixels that a model takes: the one image decoder of training and serving."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+#: Formats that are read, by Pillow's names; the gateway refuses all others by the same list in `contract/uploads`.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+_ORIENTATION_TAG = 0x0112
+#: EXIF orientation -> what turns the stored pixels upright (EXIF 2.32, table 5).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS_SIDES = frozenset({5, 6, 7, 8})
+
+
+class UndecodableImageError(ValueError):
+    """The bytes are no picture, or a picture whose pixels are truncated, corrupt or of an unknown kind."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded picture."""
+
+    #: uint8, (height, width, 3), RGB, as large as the model's input.
+    pixels: NDArray[np.uint8]
+    #: Size of the picture as it was stored and shown upright, in pixels.
+    width: int
+    height: int
+
+
+def decode(data: bytes, height: int, width: int) -> Picture:
+    """Decode `data`, turn it upright and squash it to `height` x `width` (bilinear, antialiased).
+
+    The first frame stands for an animation; transparency is laid over white; 16-bit grey keeps its high byte.
+
+    Raises:
+        UndecodableImageError: with the decoder's reason.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _decode_opened(image, height, width)
+    except MemoryError:
+        raise
+    # Pillow's decoders raise nearly anything on hostile bytes (struct.error, IndexError, SyntaxError, ...).
+    except Exception as error:
+        raise UndecodableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def _decode_opened(image: Image.Image, height: int, width: int) -> Picture:
+    longest = 2 * max(height, width)
+    full_width, full_height = image.size
+    # JPEG only: decode at 1/2, 1/4 or 1/8 when that still leaves twice the input's size.
+    image.draft("RGB", (longest, longest))
+    image.load()
+    orientation = _orientation(image)
+    if image.format == "TIFF":
+        full_width, full_height = image.size  # Pillow has turned it upright by itself
+    elif orientation in _SWAPS_SIDES:
+        full_width, full_height = full_height, full_width
+    target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
+    small = _to_rgb(image).resize(target, Image.Resampling.BILINEAR, reducing_gap=3.0)
+    if orientation in _UPRIGHT:
+        small = small.transpose(_UPRIGHT[orientation])
+    return Picture(np.asarray(small, dtype=np.uint8), full_width, full_height)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # a broken EXIF block does not make the pixels worthless
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith(("I", "F")):
+        return _deep_grey_to_rgb(image)
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Bring 16-bit, 32-bit and floating-point grey to 8 bits."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    top = float(values.max(initial=0))
+    if image.mode.startswith("I;16") or top > 255:
+        values = values / 256
+    elif image.mode == "F" and top <= 1:
+        values = values * 255
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
