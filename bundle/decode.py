@@ -78,7 +78,7 @@ def _decode_opened(image: Image.Image, height: int, width: int) -> Picture:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # a broken EXIF block does not make the pixels worthless
+    except Exception:  # noqa: BLE001 - a broken EXIF block does not make the pixels worthless
         return 1
 
 
@@ -96,10 +96,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     """Bring 16-bit, 32-bit and floating-point grey to 8 bits."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    values: NDArray[np.float32] = np.nan_to_num(np.asarray(image).astype(np.float32))
     top = float(values.max(initial=0))
     if image.mode.startswith("I;16") or top > 255:
-        values = values / 256
+        values /= 256
     elif image.mode == "F" and top <= 1:
-        values = values * 255
+        values *= 255
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")

@@ -105,7 +105,8 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise BundleError(
-            f"No bundle at {folder}: {MANIFEST_FILE} is missing. Point PAWQUEUE_MODEL at a bundle, or make one with `make train`."
+            f"No bundle at {folder}: {MANIFEST_FILE} is missing. "
+            "Point PAWQUEUE_MODEL at a bundle, or make one with `make train`."
         )
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())

@@ -1,0 +1,77 @@
+"""The Celery queues: their names, the application that both sides share, and how job ids are put in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from contract import keys
+from contract.errors import UnavailableError
+
+#: For whoever waits for an answer.
+INTERACTIVE = "interactive"
+#: For folders: served when no interactive job waits.
+BULK = "bulk"
+#: In the order in which workers take them.
+QUEUES = (INTERACTIVE, BULK)
+
+#: The one task: predict the jobs of these ids.
+TASK = "pawqueue.predict"
+
+#: Most job ids in one message; a setting may make batches larger, never messages.
+MESSAGE_MAX_JOBS = 32
+
+#: An unacknowledged message is given to another worker after this time; the ledger's lease decides who may work.
+_VISIBILITY_TIMEOUT_S = 60
+_RESTORE_INTERVAL_S = 5
+
+
+def make_celery(redis_url: str) -> Celery:
+    """Build the Celery application; opens no connection."""
+    app = Celery("pawqueue", broker=redis_url)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,
+        task_reject_on_worker_lost=True,
+        task_queues=[Queue(name) for name in QUEUES],
+        task_default_queue=INTERACTIVE,
+        task_publish_retry=False,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_transport_options(),
+    )
+    return app
+
+
+def _transport_options() -> dict[str, Any]:
+    return {
+        "global_keyprefix": keys.PREFIX,
+        "queue_order_strategy": "priority",
+        "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+        "unacked_restore_interval": _RESTORE_INTERVAL_S,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 30,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+    }
+
+
+def publish(app: Celery, queue: str, job_ids: Sequence[str]) -> None:
+    """Put one message with at most `MESSAGE_MAX_JOBS` job ids into `queue`.
+
+    Raises:
+        UnavailableError: the broker does not answer.
+    """
+    try:
+        app.send_task(TASK, args=[list(job_ids)], queue=queue, ignore_result=True)
+    except (OperationalError, OSError) as error:
+        raise UnavailableError("The queue (Redis) does not answer; try again shortly.") from error

@@ -1,0 +1,171 @@
+"""Where pictures wait between gateway and worker: beside the queue, never in a message nor in the append-only file."""
+
+import secrets
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from contract import keys
+from contract.errors import UnavailableError
+
+
+class ImageStore(ABC):
+    """Keeps the bytes of pictures by reference; methods raise `UnavailableError` when the store fails."""
+
+    @abstractmethod
+    def put(self, data: bytes) -> str:
+        """Store a picture; returns the reference that a job record carries."""
+
+    @abstractmethod
+    def get(self, refs: Sequence[str]) -> list[bytes | None]:
+        """Read pictures in one round trip; None for one that is gone."""
+
+    @abstractmethod
+    def delete(self, refs: Sequence[str]) -> None:
+        """Forget pictures; unknown references are passed over."""
+
+
+class MemoryImageStore(ImageStore):
+    """The fake for unit tests, held to the same behaviour tests as the real ones."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._images: dict[str, bytes] = {}
+
+    def put(self, data: bytes) -> str:
+        ref = _new_ref()
+        with self._lock:
+            self._images[ref] = data
+        return ref
+
+    def get(self, refs: Sequence[str]) -> list[bytes | None]:
+        with self._lock:
+            return [self._images.get(ref) for ref in refs]
+
+    def delete(self, refs: Sequence[str]) -> None:
+        with self._lock:
+            for ref in refs:
+                self._images.pop(ref, None)
+
+
+class FileImageStore(ImageStore):
+    """Pictures as files under one folder, which gateway and workers share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def put(self, data: bytes) -> str:
+        ref = _new_ref()
+        path = self._path(ref)
+        try:
+            try:
+                path.write_bytes(data)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+                path.write_bytes(data)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise UnavailableError(f"The image store cannot be written ({error.strerror}); try again later.") from error
+        return ref
+
+    def get(self, refs: Sequence[str]) -> list[bytes | None]:
+        return [self._read(ref) for ref in refs]
+
+    def delete(self, refs: Sequence[str]) -> None:
+        for ref in refs:
+            self._path(ref).unlink(missing_ok=True)
+
+    def _read(self, ref: str) -> bytes | None:
+        try:
+            return self._path(ref).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UnavailableError(f"The image store cannot be read ({error.strerror}).") from error
+
+    def _path(self, ref: str) -> Path:
+        """Spread over 256 folders, so that none grows slow to list."""
+        return self._folder / ref[:2] / ref
+
+
+class RedisImageStore(ImageStore):
+    """Pictures in a Redis of their own, one that keeps nothing on disk."""
+
+    def __init__(self, url: str, ttl_s: int) -> None:
+        self._redis = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        self._ttl_s = ttl_s
+
+    def put(self, data: bytes) -> str:
+        ref = _new_ref()
+        self._call("set", keys.image(ref), data, ex=self._ttl_s)
+        return ref
+
+    def get(self, refs: Sequence[str]) -> list[bytes | None]:
+        found: list[bytes | None] = self._call("mget", [keys.image(ref) for ref in refs]) if refs else []
+        return found
+
+    def delete(self, refs: Sequence[str]) -> None:
+        if refs:
+            self._call("unlink", *(keys.image(ref) for ref in refs))
+
+    def _call(self, command: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._redis, command)(*arguments, **options)
+        except redis.RedisError as error:
+            raise UnavailableError("The image store (Redis) does not answer; try again shortly.") from error
+
+
+class FsspecImageStore(ImageStore):
+    """Pictures at any address that fsspec knows, such as s3://bucket/folder (its package is to be installed beside)."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec  # noqa: PLC0415 - heavy, and needed by this store alone
+
+        self._files, self._root = fsspec.core.url_to_fs(url)
+        self._files.makedirs(self._root, exist_ok=True)
+
+    def put(self, data: bytes) -> str:
+        ref = _new_ref()
+        try:
+            self._files.pipe_file(self._address(ref), data)
+        except OSError as error:
+            raise UnavailableError("The image store cannot be written; try again later.") from error
+        return ref
+
+    def get(self, refs: Sequence[str]) -> list[bytes | None]:
+        found = self._files.cat([self._address(ref) for ref in refs], on_error="return") if refs else {}
+        return [self._bytes_of(found.get(self._address(ref))) for ref in refs]
+
+    def delete(self, refs: Sequence[str]) -> None:
+        for ref in refs:
+            if self._files.exists(self._address(ref)):
+                self._files.rm_file(self._address(ref))
+
+    def _address(self, ref: str) -> str:
+        return f"{self._root}/{ref}"
+
+    @staticmethod
+    def _bytes_of(found: bytes | Exception | None) -> bytes | None:
+        if found is None or isinstance(found, FileNotFoundError):
+            return None
+        if isinstance(found, Exception):
+            raise UnavailableError("The image store cannot be read.") from found
+        return found
+
+
+def open_image_store(url: str, ttl_s: int) -> ImageStore:
+    """Open the store at `url`: a folder's path, `file://`, `redis://`, or any address that fsspec knows."""
+    if url.startswith(("redis://", "rediss://", "unix://")):
+        return RedisImageStore(url, ttl_s)
+    if "://" not in url or url.startswith("file://"):
+        return FileImageStore(Path(url.removeprefix("file://")))
+    return FsspecImageStore(url)
+
+
+def _new_ref() -> str:
+    return secrets.token_hex(16)

@@ -1,0 +1,50 @@
+"""Every Redis key, channel and cap; no other file spells one out."""
+
+#: Everything of this service, Celery's lists included, stands below it.
+PREFIX = "pawqueue:"
+
+#: Hash, one a job: its record.
+JOB = f"{PREFIX}job:"
+#: Sorted set by queue, of job ids by time of acceptance: the jobs waiting for a worker.
+QUEUED = f"{PREFIX}queued:"
+#: Sorted set by queue, of job ids by the end of their lease: the jobs that a worker holds.
+RUNNING = f"{PREFIX}running:"
+#: Hash of `queue|status|label` to the number of jobs that ended so.
+TOTALS = f"{PREFIX}totals"
+#: Hash of error code to the number of jobs that ended with it.
+ERRORS = f"{PREFIX}errors"
+#: Hash of counter name to number: commits dropped for an old fence, and the like.
+COUNTERS = f"{PREFIX}counters"
+#: Capped stream of the ids of ended jobs, newest last.
+EVENTS = f"{PREFIX}events"
+#: Published: ids of jobs that just ended, separated by spaces.
+DONE = f"{PREFIX}done"
+#: Hash of worker id to its heartbeat as JSON.
+WORKERS = f"{PREFIX}workers"
+#: Sorted set of worker ids by the time at which their heartbeat counts no longer.
+WORKERS_ALIVE = f"{PREFIX}workers-alive"
+#: String with an expiry, one a picture, where pictures wait in Redis.
+IMAGE = f"{PREFIX}image:"
+
+#: The stream of ended jobs keeps about this many.
+EVENTS_KEPT = 10_000
+
+
+def job(job_id: str) -> str:
+    """Key of a job's record."""
+    return JOB + job_id
+
+
+def queued(queue: str) -> str:
+    """Key of the jobs waiting in `queue`."""
+    return QUEUED + queue
+
+
+def running(queue: str) -> str:
+    """Key of the leased jobs of `queue`."""
+    return RUNNING + queue
+
+
+def image(ref: str) -> str:
+    """Key of a waiting picture."""
+    return IMAGE + ref

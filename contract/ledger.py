@@ -1,0 +1,137 @@
+"""The ledger: the records of all jobs, the only truth about a job."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract.job import Job, JobStatus, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's lease on one job."""
+
+    job: Job
+    #: Number of this claim; a commit carries it, so that only the latest claim can end the job.
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a worker says of itself every few seconds."""
+
+    id: str
+    host: str
+    model_name: str
+    model_version: str
+    labels: list[str]
+    backend: str
+    precision: str
+    #: Share of the last seconds in which the model was predicting, 0..1.
+    busy_ratio: float
+    #: Where its metrics are read.
+    metrics_address: str
+    started_ms: int
+    seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """How full one queue is."""
+
+    queued: int = 0
+    running: int = 0
+    #: Milliseconds since the oldest job that waits was accepted; 0 when none waits.
+    oldest_age_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStats:
+    """Counts over all jobs."""
+
+    queues: Mapping[str, QueueStats]
+    #: (queue, status, label) -> jobs that ended so; the label is empty without a prediction.
+    totals: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    #: Error code -> jobs that ended with it.
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+class Ledger(ABC):
+    """What may be done to job records; every method takes many jobs in one round trip.
+
+    All methods raise `UnavailableError` when the ledger cannot be reached.
+    `now_ms` 0 means the ledger's own clock; tests pass a time of theirs instead of sleeping.
+    """
+
+    @abstractmethod
+    def submit(self, jobs: Sequence[Job]) -> list[bool]:
+        """Store new queued jobs; False for one whose id is taken, which stays as it is."""
+
+    @abstractmethod
+    def withdraw(self, job_ids: Sequence[str]) -> None:
+        """Forget jobs that are still queued: a submit that was never acknowledged."""
+
+    @abstractmethod
+    def get(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Read jobs; None for an unknown id."""
+
+    @abstractmethod
+    def claim(self, job_ids: Sequence[str], lease_ms: int, now_ms: int = 0) -> list[Claim | None]:
+        """Lease jobs that are queued, or running on a lease that has ended; None for all others."""
+
+    @abstractmethod
+    def begin(self, claims: Sequence[Claim]) -> None:
+        """Count an attempt: these jobs are now being decoded."""
+
+    @abstractmethod
+    def renew(self, claims: Sequence[Claim], lease_ms: int, now_ms: int = 0) -> list[bool]:
+        """Prolong leases; False for one that was lost to a later claim or an end."""
+
+    @abstractmethod
+    def release(self, claims: Sequence[Claim]) -> list[bool]:
+        """Give jobs back to the queue, at their old place, the attempt uncounted."""
+
+    @abstractmethod
+    def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
+        """End jobs, wake whoever waits; False, and nothing changed, where the fence is not current."""
+
+    @abstractmethod
+    def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
+        """Count jobs by queue and by how they ended."""
+
+    @abstractmethod
+    def beat(self, heartbeat: Heartbeat, ttl_ms: int, now_ms: int = 0) -> None:
+        """Store a worker's heartbeat, good for `ttl_ms`."""
+
+    @abstractmethod
+    def retire(self, worker_id: str) -> None:
+        """Forget a worker that leaves in order."""
+
+    @abstractmethod
+    def workers(self, now_ms: int = 0) -> list[Heartbeat]:
+        """Heartbeats that still count, oldest worker first."""
+
+    @abstractmethod
+    def ended(self) -> Iterator[list[str] | None]:
+        """Yield the ids of jobs as they end; None first, once it listens: what ended earlier is to be read."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Return if the ledger answers."""
+
+
+def final_status(outcome: Outcome) -> JobStatus:
+    """The state that an outcome leads to."""
+    return JobStatus.SUCCEEDED if outcome.prediction else JobStatus.FAILED
+
+
+def job_to_fields(job: Job) -> dict[str, str | int]:
+    """A queued job as the fields of its stored record; absent ones are not stored."""
+    fields: dict[str, Any] = {
+        "status": str(job.status),
+        "queue": job.queue,
+        "created_ms": job.created_ms,
+        "size_bytes": job.size_bytes,
+    }
+    return fields | {name: value for name in ("file", "image") if (value := getattr(job, name))}

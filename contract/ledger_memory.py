@@ -1,0 +1,148 @@
+"""The ledger in memory: the fake for unit tests, held to the same behaviour tests as the real one."""
+
+import queue
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from contract.job import Job, JobStatus, Outcome
+from contract.job import now_ms as wall_ms
+from contract.ledger import Claim, Heartbeat, Ledger, LedgerStats, QueueStats, final_status
+
+
+class MemoryLedger(Ledger):
+    """See `Ledger`; one process, no time to live."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._jobs: dict[str, Job] = {}
+        self._lease_ends_ms: dict[str, int] = {}
+        self._begun: set[str] = set()
+        self._totals: Counter[tuple[str, str, str]] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._beats: dict[str, tuple[Heartbeat, int]] = {}
+        self._followers: list[queue.SimpleQueue[list[str] | None]] = []
+
+    def submit(self, jobs: Sequence[Job]) -> list[bool]:
+        with self._lock:
+            return [self._jobs.setdefault(job.id, job) is job for job in jobs]
+
+    def withdraw(self, job_ids: Sequence[str]) -> None:
+        with self._lock:
+            for job_id in job_ids:
+                if job_id in self._jobs and self._jobs[job_id].status is JobStatus.QUEUED:
+                    del self._jobs[job_id]
+
+    def get(self, job_ids: Sequence[str]) -> list[Job | None]:
+        with self._lock:
+            return [self._jobs.get(job_id) for job_id in job_ids]
+
+    def claim(self, job_ids: Sequence[str], lease_ms: int, now_ms: int = 0) -> list[Claim | None]:
+        now = now_ms or wall_ms()
+        with self._lock:
+            return [self._claim_one(job_id, now, now + lease_ms) for job_id in job_ids]
+
+    def _claim_one(self, job_id: str, now: int, lease_end_ms: int) -> Claim | None:
+        job = self._jobs.get(job_id)
+        if job is None or job.status.is_final:
+            return None
+        if job.status is JobStatus.RUNNING and self._lease_ends_ms[job_id] > now:
+            return None
+        job = self._put(replace(job, status=JobStatus.RUNNING, started_ms=now, fence=job.fence + 1))
+        self._lease_ends_ms[job_id] = lease_end_ms
+        self._begun.discard(job_id)
+        return Claim(job, job.fence)
+
+    def begin(self, claims: Sequence[Claim]) -> None:
+        with self._lock:
+            for claim in filter(self._is_current, claims):
+                job = self._jobs[claim.job.id]
+                self._put(replace(job, attempts=job.attempts + 1))
+                self._begun.add(job.id)
+
+    def renew(self, claims: Sequence[Claim], lease_ms: int, now_ms: int = 0) -> list[bool]:
+        with self._lock:
+            held = [self._is_current(claim) for claim in claims]
+            for claim, is_held in zip(claims, held, strict=True):
+                if is_held:
+                    self._lease_ends_ms[claim.job.id] = (now_ms or wall_ms()) + lease_ms
+            return held
+
+    def release(self, claims: Sequence[Claim]) -> list[bool]:
+        with self._lock:
+            return [self._release_one(claim) for claim in claims]
+
+    def _release_one(self, claim: Claim) -> bool:
+        if not self._is_current(claim):
+            return False
+        job = self._jobs[claim.job.id]
+        attempts = job.attempts - (job.id in self._begun)
+        self._put(replace(job, status=JobStatus.QUEUED, started_ms=None, attempts=attempts))
+        self._begun.discard(job.id)
+        del self._lease_ends_ms[job.id]
+        return True
+
+    def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
+        del ttl_s  # memory is short enough
+        with self._lock:
+            committed = [self._commit_one(claim, outcome, now_ms or wall_ms()) for claim, outcome in outcomes]
+            ended = [claim.job.id for (claim, _), done in zip(outcomes, committed, strict=True) if done]
+            for follower in self._followers if ended else []:
+                follower.put(ended)
+            return committed
+
+    def _commit_one(self, claim: Claim, outcome: Outcome, now: int) -> bool:
+        if not self._is_current(claim):
+            return False
+        status = final_status(outcome)
+        job = replace(self._jobs[claim.job.id], status=status, outcome=outcome, finished_ms=now, image="")
+        self._put(job)
+        del self._lease_ends_ms[job.id]
+        self._totals[job.queue, str(status), outcome.prediction.label if outcome.prediction else ""] += 1
+        if outcome.error:
+            self._errors[outcome.error.code] += 1
+        return True
+
+    def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
+        with self._lock:
+            rows = {queue: self._queue_stats(queue, now_ms or wall_ms()) for queue in queues}
+            return LedgerStats(rows, dict(self._totals), dict(self._errors))
+
+    def _queue_stats(self, queue: str, now: int) -> QueueStats:
+        jobs = [job for job in self._jobs.values() if job.queue == queue]
+        waiting = [job.created_ms for job in jobs if job.status is JobStatus.QUEUED]
+        running = sum(job.status is JobStatus.RUNNING for job in jobs)
+        return QueueStats(len(waiting), running, max(0, now - min(waiting, default=now)))
+
+    def beat(self, heartbeat: Heartbeat, ttl_ms: int, now_ms: int = 0) -> None:
+        with self._lock:
+            self._beats[heartbeat.id] = (heartbeat, (now_ms or wall_ms()) + ttl_ms)
+
+    def retire(self, worker_id: str) -> None:
+        with self._lock:
+            self._beats.pop(worker_id, None)
+
+    def workers(self, now_ms: int = 0) -> list[Heartbeat]:
+        with self._lock:
+            alive = [beat for beat, end_ms in self._beats.values() if end_ms > (now_ms or wall_ms())]
+            return sorted(alive, key=lambda beat: (beat.started_ms, beat.id))
+
+    def ended(self) -> Iterator[list[str] | None]:
+        follower: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+        with self._lock:
+            self._followers.append(follower)
+        yield None
+        while True:
+            yield follower.get()
+
+    def ping(self) -> None:
+        """Answer always."""
+
+    def _put(self, job: Job) -> Job:
+        self._jobs[job.id] = job
+        return job
+
+    def _is_current(self, claim: Claim) -> bool:
+        job = self._jobs.get(claim.job.id)
+        return job is not None and job.status is JobStatus.RUNNING and job.fence == claim.fence

@@ -1,0 +1,100 @@
+"""Every setting of every service: one typed table, read once from the environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+#: Every variable begins with it.
+PREFIX = "PAWQUEUE_"
+
+
+class SettingsError(Exception):
+    """A setting has a value that it cannot take; the text names variable, value and what is wanted."""
+
+
+def _setting(default: Any, text: str, unit: str = "", **limits: Any) -> Any:
+    return Field(default, description=text, json_schema_extra={"unit": unit}, **limits)
+
+
+class Settings(BaseModel):
+    """The table: name, type, default, help and unit. `docs/settings.md` is made from it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    gateway_host: str = _setting("127.0.0.1", "Address that the gateway listens on.")
+    gateway_port: int = _setting(8000, "Port that the gateway listens on.", ge=1, le=65535)
+    dashboard_port: int = _setting(8050, "Port that the dashboard listens on.", ge=1, le=65535)
+    redis_port: int = _setting(6399, "Port of the Redis that `make up` and `make demo` start.", ge=1, le=65535)
+    redis_url: SecretStr | None = _setting(
+        None, "Redis for ledger and queue; unset: one is started on `PAWQUEUE_REDIS_PORT` of this machine."
+    )
+    image_store_url: SecretStr | None = _setting(
+        None, "Where pictures wait: a folder, `redis://`, or an fsspec address; unset: `images` in the state folder."
+    )
+    state_dir: Path = _setting(Path("state"), "Folder for all that outlives a restart on one machine.")
+    workers: int = _setting(1, "Worker processes that `make up` and `make demo` start.", ge=1, le=64)
+    worker_metrics_port: int = _setting(
+        9101, "Port of the first worker's metrics; each further worker takes the next.", ge=0, le=65535
+    )
+    model: Path | None = _setting(
+        None, "Folder of the bundle to serve; unset: the promoted one in the state folder, else the one shipped."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = _setting(
+        "auto", "Arithmetic of the model; `auto`: bfloat16 where the processor has it and the golden outputs agree."
+    )
+    batch_size: int = _setting(32, "Most pictures predicted in one call.", "pictures", ge=1, le=1024)
+    batch_wait_ms: float = _setting(
+        5.0, "Longest wait of a decoded picture for others that are on their way.", "ms", ge=0, le=10_000
+    )
+    decode_threads: int = _setting(2, "Threads that decode pictures in a worker.", "threads", ge=1, le=64)
+    lease_s: float = _setting(10.0, "How long a worker's claim on a job holds without renewal.", "s", gt=0, le=3600)
+    drain_s: float = _setting(30.0, "Longest time a stopping worker spends on what it holds.", "s", ge=0, le=3600)
+    max_attempts: int = _setting(3, "Times a job may be tried when workers die on it.", "attempts", ge=1, le=100)
+    result_ttl_s: int = _setting(86_400, "How long an ended job is kept.", "s", ge=1)
+    image_ttl_s: int = _setting(86_400, "How long a picture is kept in a Redis image store.", "s", ge=1)
+    upload_max_bytes: int = _setting(20_000_000, "Largest picture accepted.", "bytes", ge=1)
+    upload_max_pixels: int = _setting(50_000_000, "Most pixels of a picture accepted.", "pixels", ge=1)
+    queue_max_jobs: int = _setting(1_000_000, "Most jobs that may wait; beyond it uploads get 429.", "jobs", ge=1)
+    wait_max_s: float = _setting(60.0, "Longest wait that `Prefer: wait` is granted.", "s", ge=0, le=3600)
+    predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its outcome.", "s", gt=0, le=3600)
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level of log lines written.")
+
+    def redis_address(self) -> str:
+        """URL of the ledger's Redis, with its password if it has one."""
+        return self.redis_url.get_secret_value() if self.redis_url else f"redis://127.0.0.1:{self.redis_port}/0"
+
+    def image_store_address(self) -> str:
+        """Address of the image store."""
+        return self.image_store_url.get_secret_value() if self.image_store_url else str(self.state_dir / "images")
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the table from `environ`; an empty variable counts as unset.
+
+    Raises:
+        SettingsError: a value does not fit; all such are named at once.
+    """
+    given = {
+        name: value for name in Settings.model_fields if (value := environ.get(variable_of(name), "").strip()) != ""
+    }
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
+    return settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
+
+
+def variable_of(name: str) -> str:
+    """Name of the environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def _explain(problem: Any) -> str:
+    name = str(problem["loc"][0])
+    field = Settings.model_fields[name]
+    secret = "Secret" in str(field.annotation)
+    value = "(hidden)" if secret else repr(problem["input"])
+    wanted = problem["msg"].replace("Input should be", "must be")
+    return f"{variable_of(name)}={value}: {wanted}. {field.description} Default: {field.default}."
