@@ -1,0 +1,1 @@
+"""How Pawqueue is run: on one machine (`local/`), and in a cluster."""

