@@ -3,9 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from contract.job import Job, JobStatus, Outcome
+
+
+class Submitted(IntEnum):
+    """What became of a submitted job."""
+
+    #: Its id is known already; the known job stays as it is.
+    TAKEN = 0
+    STORED = 1
+    #: The queue holds as many jobs as it may.
+    FULL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +76,8 @@ class Ledger(ABC):
     """
 
     @abstractmethod
-    def submit(self, jobs: Sequence[Job]) -> list[bool]:
-        """Store new queued jobs; False for one whose id is taken, which stays as it is."""
+    def submit(self, jobs: Sequence[Job], queue_max_jobs: int) -> list[Submitted]:
+        """Store new queued jobs, up to `queue_max_jobs` waiting in a queue."""
 
     @abstractmethod
     def withdraw(self, job_ids: Sequence[str]) -> None:

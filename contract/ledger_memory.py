@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from contract.job import Job, JobStatus, Outcome
 from contract.job import now_ms as wall_ms
-from contract.ledger import Claim, Heartbeat, Ledger, LedgerStats, QueueStats, final_status
+from contract.ledger import Claim, Heartbeat, Ledger, LedgerStats, QueueStats, Submitted, final_status
 
 
 class MemoryLedger(Ledger):
@@ -24,9 +24,17 @@ class MemoryLedger(Ledger):
         self._beats: dict[str, tuple[Heartbeat, int]] = {}
         self._followers: list[queue.SimpleQueue[list[str] | None]] = []
 
-    def submit(self, jobs: Sequence[Job]) -> list[bool]:
+    def submit(self, jobs: Sequence[Job], queue_max_jobs: int) -> list[Submitted]:
         with self._lock:
-            return [self._jobs.setdefault(job.id, job) is job for job in jobs]
+            return [self._submit_one(job, queue_max_jobs) for job in jobs]
+
+    def _submit_one(self, job: Job, queue_max_jobs: int) -> Submitted:
+        if job.id in self._jobs:
+            return Submitted.TAKEN
+        if self._queue_stats(job.queue, 0).queued >= queue_max_jobs:
+            return Submitted.FULL
+        self._put(job)
+        return Submitted.STORED
 
     def withdraw(self, job_ids: Sequence[str]) -> None:
         with self._lock:

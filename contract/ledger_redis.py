@@ -14,7 +14,7 @@ from redis.retry import Retry
 from contract import keys
 from contract.errors import UnavailableError
 from contract.job import SCHEMA, Job, JobStatus, Outcome
-from contract.ledger import Claim, Heartbeat, Ledger, LedgerStats, QueueStats, final_status, job_to_fields
+from contract.ledger import Claim, Heartbeat, Ledger, LedgerStats, QueueStats, Submitted, final_status, job_to_fields
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,14 +60,15 @@ class RedisLedger(Ledger):
         return self._scripts[script](args=list(arguments))
 
     @_unavailable
-    def submit(self, jobs: Sequence[Job]) -> list[bool]:
+    def submit(self, jobs: Sequence[Job], queue_max_jobs: int) -> list[Submitted]:
         arguments: list[str | int] = []
         for job in jobs:
             fields = {"v": SCHEMA, **job_to_fields(job)}
             arguments += [job.id, job.queue, job.created_ms, len(fields) * 2]
             for name, value in fields.items():
                 arguments += [name, value]
-        return [bool(stored) for stored in self._run("submit", keys.JOB, keys.QUEUED, *arguments)]
+        rows = self._run("submit", keys.JOB, keys.QUEUED, queue_max_jobs, *arguments)
+        return [Submitted(row) for row in rows]
 
     @_unavailable
     def withdraw(self, job_ids: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ class Settings(BaseModel):
     )
     state_dir: Path = _setting(Path("state"), "Folder for all that outlives a restart on one machine.")
     workers: int = _setting(1, "Worker processes that `make up` and `make demo` start.", ge=1, le=64)
+    worker_metrics_host: str = _setting("127.0.0.1", "Address on which a worker's metrics are read.")
     worker_metrics_port: int = _setting(
         9101, "Port of the first worker's metrics; each further worker takes the next.", ge=0, le=65535
     )
@@ -51,12 +52,13 @@ class Settings(BaseModel):
     decode_threads: int = _setting(2, "Threads that decode pictures in a worker.", "threads", ge=1, le=64)
     lease_s: float = _setting(10.0, "How long a worker's claim on a job holds without renewal.", "s", gt=0, le=3600)
     drain_s: float = _setting(30.0, "Longest time a stopping worker spends on what it holds.", "s", ge=0, le=3600)
-    max_attempts: int = _setting(3, "Times a job may be tried when workers die on it.", "attempts", ge=1, le=100)
     result_ttl_s: int = _setting(86_400, "How long an ended job is kept.", "s", ge=1)
     image_ttl_s: int = _setting(86_400, "How long a picture is kept in a Redis image store.", "s", ge=1)
     upload_max_bytes: int = _setting(20_000_000, "Largest picture accepted.", "bytes", ge=1)
     upload_max_pixels: int = _setting(50_000_000, "Most pixels of a picture accepted.", "pixels", ge=1)
-    queue_max_jobs: int = _setting(1_000_000, "Most jobs that may wait; beyond it uploads get 429.", "jobs", ge=1)
+    queue_max_jobs: int = _setting(
+        1_000_000, "Most jobs that may wait in a queue; beyond it uploads get 429.", "jobs", ge=1
+    )
     wait_max_s: float = _setting(60.0, "Longest wait that `Prefer: wait` is granted.", "s", ge=0, le=3600)
     predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its outcome.", "s", gt=0, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level of log lines written.")

@@ -1,0 +1,44 @@
+"""The Flask application: routes, error handler, metrics of requests."""
+
+import time
+
+from flask import Flask, Response, g, request
+
+from gateway.problems import register_problem_handlers
+from gateway.routes.health import health_routes
+from gateway.routes.jobs import jobs_routes
+from gateway.routes.replaced import replaced_routes
+from gateway.services import Services
+
+#: What a form may hold beside the picture: part headers, small fields.
+_FORM_OVERHEAD_BYTES = 64 * 1024
+
+
+def create_app(services: Services) -> Flask:
+    """Build the application around `services`."""
+    app = Flask("gateway", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    for make_routes in (health_routes, jobs_routes, replaced_routes):
+        app.register_blueprint(make_routes(services))
+    register_problem_handlers(app, services.settings.upload_max_bytes)
+    _count_requests(app, services)
+    return app
+
+
+def _count_requests(app: Flask, services: Services) -> None:
+    metrics = services.metrics
+
+    @app.before_request
+    def start_clock() -> None:
+        g.started = time.perf_counter()
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        # The rule, not the path: ids must not become labels.
+        route = request.url_rule.rule if request.url_rule else "(none)"
+        metrics.requests.labels(request.method, route, response.status_code).inc()
+        metrics.seconds.labels(request.method, route).observe(time.perf_counter() - g.started)
+        if response.status_code >= 400 and response.mimetype == "application/problem+json":
+            metrics.refused.labels((response.get_json() or {}).get("code", "unknown")).inc()
+        return response

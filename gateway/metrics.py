@@ -1,0 +1,78 @@
+"""What Prometheus reads at the gateway: its own requests, and the counts that scale the workers, from the ledger."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from contract.broker import QUEUES
+from contract.errors import UnavailableError
+from contract.ledger import Ledger, LedgerStats
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class GatewayMetrics:
+    """The registry of one gateway process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(LedgerCollector(ledger))
+        self.requests = Counter(
+            "pawqueue_http_requests_total", "Requests answered.", ["method", "route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "pawqueue_http_request_seconds",
+            "Time to answer, waiting for outcomes included.",
+            ["method", "route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "pawqueue_refused_total", "Requests refused, by error code.", ["reason"], registry=self.registry
+        )
+
+
+class LedgerCollector(Collector):  # type: ignore[misc]
+    """Reads the ledger once a scrape; without the ledger only `pawqueue_ledger_up` 0 is there, never false zeros."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: registering must not ask the ledger."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        try:
+            stats, workers = self._ledger.stats(QUEUES), len(self._ledger.workers())
+        except UnavailableError:
+            yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger answers.", value=0)
+            return
+        yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger answers.", value=1)
+        yield GaugeMetricFamily("pawqueue_workers", "Workers with a live heartbeat.", value=workers)
+        yield from _gauges(stats)
+        yield from _totals(stats)
+
+
+def _gauges(stats: LedgerStats) -> Iterator[GaugeMetricFamily]:
+    jobs = GaugeMetricFamily("pawqueue_queue_jobs", "Jobs that wait or run.", labels=["queue", "state"])
+    age = GaugeMetricFamily("pawqueue_oldest_job_age_seconds", "Age of the oldest job that waits.", labels=["queue"])
+    for queue, row in stats.queues.items():
+        jobs.add_metric([queue, "queued"], row.queued)
+        jobs.add_metric([queue, "running"], row.running)
+        age.add_metric([queue], row.oldest_age_ms / 1000)
+    yield jobs
+    yield age
+
+
+def _totals(stats: LedgerStats) -> Iterator[CounterMetricFamily]:
+    ended = CounterMetricFamily("pawqueue_jobs_total", "Jobs that ended.", labels=["queue", "status", "label"])
+    for key, count in stats.totals.items():
+        ended.add_metric(list(key), count)
+    errors = CounterMetricFamily("pawqueue_job_errors_total", "Jobs that ended with an error.", labels=["code"])
+    for code, count in stats.errors.items():
+        errors.add_metric([code], count)
+    yield ended
+    yield errors

@@ -1,0 +1,43 @@
+"""The wiring of one gateway process, the only place where its parts are put together."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
+from contract.image_store import open_image_store
+from contract.ledger import Ledger
+from contract.ledger_redis import RedisLedger, connect
+from contract.settings import Settings
+from gateway.committer import GroupCommitter
+from gateway.metrics import GatewayMetrics
+from gateway.submit import Submitter
+from gateway.uploads import UploadLimits
+from gateway.waiters import Waiters
+
+
+@dataclass(frozen=True)
+class Services:
+    """What routes work with."""
+
+    settings: Settings
+    ledger: Ledger
+    submitter: Submitter
+    waiters: Waiters
+    metrics: GatewayMetrics
+
+
+def build_services(settings: Settings) -> Services:
+    """Put the parts together and start their threads; call it after the process has forked."""
+    ledger = RedisLedger(connect(settings.redis_address()))
+    committer = GroupCommitter(
+        ledger,
+        partial(publish, make_celery(settings.redis_address())),
+        group_max_jobs=min(settings.batch_size, MESSAGE_MAX_JOBS),
+        queue_max_jobs=settings.queue_max_jobs,
+    )
+    waiters = Waiters(ledger)
+    images = open_image_store(settings.image_store_address(), settings.image_ttl_s)
+    limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
+    committer.start()
+    waiters.start()
+    return Services(settings, ledger, Submitter(images, committer, waiters, limits), waiters, GatewayMetrics(ledger))

@@ -1,0 +1,79 @@
+"""Checks of uploaded bytes by size and header alone; pixels are never decoded here."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from PIL import Image, UnidentifiedImageError
+
+from contract.errors import (
+    EmptyUploadError,
+    NotAnImageError,
+    TooManyPixelsError,
+    UnsupportedFormatError,
+    UploadTooLargeError,
+)
+
+#: Pillow's names of the formats that are served.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_SERVED = "Send JPEG, PNG, WebP, BMP, GIF or TIFF."
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """How large a picture may be."""
+
+    max_bytes: int
+    max_pixels: int
+
+
+def check_upload(data: bytes, limits: UploadLimits) -> None:
+    """Return if `data` looks like a picture that a worker can be asked to decode.
+
+    Raises:
+        UploadError: a subclass that says what is wrong and what to send instead.
+    """
+    if not data:
+        raise EmptyUploadError("The picture has no bytes. Send the content of an image file.")
+    if len(data) > limits.max_bytes:
+        raise UploadTooLargeError(too_large_text(limits.max_bytes))
+    width, height = _size_of(data)
+    if width * height > limits.max_pixels:
+        raise TooManyPixelsError(
+            f"The picture has {width} x {height} pixels, more than the limit of {limits.max_pixels:,}. "
+            "Send a smaller one."
+        )
+
+
+def too_large_text(max_bytes: int) -> str:
+    """What a caller is told whose upload is over the limit."""
+    return f"The upload is larger than the limit of {max_bytes:,} bytes. Send a smaller picture."
+
+
+def _size_of(data: bytes) -> tuple[int, int]:
+    try:
+        return _read_header(data, FORMATS)
+    except Image.DecompressionBombError:
+        raise TooManyPixelsError("The picture has far more pixels than the limit. Send a smaller one.") from None
+    except UnidentifiedImageError:
+        raise _refusal(data) from None
+    # Pillow's header readers raise nearly anything on hostile bytes.
+    except Exception as error:
+        raise NotAnImageError(f"The picture's header is broken. {_SERVED}") from error
+
+
+def _refusal(data: bytes) -> NotAnImageError | UnsupportedFormatError:
+    """Tell a picture of another format from what is no picture at all."""
+    try:
+        _read_header(data, None)
+    except Exception:  # noqa: BLE001 - whatever it is, it is not a picture
+        return NotAnImageError(f"The upload is not a picture, or its header is broken. {_SERVED}")
+    return UnsupportedFormatError(f"Pictures of this format are not served. {_SERVED}")
+
+
+def _read_header(data: bytes, formats: tuple[str, ...] | None) -> tuple[int, int]:
+    with warnings.catch_warnings():
+        # Pillow warns of large pictures and of odd metadata; the limit here is ours to check.
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            return image.size

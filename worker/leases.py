@@ -1,0 +1,74 @@
+"""Keeps a worker's leases and its heartbeat alive, in one thread."""
+
+import threading
+from collections.abc import Callable, Iterable
+
+from contract.errors import UnavailableError
+from contract.ledger import Claim, Heartbeat, Ledger
+from contract.log import get_logger
+
+_log = get_logger(__name__)
+
+#: Longest pause between heartbeats; three missed ones make a worker count as gone.
+_BEAT_S = 2.0
+
+
+class LeaseKeeper:
+    """Renews every lease in hand at a third of its length, and says that the worker lives."""
+
+    def __init__(self, ledger: Ledger, lease_s: float, heartbeat: Callable[[], Heartbeat]) -> None:
+        self._ledger = ledger
+        self._lease_ms = int(lease_s * 1000)
+        self._period_s = min(_BEAT_S, lease_s / 3)
+        self._heartbeat = heartbeat
+        self._lock = threading.Lock()
+        self._held: dict[str, Claim] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; the first heartbeat is sent before this returns, if the ledger answers."""
+        self._beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and take the worker off the list."""
+        self._stopping.set()
+        self._thread.join()
+        try:
+            self._ledger.retire(self._heartbeat().id)
+        except UnavailableError:
+            _log.info("The ledger does not answer; the heartbeat will run out by itself")
+
+    def hold(self, claims: Iterable[Claim]) -> None:
+        """Renew these from now on."""
+        with self._lock:
+            self._held.update((claim.job.id, claim) for claim in claims)
+
+    def drop(self, claims: Iterable[Claim]) -> None:
+        """Renew these no longer."""
+        with self._lock:
+            for claim in claims:
+                self._held.pop(claim.job.id, None)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._period_s):
+            self._beat()
+            self._renew()
+
+    def _beat(self) -> None:
+        try:
+            self._ledger.beat(self._heartbeat(), ttl_ms=int(3 * self._period_s * 1000))
+        except UnavailableError:
+            _log.warning("The heartbeat was not written: the ledger does not answer")
+
+    def _renew(self) -> None:
+        with self._lock:
+            claims = list(self._held.values())
+        if not claims:
+            return
+        try:
+            held = self._ledger.renew(claims, self._lease_ms)
+        except UnavailableError:
+            return  # the next round tries again; the fence decides if it is too late
+        self.drop(claim for claim, is_held in zip(claims, held, strict=True) if not is_held)

@@ -1,0 +1,49 @@
+"""One Celery message in work: its jobs, and the wait until each has ended."""
+
+import threading
+from dataclasses import dataclass, field
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.job import Features
+from contract.ledger import Claim
+
+
+class Message:
+    """Counts the jobs of one message that have not ended."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        if count == 0:
+            self._done.set()
+
+    def finish_one(self) -> None:
+        """One job has ended."""
+        with self._lock:
+            self._left -= 1
+            if self._left <= 0:
+                self._done.set()
+
+    def wait(self) -> None:
+        """Return when every job has ended."""
+        self._done.wait()
+
+
+@dataclass(slots=True)
+class Item:
+    """One claimed job on its way through the worker."""
+
+    claim: Claim
+    message: Message
+    rank: int
+    #: uint8, (height, width, 3), once decoded.
+    pixels: NDArray[np.uint8] | None = None
+    features: Features | None = None
+    queue_ms: float = 0.0
+    decode_ms: float = 0.0
+    #: Monotonic time, in seconds, at which it was ready for a batch.
+    ready_at_s: float = field(default_factory=monotonic)

@@ -1,0 +1,46 @@
+"""What Prometheus reads at a worker."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from contract.job import Job, Timings
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class WorkerMetrics:
+    """The registry of one worker process."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "pawqueue_job_seconds",
+            "Where the time of jobs goes.",
+            ["queue", "phase"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        sizes = sorted({1, 2, 4, 8, 16, 24, 32, batch_size})
+        self.batch_size = Histogram(
+            "pawqueue_batch_size", "Pictures predicted in one call.", buckets=sizes, registry=self.registry
+        )
+        self.images = Counter("pawqueue_worker_images_total", "Pictures predicted.", registry=self.registry)
+        self.busy = Gauge(
+            "pawqueue_worker_busy_ratio", "Share of the last seconds spent predicting.", registry=self.registry
+        )
+        self.late_commits = Counter(
+            "pawqueue_worker_late_commits_total",
+            "Outcomes dropped because another claim came after.",
+            registry=self.registry,
+        )
+
+    def observe(self, job: Job, timings: Timings, ended_ms: int) -> None:
+        """Count one ended job."""
+        phases = {
+            "queue": timings.queue_ms,
+            "batch_wait": timings.batch_wait_ms,
+            "decode": timings.decode_ms,
+            "predict": timings.predict_ms,
+            "total": max(0, ended_ms - job.created_ms),
+        }
+        for phase, phase_ms in phases.items():
+            self.seconds.labels(job.queue, phase).observe(phase_ms / 1000)

@@ -1,0 +1,134 @@
+"""The way of a message through a worker: claim, fetch, decode, gather to batches, predict, commit.
+
+Threads: Celery's (claim and fetch), `decode` (several), `predict` (one, the only one that touches the model), and the
+committer's. Decoding of the next batch overlaps with the predicting of this one.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bundle.decode import UndecodableImageError, decode
+from bundle.features import brightness_contrast
+from contract import errors
+from contract.broker import QUEUES
+from contract.image_store import ImageStore
+from contract.job import Features, JobError, Outcome, Timings
+from contract.ledger import Claim, Ledger
+from worker.committer import OutcomeCommitter
+from worker.gate import Gate
+from worker.leases import LeaseKeeper
+from worker.message import Item, Message
+from worker.predictor import Predictor
+
+#: Pause before a ledger that does not answer is asked again.
+_RETRY_S = 0.5
+
+
+@dataclass
+class Pipeline:
+    """One per worker process; `input_size` is the model's (height, width) in pixels."""
+
+    ledger: Ledger
+    images: ImageStore
+    leases: LeaseKeeper
+    committer: OutcomeCommitter
+    predictor: Predictor
+    gate: Gate
+    decoders: ThreadPoolExecutor
+    input_size: tuple[int, int]
+    lease_s: float
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.committer.start()
+        self.predictor.start()
+
+    def process(self, queue: str, job_ids: Sequence[str]) -> None:
+        """Bring every job of one message to its end; jobs that another worker holds or that have ended are passed over.
+
+        Raises:
+            ClosedError: the worker is stopping and had not begun; the message is to go back to the queue.
+        """
+        rank = QUEUES.index(queue)
+        self.gate.enter(len(job_ids), rank)
+        try:
+            message = self._begin(job_ids, rank)
+            message.wait()
+        finally:
+            self.gate.leave(len(job_ids), rank)
+
+    def drain(self) -> None:
+        """Begin no more messages."""
+        self.gate.close()
+
+    def stop(self) -> None:
+        """End the threads; call it when no message is left."""
+        self.decoders.shutdown()
+        self.predictor.stop()
+        self.committer.stop()
+
+    def _begin(self, job_ids: Sequence[str], rank: int) -> Message:
+        claims = self._claim(job_ids)
+        message = Message(len(claims))
+        self.leases.hold(claims)
+        items = [Item(claim, message, rank, queue_ms=_queue_ms(claim)) for claim in claims]
+        self.predictor.batcher.expect(len(items))
+        for item, data in zip(items, self._fetch(claims), strict=True):
+            self.decoders.submit(self._decode, item, data)
+        return message
+
+    def _claim(self, job_ids: Sequence[str]) -> list[Claim]:
+        """Claim, and count the attempt; while the ledger does not answer, keep asking."""
+        while True:
+            try:
+                claims = [claim for claim in self.ledger.claim(job_ids, int(self.lease_s * 1000)) if claim]
+                self.ledger.begin(claims)
+            except errors.UnavailableError:
+                if self.gate.wait_closed(_RETRY_S):
+                    return []
+            else:
+                return claims
+
+    def _fetch(self, claims: Sequence[Claim]) -> list[bytes | None]:
+        while True:
+            try:
+                return self.images.get([claim.job.image for claim in claims])
+            except errors.UnavailableError:
+                if self.gate.wait_closed(_RETRY_S):
+                    return [None] * len(claims)
+
+    def _decode(self, item: Item, data: bytes | None) -> None:
+        started_s = time.perf_counter()
+        try:
+            _fill(item, data, self.input_size)
+        # Whatever a hostile picture sets off is its own failure, never its batch mates'.
+        except Exception as error:  # noqa: BLE001
+            self.predictor.batcher.miss()
+            self.committer.put(item, _undecodable(item, error))
+            return
+        item.decode_ms = (time.perf_counter() - started_s) * 1000
+        item.ready_at_s = time.monotonic()
+        self.predictor.batcher.put(item, item.rank)
+
+
+def _fill(item: Item, data: bytes | None, size: tuple[int, int]) -> None:
+    if data is None:
+        raise UndecodableImageError("the picture is no longer in the image store")
+    picture = decode(data, *size)
+    item.pixels = picture.pixels
+    item.features = Features(picture.width, picture.height, *_rounded(brightness_contrast(picture.pixels)))
+
+
+def _queue_ms(claim: Claim) -> float:
+    return max(0, (claim.job.started_ms or claim.job.created_ms) - claim.job.created_ms)
+
+
+def _rounded(values: tuple[float, float]) -> tuple[float, float]:
+    return round(values[0], 4), round(values[1], 4)
+
+
+def _undecodable(item: Item, error: Exception) -> Outcome:
+    detail = f"The picture cannot be decoded ({error}). Check the file and send it again."
+    return Outcome(error=JobError(errors.UndecodableImageError.code, detail), timings=Timings(queue_ms=item.queue_ms))

@@ -1,0 +1,119 @@
+"""The one thread that touches the model: takes batches, predicts, pairs each picture with its outcome."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import errors
+from contract.job import JobError, ModelRef, Outcome, Prediction, Timings
+from contract.log import get_logger
+from worker.batcher import Batcher
+from worker.committer import OutcomeCommitter
+from worker.message import Item
+from worker.metrics import WorkerMetrics
+from worker.model import Model
+
+_log = get_logger(__name__)
+
+#: Digits of a probability that are kept: more than float32 can mean.
+_DIGITS = 6
+
+
+class Predictor:
+    """Runs the batches of one model."""
+
+    def __init__(
+        self, model: Model, batcher: Batcher[Item], committer: OutcomeCommitter, metrics: WorkerMetrics
+    ) -> None:
+        self.batcher = batcher
+        self._model = model
+        self._ref = ModelRef(model.name, model.version)
+        self._committer = committer
+        self._metrics = metrics
+        self._busy_s = 0.0
+        self._busy_read_at_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="predict", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Predict what waits, then end the thread."""
+        self.batcher.close()
+        self._thread.join()
+
+    def busy_ratio(self) -> float:
+        """Share of the time since the last call in which the model was predicting, 0..1."""
+        now_s = time.monotonic()
+        busy_s, self._busy_s = self._busy_s, 0.0
+        elapsed_s, self._busy_read_at_s = now_s - self._busy_read_at_s, now_s
+        ratio = min(1.0, busy_s / elapsed_s) if elapsed_s > 0 else 0.0
+        self._metrics.busy.set(ratio)
+        return ratio
+
+    def _run(self) -> None:
+        while batch := self.batcher.take():
+            self._predict(batch)
+
+    def _predict(self, batch: Sequence[Item]) -> None:
+        started_s = time.monotonic()
+        try:
+            probabilities = self._call(batch)
+        # One bad picture must not fail the others: each is tried by itself.
+        except Exception as error:  # noqa: BLE001
+            _log.warning("A batch failed; its pictures are tried singly", size=len(batch), exc_info=error)
+            self._predict_singly(batch)
+            return
+        predict_s = time.monotonic() - started_s
+        self._busy_s += predict_s
+        self._metrics.batch_size.observe(len(batch))
+        self._metrics.images.inc(len(batch))
+        for item, row in zip(batch, probabilities, strict=True):
+            self._committer.put(item, self._outcome(item, row, len(batch), started_s, predict_s))
+
+    def _predict_singly(self, batch: Sequence[Item]) -> None:
+        for item in batch:
+            started_s = time.monotonic()
+            try:
+                row = self._call([item])[0]
+            except Exception as error:  # noqa: BLE001
+                _log.error("The model failed on one picture", exc_info=error, **item.claim.job.log_fields())
+                detail = f"The model failed on this picture ({type(error).__name__}). Report it with the job's id."
+                self._committer.put(
+                    item, Outcome(error=JobError(errors.PredictFailedError.code, detail), model=self._ref)
+                )
+            else:
+                self._committer.put(item, self._outcome(item, row, 1, started_s, time.monotonic() - started_s))
+
+    def _call(self, batch: Sequence[Item]) -> NDArray[np.float32]:
+        probabilities = self._model.predict(np.stack([item.pixels for item in batch if item.pixels is not None]))
+        expected = (len(batch), len(self._model.labels))
+        if probabilities.shape != expected:
+            raise RuntimeError(f"The model answered {probabilities.shape} where {expected} was due.")
+        if not np.isfinite(probabilities).all():
+            raise RuntimeError("The model answered with a value that is not a number.")
+        return probabilities
+
+    def _outcome(
+        self, item: Item, row: NDArray[np.float32], batch_size: int, started_s: float, predict_s: float
+    ) -> Outcome:
+        best = int(row.argmax())
+        values = [round(float(value), _DIGITS) for value in row]
+        return Outcome(
+            prediction=Prediction(
+                self._model.labels[best], values[best], dict(zip(self._model.labels, values, strict=True))
+            ),
+            model=self._ref,
+            batch_size=batch_size,
+            timings=Timings(
+                queue_ms=item.queue_ms,
+                batch_wait_ms=round((started_s - item.ready_at_s) * 1000, 2),
+                decode_ms=round(item.decode_ms, 2),
+                predict_ms=round(predict_s * 1000, 2),
+            ),
+            features=item.features,
+        )
