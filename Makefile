@@ -1,0 +1,55 @@
+# Every target first sees to its own environment (.venv, from the lock files); the second time that takes no time.
+# Targets that run services are one `exec`: so a signal to make reaches the services, and none is orphaned.
+
+WITH := sh deploy/local/with-python -m deploy.local.bootstrap
+RUN := $(WITH) run
+DEVELOP := $(WITH) develop
+TRAIN := $(WITH) train
+
+PHOTOS ?= examples/photos
+OUT ?= results.csv
+
+LOCKS := gateway worker dashboard training client local redis dev
+UV := sh deploy/local/with-python -m deploy.local.uv
+COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
+
+.PHONY: help demo up test test-slow check fix lock train clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo:  ## classify a folder of pictures: PHOTOS=folder OUT=results.csv
+	@exec $(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)"
+
+up:  ## start all services and keep them running until Ctrl-C
+	@exec $(RUN) python -m deploy.local up
+
+test:  ## run the tests that take seconds
+	@exec $(DEVELOP) python -m pytest -m "not slow"
+
+test-slow:  ## run the tests that take minutes
+	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }
+
+check:  ## check format, lint, types and import rules; changes nothing
+	@$(DEVELOP) ruff format --check .
+	@$(DEVELOP) ruff check .
+	@$(DEVELOP) mypy
+	@$(DEVELOP) lint-imports
+
+fix:  ## mend what the checks can mend by themselves
+	@$(DEVELOP) ruff check --fix .
+	@$(DEVELOP) ruff format .
+
+lock:  ## resolve requirements/*.in into the lock files
+	@$(COMPILE) --no-annotate all.in -o constraints.txt
+	@for name in $(LOCKS); do \
+	  $(COMPILE) --generate-hashes -c constraints.txt $$name.in -o $$name.txt || exit 1; \
+	done
+	@$(COMPILE) --generate-hashes uv.in -o uv.txt
+
+train:  ## train a model: DATA=folder of labelled pictures
+	@exec $(TRAIN) python -m training.run $(if $(DATA),"$(DATA)")
+
+clean:  ## remove the environment and all caches; keeps the state folder and results
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build/lib
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
