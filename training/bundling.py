@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -28,6 +27,7 @@ from bundle.manifest import (
     read_manifest,
     sha256_of,
 )
+from training.folders import replace_folder
 
 _LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
 
@@ -55,7 +55,6 @@ def write_bundle(network: keras.Model, facts: BundleFacts, folder: Path) -> Mani
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        unfinished.chmod(0o755)
         network.save(unfinished / MODEL_FILE)
         manifest = _manifest(network, facts, unfinished)
         (unfinished / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
@@ -64,17 +63,6 @@ def write_bundle(network: keras.Model, facts: BundleFacts, folder: Path) -> Mani
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return manifest
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put the finished folder `new` in the place of `folder`; both lie on one file system."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}-old-{os.getpid()}")
-    folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old)
 
 
 def weights_version(network: keras.Model) -> str:

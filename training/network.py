@@ -30,11 +30,12 @@ class UnknownArchitectureError(ValueError):
     """The architecture named in the parameters does not exist."""
 
 
-def build_network(spec: NetworkSpec, *, dtype: str = "float32") -> keras.Model:
+def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool = False) -> keras.Model:
     """Build an untrained network, its weights drawn from Keras's global seed.
 
     It takes uint8 or float RGB of (batch, height, width, 3), values 0..255, and gives float32 probabilities of
-    (batch, 1) for two classes, else (batch, classes). `dtype` is a Keras dtype policy for all layers but the last.
+    (batch, 1) for two classes, else (batch, classes). `dtype` is a Keras dtype policy for all layers but the last;
+    `any_size` leaves the pictures' size open, for networks that pool globally.
 
     Raises:
         UnknownArchitectureError: `spec.architecture` is none of `ARCHITECTURES`.
@@ -46,7 +47,8 @@ def build_network(spec: NetworkSpec, *, dtype: str = "float32") -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
-        inputs = keras.Input((spec.height, spec.width, 3), name="pixels")
+        size = (None, None) if any_size else (spec.height, spec.width)
+        inputs = keras.Input((*size, 3), name="pixels")
         features = ARCHITECTURES[spec.architecture](layers.Rescaling(1 / 255, name="rescale")(inputs), spec)
         units = 1 if spec.output == "sigmoid" else spec.classes
         outputs = layers.Dense(units, activation=spec.output, dtype="float32", name="probability")(features)
@@ -65,33 +67,29 @@ def _baseline_cnn(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
     return layers.Dropout(spec.dropout)(x)
 
 
-#: Filters, blocks and stride of each stage of `compact`.
-_COMPACT_STAGES = ((48, 1, 2), (96, 2, 2), (192, 3, 2), (320, 2, 2))
+#: Filters and blocks of each stage of `compact`; every stage halves the picture's sides.
+_COMPACT_STAGES = ((32, 1), (64, 2), (128, 3), (192, 2))
 
 
 def _compact(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
-    """Residual separable convolutions over a strided stem; small enough to ship, cheaper than the baseline."""
-    x = _normed_conv(x, 32, kernel=3, stride=2)
-    for filters, blocks, stride in _COMPACT_STAGES:
+    """Give a small residual network; on CPUs plain convolutions train no slower than separable ones of less skill."""
+    x = _normed_conv(x, 24, kernel=3, stride=2)
+    for filters, blocks in _COMPACT_STAGES:
         for index in range(blocks):
-            x = _separable_block(x, filters, stride if index == 0 else 1)
+            x = _residual_block(x, filters, stride=2 if index == 0 else 1)
     x = layers.GlobalAveragePooling2D()(x)
     return layers.Dropout(spec.dropout)(x)
 
 
-def _separable_block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
-    """Two depthwise-separable convolutions and a shortcut."""
+def _residual_block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
+    """Two convolutions and a shortcut, which averages before it projects so that no pixel is skipped."""
     kept = x
-    if stride > 1 or x.shape[-1] != filters:
-        kept = _normed_conv(x, filters, kernel=1, stride=stride, activation=None)
-    x = _separable(x, filters, stride, activation="relu")
-    x = _separable(x, filters, 1, activation=None)
+    if stride > 1:
+        kept = layers.AveragePooling2D(stride, padding="same")(kept)
+        kept = _normed_conv(kept, filters, kernel=1, activation=None)
+    x = _normed_conv(x, filters, kernel=3, stride=stride)
+    x = _normed_conv(x, filters, kernel=3, activation=None)
     return layers.ReLU()(layers.Add()([x, kept]))
-
-
-def _separable(x: keras.KerasTensor, filters: int, stride: int, activation: str | None) -> keras.KerasTensor:
-    x = layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)(x)
-    return _normed_conv(x, filters, kernel=1, activation=activation)
 
 
 def _normed_conv(

@@ -1,0 +1,133 @@
+"""Folders, tar and zip archives behind one face: names of pictures, and the bytes of each."""
+
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from training.errors import TrainingError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+#: No photograph is larger; a member that claims to be is a bomb or a mistake.
+_MAX_MEMBER_BYTES = 256 * 1024 * 1024
+_MAX_MEMBERS = 10_000_000
+
+
+class Archive(Protocol):
+    """What holds pictures."""
+
+    def names(self) -> list[str]:
+        """Names of all pictures, in the order in which reading is cheapest."""
+
+    def read(self, name: str) -> bytes:
+        """Bytes of one picture."""
+
+
+@contextmanager
+def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
+    """Open a folder, tar or zip for reading in place; nothing is unpacked to disk.
+
+    Raises:
+        TrainingError: it is missing or unreadable, climbs out of its folder or unpacks to more than
+            `max_unpacked_bytes`; also while it is being read.
+    """
+    if not path.exists():
+        raise TrainingError(f"{path} does not exist; give DATA a folder, tar or zip of labelled pictures.")
+    try:
+        if path.is_dir():
+            yield _Folder(path)
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                yield _Zip(path, archive, max_unpacked_bytes)
+        else:
+            with tarfile.open(path) as archive_tar:
+                yield _Tar(path, archive_tar, max_unpacked_bytes)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
+        raise TrainingError(f"{path} is no readable folder, tar or zip ({error}).") from error
+    except OSError as error:
+        if error.filename is None:  # raised by gzip, bz2 and lzma for damaged data
+            raise TrainingError(f"{path} is damaged ({error}).") from error
+        raise
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self) -> list[str]:
+        return sorted(
+            str(file.relative_to(self._path).as_posix())
+            for file in self._path.rglob("*")
+            if _is_picture(file.name) and file.is_file()
+        )
+
+    def read(self, name: str) -> bytes:
+        return (self._path / name).read_bytes()
+
+
+class _Tar:
+    def __init__(self, path: Path, archive: tarfile.TarFile, max_unpacked_bytes: float) -> None:
+        self._archive = archive
+        self._members: dict[str, tarfile.TarInfo] = {}
+        budget = _Budget(path, max_unpacked_bytes)
+        for member in archive:
+            budget.spend(member.name, member.size)
+            if member.isreg() and _is_picture(member.name):
+                self._members[member.name] = member
+
+    def names(self) -> list[str]:
+        return list(self._members)
+
+    def read(self, name: str) -> bytes:
+        file = self._archive.extractfile(self._members[name])
+        return file.read() if file else b""
+
+
+class _Zip:
+    def __init__(self, path: Path, archive: zipfile.ZipFile, max_unpacked_bytes: float) -> None:
+        self._path, self._archive = path, archive
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        budget = _Budget(path, max_unpacked_bytes)
+        for member in archive.infolist():
+            budget.spend(member.filename, member.file_size)
+            if not member.is_dir() and _is_picture(member.filename):
+                self._members[member.filename] = member
+
+    def names(self) -> list[str]:
+        return list(self._members)
+
+    def read(self, name: str) -> bytes:
+        try:
+            with self._archive.open(self._members[name]) as file:
+                return file.read(_MAX_MEMBER_BYTES)
+        except RuntimeError as error:  # encrypted
+            raise TrainingError(f"{self._path}: {name} cannot be read ({error}).") from error
+
+
+class _Budget:
+    """Adds up what an archive would unpack to and refuses what no set of pictures is."""
+
+    def __init__(self, path: Path, max_bytes: float) -> None:
+        self._path, self._max_bytes = path, max_bytes
+        self._bytes = self._members = 0
+
+    def spend(self, name: str, size: int) -> None:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts:
+            raise TrainingError(f"{self._path} is refused: its member {name!r} climbs out of the archive's folder.")
+        self._members += 1
+        self._bytes += size
+        if size > _MAX_MEMBER_BYTES or self._members > _MAX_MEMBERS:
+            raise TrainingError(f"{self._path} is refused: {name!r} is larger than any picture, or there are too many.")
+        if self._bytes > self._max_bytes:
+            raise TrainingError(
+                f"{self._path} is refused: it unpacks to more than {self._max_bytes / 1e9:g} GB "
+                "(prepare.max_unpacked_gb in params.yaml)."
+            )
+
+
+def _is_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts

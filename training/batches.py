@@ -1,0 +1,78 @@
+"""Batches of augmented pictures, the same for the same seed and epoch on any backend and any number of threads."""
+
+import os
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from training.augment import augment
+from training.params import Params
+from training.prepared import Split
+
+_WORKERS = os.cpu_count() or 2
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """One epoch: shuffled, augmented, mixed; the last incomplete batch is left out.
+
+    A batch is uint8 or float32 pixels (batch, height, width, 3) and float32 targets, (batch, 1) for two classes, else
+    one-hot (batch, classes).
+    """
+
+    def __init__(self, split: Split, params: Params, epoch: int, size: tuple[int, int]) -> None:
+        super().__init__(workers=_WORKERS, use_multiprocessing=False, max_queue_size=8)
+        self._split, self._params, self._epoch, self._size = split, params, epoch, size
+        self._targets = as_targets(split.targets, len(split.labels))
+        self._order = np.random.default_rng((params.train.seed, epoch)).permutation(len(split.facts))
+
+    def __len__(self) -> int:
+        return max(1, len(self._order) // self._params.train.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        size = self._params.train.batch_size
+        rows = self._order[index * size : (index + 1) * size]
+        pixels = np.stack([self._augmented(int(row)) for row in rows])
+        return self._mixed(pixels, self._targets[rows], index)
+
+    def _augmented(self, row: int) -> NDArray[np.uint8]:
+        draw = np.random.default_rng((self._params.train.seed, self._epoch, row))
+        return augment(self._split.pixels[row], *self._size, self._params.augment, draw)
+
+    def _mixed(
+        self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], index: int
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Blend each picture with its neighbour, and their targets alike (mixup)."""
+        if not self._params.augment.mixup:
+            return pixels, targets
+        draw = np.random.default_rng((self._params.train.seed, self._epoch, index, 1))
+        share = draw.beta(self._params.augment.mixup, self._params.augment.mixup, len(pixels)).astype(np.float32)
+        by_picture, by_target = share[:, None, None, None], share[:, None]
+        blended = by_picture * pixels + (1 - by_picture) * np.roll(pixels, 1, axis=0)
+        return blended, by_target * targets + (1 - by_target) * np.roll(targets, 1, axis=0)
+
+
+def as_targets(classes: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """Turn class indices (n,) into what the network is to give: (n, 1) for two classes, else one-hot (n, count)."""
+    if count == 2:
+        return classes[:, None].astype(np.float32)
+    return np.eye(count, dtype=np.float32)[classes]
+
+
+def as_dataset(batches: Batches) -> Any:
+    """Give `batches` as a `tf.data` pipeline where TensorFlow runs the training, else as they are."""
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf  # noqa: PLC0415 (other backends train where TensorFlow is not installed)
+
+    pixels, targets = batches[0]
+
+    def load(index: Any) -> Any:
+        drawn = tf.numpy_function(lambda i: batches[int(i)], [index], (pixels.dtype, targets.dtype), stateful=False)
+        drawn[0].set_shape(pixels.shape)
+        drawn[1].set_shape(targets.shape)
+        return tuple(drawn)
+
+    indices = tf.data.Dataset.range(len(batches))
+    return indices.map(load, num_parallel_calls=_WORKERS, deterministic=True).prefetch(4)

@@ -1,0 +1,147 @@
+"""The first look at every picture: what it is, what is wrong with it, and into which split it goes."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+from bundle.decode import UndecodableImageError, decode
+from training.errors import TrainingError
+from training.likeness import group_alike, perceptual_hash
+from training.params import PrepareParams
+from training.sources import LabelledFile
+
+SPLITS = ("train", "validation", "test")
+#: Side in pixels at which pictures are compared with one another.
+_LOOK_SIDE = 64
+_CHUNK = 256
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What is known of one picture before it is prepared."""
+
+    name: str
+    label: str
+    sha256: str
+    size_bytes: int
+    width: int = 0
+    height: int = 0
+    perceptual_hash: int = 0
+    #: Why the picture is left out; empty if it is not.
+    dropped: str = ""
+    #: Checksum that stands for all pictures alike; they share a split.
+    group: str = ""
+    split: str = ""
+
+
+def survey(files: Iterable[LabelledFile], params: PrepareParams) -> list[Surveyed]:
+    """Look at every picture, drop the useless and the copies, and split the rest.
+
+    Raises:
+        TrainingError: fewer than two classes are left, or a class is too small to be split.
+    """
+    pictures = list(map_in_threads(lambda file: _look(file, params.min_side_px), files))
+    pictures = _split(_group(_drop_surplus(_drop_copies(pictures), params), params), params)
+    _check_classes(pictures)
+    return pictures
+
+
+def map_in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """Apply `function` on all cores, in order, holding no more than a chunk of items (Pillow frees the GIL)."""
+    rest = iter(items)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(islice(rest, _CHUNK)):
+            yield from pool.map(function, chunk)
+
+
+def _look(file: LabelledFile, min_side_px: int) -> Surveyed:
+    seen = Surveyed(file.name, file.label, hashlib.sha256(file.data).hexdigest(), len(file.data))
+    try:
+        picture = decode(file.data, _LOOK_SIDE, _LOOK_SIDE)
+    except UndecodableImageError as error:
+        return replace(seen, dropped=f"broken: {error}")
+    seen = replace(seen, width=picture.width, height=picture.height, perceptual_hash=perceptual_hash(picture.pixels))
+    if min(picture.width, picture.height) < min_side_px:
+        return replace(seen, dropped=f"tiny: {picture.width} x {picture.height} px")
+    return seen
+
+
+def _drop_copies(pictures: list[Surveyed]) -> list[Surveyed]:
+    """Keep the first of byte-identical pictures, and none where their labels contradict each other."""
+    labels: dict[str, set[str]] = {}
+    for picture in pictures:
+        labels.setdefault(picture.sha256, set()).add(picture.label)
+    first: dict[str, str] = {}
+    kept = []
+    for picture in pictures:
+        reason = picture.dropped
+        if not reason and len(labels[picture.sha256]) > 1:
+            reason = f"copies labelled {' and '.join(sorted(labels[picture.sha256]))}"
+        elif not reason and first.setdefault(picture.sha256, picture.name) != picture.name:
+            reason = f"copy of {first[picture.sha256]}"
+        kept.append(replace(picture, dropped=reason))
+    return kept
+
+
+def _drop_surplus(pictures: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
+    """Keep `max_per_class` of each class, always the same ones."""
+    if not params.max_per_class:
+        return pictures
+    taken: Counter[str] = Counter()
+    surplus = set()
+    for picture in sorted((p for p in pictures if not p.dropped), key=lambda p: p.sha256):
+        taken[picture.label] += 1
+        if taken[picture.label] > params.max_per_class:
+            surplus.add(picture.name)
+    return [replace(p, dropped="surplus: prepare.max_per_class") if p.name in surplus else p for p in pictures]
+
+
+def _group(pictures: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
+    """Name each group of alike pictures by the least checksum in it."""
+    kept = sorted((p for p in pictures if not p.dropped), key=lambda p: p.sha256)
+    hashes = np.array([p.perceptual_hash for p in kept], dtype=np.uint64)
+    groups = {
+        picture.name: kept[int(first)].sha256
+        for picture, first in zip(kept, group_alike(hashes, params.near_duplicate_bits), strict=True)
+    }
+    return [replace(p, group=groups.get(p.name, "")) for p in pictures]
+
+
+def _split(pictures: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
+    return [p if p.dropped else replace(p, split=split_of(p.group, params)) for p in pictures]
+
+
+def split_of(group: str, params: PrepareParams) -> str:
+    """Choose the split by the hash of seed and group, so that no picture moves when others are added."""
+    digest = hashlib.sha256(f"{params.seed}:{group}".encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    if share < params.test:
+        return "test"
+    return "validation" if share < params.test + params.validation else "train"
+
+
+def _check_classes(pictures: list[Surveyed]) -> None:
+    kept = [p for p in pictures if not p.dropped]
+    labels = sorted({p.label for p in kept})
+    if len(labels) < 2:
+        found = f"only the class {labels[0]!r}" if labels else "no usable picture"
+        raise TrainingError(f"DATA holds {found}; a classifier needs pictures of two classes or more.")
+    counts = Counter((p.label, p.split) for p in kept)
+    for label in labels:
+        for split in SPLITS:
+            if not counts[label, split]:
+                total = sum(counts[label, s] for s in SPLITS)
+                raise TrainingError(
+                    f"DATA: class {label!r} has {total} pictures, too few for a {split} split; add pictures "
+                    "or raise prepare.validation and prepare.test in params.yaml."
+                )
