@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from typing import Any
 
 import structlog
@@ -34,6 +35,8 @@ def configure_logging(level: str, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # Pillow warns of large pictures and of odd metadata; limits are checked, and the rest is the sender's business.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _name_service(service: str) -> Any:

@@ -18,6 +18,7 @@ def create_app(services: Services) -> Flask:
     """Build the application around `services`."""
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
+    app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
     for make_routes in (health_routes, jobs_routes, replaced_routes):
         app.register_blueprint(make_routes(services))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -17,6 +17,7 @@ class GatewayMetrics:
     """The registry of one gateway process."""
 
     def __init__(self, ledger: Ledger) -> None:
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         self.registry.register(LedgerCollector(ledger))
         self.requests = Counter(

@@ -49,6 +49,7 @@ class Worker:
         self.pipeline.start()
         self.leases.start()
         signals.worker_shutting_down.connect(self._drain, weak=False)
+        signals.setup_logging.connect(_keep_logging, weak=False)
         consumer = self.celery.Worker(
             pool="threads",
             concurrency=_MESSAGES,
@@ -65,6 +66,10 @@ class Worker:
 
     def _drain(self, **_: Any) -> None:
         self.pipeline.drain()
+
+
+def _keep_logging(**_: Any) -> None:
+    """Stand in for Celery's own set-up of logging, which would undo ours."""
 
 
 def model_folder(settings: Settings) -> Path:

@@ -1,6 +1,6 @@
 """What Prometheus reads at a worker."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from contract.job import Job, Timings
 
@@ -11,6 +11,7 @@ class WorkerMetrics:
     """The registry of one worker process."""
 
     def __init__(self, batch_size: int) -> None:
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         self.seconds = Histogram(
             "pawqueue_job_seconds",

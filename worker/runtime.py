@@ -137,8 +137,9 @@ def _read_network(keras: Any, path: Path) -> Any:
 
 
 def _use_bfloat16(network: Any) -> None:
-    """Compute in bfloat16, keep weights in float32."""
-    for layer in network._flatten_layers():  # Keras offers no public walk into nested models
+    """Compute in bfloat16; weights and the last layer stay in float32, so that probabilities keep their digits."""
+    *inner, _last = network._flatten_layers(include_self=False)  # Keras offers no public walk into nested models
+    for layer in inner:
         layer.dtype_policy = "mixed_bfloat16"
 
 

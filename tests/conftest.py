@@ -1,0 +1,53 @@
+"""Fixtures that several parts of the tests share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from contract.log import configure_logging
+from tests.support.services import ROOT, Stack, running_redis, running_stack
+
+
+def pytest_configure() -> None:
+    """Tests see the settings they make themselves, never those of the caller's shell."""
+    configure_logging("info", "tests")
+    for name in [name for name in os.environ if name.startswith("PAWQUEUE_") and name != "PAWQUEUE_DATA"]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis, the same for the whole run; its tests leave no keys behind."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture
+def clean_redis(redis_url: str) -> Iterator[str]:
+    """The Redis, empty before and after."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield redis_url
+        client.flushall()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Redis, gateway and a worker with the shipped model, in processes of their own."""
+    with running_stack(tmp_path_factory.mktemp("stack")) as services:
+        yield services
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The folder of real photographs; they are not part of the project."""
+    folder = Path(os.environ.get("PAWQUEUE_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        missing = f"no photographs at {folder}: set PAWQUEUE_DATA to a folder of labelled pictures"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return folder

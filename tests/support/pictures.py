@@ -1,0 +1,20 @@
+"""Pictures drawn by code."""
+
+import io
+from typing import Any
+
+from PIL import Image
+
+
+def draw(
+    size: tuple[int, int] = (40, 30), color: Any = (200, 30, 30), form: str = "PNG", mode: str = "RGB", **options: Any
+) -> bytes:
+    """A picture of one colour as file bytes; `options` go to Pillow's `save`."""
+    return encode(Image.new(mode, size, color), form, **options)
+
+
+def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    """A Pillow image as file bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()

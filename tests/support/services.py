@@ -1,0 +1,132 @@
+"""Real services in processes of their own, for tests: started on free ports, stopped and looked after."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.local.redis_server import find_redis_server, redis_command
+
+ROOT = Path(__file__).parent.parent.parent
+_START_S = 90.0
+_STOP_S = 30.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _START_S) -> None:
+    """Return as soon as `condition` holds; fail after `timeout_s`."""
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end_s:
+            raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
+        time.sleep(0.02)
+
+
+@dataclass
+class Process:
+    """A running service."""
+
+    handle: "subprocess.Popen[bytes]"
+    log: Path
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """End it; returns its exit status."""
+        if self.handle.poll() is None:
+            self.handle.send_signal(signal_number)
+        try:
+            return self.handle.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.handle.kill()
+            raise AssertionError(f"{self.log.stem} did not stop; its log ends:\n{self.tail()}") from None
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-3000:]
+
+
+@contextmanager
+def running(name: str, command: list[str], folder: Path, environ: dict[str, str] | None = None) -> Iterator[Process]:
+    """Run `command`, its output in `folder`/`name`.log; it is ended at the exit of the context."""
+    log = folder / f"{name}.log"
+    with log.open("ab") as output:
+        handle = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **(environ or {})}, stdout=output, stderr=subprocess.STDOUT
+        )
+    process = Process(handle, log)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+@contextmanager
+def running_redis(folder: Path) -> Iterator[str]:
+    """A Redis as `make up` starts it; yields its URL."""
+    port, data = free_port(), folder / "redis"
+    data.mkdir(parents=True, exist_ok=True)
+    with running("redis", redis_command(find_redis_server(), port, data), folder):
+        wait_until(lambda: _accepts(port), "Redis accepting connections", 15)
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@dataclass
+class Stack:
+    """A gateway with its worker and Redis."""
+
+    url: str
+    redis_url: str
+    folder: Path
+    environ: dict[str, str]
+    gateway: Process
+    workers: list[Process]
+
+
+@contextmanager
+def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
+    """Start Redis, gateway and one worker; yields when a model is served. `settings` are those of the table."""
+    with ExitStack() as services:
+        redis_url, port = services.enter_context(running_redis(folder)), free_port()
+        environ = {
+            "PAWQUEUE_REDIS_URL": redis_url,
+            "PAWQUEUE_GATEWAY_PORT": str(port),
+            "PAWQUEUE_STATE_DIR": str(folder / "state"),
+            "PAWQUEUE_WORKER_METRICS_PORT": "0",
+            **{f"PAWQUEUE_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        gateway = services.enter_context(running("gateway", [sys.executable, "-m", "gateway"], folder, environ))
+        worker = services.enter_context(running("worker", [sys.executable, "-m", "worker"], folder, environ))
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _is_served(url, gateway, worker), "A model being served")
+        yield Stack(url, redis_url, folder, environ, gateway, [worker])
+
+
+def _is_served(url: str, *processes: Process) -> bool:
+    for process in processes:
+        if process.handle.poll() is not None:
+            raise AssertionError(f"{process.log.stem} ended; its log ends:\n{process.tail()}")
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(json.load(answer)["model_loaded"])
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

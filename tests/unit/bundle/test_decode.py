@@ -1,0 +1,138 @@
+"""The one image decoder."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.decode import UndecodableImageError, decode
+from bundle.features import brightness_contrast
+from tests.support.pictures import draw, encode
+
+RED = (200, 30, 30)
+
+
+def mean(data: bytes) -> Any:
+    return decode(data, 8, 8).pixels.mean(axis=(0, 1))
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_every_served_format_gives_the_same_colour(form: str) -> None:
+    picture = decode(draw((40, 30), RED, form), 16, 24)
+    assert picture.pixels.shape == (16, 24, 3)
+    assert picture.pixels.dtype == np.uint8
+    assert (picture.width, picture.height) == (40, 30)
+    assert np.abs(picture.pixels.mean(axis=(0, 1)) - RED).max() < 6
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "form", "expected"),
+    [
+        ("L", 120, "PNG", (120, 120, 120)),
+        ("1", 1, "PNG", (255, 255, 255)),
+        ("LA", (120, 255), "PNG", (120, 120, 120)),
+        ("RGBA", (200, 30, 30, 255), "PNG", RED),
+        ("RGBA", (200, 30, 30, 0), "PNG", (255, 255, 255)),
+        ("RGBA", (0, 0, 0, 128), "PNG", (127, 127, 127)),
+        ("I;16", 40_000, "PNG", (156, 156, 156)),
+        ("I;16", 40_000, "TIFF", (156, 156, 156)),
+        ("F", 0.5, "TIFF", (127, 127, 127)),
+        ("CMYK", (0, 255, 255, 0), "JPEG", (254, 0, 0)),
+        ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)),
+    ],
+)
+def test_every_kind_of_pixel_becomes_rgb(mode: str, color: Any, form: str, expected: tuple[int, int, int]) -> None:
+    assert np.abs(mean(draw((32, 32), color, form, mode)) - expected).max() <= 3
+
+
+def test_a_palette_keeps_its_colours_and_its_transparency() -> None:
+    image = Image.new("P", (16, 16), 1)
+    image.putpalette([0, 0, 0, 200, 30, 30])
+    assert np.abs(mean(encode(image)) - RED).max() <= 1
+    assert np.abs(mean(encode(image, transparency=1)) - 255).max() <= 1
+
+
+def test_an_animation_is_its_first_frame() -> None:
+    frames = [Image.new("RGB", (16, 16), RED), Image.new("RGB", (16, 16), (0, 0, 250))]
+    for form in ("GIF", "WEBP", "PNG"):
+        buffer = io.BytesIO()
+        frames[0].save(buffer, form, save_all=True, append_images=frames[1:])
+        assert np.abs(mean(buffer.getvalue()) - RED).max() < 8, form
+
+
+def corner_picture() -> Image.Image:
+    """Wider than high, white in the upper left corner alone."""
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 255, 255), (0, 0, 20, 10))
+    return image
+
+
+_STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright(orientation: int, form: str) -> None:
+    turn = _STORED[orientation]
+    stored = corner_picture().transpose(turn) if turn is not None else corner_picture()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(encode(stored, form, exif=exif), 20, 40)
+    assert (picture.width, picture.height) == (40, 20)
+    quarters = picture.pixels.reshape(2, 10, 2, 20, 3).mean(axis=(1, 3, 4))
+    assert quarters[0, 0] > 230
+    assert max(quarters[0, 1], quarters[1, 0], quarters[1, 1]) < 25
+
+
+def test_a_broken_exif_block_does_not_cost_the_picture() -> None:
+    assert np.abs(mean(draw(color=RED, form="JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff")) - RED).max() < 6
+
+
+def test_a_large_jpeg_is_decoded_small_and_keeps_its_colours() -> None:
+    image = Image.new("RGB", (2000, 1500), RED)
+    image.paste((20, 20, 220), (0, 0, 1000, 1500))
+    picture = decode(encode(image, "JPEG"), 32, 32)
+    assert (picture.width, picture.height) == (2000, 1500)
+    assert np.abs(picture.pixels[:, 20:].mean(axis=(0, 1)) - RED).max() < 6
+    assert np.abs(picture.pixels[:, :12].mean(axis=(0, 1)) - (20, 20, 220)).max() < 6
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_truncated_pictures_are_undecodable_or_whole(form: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encode(Image.fromarray(noise), form)
+    try:
+        picture = decode(data[: int(len(data) * share)], 16, 16)
+    except UndecodableImageError as error:
+        assert str(error)
+    else:
+        assert picture.pixels.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"%PDF-1.7", struct.pack("<II", 1, 2)]
+)
+def test_what_is_no_picture_is_undecodable(data: bytes) -> None:
+    with pytest.raises(UndecodableImageError):
+        decode(data, 8, 8)
+
+
+def test_brightness_and_contrast_of_known_pictures() -> None:
+    white = decode(draw(color=(255, 255, 255)), 32, 32).pixels
+    assert brightness_contrast(white) == pytest.approx((1.0, 0.0), abs=1e-4)
+    halves = np.zeros((32, 32, 3), np.uint8)
+    halves[:, 16:] = 255
+    assert brightness_contrast(halves) == pytest.approx((0.5, 0.5), abs=1e-4)

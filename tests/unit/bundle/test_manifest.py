@@ -1,0 +1,101 @@
+"""The manifest of a bundle, and the golden inputs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bundle.golden import COUNT, RECIPE, fingerprint, golden_inputs
+from bundle.manifest import MANIFEST_FILE, MODEL_FILE, BundleError, Manifest, read_manifest, sha256_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / MODEL_FILE).write_bytes(b"weights")
+    write(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, **changes: Any) -> None:
+    values = {
+        "schema": 1,
+        "name": "cats-dogs",
+        "version": "1",
+        "architecture": "compact",
+        "labels": ["cat", "dog"],
+        "input": {"height": 32, "width": 32},
+        "output": "sigmoid",
+        "golden": {"recipe": RECIPE, "inputs_sha256": "0", "outputs": [[0.5, 0.5]]},
+        "sha256": {MODEL_FILE: sha256_of(folder / MODEL_FILE)},
+    }
+    (folder / MANIFEST_FILE).write_text(json.dumps(values | changes))
+
+
+def test_a_manifest_is_read_as_it_was_written(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    (folder / MANIFEST_FILE).write_text(manifest.to_json())
+    assert read_manifest(folder) == manifest
+    assert json.loads(manifest.to_json())["schema"] == 1
+
+
+def test_no_bundle_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="PAWQUEUE_MODEL"):
+        read_manifest(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"labels": ["cat"]}, "labels"),
+        ({"schema": 99}, "schema 99"),
+        ({"input": {"height": 1, "width": 32}}, "input.height"),
+        ({"sha256": {}}, "no checksum"),
+        ({"sha256": {MODEL_FILE: "0", "other": "1"}}, "differs|missing"),
+        ({"output": "logits"}, "output"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(folder: Path, changes: dict[str, Any], told: str) -> None:
+    write(folder, **changes)
+    with pytest.raises(BundleError, match=told):
+        read_manifest(folder)
+
+
+def test_a_changed_model_is_refused(folder: Path) -> None:
+    (folder / MODEL_FILE).write_bytes(b"other weights")
+    with pytest.raises(BundleError, match="damaged or changed"):
+        read_manifest(folder)
+
+
+def test_a_missing_model_is_refused(folder: Path) -> None:
+    (folder / MODEL_FILE).unlink()
+    with pytest.raises(BundleError, match="missing"):
+        read_manifest(folder)
+
+
+def test_a_sigmoid_is_the_probability_of_the_second_label(folder: Path) -> None:
+    rows = read_manifest(folder).probabilities(np.array([[0.25], [1.0]]))
+    assert rows.tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    assert rows.dtype == np.float32
+
+
+def test_a_softmax_is_taken_as_it_is(folder: Path) -> None:
+    write(folder, output="softmax", labels=["a", "b", "c"])
+    manifest = read_manifest(folder)
+    assert manifest.probabilities(np.array([[0.25, 0.5, 0.25]])).tolist() == [[0.25, 0.5, 0.25]]
+    with pytest.raises(BundleError, match="2 outputs a picture"):
+        manifest.probabilities(np.array([[0.25, 0.75]]))
+
+
+def test_a_manifest_may_not_hold_what_is_unknown() -> None:
+    assert Manifest.model_config["extra"] == "forbid"
+
+
+def test_golden_inputs_never_change() -> None:
+    """Bundles in the field carry this fingerprint: another recipe needs another name."""
+    inputs = golden_inputs(64, 48)
+    assert inputs.shape == (COUNT, 64, 48, 3)
+    assert inputs.dtype == np.uint8
+    assert fingerprint(inputs) == "b1f52caf6fc35369a0ca1ad3a6cedaa4b2e25f2a478dc1b5c4f15342406dd5a4"
+    assert len({picture.tobytes() for picture in inputs}) == COUNT

@@ -1,0 +1,112 @@
+"""The job record."""
+
+import pytest
+
+from contract.errors import PawqueueError, error_classes
+from contract.job import (
+    Features,
+    Job,
+    JobError,
+    JobStatus,
+    ModelRef,
+    Outcome,
+    Prediction,
+    Timings,
+    is_job_id,
+    new_job_id,
+)
+
+ENDED = Job(
+    id=new_job_id(),
+    queue="interactive",
+    created_ms=1_700_000_000_123,
+    status=JobStatus.SUCCEEDED,
+    file="cat.jpg",
+    size_bytes=55_000,
+    started_ms=1_700_000_000_150,
+    finished_ms=1_700_000_000_200,
+    attempts=1,
+    outcome=Outcome(
+        prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}),
+        model=ModelRef("cats-dogs", "1"),
+        batch_size=8,
+        timings=Timings(1, 2, 3, 4),
+        features=Features(500, 375, 0.5, 0.2),
+    ),
+)
+
+
+def test_the_job_object_survives_the_way_to_a_client() -> None:
+    assert Job.from_dict(ENDED.to_dict()) == ENDED
+
+
+def test_times_are_rfc_3339_in_utc() -> None:
+    assert ENDED.to_dict()["created_at"] == "2023-11-14T22:13:20.123Z"
+
+
+def test_a_queued_job_shows_every_field() -> None:
+    queued = Job(new_job_id(), "bulk", 0).to_dict()
+    assert queued.keys() == ENDED.to_dict().keys()
+    assert queued["prediction"] is None
+
+
+def test_a_client_passes_over_fields_of_a_newer_server() -> None:
+    values = ENDED.to_dict() | {"mood": "fine"}
+    values["timings"] = values["timings"] | {"coffee_ms": 1}
+    assert Job.from_dict(values) == ENDED
+
+
+def test_log_lines_carry_what_operators_look_for() -> None:
+    assert ENDED.log_fields() == {
+        "job_id": ENDED.id,
+        "file": "cat.jpg",
+        "size_bytes": 55_000,
+        "label": "cat",
+        "confidence": 0.9,
+        "latency_ms": 77,
+    }
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"prediction": Prediction("cat", 1.0, {"cat": 1.0}), "error": JobError("predict_failed", "")}]
+)
+def test_an_outcome_is_a_prediction_or_an_error(parts: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="either"):
+        Outcome(**parts)  # type: ignore[arg-type]
+
+
+def test_job_ids_are_uuid_7_and_sort_by_time() -> None:
+    ids = [new_job_id() for _ in range(100)]
+    assert len(set(ids)) == 100
+    assert all(is_job_id(job_id) and job_id[14] == "7" and job_id[19] in "89ab" for job_id in ids)
+    assert sorted(ids, key=lambda job_id: job_id[:13]) == ids
+
+
+@pytest.mark.parametrize("text", ["", "nope", "../etc/passwd", ENDED.id.upper(), ENDED.id + "0", ENDED.id + "\n"])
+def test_other_texts_are_no_job_ids(text: str) -> None:
+    assert not is_job_id(text)
+
+
+@pytest.mark.parametrize(
+    ("status", "final"),
+    [
+        ("queued", False),
+        ("running", False),
+        ("succeeded", True),
+        ("failed", True),
+        ("canceled", True),
+        ("expired", True),
+    ],
+)
+def test_which_states_are_final(status: str, final: bool) -> None:
+    assert JobStatus(status).is_final is final
+
+
+def test_every_error_has_a_code_a_title_and_a_status() -> None:
+    classes = error_classes()
+    assert {"no_file", "queue_full", "undecodable_image", "unavailable"} <= classes.keys()
+    for code, kind in classes.items():
+        assert issubclass(kind, PawqueueError)
+        assert kind.code == code
+        assert 400 <= kind.http_status < 600
+        assert kind.title != PawqueueError.title

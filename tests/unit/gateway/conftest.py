@@ -1,0 +1,83 @@
+"""A gateway on memory: real application, committer and waiters; ledger and image store are the fakes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from flask.testing import FlaskClient
+
+from contract.image_store import MemoryImageStore
+from contract.job import Features, Job, ModelRef, Outcome, Prediction, Timings
+from contract.ledger import Heartbeat
+from contract.ledger_memory import MemoryLedger
+from contract.settings import load_settings
+from gateway.app import create_app
+from gateway.committer import GroupCommitter
+from gateway.metrics import GatewayMetrics
+from gateway.services import Services
+from gateway.submit import Submitter
+from gateway.uploads import UploadLimits
+from gateway.waiters import Waiters
+
+
+@dataclass
+class Gateway:
+    """The application's parts, for tests to look at and to play the worker."""
+
+    client: FlaskClient
+    ledger: MemoryLedger
+    images: MemoryImageStore
+    #: Messages put into queues: (queue, job ids).
+    published: list[tuple[str, list[str]]] = field(default_factory=list)
+    #: When set, publishing raises it.
+    broken: Exception | None = None
+    #: When true, every published job ends at once as a cat.
+    answers: bool = False
+
+    def publish(self, queue: str, job_ids: Sequence[str]) -> None:
+        if self.broken:
+            raise self.broken
+        self.published.append((queue, list(job_ids)))
+        if self.answers:
+            self.end(list(job_ids), cat())
+
+    def end(self, job_ids: list[str], outcome: Outcome) -> None:
+        claims = [claim for claim in self.ledger.claim(job_ids, 10_000) if claim]
+        self.ledger.commit([(claim, outcome) for claim in claims], 60)
+
+    def job(self, job_id: str) -> Job:
+        (job,) = self.ledger.get([job_id])
+        assert job
+        return job
+
+    def serve_model(self) -> None:
+        self.ledger.beat(Heartbeat("w", "h", "cats-dogs", "1", ["cat", "dog"], "fake", "float32", 0, "", 0, 0), 60_000)
+
+
+def cat() -> Outcome:
+    return Outcome(
+        prediction=Prediction("cat", 0.75, {"cat": 0.75, "dog": 0.25}),
+        model=ModelRef("cats-dogs", "1"),
+        batch_size=1,
+        timings=Timings(1, 2, 3, 4),
+        features=Features(40, 30, 0.5, 0.2),
+    )
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    settings = load_settings(
+        {"PAWQUEUE_UPLOAD_MAX_BYTES": "100000", "PAWQUEUE_QUEUE_MAX_JOBS": "50", "PAWQUEUE_PREDICT_WAIT_S": "5"}
+    )
+    ledger, images = MemoryLedger(), MemoryImageStore()
+    gateway = Gateway(FlaskClient.__new__(FlaskClient), ledger, images)
+    committer = GroupCommitter(ledger, gateway.publish, group_max_jobs=32, queue_max_jobs=settings.queue_max_jobs)
+    waiters = Waiters(ledger)
+    committer.start()
+    waiters.start()
+    limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
+    services = Services(
+        settings, ledger, Submitter(images, committer, waiters, limits), waiters, GatewayMetrics(ledger)
+    )
+    gateway.client = create_app(services).test_client()
+    return gateway

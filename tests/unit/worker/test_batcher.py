@@ -1,0 +1,94 @@
+"""When batches leave, and what is in them."""
+
+import threading
+
+from worker.batcher import Batcher
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def filled(items: list[str], *, size: int = 4, expected: int | None = None, clock: Clock | None = None) -> Batcher[str]:
+    batcher: Batcher[str] = Batcher(size, wait_s=1.0, clock=clock or Clock())
+    batcher.expect(len(items) if expected is None else expected)
+    for item in items:
+        batcher.put(item, rank=1 if item.startswith("bulk") else 0)
+    return batcher
+
+
+def take_in_thread(batcher: Batcher[str]) -> tuple[threading.Thread, list[list[str]]]:
+    taken: list[list[str]] = []
+    thread = threading.Thread(target=lambda: taken.append(batcher.take()), daemon=True)
+    thread.start()
+    return thread, taken
+
+
+def test_a_full_batch_leaves_at_once() -> None:
+    batcher = filled(["a", "b", "c", "d", "e"], expected=9)
+    assert batcher.take() == ["a", "b", "c", "d"]
+    assert len(batcher) == 1
+
+
+def test_when_nothing_more_is_on_its_way_nobody_waits() -> None:
+    assert filled(["a"]).take() == ["a"]
+
+
+def test_while_more_are_on_their_way_a_part_waits() -> None:
+    batcher = filled(["a"], expected=2)
+    thread, taken = take_in_thread(batcher)
+    thread.join(0.1)
+    assert not taken
+    batcher.put("b", rank=0)
+    thread.join(10)
+    assert taken == [["a", "b"]]
+
+
+def test_one_that_will_not_come_is_not_waited_for() -> None:
+    batcher = filled(["a"], expected=2)
+    thread, taken = take_in_thread(batcher)
+    batcher.miss()
+    thread.join(10)
+    assert taken == [["a"]]
+
+
+def test_the_oldest_waits_no_longer_than_allowed() -> None:
+    clock = Clock()
+    batcher = filled(["a", "b"], expected=3, clock=clock)
+    clock.now_s = 1.0
+    assert batcher.take() == ["a", "b"]
+
+
+def test_the_reader_wakes_by_itself_when_the_oldest_is_due() -> None:
+    batcher: Batcher[str] = Batcher(4, wait_s=0.05)
+    batcher.expect(2)
+    thread, taken = take_in_thread(batcher)
+    batcher.put("a", rank=0)
+    thread.join(10)
+    assert taken == [["a"]]
+
+
+def test_interactive_leaves_before_bulk() -> None:
+    batcher = filled(["bulk1", "bulk2", "bulk3", "a", "b"])
+    assert batcher.take() == ["a", "b", "bulk1", "bulk2"]
+    assert batcher.take() == ["bulk3"]
+
+
+def test_an_old_bulk_item_is_due_even_behind_interactive_ones() -> None:
+    clock = Clock()
+    batcher = filled(["bulk1"], expected=3, clock=clock)
+    clock.now_s = 0.9
+    batcher.put("a", rank=0)
+    clock.now_s = 1.0
+    assert batcher.take() == ["a", "bulk1"]
+
+
+def test_closing_lets_out_what_waits_and_then_ends() -> None:
+    batcher = filled(["a"], expected=5)
+    batcher.close()
+    assert batcher.take() == ["a"]
+    assert batcher.take() == []
