@@ -27,9 +27,9 @@ def step(text: str, command: Sequence[str], environ: Mapping[str, str] | None = 
     with tempfile.TemporaryFile() as output:
         status = _run(text, command, output, environ, cwd, started)
         if status:
-            _show(f"  {text}: failed", last=True)
+            show(f"  {text}: failed", last=True)
             raise StepError(_tail(output))
-    _show(f"  {text}: {time.monotonic() - started:.0f} s", last=True)
+    show(f"  {text}: {time.monotonic() - started:.0f} s", last=True)
 
 
 def _run(
@@ -58,10 +58,11 @@ def _wait(process: subprocess.Popen[bytes], text: str, started: float) -> int:
         try:
             return process.wait(_TICK_S)
         except subprocess.TimeoutExpired:
-            _show(f"  {text} ... {time.monotonic() - started:.0f} s")
+            show(f"  {text} ... {time.monotonic() - started:.0f} s")
 
 
-def _show(line: str, *, last: bool = False) -> None:
+def show(line: str, *, last: bool = False) -> None:
+    """Write a line over the one before it; without a terminal only what is last."""
     if sys.stdout.isatty():
         print("\r\033[K" + line, end="\n" if last else "", flush=True)
     elif last:

@@ -1,0 +1,38 @@
+"""`python -m deploy.local up` and `python -m deploy.local demo`; `make up` and `make demo` call these."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from contract.settings import SettingsError
+from deploy.local.commands import demo, up
+from deploy.local.errors import LocalError, UsageError
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    asked = _parser().parse_args(words)
+    try:
+        return up(os.environ) if asked.command == "up" else demo(os.environ, asked.photos, asked.out)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return UsageError.exit_status
+    except LocalError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Pawqueue on one machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start all services and keep them running until Ctrl-C")
+    example = commands.add_parser("demo", help="classify a folder of pictures with services of its own")
+    example.add_argument("--photos", type=Path, default=Path("examples/photos"), help="folder of pictures")
+    example.add_argument("--out", type=Path, default=Path("results.csv"), help="file for the results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
