@@ -40,7 +40,6 @@ def make_celery(redis_url: str) -> Celery:
         task_reject_on_worker_lost=True,
         task_queues=[Queue(name) for name in QUEUES],
         task_default_queue=INTERACTIVE,
-        task_publish_retry=False,
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
         worker_send_task_events=False,

@@ -1,6 +1,7 @@
 """Pictures drawn by code."""
 
 import io
+import zlib
 from typing import Any
 
 from PIL import Image
@@ -18,3 +19,11 @@ def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
+
+
+def png_header_of(width: int, height: int) -> bytes:
+    """A PNG whose header claims that size."""
+    data = bytearray(draw((8, 8)))
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)

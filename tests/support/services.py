@@ -96,6 +96,14 @@ class Stack:
     gateway: Process
     workers: list[Process]
 
+    @contextmanager
+    def another_worker(self) -> Iterator[Process]:
+        """A further worker of this stack; it is listed when the context is entered."""
+        before = _workers_of(self.url)
+        with running("worker-2", [sys.executable, "-m", "worker"], self.folder, self.environ) as worker:
+            wait_until(lambda: _lives(worker) and _workers_of(self.url) > before, "another worker being listed")
+            yield worker
+
 
 @contextmanager
 def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
@@ -118,13 +126,24 @@ def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
 
 def _is_served(url: str, *processes: Process) -> bool:
     for process in processes:
-        if process.handle.poll() is not None:
-            raise AssertionError(f"{process.log.stem} ended; its log ends:\n{process.tail()}")
+        _lives(process)
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
             return bool(json.load(answer)["model_loaded"])
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+def _lives(process: Process) -> bool:
+    if process.handle.poll() is not None:
+        raise AssertionError(f"{process.log.stem} ended; its log ends:\n{process.tail()}")
+    return True
+
+
+def _workers_of(url: str) -> int:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return int(next((float(line.split()[1]) for line in lines if line.startswith("pawqueue_workers ")), 0))
 
 
 def _accepts(port: int) -> bool:

@@ -2,7 +2,6 @@
 
 import io
 import threading
-import zlib
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from werkzeug.test import TestResponse
 from contract.errors import UnavailableError
 from contract.job import JobError, Outcome, new_job_id
 from contract.ledger_memory import MemoryLedger
-from tests.support.pictures import draw
+from tests.support.pictures import draw, png_header_of
 from tests.unit.gateway.conftest import Gateway, cat
 
 
@@ -150,14 +149,6 @@ def test_refused_over_the_pixel_limit(gateway: Gateway) -> None:
     assert upload(gateway, draw((7071, 7071), 0, mode="1")).status_code == 202
 
 
-def png_header_of(width: int, height: int) -> bytes:
-    """A PNG whose header claims that size."""
-    data = bytearray(draw((8, 8)))
-    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    return bytes(data)
-
-
 def test_a_refused_picture_is_not_kept(gateway: Gateway) -> None:
     refused(upload(gateway, b"hello"), 415, "not_an_image")
     assert not gateway.images._images
@@ -206,33 +197,6 @@ def test_a_surprise_tells_nothing_but_where_the_log_has_it(gateway: Gateway) -> 
     assert "secret" not in str(body)
     gateway.broken = None
     assert upload(gateway, draw()).status_code == 202  # the committer lives on
-
-
-def test_concurrent_uploads_share_messages(gateway: Gateway) -> None:
-    release = threading.Event()
-    publish = gateway.publish
-
-    def slow(queue: str, job_ids: Any) -> None:
-        release.wait(10)
-        publish(queue, job_ids)
-
-    gateway_committer(gateway)._publish = slow
-    threads = [threading.Thread(target=upload, args=(gateway, draw())) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    waiting = gateway_committer(gateway)._pending
-    while waiting.qsize() + 1 < 10 and any(thread.is_alive() for thread in threads):
-        threading.Event().wait(0.01)
-    release.set()
-    for thread in threads:
-        thread.join()
-    assert sum(len(ids) for _, ids in gateway.published) == 10
-    assert max(len(ids) for _, ids in gateway.published) >= 5
-
-
-def gateway_committer(gateway: Gateway) -> Any:
-    routes = gateway.client.application
-    return routes.config["SERVICES"].submitter.committer
 
 
 def test_file_names_are_made_printable_and_short(gateway: Gateway) -> None:

@@ -1,0 +1,241 @@
+"""The main job over HTTP: upload, queue, batch, result; with a real Redis, worker process and model."""
+
+import csv
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from contract import keys
+from contract.broker import QUEUES
+from contract.job import new_job_id
+from tests.support.pictures import draw, png_header_of
+from tests.support.services import ROOT, Stack, running_stack, wait_until
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+        yield client
+
+
+def picture(photographs: Path, name: str = "cat.03307.jpg") -> bytes:
+    return (photographs / "sample" / name).read_bytes()
+
+
+def upload(http: httpx.Client, data: bytes, name: str = "cat.jpg", wait_s: int = 30, **query: str) -> httpx.Response:
+    return http.post("/v1/jobs", files={"file": (name, data)}, params=query, headers={"Prefer": f"wait={wait_s}"})
+
+
+def test_a_photograph_is_uploaded_queued_and_answered(http: httpx.Client) -> None:
+    accepted = http.post("/v1/jobs", files={"file": ("red.png", draw())})
+    assert accepted.status_code == 202
+    job = http.get(accepted.headers["Location"], headers={"Prefer": "wait=30"}).json()
+    assert job["status"] == "succeeded"
+    assert set(job["prediction"]["probabilities"]) == {"cat", "dog"}
+    assert sum(job["prediction"]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert job["prediction"]["confidence"] == max(job["prediction"]["probabilities"].values())
+    assert job["model"]["name"] == "cats-dogs"
+    assert job["attempts"] == 1
+    assert job["started_at"] <= job["finished_at"]
+
+
+def test_the_shipped_model_tells_most_cats_from_dogs(http: httpx.Client, photographs: Path) -> None:
+    files = sorted((photographs / "sample").glob("*.jpg"))
+    with ThreadPoolExecutor(10) as pool:
+        jobs = list(pool.map(lambda path: upload(http, path.read_bytes(), path.name).json(), files))
+    right = sum(job["prediction"]["label"] == job["file"].split(".")[0] for job in jobs)
+    assert len(jobs) == 40
+    assert right >= 36
+
+
+def test_ten_uploads_at_once_share_batches(http: httpx.Client) -> None:
+    data = draw((500, 375), form="JPEG")
+    for _ in range(5):  # a single round may be unlucky on a busy machine
+        with ThreadPoolExecutor(10) as pool:
+            jobs = list(pool.map(lambda _: upload(http, data).json(), range(10)))
+        assert all(job["status"] == "succeeded" for job in jobs)
+        if max(job["batch_size"] for job in jobs) > 1:
+            return
+    raise AssertionError("ten uploads at once never shared a batch")
+
+
+def test_both_queues_are_served(http: httpx.Client) -> None:
+    for queue in QUEUES:
+        job = upload(http, draw(), queue=queue).json()
+        assert (job["status"], job["queue"]) == ("succeeded", queue)
+
+
+def test_equal_pictures_get_equal_answers_in_any_batch(http: httpx.Client) -> None:
+    data = draw((300, 200), (90, 120, 40), "JPEG")
+    alone = upload(http, data).json()["prediction"]["probabilities"]["cat"]
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(lambda _: upload(http, data).json(), range(12)))
+    for job in together:
+        assert job["prediction"]["probabilities"]["cat"] == pytest.approx(alone, abs=0.01)
+
+
+def test_pictures_do_not_stay_after_their_job(http: httpx.Client, stack: Stack) -> None:
+    assert upload(http, draw()).json()["status"] == "succeeded"
+    folder = stack.folder / "state" / "images"
+    wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "the pictures being deleted", 10)
+
+
+def test_the_ledger_holds_nothing_but_ended_jobs(http: httpx.Client, stack: Stack) -> None:
+    assert upload(http, draw()).json()["status"] == "succeeded"
+    with redis.Redis.from_url(stack.redis_url) as client:
+        assert [client.zcard(key(queue)) for queue in QUEUES for key in (keys.queued, keys.running)] == [0] * 4
+        assert all(client.ttl(key) > 0 for key in client.scan_iter(f"{keys.JOB}*"))
+
+
+def test_predict_answers_like_the_replaced_system(http: httpx.Client) -> None:
+    body = http.post("/predict", files={"file": ("x.png", draw(), "image/png")}).json()
+    assert body.keys() == {"class", "confidence", "cat_probability", "dog_probability"}
+    assert body["class"] in {"cat", "dog"}
+
+
+def test_metrics_of_gateway_and_worker_agree_on_what_was_done(http: httpx.Client, stack: Stack) -> None:
+    upload(http, draw())
+    gateway = http.get("/metrics").text
+    assert 'pawqueue_jobs_total{label="' in gateway
+    assert 'status="succeeded"' in gateway
+    assert "pawqueue_workers 1.0" in gateway
+    worker = httpx.get(worker_metrics(stack)).text
+    assert 'pawqueue_job_seconds_count{phase="predict",queue="interactive"}' in worker
+    assert "pawqueue_worker_busy_ratio" in worker
+
+
+def worker_metrics(stack: Stack) -> str:
+    import json
+
+    with redis.Redis.from_url(stack.redis_url) as client:
+        (beat,) = client.hvals(keys.WORKERS)
+    return str(json.loads(beat)["metrics_address"])
+
+
+class TestBadInput:
+    """Each kind of bad input over HTTP: a clear problem, no 5xx, no dead worker."""
+
+    @pytest.fixture(autouse=True)
+    def unharmed(self, stack: Stack, http: httpx.Client) -> Iterator[None]:
+        yield
+        assert upload(http, draw()).json()["status"] == "succeeded"
+        assert all(process.handle.poll() is None for process in (stack.gateway, *stack.workers))
+
+    def problem(self, response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+        body: dict[str, Any] = response.json()
+        assert (response.status_code, body["status"], body["code"]) == (status, status, code)
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert len(body["detail"]) > 20
+        return body
+
+    def test_no_file(self, http: httpx.Client) -> None:
+        self.problem(http.post("/v1/jobs", files={"other": ("x.png", draw())}), 400, "no_file")
+
+    def test_empty_body(self, http: httpx.Client) -> None:
+        self.problem(http.post("/v1/jobs"), 400, "empty_upload")
+        self.problem(upload(http, b""), 400, "empty_upload")
+
+    def test_not_an_image(self, http: httpx.Client) -> None:
+        self.problem(upload(http, b"hello"), 415, "not_an_image")
+
+    def test_format_not_served(self, http: httpx.Client) -> None:
+        self.problem(upload(http, draw(form="PPM")), 415, "unsupported_format")
+
+    def test_over_the_size_limit(self, http: httpx.Client) -> None:
+        self.problem(upload(http, b"\0" * 20_000_001), 413, "upload_too_large")
+
+    def test_far_over_the_size_limit_costs_no_memory(self, http: httpx.Client, stack: Stack) -> None:
+        before = gateway_memory(stack)
+        peak = before
+
+        def endless() -> Iterator[bytes]:
+            nonlocal peak
+            for _ in range(200):
+                yield b"\0" * 1_000_000
+                peak = max(peak, gateway_memory(stack))
+
+        try:
+            response = http.post("/v1/jobs", content=endless())
+        except httpx.WriteError:
+            pass  # the gateway may close the connection before all was sent
+        else:
+            self.problem(response, 413, "upload_too_large")
+        assert peak - before < 60_000_000
+
+    def test_over_the_pixel_limit(self, http: httpx.Client) -> None:
+        for side in (30_000, 65_535):
+            self.problem(upload(http, png_header_of(side, side)), 413, "too_many_pixels")
+        jpeg = bytearray(draw((64, 64), form="JPEG"))
+        at = jpeg.index(b"\xff\xc0") + 5
+        jpeg[at : at + 4] = b"\xff\xff\xff\xff"
+        self.problem(upload(http, bytes(jpeg)), 413, "too_many_pixels")
+
+    @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+    def test_corrupt_pixels_fail_alone(self, http: httpx.Client, form: str) -> None:
+        whole = draw((400, 300), form=form, **({"lossless": True} if form == "WEBP" else {}))
+        corrupt = whole[: len(whole) * 6 // 10]
+        with ThreadPoolExecutor(8) as pool:
+            pictures = [whole, whole, whole, corrupt, whole, whole, whole]
+            jobs = list(pool.map(lambda data: upload(http, data).json(), pictures))
+        bad = jobs.pop(3)
+        if "error" not in bad or bad.get("status") == 415:
+            self.problem(upload(http, corrupt), 415, "not_an_image")  # already the header is broken
+        else:
+            assert (bad["status"], bad["error"]["code"]) == ("failed", "undecodable_image")
+        assert [job["status"] for job in jobs] == ["succeeded"] * 6
+
+    def test_unknown_and_malformed_ids(self, http: httpx.Client) -> None:
+        for job_id in (new_job_id(), "nope", "%2e%2e%2f", "1" * 3000):
+            self.problem(http.get(f"/v1/jobs/{job_id}"), 404, "not_found")
+
+    def test_wrong_method(self, http: httpx.Client) -> None:
+        response = http.delete("/v1/jobs")
+        self.problem(response, 405, "method_not_allowed")
+        assert "POST" in response.headers["Allow"]
+
+    def test_a_wait_that_cannot_be_read_is_ignored(self, http: httpx.Client) -> None:
+        response = http.post("/v1/jobs", files={"file": ("x.png", draw())}, headers={"Prefer": "wait=abc"})
+        assert response.status_code == 202
+
+
+def gateway_memory(stack: Stack) -> int:
+    """Resident bytes of the gateway's processes."""
+    parent = psutil.Process(stack.gateway.handle.pid)
+    return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
+
+
+def test_a_stopped_worker_finishes_what_it_holds_and_leaves_in_order(tmp_path: Path) -> None:
+    with running_stack(tmp_path, model="/tmp/base") as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
+        data = draw((500, 375), form="JPEG")
+        addresses = [http.post("/v1/jobs", files={"file": ("x.jpg", data)}).headers["Location"] for _ in range(60)]
+        worker = stack.workers[0]
+        assert worker.stop(signal.SIGTERM) == 0, worker.tail()
+        assert http.get("/health").json()["model_loaded"] is False
+        jobs = [http.get(address).json() for address in addresses]
+        assert {job["status"] for job in jobs} <= {"succeeded", "queued"}
+        with stack.another_worker() as second:
+            ended = [http.get(address, headers={"Prefer": "wait=30"}).json() for address in addresses]
+            assert {job["status"] for job in ended} == {"succeeded"}, second.tail()
+        assert all(job["attempts"] == 1 for job in ended)
+
+
+@pytest.mark.slow
+def test_the_command_classifies_a_folder(stack: Stack, photographs: Path, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    out = tmp_path / "results.csv"
+    command = [sys.executable, "-m", "pawqueue", "submit", str(photographs / "sample"), "--url", stack.url, "--out"]
+    done = subprocess.run([*command, str(out)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40
+    assert sum(row["label"] == row["file"].split(".")[0] for row in rows) >= 36

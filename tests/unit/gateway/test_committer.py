@@ -1,0 +1,104 @@
+"""Group commit: what gathers while a group is written goes into the next one."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from contract.broker import BULK, INTERACTIVE
+from contract.errors import ConflictError, QueueFullError, UnavailableError
+from contract.job import Job, new_job_id
+from contract.ledger_memory import MemoryLedger
+from gateway.committer import GroupCommitter
+from tests.support.services import wait_until
+
+
+class Broker:
+    """Takes messages, one at a time, when it is let."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, list[str]]] = []
+        self.entered: list[str] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.error: Exception | None = None
+
+    def publish(self, queue: str, job_ids: Sequence[str]) -> None:
+        self.entered.extend(job_ids)
+        assert self.open.wait(10)
+        if self.error:
+            raise self.error
+        self.messages.append((queue, list(job_ids)))
+
+
+def started(broker: Broker, ledger: MemoryLedger, *, queue_max_jobs: int = 1000) -> GroupCommitter:
+    committer = GroupCommitter(ledger, broker.publish, group_max_jobs=4, queue_max_jobs=queue_max_jobs)
+    committer.start()
+    return committer
+
+
+def test_a_lone_job_is_written_at_once() -> None:
+    broker, ledger, job = Broker(), MemoryLedger(), Job(new_job_id(), INTERACTIVE, 1)
+    started(broker, ledger).commit(job)
+    assert broker.messages == [(INTERACTIVE, [job.id])]
+    assert ledger.get([job.id]) == [job]
+
+
+def test_jobs_that_gather_share_messages_of_bounded_size_and_one_queue_each() -> None:
+    broker, ledger = Broker(), MemoryLedger()
+    committer = started(broker, ledger)
+    jobs = [Job(new_job_id(), BULK if n % 3 == 0 else INTERACTIVE, n) for n in range(9)]
+    broker.open.clear()
+    threads = [threading.Thread(target=committer.commit, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(broker.entered) > 0 and in_sight(committer, ledger) == len(jobs), "all jobs waiting", 10)
+    broker.open.set()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(job_id for _, ids in broker.messages for job_id in ids) == sorted(job.id for job in jobs)
+    assert len(broker.messages) < len(jobs)
+    assert all(len(ids) <= 4 for _, ids in broker.messages)
+    queue_of = {job.id: job.queue for job in jobs}
+    assert all(queue_of[job_id] == queue for queue, ids in broker.messages for job_id in ids)
+
+
+def in_sight(committer: GroupCommitter, ledger: MemoryLedger) -> int:
+    return committer._pending.qsize() + len(ledger._jobs)
+
+
+def test_a_full_queue_is_told_to_the_one_it_concerns() -> None:
+    committer = started(Broker(), MemoryLedger(), queue_max_jobs=1)
+    committer.commit(Job(new_job_id(), INTERACTIVE, 1))
+    with pytest.raises(QueueFullError) as refusal:
+        committer.commit(Job(new_job_id(), INTERACTIVE, 2))
+    assert refusal.value.retry_after_s
+    committer.commit(Job(new_job_id(), BULK, 3))
+
+
+def test_a_taken_id_is_a_conflict() -> None:
+    committer, job = started(Broker(), MemoryLedger()), Job(new_job_id(), INTERACTIVE, 1)
+    committer.commit(job)
+    with pytest.raises(ConflictError):
+        committer.commit(Job(job.id, INTERACTIVE, 2))
+
+
+def test_what_was_not_queued_is_not_kept_and_the_next_goes_through() -> None:
+    broker, ledger, job = Broker(), MemoryLedger(), Job(new_job_id(), INTERACTIVE, 1)
+    committer = started(broker, ledger)
+    broker.error = UnavailableError("The queue does not answer; try again.")
+    with pytest.raises(UnavailableError):
+        committer.commit(job)
+    assert ledger.get([job.id]) == [None]
+    broker.error = None
+    committer.commit(job)
+
+
+def test_a_surprise_does_not_end_the_committer() -> None:
+    broker, ledger, job = Broker(), MemoryLedger(), Job(new_job_id(), INTERACTIVE, 1)
+    committer = started(broker, ledger)
+    broker.error = RuntimeError("surprise")
+    with pytest.raises(RuntimeError):
+        committer.commit(job)
+    broker.error = None
+    committer.commit(Job(new_job_id(), INTERACTIVE, 1))
