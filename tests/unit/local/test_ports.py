@@ -1,0 +1,56 @@
+"""Ports: a taken one is named together with its setting."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local.errors import UsageError
+from deploy.local.ports import Port, all_free, check_ports, pick_ports, why_not
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def _port(number: int, variable: str = "PAWQUEUE_GATEWAY_PORT") -> Port:
+    return Port("the gateway", variable, "127.0.0.1", number)
+
+
+def test_free_ports_pass() -> None:
+    first = pick_ports(2)
+
+    check_ports([_port(first), _port(first + 1, "PAWQUEUE_REDIS_PORT")])
+
+
+def test_a_taken_port_names_its_setting(taken: int) -> None:
+    with pytest.raises(UsageError, match=f"Port {taken} for the gateway .* set PAWQUEUE_GATEWAY_PORT to another port"):
+        check_ports([_port(taken)])
+
+
+def test_one_port_for_two_services_is_refused() -> None:
+    first = pick_ports(1)
+
+    with pytest.raises(UsageError, match="set PAWQUEUE_REDIS_PORT to another one"):
+        check_ports([_port(first), _port(first, "PAWQUEUE_REDIS_PORT")])
+
+
+def test_a_port_just_left_is_free_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", number)) as client, server.accept()[0]:
+            client.sendall(b"x")
+
+    assert why_not("127.0.0.1", number) == ""
+
+
+def test_no_address_is_said_so() -> None:
+    assert "no address" in why_not("not an address", 8000)
+
+
+def test_ports_in_a_row_are_free() -> None:
+    first = pick_ports(4)
+
+    assert all_free(range(first, first + 4))

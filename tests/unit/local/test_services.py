@@ -1,0 +1,54 @@
+"""What is started for which settings."""
+
+from pathlib import Path
+
+import pytest
+
+from contract.settings import load_settings
+from deploy.local import services
+from deploy.local.services import ports_of, programs_of
+
+
+@pytest.fixture(autouse=True)
+def _no_dashboard_and_some_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "has_dashboard", lambda: False)
+    monkeypatch.setattr(services, "find_redis_server", lambda: Path("/bin/redis-server"))
+
+
+def test_redis_worker_and_gateway_in_this_order() -> None:
+    assert [program.name for program in programs_of(load_settings({}))] == ["redis", "worker-0", "gateway"]
+
+
+def test_no_redis_of_ours_beside_one_given_by_its_address() -> None:
+    settings = load_settings({"PAWQUEUE_REDIS_URL": "redis://elsewhere:6379/0"})
+
+    assert "redis" not in [program.name for program in programs_of(settings)]
+    assert "PAWQUEUE_REDIS_PORT" not in [port.variable for port in ports_of(settings)]
+
+
+def test_as_many_workers_as_set_each_with_its_port() -> None:
+    settings = load_settings({"PAWQUEUE_WORKERS": "3", "PAWQUEUE_WORKER_METRICS_PORT": "9200"})
+
+    workers = [program for program in programs_of(settings) if program.group == "workers"]
+    assert [worker.environment["PAWQUEUE_WORKER_METRICS_PORT"] for worker in workers] == ["9200", "9201", "9202"]
+    assert [port.number for port in ports_of(settings)][-3:] == [9200, 9201, 9202]
+
+
+def test_without_metrics_no_port_is_needed() -> None:
+    settings = load_settings({"PAWQUEUE_WORKERS": "2", "PAWQUEUE_WORKER_METRICS_PORT": "0"})
+
+    assert [port.variable for port in ports_of(settings)] == ["PAWQUEUE_GATEWAY_PORT", "PAWQUEUE_REDIS_PORT"]
+
+
+def test_a_dashboard_is_started_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "has_dashboard", lambda: True)
+    settings = load_settings({})
+
+    assert programs_of(settings)[-1].name == "dashboard"
+    assert "PAWQUEUE_DASHBOARD_PORT" in [port.variable for port in ports_of(settings)]
+
+
+def test_a_worker_gets_longer_to_stop_than_it_may_drain() -> None:
+    settings = load_settings({"PAWQUEUE_DRAIN_S": "60"})
+
+    assert all(program.stop_s > 60 for program in programs_of(settings) if program.name != "redis")
