@@ -13,7 +13,7 @@ LOCKS := gateway worker dashboard training client local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow check fix lock train clean
+.PHONY: help demo up test test-slow check fix docs lock train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ check:  ## check format, lint, types and import rules; changes nothing
 fix:  ## mend what the checks can mend by themselves
 	@$(DEVELOP) ruff check --fix .
 	@$(DEVELOP) ruff format .
+
+docs:  ## write the pages that are made from the code
+	@$(DEVELOP) python -m contract.settings_table > docs/settings.md
 
 lock:  ## resolve requirements/*.in into the lock files
 	@$(COMPILE) --no-annotate all.in -o constraints.txt

@@ -103,8 +103,7 @@ def _look_for_ever(watch: Watch) -> None:
 def test_programs_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
     script = (
         "import os, pathlib, time\n"
-        "from deploy.local import watch as watching
-from deploy.local.claim import claimed\n"
+        "from deploy.local.claim import claimed\n"
         "from deploy.local.stack import running_stack\n"
         "from tests.local.test_stack import PROGRAMS\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
