@@ -1,0 +1,6 @@
+"""`python -m pawqueue`: the same as the `pawqueue` command."""
+
+from pawqueue.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The public client: what goes in, what comes back, what is raised."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+import pawqueue
+from pawqueue import JobFailedError, JobStatus, Pawqueue, RefusedError, TimedOutError, UnreachableError
+from tests.unit.pawqueue.conftest import FakeTime
+from tests.unit.pawqueue.fakes import JOB_ID, URL, FakeGateway, answer, job, problem, write_pictures
+
+
+def client(*script: object, timeout_s: float = 5.0) -> tuple[Pawqueue, FakeGateway]:
+    gateway = FakeGateway(*script)  # type: ignore[arg-type]
+    return Pawqueue(URL, timeout_s=timeout_s, transport=gateway), gateway
+
+
+def test_everything_that_is_exported_exists() -> None:
+    assert all(hasattr(pawqueue, name) for name in pawqueue.__all__)
+
+
+def test_a_path_bytes_and_a_file_send_the_same_picture(tmp_path: Path) -> None:
+    path = write_pictures(tmp_path, "a.jpg") / "a.jpg"
+    sender, gateway = client(answer(202, job()))
+    with path.open("rb") as file:
+        jobs = [sender.submit(picture, name="a.jpg") for picture in (path, str(path), b"jpg", file, io.BytesIO(b"jpg"))]
+    assert {job.id for job in jobs} == {JOB_ID}
+    assert {request.content for request in gateway.requests} == {b"jpg"}
+    assert len({str(request.url) for request in gateway.requests}) == 1
+
+
+def test_a_file_gives_the_job_its_name_and_the_queue_is_sent(tmp_path: Path) -> None:
+    sender, gateway = client(answer(202, job()))
+    sender.submit(write_pictures(tmp_path, "ä b.jpg") / "ä b.jpg", queue="bulk")
+    assert dict(gateway.requests[0].url.params) == {"queue": "bulk", "file": "ä b.jpg"}
+
+
+def test_a_retry_sends_the_file_again_from_its_start(tmp_path: Path, fake_time: FakeTime) -> None:
+    sender, gateway = client(problem(429, "queue_full", Retry_After="1"), answer(202, job()))
+    with (write_pictures(tmp_path, "a.jpg") / "a.jpg").open("rb") as file:
+        sender.submit(file)
+    assert [request.content for request in gateway.requests] == [b"jpg", b"jpg"]
+
+
+def test_what_is_no_picture_is_a_type_error() -> None:
+    sender, _ = client(answer(202, job()))
+    for wrong in (3, io.StringIO("text")):
+        with pytest.raises(TypeError, match="A picture is a path, bytes"):
+            sender.submit(wrong)  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_missing_is_an_os_error_and_nothing_is_sent(tmp_path: Path) -> None:
+    sender, gateway = client(answer(202, job()))
+    with pytest.raises(FileNotFoundError):
+        sender.submit(tmp_path / "none.jpg")
+    assert gateway.requests == []
+
+
+def test_predict_asks_for_the_outcome_with_the_upload() -> None:
+    sender, gateway = client(answer(200, job("succeeded", label="cat")))
+    found = sender.predict(b"jpg", timeout_s=30)
+    assert found.outcome
+    assert found.outcome.prediction
+    assert found.outcome.prediction.label == "cat"
+    assert [request.headers["prefer"] for request in gateway.requests] == ["wait=20"]
+
+
+def test_predict_follows_a_job_that_takes_longer(fake_time: FakeTime) -> None:
+    sender, gateway = client(
+        answer(202, job()), answer(200, job("running")), answer(200, job("succeeded", label="dog"))
+    )
+    assert sender.predict(b"jpg").status is JobStatus.SUCCEEDED
+    assert [request.method for request in gateway.requests] == ["POST", "GET", "GET"]
+    # A gateway that does not hold its answer back is not asked in a tight loop.
+    assert fake_time.pauses_s == [0.5]
+
+
+def test_a_refused_picture_is_told_from_a_failed_one() -> None:
+    refused, _ = client(problem(415, "not_an_image"))
+    with pytest.raises(RefusedError, match="not_an_image"):
+        refused.predict(b"text")
+    failed, _ = client(answer(200, job("failed", code="undecodable_image")))
+    with pytest.raises(JobFailedError, match="It is undecodable_image") as caught:
+        failed.predict(b"half")
+    assert (caught.value.code, caught.value.job.id) == ("undecodable_image", JOB_ID)
+
+
+def test_a_canceled_job_has_its_status_for_a_code() -> None:
+    sender, _ = client(answer(200, job("canceled")))
+    with pytest.raises(JobFailedError) as caught:
+        sender.predict(b"jpg")
+    assert caught.value.code == "canceled"
+
+
+def test_wait_returns_a_failed_job_without_raising() -> None:
+    sender, _ = client(answer(200, job("failed", code="undecodable_image")))
+    assert sender.wait(JOB_ID).status is JobStatus.FAILED
+
+
+def test_wait_ends_at_its_deadline_and_hands_over_what_it_saw(fake_time: FakeTime) -> None:
+    sender, _ = client(answer(200, job("running")))
+    with pytest.raises(TimedOutError, match="is still running after 3 s") as caught:
+        sender.wait(JOB_ID, timeout_s=3)
+    assert caught.value.job
+    assert caught.value.job.status is JobStatus.RUNNING
+    assert sum(fake_time.pauses_s) == pytest.approx(3, abs=0.2)
+
+
+def test_an_id_cannot_leave_its_place_in_the_address() -> None:
+    sender, gateway = client(problem(404, "not_found"))
+    with pytest.raises(RefusedError):
+        sender.get("../../health?x#y")
+    assert gateway.requests[0].url.raw_path == b"/v1/jobs/..%2F..%2Fhealth%3Fx%23y"
+
+
+@pytest.mark.parametrize("body", [{}, [], {"id": 1}, {**job(), "status": "surprised"}])
+def test_another_server_at_the_address_is_named(body: object) -> None:
+    sender, _ = client(answer(200, body))
+    with pytest.raises(UnreachableError, match="not as a Pawqueue gateway does"):
+        sender.get(JOB_ID)
+
+
+def test_the_end_of_a_long_name_is_sent() -> None:
+    sender, gateway = client(answer(202, job()))
+    sender.submit(b"jpg", name="x" * 5000 + "/end.jpg")
+    assert len(str(gateway.requests[0].url)) < 1000
+    assert gateway.requests[0].url.params["file"].endswith("/end.jpg")
