@@ -32,6 +32,8 @@ class Service:
     name: str
     #: 0 when it is not running.
     pid: int
+    #: When it was last started, in seconds of the clock; 0 before the first time.
+    started_s: int
     #: Supervisor has tried to start it often enough and has stopped trying.
     given_up: bool
 
@@ -141,7 +143,7 @@ def _socket_folder() -> Iterator[Path]:
 
 
 def _service(info: Mapping[str, Any]) -> Service:
-    return Service(info["name"], info["pid"], given_up=info["statename"] == "FATAL")
+    return Service(info["name"], info["pid"], info["start"], given_up=info["statename"] == "FATAL")
 
 
 def _signal_group(group: int, number: int) -> bool:

@@ -13,7 +13,7 @@ _LOG_BYTES = 10_000_000
 _LOG_BACKUPS = 3
 #: Living this long counts as started; shorter lives are tried again, after ever longer pauses, then given up.
 _START_S = 1
-_START_RETRIES = 5
+_START_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Looks after a stack while it runs: says when a service was brought back, and gives up on one that keeps dying."""
+"""Looks after a stack while it runs: says when a service was started again, and gives up on one that keeps dying."""
 
 import json
 import time
@@ -23,7 +23,7 @@ class Watch:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._pids: dict[str, int] = {}
+        self._started_s: dict[str, int] = {}
         self._starts: Counter[str] = Counter()
         self.ready = False
 
@@ -34,17 +34,17 @@ class Watch:
             LocalError: a service keeps ending.
         """
         for service in self._stack.services():
-            if service.pid and service.pid != self._pids.get(service.name):
+            if service.started_s and service.started_s != self._started_s.get(service.name):
                 self._note_start(service)
             if service.given_up or (not self.ready and self._starts[service.name] > _STARTS_BEFORE_READY):
                 log = self._stack.places.log_of(service.name)
                 raise LocalError(f"{service.name} keeps ending; the last lines of {log}:\n{tail_of(log)}")
 
     def _note_start(self, service: Service) -> None:
-        if self.ready and service.name in self._pids:
+        if self.ready and service.name in self._started_s:
             log = self._stack.places.log_of(service.name)
-            print(f"{service.name} had ended and was brought back; its log is {log}", flush=True)
-        self._pids[service.name] = service.pid
+            print(f"{service.name} had ended and was started again; its log is {log}", flush=True)
+        self._started_s[service.name] = service.started_s
         self._starts[service.name] += 1
 
 

@@ -29,12 +29,17 @@ PROGRAMS = [
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     with claimed(tmp_path), running_stack(PROGRAMS, tmp_path, os.environ) as stack:
-        wait_until(lambda: len(_pids(stack)) == 2, "Both programs running", 15)
+        # A program that is stopped between its fork and its exec does not notice, and has to be killed later.
+        wait_until(lambda: _names(stack) == {"sleep", "sh"}, "Both programs running", 15)
         yield stack
 
 
 def _pids(stack: Stack) -> dict[str, int]:
     return {service.name: service.pid for service in stack.services() if service.pid}
+
+
+def _names(stack: Stack) -> set[str]:
+    return {psutil.Process(pid).name() for pid in _pids(stack).values()}
 
 
 def _supervisord(stack: Stack) -> psutil.Process:

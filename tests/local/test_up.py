@@ -100,7 +100,7 @@ def test_a_killed_gateway_comes_back(up: Up) -> None:
     gateway.kill()
 
     wait_until(lambda: not gateway.is_running() and is_ready(up.url), "The gateway coming back", 30)
-    wait_until(lambda: "gateway had ended and was brought back" in up.output.read_text(), "It being told", 10)
+    wait_until(lambda: "gateway had ended and was started again" in up.output.read_text(), "It being told", 10)
 
 
 def test_sigterm_ends_everything(up: Up) -> None:

@@ -1,4 +1,4 @@
-"""Looking after a stack: a service brought back is told, one that keeps dying ends it all."""
+"""Looking after a stack: a service started again is told, one that keeps dying ends it all."""
 
 from pathlib import Path
 from typing import cast
@@ -35,19 +35,19 @@ def watch(stack: FakeStack) -> Watch:
     return Watch(cast("Stack", stack))
 
 
-def _worker(pid: int, *, given_up: bool = False) -> Service:
-    return Service("worker-0", pid, given_up)
+def _worker(started_s: int, *, given_up: bool = False) -> Service:
+    return Service("worker-0", 4711, started_s, given_up)
 
 
 def test_a_service_that_was_brought_back_is_told(
     watch: Watch, stack: FakeStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watch.ready = True
-    for pid in (10, 10, 0, 11):
-        stack.now = [_worker(pid)]
+    for started_s in (10, 10, 11):
+        stack.now = [_worker(started_s)]
         watch.look()
 
-    assert capsys.readouterr().out.count("worker-0 had ended and was brought back") == 1
+    assert capsys.readouterr().out.count("worker-0 had ended and was started again") == 1
 
 
 def test_a_service_given_up_shows_the_end_of_its_log(watch: Watch, stack: FakeStack) -> None:
@@ -58,8 +58,8 @@ def test_a_service_given_up_shows_the_end_of_its_log(watch: Watch, stack: FakeSt
 
 
 def test_a_service_that_keeps_ending_before_it_is_ready_is_given_up(watch: Watch, stack: FakeStack) -> None:
-    for pid in (10, 11, 12):
-        stack.now = [_worker(pid)]
+    for started_s in (10, 11, 12):
+        stack.now = [_worker(started_s)]
         watch.look()
     stack.now = [_worker(13)]
 
@@ -69,8 +69,8 @@ def test_a_service_that_keeps_ending_before_it_is_ready_is_given_up(watch: Watch
 
 def test_a_service_killed_often_later_on_is_brought_back_each_time(watch: Watch, stack: FakeStack) -> None:
     watch.ready = True
-    for pid in range(10, 30):
-        stack.now = [_worker(pid)]
+    for started_s in range(10, 30):
+        stack.now = [_worker(started_s)]
         watch.look()
 
 
