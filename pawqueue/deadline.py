@@ -40,10 +40,9 @@ class Deadline:
 
 def pause_s(tries: int, retry_after_s: float | None) -> float:
     """Seconds to pause after `tries` failed ones: never less than the server asked for, else growing; with jitter."""
-    least_s = retry_after_s
-    if least_s is None:
-        least_s = min(_FIRST_PAUSE_S * 2 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
-    return least_s + random.uniform(0, _SPREAD * max(least_s, _FIRST_PAUSE_S))  # noqa: S311 - no secret
+    growing_s = min(_FIRST_PAUSE_S * 2 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
+    least_s = growing_s if retry_after_s is None else max(retry_after_s, _FIRST_PAUSE_S)
+    return least_s * random.uniform(1, 1 + _SPREAD)  # noqa: S311 - no secret
 
 
 def _now_s() -> float:

@@ -28,7 +28,8 @@ def show_run(console: Console, tally: Tally, out: Path) -> None:
 def summary_text(tally: Tally, out: Path) -> str:
     """Two lines: how many of each kind in which time, and the labels."""
     counts = ", ".join(f"{number:,} {status}" for status, number in sorted(tally.statuses.items(), reverse=True))
-    lines = [f"{tally.total:,} files: {counts or 'none done'}; {tally.seconds:.1f} s, {tally.rate:.1f} images/s."]
+    files = "1 file" if tally.total == 1 else f"{tally.total:,} files"
+    lines = [f"{files}: {counts or 'none done'}; {tally.seconds:.1f} s, {tally.rate:.1f} images/s."]
     if tally.labels:
         labels = ", ".join(f"{number:,} {shown(label)}" for label, number in tally.labels.most_common(TABLE_ROWS))
         lines.append(f"Labels: {labels}.")

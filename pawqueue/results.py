@@ -60,6 +60,11 @@ def row_of(file: str, job: Job) -> Row:
     )
 
 
+def part_of(path: Path) -> Path:
+    """Where the results lie until they are complete."""
+    return path.with_name(f"{path.name}.part")
+
+
 class ResultsFile:
     """A CSV file that grows beside its place as `NAME.part` and is moved there when closed.
 
@@ -71,7 +76,7 @@ class ResultsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows = 0
-        self._part = path.with_name(f"{path.name}.part")
+        self._part = part_of(path)
         self._file = self._part.open("w", encoding="utf-8", newline="")
         self._write(COLUMNS)
 

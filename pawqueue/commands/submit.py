@@ -20,7 +20,7 @@ from pawqueue.files import ENDINGS, FoundFile, find_files
 from pawqueue.folder import FolderRun
 from pawqueue.jobs import Jobs
 from pawqueue.progress import reporting
-from pawqueue.results import ResultsFile
+from pawqueue.results import ResultsFile, part_of
 from pawqueue.tally import Tally
 from pawqueue.text import shown
 from pawqueue.wire import Wire
@@ -43,7 +43,11 @@ class Options:
     as_json: bool
 
     def files(self) -> Iterator[FoundFile]:
-        return find_files(self.sources, every_file=self.every_file)
+        """What is to be sent; never the results themselves, which may lie in the folder."""
+        own = {path.name: path.resolve() for path in (self.out, part_of(self.out))}
+        for file in find_files(self.sources, every_file=self.every_file):
+            if file.path.name not in own or file.path.resolve() != own[file.path.name]:
+                yield file
 
 
 @click.command(short_help="Classify a folder of pictures into a CSV file.")

@@ -1,6 +1,5 @@
 """A gateway made of a function, and job objects as a gateway answers them."""
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +101,3 @@ def write_pictures(folder: Path, *names: str) -> Path:
 def deadline(seconds: float = 5.0) -> Deadline:
     """Plenty of time, unless said otherwise."""
     return Deadline(seconds)
-
-
-def body_json(response: httpx.Response) -> Any:
-    return json.loads(response.content)

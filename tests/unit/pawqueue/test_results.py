@@ -81,11 +81,17 @@ def test_rows_are_on_the_disk_before_the_file_is_in_its_place(tmp_path: Path) ->
 
 def test_a_run_that_fails_keeps_its_rows_and_one_without_any_keeps_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
-    with pytest.raises(KeyboardInterrupt), ResultsFile(path) as out:
-        out.add(Row("a.jpg"))
-        raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt), ResultsFile(path):
-        raise KeyboardInterrupt
+
+    def interrupted_run(*rows: Row) -> None:
+        with ResultsFile(path) as out:
+            for row in rows:
+                out.add(row)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run(Row("a.jpg"))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run()
     assert [row.file for row in read_rows(path)] == ["a.jpg"]
     assert list(tmp_path.iterdir()) == [path]
 

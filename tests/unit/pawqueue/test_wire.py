@@ -115,6 +115,7 @@ def test_pauses_are_spread_and_bounded() -> None:
     assert len(set(pauses_s)) > 40
     assert max(pauses_s) <= 12.5
     assert min(pause_s(9, 3.0) for _ in range(50)) >= 3
+    assert pause_s(1, 0.0) > 0.1  # "at once" is no licence to hammer
 
 
 def test_threads_have_connections_of_their_own_and_all_are_closed() -> None:
