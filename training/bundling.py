@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +43,14 @@ class BundleFacts:
     metrics: dict[str, Interval] = field(default_factory=dict)
     data: dict[str, str | int | float] = field(default_factory=dict)
     reference: dict[str, Histogram] = field(default_factory=dict)
+    #: Further files of the bundle, by name, as text.
+    files: dict[str, str] = field(default_factory=dict)
 
 
-def write_bundle(network: keras.Model, facts: BundleFacts, folder: Path) -> Manifest:
-    """Write the bundle to `folder`, replacing what is there only when the new one is whole.
+def write_bundle(
+    network: keras.Model, facts: BundleFacts, folder: Path, check: Callable[[Path], object] = read_manifest
+) -> Manifest:
+    """Write the bundle to `folder`, replacing what is there only when the new one is whole and `check` finds no fault.
 
     `network` is float32 and not compiled, so that no optimizer is saved; its temperature is folded in already.
 
@@ -56,9 +61,11 @@ def write_bundle(network: keras.Model, facts: BundleFacts, folder: Path) -> Mani
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         network.save(unfinished / MODEL_FILE)
+        for name, text in facts.files.items():
+            (unfinished / name).write_text(text, encoding="utf-8")
         manifest = _manifest(network, facts, unfinished)
         (unfinished / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
-        read_manifest(unfinished)
+        check(unfinished)
         replace_folder(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -90,7 +97,7 @@ def _manifest(network: keras.Model, facts: BundleFacts, folder: Path) -> Manifes
         data=facts.data,
         reference=facts.reference,
         golden=Golden(recipe=RECIPE, inputs_sha256=fingerprint(pictures), outputs=[]),
-        sha256={MODEL_FILE: sha256_of(folder / MODEL_FILE)},
+        sha256={name: sha256_of(folder / name) for name in (MODEL_FILE, *facts.files)},
         libraries=library_versions(),
         git_revision=git_revision(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -4,6 +4,7 @@ import argparse
 import csv
 import glob
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ def list_sources(given: list[str], file: Path) -> list[Source]:
     Raises:
         TrainingError: nothing matches, or two sources share a name.
     """
-    paths = [path for pattern in given for path in _matches(pattern)]
+    paths = [path for words in given for path in _matches(words)]
     sources = [_describe(path) for path in paths]
     names = [source.name for source in sources]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -66,13 +67,16 @@ def _locations_file(file: Path) -> Path:
     return file.with_name("locations.csv")
 
 
-def _matches(pattern: str) -> list[Path]:
-    if Path(pattern).exists():
-        return [Path(pattern)]
-    found = sorted(Path(match) for match in glob.glob(pattern))  # noqa: PTH207 (absolute patterns)
-    if not found:
-        raise TrainingError(f"DATA: nothing matches {pattern!r}; give a folder, tar or zip of labelled pictures.")
-    return found
+def _matches(words: str) -> list[Path]:
+    """Find what one word of DATA stands for: a path, a glob, or several of them in one quoted text."""
+    if Path(words).exists():
+        return [Path(words)]
+    found = sorted(Path(match) for match in glob.glob(words))  # noqa: PTH207 (absolute patterns)
+    if found:
+        return found
+    if len(parts := shlex.split(words)) > 1:
+        return [path for part in parts for path in _matches(part)]
+    raise TrainingError(f"DATA: nothing matches {words!r}; give a folder, tar or zip of labelled pictures.")
 
 
 def _describe(path: Path) -> Source:

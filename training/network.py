@@ -82,21 +82,32 @@ def _compact(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
 
 
 def _residual_block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
-    """Two convolutions and a shortcut, which averages before it projects so that no pixel is skipped."""
+    """Two convolutions and a shortcut, which averages before it projects so that no pixel is skipped.
+
+    The last scale starts at zero, so that the network starts as its shortcuts; without it learning hardly sets in.
+    """
     kept = x
     if stride > 1:
         kept = layers.AveragePooling2D(stride, padding="same")(kept)
         kept = _normed_conv(kept, filters, kernel=1, activation=None)
     x = _normed_conv(x, filters, kernel=3, stride=stride)
-    x = _normed_conv(x, filters, kernel=3, activation=None)
+    x = _normed_conv(x, filters, kernel=3, activation=None, scale="zeros")
     return layers.ReLU()(layers.Add()([x, kept]))
 
 
 def _normed_conv(
-    x: keras.KerasTensor, filters: int, kernel: int, stride: int = 1, activation: str | None = "relu"
+    x: keras.KerasTensor,
+    filters: int,
+    *,
+    kernel: int,
+    stride: int = 1,
+    activation: str | None = "relu",
+    scale: str = "ones",
 ) -> keras.KerasTensor:
-    x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(x)
-    x = layers.BatchNormalization(momentum=0.95)(x)
+    x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False, kernel_initializer="he_normal")(
+        x
+    )
+    x = layers.BatchNormalization(momentum=0.95, gamma_initializer=scale)(x)
     return layers.Activation(activation)(x) if activation else x
 
 

@@ -1,0 +1,89 @@
+"""Pictures of a result: curves, confusion, calibration, and the worst mistakes; the last shows the data, keep it so."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from training.checkpoint import HISTORY_FILE
+from training.measure import Classes, Probabilities, calibration_bins, confusion
+from training.prepared import Split
+
+_WORST = 40
+_DPI = 110
+_BLUE, _ORANGE = "#3b6ea8", "#d9822b"
+
+mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
+
+
+def draw_plots(folder: Path, test: Split, answers: Probabilities, trained: Path) -> None:
+    """Write `curves.png`, `confusion.png`, `calibration.png` and `mistakes.png` into `folder`."""
+    truth = test.targets
+    figures = {
+        "curves": _curves(json.loads((trained / HISTORY_FILE).read_text(encoding="utf-8"))["epochs"]),
+        "confusion": _confusion(answers, truth, test.labels),
+        "calibration": _calibration(answers, truth),
+        "mistakes": _mistakes(test, answers, truth),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=_DPI)
+
+
+def _curves(epochs: list[dict[str, float]]) -> Figure:
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    losses, accuracies = figure.subplots(1, 2)
+    numbers = [row["epoch"] for row in epochs]
+    losses.plot(numbers, [row["loss"] for row in epochs], color=_ORANGE, label="training, augmented")
+    losses.plot(numbers, [row["val_loss"] for row in epochs], color=_BLUE, label="validation")
+    losses.set(xlabel="epoch", ylabel="loss (nats)", title="Loss")
+    losses.legend(frameon=False)
+    accuracies.plot(numbers, [100 * row["val_accuracy"] for row in epochs], color=_BLUE)
+    accuracies.set(xlabel="epoch", ylabel="accuracy (%)", title="Validation accuracy")
+    return figure
+
+
+def _confusion(answers: Probabilities, truth: Classes, labels: list[str]) -> Figure:
+    table = confusion(answers, truth)
+    side = 2.2 + 0.8 * len(labels)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(table):
+        axes.text(
+            column, row, str(count), ha="center", va="center", color="white" if share[row, column] > 0.5 else "black"
+        )
+    axes.set(xlabel="predicted", ylabel="true", title=f"{len(truth)} test pictures")
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels)
+    return figure
+
+
+def _calibration(answers: Probabilities, truth: Classes) -> Figure:
+    bins = [b for b in calibration_bins(answers, truth) if b.count]
+    figure = Figure(figsize=(5, 5.4), layout="constrained")
+    curve, counts = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    curve.plot([0, 1], [0, 1], color="grey", linestyle=":", label="honest")
+    curve.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=_BLUE, marker="o", label="test pictures")
+    curve.set(ylabel="accuracy", title="Calibration", xlim=(1 / answers.shape[1] - 0.05, 1.02), ylim=(0, 1.02))
+    curve.legend(frameon=False)
+    counts.bar([(b.low + b.high) / 2 for b in bins], [b.count for b in bins], width=0.06, color=_BLUE)
+    counts.set(xlabel="confidence", ylabel="pictures", yscale="log")
+    return figure
+
+
+def _mistakes(test: Split, answers: Probabilities, truth: Classes) -> Figure:
+    """Show the wrong answers of greatest confidence."""
+    wrong = np.flatnonzero(answers.argmax(axis=1) != truth)
+    worst = wrong[np.argsort(-answers[wrong].max(axis=1))][:_WORST]
+    figure = Figure(figsize=(13, 9.5), layout="constrained")
+    for axes, row in zip(figure.subplots(5, 8).flat, [*worst, *[None] * (_WORST - len(worst))], strict=True):
+        axes.axis("off")
+        if row is not None:
+            axes.imshow(test.pixels[row])
+            said = test.labels[int(answers[row].argmax())]
+            axes.set_title(f"{said} {100 * answers[row].max():.0f} %\nis {test.facts[row].label}", fontsize=8)
+    figure.suptitle(f"The worst of {len(wrong)} mistakes among {len(truth)} test pictures")
+    return figure
