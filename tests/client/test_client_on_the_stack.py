@@ -1,0 +1,80 @@
+"""The client and the command against a real gateway, queue, worker and model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pawqueue import JobFailedError, JobStatus, Pawqueue, RefusedError
+from pawqueue.results import read_rows
+from tests.support.pictures import draw
+from tests.support.services import ROOT, Stack
+
+
+def command(stack: Stack, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pawqueue", *(str(argument) for argument in arguments), "--url", stack.url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Good pictures with odd names, a truncated one, a text, and one over the size limit."""
+    pictures = tmp_path / "pictures"
+    (pictures / "sub").mkdir(parents=True)
+    for number in range(20):
+        (pictures / f"{number:02}.png").write_bytes(draw((200, 150), (number * 10, 90, 30)))
+    for name in ("=1+1.png", "two\nlines.png", "sub/Kätzchen 猫.jpg"):
+        (pictures / name).write_bytes(draw(form="JPEG" if name.endswith("jpg") else "PNG"))
+    (pictures / "cut.png").write_bytes(draw((500, 500), (9, 9, 9))[:300])
+    (pictures / "text.jpg").write_text("no picture")
+    with (pictures / "huge.tiff").open("wb") as huge:
+        huge.truncate(400_000_000)
+    return pictures
+
+
+def test_a_folder_becomes_a_complete_results_file(stack: Stack, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.csv"
+    ended = command(stack, "submit", folder, "--out", out, "--json")
+    assert ended.returncode == 1, ended.stderr
+    rows = {row.file: row for row in read_rows(out)}
+    assert len(rows) == 26
+    failed = {row.file: (row.status, row.error_code) for row in rows.values() if not row.succeeded}
+    assert failed == {
+        "cut.png": ("failed", "undecodable_image"),
+        "text.jpg": ("refused", "not_an_image"),
+        "huge.tiff": ("refused", "upload_too_large"),
+    }
+    assert {"=1+1.png", "two\nlines.png", "sub/Kätzchen 猫.jpg"} <= set(rows)
+    assert all(0 < (row.confidence or 0) <= 1 and row.job_id and row.model for row in rows.values() if row.succeeded)
+    assert json.loads(ended.stdout)["succeeded"] == 23
+
+
+def test_status_finds_a_job_of_the_run(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(draw())
+    assert command(stack, "submit", tmp_path / "a.png", "--out", tmp_path / "r.csv").returncode == 0
+    (row,) = read_rows(tmp_path / "r.csv")
+    shown = command(stack, "status", row.job_id)
+    assert shown.returncode == 0, shown.stderr
+    assert row.label in shown.stdout
+
+
+def test_the_client_predicts_and_tells_refused_from_failed(stack: Stack) -> None:
+    with Pawqueue(stack.url) as client:
+        job = client.predict(draw(), name="drawn.png")
+        assert job.file == "drawn.png"
+        assert job.outcome
+        assert job.outcome.prediction
+        assert client.wait(client.submit(draw(), queue="bulk")).status is JobStatus.SUCCEEDED
+        assert client.get(job.id) == job
+        with pytest.raises(RefusedError, match="not_an_image"):
+            client.predict(b"no picture")
+        with pytest.raises(JobFailedError, match="truncated|corrupt|decode"):
+            client.predict(draw((500, 500), (9, 9, 9))[:300])
