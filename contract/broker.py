@@ -1,14 +1,17 @@
 """The Celery queues: their names, the application that both sides share, and how job ids are put in."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+import redis
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from contract import keys
 from contract.errors import UnavailableError
+from contract.job import now_ms
 
 #: For whoever waits for an answer.
 INTERACTIVE = "interactive"
@@ -26,6 +29,9 @@ MESSAGE_MAX_JOBS = 32
 #: An unacknowledged message is given to another worker after this time; the ledger's lease decides who may work.
 _VISIBILITY_TIMEOUT_S = 60
 _RESTORE_INTERVAL_S = 5
+
+#: Header of a message: when it was published.
+_PUBLISHED_MS = "published_ms"
 
 
 def make_celery(redis_url: str) -> Celery:
@@ -64,6 +70,19 @@ def _transport_options() -> dict[str, Any]:
     }
 
 
+def oldest_message_ms(client: "redis.Redis", queue: str) -> int:
+    """When the oldest message that no worker has taken was published, in Unix milliseconds; 0 when there is none.
+
+    Raises:
+        UnavailableError: the broker does not answer.
+    """
+    try:
+        text = client.lindex(keys.PREFIX + queue, -1)
+    except redis.RedisError as error:
+        raise UnavailableError("The queue (Redis) does not answer; try again shortly.") from error
+    return int(json.loads(text)["headers"].get(_PUBLISHED_MS, 0)) if text else 0
+
+
 def publish(app: Celery, queue: str, job_ids: Sequence[str]) -> None:
     """Put one message with at most `MESSAGE_MAX_JOBS` job ids into `queue`.
 
@@ -71,6 +90,6 @@ def publish(app: Celery, queue: str, job_ids: Sequence[str]) -> None:
         UnavailableError: the broker does not answer.
     """
     try:
-        app.send_task(TASK, args=[list(job_ids)], queue=queue, ignore_result=True)
+        app.send_task(TASK, args=[list(job_ids)], queue=queue, ignore_result=True, headers={_PUBLISHED_MS: now_ms()})
     except (OperationalError, OSError) as error:
         raise UnavailableError("The queue (Redis) does not answer; try again shortly.") from error

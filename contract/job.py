@@ -139,6 +139,8 @@ class Job:
     image: str = ""
     started_ms: int | None = None
     finished_ms: int | None = None
+    #: When it expires if no worker has taken it.
+    deadline_ms: int | None = None
     #: Times a worker began to decode or predict it.
     attempts: int = 0
     #: Number of the latest claim; a commit must carry it.
@@ -157,6 +159,7 @@ class Job:
             "created_at": _to_text(self.created_ms),
             "started_at": _to_text(self.started_ms),
             "finished_at": _to_text(self.finished_ms),
+            "deadline_at": _to_text(self.deadline_ms),
             "attempts": self.attempts,
             **outcome,
         }
@@ -174,6 +177,7 @@ class Job:
             created_ms=_to_ms(values["created_at"]) or 0,
             started_ms=_to_ms(values.get("started_at")),
             finished_ms=_to_ms(values.get("finished_at")),
+            deadline_ms=_to_ms(values.get("deadline_at")),
             attempts=values.get("attempts", 0),
             outcome=Outcome.from_dict(values) if ended else None,
         )

@@ -9,6 +9,16 @@ JOB = f"{PREFIX}job:"
 QUEUED = f"{PREFIX}queued:"
 #: Sorted set by queue, of job ids by the end of their lease: the jobs that a worker holds.
 RUNNING = f"{PREFIX}running:"
+#: Sorted set by queue, of job ids that wait without a message, by the time since when nobody has seen one.
+UNSEEN = f"{PREFIX}unseen:"
+#: Sorted set of the ids of jobs with a deadline, by deadline.
+DEADLINES = f"{PREFIX}deadlines"
+#: Sorted set of the ids of jobs that killed their workers, by the time at which they were given up.
+DEAD = f"{PREFIX}dead"
+#: List of references of pictures that nobody needs any more.
+DISCARDED = f"{PREFIX}discarded"
+#: String with an expiry: which worker reconciles.
+LEADER = f"{PREFIX}leader"
 #: Hash of `queue|status|label` to the number of jobs that ended so.
 TOTALS = f"{PREFIX}totals"
 #: Hash of error code to the number of jobs that ended with it.
@@ -48,3 +58,9 @@ def running(queue: str) -> str:
 def image(ref: str) -> str:
     """Key of a waiting picture."""
     return IMAGE + ref
+
+
+def lua_table() -> str:
+    """The keys as a Lua table `K`, which the scripts of the ledger begin with."""
+    names = {name: value for name, value in globals().items() if name.isupper() and name != "PREFIX"}
+    return "local K = {" + ", ".join(f"{name.lower()} = '{value}'" for name, value in names.items()) + "}\n"

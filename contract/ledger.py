@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
 
-from contract.job import Job, JobStatus, Outcome
+from contract.errors import DeadlineExpiredError, WorkerLostError
+from contract.job import Job, JobError, JobStatus, Outcome
 
 
 class Submitted(IntEnum):
@@ -26,6 +26,8 @@ class Claim:
     job: Job
     #: Number of this claim; a commit carries it, so that only the latest claim can end the job.
     fence: int
+    #: A worker died on it: it is to be tried with no other job in hand, so that the culprit is found.
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,24 @@ class LedgerStats:
     totals: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     #: Error code -> jobs that ended with it.
     errors: Mapping[str, int] = field(default_factory=dict)
+    #: Jobs in the dead-letter list.
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a reconciler looks for in one queue."""
+
+    queue: str
+    #: When the oldest message that no worker has taken was published; 0 when there is none.
+    oldest_message_ms: int
+    #: How long a job may wait without a message before it gets another.
+    grace_ms: int
+    max_attempts: int
+    #: How long ended jobs are kept.
+    ttl_s: int
+    #: Most jobs looked at.
+    limit: int = 1000
 
 
 class Ledger(ABC):
@@ -88,8 +108,11 @@ class Ledger(ABC):
         """Read jobs; None for an unknown id."""
 
     @abstractmethod
-    def claim(self, job_ids: Sequence[str], lease_ms: int, now_ms: int = 0) -> list[Claim | None]:
-        """Lease jobs that are queued, or running on a lease that has ended; None for all others."""
+    def claim(self, job_ids: Sequence[str], lease_ms: int, ttl_s: int, now_ms: int = 0) -> list[Claim | None]:
+        """Lease jobs that are queued, or running on a lease that has ended; None for all others.
+
+        One whose deadline has passed ends as expired instead and is kept for `ttl_s`.
+        """
 
     @abstractmethod
     def begin(self, claims: Sequence[Claim]) -> None:
@@ -106,6 +129,26 @@ class Ledger(ABC):
     @abstractmethod
     def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
         """End jobs, wake whoever waits; False, and nothing changed, where the fence is not current."""
+
+    @abstractmethod
+    def cancel(self, job_ids: Sequence[str], ttl_s: int, now_ms: int = 0) -> list[bool]:
+        """End jobs that are queued or running; False for all others, which stay as they are."""
+
+    @abstractmethod
+    def recover(self, sweep: "Sweep", now_ms: int = 0) -> list[str]:
+        """Give back to the queue what nobody works on, end what has no attempt or no time left.
+
+        Returns:
+            The ids that need a message.
+        """
+
+    @abstractmethod
+    def take_discarded(self, count: int) -> list[str]:
+        """References of up to `count` pictures that nobody needs any more; each is told once."""
+
+    @abstractmethod
+    def lead(self, worker_id: str, ttl_ms: int) -> bool:
+        """Whether this worker is the one that reconciles, for the next `ttl_ms`."""
 
     @abstractmethod
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
@@ -132,17 +175,22 @@ class Ledger(ABC):
         """Return if the ledger answers."""
 
 
+#: The outcome of a job that workers died on as often as is allowed.
+LOST = Outcome(
+    error=JobError(
+        WorkerLostError.code, "Workers died on this picture as often as is allowed. It stands in the dead-letter list."
+    )
+)
+#: The outcome of a job whose deadline passed.
+EXPIRED = Outcome(
+    error=JobError(
+        DeadlineExpiredError.code, "Its deadline passed before a worker took it. Send it again with more time."
+    )
+)
+
+
 def final_status(outcome: Outcome) -> JobStatus:
     """The state that an outcome leads to."""
-    return JobStatus.SUCCEEDED if outcome.prediction else JobStatus.FAILED
-
-
-def job_to_fields(job: Job) -> dict[str, str | int]:
-    """A queued job as the fields of its stored record; absent ones are not stored."""
-    fields: dict[str, Any] = {
-        "status": str(job.status),
-        "queue": job.queue,
-        "created_ms": job.created_ms,
-        "size_bytes": job.size_bytes,
-    }
-    return fields | {name: value for name in ("file", "image") if (value := getattr(job, name))}
+    if outcome.error:
+        return JobStatus.EXPIRED if outcome.error.code == DeadlineExpiredError.code else JobStatus.FAILED
+    return JobStatus.SUCCEEDED

@@ -8,7 +8,18 @@ from dataclasses import replace
 
 from contract.job import Job, JobStatus, Outcome
 from contract.job import now_ms as wall_ms
-from contract.ledger import Claim, Heartbeat, Ledger, LedgerStats, QueueStats, Submitted, final_status
+from contract.ledger import (
+    EXPIRED,
+    LOST,
+    Claim,
+    Heartbeat,
+    Ledger,
+    LedgerStats,
+    QueueStats,
+    Submitted,
+    Sweep,
+    final_status,
+)
 
 
 class MemoryLedger(Ledger):
@@ -19,6 +30,11 @@ class MemoryLedger(Ledger):
         self._jobs: dict[str, Job] = {}
         self._lease_ends_ms: dict[str, int] = {}
         self._begun: set[str] = set()
+        self._alone: set[str] = set()
+        self._unseen_since_ms: dict[str, int] = {}
+        self._dead: list[str] = []
+        self._discarded: list[str] = []
+        self._leader = ""
         self._totals: Counter[tuple[str, str, str]] = Counter()
         self._errors: Counter[str] = Counter()
         self._beats: dict[str, tuple[Heartbeat, int]] = {}
@@ -46,7 +62,7 @@ class MemoryLedger(Ledger):
         with self._lock:
             return [self._jobs.get(job_id) for job_id in job_ids]
 
-    def claim(self, job_ids: Sequence[str], lease_ms: int, now_ms: int = 0) -> list[Claim | None]:
+    def claim(self, job_ids: Sequence[str], lease_ms: int, ttl_s: int, now_ms: int = 0) -> list[Claim | None]:
         now = now_ms or wall_ms()
         with self._lock:
             return [self._claim_one(job_id, now, now + lease_ms) for job_id in job_ids]
@@ -57,10 +73,14 @@ class MemoryLedger(Ledger):
             return None
         if job.status is JobStatus.RUNNING and self._lease_ends_ms[job_id] > now:
             return None
+        if job.deadline_ms and job.deadline_ms <= now:
+            self._discard(self._end(job, JobStatus.EXPIRED, EXPIRED, now))
+            return None
         job = self._put(replace(job, status=JobStatus.RUNNING, started_ms=now, fence=job.fence + 1))
         self._lease_ends_ms[job_id] = lease_end_ms
         self._begun.discard(job_id)
-        return Claim(job, job.fence)
+        self._unseen_since_ms.pop(job_id, None)
+        return Claim(job, job.fence, alone=job_id in self._alone)
 
     def begin(self, claims: Sequence[Claim]) -> None:
         with self._lock:
@@ -85,37 +105,98 @@ class MemoryLedger(Ledger):
         if not self._is_current(claim):
             return False
         job = self._jobs[claim.job.id]
-        attempts = job.attempts - (job.id in self._begun)
-        self._put(replace(job, status=JobStatus.QUEUED, started_ms=None, attempts=attempts))
-        self._begun.discard(job.id)
-        del self._lease_ends_ms[job.id]
+        self._requeue(replace(job, attempts=job.attempts - (job.id in self._begun)))
         return True
 
+    def _requeue(self, job: Job) -> None:
+        self._put(replace(job, status=JobStatus.QUEUED, started_ms=None))
+        self._begun.discard(job.id)
+        del self._lease_ends_ms[job.id]
+
     def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
-        del ttl_s  # memory is short enough
         with self._lock:
-            committed = [self._commit_one(claim, outcome, now_ms or wall_ms()) for claim, outcome in outcomes]
-            ended = [claim.job.id for (claim, _), done in zip(outcomes, committed, strict=True) if done]
-            for follower in self._followers if ended else []:
-                follower.put(ended)
-            return committed
+            return [self._commit_one(claim, outcome, now_ms or wall_ms()) for claim, outcome in outcomes]
 
     def _commit_one(self, claim: Claim, outcome: Outcome, now: int) -> bool:
         if not self._is_current(claim):
             return False
-        status = final_status(outcome)
-        job = replace(self._jobs[claim.job.id], status=status, outcome=outcome, finished_ms=now, image="")
-        self._put(job)
-        del self._lease_ends_ms[job.id]
-        self._totals[job.queue, str(status), outcome.prediction.label if outcome.prediction else ""] += 1
-        if outcome.error:
-            self._errors[outcome.error.code] += 1
+        self._end(self._jobs[claim.job.id], final_status(outcome), outcome, now)
         return True
+
+    def _end(self, job: Job, status: JobStatus, outcome: Outcome | None, now: int) -> Job:
+        """End a job for good, and tell it; returns it as it was before."""
+        self._put(replace(job, status=status, outcome=outcome, finished_ms=now, image=""))
+        self._lease_ends_ms.pop(job.id, None)
+        self._unseen_since_ms.pop(job.id, None)
+        prediction = outcome.prediction if outcome else None
+        self._totals[job.queue, str(status), prediction.label if prediction else ""] += 1
+        if outcome and outcome.error:
+            self._errors[outcome.error.code] += 1
+        for follower in self._followers:
+            follower.put([job.id])
+        return job
+
+    def _discard(self, job: Job) -> None:
+        if job.image:
+            self._discarded.append(job.image)
+
+    def cancel(self, job_ids: Sequence[str], ttl_s: int, now_ms: int = 0) -> list[bool]:
+        with self._lock:
+            return [self._cancel_one(job_id, now_ms or wall_ms()) for job_id in job_ids]
+
+    def _cancel_one(self, job_id: str, now: int) -> bool:
+        job = self._jobs.get(job_id)
+        if job is None or job.status.is_final:
+            return False
+        self._discard(self._end(job, JobStatus.CANCELED, None, now))
+        return True
+
+    def recover(self, sweep: Sweep, now_ms: int = 0) -> list[str]:
+        now = now_ms or wall_ms()
+        with self._lock:
+            jobs = [job for job in self._jobs.values() if job.queue == sweep.queue]
+            running = [job for job in jobs if job.status is JobStatus.RUNNING and self._lease_ends_ms[job.id] <= now]
+            waiting = [job for job in jobs if job.status is JobStatus.QUEUED]
+            orphans = [job.id for job in running if self._recover_running(job, sweep.max_attempts, now)]
+            return orphans + [job.id for job in waiting if self._recover_waiting(job, sweep, now)]
+
+    def _recover_running(self, job: Job, max_attempts: int, now: int) -> bool:
+        suspect = job.id in self._begun
+        if suspect and job.attempts >= max_attempts:
+            self._end(job, JobStatus.FAILED, LOST, now)
+            self._dead.append(job.id)
+            return False
+        if suspect:
+            self._alone.add(job.id)
+        self._requeue(job)
+        self._unseen_since_ms[job.id] = now
+        return True
+
+    def _recover_waiting(self, job: Job, sweep: Sweep, now: int) -> bool:
+        if job.deadline_ms and job.deadline_ms <= now:
+            self._discard(self._end(job, JobStatus.EXPIRED, EXPIRED, now))
+            return False
+        if not sweep.oldest_message_ms or job.created_ms < sweep.oldest_message_ms:
+            self._unseen_since_ms.setdefault(job.id, now)
+        due = self._unseen_since_ms.get(job.id, now) <= now - sweep.grace_ms
+        if due:
+            self._unseen_since_ms[job.id] = now
+        return due
+
+    def take_discarded(self, count: int) -> list[str]:
+        with self._lock:
+            taken, self._discarded = self._discarded[:count], self._discarded[count:]
+            return taken
+
+    def lead(self, worker_id: str, ttl_ms: int) -> bool:
+        with self._lock:
+            self._leader = self._leader or worker_id
+            return self._leader == worker_id
 
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
         with self._lock:
             rows = {queue: self._queue_stats(queue, now_ms or wall_ms()) for queue in queues}
-            return LedgerStats(rows, dict(self._totals), dict(self._errors))
+            return LedgerStats(rows, dict(self._totals), dict(self._errors), len(self._dead))
 
     def _queue_stats(self, queue: str, now: int) -> QueueStats:
         jobs = [job for job in self._jobs.values() if job.queue == queue]

@@ -13,8 +13,27 @@ from redis.retry import Retry
 
 from contract import keys
 from contract.errors import UnavailableError
-from contract.job import SCHEMA, Job, JobStatus, Outcome
-from contract.ledger import Claim, Heartbeat, Ledger, LedgerStats, QueueStats, Submitted, final_status, job_to_fields
+from contract.job import Job, Outcome
+from contract.ledger import (
+    EXPIRED,
+    LOST,
+    Claim,
+    Heartbeat,
+    Ledger,
+    LedgerStats,
+    QueueStats,
+    Submitted,
+    Sweep,
+    final_status,
+)
+from contract.ledger_records import (
+    claim_from_row,
+    code_of,
+    job_from_fields,
+    job_to_fields,
+    outcome_to_json,
+    pairs,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,67 +80,82 @@ class RedisLedger(Ledger):
 
     @_unavailable
     def submit(self, jobs: Sequence[Job], queue_max_jobs: int) -> list[Submitted]:
-        arguments: list[str | int] = []
+        rows: list[str | int] = []
         for job in jobs:
-            fields = {"v": SCHEMA, **job_to_fields(job)}
-            arguments += [job.id, job.queue, job.created_ms, len(fields) * 2]
-            for name, value in fields.items():
-                arguments += [name, value]
-        rows = self._run("submit", keys.JOB, keys.QUEUED, queue_max_jobs, *arguments)
-        return [Submitted(row) for row in rows]
+            fields = job_to_fields(job)
+            rows += [job.id, job.queue, job.created_ms, job.deadline_ms or 0, len(fields) * 2]
+            rows += [value for field in fields.items() for value in field]
+        return [Submitted(result) for result in self._run("submit", queue_max_jobs, *rows)]
 
     @_unavailable
     def withdraw(self, job_ids: Sequence[str]) -> None:
-        self._run("withdraw", keys.JOB, keys.QUEUED, *job_ids)
+        self._run("withdraw", *job_ids)
 
     @_unavailable
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(keys.job(job_id))
-        return [_job_from_fields(job_id, fields) for job_id, fields in zip(job_ids, pipeline.execute(), strict=True)]
+        return [job_from_fields(job_id, fields) for job_id, fields in zip(job_ids, pipeline.execute(), strict=True)]
 
     @_unavailable
-    def claim(self, job_ids: Sequence[str], lease_ms: int, now_ms: int = 0) -> list[Claim | None]:
-        rows = self._run("claim", keys.JOB, keys.QUEUED, keys.RUNNING, now_ms, lease_ms, *job_ids)
-        return [_claim_from_row(job_id, row) for job_id, row in zip(job_ids, rows, strict=True)]
+    def claim(self, job_ids: Sequence[str], lease_ms: int, ttl_s: int, now_ms: int = 0) -> list[Claim | None]:
+        rows = self._run("claim", now_ms, lease_ms, ttl_s, outcome_to_json(EXPIRED), code_of(EXPIRED), *job_ids)
+        return [claim_from_row(job_id, row) for job_id, row in zip(job_ids, rows, strict=True)]
 
     @_unavailable
     def begin(self, claims: Sequence[Claim]) -> None:
-        self._run("begin", keys.JOB, *_fences(claims))
+        self._run("begin", *_fences(claims))
 
     @_unavailable
     def renew(self, claims: Sequence[Claim], lease_ms: int, now_ms: int = 0) -> list[bool]:
-        return _flags(self._run("renew", keys.JOB, keys.RUNNING, now_ms, lease_ms, *_fences(claims)))
+        return _flags(self._run("renew", now_ms, lease_ms, *_fences(claims)))
 
     @_unavailable
     def release(self, claims: Sequence[Claim]) -> list[bool]:
-        return _flags(self._run("release", keys.JOB, keys.QUEUED, keys.RUNNING, *_fences(claims)))
+        return _flags(self._run("release", *_fences(claims)))
 
     @_unavailable
     def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
         rows: list[str | int] = []
         for claim, outcome in outcomes:
             label = outcome.prediction.label if outcome.prediction else ""
-            code = outcome.error.code if outcome.error else ""
-            text = json.dumps(outcome.to_dict(), separators=(",", ":"), ensure_ascii=False)
-            rows += [claim.job.id, claim.fence, str(final_status(outcome)), label, code, text]
-        names = (keys.JOB, keys.RUNNING, keys.TOTALS, keys.ERRORS, keys.COUNTERS, keys.EVENTS, keys.DONE)
-        return _flags(self._run("commit", *names, keys.EVENTS_KEPT, ttl_s, now_ms, *rows))
+            status = str(final_status(outcome))
+            rows += [claim.job.id, claim.fence, status, label, code_of(outcome), outcome_to_json(outcome)]
+        return _flags(self._run("commit", ttl_s, now_ms, *rows))
+
+    @_unavailable
+    def cancel(self, job_ids: Sequence[str], ttl_s: int, now_ms: int = 0) -> list[bool]:
+        return _flags(self._run("cancel", ttl_s, now_ms, *job_ids))
+
+    @_unavailable
+    def recover(self, sweep: Sweep, now_ms: int = 0) -> list[str]:
+        limits = (sweep.oldest_message_ms, sweep.grace_ms, sweep.max_attempts, sweep.limit, sweep.ttl_s)
+        ends = (code_of(LOST), outcome_to_json(LOST), code_of(EXPIRED), outcome_to_json(EXPIRED))
+        orphans: list[str] = self._run("recover", sweep.queue, now_ms, *limits, *ends)
+        return orphans
+
+    @_unavailable
+    def take_discarded(self, count: int) -> list[str]:
+        return cast("list[str]", self._redis.lpop(keys.DISCARDED, count) or [])
+
+    @_unavailable
+    def lead(self, worker_id: str, ttl_ms: int) -> bool:
+        return bool(self._run("lead", worker_id, ttl_ms))
 
     @_unavailable
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
-        rows, totals, errors = self._run("stats", keys.QUEUED, keys.RUNNING, keys.TOTALS, keys.ERRORS, now_ms, *queues)
+        rows, totals, errors, dead = self._run("stats", now_ms, *queues)
         return LedgerStats(
             queues={queue: QueueStats(*map(int, row)) for queue, row in zip(queues, rows, strict=True)},
-            totals={_total_key(name): int(count) for name, count in _pairs(totals)},
-            errors={code: int(count) for code, count in _pairs(errors)},
+            totals={_total_key(name): int(count) for name, count in pairs(totals)},
+            errors={code: int(count) for code, count in pairs(errors)},
+            dead=int(dead),
         )
 
     @_unavailable
     def beat(self, heartbeat: Heartbeat, ttl_ms: int, now_ms: int = 0) -> None:
-        text = json.dumps(asdict(heartbeat))
-        self._run("beat", keys.WORKERS, keys.WORKERS_ALIVE, now_ms, ttl_ms, heartbeat.id, text)
+        self._run("beat", now_ms, ttl_ms, heartbeat.id, json.dumps(asdict(heartbeat)))
 
     @_unavailable
     def retire(self, worker_id: str) -> None:
@@ -132,7 +166,7 @@ class RedisLedger(Ledger):
 
     @_unavailable
     def workers(self, now_ms: int = 0) -> list[Heartbeat]:
-        texts = self._run("workers", keys.WORKERS, keys.WORKERS_ALIVE, now_ms)
+        texts = self._run("workers", now_ms)
         beats = [Heartbeat(**json.loads(text)) for text in texts if text]
         return sorted(beats, key=lambda beat: (beat.started_ms, beat.id))
 
@@ -170,10 +204,10 @@ class RedisLedger(Ledger):
 
 
 def _read_scripts() -> dict[str, str]:
-    """Every Lua script by name, each with `clock.lua` before it."""
+    """Every Lua script by name, each with the keys and `common.lua` before it."""
     files = {path.name: path.read_text() for path in resources.files("contract").joinpath("lua").iterdir()}
-    clock = files.pop("clock.lua")
-    return {name.removesuffix(".lua"): clock + text for name, text in files.items() if name.endswith(".lua")}
+    head = keys.lua_table() + files.pop("common.lua")
+    return {name.removesuffix(".lua"): head + text for name, text in files.items() if name.endswith(".lua")}
 
 
 def _fences(claims: Sequence[Claim]) -> list[str | int]:
@@ -184,41 +218,6 @@ def _flags(row: list[int]) -> list[bool]:
     return [bool(value) for value in row]
 
 
-def _pairs(flat: list[str]) -> list[tuple[str, str]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
-
-
 def _total_key(name: str) -> tuple[str, str, str]:
     queue, status, label = name.split("|", 2)
     return queue, status, label
-
-
-def _claim_from_row(job_id: str, row: list[str] | None) -> Claim | None:
-    if not row:
-        return None
-    job = _job_from_fields(job_id, dict(_pairs(row)))
-    return Claim(job, job.fence) if job else None
-
-
-def _job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
-    if not fields:
-        return None
-    outcome = fields.get("outcome")
-    return Job(
-        id=job_id,
-        queue=fields["queue"],
-        status=JobStatus(fields["status"]),
-        created_ms=int(fields["created_ms"]),
-        file=fields.get("file", ""),
-        size_bytes=int(fields.get("size_bytes", 0)),
-        image=fields.get("image", ""),
-        started_ms=_int_or_none(fields.get("started_ms")),
-        finished_ms=_int_or_none(fields.get("finished_ms")),
-        attempts=int(fields.get("attempts", 0)),
-        fence=int(fields.get("fence", 0)),
-        outcome=Outcome.from_dict(json.loads(outcome)) if outcome else None,
-    )
-
-
-def _int_or_none(text: str | None) -> int | None:
-    return None if text is None else int(text)

@@ -52,6 +52,11 @@ class Settings(BaseModel):
     decode_threads: int = _setting(2, "Threads that decode pictures in a worker.", "threads", ge=1, le=64)
     lease_s: float = _setting(10.0, "How long a worker's claim on a job holds without renewal.", "s", gt=0, le=3600)
     drain_s: float = _setting(30.0, "Longest time a stopping worker spends on what it holds.", "s", ge=0, le=3600)
+    sweep_s: float = _setting(2.0, "Pause between two looks for jobs that nobody works on.", "s", gt=0, le=600)
+    max_attempts: int = _setting(3, "Times a picture may be tried when workers die on it.", "attempts", ge=1, le=100)
+    predict_limit_s: float = _setting(
+        60.0, "Longest call of the model; a worker that is in one for longer ends itself, to be replaced.", "s", gt=0
+    )
     result_ttl_s: int = _setting(86_400, "How long an ended job is kept.", "s", ge=1)
     image_ttl_s: int = _setting(86_400, "How long a picture is kept in a Redis image store.", "s", ge=1)
     upload_max_bytes: int = _setting(20_000_000, "Largest picture accepted.", "bytes", ge=1)

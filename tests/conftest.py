@@ -29,6 +29,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def clean_redis(redis_url: str) -> Iterator[str]:
     """The Redis, empty before and after."""
     with redis.Redis.from_url(redis_url) as client:
+        client.config_set("appendfsync", "no")  # these tests kill no Redis: they need not wait for the disk
         client.flushall()
         yield redis_url
         client.flushall()
@@ -37,7 +38,7 @@ def clean_redis(redis_url: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Redis, gateway and a worker with the shipped model, in processes of their own."""
-    with running_stack(tmp_path_factory.mktemp("stack")) as services:
+    with running_stack(tmp_path_factory.mktemp("stack"), model="/tmp/base") as services:
         yield services
 
 

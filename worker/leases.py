@@ -45,6 +45,11 @@ class LeaseKeeper:
         with self._lock:
             self._held.update((claim.job.id, claim) for claim in claims)
 
+    def held(self) -> list[Claim]:
+        """The claims that are renewed."""
+        with self._lock:
+            return list(self._held.values())
+
     def drop(self, claims: Iterable[Claim]) -> None:
         """Renew these no longer."""
         with self._lock:
@@ -63,8 +68,7 @@ class LeaseKeeper:
             _log.warning("The heartbeat was not written: the ledger does not answer")
 
     def _renew(self) -> None:
-        with self._lock:
-            claims = list(self._held.values())
+        claims = self.held()
         if not claims:
             return
         try:

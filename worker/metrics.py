@@ -1,5 +1,8 @@
 """What Prometheus reads at a worker."""
 
+import threading
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from contract.job import Job, Timings
@@ -25,9 +28,10 @@ class WorkerMetrics:
             "pawqueue_batch_size", "Pictures predicted in one call.", buckets=sizes, registry=self.registry
         )
         self.images = Counter("pawqueue_worker_images_total", "Pictures predicted.", registry=self.registry)
-        self.busy = Gauge(
+        busy_ratio = Gauge(
             "pawqueue_worker_busy_ratio", "Share of the last seconds spent predicting.", registry=self.registry
         )
+        self.busy = BusyMeter(busy_ratio)
         self.late_commits = Counter(
             "pawqueue_worker_late_commits_total",
             "Outcomes dropped because another claim came after.",
@@ -45,3 +49,27 @@ class WorkerMetrics:
         }
         for phase, phase_ms in phases.items():
             self.seconds.labels(job.queue, phase).observe(phase_ms / 1000)
+
+
+class BusyMeter:
+    """What share of the time the model is predicting."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._lock = threading.Lock()
+        self._busy_s = 0.0
+        self._read_at_s = time.monotonic()
+
+    def add(self, busy_s: float) -> None:
+        """Count `busy_s` seconds of predicting."""
+        with self._lock:
+            self._busy_s += busy_s
+
+    def read(self) -> float:
+        """The share since the last reading, 0..1."""
+        with self._lock:
+            now_s, busy_s = time.monotonic(), self._busy_s
+            elapsed_s, self._read_at_s, self._busy_s = now_s - self._read_at_s, now_s, 0.0
+        ratio = min(1.0, busy_s / elapsed_s) if elapsed_s > 0 else 0.0
+        self._gauge.set(ratio)
+        return ratio

@@ -5,9 +5,10 @@ committer's. Decoding of the next batch overlaps with the predicting of this one
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from bundle.decode import UndecodableImageError, decode
 from bundle.features import brightness_contrast
@@ -17,10 +18,13 @@ from contract.image_store import ImageStore
 from contract.job import Features, JobError, Outcome, Timings
 from contract.ledger import Claim, Ledger
 from worker.committer import OutcomeCommitter
-from worker.gate import Gate
+from worker.gate import ClosedError, Gate
 from worker.leases import LeaseKeeper
 from worker.message import Item, Message
 from worker.predictor import Predictor
+from worker.turnstile import Turnstile
+
+R = TypeVar("R")
 
 #: Pause before a ledger that does not answer is asked again.
 _RETRY_S = 0.5
@@ -36,9 +40,11 @@ class Pipeline:
     committer: OutcomeCommitter
     predictor: Predictor
     gate: Gate
+    turnstile: Turnstile
     decoders: ThreadPoolExecutor
     input_size: tuple[int, int]
     lease_s: float
+    result_ttl_s: int
 
     def start(self) -> None:
         """Start the threads."""
@@ -54,8 +60,7 @@ class Pipeline:
         rank = QUEUES.index(queue)
         self.gate.enter(len(job_ids), rank)
         try:
-            message = self._begin(job_ids, rank)
-            message.wait()
+            self._run(self._claim(job_ids), rank)
         finally:
             self.gate.leave(len(job_ids), rank)
 
@@ -69,35 +74,43 @@ class Pipeline:
         self.predictor.stop()
         self.committer.stop()
 
-    def _begin(self, job_ids: Sequence[str], rank: int) -> Message:
-        claims = self._claim(job_ids)
-        message = Message(len(claims))
+    def _run(self, claims: Sequence[Claim], rank: int) -> None:
         self.leases.hold(claims)
+        together = [claim for claim in claims if not claim.alone]
+        if together:
+            with self.turnstile.together():
+                self._begin(together, rank).wait()
+        for claim in claims:
+            if claim.alone:
+                with self.turnstile.alone():
+                    self._begin([claim], rank).wait()
+
+    def _begin(self, claims: Sequence[Claim], rank: int) -> Message:
+        self._ask(self.ledger.begin, claims)
+        message = Message(len(claims))
         items = [Item(claim, message, rank, queue_ms=_queue_ms(claim)) for claim in claims]
+        pictures = self._ask(self.images.get, [claim.job.image for claim in claims])
         self.predictor.batcher.expect(len(items))
-        for item, data in zip(items, self._fetch(claims), strict=True):
+        for item, data in zip(items, pictures, strict=True):
             self.decoders.submit(self._decode, item, data)
         return message
 
     def _claim(self, job_ids: Sequence[str]) -> list[Claim]:
-        """Claim, and count the attempt; while the ledger does not answer, keep asking."""
-        while True:
-            try:
-                claims = [claim for claim in self.ledger.claim(job_ids, int(self.lease_s * 1000)) if claim]
-                self.ledger.begin(claims)
-            except errors.UnavailableError:
-                if self.gate.wait_closed(_RETRY_S):
-                    return []
-            else:
-                return claims
+        claims = self._ask(self.ledger.claim, job_ids, int(self.lease_s * 1000), self.result_ttl_s)
+        return [claim for claim in claims if claim]
 
-    def _fetch(self, claims: Sequence[Claim]) -> list[bytes | None]:
+    def _ask(self, method: Callable[..., R], *arguments: Any) -> R:
+        """Call a method of ledger or image store; while it does not answer, keep asking.
+
+        Raises:
+            ClosedError: the worker is stopping meanwhile.
+        """
         while True:
             try:
-                return self.images.get([claim.job.image for claim in claims])
+                return method(*arguments)
             except errors.UnavailableError:
                 if self.gate.wait_closed(_RETRY_S):
-                    return [None] * len(claims)
+                    raise ClosedError from None
 
     def _decode(self, item: Item, data: bytes | None) -> None:
         started_s = time.perf_counter()

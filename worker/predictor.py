@@ -33,8 +33,7 @@ class Predictor:
         self._ref = ModelRef(model.name, model.version)
         self._committer = committer
         self._metrics = metrics
-        self._busy_s = 0.0
-        self._busy_read_at_s = time.monotonic()
+        self._call_began_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="predict", daemon=True)
 
     def start(self) -> None:
@@ -46,14 +45,10 @@ class Predictor:
         self.batcher.close()
         self._thread.join()
 
-    def busy_ratio(self) -> float:
-        """Share of the time since the last call in which the model was predicting, 0..1."""
-        now_s = time.monotonic()
-        busy_s, self._busy_s = self._busy_s, 0.0
-        elapsed_s, self._busy_read_at_s = now_s - self._busy_read_at_s, now_s
-        ratio = min(1.0, busy_s / elapsed_s) if elapsed_s > 0 else 0.0
-        self._metrics.busy.set(ratio)
-        return ratio
+    def running_s(self) -> float:
+        """How long the current model call has been running; 0 when there is none."""
+        began_s = self._call_began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def _run(self) -> None:
         while batch := self.batcher.take():
@@ -69,7 +64,7 @@ class Predictor:
             self._predict_singly(batch)
             return
         predict_s = time.monotonic() - started_s
-        self._busy_s += predict_s
+        self._metrics.busy.add(predict_s)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.images.inc(len(batch))
         for item, row in zip(batch, probabilities, strict=True):
@@ -90,7 +85,12 @@ class Predictor:
                 self._committer.put(item, self._outcome(item, row, 1, started_s, time.monotonic() - started_s))
 
     def _call(self, batch: Sequence[Item]) -> NDArray[np.float32]:
-        probabilities = self._model.predict(np.stack([item.pixels for item in batch if item.pixels is not None]))
+        pixels = np.stack([item.pixels for item in batch if item.pixels is not None])
+        self._call_began_s = time.monotonic()
+        try:
+            probabilities = self._model.predict(pixels)
+        finally:
+            self._call_began_s = None
         expected = (len(batch), len(self._model.labels))
         if probabilities.shape != expected:
             raise RuntimeError(f"The model answered {probabilities.shape} where {expected} was due.")

@@ -1,9 +1,9 @@
--- Store a worker's heartbeat and forget those long silent. ARGV: workers, alive, now_ms (0: own clock), ttl_ms, id, heartbeat.
-local now = clock(ARGV[3])
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', ARGV[2], '-inf', text(now - 60000))) do
-  redis.call('HDEL', ARGV[1], id)
-  redis.call('ZREM', ARGV[2], id)
+-- Store a worker's heartbeat and forget those long silent. ARGV: now_ms (0: own clock), ttl_ms, id, heartbeat.
+local now = clock(ARGV[1])
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.workers_alive, '-inf', text(now - 60000))) do
+  redis.call('HDEL', K.workers, id)
+  redis.call('ZREM', K.workers_alive, id)
 end
-redis.call('HSET', ARGV[1], ARGV[5], ARGV[6])
-redis.call('ZADD', ARGV[2], text(now + ARGV[4]), ARGV[5])
+redis.call('HSET', K.workers, ARGV[3], ARGV[4])
+redis.call('ZADD', K.workers_alive, text(now + ARGV[2]), ARGV[3])
 return 1

@@ -1,10 +1,8 @@
--- Count an attempt for jobs whose claim is current. ARGV: job prefix, then a job: id, fence.
-for at = 2, #ARGV, 2 do
-  local key = ARGV[1] .. ARGV[at]
-  local found = redis.call('HMGET', key, 'status', 'fence')
-  if found[1] == 'running' and found[2] == ARGV[at + 1] then
-    redis.call('HINCRBY', key, 'attempts', 1)
-    redis.call('HSET', key, 'begun', ARGV[at + 1])
+-- Count an attempt for jobs whose claim is current. ARGV: a job: id, fence.
+for at = 1, #ARGV, 2 do
+  if is_current(ARGV[at], ARGV[at + 1]) then
+    redis.call('HINCRBY', K.job .. ARGV[at], 'attempts', 1)
+    redis.call('HSET', K.job .. ARGV[at], 'begun', ARGV[at + 1])
   end
 end
 return 1

@@ -1,26 +1,35 @@
--- Lease jobs. ARGV: job prefix, queued prefix, running prefix, now_ms (0: own clock), lease_ms, ids.
+-- Lease jobs; one whose deadline has passed ends instead.
+-- ARGV: now_ms (0: own clock), lease_ms, ttl_s, outcome of an expired job as JSON, its error code, ids.
 -- Returns the record of each leased job as a flat list, false for one that is not to be had.
-local job_prefix, queued_prefix, running_prefix = ARGV[1], ARGV[2], ARGV[3]
-local now, lease = clock(ARGV[4]), tonumber(ARGV[5])
-local claims = {}
+local now, lease, ttl_s = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+
+local function is_free(id, status, queue)
+  if status ~= 'running' then
+    return status == 'queued'
+  end
+  local lease_end = redis.call('ZSCORE', K.running .. queue, id)
+  return not lease_end or tonumber(lease_end) <= now
+end
+
+local claims, expired = {}, {}
 for at = 6, #ARGV do
   local id = ARGV[at]
-  local key = job_prefix .. id
-  local found = redis.call('HMGET', key, 'status', 'queue')
-  local status, queue = found[1], found[2]
-  local free = status == 'queued'
-  if status == 'running' then
-    local lease_end = redis.call('ZSCORE', running_prefix .. queue, id)
-    free = not lease_end or tonumber(lease_end) <= now
-  end
-  if free then
+  local key = K.job .. id
+  local status, queue, deadline_ms = unpack(redis.call('HMGET', key, 'status', 'queue', 'deadline_ms'))
+  claims[#claims + 1] = false
+  if not is_free(id, status, queue) then
+    -- another's, or ended
+  elseif deadline_ms and tonumber(deadline_ms) <= now then
+    discard(finish(id, now, ttl_s, 'expired', '', ARGV[5], ARGV[4]))
+    expired[#expired + 1] = id
+  else
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', 'running', 'started_ms', text(now))
-    redis.call('ZREM', queued_prefix .. queue, id)
-    redis.call('ZADD', running_prefix .. queue, text(now + lease), id)
-    claims[#claims + 1] = redis.call('HGETALL', key)
-  else
-    claims[#claims + 1] = false
+    redis.call('ZREM', K.queued .. queue, id)
+    redis.call('ZREM', K.unseen .. queue, id)
+    redis.call('ZADD', K.running .. queue, text(now + lease), id)
+    claims[#claims] = redis.call('HGETALL', key)
   end
 end
+wake(expired)
 return claims

@@ -1,11 +1,11 @@
--- Prolong leases. ARGV: job prefix, running prefix, now_ms (0: own clock), lease_ms, then a job: id, fence.
-local now, lease = clock(ARGV[3]), tonumber(ARGV[4])
+-- Prolong leases. ARGV: now_ms (0: own clock), lease_ms, then a job: id, fence. Returns 1 where the claim is current.
+local now, lease = clock(ARGV[1]), tonumber(ARGV[2])
 local held = {}
-for at = 5, #ARGV, 2 do
-  local found = redis.call('HMGET', ARGV[1] .. ARGV[at], 'status', 'fence', 'queue')
-  local current = found[1] == 'running' and found[2] == ARGV[at + 1]
+for at = 3, #ARGV, 2 do
+  local current = is_current(ARGV[at], ARGV[at + 1])
   if current then
-    redis.call('ZADD', ARGV[2] .. found[3], text(now + lease), ARGV[at])
+    local queue = redis.call('HGET', K.job .. ARGV[at], 'queue')
+    redis.call('ZADD', K.running .. queue, text(now + lease), ARGV[at])
   end
   held[#held + 1] = current and 1 or 0
 end

@@ -1,21 +1,24 @@
 -- Store new queued jobs.
--- ARGV: job prefix, queued prefix, most jobs that may wait in a queue,
--- then a job: id, queue, created_ms, n, n values (name, value ...).
+-- ARGV: most jobs that may wait in a queue, then a job: id, queue, created_ms, deadline_ms (0: none), n, n values
+-- (name, value ...).
 -- Returns a job: 1 stored, 0 the id is taken, 2 the queue is full.
-local job_prefix, queued_prefix, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local results, at = {}, 4
+local most = tonumber(ARGV[1])
+local results, at = {}, 2
 while at <= #ARGV do
-  local id, queued, created_ms, count = ARGV[at], queued_prefix .. ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local key = job_prefix .. id
-  if redis.call('EXISTS', key) == 1 then
+  local id, queued, created_ms, deadline_ms, count = unpack(ARGV, at, at + 4)
+  queued = K.queued .. queued
+  if redis.call('EXISTS', K.job .. id) == 1 then
     results[#results + 1] = 0
   elseif redis.call('ZCARD', queued) >= most then
     results[#results + 1] = 2
   else
-    redis.call('HSET', key, unpack(ARGV, at + 4, at + 3 + count))
+    redis.call('HSET', K.job .. id, unpack(ARGV, at + 5, at + 4 + count))
     redis.call('ZADD', queued, created_ms, id)
+    if deadline_ms ~= '0' then
+      redis.call('ZADD', K.deadlines, deadline_ms, id)
+    end
     results[#results + 1] = 1
   end
-  at = at + 4 + count
+  at = at + 5 + count
 end
 return results

@@ -1,10 +1,10 @@
--- Forget jobs that are still queued. ARGV: job prefix, queued prefix, ids.
-for at = 3, #ARGV do
-  local key = ARGV[1] .. ARGV[at]
-  local found = redis.call('HMGET', key, 'status', 'queue')
+-- Forget jobs that are still queued. ARGV: ids.
+for _, id in ipairs(ARGV) do
+  local found = redis.call('HMGET', K.job .. id, 'status', 'queue')
   if found[1] == 'queued' then
-    redis.call('DEL', key)
-    redis.call('ZREM', ARGV[2] .. found[2], ARGV[at])
+    redis.call('DEL', K.job .. id)
+    redis.call('ZREM', K.queued .. found[2], id)
+    redis.call('ZREM', K.unseen .. found[2], id)
   end
 end
 return 1

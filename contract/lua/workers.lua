@@ -1,7 +1,6 @@
--- The heartbeats that still count. ARGV: workers, alive, now_ms (0: own clock).
-local now = clock(ARGV[3])
-local ids = redis.call('ZRANGEBYSCORE', ARGV[2], '(' .. text(now), '+inf')
+-- The heartbeats that still count. ARGV: now_ms (0: own clock).
+local ids = redis.call('ZRANGEBYSCORE', K.workers_alive, '(' .. text(clock(ARGV[1])), '+inf')
 if #ids == 0 then
   return {}
 end
-return redis.call('HMGET', ARGV[1], unpack(ids))
+return redis.call('HMGET', K.workers, unpack(ids))

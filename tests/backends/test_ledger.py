@@ -33,7 +33,7 @@ def submitted(ledger: Ledger, **options: object) -> Job:
 
 
 def claimed(ledger: Ledger, job: Job, now_ms: int = NOW) -> Claim:
-    (claim,) = ledger.claim([job.id], LEASE_MS, now_ms)
+    (claim,) = ledger.claim([job.id], LEASE_MS, 60, now_ms)
     assert claim is not None
     return claim
 
@@ -91,13 +91,13 @@ def test_a_job_is_claimed_once(ledger: Ledger) -> None:
     claim = claimed(ledger, job, NOW + 10)
     assert (claim.fence, claim.job.status, claim.job.started_ms) == (1, JobStatus.RUNNING, NOW + 10)
     assert claim.job.image == "ref-1"
-    assert ledger.claim([job.id, new_job_id()], LEASE_MS, NOW + 11) == [None, None]
+    assert ledger.claim([job.id, new_job_id()], LEASE_MS, 60, NOW + 11) == [None, None]
 
 
 def test_an_ended_lease_is_claimed_again_with_a_higher_fence(ledger: Ledger) -> None:
     job = submitted(ledger)
     claimed(ledger, job)
-    assert ledger.claim([job.id], LEASE_MS, NOW + LEASE_MS - 1) == [None]
+    assert ledger.claim([job.id], LEASE_MS, 60, NOW + LEASE_MS - 1) == [None]
     assert claimed(ledger, job, NOW + LEASE_MS).fence == 2
 
 
@@ -105,7 +105,7 @@ def test_renewing_prolongs_the_lease(ledger: Ledger) -> None:
     job = submitted(ledger)
     claim = claimed(ledger, job)
     assert ledger.renew([claim], LEASE_MS, NOW + 900) == [True]
-    assert ledger.claim([job.id], LEASE_MS, NOW + 1899) == [None]
+    assert ledger.claim([job.id], LEASE_MS, 60, NOW + 1899) == [None]
     assert claimed(ledger, job, NOW + 1900).fence == 2
     assert ledger.renew([claim], LEASE_MS, NOW + 1901) == [False]
 
@@ -149,7 +149,7 @@ def test_an_ended_job_never_changes(ledger: Ledger) -> None:
     assert ledger.commit([(claim, cat(0.6))], 60, NOW) == [False]
     assert ledger.release([claim]) == [False]
     assert ledger.renew([claim], LEASE_MS, NOW) == [False]
-    assert ledger.claim([job.id], LEASE_MS, NOW + 10 * LEASE_MS) == [None]
+    assert ledger.claim([job.id], LEASE_MS, 60, NOW + 10 * LEASE_MS) == [None]
     assert read(ledger, job).outcome == cat(0.9)
 
 
@@ -238,7 +238,7 @@ def test_many_claimants_get_each_job_once(ledger: Ledger) -> None:
     claims: list[Claim] = []
 
     def work() -> None:
-        claims.extend(claim for claim in ledger.claim([job.id for job in jobs], LEASE_MS) if claim)
+        claims.extend(claim for claim in ledger.claim([job.id for job in jobs], LEASE_MS, 60) if claim)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -250,5 +250,5 @@ def test_many_claimants_get_each_job_once(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("method", ["claim", "get", "withdraw"])
 def test_nothing_asked_is_nothing_done(ledger: Ledger, method: str) -> None:
-    arguments = ([], LEASE_MS) if method == "claim" else ([],)
+    arguments = ([], LEASE_MS, 60) if method == "claim" else ([],)
     assert not getattr(ledger, method)(*arguments)

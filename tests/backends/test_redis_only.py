@@ -18,7 +18,7 @@ def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
     job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
     ledger.submit([job], 10)
     assert client.ttl(keys.job(job.id)) == -1
-    (claim,) = ledger.claim([job.id], 1000)
+    (claim,) = ledger.claim([job.id], 1000, 60)
     assert claim
     ledger.commit([(claim, Outcome(error=JobError("predict_failed", "")))], 77)
     assert client.ttl(keys.job(job.id)) == 77
@@ -27,11 +27,11 @@ def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
 def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str) -> None:
     ledger, job = RedisLedger(connect(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
     ledger.submit([job], 10)
-    (claim,) = ledger.claim([job.id], 60_000)
+    (claim,) = ledger.claim([job.id], 60_000, 60)
     assert claim
     assert claim.job.started_ms
     assert abs(claim.job.started_ms - now_ms()) < 10_000
-    assert ledger.claim([job.id], 60_000) == [None]
+    assert ledger.claim([job.id], 60_000, 60) == [None]
 
 
 def test_a_queued_job_costs_less_than_a_kilobyte(clean_redis: str) -> None:

@@ -22,6 +22,7 @@ from worker.metrics import WorkerMetrics
 from worker.model import BrightnessModel
 from worker.pipeline import Pipeline
 from worker.predictor import Predictor
+from worker.turnstile import Turnstile
 
 BATCH_SIZE = 4
 
@@ -70,7 +71,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     ledger, images, model, metrics = MemoryLedger(), MemoryImageStore(), WatchedModel(), WorkerMetrics(BATCH_SIZE)
     batcher: Batcher[Item] = Batcher(BATCH_SIZE, wait_s=5)
-    leases = LeaseKeeper(ledger, 10, heartbeat_of(model, "", lambda: 0.0))
+    leases = LeaseKeeper(ledger, 10, heartbeat_of(model, "w", "", lambda: 0.0))
     committer = OutcomeCommitter(ledger, images, leases, metrics, 60)
     predictor = Predictor(model, batcher, committer, metrics)
     pipeline = Pipeline(
@@ -80,9 +81,11 @@ def bench() -> Iterator[Bench]:
         committer=committer,
         predictor=predictor,
         gate=Gate(2 * BATCH_SIZE),
+        turnstile=Turnstile(),
         decoders=ThreadPoolExecutor(2),
         input_size=(model.height, model.width),
         lease_s=10,
+        result_ttl_s=60,
     )
     pipeline.start()
     yield Bench(pipeline, ledger, images, model, metrics)

@@ -16,13 +16,13 @@ from worker.model import BrightnessModel
 def held_claim(ledger: MemoryLedger, lease_ms: int) -> Claim:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     ledger.submit([job], 10)
-    (claim,) = ledger.claim([job.id], lease_ms)
+    (claim,) = ledger.claim([job.id], lease_ms, 60)
     assert claim
     return claim
 
 
 def keeper_of(ledger: MemoryLedger, lease_s: float) -> LeaseKeeper:
-    return LeaseKeeper(ledger, lease_s, heartbeat_of(BrightnessModel(), "http://x/metrics", lambda: 0.5))
+    return LeaseKeeper(ledger, lease_s, heartbeat_of(BrightnessModel(), "w", "http://x/metrics", lambda: 0.5))
 
 
 def test_a_held_lease_outlives_its_length() -> None:
@@ -32,9 +32,9 @@ def test_a_held_lease_outlives_its_length() -> None:
     keeper.start()
     end_ms = now_ms() + 700
     wait_until(lambda: now_ms() > end_ms, "the lease's length passing twice", 10)
-    assert ledger.claim([claim.job.id], 300) == [None]
+    assert ledger.claim([claim.job.id], 300, 60) == [None]
     keeper.drop([claim])
-    wait_until(lambda: ledger.claim([claim.job.id], 300) != [None], "the dropped lease ending", 10)
+    wait_until(lambda: ledger.claim([claim.job.id], 300, 60) != [None], "the dropped lease ending", 10)
     keeper.stop()
 
 
@@ -42,7 +42,7 @@ def test_a_lost_lease_is_held_no_longer(monkeypatch: pytest.MonkeyPatch) -> None
     ledger = MemoryLedger()
     keeper, claim = keeper_of(ledger, 0.1), held_claim(ledger, 1)
     keeper.hold([claim])
-    wait_until(lambda: ledger.claim([claim.job.id], 60_000) != [None], "another claim", 10)
+    wait_until(lambda: ledger.claim([claim.job.id], 60_000, 60) != [None], "another claim", 10)
     keeper.start()
     wait_until(lambda: not keeper._held, "the lost lease being dropped", 10)
     keeper.stop()

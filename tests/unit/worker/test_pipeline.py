@@ -83,7 +83,7 @@ def test_a_picture_that_is_gone_is_an_error_not_a_hang(bench: Bench) -> None:
 
 def test_jobs_of_others_and_unknown_ids_are_passed_over(bench: Bench) -> None:
     held, ours = bench.submit(draw()), bench.submit(draw())
-    bench.ledger.claim([held], 60_000)
+    bench.ledger.claim([held], 60_000, 60)
     bench.pipeline.process(INTERACTIVE, [held, ours, new_job_id()])
     assert bench.job(held).status is JobStatus.RUNNING
     assert bench.job(ours).status is JobStatus.SUCCEEDED

@@ -1,0 +1,68 @@
+"""How jobs, claims and outcomes are written in Redis."""
+
+import json
+from typing import Any
+
+from contract.job import SCHEMA, Job, JobStatus, Outcome
+from contract.ledger import Claim
+
+
+def job_to_fields(job: Job) -> dict[str, str | int]:
+    """A queued job as the fields of its stored record; absent ones are not stored."""
+    fields: dict[str, Any] = {
+        "v": SCHEMA,
+        "status": str(job.status),
+        "queue": job.queue,
+        "created_ms": job.created_ms,
+        "size_bytes": job.size_bytes,
+    }
+    return fields | {name: value for name in ("file", "image", "deadline_ms") if (value := getattr(job, name))}
+
+
+def outcome_to_json(outcome: Outcome) -> str:
+    """An outcome as it is stored."""
+    return json.dumps(outcome.to_dict(), separators=(",", ":"), ensure_ascii=False)
+
+
+def code_of(outcome: Outcome) -> str:
+    """The error code of an outcome, empty for a prediction."""
+    return outcome.error.code if outcome.error else ""
+
+
+def claim_from_row(job_id: str, row: list[str] | None) -> Claim | None:
+    """A claim out of a record as a flat list; None where there was none to have."""
+    if not row:
+        return None
+    job = job_from_fields(job_id, dict(pairs(row)))
+    return Claim(job, job.fence, alone="alone" in row[::2]) if job else None
+
+
+def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
+    """A job out of its stored record; None where there is none."""
+    if not fields:
+        return None
+    outcome = fields.get("outcome")
+    return Job(
+        id=job_id,
+        queue=fields["queue"],
+        status=JobStatus(fields["status"]),
+        created_ms=int(fields["created_ms"]),
+        file=fields.get("file", ""),
+        size_bytes=int(fields.get("size_bytes", 0)),
+        image=fields.get("image", ""),
+        started_ms=_int_or_none(fields.get("started_ms")),
+        finished_ms=_int_or_none(fields.get("finished_ms")),
+        deadline_ms=_int_or_none(fields.get("deadline_ms")),
+        attempts=int(fields.get("attempts", 0)),
+        fence=int(fields.get("fence", 0)),
+        outcome=Outcome.from_dict(json.loads(outcome)) if outcome else None,
+    )
+
+
+def _int_or_none(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def pairs(flat: list[str]) -> list[tuple[str, str]]:
+    """Names and values out of the flat list in which Lua returns a hash."""
+    return list(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,7 @@
+-- Take or keep the lead. ARGV: worker id, ttl_ms. Returns 1 to the leader.
+local leader = redis.call('GET', K.leader)
+if leader and leader ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', K.leader, ARGV[1], 'PX', ARGV[2])
+return 1

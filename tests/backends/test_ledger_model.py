@@ -1,0 +1,143 @@
+"""Any order of submit, claim, begin, renew, release, commit, cancel and recover keeps the ledger's promises."""
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from contract.broker import QUEUES
+from contract.job import Job, JobStatus, Outcome, new_job_id
+from contract.ledger import Claim, Ledger, Sweep
+from contract.ledger_memory import MemoryLedger
+from contract.ledger_redis import RedisLedger, connect
+from tests.backends.test_ledger import LEASE_MS, cat
+
+MAX_ATTEMPTS = 3
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Drives one ledger and remembers what it was promised."""
+
+    jobs = Bundle("jobs")
+    claims = Bundle("claims")
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.now_ms = 1_000_000
+        self.known: list[str] = []
+        #: What a job ended with, from the first time it was seen to have ended.
+        self.ended: dict[str, tuple[JobStatus, Outcome | None]] = {}
+        self.fences: dict[str, int] = {}
+        self.committed: dict[str, int] = {}
+
+    @rule(target=jobs, queue=st.sampled_from(QUEUES), deadline_in_ms=st.one_of(st.none(), st.integers(1, 3000)))
+    def submit(self, queue: str, deadline_in_ms: int | None) -> str:
+        deadline_ms = self.now_ms + deadline_in_ms if deadline_in_ms else None
+        job = Job(new_job_id(), queue, self.now_ms, image="ref", deadline_ms=deadline_ms)
+        self.ledger.submit([job], 10_000)
+        self.known.append(job.id)
+        return job.id
+
+    @rule(target=claims, job_id=jobs)
+    def claim(self, job_id: str) -> Any:
+        (claim,) = self.ledger.claim([job_id], LEASE_MS, 60, self.now_ms)
+        if claim is None:
+            return multiple()
+        assert claim.fence > self.fences.get(job_id, 0), "fences grow"
+        self.fences[job_id] = claim.fence
+        return claim
+
+    @rule(claim=claims)
+    def begin(self, claim: Claim) -> None:
+        self.ledger.begin([claim])
+
+    @rule(claim=claims)
+    def renew(self, claim: Claim) -> None:
+        (held,) = self.ledger.renew([claim], LEASE_MS, self.now_ms)
+        assert not held or claim.fence == self.fences[claim.job.id], "only the latest claim is renewed"
+
+    @rule(claim=consumes(claims))
+    def release(self, claim: Claim) -> None:
+        self.ledger.release([claim])
+
+    @rule(claim=claims, confidence=st.floats(0.5, 1))
+    def commit(self, claim: Claim, confidence: float) -> None:
+        (done,) = self.ledger.commit([(claim, cat(confidence))], 60, self.now_ms)
+        if done:
+            assert claim.fence == self.fences[claim.job.id], "only the latest claim commits"
+            self.committed[claim.job.id] = self.committed.get(claim.job.id, 0) + 1
+            assert self.committed[claim.job.id] == 1, "a job is answered once"
+
+    @rule(job_id=jobs)
+    def cancel(self, job_id: str) -> None:
+        self.ledger.cancel([job_id], 60, self.now_ms)
+
+    @rule(queue=st.sampled_from(QUEUES), oldest_message_age_ms=st.one_of(st.none(), st.integers(0, 3000)))
+    def recover(self, queue: str, oldest_message_age_ms: int | None) -> None:
+        oldest_ms = 0 if oldest_message_age_ms is None else self.now_ms - oldest_message_age_ms
+        orphans = self.ledger.recover(Sweep(queue, oldest_ms, 500, MAX_ATTEMPTS, 60), self.now_ms)
+        for job in self.ledger.get(orphans):
+            assert job
+            assert job.status is JobStatus.QUEUED, "only waiting jobs get a message"
+
+    @rule(elapsed_ms=st.integers(1, 1500))
+    def wait(self, elapsed_ms: int) -> None:
+        self.now_ms += elapsed_ms
+
+    @invariant()
+    def promises_hold(self) -> None:
+        found = dict(zip(self.known, self.ledger.get(self.known), strict=True))
+        for job_id, job in found.items():
+            assert job, "no job vanishes"
+            assert 0 <= job.attempts <= MAX_ATTEMPTS + len(self.known) * 50
+            if job.status.is_final:
+                self.ended.setdefault(job_id, (job.status, job.outcome))
+                assert self.ended[job_id] == (job.status, job.outcome), "what has ended never changes"
+            else:
+                assert job_id not in self.ended, "what has ended stays ended"
+        self.counts_agree([job for job in found.values() if job])
+
+    def counts_agree(self, jobs: list[Job]) -> None:
+        stats = self.ledger.stats(QUEUES, self.now_ms)
+        for queue in QUEUES:
+            ours = [job.status for job in jobs if job.queue == queue]
+            assert stats.queues[queue].queued == ours.count(JobStatus.QUEUED)
+            assert stats.queues[queue].running == ours.count(JobStatus.RUNNING)
+        assert sum(stats.totals.values()) == sum(job.status.is_final for job in jobs)
+
+
+@pytest.fixture
+def examples() -> settings:
+    return settings(
+        max_examples=30,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def test_in_memory(examples: settings) -> None:
+    run_state_machine_as_test(lambda: LedgerMachine(MemoryLedger()), settings=examples)
+
+
+def test_on_redis(clean_redis: str, examples: settings) -> None:
+    client = connect(clean_redis)
+
+    def fresh() -> LedgerMachine:
+        client.flushall()
+        return LedgerMachine(RedisLedger(client))
+
+    run_state_machine_as_test(fresh, settings=examples)

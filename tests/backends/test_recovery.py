@@ -1,0 +1,148 @@
+"""What every ledger does about jobs that are withdrawn, late, lost or deadly."""
+
+from dataclasses import replace
+
+from contract.broker import BULK, INTERACTIVE, QUEUES
+from contract.job import Job, JobStatus
+from contract.ledger import EXPIRED, LOST, Ledger, Submitted, Sweep
+from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read, submitted
+
+GRACE_MS = 500
+
+
+def sweep(queue: str = INTERACTIVE, oldest_message_ms: int = 0) -> Sweep:
+    return Sweep(queue, oldest_message_ms, GRACE_MS, max_attempts=3, ttl_s=60)
+
+
+def with_deadline(ledger: Ledger, deadline_ms: int) -> Job:
+    job = replace(make_job(), deadline_ms=deadline_ms)
+    assert ledger.submit([job], 100) == [Submitted.STORED]
+    return job
+
+
+def die_on(ledger: Ledger, job: Job, now_ms: int) -> int:
+    """Claim, begin and never come back; returns the time at which the lease has ended."""
+    ledger.begin([claimed(ledger, job, now_ms)])
+    return now_ms + LEASE_MS
+
+
+def test_canceling_ends_what_is_queued_or_running_and_nothing_else(ledger: Ledger) -> None:
+    queued, running, ended = submitted(ledger), submitted(ledger), submitted(ledger)
+    claim = claimed(ledger, running)
+    ledger.commit([(claimed(ledger, ended), cat())], 60, NOW)
+    assert ledger.cancel([queued.id, running.id, ended.id, "unknown"], 60, NOW + 1) == [True, True, False, False]
+    assert [read(ledger, job).status for job in (queued, running, ended)] == [
+        JobStatus.CANCELED,
+        JobStatus.CANCELED,
+        JobStatus.SUCCEEDED,
+    ]
+    assert ledger.commit([(claim, cat())], 60, NOW + 2) == [False]
+    assert read(ledger, running).outcome is None
+    assert ledger.claim([queued.id], LEASE_MS, 60, NOW + 2) == [None]
+    assert sorted(ledger.take_discarded(10)) == ["ref-1", "ref-1"]
+    assert ledger.take_discarded(10) == []
+
+
+def test_a_job_past_its_deadline_expires_instead_of_being_claimed(ledger: Ledger) -> None:
+    job = with_deadline(ledger, NOW + 100)
+    assert ledger.claim([job.id], LEASE_MS, 60, NOW + 100) == [None]
+    found = read(ledger, job)
+    assert (found.status, found.outcome, found.deadline_ms) == (JobStatus.EXPIRED, EXPIRED, NOW + 100)
+    assert ledger.stats(QUEUES).totals == {(INTERACTIVE, "expired", ""): 1}
+
+
+def test_a_job_before_its_deadline_is_claimed_and_may_end_after_it(ledger: Ledger) -> None:
+    job = with_deadline(ledger, NOW + 100)
+    claim = claimed(ledger, job, NOW + 99)
+    assert ledger.recover(sweep(), NOW + 200) == []
+    assert ledger.commit([(claim, cat())], 60, NOW + 200) == [True]
+
+
+def test_a_waiting_job_expires_at_the_next_sweep(ledger: Ledger) -> None:
+    job = with_deadline(ledger, NOW + 100)
+    assert ledger.recover(sweep(), NOW + 100) == []
+    assert read(ledger, job).status is JobStatus.EXPIRED
+    assert ledger.take_discarded(10) == ["ref-1"]
+
+
+def test_a_claimed_job_whose_worker_died_goes_back_uncounted(ledger: Ledger) -> None:
+    job = submitted(ledger)
+    old = claimed(ledger, job)
+    assert ledger.recover(sweep(), NOW + LEASE_MS - 1) == []
+    assert ledger.recover(sweep(), NOW + LEASE_MS) == [job.id]
+    assert (read(ledger, job).status, read(ledger, job).attempts) == (JobStatus.QUEUED, 0)
+    assert ledger.commit([(old, cat())], 60, NOW + LEASE_MS) == [False]
+    again = claimed(ledger, job, NOW + LEASE_MS)
+    assert not again.alone
+    assert again.fence > old.fence
+
+
+def test_a_begun_job_whose_worker_died_is_counted_and_retried_alone(ledger: Ledger) -> None:
+    job = submitted(ledger)
+    end_ms = die_on(ledger, job, NOW)
+    assert ledger.recover(sweep(), end_ms) == [job.id]
+    again = claimed(ledger, job, end_ms)
+    assert (again.alone, again.job.attempts) == (True, 1)
+    assert ledger.commit([(again, cat())], 60, end_ms) == [True]
+    assert ledger.stats(QUEUES).dead == 0
+
+
+def test_a_job_that_kills_every_worker_is_given_up(ledger: Ledger) -> None:
+    job, now_ms = submitted(ledger), NOW
+    for _ in range(2):
+        now_ms = die_on(ledger, job, now_ms)
+        assert ledger.recover(sweep(), now_ms) == [job.id]
+    now_ms = die_on(ledger, job, now_ms)
+    assert ledger.recover(sweep(), now_ms) == []
+    found = read(ledger, job)
+    assert (found.status, found.outcome, found.attempts) == (JobStatus.FAILED, LOST, 3)
+    assert ledger.stats(QUEUES).dead == 1
+    assert ledger.stats(QUEUES).errors == {"worker_lost": 1}
+
+
+def test_merely_claimed_jobs_are_never_given_up(ledger: Ledger) -> None:
+    job, now_ms = submitted(ledger), NOW
+    for _ in range(10):
+        claimed(ledger, job, now_ms)
+        now_ms += LEASE_MS
+        assert ledger.recover(sweep(), now_ms) == [job.id]
+    assert read(ledger, job).attempts == 0
+
+
+def test_a_job_without_a_message_gets_another_after_the_grace(ledger: Ledger) -> None:
+    job = submitted(ledger)
+    assert ledger.recover(sweep(), NOW + 1000) == []
+    assert ledger.recover(sweep(), NOW + 1000 + GRACE_MS - 1) == []
+    assert ledger.recover(sweep(), NOW + 1000 + GRACE_MS) == [job.id]
+    assert ledger.recover(sweep(), NOW + 1000 + GRACE_MS + 1) == []
+    assert ledger.recover(sweep(), NOW + 1000 + 2 * GRACE_MS) == [job.id]
+
+
+def test_a_job_whose_message_may_still_wait_is_left_alone(ledger: Ledger) -> None:
+    older, younger = submitted(ledger, created_ms=NOW), submitted(ledger, created_ms=NOW + 200)
+    for now_ms in (NOW + 1000, NOW + 1000 + GRACE_MS, NOW + 1000 + 3 * GRACE_MS):
+        found = ledger.recover(sweep(oldest_message_ms=NOW + 100), now_ms)
+    assert found == [older.id]
+    assert younger.id
+
+
+def test_a_job_that_was_claimed_meanwhile_is_not_missed(ledger: Ledger) -> None:
+    job = submitted(ledger)
+    ledger.recover(sweep(), NOW + 1000)
+    claim = claimed(ledger, job, NOW + 1100)
+    assert ledger.recover(sweep(), NOW + 1000 + GRACE_MS) == []
+    assert ledger.release([claim]) == [True]
+    assert ledger.recover(sweep(), NOW + 1200 + GRACE_MS) == []  # its grace begins anew
+
+
+def test_a_sweep_looks_at_one_queue(ledger: Ledger) -> None:
+    job = submitted(ledger, queue=BULK)
+    claimed(ledger, job)
+    assert ledger.recover(sweep(INTERACTIVE), NOW + LEASE_MS) == []
+    assert ledger.recover(sweep(BULK), NOW + LEASE_MS) == [job.id]
+
+
+def test_one_worker_leads(ledger: Ledger) -> None:
+    assert ledger.lead("a", 60_000)
+    assert not ledger.lead("b", 60_000)
+    assert ledger.lead("a", 60_000)

@@ -1,0 +1,86 @@
+"""Finds jobs that nobody works on and gives them back to the queue; one worker leads, the others stand by."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from contract.broker import MESSAGE_MAX_JOBS, QUEUES
+from contract.errors import UnavailableError
+from contract.image_store import ImageStore
+from contract.ledger import Ledger, Sweep
+from contract.log import get_logger
+
+_log = get_logger(__name__)
+
+_DISCARDED_A_ROUND = 1000
+
+
+@dataclass
+class Reconciler:
+    """One thread a worker process."""
+
+    ledger: Ledger
+    images: ImageStore
+    #: Puts job ids into a queue as one message.
+    publish: Callable[[str, Sequence[str]], None]
+    #: When the oldest untaken message of a queue was published, in milliseconds; 0 for none.
+    oldest_message_ms: Callable[[str], int]
+    worker_id: str
+    sweep_s: float
+    #: How long a job may wait without a message.
+    grace_s: float
+    max_attempts: int
+    result_ttl_s: int
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+
+    def sweep(self) -> int:
+        """Look once, if this worker leads; returns the number of jobs that were given back to the queue.
+
+        Raises:
+            UnavailableError: Redis or the image store does not answer.
+        """
+        if not self.ledger.lead(self.worker_id, ttl_ms=int(3 * self.sweep_s * 1000)):
+            return 0
+        recovered = sum(self._sweep_queue(queue) for queue in QUEUES)
+        self.images.delete(self.ledger.take_discarded(_DISCARDED_A_ROUND))
+        return recovered
+
+    def _sweep_queue(self, queue: str) -> int:
+        orphans = self.ledger.recover(
+            Sweep(
+                queue=queue,
+                oldest_message_ms=self.oldest_message_ms(queue),
+                grace_ms=int(self.grace_s * 1000),
+                max_attempts=self.max_attempts,
+                ttl_s=self.result_ttl_s,
+            )
+        )
+        for at in range(0, len(orphans), MESSAGE_MAX_JOBS):
+            self.publish(queue, orphans[at : at + MESSAGE_MAX_JOBS])
+        if orphans:
+            _log.warning(
+                "Jobs that nobody worked on are queued again", action="recovered", queue=queue, jobs=len(orphans)
+            )
+        return len(orphans)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self.sweep_s):
+            try:
+                self.sweep()
+            except UnavailableError:
+                continue  # the next round tries again
+            # The thread must live on: without it lost jobs are never found.
+            except Exception:  # noqa: BLE001
+                _log.exception("A sweep for lost jobs failed")
