@@ -226,6 +226,17 @@ def test_a_stopped_worker_finishes_what_it_holds_and_leaves_in_order(tmp_path: P
         assert all(job["attempts"] == 1 for job in ended)
 
 
+def test_the_jobs_of_a_killed_worker_are_answered_by_the_next(tmp_path: Path) -> None:
+    settings = {"lease_s": 1, "sweep_s": 0.2}
+    with running_stack(tmp_path, **settings) as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
+        data = draw((500, 375), form="JPEG")
+        addresses = [http.post("/v1/jobs", files={"file": ("x.jpg", data)}).headers["Location"] for _ in range(40)]
+        stack.workers[0].stop(signal.SIGKILL)
+        with stack.another_worker():
+            jobs = [http.get(address, headers={"Prefer": "wait=30"}).json() for address in addresses]
+        assert {job["status"] for job in jobs} == {"succeeded"}
+
+
 @pytest.mark.slow
 def test_the_command_classifies_a_folder(stack: Stack, photographs: Path, tmp_path: Path) -> None:
     import subprocess
