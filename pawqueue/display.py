@@ -34,7 +34,7 @@ def summary_text(tally: Tally, out: Path) -> str:
         labels = ", ".join(f"{number:,} {shown(label)}" for label, number in tally.labels.most_common(TABLE_ROWS))
         lines.append(f"Labels: {labels}.")
     if tally.done:
-        lines.append(f"Every file is in {shown(str(out))}.")
+        lines.append(f"The full list is in {shown(str(out))}.")
     return "\n".join(lines)
 
 

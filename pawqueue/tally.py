@@ -31,7 +31,7 @@ class Tally:
     def add(self, file: FoundFile, row: Row) -> None:
         """Count one row."""
         self.statuses[row.status] += 1
-        if file.index % -(-self.total // TABLE_ROWS) == 0 and len(self.sample) < TABLE_ROWS:
+        if _share(file.index, self.total) > _share(file.index - 1, self.total) and len(self.sample) < TABLE_ROWS:
             self.sample[file.index] = row
         if row.succeeded:
             self.labels[row.label] += 1
@@ -84,3 +84,8 @@ class Tally:
             "errors": dict(self.codes),
             "failures": [asdict(row) for row in self.failures],
         }
+
+
+def _share(index: int, total: int) -> int:
+    """Which of the table's rows a place belongs to; the first place of each is shown."""
+    return index * TABLE_ROWS // total

@@ -3,6 +3,7 @@
 import ssl
 import threading
 import urllib.request
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -48,7 +49,8 @@ class Wire:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._open_transport = _always(transport) if transport else _transports(self.url)
         self._of_thread = threading.local()
-        self._opened: list[httpx.BaseTransport] = []
+        # Weak: the connection of a thread that has ended goes with it.
+        self._opened: weakref.WeakSet[httpx.BaseTransport] = weakref.WeakSet()
 
     def send(self, call: Call, deadline: Deadline) -> httpx.Response:
         """Return the successful answer.
@@ -72,6 +74,7 @@ class Wire:
         """Close every connection."""
         while self._opened:
             self._opened.pop().close()
+        self._of_thread = threading.local()
 
     def _send_once(self, call: Call, deadline: Deadline) -> httpx.Response:
         try:
@@ -102,7 +105,7 @@ class Wire:
         mine: httpx.BaseTransport | None = getattr(self._of_thread, "transport", None)
         if mine is None:
             mine = self._of_thread.transport = self._open_transport()
-            self._opened.append(mine)
+            self._opened.add(mine)
         return mine
 
     def _judge(self, response: httpx.Response) -> httpx.Response:

@@ -57,7 +57,7 @@ class Options:
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The CSV file to write.")
 @url_option
 @click.option(
-    "--concurrency", type=click.IntRange(1, 512), default=32, show_default=True, help="Pictures under way at once."
+    "--concurrency", type=click.IntRange(1, 512), default=64, show_default=True, help="Pictures under way at once."
 )
 @click.option("--all", "every_file", is_flag=True, help="Send every file of a folder, whatever its name ends in.")
 @click.option(

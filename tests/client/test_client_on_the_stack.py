@@ -76,5 +76,5 @@ def test_the_client_predicts_and_tells_refused_from_failed(stack: Stack) -> None
         assert client.get(job.id) == job
         with pytest.raises(RefusedError, match="not_an_image"):
             client.predict(b"no picture")
-        with pytest.raises(JobFailedError, match="truncated|corrupt|decode"):
+        with pytest.raises(JobFailedError, match=r"truncated|corrupt|decode"):
             client.predict(draw((500, 500), (9, 9, 9))[:300])
