@@ -1,7 +1,7 @@
 """Everything that can go wrong with a request or a job. Standard library only, so that clients may use it.
 
 PawqueueError
-├── UploadError                 the request: send something else
+├── UploadError                 400 bad_request: the request; send something else
 │   ├── NoFileError             400 no_file
 │   ├── EmptyUploadError        400 empty_upload
 │   ├── NotAnImageError         415 not_an_image
@@ -10,6 +10,7 @@ PawqueueError
 │   └── TooManyPixelsError      413 too_many_pixels
 ├── NotFoundError               404 not_found
 ├── ConflictError               409 conflict
+├── IdempotencyMismatchError    422 idempotency_mismatch
 ├── BusyError                   the service: send the same again later
 │   ├── QueueFullError          429 queue_full
 │   ├── NoModelError            503 no_model
@@ -44,7 +45,7 @@ class PawqueueError(Exception):
 class UploadError(PawqueueError):
     """The upload was refused; sending the same again is refused again."""
 
-    http_status = 400
+    code, title, http_status = "bad_request", "Bad request", 400
 
 
 class NoFileError(UploadError):
@@ -93,6 +94,12 @@ class ConflictError(PawqueueError):
     """The id is taken."""
 
     code, title, http_status = "conflict", "Conflict", 409
+
+
+class IdempotencyMismatchError(PawqueueError):
+    """The idempotency key was sent before with another picture."""
+
+    code, title, http_status = "idempotency_mismatch", "Idempotency key reused", 422
 
 
 class BusyError(PawqueueError):

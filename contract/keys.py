@@ -9,6 +9,10 @@ JOB = f"{PREFIX}job:"
 QUEUED = f"{PREFIX}queued:"
 #: Sorted set by queue, of job ids by the end of their lease: the jobs that a worker holds.
 RUNNING = f"{PREFIX}running:"
+#: Hash of queue to the bytes of the pictures of its waiting jobs.
+QUEUED_BYTES = f"{PREFIX}queued-bytes"
+#: Hash with an expiry, one an idempotency key: the fingerprint of what was sent with it, and the job that it became.
+IDEMPOTENCY = f"{PREFIX}idempotency:"
 #: Sorted set by queue, of job ids that wait without a message, by the time since when nobody has seen one.
 UNSEEN = f"{PREFIX}unseen:"
 #: Sorted set of the ids of jobs with a deadline, by deadline.

@@ -12,11 +12,47 @@ from contract.job import Job, JobError, JobStatus, Outcome
 class Submitted(IntEnum):
     """What became of a submitted job."""
 
-    #: Its id is known already; the known job stays as it is.
+    #: Its id is known already, for something else; the known job stays as it is.
     TAKEN = 0
     STORED = 1
-    #: The queue holds as many jobs as it may.
+    #: The queue holds as much as it may.
     FULL = 2
+    #: The same was sent before under this id or idempotency key: that job stands for it.
+    REPEATED = 3
+    #: The idempotency key was sent before with something else.
+    MISMATCHED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A job to store, and how to know it again."""
+
+    job: Job
+    #: The caller's name for this submit, so that a repeated one is recognized.
+    idempotency_key: str = ""
+    #: Hash of the picture; only needed where a submit may be repeated.
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a submit, and the id of the job that stands for it."""
+
+    result: Submitted
+    job_id: str
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this submit made the job."""
+        return self.result is Submitted.STORED
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait in a queue."""
+
+    max_jobs: int
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +93,8 @@ class QueueStats:
     running: int = 0
     #: Milliseconds since the oldest job that waits was accepted; 0 when none waits.
     oldest_age_ms: int = 0
+    #: Of the pictures of the jobs that wait.
+    queued_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +134,8 @@ class Ledger(ABC):
     """
 
     @abstractmethod
-    def submit(self, jobs: Sequence[Job], queue_max_jobs: int) -> list[Submitted]:
-        """Store new queued jobs, up to `queue_max_jobs` waiting in a queue."""
+    def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
+        """Store new queued jobs, as long as there is room in their queues; a repeated submit is recognized."""
 
     @abstractmethod
     def withdraw(self, job_ids: Sequence[str]) -> None:
@@ -151,6 +189,14 @@ class Ledger(ABC):
         """Whether this worker is the one that reconciles, for the next `ttl_ms`."""
 
     @abstractmethod
+    def places(self, jobs: Sequence[Job]) -> list[int | None]:
+        """How many jobs of the same queue stand before each; None for a job that does not wait."""
+
+    @abstractmethod
+    def stored_bytes(self) -> int:
+        """Memory that the ledger takes, in bytes."""
+
+    @abstractmethod
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
         """Count jobs by queue and by how they ended."""
 
@@ -187,6 +233,10 @@ EXPIRED = Outcome(
         DeadlineExpiredError.code, "Its deadline passed before a worker took it. Send it again with more time."
     )
 )
+
+
+#: How long an idempotency key is remembered.
+IDEMPOTENCY_TTL_S = 86_400
 
 
 def final_status(outcome: Outcome) -> JobStatus:

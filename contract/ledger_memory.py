@@ -1,7 +1,6 @@
 """The ledger in memory: the fake for unit tests, held to the same behaviour tests as the real one."""
 
 import queue
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,45 +11,62 @@ from contract.ledger import (
     EXPIRED,
     LOST,
     Claim,
-    Heartbeat,
-    Ledger,
     LedgerStats,
+    QueueLimits,
     QueueStats,
+    Receipt,
+    Submit,
     Submitted,
     Sweep,
     final_status,
 )
+from contract.ledger_memory_workers import MemoryWorkers
 
 
-class MemoryLedger(Ledger):
+class MemoryLedger(MemoryWorkers):
     """See `Ledger`; one process, no time to live."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        super().__init__()
         self._jobs: dict[str, Job] = {}
         self._lease_ends_ms: dict[str, int] = {}
         self._begun: set[str] = set()
+        self._fingerprints: dict[str, str] = {}
+        self._idempotency_keys: dict[str, str] = {}
         self._alone: set[str] = set()
         self._unseen_since_ms: dict[str, int] = {}
         self._dead: list[str] = []
         self._discarded: list[str] = []
-        self._leader = ""
         self._totals: Counter[tuple[str, str, str]] = Counter()
         self._errors: Counter[str] = Counter()
-        self._beats: dict[str, tuple[Heartbeat, int]] = {}
         self._followers: list[queue.SimpleQueue[list[str] | None]] = []
 
-    def submit(self, jobs: Sequence[Job], queue_max_jobs: int) -> list[Submitted]:
+    def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
         with self._lock:
-            return [self._submit_one(job, queue_max_jobs) for job in jobs]
+            return [self._submit_one(submit, limits) for submit in submits]
 
-    def _submit_one(self, job: Job, queue_max_jobs: int) -> Submitted:
-        if job.id in self._jobs:
-            return Submitted.TAKEN
-        if self._queue_stats(job.queue, 0).queued >= queue_max_jobs:
-            return Submitted.FULL
+    def _submit_one(self, submit: Submit, limits: QueueLimits) -> Receipt:
+        job = submit.job
+        if earlier := self._earlier(submit):
+            return earlier
+        waiting = self._queue_stats(job.queue, 0)
+        if waiting.queued >= limits.max_jobs or waiting.queued_bytes + job.size_bytes > limits.max_bytes:
+            return Receipt(Submitted.FULL, job.id)
         self._put(job)
-        return Submitted.STORED
+        self._fingerprints[job.id] = submit.fingerprint
+        if submit.idempotency_key:
+            self._idempotency_keys[submit.idempotency_key] = job.id
+        return Receipt(Submitted.STORED, job.id)
+
+    def _earlier(self, submit: Submit) -> Receipt | None:
+        known = self._idempotency_keys.get(submit.idempotency_key, "")
+        if known:
+            same = self._fingerprints[known] == submit.fingerprint
+            return Receipt(Submitted.REPEATED if same else Submitted.MISMATCHED, known)
+        if submit.job.id in self._jobs:
+            same = submit.fingerprint != "" and self._fingerprints[submit.job.id] == submit.fingerprint
+            return Receipt(Submitted.REPEATED if same else Submitted.TAKEN, submit.job.id)
+        return None
 
     def withdraw(self, job_ids: Sequence[str]) -> None:
         with self._lock:
@@ -188,11 +204,6 @@ class MemoryLedger(Ledger):
             taken, self._discarded = self._discarded[:count], self._discarded[count:]
             return taken
 
-    def lead(self, worker_id: str, ttl_ms: int) -> bool:
-        with self._lock:
-            self._leader = self._leader or worker_id
-            return self._leader == worker_id
-
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
         with self._lock:
             rows = {queue: self._queue_stats(queue, now_ms or wall_ms()) for queue in queues}
@@ -200,22 +211,25 @@ class MemoryLedger(Ledger):
 
     def _queue_stats(self, queue: str, now: int) -> QueueStats:
         jobs = [job for job in self._jobs.values() if job.queue == queue]
-        waiting = [job.created_ms for job in jobs if job.status is JobStatus.QUEUED]
+        waiting = [job for job in jobs if job.status is JobStatus.QUEUED]
         running = sum(job.status is JobStatus.RUNNING for job in jobs)
-        return QueueStats(len(waiting), running, max(0, now - min(waiting, default=now)))
+        oldest_ms = min((job.created_ms for job in waiting), default=now)
+        return QueueStats(len(waiting), running, max(0, now - oldest_ms), sum(job.size_bytes for job in waiting))
 
-    def beat(self, heartbeat: Heartbeat, ttl_ms: int, now_ms: int = 0) -> None:
+    def places(self, jobs: Sequence[Job]) -> list[int | None]:
         with self._lock:
-            self._beats[heartbeat.id] = (heartbeat, (now_ms or wall_ms()) + ttl_ms)
+            waiting = [job for job in self._jobs.values() if job.status is JobStatus.QUEUED]
+            order = [(job.queue, job.created_ms, job.id) for job in waiting]
+            return [self._place(job, order) for job in jobs]
 
-    def retire(self, worker_id: str) -> None:
-        with self._lock:
-            self._beats.pop(worker_id, None)
+    def _place(self, job: Job, order: list[tuple[str, int, str]]) -> int | None:
+        found = self._jobs.get(job.id)
+        if found is None or found.status is not JobStatus.QUEUED:
+            return None
+        return sum(row[0] == job.queue and row[1:] < (job.created_ms, job.id) for row in order)
 
-    def workers(self, now_ms: int = 0) -> list[Heartbeat]:
-        with self._lock:
-            alive = [beat for beat, end_ms in self._beats.values() if end_ms > (now_ms or wall_ms())]
-            return sorted(alive, key=lambda beat: (beat.started_ms, beat.id))
+    def stored_bytes(self) -> int:
+        return 0
 
     def ended(self) -> Iterator[list[str] | None]:
         follower: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from contract.job import SCHEMA, Job, JobStatus, Outcome
-from contract.ledger import Claim
+from contract.ledger import Claim, Submit
 
 
 def job_to_fields(job: Job) -> dict[str, str | int]:
@@ -17,6 +17,14 @@ def job_to_fields(job: Job) -> dict[str, str | int]:
         "size_bytes": job.size_bytes,
     }
     return fields | {name: value for name in ("file", "image", "deadline_ms") if (value := getattr(job, name))}
+
+
+def submit_to_row(submit: Submit) -> list[str | int]:
+    """A submit as the arguments that `submit.lua` takes for a job."""
+    job, fields = submit.job, job_to_fields(submit.job)
+    head: list[str | int] = [job.id, job.queue, job.created_ms, job.deadline_ms or 0, job.size_bytes]
+    values: list[str | int] = [value for field in fields.items() for value in field]
+    return [*head, submit.idempotency_key, submit.fingerprint, len(values), *values]
 
 
 def outcome_to_json(outcome: Outcome) -> str:

@@ -16,12 +16,16 @@ from contract.errors import UnavailableError
 from contract.job import Job, Outcome
 from contract.ledger import (
     EXPIRED,
+    IDEMPOTENCY_TTL_S,
     LOST,
     Claim,
     Heartbeat,
     Ledger,
     LedgerStats,
+    QueueLimits,
     QueueStats,
+    Receipt,
+    Submit,
     Submitted,
     Sweep,
     final_status,
@@ -30,9 +34,9 @@ from contract.ledger_records import (
     claim_from_row,
     code_of,
     job_from_fields,
-    job_to_fields,
     outcome_to_json,
     pairs,
+    submit_to_row,
 )
 
 P = ParamSpec("P")
@@ -42,6 +46,14 @@ R = TypeVar("R")
 _SOCKET_TIMEOUT_S = 1.5
 #: How often an idle subscription checks that its connection lives.
 _HEALTH_CHECK_S = 5
+
+
+_GONE = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.OutOfMemoryError,
+    redis.ReadOnlyError,
+)
 
 
 def connect(url: str) -> "redis.Redis":
@@ -56,13 +68,13 @@ def connect(url: str) -> "redis.Redis":
 
 
 def _unavailable(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn any failure of Redis into `UnavailableError`."""
+    """Turn the ways in which Redis may be gone or full into `UnavailableError`; anything else is a fault of ours."""
 
     @wraps(method)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
-        except redis.RedisError as error:
+        except _GONE as error:
             raise UnavailableError("The job ledger (Redis) does not answer; try again shortly.") from error
 
     return guarded
@@ -79,13 +91,10 @@ class RedisLedger(Ledger):
         return self._scripts[script](args=list(arguments))
 
     @_unavailable
-    def submit(self, jobs: Sequence[Job], queue_max_jobs: int) -> list[Submitted]:
-        rows: list[str | int] = []
-        for job in jobs:
-            fields = job_to_fields(job)
-            rows += [job.id, job.queue, job.created_ms, job.deadline_ms or 0, len(fields) * 2]
-            rows += [value for field in fields.items() for value in field]
-        return [Submitted(result) for result in self._run("submit", queue_max_jobs, *rows)]
+    def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
+        rows = [value for submit in submits for value in submit_to_row(submit)]
+        results = self._run("submit", limits.max_jobs, limits.max_bytes, IDEMPOTENCY_TTL_S, *rows)
+        return [Receipt(Submitted(result), job_id) for result, job_id in results]
 
     @_unavailable
     def withdraw(self, job_ids: Sequence[str]) -> None:
@@ -142,6 +151,17 @@ class RedisLedger(Ledger):
     @_unavailable
     def lead(self, worker_id: str, ttl_ms: int) -> bool:
         return bool(self._run("lead", worker_id, ttl_ms))
+
+    @_unavailable
+    def places(self, jobs: Sequence[Job]) -> list[int | None]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            pipeline.zrank(keys.queued(job.queue), job.id)
+        return cast("list[int | None]", pipeline.execute())
+
+    @_unavailable
+    def stored_bytes(self) -> int:
+        return int(cast("dict[str, int]", self._redis.info("memory"))["used_memory"])
 
     @_unavailable
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:

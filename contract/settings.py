@@ -64,6 +64,12 @@ class Settings(BaseModel):
     queue_max_jobs: int = _setting(
         1_000_000, "Most jobs that may wait in a queue; beyond it uploads get 429.", "jobs", ge=1
     )
+    queue_max_bytes: int = _setting(
+        20_000_000_000, "Most bytes of pictures that may wait in a queue; beyond it uploads get 429.", "bytes", ge=1
+    )
+    ledger_max_bytes: int = _setting(
+        2_000_000_000, "Most memory that the ledger's Redis may take; beyond it uploads get 503.", "bytes", ge=1
+    )
     wait_max_s: float = _setting(60.0, "Longest wait that `Prefer: wait` is granted.", "s", ge=0, le=3600)
     predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its outcome.", "s", gt=0, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level of log lines written.")

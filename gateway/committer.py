@@ -5,11 +5,18 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
-from contract.errors import ConflictError, PawqueueError, QueueFullError, UnavailableError
-from contract.job import Job
-from contract.ledger import Ledger, Submitted
+from contract.errors import (
+    ConflictError,
+    IdempotencyMismatchError,
+    PawqueueError,
+    QueueFullError,
+    UnavailableError,
+)
+from contract.ledger import Ledger, QueueLimits, Receipt, Submit, Submitted
 from contract.log import get_logger
+from gateway.load import LoadMeter
 
 _log = get_logger(__name__)
 
@@ -18,35 +25,46 @@ Publish = Callable[[str, Sequence[str]], None]
 
 #: A submit that the committer has not answered by then is refused.
 _ANSWER_TIMEOUT_S = 10.0
-_RETRY_AFTER_S = 5
+#: A queue that is full is worth another try when so many jobs have left it.
+_ROOM_JOBS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    submit: Submit
+    answer: "Future[Receipt]" = field(default_factory=Future)
 
 
 class GroupCommitter:
     """One thread that writes whatever has gathered while it wrote the last group."""
 
-    def __init__(self, ledger: Ledger, publish: Publish, *, group_max_jobs: int, queue_max_jobs: int) -> None:
+    def __init__(
+        self, ledger: Ledger, publish: Publish, load: LoadMeter, limits: QueueLimits, group_max_jobs: int
+    ) -> None:
         self._ledger = ledger
         self._publish = publish
+        self._load = load
+        self._limits = limits
         self._group_max_jobs = group_max_jobs
-        self._queue_max_jobs = queue_max_jobs
-        self._pending: queue.SimpleQueue[tuple[Job, Future[None]]] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[_Entry] = queue.SimpleQueue()
 
     def start(self) -> None:
         """Start the thread; call it after the process has forked."""
         threading.Thread(target=self._run, name="group-commit", daemon=True).start()
 
-    def commit(self, job: Job) -> None:
-        """Return once `job` is in the ledger and in its queue.
+    def commit(self, submit: Submit) -> Receipt:
+        """Return once a job is in the ledger and in its queue, or one that stands for it was found there.
 
         Raises:
-            QueueFullError: too many jobs wait.
+            QueueFullError: too much waits.
             ConflictError: the id is taken.
+            IdempotencyMismatchError: the idempotency key was sent before with another picture.
             UnavailableError: ledger or queue did not answer; the job was not accepted.
         """
-        written: Future[None] = Future()
-        self._pending.put((job, written))
+        entry = _Entry(submit)
+        self._pending.put(entry)
         try:
-            written.result(_ANSWER_TIMEOUT_S)
+            return entry.answer.result(_ANSWER_TIMEOUT_S)
         except TimeoutError:
             raise UnavailableError("The job could not be written in time; try again shortly.") from None
 
@@ -60,7 +78,7 @@ class GroupCommitter:
                 _log.exception("A group of jobs could not be written", jobs=len(group))
                 _refuse(group, error)
 
-    def _gather(self) -> list[tuple[Job, Future[None]]]:
+    def _gather(self) -> list[_Entry]:
         group = [self._pending.get()]
         while len(group) < self._group_max_jobs:
             try:
@@ -69,31 +87,37 @@ class GroupCommitter:
                 break
         return group
 
-    def _write(self, group: list[tuple[Job, Future[None]]]) -> None:
+    def _write(self, group: list[_Entry]) -> None:
         try:
-            results = self._ledger.submit([job for job, _ in group], self._queue_max_jobs)
+            receipts = self._ledger.submit([entry.submit for entry in group], self._limits)
         except PawqueueError as error:
             _refuse(group, error)
             return
-        by_queue: dict[str, list[tuple[Job, Future[None]]]] = defaultdict(list)
-        for (job, written), result in zip(group, results, strict=True):
-            if result is Submitted.STORED:
-                by_queue[job.queue].append((job, written))
+        stored: dict[str, list[tuple[_Entry, Receipt]]] = defaultdict(list)
+        for entry, receipt in zip(group, receipts, strict=True):
+            if receipt.is_new:
+                stored[entry.submit.job.queue].append((entry, receipt))
             else:
-                written.set_exception(_refusal(result))
-        for name, stored in by_queue.items():
-            self._enqueue(name, stored)
+                self._answer_known(entry, receipt)
+        for name, rows in stored.items():
+            self._enqueue(name, rows)
 
-    def _enqueue(self, name: str, stored: list[tuple[Job, Future[None]]]) -> None:
-        ids = [job.id for job, _ in stored]
+    def _answer_known(self, entry: _Entry, receipt: Receipt) -> None:
+        if receipt.result is Submitted.REPEATED:
+            entry.answer.set_result(receipt)
+        else:
+            entry.answer.set_exception(self._refusal(receipt.result))
+
+    def _enqueue(self, name: str, rows: list[tuple[_Entry, Receipt]]) -> None:
+        ids = [receipt.job_id for _, receipt in rows]
         try:
             self._publish(name, ids)
         except PawqueueError as error:
             self._withdraw(ids)
-            _refuse(stored, error)
+            _refuse([entry for entry, _ in rows], error)
             return
-        for _, written in stored:
-            written.set_result(None)
+        for entry, receipt in rows:
+            entry.answer.set_result(receipt)
 
     def _withdraw(self, ids: list[str]) -> None:
         try:
@@ -101,16 +125,18 @@ class GroupCommitter:
         except UnavailableError:
             _log.warning("Jobs that were not acknowledged stay in the ledger", job_ids=ids)
 
+    def _refusal(self, result: Submitted) -> PawqueueError:
+        if result is Submitted.FULL:
+            advice_s = self._load.advice_s(_ROOM_JOBS)
+            return QueueFullError("The queue is full; nothing was stored. Send it again later.", retry_after_s=advice_s)
+        if result is Submitted.MISMATCHED:
+            return IdempotencyMismatchError(
+                "This Idempotency-Key was sent before with another picture. Use a new key for a new picture."
+            )
+        return ConflictError("A job with this id exists already, for another picture. Use another id.")
 
-def _refusal(result: Submitted) -> PawqueueError:
-    if result is Submitted.FULL:
-        return QueueFullError(
-            "The queue is full; nothing was stored. Send it again later.", retry_after_s=_RETRY_AFTER_S
-        )
-    return ConflictError("A job with this id exists already. Use another id, or read the job that is there.")
 
-
-def _refuse(group: list[tuple[Job, Future[None]]], error: Exception) -> None:
-    for _, written in group:
-        if not written.done():
-            written.set_exception(error)
+def _refuse(group: Sequence[_Entry], error: Exception) -> None:
+    for entry in group:
+        if not entry.answer.done():
+            entry.answer.set_exception(error)

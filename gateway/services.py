@@ -5,10 +5,11 @@ from functools import partial
 
 from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
 from contract.image_store import open_image_store
-from contract.ledger import Ledger
+from contract.ledger import Ledger, QueueLimits
 from contract.ledger_redis import RedisLedger, connect
 from contract.settings import Settings
 from gateway.committer import GroupCommitter
+from gateway.load import LoadMeter
 from gateway.metrics import GatewayMetrics
 from gateway.submit import Submitter
 from gateway.uploads import UploadLimits
@@ -23,21 +24,27 @@ class Services:
     ledger: Ledger
     submitter: Submitter
     waiters: Waiters
+    load: LoadMeter
     metrics: GatewayMetrics
 
 
 def build_services(settings: Settings) -> Services:
     """Put the parts together and start their threads; call it after the process has forked."""
     ledger = RedisLedger(connect(settings.redis_address()))
+    load = LoadMeter(ledger, settings.ledger_max_bytes)
     committer = GroupCommitter(
         ledger,
         partial(publish, make_celery(settings.redis_address())),
-        group_max_jobs=min(settings.batch_size, MESSAGE_MAX_JOBS),
-        queue_max_jobs=settings.queue_max_jobs,
+        load,
+        QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes),
+        min(settings.batch_size, MESSAGE_MAX_JOBS),
     )
     waiters = Waiters(ledger)
     images = open_image_store(settings.image_store_address(), settings.image_ttl_s)
     limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
     committer.start()
     waiters.start()
-    return Services(settings, ledger, Submitter(images, committer, waiters, limits), waiters, GatewayMetrics(ledger))
+    load.start()
+    return Services(
+        settings, ledger, Submitter(images, committer, waiters, load, limits), waiters, load, GatewayMetrics(ledger)
+    )

@@ -1,14 +1,43 @@
 """The use case: one picture in, one job out."""
 
-from dataclasses import dataclass
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+from contract.errors import ConflictError, NotFoundError
 from contract.image_store import ImageStore
 from contract.job import Job, new_job_id, now_ms
+from contract.ledger import Submit
 from gateway.committer import GroupCommitter
+from gateway.load import LoadMeter
 from gateway.uploads import UploadLimits, check_upload
 from gateway.waiters import Waiters
 
 _FILE_NAME_MAX = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture and how its sender wants it treated."""
+
+    data: bytes
+    queue: str
+    file: str = ""
+    #: Chosen by the sender; empty: a new one is made.
+    job_id: str = ""
+    #: The sender's name for this upload, so that sending it again does no harm.
+    idempotency_key: str = ""
+    #: Seconds after which nobody wants the outcome any more.
+    deadline_s: float | None = None
+    #: Seconds to wait for the outcome.
+    wait_s: float = 0.0
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether the same upload sent again is to be recognized."""
+        return bool(self.job_id or self.idempotency_key)
 
 
 @dataclass(frozen=True)
@@ -21,10 +50,13 @@ class Submitter:
     images: ImageStore
     committer: GroupCommitter
     waiters: Waiters
+    load: LoadMeter
     limits: UploadLimits
+    _in_flight: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def submit(self, data: bytes, file: str, queue: str, wait_s: float = 0) -> Job:
-        """Accept a picture as a job and wait up to `wait_s` for its outcome.
+    def submit(self, upload: Upload) -> Job:
+        """Accept a picture as a job, or recognize one that was accepted before.
 
         Returns:
             The job: final if it ended in time, else as it stands.
@@ -32,23 +64,71 @@ class Submitter:
         Raises:
             UploadError: the picture was refused.
             BusyError: it was not accepted for now; nothing is kept of it.
+            ConflictError: the id is taken, or the same upload is being accepted just now.
+            IdempotencyMismatchError: the idempotency key was sent before with another picture.
         """
-        check_upload(data, self.limits)
-        image = self.images.put(data)
-        job = Job(new_job_id(), queue, now_ms(), file=_clean(file), size_bytes=len(data), image=image)
-        if wait_s <= 0:
-            self._commit(job)
-            return job
-        with self.waiters.expect(job.id) as ended:
-            self._commit(job)
-            return self.waiters.result(ended, job.id, wait_s) or job
+        check_upload(upload.data, self.limits)
+        self.load.refuse_when_full()
+        with self._only_one(upload.idempotency_key):
+            return self._store(upload)
 
-    def _commit(self, job: Job) -> None:
+    def _store(self, upload: Upload) -> Job:
+        image = self.images.put(upload.data)
+        job = _job_of(upload, image)
+        fingerprint = hashlib.sha256(upload.data).hexdigest() if upload.may_be_repeated else ""
+        with self.waiters.expect(job.id) as ended:
+            standing_id = self._commit(Submit(job, upload.idempotency_key, fingerprint))
+            if standing_id == job.id and upload.wait_s > 0:
+                return self.waiters.result(ended, job.id, upload.wait_s) or job
+        return job if standing_id == job.id and not upload.job_id else self._known(standing_id, upload.wait_s)
+
+    def _commit(self, submit: Submit) -> str:
+        """Have the job written; its picture goes again if another job stands for it or none was accepted."""
+        accepted = False
         try:
-            self.committer.commit(job)
-        except Exception:
-            self.images.delete([job.image])
-            raise
+            receipt = self.committer.commit(submit)
+            accepted = receipt.is_new
+            return receipt.job_id
+        finally:
+            if not accepted:
+                self.images.delete([submit.job.image])
+
+    def _known(self, job_id: str, wait_s: float) -> Job:
+        job = self.waiters.wait(job_id, wait_s)
+        if job is None:
+            raise NotFoundError(
+                "The job that stands for this upload is gone: its time to live has ended. Send it again."
+            )
+        return job
+
+    @contextmanager
+    def _only_one(self, idempotency_key: str) -> Iterator[None]:
+        """Let one upload of an idempotency key through at a time."""
+        with self._lock:
+            if idempotency_key in self._in_flight:
+                raise ConflictError(
+                    "An upload with this Idempotency-Key is being accepted just now. Ask again shortly."
+                )
+            if idempotency_key:
+                self._in_flight.add(idempotency_key)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight.discard(idempotency_key)
+
+
+def _job_of(upload: Upload, image: str) -> Job:
+    created_ms = now_ms()
+    return Job(
+        id=upload.job_id or new_job_id(),
+        queue=upload.queue,
+        created_ms=created_ms,
+        file=_clean(upload.file),
+        size_bytes=len(upload.data),
+        image=image,
+        deadline_ms=None if upload.deadline_s is None else created_ms + int(upload.deadline_s * 1000),
+    )
 
 
 def _clean(name: str) -> str:

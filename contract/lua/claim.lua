@@ -25,8 +25,7 @@ for at = 6, #ARGV do
   else
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', 'running', 'started_ms', text(now))
-    redis.call('ZREM', K.queued .. queue, id)
-    redis.call('ZREM', K.unseen .. queue, id)
+    leave_queue(id, queue)
     redis.call('ZADD', K.running .. queue, text(now + lease), id)
     claims[#claims] = redis.call('HGETALL', key)
   end

@@ -21,12 +21,35 @@ local function is_current(id, fence)
   return found[1] == 'running' and found[2] == fence
 end
 
--- Put a job (back) in its queue, at its old place.
+-- Count the picture of a job among those that wait (sign 1) or no longer (sign -1).
+local function count_bytes(id, queue, sign)
+  local size = tonumber(redis.call('HGET', K.job .. id, 'size_bytes') or 0)
+  if size > 0 then
+    redis.call('HINCRBY', K.queued_bytes, queue, text(sign * size))
+  end
+end
+
+-- Put a job among those that wait, at the place of its time of acceptance.
+local function enter_queue(id, queue, created_ms)
+  if redis.call('ZADD', K.queued .. queue, created_ms, id) == 1 then
+    count_bytes(id, queue, 1)
+  end
+end
+
+-- Take a job from among those that wait, if it is there.
+local function leave_queue(id, queue)
+  if redis.call('ZREM', K.queued .. queue, id) == 1 then
+    count_bytes(id, queue, -1)
+  end
+  redis.call('ZREM', K.unseen .. queue, id)
+end
+
+-- Put a job back in its queue, at its old place.
 local function requeue(id, queue, created_ms)
   redis.call('HSET', K.job .. id, 'status', 'queued')
   redis.call('HDEL', K.job .. id, 'started_ms', 'begun')
   redis.call('ZREM', K.running .. queue, id)
-  redis.call('ZADD', K.queued .. queue, created_ms, id)
+  enter_queue(id, queue, created_ms)
 end
 
 -- End a job for good, and count it. Returns the reference of its picture, false if it has none.
@@ -36,9 +59,8 @@ local function finish(id, now, ttl_s, status, label, code, outcome)
   redis.call('HSET', key, 'status', status, 'outcome', outcome, 'finished_ms', text(now))
   redis.call('HDEL', key, 'image', 'begun', 'alone')
   redis.call('EXPIRE', key, ttl_s)
-  redis.call('ZREM', K.queued .. queue, id)
+  leave_queue(id, queue)
   redis.call('ZREM', K.running .. queue, id)
-  redis.call('ZREM', K.unseen .. queue, id)
   redis.call('ZREM', K.deadlines, id)
   redis.call('HINCRBY', K.totals, queue .. '|' .. status .. '|' .. label, 1)
   if code ~= '' then

@@ -1,11 +1,12 @@
 -- Count jobs. ARGV: now_ms (0: own clock), queues.
--- Returns {{queued, running, oldest_age_ms} a queue, totals as a flat list, errors as a flat list, dead}.
+-- Returns {{queued, running, oldest_age_ms, queued_bytes} a queue, totals as a flat list, errors as a flat list, dead}.
 local now = clock(ARGV[1])
 local rows = {}
 for at = 2, #ARGV do
   local queued, running = K.queued .. ARGV[at], K.running .. ARGV[at]
   local oldest = redis.call('ZRANGE', queued, 0, 0, 'WITHSCORES')
   local age_ms = oldest[2] and math.max(0, now - tonumber(oldest[2])) or 0
-  rows[#rows + 1] = {redis.call('ZCARD', queued), redis.call('ZCARD', running), age_ms}
+  local bytes = tonumber(redis.call('HGET', K.queued_bytes, ARGV[at]) or 0)
+  rows[#rows + 1] = {redis.call('ZCARD', queued), redis.call('ZCARD', running), age_ms, bytes}
 end
 return {rows, redis.call('HGETALL', K.totals), redis.call('HGETALL', K.errors), redis.call('ZCARD', K.dead)}

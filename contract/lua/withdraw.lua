@@ -2,9 +2,9 @@
 for _, id in ipairs(ARGV) do
   local found = redis.call('HMGET', K.job .. id, 'status', 'queue')
   if found[1] == 'queued' then
+    leave_queue(id, found[2])
+    redis.call('ZREM', K.deadlines, id)
     redis.call('DEL', K.job .. id)
-    redis.call('ZREM', K.queued .. found[2], id)
-    redis.call('ZREM', K.unseen .. found[2], id)
   end
 end
 return 1

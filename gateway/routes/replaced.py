@@ -20,6 +20,7 @@ from contract.job import Job
 from gateway import VERSION
 from gateway.problems import known_error, log_surprise, surprise_text
 from gateway.services import Services
+from gateway.submit import Upload
 
 
 def replaced_routes(services: Services) -> Blueprint:
@@ -46,7 +47,9 @@ def replaced_routes(services: Services) -> Blueprint:
             return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
         if not _model_is_served(services):
             raise NoModelError("No worker serves a model. Start one, then try again.", retry_after_s=5)
-        job = services.submitter.submit(part.read(), part.filename or "", INTERACTIVE, services.settings.predict_wait_s)
+        wait_s = services.settings.predict_wait_s
+        upload = Upload(part.read(), INTERACTIVE, part.filename or "", deadline_s=wait_s, wait_s=wait_s)
+        job = services.submitter.submit(upload)
         return jsonify(_prediction(job))
 
     @routes.errorhandler(Exception)

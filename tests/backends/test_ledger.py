@@ -17,6 +17,7 @@ from contract.job import (
     new_job_id,
 )
 from contract.ledger import Claim, Heartbeat, Ledger, Submitted
+from tests.support.ledger import store
 
 LEASE_MS = 1000
 NOW = 1_000_000
@@ -28,7 +29,7 @@ def make_job(queue: str = INTERACTIVE, created_ms: int = NOW) -> Job:
 
 def submitted(ledger: Ledger, **options: object) -> Job:
     job = make_job(**options)  # type: ignore[arg-type]
-    assert ledger.submit([job], 100) == [Submitted.STORED]
+    assert store(ledger, [job], 100) == [Submitted.STORED]
     return job
 
 
@@ -67,13 +68,13 @@ def test_unknown_ids_are_none_and_keep_their_place(ledger: Ledger) -> None:
 def test_a_taken_id_is_refused_and_the_first_job_stays(ledger: Ledger) -> None:
     job = submitted(ledger)
     second = Job(job.id, BULK, NOW + 5)
-    assert ledger.submit([second], 100) == [Submitted.TAKEN]
+    assert store(ledger, [second], 100) == [Submitted.TAKEN]
     assert read(ledger, job) == job
 
 
 def test_a_full_queue_refuses_and_the_other_queue_does_not(ledger: Ledger) -> None:
     jobs = [make_job() for _ in range(3)] + [make_job(BULK)]
-    assert ledger.submit(jobs, 2) == [Submitted.STORED, Submitted.STORED, Submitted.FULL, Submitted.STORED]
+    assert store(ledger, jobs, 2) == [Submitted.STORED, Submitted.STORED, Submitted.FULL, Submitted.STORED]
     assert ledger.get([jobs[2].id]) == [None]
 
 
@@ -234,7 +235,7 @@ def test_ended_jobs_are_told_to_who_listens(ledger: Ledger) -> None:
 
 def test_many_claimants_get_each_job_once(ledger: Ledger) -> None:
     jobs = [make_job() for _ in range(50)]
-    ledger.submit(jobs, 100)
+    store(ledger, jobs, 100)
     claims: list[Claim] = []
 
     def work() -> None:

@@ -21,6 +21,7 @@ from contract.ledger import Claim, Ledger, Sweep
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_redis import RedisLedger, connect
 from tests.backends.test_ledger import LEASE_MS, cat
+from tests.support.ledger import store
 
 MAX_ATTEMPTS = 3
 
@@ -45,7 +46,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def submit(self, queue: str, deadline_in_ms: int | None) -> str:
         deadline_ms = self.now_ms + deadline_in_ms if deadline_in_ms else None
         job = Job(new_job_id(), queue, self.now_ms, image="ref", deadline_ms=deadline_ms)
-        self.ledger.submit([job], 10_000)
+        store(self.ledger, [job], 10_000)
         self.known.append(job.id)
         return job.id
 

@@ -6,6 +6,7 @@ from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobStatus
 from contract.ledger import EXPIRED, LOST, Ledger, Submitted, Sweep
 from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read, submitted
+from tests.support.ledger import store
 
 GRACE_MS = 500
 
@@ -16,7 +17,7 @@ def sweep(queue: str = INTERACTIVE, oldest_message_ms: int = 0) -> Sweep:
 
 def with_deadline(ledger: Ledger, deadline_ms: int) -> Job:
     job = replace(make_job(), deadline_ms=deadline_ms)
-    assert ledger.submit([job], 100) == [Submitted.STORED]
+    assert store(ledger, [job], 100) == [Submitted.STORED]
     return job
 
 

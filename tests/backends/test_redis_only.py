@@ -10,13 +10,14 @@ from contract.broker import BULK, INTERACTIVE, QUEUES, make_celery, publish
 from contract.errors import UnavailableError
 from contract.job import Job, JobError, Outcome, new_job_id, now_ms
 from contract.ledger_redis import RedisLedger, connect
+from tests.support.ledger import store
 from tests.support.services import free_port
 
 
 def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
     ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
-    ledger.submit([job], 10)
+    store(ledger, [job], 10)
     assert client.ttl(keys.job(job.id)) == -1
     (claim,) = ledger.claim([job.id], 1000, 60)
     assert claim
@@ -26,7 +27,7 @@ def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
 
 def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str) -> None:
     ledger, job = RedisLedger(connect(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
-    ledger.submit([job], 10)
+    store(ledger, [job], 10)
     (claim,) = ledger.claim([job.id], 60_000, 60)
     assert claim
     assert claim.job.started_ms
@@ -38,7 +39,14 @@ def test_a_queued_job_costs_less_than_a_kilobyte(clean_redis: str) -> None:
     ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
     before = client.info("memory")["used_memory"]
     count = 2000
-    ledger.submit([Job(new_job_id(), BULK, now_ms(), f"photo-{n}.jpg", 55_000, "a" * 32) for n in range(count)], 10_000)
+    store(
+        ledger,
+        [
+            Job(new_job_id(), BULK, now_ms(), file=f"photo-{n}.jpg", size_bytes=55_000, image="a" * 32)
+            for n in range(count)
+        ],
+        10_000,
+    )
     assert (client.info("memory")["used_memory"] - before) / count < 1000
 
 

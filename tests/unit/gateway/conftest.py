@@ -8,11 +8,12 @@ from flask.testing import FlaskClient
 
 from contract.image_store import MemoryImageStore
 from contract.job import Features, Job, ModelRef, Outcome, Prediction, Timings
-from contract.ledger import Heartbeat
+from contract.ledger import Heartbeat, QueueLimits
 from contract.ledger_memory import MemoryLedger
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.committer import GroupCommitter
+from gateway.load import LoadMeter
 from gateway.metrics import GatewayMetrics
 from gateway.services import Services
 from gateway.submit import Submitter
@@ -27,6 +28,7 @@ class Gateway:
     client: FlaskClient
     ledger: MemoryLedger
     images: MemoryImageStore
+    load: LoadMeter | None = None
     #: Messages put into queues: (queue, job ids).
     published: list[tuple[str, list[str]]] = field(default_factory=list)
     #: When set, publishing raises it.
@@ -42,7 +44,7 @@ class Gateway:
             self.end(list(job_ids), cat())
 
     def end(self, job_ids: list[str], outcome: Outcome) -> None:
-        claims = [claim for claim in self.ledger.claim(job_ids, 10_000) if claim]
+        claims = [claim for claim in self.ledger.claim(job_ids, 10_000, 60) if claim]
         self.ledger.commit([(claim, outcome) for claim in claims], 60)
 
     def job(self, job_id: str) -> Job:
@@ -71,13 +73,15 @@ def gateway() -> Gateway:
     )
     ledger, images = MemoryLedger(), MemoryImageStore()
     gateway = Gateway(FlaskClient.__new__(FlaskClient), ledger, images)
-    committer = GroupCommitter(ledger, gateway.publish, group_max_jobs=32, queue_max_jobs=settings.queue_max_jobs)
+    load = LoadMeter(ledger, settings.ledger_max_bytes)
+    limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes)
+    committer = GroupCommitter(ledger, gateway.publish, load, limits, group_max_jobs=32)
     waiters = Waiters(ledger)
     committer.start()
     waiters.start()
-    limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
-    services = Services(
-        settings, ledger, Submitter(images, committer, waiters, limits), waiters, GatewayMetrics(ledger)
-    )
+    gateway.load = load
+    upload_limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
+    submitter = Submitter(images, committer, waiters, load, upload_limits)
+    services = Services(settings, ledger, submitter, waiters, load, GatewayMetrics(ledger))
     gateway.client = create_app(services).test_client()
     return gateway

@@ -8,8 +8,10 @@ import pytest
 from contract.broker import BULK, INTERACTIVE
 from contract.errors import ConflictError, QueueFullError, UnavailableError
 from contract.job import Job, new_job_id
+from contract.ledger import QueueLimits, Submit
 from contract.ledger_memory import MemoryLedger
 from gateway.committer import GroupCommitter
+from gateway.load import LoadMeter
 from tests.support.services import wait_until
 
 
@@ -32,14 +34,15 @@ class Broker:
 
 
 def started(broker: Broker, ledger: MemoryLedger, *, queue_max_jobs: int = 1000) -> GroupCommitter:
-    committer = GroupCommitter(ledger, broker.publish, group_max_jobs=4, queue_max_jobs=queue_max_jobs)
+    limits = QueueLimits(queue_max_jobs, max_bytes=10**9)
+    committer = GroupCommitter(ledger, broker.publish, LoadMeter(ledger, 10**9), limits, group_max_jobs=4)
     committer.start()
     return committer
 
 
 def test_a_lone_job_is_written_at_once() -> None:
     broker, ledger, job = Broker(), MemoryLedger(), Job(new_job_id(), INTERACTIVE, 1)
-    started(broker, ledger).commit(job)
+    started(broker, ledger).commit(Submit(job))
     assert broker.messages == [(INTERACTIVE, [job.id])]
     assert ledger.get([job.id]) == [job]
 
@@ -49,7 +52,7 @@ def test_jobs_that_gather_share_messages_of_bounded_size_and_one_queue_each() ->
     committer = started(broker, ledger)
     jobs = [Job(new_job_id(), BULK if n % 3 == 0 else INTERACTIVE, n) for n in range(9)]
     broker.open.clear()
-    threads = [threading.Thread(target=committer.commit, args=(job,)) for job in jobs]
+    threads = [threading.Thread(target=committer.commit, args=(Submit(job),)) for job in jobs]
     for thread in threads:
         thread.start()
     wait_until(lambda: len(broker.entered) > 0 and in_sight(committer, ledger) == len(jobs), "all jobs waiting", 10)
@@ -69,18 +72,18 @@ def in_sight(committer: GroupCommitter, ledger: MemoryLedger) -> int:
 
 def test_a_full_queue_is_told_to_the_one_it_concerns() -> None:
     committer = started(Broker(), MemoryLedger(), queue_max_jobs=1)
-    committer.commit(Job(new_job_id(), INTERACTIVE, 1))
+    committer.commit(Submit(Job(new_job_id(), INTERACTIVE, 1)))
     with pytest.raises(QueueFullError) as refusal:
-        committer.commit(Job(new_job_id(), INTERACTIVE, 2))
+        committer.commit(Submit(Job(new_job_id(), INTERACTIVE, 2)))
     assert refusal.value.retry_after_s
-    committer.commit(Job(new_job_id(), BULK, 3))
+    committer.commit(Submit(Job(new_job_id(), BULK, 3)))
 
 
 def test_a_taken_id_is_a_conflict() -> None:
     committer, job = started(Broker(), MemoryLedger()), Job(new_job_id(), INTERACTIVE, 1)
-    committer.commit(job)
+    committer.commit(Submit(job))
     with pytest.raises(ConflictError):
-        committer.commit(Job(job.id, INTERACTIVE, 2))
+        committer.commit(Submit(Job(job.id, INTERACTIVE, 2)))
 
 
 def test_what_was_not_queued_is_not_kept_and_the_next_goes_through() -> None:
@@ -88,10 +91,10 @@ def test_what_was_not_queued_is_not_kept_and_the_next_goes_through() -> None:
     committer = started(broker, ledger)
     broker.error = UnavailableError("The queue does not answer; try again.")
     with pytest.raises(UnavailableError):
-        committer.commit(job)
+        committer.commit(Submit(job))
     assert ledger.get([job.id]) == [None]
     broker.error = None
-    committer.commit(job)
+    committer.commit(Submit(job))
 
 
 def test_a_surprise_does_not_end_the_committer() -> None:
@@ -99,6 +102,6 @@ def test_a_surprise_does_not_end_the_committer() -> None:
     committer = started(broker, ledger)
     broker.error = RuntimeError("surprise")
     with pytest.raises(RuntimeError):
-        committer.commit(job)
+        committer.commit(Submit(job))
     broker.error = None
-    committer.commit(Job(new_job_id(), INTERACTIVE, 1))
+    committer.commit(Submit(Job(new_job_id(), INTERACTIVE, 1)))

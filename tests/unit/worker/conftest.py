@@ -12,6 +12,7 @@ from contract.broker import INTERACTIVE
 from contract.image_store import MemoryImageStore
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger_memory import MemoryLedger
+from tests.support.ledger import store
 from worker.app import heartbeat_of
 from worker.batcher import Batcher
 from worker.committer import OutcomeCommitter
@@ -58,7 +59,7 @@ class Bench:
 
     def submit(self, data: bytes, queue: str = INTERACTIVE) -> str:
         job = Job(new_job_id(), queue, now_ms(), image=self.images.put(data))
-        self.ledger.submit([job], 1000)
+        store(self.ledger, [job], 1000)
         return job.id
 
     def job(self, job_id: str) -> Job:

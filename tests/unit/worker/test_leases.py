@@ -7,6 +7,7 @@ from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger import Claim
 from contract.ledger_memory import MemoryLedger
+from tests.support.ledger import store
 from tests.support.services import wait_until
 from worker.app import heartbeat_of
 from worker.leases import LeaseKeeper
@@ -15,7 +16,7 @@ from worker.model import BrightnessModel
 
 def held_claim(ledger: MemoryLedger, lease_ms: int) -> Claim:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
-    ledger.submit([job], 10)
+    store(ledger, [job], 10)
     (claim,) = ledger.claim([job.id], lease_ms, 60)
     assert claim
     return claim

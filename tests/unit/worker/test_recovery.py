@@ -10,6 +10,7 @@ from contract.errors import UnavailableError
 from contract.image_store import MemoryImageStore
 from contract.job import Job, JobStatus, new_job_id, now_ms
 from contract.ledger_memory import MemoryLedger
+from tests.support.ledger import store
 from tests.support.pictures import draw
 from tests.support.services import wait_until
 from tests.unit.worker.conftest import Bench
@@ -35,7 +36,7 @@ def reconciler_of(ledger: MemoryLedger, images: MemoryImageStore, messages: Mess
 
 def submit(ledger: MemoryLedger, count: int = 1, queue: str = INTERACTIVE, image: str = "") -> list[str]:
     jobs = [Job(new_job_id(), queue, now_ms(), image=image) for _ in range(count)]
-    ledger.submit(jobs, 10_000)
+    store(ledger, jobs, 10_000)
     return [job.id for job in jobs]
 
 

@@ -1,0 +1,12 @@
+"""Short ways to put jobs into a ledger."""
+
+from collections.abc import Sequence
+
+from contract.job import Job
+from contract.ledger import Ledger, QueueLimits, Submit, Submitted
+
+
+def store(ledger: Ledger, jobs: Sequence[Job], max_jobs: int = 10_000) -> list[Submitted]:
+    """Submit jobs that nobody repeats; returns what became of each."""
+    limits = QueueLimits(max_jobs, max_bytes=10**12)
+    return [receipt.result for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
