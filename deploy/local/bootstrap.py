@@ -158,7 +158,9 @@ def _prepare_redis() -> None:
         uv = str(bring_uv())
         install = [uv, "pip", "install", "--python", str(VENV_PYTHON), "--require-hashes"]
         with contextlib.suppress(StepError):  # what is missing then is said below
-            step("Redis", [*install, "-r", str(stamps.lock_file("redis"))], uv_environment(), ROOT)
+            step(
+                "Redis (may have to be built)", [*install, "-r", str(stamps.lock_file("redis"))], uv_environment(), ROOT
+            )
     found = _found_redis()
     if not found:
         raise SetupError(

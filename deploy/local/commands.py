@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contract.settings import PREFIX, Settings, load_settings
 from deploy.local.claim import claimed
-from deploy.local.errors import LocalError, UsageError
+from deploy.local.errors import UsageError
 from deploy.local.ports import check_ports, pick_ports
 from deploy.local.services import has_dashboard, ports_of, programs_of
 from deploy.local.stack import running_stack
@@ -115,11 +115,7 @@ def _demo_folder(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _client(photos: Path, url: str, out: Path) -> "subprocess.Popen[bytes]":
-    command = Path(sys.executable).parent / "pawqueue"
-    try:
-        return subprocess.Popen([command, "submit", photos, "--url", url, "--out", out])
-    except OSError as error:
-        raise LocalError(f"{command} does not run ({error.strerror}): run `make clean`, then this again.") from None
+    return subprocess.Popen([sys.executable, "-m", "pawqueue", "submit", photos, "--url", url, "--out", out])
 
 
 def _classify(client: "subprocess.Popen[bytes]", watch: Watch, stop: Stop) -> int:

@@ -98,7 +98,7 @@ class Stack:
 def running_stack(programs: Sequence[Program], state_dir: Path, environ: Mapping[str, str]) -> Iterator[Stack]:
     """Run programs in a claimed state folder; at the exit of the context none of them is left."""
     with _socket_folder() as folder:
-        places = Places(ROOT, state_dir / "logs", state_dir / "run", folder / "supervisor")
+        places = Places(ROOT, state_dir / "logs", state_dir / "run", folder / "s")
         config = places.run / "supervisord.conf"
         config.write_text(supervisor_config(programs, places))
         stack = Stack(places, _start(config, environ), programs)

@@ -103,6 +103,14 @@ def test_a_killed_gateway_comes_back(up: Up) -> None:
     wait_until(lambda: "gateway had ended and was started again" in up.output.read_text(), "It being told", 10)
 
 
+def test_a_killed_worker_is_started_again(up: Up) -> None:
+    worker = up.service("worker")
+    worker.kill()
+
+    wait_until(lambda: "worker-0 had ended and was started again" in up.output.read_text(), "It being told", 10)
+    assert up.service("worker").pid != worker.pid
+
+
 def test_sigterm_ends_everything(up: Up) -> None:
     processes = up.processes()
     assert {process.cmdline()[2] for process in processes} >= {"gateway", "worker", "deploy.local.supervise"}

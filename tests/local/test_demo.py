@@ -1,0 +1,36 @@
+"""`python -m deploy.local demo`: a folder goes in, a file of labels comes out, nothing stays behind."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.services import ROOT
+
+PHOTOS = ROOT / "examples" / "photos"
+
+
+@pytest.mark.slow
+def test_the_demo_labels_every_picture_and_leaves_nothing(tmp_path: Path) -> None:
+    out, temporary = tmp_path / "results.csv", tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "deploy.local", "demo", "--photos", str(PHOTOS), "--out", str(out)]
+    environ = {**os.environ, "TMPDIR": str(temporary)}
+
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=110, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["file"] for row in rows} == {path.name for path in PHOTOS.iterdir()}
+    assert all(row["label"] for row in rows)
+    assert not list(temporary.iterdir())
+    assert not [process for process in psutil.process_iter(["environ"]) if _belongs(process, temporary)]
+
+
+def _belongs(process: psutil.Process, folder: Path) -> bool:
+    return (process.info["environ"] or {}).get("TMPDIR") == str(folder)
