@@ -24,6 +24,7 @@ from training.params import EvaluateParams, read_params
 from training.plots import draw_plots
 from training.predictions import PREDICTIONS_FILE, render_predictions
 from training.prepared import read_split
+from training.robustness import measure_robustness
 from training.temperature import fit_temperature, fold_temperature
 
 METRICS_FILE, RESULTS_FILE = "metrics.json", "results.json"
@@ -49,7 +50,8 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         _write_json(unfinished / METRICS_FILE, metrics)
-        _write_json(unfinished / RESULTS_FILE, _tables(answers, truth, labels))
+        tables = _tables(answers, truth, labels) | {"robustness": measure_robustness(network, test)}
+        _write_json(unfinished / RESULTS_FILE, tables)
         (unfinished / PREDICTIONS_FILE).write_text(render_predictions(test, answers), encoding="utf-8")
         draw_plots(unfinished, test, answers, trained)
         replace_folder(unfinished, out)

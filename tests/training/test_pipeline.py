@@ -1,0 +1,147 @@
+"""The whole way on drawn pictures: DVC, training, a real MLflow server, export, promotion and its refusal."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bundle.manifest import read_manifest
+from tests.training.drawn import ROOT, tiny_params, write_folders
+
+_START_S = 60
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow tracking server of its own process, ended with all its children."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail("the MLflow server did not start")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what training needs, with parameters of seconds, as a fresh clone has it."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("training", "bundle"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    knobs = yaml.safe_load(tiny_params().model_dump_json())
+    (folder / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "config", "core.analytics", "false"], cwd=folder, check=True)
+    return folder
+
+
+def run(project: Path, module: str, *args: str, uri: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a module in the project."""
+    environment = {
+        **os.environ,
+        "PAWQUEUE_MLFLOW_TRACKING_URI": uri,
+        "PAWQUEUE_STATE_DIR": str(project / "state"),
+        "PYTHONPATH": str(project),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", module, *args], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def models(project: Path, *args: str, uri: str) -> subprocess.CompletedProcess[str]:
+    """Run `pawqueue models`."""
+    code = "from training.models_cli import models; models()"
+    environment = {**os.environ, "PAWQUEUE_MLFLOW_TRACKING_URI": uri, "PAWQUEUE_STATE_DIR": str(project / "state")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.timeout(400)
+def test_from_pictures_to_a_promoted_model(project: Path, mlflow_server: str, tmp_path: Path) -> None:
+    pictures = write_folders(tmp_path / "pictures", 60)
+    (pictures / "lying" / "broken.jpg").write_bytes(b"no picture")
+
+    trained = run(project, "training.run", str(pictures), uri=mlflow_server)
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    manifest = read_manifest(project / "build" / "bundle")
+    assert manifest.labels == ["lying", "standing"]
+    assert manifest.metrics["accuracy"].low is not None
+    assert "float32: within" in trained.stdout
+    assert "Recorded as version 1 of stripes" in trained.stdout
+
+    started = time.monotonic()
+    again = run(project, "training.run", "--no-tracking")
+    assert again.returncode == 0, again.stderr
+    assert "Running stage" not in again.stdout
+    assert time.monotonic() - started < 20
+    assert run(project, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+    listed = models(project, "list", "--name", "stripes", uri=mlflow_server)
+    assert manifest.version in listed.stdout, listed.stderr
+
+    promoted = models(project, "promote", "1", "--name", "stripes", uri=mlflow_server)
+    assert promoted.returncode == 0, promoted.stderr
+    assert read_manifest(project / "state" / "models" / "champion").version == manifest.version
+    starred = models(project, "list", "--name", "stripes", uri=mlflow_server).stdout
+    assert "champion" in starred.splitlines()[-1]
+
+    refused = models(project, "promote", manifest.version, "--name", "stripes", uri=mlflow_server)
+    assert refused.returncode == 1
+    assert "McNemar" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+    elsewhere = run(project, "training.tracking", uri="http://127.0.0.1:9")
+    assert elsewhere.returncode == 1
+    assert "make mlflow-upload" in elsewhere.stderr
+    assert "Traceback" not in elsewhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([], "Give DATA=path"),
+        (["nowhere"], "nothing matches 'nowhere'"),
+    ],
+)
+def test_missing_data_is_one_sentence(tmp_path: Path, given: list[str], sentence: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "training.run", *given],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,56 @@
+"""Figures agree with scikit-learn's, intervals cover the value, temperature makes confidence honest."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from training.measure import FIGURES, calibration_error, confusion, log_loss, measure, precision_recall_f1
+from training.temperature import apply_temperature, fit_temperature
+
+DRAW = np.random.default_rng(1)
+
+
+def answers_and_truth(classes: int, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    truth = DRAW.integers(classes, size=count)
+    logits = DRAW.normal(size=(count, classes)) + 1.5 * np.eye(classes)[truth]
+    powers = np.exp(logits)
+    return powers / powers.sum(axis=1, keepdims=True), truth
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_figures_are_those_of_scikit_learn(classes: int) -> None:
+    answers, truth = answers_and_truth(classes)
+    said = answers.argmax(axis=1)
+    assert FIGURES["accuracy"](answers, truth) == pytest.approx(sk.accuracy_score(truth, said))
+    assert FIGURES["log_loss"](answers, truth) == pytest.approx(sk.log_loss(truth, answers))
+    assert FIGURES["f1"](answers, truth) == pytest.approx(sk.f1_score(truth, said, average="macro"))
+    area = sk.roc_auc_score(truth, answers[:, 1] if classes == 2 else answers, multi_class="ovr")
+    assert FIGURES["auc"](answers, truth) == pytest.approx(area)
+    assert (confusion(answers, truth) == sk.confusion_matrix(truth, said)).all()
+    expected = sk.precision_recall_fscore_support(truth, said)[:3]
+    assert precision_recall_f1(confusion(answers, truth)) == pytest.approx(np.stack(expected, axis=1))
+
+
+def test_intervals_cover_the_value_and_are_reproducible() -> None:
+    answers, truth = answers_and_truth(2)
+    found = measure(answers, truth, rounds=200, seed=3)
+    assert found.keys() == FIGURES.keys()
+    for name, interval in found.items():
+        if name != "calibration_error":  # resampling only ever adds to it
+            assert interval.low < interval.value < interval.high, name
+    assert measure(answers, truth, rounds=200, seed=3) == found
+
+
+def test_temperature_undoes_overconfidence() -> None:
+    answers, truth = answers_and_truth(2, 4000)
+    sharpened = apply_temperature(answers, 0.25)
+    temperature = fit_temperature(sharpened, truth)
+    mended = apply_temperature(sharpened, temperature)
+    assert log_loss(mended, truth) < log_loss(sharpened, truth)
+    assert calibration_error(mended, truth) < 0.5 * calibration_error(sharpened, truth)
+    assert (mended.argmax(axis=1) == answers.argmax(axis=1)).all()
+
+
+def test_a_class_that_is_never_predicted_has_no_division_by_zero() -> None:
+    answers, truth = np.tile([0.9, 0.1], (10, 1)), np.zeros(10, dtype=int)
+    assert measure(answers, truth, rounds=100, seed=0)["auc"].value == 0

@@ -1,0 +1,55 @@
+"""Networks: what they take and give, what they weigh, and the bundle made of one."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from bundle.golden import golden_inputs
+from bundle.manifest import MODEL_FILE, read_manifest
+from training.export_untrained import export_untrained
+from training.network import ARCHITECTURES, NetworkSpec, UnknownArchitectureError, build_network
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize(("classes", "units"), [(2, 1), (5, 5)])
+def test_every_network_takes_bytes_and_gives_probabilities(architecture: str, classes: int, units: int) -> None:
+    network = build_network(NetworkSpec(architecture, 64, 48, classes))
+    pixels = np.zeros((2, 64, 48, 3), np.uint8)
+    answers = network.predict(pixels, verbose=0)
+    assert answers.shape == (2, units)
+    assert answers.dtype == np.float32
+    assert ((answers >= 0) & (answers <= 1)).all()
+    assert np.allclose(answers, network.predict(pixels.astype(np.float32), verbose=0), atol=1e-6)
+
+
+def test_the_baseline_is_the_network_of_the_replaced_system() -> None:
+    network = build_network(NetworkSpec("baseline_cnn", 224, 224))
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds == [
+        "InputLayer", "Rescaling", *["Conv2D", "MaxPooling2D"] * 3, "Flatten", "Dense", "Dropout", "Dense"
+    ]  # fmt: skip
+    assert network.count_params() == 11_169_089
+
+
+def test_compact_fits_into_ten_megabytes_of_float32() -> None:
+    assert 4 * build_network(NetworkSpec("compact", 128, 128)).count_params() < 9.5e6
+
+
+def test_an_unknown_architecture_names_the_knob() -> None:
+    with pytest.raises(UnknownArchitectureError, match=r"train\.architecture"):
+        build_network(NetworkSpec("resnet9000", 64, 64))
+
+
+def test_a_bundle_of_an_untrained_network_answers_as_its_manifest_says(tmp_path: Path) -> None:
+    spec = NetworkSpec("baseline_cnn", 40, 40)
+    made = export_untrained(spec, tmp_path / "bundle", labels=["cat", "dog"], seed=4)
+    assert export_untrained(spec, tmp_path / "again", labels=["cat", "dog"], seed=4).version == made.version
+    manifest = read_manifest(tmp_path / "bundle")
+    assert manifest == made
+    network = keras.saving.load_model(tmp_path / "bundle" / MODEL_FILE)
+    assert not network.compiled
+    answers = manifest.probabilities(network.predict(golden_inputs(40, 40), verbose=0))
+    assert np.abs(answers - np.array(manifest.golden.outputs)).max() < 1e-5
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "again"}

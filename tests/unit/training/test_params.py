@@ -1,0 +1,39 @@
+"""Knobs are checked before anything runs, and the message names the knob."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.training.drawn import ROOT
+from training.errors import TrainingError
+from training.params import read_params
+
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def test_the_shipped_parameters_are_valid() -> None:
+    assert read_params(ROOT / "params.yaml").train.architecture == "compact"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch_size: 64", "batch_size: many", r"train\.batch_size"),
+        ("batch_size: 64", "batch_size: 0", r"train\.batch_size"),
+        ("batch_size: 64", "batch_sise: 64", r"train\.batch_sise"),
+        ("flip: true", "flip: 3", r"augment\.flip"),
+        ("input:", "input: [", "is not YAML"),
+        ("  width: 128", "", r"input\.width"),
+    ],
+)
+def test_a_wrong_knob_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in SHIPPED
+    path = tmp_path / "params.yaml"
+    path.write_text(SHIPPED.replace(old, new), encoding="utf-8")
+    with pytest.raises(TrainingError, match=message):
+        read_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"absent\.yaml"):
+        read_params(tmp_path / "absent.yaml")

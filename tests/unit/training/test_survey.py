@@ -1,0 +1,92 @@
+"""What is dropped, what is grouped, and that nothing alike crosses a split."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.training.drawn import drawn_jpeg, tiny_params
+from training.errors import TrainingError
+from training.likeness import group_alike
+from training.sources import LabelledFile
+from training.survey import survey
+
+PARAMS = tiny_params().prepare
+
+
+def files(count: int, labels: tuple[str, ...] = ("cat", "dog")) -> list[LabelledFile]:
+    return [
+        LabelledFile(f"{label}/{seed}.jpg", label, drawn_jpeg(index, seed))
+        for index, label in enumerate(labels)
+        for seed in range(count)
+    ]
+
+
+def compressed(data: bytes, quality: int) -> bytes:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def test_broken_tiny_and_copied_pictures_are_dropped_with_their_reasons() -> None:
+    good = files(30)
+    odd = [
+        LabelledFile("cat/broken.jpg", "cat", good[0].data[:200]),
+        LabelledFile("cat/text.jpg", "cat", b"no picture"),
+        LabelledFile("cat/tiny.jpg", "cat", drawn_jpeg(0, 99, side=8)),
+        LabelledFile("cat/copy.jpg", "cat", good[1].data),
+    ]
+    dropped = {p.name: p.dropped for p in survey(good + odd, PARAMS) if p.dropped}
+    assert dropped.keys() == {file.name for file in odd}
+    assert dropped["cat/broken.jpg"].startswith("broken:")
+    assert dropped["cat/tiny.jpg"] == "tiny: 8 x 8 px"
+    assert dropped["cat/copy.jpg"] == "copy of cat/1.jpg"
+
+
+def test_copies_of_contradicting_labels_are_all_dropped() -> None:
+    good = files(30)
+    pictures = survey([*good, LabelledFile("dog/liar.jpg", "dog", good[0].data)], PARAMS)
+    assert {p.name for p in pictures if p.dropped} == {"cat/0.jpg", "dog/liar.jpg"}
+
+
+def test_alike_pictures_never_cross_a_split() -> None:
+    good = files(40)
+    again = [LabelledFile(f"again/{f.name}", f.label, compressed(f.data, 95)) for f in good]
+    split = {p.name: p.split for p in survey(good + again, PARAMS)}
+    assert all(split[file.name] == split[f"again/{file.name}"] for file in good)
+
+
+def test_no_picture_moves_when_others_are_added() -> None:
+    few = {p.name: p.split for p in survey(files(30), PARAMS)}
+    many = {p.name: p.split for p in survey(files(90), PARAMS)}
+    assert {name: many[name] for name in few} == few
+
+
+def test_the_seed_decides_the_split() -> None:
+    other = PARAMS.model_copy(update={"seed": 8})
+    assert survey(files(30), PARAMS) == survey(files(30), PARAMS)
+    assert [p.split for p in survey(files(30), PARAMS)] != [p.split for p in survey(files(30), other)]
+
+
+def test_at_most_so_many_of_a_class_are_kept() -> None:
+    kept = [p for p in survey(files(90), PARAMS.model_copy(update={"max_per_class": 40})) if not p.dropped]
+    assert sorted(p.label for p in kept) == ["cat"] * 40 + ["dog"] * 40
+
+
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        (files(20, ("cat",)), "only the class 'cat'"),
+        ([], "no usable picture"),
+        (files(1), "too few for a"),
+    ],
+)
+def test_too_little_to_train_on_is_one_sentence(pictures: list[LabelledFile], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        survey(pictures, PARAMS)
+
+
+def test_groups_are_joined_over_chains() -> None:
+    hashes = np.array([0b0000, 0b0011, 0b1111, 1 << 40 | 0xFFFF], dtype=np.uint64)
+    assert group_alike(hashes, 2).tolist() == [0, 0, 0, 3]

@@ -1,0 +1,92 @@
+"""What a picture costs to predict: two bundles measured in turns, in one process, so that a busy machine hits both."""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.manifest import MODEL_FILE, read_manifest
+from training.errors import TrainingError, run_command
+
+_BATCHES = (1, 32)
+#: ms a picture, float32, in the order of the model card.
+COLUMNS = ("cpu_ms_batch_1", "cpu_ms_batch_32", "wall_ms_batch_1", "wall_ms_batch_32")
+
+
+def measure_cost(folders: list[Path], rounds: int) -> list[dict[str, Any]]:
+    """One row a bundle: what it is and the median time in ms a picture, by batch size (see `COLUMNS`).
+
+    Raises:
+        TrainingError: TensorFlow is not the backend; only its calls are measured as workers run them.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise TrainingError("The cost is measured with KERAS_BACKEND=tensorflow.")
+    calls = [_compiled(folder) for folder in folders]
+    rows = [_describe(folder) for folder in folders]
+    for batch in _BATCHES:
+        times: list[list[tuple[float, float]]] = [[] for _ in folders]
+        for _ in range(rounds):
+            for (call, shape), found in zip(calls, times, strict=True):
+                found.append(_timed(call, np.zeros((batch, *shape), np.uint8), max(1, 32 // batch)))
+        for row, found in zip(rows, times, strict=True):
+            row[f"cpu_ms_batch_{batch}"], row[f"wall_ms_batch_{batch}"] = (
+                round(median(column), 3) for column in zip(*found, strict=True)
+            )
+    return rows
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    accuracy = manifest.metrics.get("accuracy")
+    return {
+        "architecture": manifest.architecture,
+        "version": manifest.version,
+        "input": f"{manifest.input.height} x {manifest.input.width}",
+        "size_mb": (folder / MODEL_FILE).stat().st_size / 1e6,
+        "accuracy": accuracy.model_dump() if accuracy else None,
+    }
+
+
+def _compiled(folder: Path) -> tuple[Any, tuple[int, int, int]]:
+    """Compile the network as a worker does, and warm it up."""
+    import tensorflow as tf  # noqa: PLC0415 (the only lines that need it)
+
+    manifest = read_manifest(folder)
+    network = keras.saving.load_model(folder / MODEL_FILE, compile=False)
+    shape = (manifest.input.height, manifest.input.width, 3)
+    call = tf.function(
+        lambda pixels: network(tf.cast(pixels, tf.float32), training=False),
+        input_signature=[tf.TensorSpec((None, *shape), tf.uint8)],
+    )
+    for batch in _BATCHES:
+        call(np.zeros((batch, *shape), np.uint8))
+    return call, shape
+
+
+def _timed(call: Any, pixels: NDArray[np.uint8], repeats: int) -> tuple[float, float]:
+    """CPU and wall time of one picture in ms, over `repeats` calls."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(repeats):
+        call(pixels).numpy()
+    pictures = repeats * len(pixels)
+    return 1000 * (time.process_time() - cpu) / pictures, 1000 * (time.perf_counter() - wall) / pictures
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m training.cost", description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+", help="bundles")
+    parser.add_argument("--rounds", type=int, default=20)
+    given = parser.parse_args()
+    print(json.dumps({"cores": os.cpu_count(), "bundles": measure_cost(given.folders, given.rounds)}, indent=2))
+
+
+if __name__ == "__main__":
+    run_command(main)
