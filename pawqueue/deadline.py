@@ -30,6 +30,10 @@ class Deadline:
         """End every pause and let nothing more begin."""
         self._canceled.set()
 
+    @property
+    def canceled(self) -> bool:
+        return self._canceled.is_set()
+
     def pause(self, seconds: float) -> bool:
         """Sleep `seconds`; False, at once, when they are not left, or as soon as it is canceled."""
         if seconds >= self.remaining_s():

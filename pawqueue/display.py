@@ -1,5 +1,6 @@
 """What people see on a terminal: tables of results and of failures, a summary, one job."""
 
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -31,8 +32,7 @@ def summary_text(tally: Tally, out: Path) -> str:
     files = "1 file" if tally.total == 1 else f"{tally.total:,} files"
     lines = [f"{files}: {counts or 'none done'}; {tally.seconds:.1f} s, {tally.rate:.1f} images/s."]
     if tally.labels:
-        labels = ", ".join(f"{number:,} {shown(label)}" for label, number in tally.labels.most_common(TABLE_ROWS))
-        lines.append(f"Labels: {labels}.")
+        lines.append(f"Labels: {_most_common(tally.labels)}.")
     if tally.done:
         lines.append(f"The full list is in {shown(str(out))}.")
     return "\n".join(lines)
@@ -76,9 +76,8 @@ def _result_cells(row: Row) -> tuple[str | Text, ...]:
 
 def _failures_table(tally: Tally) -> Table:
     total = tally.codes.total()
-    counts = ", ".join(f"{number:,} {code}" for code, number in tally.codes.most_common())
     table = Table(
-        title=Text(f"{total:,} without a prediction: {shown(counts)}"),
+        title=Text(f"{total:,} without a prediction: {_most_common(tally.codes)}"),
         title_justify="left",
         caption=_more(total - len(tally.failures)),
         caption_justify="left",
@@ -93,6 +92,11 @@ def _failures_table(tally: Tally) -> Table:
 def _add_row(table: Table, *cells: str | Text) -> None:
     """Add text as it is: rich would read `[red].jpg` as markup."""
     table.add_row(*(Text(item) if isinstance(item, str) else item for item in cells))
+
+
+def _most_common(counts: Counter[str]) -> str:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{number:,} {shown(name)}" for name, number in ranked[:TABLE_ROWS])
 
 
 def _more(hidden: int) -> Text | None:

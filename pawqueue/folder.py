@@ -91,7 +91,7 @@ class FolderRun:
 
     def _next(self, files: Iterator[FoundFile]) -> FoundFile | None:
         with self._lock:
-            return next(files, None) if self._deadline.remaining_s() else None
+            return None if self._deadline.canceled else next(files, None)
 
     def _row(self, file: FoundFile) -> Row:
         try:

@@ -12,6 +12,7 @@ from pawqueue.errors import ClientError, RefusedError, UnreachableError
 from pawqueue.files import FoundFile, find_files
 from pawqueue.folder import FolderRun
 from pawqueue.results import Row
+from tests.unit.pawqueue.conftest import FakeTime
 from tests.unit.pawqueue.fakes import JOB_ID, FakeGateway, answer, by_name, job, problem, write_pictures
 
 
@@ -109,48 +110,49 @@ def test_files_are_looked_for_only_as_they_are_sent() -> None:
     assert taken - settled <= 4
 
 
-def test_it_gives_up_when_the_gateway_stays_away_and_keeps_what_came_before(tmp_path: Path) -> None:
+def test_it_gives_up_when_the_gateway_stays_away_and_keeps_what_came_before(
+    tmp_path: Path, fake_time: FakeTime
+) -> None:
     write_pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     gateway = FakeGateway(answer(200, job("succeeded", label="cat")), httpx.ConnectError("refused"))
-    results = run(gateway, concurrency=1, give_up_after_s=0.5).results(find_files([tmp_path]))
+    results = run(gateway, concurrency=1, give_up_after_s=60).results(find_files([tmp_path]))
     assert next(results)[1].file == "a.jpg"
     with pytest.raises(UnreachableError, match="Nothing answers"):
         next(results)
+    assert 45 < sum(fake_time.pauses_s) < 60
 
 
-def test_progress_elsewhere_renews_the_patience(tmp_path: Path) -> None:
-    """One picture meets a busy gateway for longer than the patience, while others get through."""
-    write_pictures(tmp_path, *(f"{number:02}.jpg" for number in range(20)))
-    began_s = time.monotonic()
+def test_each_answer_renews_the_patience(tmp_path: Path, fake_time: FakeTime) -> None:
+    write_pictures(tmp_path, *(f"{number:02}.jpg" for number in range(9)))
 
     def respond(request: httpx.Request) -> httpx.Response:
-        if request.url.params["file"] == "00.jpg" and time.monotonic() < began_s + 0.5:
-            return problem(429, "queue_full", Retry_After="0")
-        time.sleep(0.05)
-        return answer(200, job("succeeded", label="cat"))
+        fake_time.now_s += 4
+        busy = len(gateway.requests) % 2
+        return problem(429, "queue_full", Retry_After="4") if busy else answer(200, job("succeeded", label="cat"))
 
-    assert len(rows(tmp_path, FakeGateway(respond), concurrency=2, give_up_after_s=0.35)) == 20
-    assert time.monotonic() - began_s > 0.5
+    gateway = FakeGateway(respond)
+    assert len(rows(tmp_path, gateway, concurrency=1, give_up_after_s=15)) == 9
+    assert len(gateway.requests) == 18
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_a_long_queue_is_waited_for_as_long_as_a_worker_serves(tmp_path: Path, *, served: bool) -> None:
+def test_a_long_queue_is_waited_for_as_long_as_a_worker_serves(
+    tmp_path: Path, fake_time: FakeTime, *, served: bool
+) -> None:
     write_pictures(tmp_path, "a.jpg")
-    began_s = time.monotonic()
+    began_s = fake_time.now_s
 
     def respond(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/health":
             return answer(200, {"model_loaded": served})
-        if time.monotonic() > began_s + 0.6:
-            return answer(200, job("succeeded", label="cat"))
-        time.sleep(0.05)
-        return answer(202 if request.method == "POST" else 200, job())
+        fake_time.now_s += 4
+        return answer(200, job("succeeded", label="cat") if fake_time.now_s > began_s + 60 else job())
 
     if served:
-        assert rows(tmp_path, FakeGateway(respond), give_up_after_s=0.3)["a.jpg"].succeeded
+        assert rows(tmp_path, FakeGateway(respond), give_up_after_s=10)["a.jpg"].succeeded
     else:
         with pytest.raises(ClientError, match="is a worker running"):
-            rows(tmp_path, FakeGateway(respond), give_up_after_s=0.3)
+            rows(tmp_path, FakeGateway(respond), give_up_after_s=10)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
