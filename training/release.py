@@ -33,7 +33,7 @@ def release(bundle: Path, evaluated: Path, costs: Path, out: Path, least_accurac
     accuracy = 100 * manifest.metrics["accuracy"].value
     if accuracy < 100 * least_accuracy:
         raise TrainingError(
-            f"{bundle} is right on {accuracy:.2f} % of its test pictures; {100 * least_accuracy:.1f} are wanted to ship."
+            f"{bundle} has {accuracy:.2f} % of its test pictures right; {100 * least_accuracy:.1f} are wanted to ship."
         )
     check_parity(bundle)
     card = render_card(manifest, _read_json(evaluated / RESULTS_FILE), _read_json(costs))
