@@ -101,7 +101,7 @@ def running_stack(programs: Sequence[Program], state_dir: Path, environ: Mapping
         places = Places(ROOT, state_dir / "logs", state_dir / "run", folder / "s")
         config = places.run / "supervisord.conf"
         config.write_text(supervisor_config(programs, places))
-        stack = Stack(places, _start(config, environ), programs)
+        stack = Stack(places, _start(config, folder, environ), programs)
         try:
             yield stack
         finally:
@@ -117,8 +117,8 @@ def tail_of(log: Path) -> str:
     return "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:]) or "  (nothing)"
 
 
-def _start(config: Path, environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "deploy.local.supervise", str(config)]
+def _start(config: Path, socket_folder: Path, environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "deploy.local.supervise", str(config), str(socket_folder)]
     with (config.parent / "supervisord.out").open("wb") as output:
         # In a session of its own: Ctrl-C and a closed terminal reach this process, which then stops things in order.
         return subprocess.Popen(

@@ -1,14 +1,26 @@
-"""`python -m deploy.local.supervise FILE`: supervisord in the foreground, ending when whoever started it has ended."""
+"""`python -m deploy.local.supervise CONFIG FOLDER`: supervisord in the foreground, ending when its parent has ended."""
 
 import os
+import shutil
 import signal
 import sys
 
 _LOOK_S = 1.0
 
 
-def end_with_parent() -> None:
-    """Send this process a SIGTERM once its parent is gone; a timer, because supervisord must not have threads."""
+def main(config: str, socket_folder: str) -> None:
+    """Run until a signal says stop; whoever started this may be gone by then, so it tidies up itself."""
+    _end_with_parent()
+    from supervisor.supervisord import main as supervise  # noqa: PLC0415 - only this process needs it
+
+    try:
+        supervise(["--configuration", config])
+    finally:
+        shutil.rmtree(socket_folder, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    # By a timer, because a process that forks must not have threads.
     parent = os.getppid()
 
     def look(_signal: int, _frame: object) -> None:
@@ -21,7 +33,4 @@ def end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
-    from supervisor.supervisord import main
-
-    main(["--configuration", sys.argv[1]])
+    main(*sys.argv[1:])
