@@ -1,129 +1,10 @@
 """The ledger: the records of all jobs, the only truth about a job."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections.abc import Iterator, Sequence
 
-from contract.errors import DeadlineExpiredError, WorkerLostError
-from contract.job import Job, JobError, JobStatus, Outcome
-
-
-class Submitted(IntEnum):
-    """What became of a submitted job."""
-
-    #: Its id is known already, for something else; the known job stays as it is.
-    TAKEN = 0
-    STORED = 1
-    #: The queue holds as much as it may.
-    FULL = 2
-    #: The same was sent before under this id or idempotency key: that job stands for it.
-    REPEATED = 3
-    #: The idempotency key was sent before with something else.
-    MISMATCHED = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """A job to store, and how to know it again."""
-
-    job: Job
-    #: The caller's name for this submit, so that a repeated one is recognized.
-    idempotency_key: str = ""
-    #: Hash of the picture; only needed where a submit may be repeated.
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a submit, and the id of the job that stands for it."""
-
-    result: Submitted
-    job_id: str
-
-    @property
-    def is_new(self) -> bool:
-        """Whether this submit made the job."""
-        return self.result is Submitted.STORED
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
-    """How much may wait in a queue."""
-
-    max_jobs: int
-    max_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A worker's lease on one job."""
-
-    job: Job
-    #: Number of this claim; a commit carries it, so that only the latest claim can end the job.
-    fence: int
-    #: A worker died on it: it is to be tried with no other job in hand, so that the culprit is found.
-    alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What a worker says of itself every few seconds."""
-
-    id: str
-    host: str
-    model_name: str
-    model_version: str
-    labels: list[str]
-    backend: str
-    precision: str
-    #: Share of the last seconds in which the model was predicting, 0..1.
-    busy_ratio: float
-    #: Where its metrics are read.
-    metrics_address: str
-    started_ms: int
-    seen_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStats:
-    """How full one queue is."""
-
-    queued: int = 0
-    running: int = 0
-    #: Milliseconds since the oldest job that waits was accepted; 0 when none waits.
-    oldest_age_ms: int = 0
-    #: Of the pictures of the jobs that wait.
-    queued_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerStats:
-    """Counts over all jobs."""
-
-    queues: Mapping[str, QueueStats]
-    #: (queue, status, label) -> jobs that ended so; the label is empty without a prediction.
-    totals: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    #: Error code -> jobs that ended with it.
-    errors: Mapping[str, int] = field(default_factory=dict)
-    #: Jobs in the dead-letter list.
-    dead: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a reconciler looks for in one queue."""
-
-    queue: str
-    #: When the oldest message that no worker has taken was published; 0 when there is none.
-    oldest_message_ms: int
-    #: How long a job may wait without a message before it gets another.
-    grace_ms: int
-    max_attempts: int
-    #: How long ended jobs are kept.
-    ttl_s: int
-    #: Most jobs looked at.
-    limit: int = 1000
+from contract.job import Job, Outcome
+from contract.ledger_types import Claim, Heartbeat, LedgerStats, QueueLimits, Receipt, Submit, Sweep
 
 
 class Ledger(ABC):
@@ -173,12 +54,28 @@ class Ledger(ABC):
         """End jobs that are queued or running; False for all others, which stay as they are."""
 
     @abstractmethod
-    def recover(self, sweep: "Sweep", now_ms: int = 0) -> list[str]:
+    def recover(self, sweep: Sweep, now_ms: int = 0) -> list[str]:
         """Give back to the queue what nobody works on, end what has no attempt or no time left.
 
         Returns:
             The ids that need a message.
         """
+
+    @abstractmethod
+    def dead(self, count: int) -> list[str]:
+        """Ids of up to `count` jobs in the dead-letter list, the latest first."""
+
+    @abstractmethod
+    def unbury(self, job_id: str) -> str | None:
+        """Take a job off the dead-letter list; the reference of its picture, None if it is not there."""
+
+    @abstractmethod
+    def bury(self, job_id: str, image: str) -> None:
+        """Put a job back on the dead-letter list."""
+
+    @abstractmethod
+    def discard(self, image: str) -> None:
+        """Leave a picture to be deleted."""
 
     @abstractmethod
     def take_discarded(self, count: int) -> list[str]:
@@ -219,28 +116,3 @@ class Ledger(ABC):
     @abstractmethod
     def ping(self) -> None:
         """Return if the ledger answers."""
-
-
-#: The outcome of a job that workers died on as often as is allowed.
-LOST = Outcome(
-    error=JobError(
-        WorkerLostError.code, "Workers died on this picture as often as is allowed. It stands in the dead-letter list."
-    )
-)
-#: The outcome of a job whose deadline passed.
-EXPIRED = Outcome(
-    error=JobError(
-        DeadlineExpiredError.code, "Its deadline passed before a worker took it. Send it again with more time."
-    )
-)
-
-
-#: How long an idempotency key is remembered.
-IDEMPOTENCY_TTL_S = 86_400
-
-
-def final_status(outcome: Outcome) -> JobStatus:
-    """The state that an outcome leads to."""
-    if outcome.error:
-        return JobStatus.EXPIRED if outcome.error.code == DeadlineExpiredError.code else JobStatus.FAILED
-    return JobStatus.SUCCEEDED

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from contract.job import Job, JobStatus, Outcome
 from contract.job import now_ms as wall_ms
-from contract.ledger import (
+from contract.ledger_memory_lists import MemoryLists
+from contract.ledger_types import (
     EXPIRED,
     LOST,
     Claim,
@@ -20,10 +21,9 @@ from contract.ledger import (
     Sweep,
     final_status,
 )
-from contract.ledger_memory_workers import MemoryWorkers
 
 
-class MemoryLedger(MemoryWorkers):
+class MemoryLedger(MemoryLists):
     """See `Ledger`; one process, no time to live."""
 
     def __init__(self) -> None:
@@ -35,8 +35,6 @@ class MemoryLedger(MemoryWorkers):
         self._idempotency_keys: dict[str, str] = {}
         self._alone: set[str] = set()
         self._unseen_since_ms: dict[str, int] = {}
-        self._dead: list[str] = []
-        self._discarded: list[str] = []
         self._totals: Counter[tuple[str, str, str]] = Counter()
         self._errors: Counter[str] = Counter()
         self._followers: list[queue.SimpleQueue[list[str] | None]] = []
@@ -90,7 +88,7 @@ class MemoryLedger(MemoryWorkers):
         if job.status is JobStatus.RUNNING and self._lease_ends_ms[job_id] > now:
             return None
         if job.deadline_ms and job.deadline_ms <= now:
-            self._discard(self._end(job, JobStatus.EXPIRED, EXPIRED, now))
+            self.discard(self._end(job, JobStatus.EXPIRED, EXPIRED, now).image)
             return None
         job = self._put(replace(job, status=JobStatus.RUNNING, started_ms=now, fence=job.fence + 1))
         self._lease_ends_ms[job_id] = lease_end_ms
@@ -152,10 +150,6 @@ class MemoryLedger(MemoryWorkers):
             follower.put([job.id])
         return job
 
-    def _discard(self, job: Job) -> None:
-        if job.image:
-            self._discarded.append(job.image)
-
     def cancel(self, job_ids: Sequence[str], ttl_s: int, now_ms: int = 0) -> list[bool]:
         with self._lock:
             return [self._cancel_one(job_id, now_ms or wall_ms()) for job_id in job_ids]
@@ -164,7 +158,7 @@ class MemoryLedger(MemoryWorkers):
         job = self._jobs.get(job_id)
         if job is None or job.status.is_final:
             return False
-        self._discard(self._end(job, JobStatus.CANCELED, None, now))
+        self.discard(self._end(job, JobStatus.CANCELED, None, now).image)
         return True
 
     def recover(self, sweep: Sweep, now_ms: int = 0) -> list[str]:
@@ -180,7 +174,7 @@ class MemoryLedger(MemoryWorkers):
         suspect = job.id in self._begun
         if suspect and job.attempts >= max_attempts:
             self._end(job, JobStatus.FAILED, LOST, now)
-            self._dead.append(job.id)
+            self._dead[job.id] = job.image
             return False
         if suspect:
             self._alone.add(job.id)
@@ -190,7 +184,7 @@ class MemoryLedger(MemoryWorkers):
 
     def _recover_waiting(self, job: Job, sweep: Sweep, now: int) -> bool:
         if job.deadline_ms and job.deadline_ms <= now:
-            self._discard(self._end(job, JobStatus.EXPIRED, EXPIRED, now))
+            self.discard(self._end(job, JobStatus.EXPIRED, EXPIRED, now).image)
             return False
         if not sweep.oldest_message_ms or job.created_ms < sweep.oldest_message_ms:
             self._unseen_since_ms.setdefault(job.id, now)
@@ -198,11 +192,6 @@ class MemoryLedger(MemoryWorkers):
         if due:
             self._unseen_since_ms[job.id] = now
         return due
-
-    def take_discarded(self, count: int) -> list[str]:
-        with self._lock:
-            taken, self._discarded = self._discarded[:count], self._discarded[count:]
-            return taken
 
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
         with self._lock:

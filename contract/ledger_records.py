@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from contract.job import SCHEMA, Job, JobStatus, Outcome
-from contract.ledger import Claim, Submit
+from contract.ledger_types import Claim, Submit
 
 
 def job_to_fields(job: Job) -> dict[str, str | int]:

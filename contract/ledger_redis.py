@@ -1,26 +1,29 @@
 """The ledger on Redis 6.2 or newer: one hash a job, every change of state one Lua script."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import wraps
-from importlib import resources
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from contract import keys
-from contract.errors import UnavailableError
 from contract.job import Job, Outcome
-from contract.ledger import (
+from contract.ledger import Ledger
+from contract.ledger_records import (
+    claim_from_row,
+    code_of,
+    job_from_fields,
+    outcome_to_json,
+    pairs,
+    submit_to_row,
+)
+from contract.ledger_types import (
     EXPIRED,
     IDEMPOTENCY_TTL_S,
     LOST,
     Claim,
     Heartbeat,
-    Ledger,
     LedgerStats,
     QueueLimits,
     QueueStats,
@@ -30,54 +33,10 @@ from contract.ledger import (
     Sweep,
     final_status,
 )
-from contract.ledger_records import (
-    claim_from_row,
-    code_of,
-    job_from_fields,
-    outcome_to_json,
-    pairs,
-    submit_to_row,
-)
+from contract.redis_client import read_scripts, unavailable_when_gone
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-#: Longest wait for an answer; a ledger that is slower counts as gone.
-_SOCKET_TIMEOUT_S = 1.5
 #: How often an idle subscription checks that its connection lives.
 _HEALTH_CHECK_S = 5
-
-
-_GONE = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.OutOfMemoryError,
-    redis.ReadOnlyError,
-)
-
-
-def connect(url: str) -> "redis.Redis":
-    """Open a client that fails at once instead of retrying: the caller says 503 and is asked again."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=_SOCKET_TIMEOUT_S,
-        socket_connect_timeout=_SOCKET_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
-
-
-def _unavailable(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn the ways in which Redis may be gone or full into `UnavailableError`; anything else is a fault of ours."""
-
-    @wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except _GONE as error:
-            raise UnavailableError("The job ledger (Redis) does not answer; try again shortly.") from error
-
-    return guarded
 
 
 class RedisLedger(Ledger):
@@ -85,46 +44,46 @@ class RedisLedger(Ledger):
 
     def __init__(self, client: "redis.Redis") -> None:
         self._redis = client
-        self._scripts = {name: client.register_script(text) for name, text in _read_scripts().items()}
+        self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
 
     def _run(self, script: str, *arguments: str | int) -> Any:
         return self._scripts[script](args=list(arguments))
 
-    @_unavailable
+    @unavailable_when_gone
     def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
         rows = [value for submit in submits for value in submit_to_row(submit)]
         results = self._run("submit", limits.max_jobs, limits.max_bytes, IDEMPOTENCY_TTL_S, *rows)
         return [Receipt(Submitted(result), job_id) for result, job_id in results]
 
-    @_unavailable
+    @unavailable_when_gone
     def withdraw(self, job_ids: Sequence[str]) -> None:
         self._run("withdraw", *job_ids)
 
-    @_unavailable
+    @unavailable_when_gone
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(keys.job(job_id))
         return [job_from_fields(job_id, fields) for job_id, fields in zip(job_ids, pipeline.execute(), strict=True)]
 
-    @_unavailable
+    @unavailable_when_gone
     def claim(self, job_ids: Sequence[str], lease_ms: int, ttl_s: int, now_ms: int = 0) -> list[Claim | None]:
         rows = self._run("claim", now_ms, lease_ms, ttl_s, outcome_to_json(EXPIRED), code_of(EXPIRED), *job_ids)
         return [claim_from_row(job_id, row) for job_id, row in zip(job_ids, rows, strict=True)]
 
-    @_unavailable
+    @unavailable_when_gone
     def begin(self, claims: Sequence[Claim]) -> None:
         self._run("begin", *_fences(claims))
 
-    @_unavailable
+    @unavailable_when_gone
     def renew(self, claims: Sequence[Claim], lease_ms: int, now_ms: int = 0) -> list[bool]:
         return _flags(self._run("renew", now_ms, lease_ms, *_fences(claims)))
 
-    @_unavailable
+    @unavailable_when_gone
     def release(self, claims: Sequence[Claim]) -> list[bool]:
         return _flags(self._run("release", *_fences(claims)))
 
-    @_unavailable
+    @unavailable_when_gone
     def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
         rows: list[str | int] = []
         for claim, outcome in outcomes:
@@ -133,37 +92,53 @@ class RedisLedger(Ledger):
             rows += [claim.job.id, claim.fence, status, label, code_of(outcome), outcome_to_json(outcome)]
         return _flags(self._run("commit", ttl_s, now_ms, *rows))
 
-    @_unavailable
+    @unavailable_when_gone
     def cancel(self, job_ids: Sequence[str], ttl_s: int, now_ms: int = 0) -> list[bool]:
         return _flags(self._run("cancel", ttl_s, now_ms, *job_ids))
 
-    @_unavailable
+    @unavailable_when_gone
     def recover(self, sweep: Sweep, now_ms: int = 0) -> list[str]:
         limits = (sweep.oldest_message_ms, sweep.grace_ms, sweep.max_attempts, sweep.limit, sweep.ttl_s)
         ends = (code_of(LOST), outcome_to_json(LOST), code_of(EXPIRED), outcome_to_json(EXPIRED))
         orphans: list[str] = self._run("recover", sweep.queue, now_ms, *limits, *ends)
         return orphans
 
-    @_unavailable
+    @unavailable_when_gone
+    def dead(self, count: int) -> list[str]:
+        return cast("list[str]", self._redis.zrevrange(keys.DEAD, 0, count - 1))
+
+    @unavailable_when_gone
+    def unbury(self, job_id: str) -> str | None:
+        return cast("str | None", self._run("unbury", job_id))
+
+    @unavailable_when_gone
+    def bury(self, job_id: str, image: str) -> None:
+        self._run("bury", job_id, image)
+
+    @unavailable_when_gone
+    def discard(self, image: str) -> None:
+        self._redis.rpush(keys.DISCARDED, image)
+
+    @unavailable_when_gone
     def take_discarded(self, count: int) -> list[str]:
         return cast("list[str]", self._redis.lpop(keys.DISCARDED, count) or [])
 
-    @_unavailable
+    @unavailable_when_gone
     def lead(self, worker_id: str, ttl_ms: int) -> bool:
         return bool(self._run("lead", worker_id, ttl_ms))
 
-    @_unavailable
+    @unavailable_when_gone
     def places(self, jobs: Sequence[Job]) -> list[int | None]:
         pipeline = self._redis.pipeline(transaction=False)
         for job in jobs:
             pipeline.zrank(keys.queued(job.queue), job.id)
         return cast("list[int | None]", pipeline.execute())
 
-    @_unavailable
+    @unavailable_when_gone
     def stored_bytes(self) -> int:
         return int(cast("dict[str, int]", self._redis.info("memory"))["used_memory"])
 
-    @_unavailable
+    @unavailable_when_gone
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
         rows, totals, errors, dead = self._run("stats", now_ms, *queues)
         return LedgerStats(
@@ -173,18 +148,18 @@ class RedisLedger(Ledger):
             dead=int(dead),
         )
 
-    @_unavailable
+    @unavailable_when_gone
     def beat(self, heartbeat: Heartbeat, ttl_ms: int, now_ms: int = 0) -> None:
         self._run("beat", now_ms, ttl_ms, heartbeat.id, json.dumps(asdict(heartbeat)))
 
-    @_unavailable
+    @unavailable_when_gone
     def retire(self, worker_id: str) -> None:
         pipeline = self._redis.pipeline()
         pipeline.hdel(keys.WORKERS, worker_id)
         pipeline.zrem(keys.WORKERS_ALIVE, worker_id)
         pipeline.execute()
 
-    @_unavailable
+    @unavailable_when_gone
     def workers(self, now_ms: int = 0) -> list[Heartbeat]:
         texts = self._run("workers", now_ms)
         beats = [Heartbeat(**json.loads(text)) for text in texts if text]
@@ -207,27 +182,20 @@ class RedisLedger(Ledger):
             if message["type"] == "message":
                 yield message["data"].split(" ")
 
-    @_unavailable
+    @unavailable_when_gone
     def _subscribe(self, subscription: Any) -> None:
         subscription.subscribe(keys.DONE)
 
-    @_unavailable
+    @unavailable_when_gone
     def _next_message(self, subscription: Any) -> dict[str, Any] | None:
         message = subscription.get_message(timeout=_HEALTH_CHECK_S)
         if message is None:
             subscription.ping()
         return cast("dict[str, Any] | None", message)
 
-    @_unavailable
+    @unavailable_when_gone
     def ping(self) -> None:
         self._redis.ping()
-
-
-def _read_scripts() -> dict[str, str]:
-    """Every Lua script by name, each with the keys and `common.lua` before it."""
-    files = {path.name: path.read_text() for path in resources.files("contract").joinpath("lua").iterdir()}
-    head = keys.lua_table() + files.pop("common.lua")
-    return {name.removesuffix(".lua"): head + text for name, text in files.items() if name.endswith(".lua")}
 
 
 def _fences(claims: Sequence[Claim]) -> list[str | int]:

@@ -5,8 +5,10 @@ from functools import partial
 
 from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
 from contract.image_store import open_image_store
-from contract.ledger import Ledger, QueueLimits
-from contract.ledger_redis import RedisLedger, connect
+from contract.ledger import Ledger
+from contract.ledger_redis import RedisLedger
+from contract.ledger_types import QueueLimits
+from contract.redis_client import connect
 from contract.settings import Settings
 from gateway.committer import GroupCommitter
 from gateway.load import LoadMeter

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from contract.errors import ConflictError, NotFoundError
 from contract.image_store import ImageStore
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger import Submit
+from contract.ledger_types import Submit
 from gateway.committer import GroupCommitter
 from gateway.load import LoadMeter
 from gateway.uploads import UploadLimits, check_upload

@@ -12,8 +12,9 @@ from prometheus_client import start_http_server
 from contract.broker import QUEUES, make_celery, oldest_message_ms, publish
 from contract.image_store import open_image_store
 from contract.job import new_job_id, now_ms
-from contract.ledger import Heartbeat
-from contract.ledger_redis import RedisLedger, connect
+from contract.ledger_redis import RedisLedger
+from contract.ledger_types import Heartbeat
+from contract.redis_client import connect
 from contract.settings import Settings
 from worker.batcher import Batcher
 from worker.committer import OutcomeCommitter
@@ -29,7 +30,6 @@ from worker.reconciler import Reconciler
 from worker.tasks import register_task
 from worker.turnstile import Turnstile
 from worker.watchdog import Watchdog
-
 
 #: Batches in hand at once, by queue: one that is predicted, one that is decoded.
 _BATCHES_HELD = 2

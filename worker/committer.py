@@ -9,7 +9,8 @@ from dataclasses import replace
 from contract.errors import UnavailableError
 from contract.image_store import ImageStore
 from contract.job import Outcome, Timings, now_ms
-from contract.ledger import Ledger, final_status
+from contract.ledger import Ledger
+from contract.ledger_types import final_status
 from contract.log import get_logger
 from worker.leases import LeaseKeeper
 from worker.message import Item

@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable, Iterable
 
 from contract.errors import UnavailableError
-from contract.ledger import Claim, Heartbeat, Ledger
+from contract.ledger import Ledger
+from contract.ledger_types import Claim, Heartbeat
 from contract.log import get_logger
 
 _log = get_logger(__name__)

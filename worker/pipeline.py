@@ -16,7 +16,8 @@ from contract import errors
 from contract.broker import QUEUES
 from contract.image_store import ImageStore
 from contract.job import Features, JobError, Outcome, Timings
-from contract.ledger import Claim, Ledger
+from contract.ledger import Ledger
+from contract.ledger_types import Claim
 from worker.committer import OutcomeCommitter
 from worker.gate import ClosedError, Gate
 from worker.leases import LeaseKeeper

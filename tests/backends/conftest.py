@@ -9,7 +9,8 @@ import pytest
 from contract.image_store import FileImageStore, ImageStore, MemoryImageStore, RedisImageStore, open_image_store
 from contract.ledger import Ledger
 from contract.ledger_memory import MemoryLedger
-from contract.ledger_redis import RedisLedger, connect
+from contract.ledger_redis import RedisLedger
+from contract.redis_client import connect
 
 
 @pytest.fixture(params=["memory", "redis"])

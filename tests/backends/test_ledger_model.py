@@ -17,9 +17,11 @@ from hypothesis.stateful import (
 
 from contract.broker import QUEUES
 from contract.job import Job, JobStatus, Outcome, new_job_id
-from contract.ledger import Claim, Ledger, Sweep
+from contract.ledger import Ledger
 from contract.ledger_memory import MemoryLedger
-from contract.ledger_redis import RedisLedger, connect
+from contract.ledger_redis import RedisLedger
+from contract.ledger_types import Claim, Sweep
+from contract.redis_client import connect
 from tests.backends.test_ledger import LEASE_MS, cat
 from tests.support.ledger import store
 

@@ -9,7 +9,8 @@ from contract import keys
 from contract.broker import BULK, INTERACTIVE, QUEUES, make_celery, publish
 from contract.errors import UnavailableError
 from contract.job import Job, JobError, Outcome, new_job_id, now_ms
-from contract.ledger_redis import RedisLedger, connect
+from contract.ledger_redis import RedisLedger
+from contract.redis_client import connect
 from tests.support.ledger import store
 from tests.support.services import free_port
 

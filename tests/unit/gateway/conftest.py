@@ -8,8 +8,8 @@ from flask.testing import FlaskClient
 
 from contract.image_store import MemoryImageStore
 from contract.job import Features, Job, ModelRef, Outcome, Prediction, Timings
-from contract.ledger import Heartbeat, QueueLimits
 from contract.ledger_memory import MemoryLedger
+from contract.ledger_types import Heartbeat, QueueLimits
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.committer import GroupCommitter

@@ -5,8 +5,8 @@ import pytest
 from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger import Claim
 from contract.ledger_memory import MemoryLedger
+from contract.ledger_types import Claim
 from tests.support.ledger import store
 from tests.support.services import wait_until
 from worker.app import heartbeat_of

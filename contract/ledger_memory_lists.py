@@ -1,0 +1,58 @@
+"""The lists beside the jobs of the ledger in memory: workers, dead letters, discarded pictures."""
+
+import threading
+
+from contract.job import now_ms as wall_ms
+from contract.ledger import Ledger
+from contract.ledger_types import Heartbeat
+
+
+class MemoryLists(Ledger):
+    """Everything that is not a job's state."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._beats: dict[str, tuple[Heartbeat, int]] = {}
+        self._leader = ""
+        #: Job id -> reference of its picture, in order of death.
+        self._dead: dict[str, str] = {}
+        self._discarded: list[str] = []
+
+    def lead(self, worker_id: str, ttl_ms: int) -> bool:
+        with self._lock:
+            self._leader = self._leader or worker_id
+            return self._leader == worker_id
+
+    def beat(self, heartbeat: Heartbeat, ttl_ms: int, now_ms: int = 0) -> None:
+        with self._lock:
+            self._beats[heartbeat.id] = (heartbeat, (now_ms or wall_ms()) + ttl_ms)
+
+    def retire(self, worker_id: str) -> None:
+        with self._lock:
+            self._beats.pop(worker_id, None)
+
+    def workers(self, now_ms: int = 0) -> list[Heartbeat]:
+        with self._lock:
+            alive = [beat for beat, end_ms in self._beats.values() if end_ms > (now_ms or wall_ms())]
+            return sorted(alive, key=lambda beat: (beat.started_ms, beat.id))
+
+    def dead(self, count: int) -> list[str]:
+        with self._lock:
+            return list(reversed(self._dead))[:count]
+
+    def unbury(self, job_id: str) -> str | None:
+        with self._lock:
+            return self._dead.pop(job_id, None)
+
+    def bury(self, job_id: str, image: str) -> None:
+        with self._lock:
+            self._dead[job_id] = image
+
+    def discard(self, image: str) -> None:
+        with self._lock:
+            self._discarded.append(image)
+
+    def take_discarded(self, count: int) -> list[str]:
+        with self._lock:
+            taken, self._discarded = self._discarded[:count], self._discarded[count:]
+            return taken

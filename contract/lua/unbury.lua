@@ -1,0 +1,7 @@
+-- Take a job off the dead-letter list. ARGV: id. Returns the reference of its picture, false if it is not there.
+if redis.call('ZREM', K.dead, ARGV[1]) == 0 then
+  return false
+end
+local image = redis.call('HGET', K.job .. ARGV[1], 'dead_image')
+redis.call('HDEL', K.job .. ARGV[1], 'dead_image')
+return image or ''
