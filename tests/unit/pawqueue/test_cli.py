@@ -39,15 +39,15 @@ def pawqueue(*arguments: object) -> int:
 def test_a_folder_becomes_a_file_a_table_and_a_summary(
     tmp_path: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, out = write_pictures(tmp_path / "in", "a.jpg", "sub/b.jpg"), tmp_path / "r.csv"
-    serve(by_name({"sub/b.jpg": job("succeeded", label="dog")}))
+    folder, out = write_pictures(tmp_path / "in", "a.jpg", "sub/b.jpg", "sub/c.jpg"), tmp_path / "r.csv"
+    serve(by_name(dict.fromkeys(("sub/b.jpg", "sub/c.jpg"), job("succeeded", label="dog"))))
     assert pawqueue("submit", folder, "--out", out) == 0
-    assert {(row.file, row.label) for row in read_rows(out)} == {("a.jpg", "cat"), ("sub/b.jpg", "dog")}
+    assert {row.file: row.label for row in read_rows(out)} == {"a.jpg": "cat", "sub/b.jpg": "dog", "sub/c.jpg": "dog"}
     text = capsys.readouterr().out
     assert "sub/b.jpg" in text
     assert "########..  75.0 %" in text
-    assert "2 files: 2 succeeded" in text
-    assert "Labels: 1 cat, 1 dog." in text
+    assert "3 files: 3 succeeded" in text
+    assert "Labels: 2 dog, 1 cat." in text
     assert "without a prediction" not in text
 
 

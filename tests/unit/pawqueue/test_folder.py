@@ -1,5 +1,6 @@
 """A run over many files: rows, concurrency, patience, orderly ends."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -183,6 +184,27 @@ def test_stop_ends_the_run_in_order(tmp_path: Path) -> None:
     hold.set()
     assert sorted(seen) == ["0.jpg", "1.jpg"]
     assert len(gateway.requests) <= 6
+
+
+def test_what_arrives_behind_the_reason_to_end_is_kept(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "0.jpg", "1.jpg", "2.jpg")
+    hold = threading.Event()
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.url.params["file"] == "1.jpg":
+            hold.wait(5)
+        return answer(200, job("succeeded", label="cat"))
+
+    folder_run = run(FakeGateway(respond), concurrency=1)
+    results = folder_run.results(find_files([tmp_path]))
+    assert next(results)[1].file == "0.jpg"
+    folder_run.stop()
+    hold.set()
+    while folder_run._arrived.qsize() < 3:  # the stop, the row, the end of the sender
+        time.sleep(0.001)
+    assert [row.file for _, row in itertools.islice(results, 1)] == ["1.jpg"]
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
 
 
 def test_a_fault_of_the_program_is_not_swallowed(tmp_path: Path) -> None:
