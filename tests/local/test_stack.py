@@ -19,10 +19,11 @@ from deploy.local.supervisor_config import Program
 from deploy.local.watch import Watch
 from tests.support.services import ROOT, wait_until
 
+_AT_END = "trap 'echo ended; exit 0' TERM"
 #: Two stand-ins; the second leaves a word about when it was stopped.
 PROGRAMS = [
     Program("first", ("sleep", "1000"), stage=1, stop_s=5),
-    Program("second", ("sh", "-c", "trap 'echo ended; exit 0' TERM; while :; do sleep 0.05; done"), stage=2, stop_s=5),
+    Program("second", ("sh", "-c", f"{_AT_END}; echo started; while :; do sleep 0.05; done"), stage=2, stop_s=5),
 ]
 
 
@@ -31,6 +32,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     with claimed(tmp_path), running_stack(PROGRAMS, tmp_path, os.environ) as stack:
         # A program that is stopped between its fork and its exec does not notice, and has to be killed later.
         wait_until(lambda: _names(stack) == {"sleep", "sh"}, "Both programs running", 15)
+        wait_until(lambda: "started" in _words(stack), "The second program being prepared for its end", 15)
         yield stack
 
 
@@ -40,6 +42,12 @@ def _pids(stack: Stack) -> dict[str, int]:
 
 def _names(stack: Stack) -> set[str]:
     return {psutil.Process(pid).name() for pid in _pids(stack).values()}
+
+
+def _words(stack: Stack) -> str:
+    """What the second program has said."""
+    log = stack.places.log_of("second")
+    return log.read_text() if log.exists() else ""
 
 
 def _supervisord(stack: Stack) -> psutil.Process:
@@ -57,8 +65,8 @@ def test_stopping_leaves_nothing_running(stack: Stack) -> None:
     processes = [_supervisord(stack), *_supervisord(stack).children(recursive=True)]
 
     stack.stop()
-    assert not [process for process in processes if process.is_running()]
-    assert "ended" in stack.places.log_of("second").read_text()
+    assert not [process for process in processes if _lives(process)]
+    assert "ended" in _words(stack)
 
 
 def test_what_started_last_stops_first(stack: Stack) -> None:

@@ -37,9 +37,10 @@ class Up:
         """Everything that it runs."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def service(self, module: str) -> psutil.Process:
-        """The process of `python -m module`."""
-        return next(process for process in self.processes() if process.cmdline()[1:3] == ["-m", module])
+    def services(self) -> dict[str, psutil.Process]:
+        """The process of each `python -m module`; of a family the oldest."""
+        commands = [(process.cmdline(), process) for process in reversed(self.processes())]
+        return {command[2]: process for command, process in commands if command[1:2] == ["-m"]}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_a_taken_port_names_its_setting(tmp_path: Path, name: str) -> None:
 
 
 def test_a_killed_gateway_comes_back(up: Up) -> None:
-    gateway = up.service("gateway")
+    gateway = up.services()["gateway"]
     gateway.kill()
 
     wait_until(lambda: not gateway.is_running() and is_ready(up.url), "The gateway coming back", 30)
@@ -104,16 +105,16 @@ def test_a_killed_gateway_comes_back(up: Up) -> None:
 
 
 def test_a_killed_worker_is_started_again(up: Up) -> None:
-    worker = up.service("worker")
+    worker = up.services()["worker"]
     worker.kill()
 
     wait_until(lambda: "worker-0 had ended and was started again" in up.output.read_text(), "It being told", 10)
-    assert up.service("worker").pid != worker.pid
+    wait_until(lambda: up.services().get("worker", worker) != worker, "Another worker", 10)
 
 
 def test_sigterm_ends_everything(up: Up) -> None:
     processes = up.processes()
-    assert {process.cmdline()[2] for process in processes} >= {"gateway", "worker", "deploy.local.supervise"}
+    assert up.services().keys() == {"gateway", "worker", "deploy.local.supervise"}
 
     up.process.send_signal(signal.SIGTERM)
 
