@@ -12,7 +12,7 @@ from contract.settings import PREFIX, Settings, load_settings
 from deploy.local.claim import claimed
 from deploy.local.errors import UsageError
 from deploy.local.ports import check_ports, pick_ports
-from deploy.local.services import has_dashboard, ports_of, programs_of
+from deploy.local.services import check_given_redis, has_dashboard, ports_of, programs_of
 from deploy.local.stack import running_stack
 from deploy.local.stopping import Stop, stop_signals
 from deploy.local.watch import Watch, wait_until_ready
@@ -68,6 +68,7 @@ def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 def _services(settings: Settings, environ: Mapping[str, str]) -> Iterator[Watch]:
     with claimed(settings.state_dir):
         check_ports(ports_of(settings))
+        check_given_redis(settings)
         with running_stack(programs_of(settings), settings.state_dir, _absolute(environ, settings)) as stack:
             yield Watch(stack)
 

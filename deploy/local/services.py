@@ -4,7 +4,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from contract.settings import Settings, variable_of
+from deploy.local.errors import UsageError
 from deploy.local.ports import Port
 from deploy.local.redis_server import find_redis_server, redis_command
 from deploy.local.supervisor_config import Program
@@ -38,6 +43,24 @@ def ports_of(settings: Settings) -> list[Port]:
     return ports + [
         Port(f"metrics of worker {i}", variable, "127.0.0.1", port) for i, port in enumerate(numbers) if port
     ]
+
+
+def check_given_redis(settings: Settings) -> None:
+    """Pass if the Redis named by its address answers, or none is named.
+
+    Raises:
+        UsageError: it does not answer.
+    """
+    if not settings.redis_url:
+        return
+    try:
+        with redis.Redis.from_url(settings.redis_address(), retry=Retry(NoBackoff(), 0)) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise UsageError(
+            f"The Redis of {variable_of('redis_url')} does not answer ({error}): start it, mend the address, "
+            "or unset the variable and one is started here."
+        ) from None
 
 
 def metrics_port(settings: Settings, index: int) -> int:

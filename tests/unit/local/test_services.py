@@ -6,7 +6,9 @@ import pytest
 
 from contract.settings import load_settings
 from deploy.local import services
-from deploy.local.services import ports_of, programs_of
+from deploy.local.errors import UsageError
+from deploy.local.ports import pick_ports
+from deploy.local.services import check_given_redis, ports_of, programs_of
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +26,14 @@ def test_no_redis_of_ours_beside_one_given_by_its_address() -> None:
 
     assert "redis" not in [program.name for program in programs_of(settings)]
     assert "PAWQUEUE_REDIS_PORT" not in [port.variable for port in ports_of(settings)]
+
+
+def test_a_redis_that_does_not_answer_is_named_by_its_setting_and_its_password_kept() -> None:
+    settings = load_settings({"PAWQUEUE_REDIS_URL": f"redis://:secret@127.0.0.1:{pick_ports(1)}/0"})
+
+    with pytest.raises(UsageError, match="The Redis of PAWQUEUE_REDIS_URL does not answer") as caught:
+        check_given_redis(settings)
+    assert "secret" not in str(caught.value)
 
 
 def test_as_many_workers_as_set_each_with_its_port() -> None:
