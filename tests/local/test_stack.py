@@ -61,17 +61,12 @@ def test_a_killed_program_comes_back(stack: Stack) -> None:
     wait_until(lambda: _pids(stack).get("first", before) != before, "The killed program coming back", 10)
 
 
-def test_stopping_leaves_nothing_running(stack: Stack) -> None:
+def test_stopping_leaves_nothing_running_and_ends_last_what_was_started_first(stack: Stack) -> None:
     processes = [_supervisord(stack), *_supervisord(stack).children(recursive=True)]
 
     stack.stop()
     assert not [process for process in processes if _lives(process)]
     assert "ended" in _words(stack)
-
-
-def test_what_started_last_stops_first(stack: Stack) -> None:
-    stack.stop()
-
     log = stack.places.log_of("supervisord").read_text()
     assert log.index("stopped: second") < log.index("stopped: first")
 
