@@ -5,6 +5,7 @@ import time
 from flask import Flask, Response, g, request
 
 from gateway.problems import register_problem_handlers
+from gateway.routes.dead import dead_routes
 from gateway.routes.health import health_routes
 from gateway.routes.jobs import jobs_routes
 from gateway.routes.replaced import replaced_routes
@@ -20,7 +21,7 @@ def create_app(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for make_routes in (health_routes, jobs_routes, replaced_routes):
+    for make_routes in (health_routes, jobs_routes, dead_routes, replaced_routes):
         app.register_blueprint(make_routes(services))
     register_problem_handlers(app, services.settings.upload_max_bytes)
     _count_requests(app, services)

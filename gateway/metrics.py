@@ -67,6 +67,7 @@ def _gauges(stats: LedgerStats) -> Iterator[GaugeMetricFamily]:
         age.add_metric([queue], row.oldest_age_ms / 1000)
     yield jobs
     yield age
+    yield GaugeMetricFamily("pawqueue_dead_jobs", "Jobs in the dead-letter list.", value=stats.dead)
 
 
 def _totals(stats: LedgerStats) -> Iterator[CounterMetricFamily]:

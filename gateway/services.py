@@ -11,6 +11,7 @@ from contract.ledger_types import QueueLimits
 from contract.redis_client import connect
 from contract.settings import Settings
 from gateway.committer import GroupCommitter
+from gateway.dead import DeadLetters
 from gateway.load import LoadMeter
 from gateway.metrics import GatewayMetrics
 from gateway.submit import Submitter
@@ -27,6 +28,7 @@ class Services:
     submitter: Submitter
     waiters: Waiters
     load: LoadMeter
+    dead: DeadLetters
     metrics: GatewayMetrics
 
 
@@ -47,6 +49,5 @@ def build_services(settings: Settings) -> Services:
     committer.start()
     waiters.start()
     load.start()
-    return Services(
-        settings, ledger, Submitter(images, committer, waiters, load, limits), waiters, load, GatewayMetrics(ledger)
-    )
+    submitter = Submitter(images, committer, waiters, load, limits)
+    return Services(settings, ledger, submitter, waiters, load, DeadLetters(ledger, committer), GatewayMetrics(ledger))

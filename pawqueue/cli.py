@@ -20,12 +20,16 @@ GROUP = "pawqueue.commands"
 _OWN = {
     "submit": "pawqueue.commands.submit:submit",
     "status": "pawqueue.commands.status:status",
+    "cancel": "pawqueue.commands.cancel:cancel",
+    "dead": "pawqueue.commands.dead:dead",
 }
 
 #: What the list of commands says; asking the command itself would import it.
 _SUMMARIES = {
     "submit": "Classify a folder of pictures into a CSV file.",
     "status": "Show one job.",
+    "cancel": "Withdraw jobs that have not ended.",
+    "dead": "Look at the jobs that killed their workers; retry or drop them.",
     "models": "Export, check and promote models.",
     "keys": "Create, list and revoke API keys.",
     "doctor": "Check this installation and say how to mend it.",

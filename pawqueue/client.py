@@ -21,7 +21,7 @@ class Pawqueue:
 
     Every call has a deadline of `timeout_s` seconds, the client's unless the call names its own. Within it, lost
     connections and answers that say "busy" (429, 502, 503, 504) are tried again, not before the `Retry-After` that came
-    with them. A picture whose answer was lost is sent again, so that rarely two jobs come of one.
+    with them. A picture whose answer was lost is sent again as the same job.
 
     Every call raises `RefusedError`, `UnreachableError` or `TimedOutError`, see `pawqueue/errors.py`; a picture that
     cannot be read raises `OSError`.

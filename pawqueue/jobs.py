@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from contract.job import Job
+from contract.job import Job, new_job_id
 from pawqueue.deadline import Deadline
 from pawqueue.errors import RefusedError, TimedOutError, UnreachableError
 from pawqueue.text import valid_unicode
@@ -35,9 +35,12 @@ class Jobs:
         self.wire = wire
 
     def submit(self, body: Body, name: str, queue: str, deadline: Deadline, wait_s: float = 0) -> Job:
-        """Send a picture; the job may have ended already when `wait_s` lets the gateway hold its answer back."""
+        """Send a picture; the job may have ended already when `wait_s` lets the gateway hold its answer back.
+
+        The job's id is made here, so that a picture that is sent again after a lost answer is the same job.
+        """
         query = {"queue": queue, "file": valid_unicode(name)[-_NAME_MAX_CHARS:]}
-        call = Call("POST", "/v1/jobs", query, body, _granted_s(wait_s, deadline))
+        call = Call("PUT", f"/v1/jobs/{new_job_id()}", query, body, _granted_s(wait_s, deadline))
         return self._job(self.wire.send(call, deadline))
 
     def get(self, job_id: str, deadline: Deadline, wait_s: float = 0) -> Job:
@@ -58,6 +61,23 @@ class Jobs:
             yield job
             if not job.status.is_final and took_s < _POLL_S:
                 deadline.pause(min(_POLL_S, deadline.remaining_s() * 0.9))
+
+    def cancel(self, job_id: str, deadline: Deadline) -> Job:
+        """Withdraw a job; one that has ended stays as it is."""
+        return self._job(self.wire.send(Call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}"), deadline))
+
+    def dead(self, deadline: Deadline) -> list[Job]:
+        """The dead-letter list, the latest first."""
+        listed = _object(self.wire.send(Call("GET", "/v1/dead"), deadline))
+        return [Job.from_dict(values) for values in listed["jobs"]]
+
+    def retry_dead(self, job_id: str, deadline: Deadline) -> Job:
+        """Submit the picture of a dead job again; the new job."""
+        return self._job(self.wire.send(Call("POST", f"/v1/dead/{quote(job_id, safe='')}/retry"), deadline))
+
+    def drop_dead(self, job_id: str, deadline: Deadline) -> Job:
+        """Take a job off the dead-letter list, with its picture; that job."""
+        return self._job(self.wire.send(Call("DELETE", f"/v1/dead/{quote(job_id, safe='')}"), deadline))
 
     def is_served(self, deadline: Deadline) -> bool:
         """Whether a worker serves a model now; a server that does not tell counts as if one did."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobStatus
 from contract.ledger import Ledger
-from contract.ledger_types import EXPIRED, LOST, Submitted, Sweep
+from contract.ledger_types import EXPIRED, LOST, QueueLimits, Receipt, Submit, Submitted, Sweep
 from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read, submitted
 from tests.support.ledger import store
 
@@ -100,6 +100,53 @@ def test_a_job_that_kills_every_worker_is_given_up(ledger: Ledger) -> None:
     assert (found.status, found.outcome, found.attempts) == (JobStatus.FAILED, LOST, 3)
     assert ledger.stats(QUEUES).dead == 1
     assert ledger.stats(QUEUES).errors == {"worker_lost": 1}
+
+
+def test_a_dead_job_is_taken_off_its_list_once_with_its_picture(ledger: Ledger) -> None:
+    job, now_ms = submitted(ledger), NOW
+    for _ in range(3):
+        now_ms = die_on(ledger, job, now_ms)
+        ledger.recover(sweep(), now_ms)
+    assert ledger.dead(10) == [job.id]
+    assert ledger.unbury(job.id) == "ref-1"
+    assert ledger.unbury(job.id) is None
+    assert ledger.dead(10) == []
+    ledger.bury(job.id, "ref-1")
+    assert ledger.unbury(job.id) == "ref-1"
+    ledger.discard("ref-1")
+    assert ledger.take_discarded(5) == ["ref-1"]
+
+
+def test_repeated_submits_are_recognized(ledger: Ledger) -> None:
+    limits, job, other = QueueLimits(100, 1000), make_job(), make_job()
+    assert ledger.submit([Submit(job, "key", "print")], limits) == [Receipt(Submitted.STORED, job.id)]
+    assert ledger.submit([Submit(other, "key", "print")], limits) == [Receipt(Submitted.REPEATED, job.id)]
+    assert ledger.submit([Submit(other, "key", "else")], limits) == [Receipt(Submitted.MISMATCHED, job.id)]
+    assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(Submitted.REPEATED, job.id)]
+    assert ledger.submit([Submit(job, "", "else")], limits) == [Receipt(Submitted.TAKEN, job.id)]
+    assert ledger.submit([Submit(job)], limits) == [Receipt(Submitted.TAKEN, job.id)]
+    assert ledger.get([other.id]) == [None]
+
+
+def test_a_queue_holds_so_many_bytes(ledger: Ledger) -> None:
+    limits = QueueLimits(100, max_bytes=20)
+    jobs = [make_job() for _ in range(3)]  # 7 bytes each
+    results = [receipt.result for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
+    assert results == [Submitted.STORED, Submitted.STORED, Submitted.FULL]
+    claim = claimed(ledger, jobs[0])
+    assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 7
+    assert ledger.submit([Submit(jobs[2])], limits)[0].is_new
+    ledger.release([claim])
+    assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 21
+    ledger.cancel([job.id for job in jobs], 60, NOW)
+    assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 0
+
+
+def test_places_are_counted_in_order_of_acceptance(ledger: Ledger) -> None:
+    first, second, third = (submitted(ledger, created_ms=NOW + at) for at in (1, 2, 3))
+    assert ledger.places([third, first, second]) == [2, 0, 1]
+    claimed(ledger, first)
+    assert ledger.places([first, second]) == [None, 0]
 
 
 def test_merely_claimed_jobs_are_never_given_up(ledger: Ledger) -> None:

@@ -13,6 +13,7 @@ from contract.ledger_types import Heartbeat, QueueLimits
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.committer import GroupCommitter
+from gateway.dead import DeadLetters
 from gateway.load import LoadMeter
 from gateway.metrics import GatewayMetrics
 from gateway.services import Services
@@ -82,6 +83,8 @@ def gateway() -> Gateway:
     gateway.load = load
     upload_limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
     submitter = Submitter(images, committer, waiters, load, upload_limits)
-    services = Services(settings, ledger, submitter, waiters, load, GatewayMetrics(ledger))
+    services = Services(
+        settings, ledger, submitter, waiters, load, DeadLetters(ledger, committer), GatewayMetrics(ledger)
+    )
     gateway.client = create_app(services).test_client()
     return gateway

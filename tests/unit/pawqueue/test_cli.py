@@ -225,7 +225,44 @@ def test_status_waits_for_the_end(serve: Serve, fake_time: FakeTime, capsys: pyt
     assert "succeeded" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["submit", "status"])
+def test_cancel_tells_what_became_of_each_job(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway = serve(answer(200, job("canceled")), answer(200, job("succeeded", label="cat")))
+    assert pawqueue("cancel", JOB_ID, JOB_ID) == 1
+    assert [request.method for request in gateway.requests] == ["DELETE"] * 2
+    assert "canceled" in capsys.readouterr().out
+    serve(answer(200, job("canceled")))
+    assert pawqueue("cancel", JOB_ID, "--json") == 0
+
+
+def test_the_dead_letter_list(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    gateway = serve(answer(200, {"jobs": [job("failed", code="worker_lost")]}))
+    assert pawqueue("dead", "list") == 0
+    assert JOB_ID in capsys.readouterr().out
+    assert pawqueue("dead", "show", JOB_ID) == 0
+    assert "worker_lost" in capsys.readouterr().out
+    assert pawqueue("dead", "show", "other") == 2
+    assert {request.method for request in gateway.requests} == {"GET"}
+    serve(answer(200, {"jobs": []}))
+    assert pawqueue("dead", "list") == 0
+    assert "empty" in capsys.readouterr().out
+
+
+def test_a_dead_job_is_retried_or_dropped(serve: Serve) -> None:
+    gateway = serve(answer(202, job()))
+    assert pawqueue("dead", "retry", JOB_ID) == 0
+    assert pawqueue("dead", "drop", JOB_ID) == 0
+    assert [(request.method, request.url.path) for request in gateway.requests] == [
+        ("POST", f"/v1/dead/{JOB_ID}/retry"),
+        ("DELETE", f"/v1/dead/{JOB_ID}"),
+    ]
+    serve(problem(404, "not_found"))
+    assert pawqueue("dead", "drop", JOB_ID) == 2
+
+
+@pytest.mark.parametrize("command", ["submit", "status", "cancel"])
 def test_help_of_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert pawqueue(command, "--help") == 0
     text = capsys.readouterr().out

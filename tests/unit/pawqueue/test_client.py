@@ -3,9 +3,11 @@
 import io
 from pathlib import Path
 
+import httpx
 import pytest
 
 import pawqueue
+from contract.job import is_job_id
 from pawqueue import JobFailedError, JobStatus, Pawqueue, RefusedError, TimedOutError, UnreachableError
 from tests.unit.pawqueue.conftest import FakeTime
 from tests.unit.pawqueue.fakes import JOB_ID, URL, FakeGateway, answer, job, problem, write_pictures
@@ -27,7 +29,16 @@ def test_a_path_bytes_and_a_file_send_the_same_picture(tmp_path: Path) -> None:
         jobs = [sender.submit(picture, name="a.jpg") for picture in (path, str(path), b"jpg", file, io.BytesIO(b"jpg"))]
     assert {job.id for job in jobs} == {JOB_ID}
     assert {request.content for request in gateway.requests} == {b"jpg"}
-    assert len({str(request.url) for request in gateway.requests}) == 1
+    assert len({request.url.query for request in gateway.requests}) == 1
+    assert len({request.url.path for request in gateway.requests}) == 5, "each is a job of its own"
+
+
+def test_a_picture_sent_again_after_a_lost_answer_is_the_same_job(fake_time: FakeTime) -> None:
+    sender, gateway = client(httpx.ReadError("lost"), answer(503), answer(202, job()))
+    sender.submit(b"jpg")
+    assert [request.method for request in gateway.requests] == ["PUT"] * 3
+    (path,) = {request.url.path for request in gateway.requests}
+    assert is_job_id(path.removeprefix("/v1/jobs/"))
 
 
 def test_a_file_gives_the_job_its_name_and_the_queue_is_sent(tmp_path: Path) -> None:
@@ -71,7 +82,7 @@ def test_predict_follows_a_job_that_takes_longer(fake_time: FakeTime) -> None:
         answer(202, job()), answer(200, job("running")), answer(200, job("succeeded", label="dog"))
     )
     assert sender.predict(b"jpg").status is JobStatus.SUCCEEDED
-    assert [request.method for request in gateway.requests] == ["POST", "GET", "GET"]
+    assert [request.method for request in gateway.requests] == ["PUT", "GET", "GET"]
     # A gateway that does not hold its answer back is not asked in a tight loop.
     assert fake_time.pauses_s == [0.5]
 

@@ -65,7 +65,7 @@ def test_a_job_that_takes_longer_is_followed(tmp_path: Path) -> None:
     write_pictures(tmp_path, "a.jpg")
     gateway = FakeGateway(answer(202, job()), answer(200, job("succeeded", label="cat")))
     assert rows(tmp_path, gateway)["a.jpg"].label == "cat"
-    assert [request.method for request in gateway.requests] == ["POST", "GET"]
+    assert [request.method for request in gateway.requests] == ["PUT", "GET"]
     assert all(request.headers["prefer"].startswith("wait=") for request in gateway.requests)
 
 

@@ -1,0 +1,62 @@
+"""The dead-letter list over HTTP."""
+
+from contract.broker import INTERACTIVE
+from contract.errors import UnavailableError
+from contract.job import Job, JobStatus, new_job_id
+from contract.ledger_types import Sweep
+from tests.support.pictures import draw
+from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.test_jobs import refused, upload
+
+
+def dead_job(gateway: Gateway) -> Job:
+    """A job that its workers died on as often as is allowed."""
+    job_id = upload(gateway, draw(), "killer.png").get_json()["id"]
+    gateway.ledger.begin([claim for claim in gateway.ledger.claim([job_id], 1, 60, 1000) if claim])
+    gateway.ledger.recover(Sweep(INTERACTIVE, 0, 1000, max_attempts=1, ttl_s=60))
+    gateway.published.clear()
+    return gateway.job(job_id)
+
+
+def test_a_dead_job_is_listed_with_its_reason(gateway: Gateway) -> None:
+    assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
+    job = dead_job(gateway)
+    (listed,) = gateway.client.get("/v1/dead").get_json()["jobs"]
+    assert (listed["id"], listed["file"], listed["error"]["code"]) == (job.id, "killer.png", "worker_lost")
+    assert gateway.client.get(f"/v1/dead/{job.id}").get_json() == listed
+    assert "pawqueue_dead_jobs 1.0" in gateway.client.get("/metrics").text
+
+
+def test_a_retry_is_a_new_job_with_the_same_picture(gateway: Gateway) -> None:
+    job = dead_job(gateway)
+    response = gateway.client.post(f"/v1/dead/{job.id}/retry")
+    new = gateway.job(response.get_json()["id"])
+    assert (response.status_code, response.headers["Location"]) == (202, f"/v1/jobs/{new.id}")
+    assert (new.file, new.attempts, gateway.images.get([new.image])) == ("killer.png", 0, [draw()])
+    assert gateway.published == [(INTERACTIVE, [new.id])]
+    assert gateway.job(job.id).status is JobStatus.FAILED
+    assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
+    refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 404, "not_found")
+
+
+def test_a_retry_that_is_not_accepted_leaves_the_job_on_the_list(gateway: Gateway) -> None:
+    job = dead_job(gateway)
+    gateway.broken = UnavailableError("The queue does not answer; try again.")
+    refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
+    gateway.broken = None
+    assert gateway.client.post(f"/v1/dead/{job.id}/retry").status_code == 202
+
+
+def test_a_dropped_job_is_off_the_list_and_its_picture_goes(gateway: Gateway) -> None:
+    job = dead_job(gateway)
+    assert gateway.client.delete(f"/v1/dead/{job.id}").status_code == 200
+    assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
+    assert len(gateway.ledger.take_discarded(10)) == 1
+    assert gateway.client.get(f"/v1/jobs/{job.id}").get_json()["status"] == "failed"
+
+
+def test_what_is_not_on_the_list_is_not_found(gateway: Gateway) -> None:
+    alive = upload(gateway, draw()).get_json()["id"]
+    for job_id in (alive, new_job_id(), "nope"):
+        refused(gateway.client.get(f"/v1/dead/{job_id}"), 404, "not_found")
+        refused(gateway.client.delete(f"/v1/dead/{job_id}"), 404, "not_found")
