@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from contract.job import Job
-from contract.ledger import Ledger, QueueLimits, Submit, Submitted
+from contract.ledger import Ledger
+from contract.ledger_types import QueueLimits, Submit, Submitted
 
 
 def store(ledger: Ledger, jobs: Sequence[Job], max_jobs: int = 10_000) -> list[Submitted]:
