@@ -2,8 +2,10 @@
 
 import secrets
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,11 @@ class ImageStore(ABC):
     @abstractmethod
     def delete(self, refs: Sequence[str]) -> None:
         """Forget pictures; unknown references are passed over."""
+
+    def sweep(self, older_than_s: float) -> int:
+        """Forget and count pictures that were stored longer ago; stores that do so by themselves need not."""
+        del older_than_s
+        return 0
 
 
 class MemoryImageStore(ImageStore):
@@ -79,6 +86,15 @@ class FileImageStore(ImageStore):
     def delete(self, refs: Sequence[str]) -> None:
         for ref in refs:
             self._path(ref).unlink(missing_ok=True)
+
+    def sweep(self, older_than_s: float) -> int:
+        before_s, swept = time.time() - older_than_s, 0
+        for path in self._folder.glob("??/*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before_s:
+                    path.unlink()
+                    swept += 1
+        return swept
 
     def _read(self, ref: str) -> bytes | None:
         try:

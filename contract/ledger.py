@@ -19,10 +19,6 @@ class Ledger(ABC):
         """Store new queued jobs, as long as there is room in their queues; a repeated submit is recognized."""
 
     @abstractmethod
-    def withdraw(self, job_ids: Sequence[str]) -> None:
-        """Forget jobs that are still queued: a submit that was never acknowledged."""
-
-    @abstractmethod
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
         """Read jobs; None for an unknown id."""
 

@@ -66,12 +66,6 @@ class MemoryLedger(MemoryLists):
             return Receipt(Submitted.REPEATED if same else Submitted.TAKEN, submit.job.id)
         return None
 
-    def withdraw(self, job_ids: Sequence[str]) -> None:
-        with self._lock:
-            for job_id in job_ids:
-                if job_id in self._jobs and self._jobs[job_id].status is JobStatus.QUEUED:
-                    del self._jobs[job_id]
-
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
         with self._lock:
             return [self._jobs.get(job_id) for job_id in job_ids]

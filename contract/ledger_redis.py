@@ -56,10 +56,6 @@ class RedisLedger(Ledger):
         return [Receipt(Submitted(result), job_id) for result, job_id in results]
 
     @unavailable_when_gone
-    def withdraw(self, job_ids: Sequence[str]) -> None:
-        self._run("withdraw", *job_ids)
-
-    @unavailable_when_gone
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in job_ids:

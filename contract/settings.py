@@ -58,7 +58,7 @@ class Settings(BaseModel):
         60.0, "Longest call of the model; a worker that is in one for longer ends itself, to be replaced.", "s", gt=0
     )
     result_ttl_s: int = _setting(86_400, "How long an ended job is kept.", "s", ge=1)
-    image_ttl_s: int = _setting(86_400, "How long a picture is kept in a Redis image store.", "s", ge=1)
+    image_ttl_s: int = _setting(86_400, "How long a picture is kept at most, whatever becomes of its job.", "s", ge=1)
     upload_max_bytes: int = _setting(20_000_000, "Largest picture accepted.", "bytes", ge=1)
     upload_max_pixels: int = _setting(50_000_000, "Most pixels of a picture accepted.", "pixels", ge=1)
     queue_max_jobs: int = _setting(

@@ -60,7 +60,7 @@ class GroupCommitter:
             QueueFullError: too much waits.
             ConflictError: the id is taken.
             IdempotencyMismatchError: the idempotency key was sent before with another picture.
-            UnavailableError: ledger or queue did not answer; the job was not accepted.
+            UnavailableError: the ledger did not answer; whether the job was written is not known.
         """
         entry = _Entry(submit)
         self._pending.put(entry)
@@ -110,21 +110,14 @@ class GroupCommitter:
             entry.answer.set_exception(self._refusal(receipt.result))
 
     def _enqueue(self, name: str, rows: list[tuple[_Entry, Receipt]]) -> None:
+        """Send one message. The jobs are promised already: if it cannot be sent, the reconciler sends another."""
         ids = [receipt.job_id for _, receipt in rows]
         try:
             self._publish(name, ids)
-        except PawqueueError as error:
-            self._withdraw(ids)
-            _refuse([entry for entry, _ in rows], error)
-            return
+        except UnavailableError:
+            _log.warning("Jobs are written but their message is not; it will be sent later", job_ids=ids)
         for entry, receipt in rows:
             entry.answer.set_result(receipt)
-
-    def _withdraw(self, ids: list[str]) -> None:
-        try:
-            self._ledger.withdraw(ids)
-        except UnavailableError:
-            _log.warning("Jobs that were not acknowledged stay in the ledger", job_ids=ids)
 
     def _refusal(self, result: Submitted) -> PawqueueError:
         if result is Submitted.FULL:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from contract.errors import ConflictError, NotFoundError
+from contract.errors import ConflictError, NotFoundError, PawqueueError, UnavailableError
 from contract.image_store import ImageStore
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger_types import Submit
@@ -83,15 +83,21 @@ class Submitter:
         return job if standing_id == job.id and not upload.job_id else self._known(standing_id, upload.wait_s)
 
     def _commit(self, submit: Submit) -> str:
-        """Have the job written; its picture goes again if another job stands for it or none was accepted."""
-        accepted = False
+        """Have the job written; returns the id of the job that stands for the upload.
+
+        Its picture goes again if it was refused or another job stands for it. When the ledger did not answer the job
+        may have been written all the same: then the picture stays, and is swept with age if nobody wants it.
+        """
         try:
             receipt = self.committer.commit(submit)
-            accepted = receipt.is_new
-            return receipt.job_id
-        finally:
-            if not accepted:
-                self.images.delete([submit.job.image])
+        except UnavailableError:
+            raise
+        except PawqueueError:
+            self.images.delete([submit.job.image])
+            raise
+        if not receipt.is_new:
+            self.images.delete([submit.job.image])
+        return receipt.job_id
 
     def _known(self, job_id: str, wait_s: float) -> Job:
         job = self.waiters.wait(job_id, wait_s)

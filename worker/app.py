@@ -82,6 +82,7 @@ def build_worker(settings: Settings, model: Model) -> Worker:
         grace_s=settings.lease_s,
         max_attempts=settings.max_attempts,
         result_ttl_s=settings.result_ttl_s,
+        image_ttl_s=settings.image_ttl_s,
     )
     watchdog = Watchdog(predictor.running_s, settings.predict_limit_s)
     return Worker(celery, ledger, pipeline, leases, reconciler, watchdog, settings.drain_s)

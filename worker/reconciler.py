@@ -1,6 +1,7 @@
 """Finds jobs that nobody works on and gives them back to the queue; one worker leads, the others stand by."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from contract.log import get_logger
 _log = get_logger(__name__)
 
 _DISCARDED_A_ROUND = 1000
+_SWEEP_IMAGES_S = 600.0
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Reconciler:
     grace_s: float
     max_attempts: int
     result_ttl_s: int
+    image_ttl_s: int
+    _sweep_images_at_s: float = field(default_factory=time.monotonic)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -56,7 +60,16 @@ class Reconciler:
             return 0
         recovered = sum(self._sweep_queue(queue) for queue in QUEUES)
         self.images.delete(self.ledger.take_discarded(_DISCARDED_A_ROUND))
+        self._sweep_images()
         return recovered
+
+    def _sweep_images(self) -> None:
+        """Now and then, forget pictures that nobody came for."""
+        if time.monotonic() < self._sweep_images_at_s:
+            return
+        self._sweep_images_at_s = time.monotonic() + _SWEEP_IMAGES_S
+        if swept := self.images.sweep(self.image_ttl_s):
+            _log.info("Old pictures are deleted", action="images_swept", images=swept)
 
     def _sweep_queue(self, queue: str) -> int:
         orphans = self.ledger.recover(

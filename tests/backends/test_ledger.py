@@ -79,15 +79,6 @@ def test_a_full_queue_refuses_and_the_other_queue_does_not(ledger: Ledger) -> No
     assert ledger.get([jobs[2].id]) == [None]
 
 
-def test_withdrawing_forgets_queued_jobs_only(ledger: Ledger) -> None:
-    queued, running = submitted(ledger), submitted(ledger)
-    claimed(ledger, running)
-    ledger.withdraw([queued.id, running.id])
-    assert ledger.get([queued.id]) == [None]
-    assert read(ledger, running).status is JobStatus.RUNNING
-    assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued == 0
-
-
 def test_a_job_is_claimed_once(ledger: Ledger) -> None:
     job = submitted(ledger)
     claim = claimed(ledger, job, NOW + 10)
@@ -250,7 +241,7 @@ def test_many_claimants_get_each_job_once(ledger: Ledger) -> None:
     assert sorted(claim.job.id for claim in claims) == sorted(job.id for job in jobs)
 
 
-@pytest.mark.parametrize("method", ["claim", "get", "withdraw"])
+@pytest.mark.parametrize("method", ["claim", "get"])
 def test_nothing_asked_is_nothing_done(ledger: Ledger, method: str) -> None:
     arguments = ([], LEASE_MS, 60) if method == "claim" else ([],)
     assert not getattr(ledger, method)(*arguments)

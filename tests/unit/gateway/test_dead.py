@@ -1,5 +1,7 @@
 """The dead-letter list over HTTP."""
 
+import pytest
+
 from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import Job, JobStatus, new_job_id
@@ -39,11 +41,17 @@ def test_a_retry_is_a_new_job_with_the_same_picture(gateway: Gateway) -> None:
     refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 404, "not_found")
 
 
-def test_a_retry_that_is_not_accepted_leaves_the_job_on_the_list(gateway: Gateway) -> None:
+def test_a_retry_that_is_not_accepted_leaves_the_job_on_the_list(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = dead_job(gateway)
-    gateway.broken = UnavailableError("The queue does not answer; try again.")
-    refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
-    gateway.broken = None
+
+    def fail(*_: object) -> None:
+        raise UnavailableError("The ledger does not answer; try again.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.ledger, "submit", fail)
+        refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
     assert gateway.client.post(f"/v1/dead/{job.id}/retry").status_code == 202
 
 

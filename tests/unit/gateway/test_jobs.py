@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import JobError, Outcome, new_job_id
 from contract.ledger_memory import MemoryLedger
+from contract.ledger_types import Sweep
 from tests.support.pictures import draw, png_header_of
 from tests.unit.gateway.conftest import Gateway, cat
 
@@ -180,15 +182,27 @@ def test_a_full_queue_refuses_and_keeps_nothing(gateway: Gateway) -> None:
     assert upload(gateway, draw(), query="?queue=bulk").status_code == 202
 
 
-def test_when_the_queue_is_gone_nothing_is_accepted_or_kept(gateway: Gateway) -> None:
+def test_when_the_ledger_is_gone_nothing_is_accepted(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UnavailableError("The ledger does not answer; try again.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.ledger, "submit", fail)
+        response = upload(gateway, draw())
+        refused(response, 503, "unavailable")
+        assert response.headers["Retry-After"]
+    # The write may have happened all the same: the picture must be there if it has.
+    assert len(gateway.images._images) == 1
+    assert upload(gateway, draw()).status_code == 202
+
+
+def test_a_job_that_is_written_is_accepted_even_if_its_message_is_not_sent(gateway: Gateway) -> None:
     gateway.broken = UnavailableError("The queue does not answer; try again.")
     response = upload(gateway, draw())
-    refused(response, 503, "unavailable")
-    assert response.headers["Retry-After"]
-    assert not gateway.images._images
-    assert not gateway.ledger._jobs
-    gateway.broken = None
-    assert upload(gateway, draw()).status_code == 202
+    assert response.status_code == 202
+    job = gateway.job(response.get_json()["id"])
+    assert gateway.ledger.recover(Sweep(INTERACTIVE, 0, 0, 3, 60)) == [job.id]
+    assert gateway.images.get([job.image]) == [draw()]
 
 
 def test_a_surprise_tells_nothing_but_where_the_log_has_it(gateway: Gateway) -> None:

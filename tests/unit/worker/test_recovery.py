@@ -1,13 +1,15 @@
 """What a worker does about lost jobs, deadly pictures and a hanging model."""
 
+import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from contract.broker import BULK, INTERACTIVE, MESSAGE_MAX_JOBS
 from contract.errors import UnavailableError
-from contract.image_store import MemoryImageStore
+from contract.image_store import FileImageStore, ImageStore, MemoryImageStore
 from contract.job import Job, JobStatus, new_job_id, now_ms
 from contract.ledger_memory import MemoryLedger
 from tests.support.ledger import store
@@ -29,8 +31,15 @@ class Messages:
         self.sent.append((queue, list(job_ids)))  # type: ignore[call-overload]
 
 
-def reconciler_of(ledger: MemoryLedger, images: MemoryImageStore, messages: Messages, **options: object) -> Reconciler:
-    values = {"worker_id": "w", "sweep_s": 0.02, "grace_s": 0.0, "max_attempts": 3, "result_ttl_s": 60} | options
+def reconciler_of(ledger: MemoryLedger, images: ImageStore, messages: Messages, **options: object) -> Reconciler:
+    values = {
+        "worker_id": "w",
+        "sweep_s": 0.02,
+        "grace_s": 0.0,
+        "max_attempts": 3,
+        "result_ttl_s": 60,
+        "image_ttl_s": 60,
+    } | options
     return Reconciler(ledger, images, messages.publish, lambda _queue: 0, **values)  # type: ignore[arg-type]
 
 
@@ -64,6 +73,14 @@ def test_discarded_pictures_are_deleted() -> None:
     ledger.cancel([job_id], 60)
     reconciler_of(ledger, images, Messages()).sweep()
     assert images.get([ref]) == [None]
+
+
+def test_old_pictures_that_nobody_came_for_are_deleted(tmp_path: Path) -> None:
+    images = FileImageStore(tmp_path)
+    old, new = images.put(b"old"), images.put(b"new")
+    os.utime(tmp_path / old[:2] / old, (0, 0))
+    reconciler_of(MemoryLedger(), images, Messages()).sweep()
+    assert images.get([old, new]) == [None, b"new"]
 
 
 def test_it_outlives_an_outage_and_any_surprise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,112 @@
+"""Real services that come back when they are killed, and the ways to kill them."""
+
+import signal
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from deploy.local.redis_server import find_redis_server, redis_command
+from tests.support.proxy import CuttableProxy, cuttable
+from tests.support.services import Process, free_port, running, wait_until
+
+FAULT_POINTS = ("before_claim", "in_decode", "in_predict", "before_commit", "after_commit")
+_LOOK_S = 0.05
+
+
+class Keeper:
+    """One service, started again each time it ends."""
+
+    def __init__(self, name: str, command: Callable[[], list[str]], folder: Path, environ: dict[str, str]) -> None:
+        self.name = name
+        self.starts = 0
+        self._command, self._folder, self._environ = command, folder, environ
+        self._stopping = threading.Event()
+        self._process: Process | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Start it, and keep it."""
+        self._thread.start()
+
+    def kill(self) -> None:
+        """SIGKILL, as an out-of-memory killer does."""
+        if self._process and self._process.handle.poll() is None:
+            self._process.handle.send_signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it for good."""
+        self._stopping.set()
+        self._thread.join(60)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            with running(self.name, self._command(), self._folder, self._environ) as process:
+                self._process = process
+                self.starts += 1
+                while process.handle.poll() is None and not self._stopping.is_set():
+                    self._stopping.wait(_LOOK_S)
+
+
+class Cluster:
+    """Redis behind a line that can be cut, one gateway, some workers."""
+
+    def __init__(self, folder: Path, workers: int, settings: dict[str, str]) -> None:
+        self.folder = folder
+        redis_port, gateway_port = free_port(), free_port()
+        data = folder / "redis"
+        data.mkdir(parents=True)
+        self._services = ExitStack()
+        self.line: CuttableProxy = self._services.enter_context(cuttable(redis_port))
+        self.redis_url = f"redis://127.0.0.1:{redis_port}/0"
+        self.url = f"http://127.0.0.1:{gateway_port}"
+        environ = {
+            "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{self.line.port}/0",
+            "PAWQUEUE_GATEWAY_PORT": str(gateway_port),
+            "PAWQUEUE_STATE_DIR": str(folder / "state"),
+            "PAWQUEUE_WORKER_METRICS_PORT": "0",
+            "PAWQUEUE_LOG_LEVEL": "warning",
+            **settings,
+        }
+        self.redis = Keeper("redis", lambda: redis_command(find_redis_server(), redis_port, data), folder, {})
+        self.gateway = Keeper("gateway", lambda: [sys.executable, "-m", "gateway"], folder, environ)
+        self.workers = [Keeper(f"worker-{number}", self._worker_command, folder, environ) for number in range(workers)]
+        self._points = list(FAULT_POINTS)
+
+    def _worker_command(self) -> list[str]:
+        """The first workers to start each have a fault point of their own; those after them are plain."""
+        if not self._points:
+            return [sys.executable, "-m", "worker"]
+        point = self._points.pop(0)
+        flag = self.folder / f"fault-{point}"
+        flag.touch()
+        return [sys.executable, "-m", "tests.support.faulty_worker", point, str(flag)]
+
+    @property
+    def faults_reached(self) -> list[str]:
+        """The fault points at which a worker died."""
+        armed = [point for point in FAULT_POINTS if point not in self._points]
+        return [point for point in armed if not (self.folder / f"fault-{point}").exists()]
+
+    def __enter__(self) -> "Cluster":
+        self.redis.start()
+        port = urllib.parse.urlsplit(self.redis_url).port or 0
+        wait_until(lambda: _accepts(port), "Redis accepting connections", 20)
+        for service in (self.gateway, *self.workers):
+            service.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line.mend()
+        for service in (*self.workers, self.gateway, self.redis):
+            service.stop()
+        self._services.close()
+
+
+def _accepts(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
