@@ -11,12 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from training.artifacts import HISTORY_FILE, SPEC_FILE, WEIGHTS_FILE
 from training.errors import TrainingError
 from training.folders import replace_folder
 from training.network import NetworkSpec, build_network
 from training.params import Params
 
-WEIGHTS_FILE, SPEC_FILE, HISTORY_FILE = "weights.npz", "network.json", "history.json"
 _STATE_FILE, _BEST_FILE = "state.npz", "best.npz"
 
 

@@ -4,6 +4,8 @@ import errno
 import sys
 from collections.abc import Callable
 
+from bundle.manifest import BundleError
+
 
 class TrainingError(Exception):
     """Something a user can put right; the text says what and where."""
@@ -13,7 +15,7 @@ def run_command(command: Callable[[], None]) -> None:
     """Run a command-line entry; known failures become one sentence on stderr and exit status 1 (interrupt: 130)."""
     try:
         command()
-    except TrainingError as error:
+    except (TrainingError, BundleError) as error:
         sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
         print("Interrupted; the next run goes on from the last finished step.", file=sys.stderr)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from training.artifacts import METRICS_FILE, PREDICTIONS_FILE, RESULTS_FILE
 from training.checkpoint import load_trained
 from training.errors import run_command
 from training.fit import predict
@@ -22,12 +23,10 @@ from training.measure import (
 )
 from training.params import EvaluateParams, read_params
 from training.plots import draw_plots
-from training.predictions import PREDICTIONS_FILE, render_predictions
+from training.predictions import render_predictions
 from training.prepared import read_split
 from training.robustness import measure_robustness
 from training.temperature import fit_temperature, fold_temperature
-
-METRICS_FILE, RESULTS_FILE = "metrics.json", "results.json"
 
 
 def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from bundle.features import brightness_contrast
 from bundle.manifest import MODEL_FILE, Histogram, Interval, Manifest
+from training.artifacts import METRICS_FILE, PREDICTIONS_FILE
 from training.bundling import BundleFacts, write_bundle
 from training.checkpoint import load_trained
 from training.errors import TrainingError, run_command
-from training.evaluate import METRICS_FILE
 from training.params import ExportParams, read_params
 from training.parity import check_parity
-from training.predictions import PREDICTIONS_FILE, Predictions, read_predictions
+from training.predictions import Predictions, read_predictions
 from training.prepared import Split, read_split
 from training.survey import SPLITS
 from training.temperature import fold_temperature

@@ -67,7 +67,7 @@ def compile_network(spec: NetworkSpec, params: Params, steps: int) -> keras.Mode
     knobs = params.train
     keras.utils.set_random_seed(knobs.seed)
     try:
-        network = build_network(spec, dtype=knobs.precision, any_size=grows(params))
+        network = build_network(spec, dtype=knobs.precision, any_size=is_any_size(params))
     except (UnknownArchitectureError, ValueError) as error:
         raise TrainingError(str(error)) from error
     warmup = min(knobs.warmup_epochs, knobs.epochs / 2) * steps
@@ -89,20 +89,25 @@ def compile_network(spec: NetworkSpec, params: Params, steps: int) -> keras.Mode
     return network
 
 
-def grows(params: Params) -> bool:
-    """Tell whether early epochs use smaller pictures; only networks that pool globally can."""
-    return params.train.start_side_px > 0 and params.train.architecture == "compact"
+def is_any_size(params: Params) -> bool:
+    """Tell whether the network takes pictures of any size: if it pools globally."""
+    return params.train.architecture == "compact"
 
 
 def picture_size(epoch: int, params: Params) -> tuple[int, int]:
     """Height and width in pixels that the training pictures of an epoch have."""
     full = (params.input.height, params.input.width)
-    start = params.train.start_side_px
-    if not grows(params) or start >= min(full):
+    if not is_any_size(params):
         return full
     share = min(1.0, epoch / max(1.0, _GROWN * params.train.epochs))
-    height, width = (round((start + share * (side - start)) / _SIZE_STEP_PX) * _SIZE_STEP_PX for side in full)
-    return (min(height, full[0]), min(width, full[1])) if share < 1 else full
+    start, end = params.train.start_side_px, params.train.end_side_px
+    height, width = (_side_between(start or side, end or side, share) for side in full)
+    return height, width
+
+
+def _side_between(start: int, end: int, share: float) -> int:
+    """Go from `start` to `end` in steps."""
+    return end if share == 1 else round((start + share * (end - start)) / _SIZE_STEP_PX) * _SIZE_STEP_PX
 
 
 def finished(progress: Progress, params: Params) -> bool:

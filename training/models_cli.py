@@ -13,6 +13,7 @@ import click
 from bundle.manifest import MANIFEST_FILE
 from training.comparing import Comparison
 from training.errors import TrainingError
+from training.parity import check_parity
 from training.promotion import champion_folder, compare_bundles, current_champion, open_bundle, promote
 
 _NAME = "cats-dogs"
@@ -75,8 +76,6 @@ def compare_command(challenger: str, champion: str, name: str) -> None:
 @_told_in_one_sentence
 def promote_command(version: str, name: str, reason: str | None) -> None:
     """Let a model serve from the next start on: a registry version, or a bundle's version or folder."""
-    from training.parity import check_parity  # noqa: PLC0415 (Keras takes seconds to import)
-
     if reason is not None and not reason.strip():
         raise TrainingError("--force wants a reason, which is recorded beside the model.")
     with ExitStack() as stack:

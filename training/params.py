@@ -60,8 +60,10 @@ class TrainParams(_Section):
     ema: float = Field(ge=0, lt=1)
     #: Epochs without a better validation loss before training stops; 0 never stops early.
     patience: int = Field(ge=0)
-    #: Early epochs of `compact` see pictures of this side, growing to the input's; 0 switches this off.
+    #: Side of the pictures that `compact` is trained on, in its first and its last epochs; 0 is the input's. Smaller
+    #: ones train faster, and a network that was shown crops does better on pictures larger than those.
     start_side_px: int = Field(ge=0)
+    end_side_px: int = Field(ge=0)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from bundle.golden import golden_inputs
@@ -32,6 +31,8 @@ def check_parity(folder: Path) -> None:
 
 def golden_distance(folder: Path, precision: str) -> float:
     """Largest distance of a probability of the golden inputs from what the manifest says."""
+    import keras  # noqa: PLC0415 (it takes seconds, and only the fresh process needs it)
+
     manifest = read_manifest(folder)
     network = keras.saving.load_model(folder / MODEL_FILE, compile=False)
     if precision == "bfloat16":

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.checkpoint import HISTORY_FILE
+from training.artifacts import HISTORY_FILE
 from training.measure import Classes, Probabilities, calibration_bins, confusion
 from training.prepared import Split
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from training.artifacts import PREDICTIONS_FILE
 from training.errors import TrainingError
 from training.measure import Classes, Probabilities
 from training.prepared import Split
 
-#: In a folder of results and in a bundle; it names no picture and shows none.
-PREDICTIONS_FILE = "predictions.csv"
 _DIGITS = 6
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from bundle.manifest import MANIFEST_FILE, MODEL_FILE, Interval, Manifest
+from training.artifacts import PREDICTIONS_FILE, RESULTS_FILE
 from training.cost import COLUMNS as COST_COLUMNS
 from training.errors import TrainingError, run_command
-from training.evaluate import RESULTS_FILE
 from training.folders import replace_folder
 from training.parity import check_parity
-from training.predictions import PREDICTIONS_FILE
 from training.promotion import SHIPPED, open_bundle
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from mlflow.models import infer_signature
 
 from bundle.golden import golden_inputs
 from bundle.manifest import MODEL_FILE, Manifest, read_manifest
-from training.checkpoint import HISTORY_FILE
+from training.artifacts import HISTORY_FILE
 from training.errors import TrainingError, run_command
 
 EXPERIMENT = "pawqueue"
@@ -177,7 +178,7 @@ def _epoch_metrics(history: Path) -> list[Metric]:
 
 def _short(error: Exception) -> str:
     """First line of an error, which for HTTP ends before the address is repeated."""
-    return (str(error).splitlines() or [type(error).__name__])[0].split(" (Caused by")[0]
+    return re.split(r" with exception| \(Caused by", (str(error).splitlines() or [type(error).__name__])[0])[0]
 
 
 def main() -> None:

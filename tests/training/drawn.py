@@ -51,7 +51,7 @@ def tiny_params(**train: object) -> Params:
     params = read_params(ROOT / "params.yaml")
     small = {
         "architecture": "compact", "epochs": 3, "batch_size": 16, "learning_rate": 0.003, "warmup_epochs": 0.5,
-        "ema": 0.5, "patience": 0, "start_side_px": 0, "precision": "float32",
+        "ema": 0.5, "patience": 0, "start_side_px": 0, "end_side_px": 0, "precision": "float32",
     }  # fmt: skip
     calm = dict.fromkeys(("quarter_turn", "grey", "low_light", "blur", "jpeg", "noise", "erase", "mixup"), 0.0)
     return params.model_copy(

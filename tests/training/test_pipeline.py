@@ -61,7 +61,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("training", "bundle"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", folder)
-    knobs = yaml.safe_load(tiny_params().model_dump_json())
+    knobs = yaml.safe_load(tiny_params(architecture="baseline_cnn", learning_rate=0.001).model_dump_json())
     (folder / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "config", "core.analytics", "false"], cwd=folder, check=True)

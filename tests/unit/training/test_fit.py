@@ -96,7 +96,7 @@ def test_training_stops_early_when_nothing_gets_better(prepared: Path, tmp_path:
 
 
 def test_pictures_grow_to_their_full_size() -> None:
-    params = tiny_params(epochs=10, start_side_px=32)
+    params = tiny_params(epochs=10, start_side_px=32, end_side_px=0)
     params = params.model_copy(update={"input": params.input.model_copy(update={"height": 96, "width": 96})})
     sides = [fit.picture_size(epoch, params)[0] for epoch in range(10)]
     assert sides[0] == 32
