@@ -5,6 +5,15 @@ local queue, now, oldest_message_ms, grace_ms = ARGV[1], clock(ARGV[2]), tonumbe
 local most_attempts, limit, ttl_s = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local orphans, ended = {}, {}
 
+-- Jobs whose deadline has passed while they waited.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.deadlines, '-inf', text(now), 'LIMIT', 0, limit)) do
+  redis.call('ZREM', K.deadlines, id)
+  if redis.call('HGET', K.job .. id, 'status') == 'queued' then
+    discard(finish(id, now, ttl_s, 'expired', '', ARGV[10], ARGV[11]))
+    ended[#ended + 1] = id
+  end
+end
+
 -- Jobs whose lease has ended: their worker died, or has lost sight of the ledger.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.running .. queue, '-inf', text(now), 'LIMIT', 0, limit)) do
   local created_ms, fence, begun, attempts =
@@ -37,13 +46,5 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.unseen .. queue, '-inf', text(
   orphans[#orphans + 1] = id
 end
 
--- Jobs whose deadline has passed while they waited.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.deadlines, '-inf', text(now), 'LIMIT', 0, limit)) do
-  redis.call('ZREM', K.deadlines, id)
-  if redis.call('HGET', K.job .. id, 'status') == 'queued' then
-    discard(finish(id, now, ttl_s, 'expired', '', ARGV[10], ARGV[11]))
-    ended[#ended + 1] = id
-  end
-end
 wake(ended)
 return orphans
