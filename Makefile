@@ -13,7 +13,7 @@ LOCKS := gateway worker dashboard training client local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow check fix docs lock train clean
+.PHONY: help demo up test test-slow chaos check fix docs lock train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test:  ## run the tests that take seconds
 
 test-slow:  ## run the tests that take minutes
 	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }
+
+chaos:  ## kill workers, gateway and Redis under load for up to 20 minutes; writes chaos.json
+	@exec $(DEVELOP) python -m tests.chaos.run
 
 check:  ## check format, lint, types and import rules; changes nothing
 	@$(DEVELOP) ruff format --check .

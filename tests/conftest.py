@@ -1,5 +1,6 @@
 """Fixtures that several parts of the tests share."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support.services import ROOT, Stack, running_redis, running_stack
 def pytest_configure() -> None:
     """Tests see the settings they make themselves, never those of the caller's shell."""
     configure_logging("info", "tests")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request would bury what a failed test says
     for name in [name for name in os.environ if name.startswith("PAWQUEUE_") and name != "PAWQUEUE_DATA"]:
         del os.environ[name]
 

@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -53,7 +53,15 @@ class Keeper:
 class Cluster:
     """Redis behind a line that can be cut, one gateway, some workers."""
 
-    def __init__(self, folder: Path, workers: int, settings: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        settings: dict[str, str],
+        points: Sequence[str] = FAULT_POINTS,
+        *,
+        every_start: bool = False,
+    ) -> None:
         self.folder = folder
         redis_port, gateway_port = free_port(), free_port()
         data = folder / "redis"
@@ -73,13 +81,17 @@ class Cluster:
         self.redis = Keeper("redis", lambda: redis_command(find_redis_server(), redis_port, data), folder, {})
         self.gateway = Keeper("gateway", lambda: [sys.executable, "-m", "gateway"], folder, environ)
         self.workers = [Keeper(f"worker-{number}", self._worker_command, folder, environ) for number in range(workers)]
-        self._points = list(FAULT_POINTS)
+        #: Fault points that no worker has been given yet.
+        self._points = list(points)
+        self._armed: list[str] = []
+        self._every_start = every_start
 
     def _worker_command(self) -> list[str]:
-        """The first workers to start each have a fault point of their own; those after them are plain."""
+        """The first workers to start have a fault point each, those after them none (or all, with `every_start`)."""
         if not self._points:
             return [sys.executable, "-m", "worker"]
-        point = self._points.pop(0)
+        point = self._points[0] if self._every_start else self._points.pop(0)
+        self._armed.append(point)
         flag = self.folder / f"fault-{point}"
         flag.touch()
         return [sys.executable, "-m", "tests.support.faulty_worker", point, str(flag)]
@@ -87,8 +99,7 @@ class Cluster:
     @property
     def faults_reached(self) -> list[str]:
         """The fault points at which a worker died."""
-        armed = [point for point in FAULT_POINTS if point not in self._points]
-        return [point for point in armed if not (self.folder / f"fault-{point}").exists()]
+        return [point for point in self._armed if not (self.folder / f"fault-{point}").exists()]
 
     def __enter__(self) -> "Cluster":
         self.redis.start()
