@@ -10,9 +10,13 @@ from PIL import Image, ImageFilter
 from training.params import AugmentParams
 
 _LUMA = np.array([0.299, 0.587, 0.114])
-_FLIP = Image.Transpose.FLIP_LEFT_RIGHT
 _QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
-#: Output pixels a side of the coarsest blur.
+#: Variations of no effect at 0.
+_SCALED = (
+    *("rotation", "quarter_turn", "brightness", "contrast", "saturation", "white_balance"),
+    *("grey", "low_light", "blur", "jpeg", "noise", "erase"),
+)
+#: Standard deviation of the strongest blur, as a part of the picture's height.
 _BLUR_MAX_RADIUS = 0.012
 
 
@@ -31,6 +35,13 @@ def augment(
     if draw.random() < params.erase:
         _erase(image, draw)
     return np.asarray(image)
+
+
+def at_strength(params: AugmentParams, strength: float) -> AugmentParams:
+    """Weaken all variations: 1 leaves them as they are, 0 leaves mirroring alone."""
+    weaker = {name: strength * getattr(params, name) for name in _SCALED}
+    area = tuple(1 + strength * (bound - 1) for bound in params.area)
+    return params.model_copy(update={**weaker, "area": area, "aspect": params.aspect**strength})
 
 
 def _reframe(

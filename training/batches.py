@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.augment import augment
+from training.augment import at_strength, augment
 from training.params import Params
 from training.prepared import Split
 
@@ -24,6 +24,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def __init__(self, split: Split, params: Params, epoch: int, size: tuple[int, int]) -> None:
         super().__init__(workers=_WORKERS, use_multiprocessing=False, max_queue_size=8)
         self._split, self._params, self._epoch, self._size = split, params, epoch, size
+        self._variations = at_strength(params.augment, variation_strength(epoch, params))
         self._targets = as_targets(split.targets, len(split.labels))
         self._order = np.random.default_rng((params.train.seed, epoch)).permutation(len(split.facts))
 
@@ -38,7 +39,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _augmented(self, row: int) -> NDArray[np.uint8]:
         draw = np.random.default_rng((self._params.train.seed, self._epoch, row))
-        return augment(self._split.pixels[row], *self._size, self._params.augment, draw)
+        return augment(self._split.pixels[row], *self._size, self._variations, draw)
 
     def _mixed(
         self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], index: int
@@ -51,6 +52,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         by_picture, by_target = share[:, None, None, None], share[:, None]
         blended = by_picture * pixels + (1 - by_picture) * np.roll(pixels, 1, axis=0)
         return blended, by_target * targets + (1 - by_target) * np.roll(targets, 1, axis=0)
+
+
+def variation_strength(epoch: int, params: Params) -> float:
+    """How strong variations are in an epoch: from a quarter at the start to 1 after `augment.full_after`."""
+    ramp = params.augment.full_after * params.train.epochs
+    return 1.0 if epoch >= ramp else 0.25 + 0.75 * epoch / ramp
 
 
 def as_targets(classes: NDArray[np.int64], count: int) -> NDArray[np.float32]:

@@ -70,6 +70,8 @@ class TrainParams(_Section):
 class AugmentParams(_Section):
     """How training pictures are varied; a share is the part of pictures that a change is applied to."""
 
+    #: Part of the epochs after which variations have their full strength; strong ones from the start slow learning.
+    full_after: Share
     #: Degrees to either side.
     rotation: float = Field(ge=0, le=180)
     flip: bool

@@ -57,7 +57,9 @@ def tiny_params(**train: object) -> Params:
     return params.model_copy(
         update={
             "input": params.input.model_copy(update={"height": 32, "width": 32}),
-            "prepare": params.prepare.model_copy(update={"min_side_px": 16, "validation": 0.2, "test": 0.2}),
+            "prepare": params.prepare.model_copy(
+                update={"enlarge": 1.25, "min_side_px": 16, "validation": 0.2, "test": 0.2}
+            ),
             "train": params.train.model_copy(update=small | train),
             "augment": params.augment.model_copy(
                 update={**calm, "rotation": 5.0, "flip": False, "area": (0.8, 1.0), "aspect": 1.1}

@@ -7,8 +7,8 @@ import pytest
 
 from tests.training.drawn import ROOT, tiny_params, write_folders
 from training import fit
-from training.augment import augment
-from training.batches import Batches
+from training.augment import at_strength, augment
+from training.batches import Batches, variation_strength
 from training.checkpoint import load_trained
 from training.errors import TrainingError
 from training.params import read_params
@@ -40,6 +40,17 @@ def test_augmented_pictures_depend_on_the_seed_alone(prepared: Path) -> None:
     assert all(picture.shape == (48, 32, 3) and picture.dtype == np.uint8 for picture in drawn)
     assert all((one == other).all() for one, other in zip(drawn, again, strict=True))
     assert len({picture.tobytes() for picture in drawn}) == 60
+
+
+def test_variations_grow_stronger() -> None:
+    params = tiny_params(epochs=10)
+    params = params.model_copy(update={"augment": params.augment.model_copy(update={"full_after": 0.5, "jpeg": 0.4})})
+    strengths = [variation_strength(epoch, params) for epoch in range(10)]
+    assert strengths[0] == 0.25
+    assert strengths == sorted(strengths)
+    assert strengths[5:] == [1.0] * 5
+    assert at_strength(params.augment, 1.0) == params.augment
+    assert at_strength(params.augment, 0.5).jpeg == 0.2
 
 
 def test_batches_repeat_within_an_epoch_and_differ_between_epochs(prepared: Path) -> None:
@@ -83,14 +94,19 @@ def test_a_checkpoint_of_other_parameters_is_not_gone_on_with(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.checkpoint.Checkpoint.finish", lambda *_: None)
-    fit.train(prepared, tiny_params(epochs=1), tmp_path / "state", tmp_path / "out")
-    changed = fit.train(prepared, tiny_params(epochs=1, dropout=0.3), tmp_path / "state", tmp_path / "out")
+    fit.train(prepared, tiny_params(architecture="baseline_cnn", epochs=1), tmp_path / "state", tmp_path / "out")
+    changed = fit.train(
+        prepared, tiny_params(architecture="baseline_cnn", epochs=1, dropout=0.3), tmp_path / "state", tmp_path / "out"
+    )
     assert [row["epoch"] for row in changed.history] == [1]
 
 
 def test_training_stops_early_when_nothing_gets_better(prepared: Path, tmp_path: Path) -> None:
     done = fit.train(
-        prepared, tiny_params(epochs=9, patience=1, learning_rate=1e-9), tmp_path / "state", tmp_path / "out"
+        prepared,
+        tiny_params(architecture="baseline_cnn", epochs=9, patience=1, learning_rate=1e-9),
+        tmp_path / "state",
+        tmp_path / "out",
     )
     assert len(done.history) < 9 or done.best_epoch >= 8
 

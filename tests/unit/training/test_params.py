@@ -23,7 +23,7 @@ def test_the_shipped_parameters_are_valid() -> None:
         ("batch_size: 64", "batch_sise: 64", r"train\.batch_sise"),
         ("flip: true", "flip: 3", r"augment\.flip"),
         ("input:", "input: [", "is not YAML"),
-        ("  width: 128", "", r"input\.width"),
+        ("  width: ", "  breadth: ", r"input\.width"),
     ],
 )
 def test_a_wrong_knob_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
