@@ -30,7 +30,7 @@ _SUMMARIES = {
     "status": "Show one job.",
     "cancel": "Withdraw jobs that have not ended.",
     "dead": "Look at the jobs that killed their workers; retry or drop them.",
-    "models": "Export, check and promote models.",
+    "models": "List, compare and promote models.",
     "keys": "Create, list and revoke API keys.",
     "doctor": "Check this installation and say how to mend it.",
 }
