@@ -34,7 +34,7 @@ class Progress:
     def with_epoch(self, row: dict[str, Any]) -> "Progress":
         """Add the figures of one more epoch; `val_loss` decides whether it is the best."""
         done = replace(self, epoch=self.epoch + 1, history=(*self.history, row))
-        if row["val_loss"] >= self.best_loss:
+        if not row["val_loss"] < self.best_loss:
             return done
         return replace(done, best_epoch=done.epoch, best_loss=row["val_loss"])
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from training.batches import Batches, as_dataset
 from training.checkpoint import Checkpoint, Progress, run_identity
 from training.errors import TrainingError, run_command
-from training.network import NetworkSpec, UnknownArchitectureError, build_network
+from training.network import NetworkError, NetworkSpec, build_network
 from training.params import Params, read_params
 from training.prepared import Split, read_split
 
@@ -68,7 +69,7 @@ def compile_network(spec: NetworkSpec, params: Params, steps: int) -> keras.Mode
     keras.utils.set_random_seed(knobs.seed)
     try:
         network = build_network(spec, dtype=knobs.precision, any_size=is_any_size(params))
-    except (UnknownArchitectureError, ValueError) as error:
+    except NetworkError as error:
         raise TrainingError(str(error)) from error
     warmup = min(knobs.warmup_epochs, knobs.epochs / 2) * steps
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -125,6 +126,8 @@ def _run_epoch(
     keras.utils.set_random_seed(params.train.seed + epoch)
     batches = Batches(split, params, epoch, picture_size(epoch, params))
     fitted = network.fit(as_dataset(batches), epochs=epoch + 1, initial_epoch=epoch, verbose="auto")
+    if not math.isfinite(fitted.history["loss"][-1]):
+        raise TrainingError(f"The loss of epoch {epoch + 1} is no number any more; lower train.learning_rate.")
     with averaged_weights(network, params):
         row = {"epoch": epoch + 1, "loss": float(fitted.history["loss"][-1]), **validate(network, held_out)}
         row["seconds"] = round(time.monotonic() - started, 1)

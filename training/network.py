@@ -26,8 +26,8 @@ class NetworkSpec:
         return "sigmoid" if self.classes == 2 else "softmax"
 
 
-class UnknownArchitectureError(ValueError):
-    """The architecture named in the parameters does not exist."""
+class NetworkError(ValueError):
+    """A network that cannot be built as the parameters want it; the text names the knob."""
 
 
 def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool = False) -> keras.Model:
@@ -38,10 +38,10 @@ def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool =
     `any_size` leaves the pictures' size open, for networks that pool globally.
 
     Raises:
-        UnknownArchitectureError: `spec.architecture` is none of `ARCHITECTURES`.
+        NetworkError: the architecture is unknown, the input too small for it, or its start weights cannot be had.
     """
     if spec.architecture not in ARCHITECTURES:
-        raise UnknownArchitectureError(
+        raise NetworkError(
             f"train.architecture: {spec.architecture!r} is unknown; choose one of {', '.join(ARCHITECTURES)}."
         )
     before = keras.config.dtype_policy()
@@ -49,12 +49,23 @@ def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool =
     try:
         size = (None, None) if any_size else (spec.height, spec.width)
         inputs = keras.Input((*size, 3), name="pixels")
-        features = ARCHITECTURES[spec.architecture](layers.Rescaling(1 / 255, name="rescale")(inputs), spec)
+        features = _features(layers.Rescaling(1 / 255, name="rescale")(inputs), spec)
         units = 1 if spec.output == "sigmoid" else spec.classes
         outputs = layers.Dense(units, activation=spec.output, dtype="float32", name="probability")(features)
         return keras.Model(inputs, outputs, name=spec.architecture)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _features(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
+    try:
+        return ARCHITECTURES[spec.architecture](x, spec)
+    except NetworkError:
+        raise
+    except ValueError as error:
+        raise NetworkError(
+            f"input.height, input.width: {spec.height} x {spec.width} is too small for {spec.architecture}."
+        ) from error
 
 
 def _baseline_cnn(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
@@ -114,9 +125,17 @@ def _normed_conv(
 def _transfer(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
     """Put a head on MobileNetV3-Small, whose own rescaling expects 0..255 back."""
     weights = None if spec.backbone_weights == "random" else spec.backbone_weights
-    backbone = keras.applications.MobileNetV3Small(
-        input_shape=(spec.height, spec.width, 3), include_top=False, weights=weights, pooling="avg"
-    )
+    try:
+        backbone = keras.applications.MobileNetV3Small(
+            input_shape=(spec.height, spec.width, 3), include_top=False, weights=weights, pooling="avg"
+        )
+    # A failed download raises a bare Exception.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise NetworkError(
+            f"train.backbone_weights: {spec.backbone_weights!r} cannot be used ({reason}); give a weights file, "
+            '"random", or "imagenet" where there is internet access.'
+        ) from error
     return layers.Dropout(spec.dropout)(backbone(layers.Rescaling(255.0, name="restore")(x)))
 
 

@@ -110,11 +110,19 @@ class ExportParams(_Section):
     limit_mb: float = Field(gt=0)
 
 
+class DownloadParams(_Section):
+    """Where the public set of pictures is had."""
+
+    url: str = Field(pattern=r"^https?://")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Params(_Section):
     """All of `params.yaml`; a section is what one stage depends on."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
+    download: DownloadParams
     input: InputParams
     prepare: PrepareParams
     train: TrainParams

@@ -72,11 +72,11 @@ def promote(
         TrainingError: the challenger is damaged, fails parity, is not better or is worse calibrated.
     """
     manifest = open_bundle(challenger)
-    check_parity(challenger)
     champion = current_champion()
     comparison = _comparison(challenger, champion, force_reason)
     if comparison and not force_reason:
         _refuse_unless_earned(comparison)
+    check_parity(challenger)
     record: dict[str, object] = {
         "version": manifest.version,
         "replaced": read_version(champion) if champion else None,

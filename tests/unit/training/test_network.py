@@ -9,7 +9,7 @@ import pytest
 from bundle.golden import golden_inputs
 from bundle.manifest import MODEL_FILE, read_manifest
 from training.export_untrained import export_untrained
-from training.network import ARCHITECTURES, NetworkSpec, UnknownArchitectureError, build_network
+from training.network import ARCHITECTURES, NetworkError, NetworkSpec, build_network
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
@@ -38,8 +38,13 @@ def test_compact_fits_into_ten_megabytes_of_float32() -> None:
 
 
 def test_an_unknown_architecture_names_the_knob() -> None:
-    with pytest.raises(UnknownArchitectureError, match=r"train\.architecture"):
+    with pytest.raises(NetworkError, match=r"train\.architecture"):
         build_network(NetworkSpec("resnet9000", 64, 64))
+
+
+def test_start_weights_that_cannot_be_had_name_the_knob() -> None:
+    with pytest.raises(NetworkError, match=r"train\.backbone_weights"):
+        build_network(NetworkSpec("transfer", 64, 64, backbone_weights="nowhere.weights.h5"))
 
 
 def test_a_bundle_of_an_untrained_network_answers_as_its_manifest_says(tmp_path: Path) -> None:
