@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 
 from bundle.manifest import read_manifest
 from tests.training.drawn import ROOT, tiny_params, write_folders
+from training import models_cli
 
 _START_S = 60
 
@@ -30,7 +32,8 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**os.environ, **quiet}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -81,17 +84,15 @@ def run(project: Path, module: str, *args: str, uri: str = "") -> subprocess.Com
     )
 
 
-def models(project: Path, *args: str, uri: str) -> subprocess.CompletedProcess[str]:
-    """Run `pawqueue models`."""
-    code = "from training.models_cli import models; models()"
-    environment = {**os.environ, "PAWQUEUE_MLFLOW_TRACKING_URI": uri, "PAWQUEUE_STATE_DIR": str(project / "state")}
-    return subprocess.run(
-        [sys.executable, "-c", code, *args], cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
+def models(*args: str) -> Result:
+    """Run `pawqueue models` in this process, where MLflow is imported once."""
+    return CliRunner().invoke(models_cli.models, [*args, "--name", "stripes"])
 
 
 @pytest.mark.timeout(400)
-def test_from_pictures_to_a_promoted_model(project: Path, mlflow_server: str, tmp_path: Path) -> None:
+def test_from_pictures_to_a_promoted_model(
+    project: Path, mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pictures = write_folders(tmp_path / "pictures", 60)
     (pictures / "lying" / "broken.jpg").write_bytes(b"no picture")
 
@@ -110,19 +111,18 @@ def test_from_pictures_to_a_promoted_model(project: Path, mlflow_server: str, tm
     assert time.monotonic() - started < 20
     assert run(project, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
 
-    listed = models(project, "list", "--name", "stripes", uri=mlflow_server)
-    assert manifest.version in listed.stdout, listed.stderr
-
-    promoted = models(project, "promote", "1", "--name", "stripes", uri=mlflow_server)
-    assert promoted.returncode == 0, promoted.stderr
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("PAWQUEUE_STATE_DIR", str(project / "state"))
+    promoted = models("promote", "1")
+    assert promoted.exit_code == 0, promoted.output
     assert read_manifest(project / "state" / "models" / "champion").version == manifest.version
-    starred = models(project, "list", "--name", "stripes", uri=mlflow_server).stdout
-    assert "champion" in starred.splitlines()[-1]
-
-    refused = models(project, "promote", manifest.version, "--name", "stripes", uri=mlflow_server)
-    assert refused.returncode == 1
-    assert "McNemar" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    listed = models("list").output
+    assert manifest.version in listed
+    assert listed.splitlines()[-1].endswith("champion")
+    refused = models("promote", manifest.version)
+    assert refused.exit_code == 1
+    assert "McNemar" in refused.output
 
     elsewhere = run(project, "training.tracking", uri="http://127.0.0.1:9")
     assert elsewhere.returncode == 1
