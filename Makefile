@@ -13,7 +13,7 @@ LOCKS := gateway worker dashboard training client local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow chaos check fix docs lock train clean
+.PHONY: help demo up test test-slow chaos check fix docs lock train data-download mlflow-upload clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,12 @@ lock:  ## resolve requirements/*.in into the lock files
 
 train:  ## train a model: DATA=folder of labelled pictures
 	@exec $(TRAIN) python -m training.run $(if $(DATA),"$(DATA)")
+
+data-download:  ## fetch the public set of labelled pictures (address and checksum in params.yaml)
+	@exec $(TRAIN) python -m training.download
+
+mlflow-upload:  ## send the last training result to MLflow, after a run that could not
+	@exec $(TRAIN) python -m training.tracking
 
 clean:  ## remove the environment and all caches; keeps the state folder and results
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build/lib

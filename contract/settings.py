@@ -72,6 +72,9 @@ class Settings(BaseModel):
     )
     wait_max_s: float = _setting(60.0, "Longest wait that `Prefer: wait` is granted.", "s", ge=0, le=3600)
     predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its outcome.", "s", gt=0, le=3600)
+    mlflow_tracking_uri: str | None = _setting(
+        None, "MLflow server to which training sends its runs; unset: a file beside the project."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level of log lines written.")
 
     def redis_address(self) -> str:

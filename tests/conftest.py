@@ -40,7 +40,7 @@ def clean_redis(redis_url: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Redis, gateway and a worker with the shipped model, in processes of their own."""
-    with running_stack(tmp_path_factory.mktemp("stack"), model="/tmp/base") as services:
+    with running_stack(tmp_path_factory.mktemp("stack")) as services:
         yield services
 
 

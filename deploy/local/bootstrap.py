@@ -130,7 +130,7 @@ def find_python(uv: str) -> str:
 
 def install_locks(uv: str, environ: Mapping[str, str], locks: tuple[str, ...]) -> None:
     """Install exactly what the lock files name."""
-    install = [uv, "pip", "install", "--python", str(VENV_PYTHON), "--require-hashes"]
+    install = [uv, "pip", "install", "--python", str(VENV_PYTHON), "--require-hashes", "--compile-bytecode"]
     files = [word for lock in locks for word in ("-r", str(stamps.lock_file(lock)))]
     try:
         step(f"packages of {', '.join(locks)}", [*install, *files], environ, ROOT)
@@ -156,7 +156,7 @@ def install_project(uv: str, environ: Mapping[str, str]) -> None:
 def _prepare_redis() -> None:
     if not _found_redis():
         uv = str(bring_uv())
-        install = [uv, "pip", "install", "--python", str(VENV_PYTHON), "--require-hashes"]
+        install = [uv, "pip", "install", "--python", str(VENV_PYTHON), "--require-hashes", "--compile-bytecode"]
         with contextlib.suppress(StepError):  # what is missing then is said below
             step(
                 "Redis (may have to be built)", [*install, "-r", str(stamps.lock_file("redis"))], uv_environment(), ROOT

@@ -212,7 +212,7 @@ def gateway_memory(stack: Stack) -> int:
 
 
 def test_a_stopped_worker_finishes_what_it_holds_and_leaves_in_order(tmp_path: Path) -> None:
-    with running_stack(tmp_path, model="/tmp/base") as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
+    with running_stack(tmp_path) as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
         data = draw((500, 375), form="JPEG")
         addresses = [http.post("/v1/jobs", files={"file": ("x.jpg", data)}).headers["Location"] for _ in range(60)]
         worker = stack.workers[0]

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redis
+
+from contract import keys
 from deploy.local.redis_server import find_redis_server, redis_command
 
 ROOT = Path(__file__).parent.parent.parent
@@ -99,9 +102,9 @@ class Stack:
     @contextmanager
     def another_worker(self) -> Iterator[Process]:
         """A further worker of this stack; it is listed when the context is entered."""
-        before = _workers_of(self.url)
+        before = _worker_ids(self.redis_url)
         with running("worker-2", [sys.executable, "-m", "worker"], self.folder, self.environ) as worker:
-            wait_until(lambda: _lives(worker) and _workers_of(self.url) > before, "another worker being listed")
+            wait_until(lambda: _lives(worker) and bool(_worker_ids(self.redis_url) - before), "another worker")
             yield worker
 
 
@@ -140,10 +143,10 @@ def _lives(process: Process) -> bool:
     return True
 
 
-def _workers_of(url: str) -> int:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return int(next((float(line.split()[1]) for line in lines if line.startswith("pawqueue_workers ")), 0))
+def _worker_ids(redis_url: str) -> set[str]:
+    """Of every worker that has been heard of, whether it still lives or not."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        return set(client.hkeys(keys.WORKERS))
 
 
 def _accepts(port: int) -> bool:
