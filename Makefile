@@ -1,5 +1,5 @@
 # Every target first sees to its own environment (.venv, from the lock files); the second time that takes no time.
-# Targets that run services are one `exec`: so a signal to make reaches the services, and none is orphaned.
+# Targets that run services are one `exec`: Ctrl-C and a SIGTERM to make reach the services, and none is orphaned.
 
 WITH := sh deploy/local/with-python -m deploy.local.bootstrap
 RUN := $(WITH) run
@@ -16,7 +16,7 @@ COMPILE := $(UV) --directory requirements pip compile -q --universal --python-ve
 .PHONY: help demo up test test-slow chaos check fix docs lock train data-download mlflow-upload clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo:  ## classify a folder of pictures: PHOTOS=folder OUT=results.csv
 	@exec $(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)"

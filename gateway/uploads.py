@@ -15,6 +15,9 @@ from contract.errors import (
 
 #: Pillow's names of the formats that are served.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_JPEG_START, _JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
+#: Encoders write about ten; each costs a decoder the whole picture's time again.
+_JPEG_SCANS_MAX = 200
 _SERVED = "Send JPEG, PNG, WebP, BMP, GIF or TIFF."
 
 
@@ -36,6 +39,8 @@ def check_upload(data: bytes, limits: UploadLimits) -> None:
         raise EmptyUploadError("The picture has no bytes. Send the content of an image file.")
     if len(data) > limits.max_bytes:
         raise UploadTooLargeError(too_large_text(limits.max_bytes))
+    if data.startswith(_JPEG_START) and data.count(_JPEG_SCAN) > _JPEG_SCANS_MAX:
+        raise NotAnImageError("The JPEG has far more scans than a picture needs. Save it anew and send that.")
     width, height = _size_of(data)
     if width * height > limits.max_pixels:
         raise TooManyPixelsError(

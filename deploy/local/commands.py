@@ -86,7 +86,7 @@ def _addresses(settings: Settings) -> str:
         lines.append(f"  dashboard  http://127.0.0.1:{settings.dashboard_port}")
     lines += [
         f"  logs       {settings.state_dir / 'logs'}",
-        f"Try: curl -H 'Prefer: wait=10' -F file=@examples/photos/cat.jpg {url}/v1/jobs",
+        f"Try: curl -H 'Prefer: wait=10' -F file=@examples/photos/cat-small.png {url}/v1/jobs",
         "Ctrl-C stops everything.",
     ]
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from gateway.submit import Upload
 
 _IDEMPOTENCY_KEY_MAX = 255
 _DEADLINE_MAX_S = 604_800
-_SECONDS = re.compile(r"\d{1,6}(\.\d{1,3})?")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;])")
 
 
@@ -19,13 +19,22 @@ def read_picture() -> tuple[bytes, str]:
 
     Raises:
         NoFileError: a form without that part.
+        UploadError: the body ended before its announced length.
     """
     if request.mimetype != "multipart/form-data":
-        return request.get_data(cache=False), request.args.get("file", "")
+        return _whole_body(), request.args.get("file", "")
     part = request.files.get("file")
     if part is None:
         raise NoFileError("The form has no picture. Send it as the part named `file`, as in `curl -F file=@cat.jpg`.")
     return part.read(), part.filename or ""
+
+
+def _whole_body() -> bytes:
+    """The body, if all of it came: one that was cut off must not take the place, or the id, of the whole one."""
+    data = request.get_data(cache=False)
+    if request.content_length is not None and len(data) < request.content_length:
+        raise UploadError(f"Of {request.content_length} announced bytes only {len(data)} came. Send the picture again.")
+    return data
 
 
 def read_queue() -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,6 +151,17 @@ class TestBadInput:
 
     def test_over_the_size_limit(self, http: httpx.Client) -> None:
         self.problem(upload(http, b"\0" * 20_000_001), 413, "upload_too_large")
+
+    def test_a_body_that_is_cut_off_does_not_take_the_id_of_the_whole(self, http: httpx.Client) -> None:
+        data, path = draw((60, 40), form="JPEG"), f"/v1/jobs/{new_job_id()}"
+        head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+        with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as line:
+            line.sendall(head.encode() + data[:-100])
+            line.shutdown(socket.SHUT_WR)
+            while line.recv(65_536):
+                pass
+        self.problem(http.get(path), 404, "not_found")
+        assert http.put(path, content=data, headers={"Prefer": "wait=30"}).json()["status"] == "succeeded"
 
     def test_far_over_the_size_limit_costs_no_memory(self, http: httpx.Client, stack: Stack) -> None:
         before = gateway_memory(stack)

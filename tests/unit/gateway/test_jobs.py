@@ -151,6 +151,23 @@ def test_refused_over_the_pixel_limit(gateway: Gateway) -> None:
     assert upload(gateway, draw((7071, 7071), 0, mode="1")).status_code == 202
 
 
+def test_refused_when_a_jpeg_has_endless_scans(gateway: Gateway) -> None:
+    picture = draw((64, 64), form="JPEG", progressive=True)
+    last = picture[picture.rindex(b"\xff\xda") : -2]
+    refused(upload(gateway, picture[:-2] + last * 300 + picture[-2:]), 415, "not_an_image")
+    assert upload(gateway, picture[:-2] + last * 20 + picture[-2:]).status_code == 202
+
+
+def test_refused_when_the_body_was_cut_off(gateway: Gateway) -> None:
+    data = draw()
+    announced = {"CONTENT_LENGTH": str(len(data)), "CONTENT_TYPE": "image/png"}
+    response = gateway.client.put(
+        f"/v1/jobs/{new_job_id()}", input_stream=io.BytesIO(data[:-10]), environ_overrides=announced
+    )
+    assert response.status_code == 400
+    assert not gateway.published
+
+
 def test_a_refused_picture_is_not_kept(gateway: Gateway) -> None:
     refused(upload(gateway, b"hello"), 415, "not_an_image")
     assert not gateway.images._images
