@@ -4,8 +4,10 @@ import time
 
 from flask import Flask, Response, g, request
 
+from gateway.openapi import Api
 from gateway.problems import register_problem_handlers
 from gateway.routes.dead import dead_routes
+from gateway.routes.documents import document_routes
 from gateway.routes.health import health_routes
 from gateway.routes.jobs import jobs_routes
 from gateway.routes.replaced import replaced_routes
@@ -17,12 +19,13 @@ _FORM_OVERHEAD_BYTES = 64 * 1024
 
 def create_app(services: Services) -> Flask:
     """Build the application around `services`."""
-    app = Flask("gateway", static_folder=None)
+    app = Api("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for make_routes in (health_routes, jobs_routes, dead_routes, replaced_routes):
-        app.register_blueprint(make_routes(services))
+    for make_routes in (jobs_routes, dead_routes, replaced_routes, health_routes):
+        app.register_api(make_routes(services).blueprint)
+    app.register_blueprint(document_routes(app))
     register_problem_handlers(app, services.settings.upload_max_bytes)
     _count_requests(app, services)
     return app

@@ -2,32 +2,75 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Response, jsonify
 
-from contract.job import Job
+from contract.access import Scope
+from contract.errors import NotFoundError, QueueFullError
+from contract.job import Job, JobStatus
+from gateway.answers import LOCATION, RETRY_AFTER, answer
+from gateway.openapi import Routes
+from gateway.schemas import QUEUED_JOB, JobList, JobObject, JobPath, example_job
 from gateway.services import Services
 
+_DEAD_JOB = example_job(
+    JobStatus.FAILED,
+    attempts=3,
+    finished_at="2026-03-01T12:00:40.000Z",
+    error={"code": "worker_lost", "detail": "Workers died on this picture as often as is allowed."},
+)
+_DEAD = {"dead": _DEAD_JOB}
 
-def dead_routes(services: Services) -> Blueprint:
+
+def dead_routes(services: Services) -> Routes:
     """The routes of the dead-letter list."""
-    routes = Blueprint("dead", __name__, url_prefix="/v1/dead")
+    routes = Routes("dead", services, "Jobs that killed their workers, kept for a person to decide.", "/v1/dead")
 
-    @routes.get("")
+    @routes.add(
+        "GET",
+        "",
+        scope=Scope.ADMIN,
+        answers={200: answer(JobList, "The latest dead jobs, at most 1000.", {"one": {"jobs": [_DEAD_JOB]}})},
+    )
     def listed() -> dict[str, Any]:
-        return {"jobs": [job.to_dict() for job in services.dead.listed()]}
+        """List dead jobs."""
+        return {"jobs": [_shown(job) for job in services.dead.listed()]}
 
-    @routes.get("/<job_id>")
-    def show(job_id: str) -> dict[str, Any]:
-        return services.dead.show(job_id).to_dict()
+    @routes.add(
+        "GET",
+        "/<job_id>",
+        scope=Scope.ADMIN,
+        answers={200: answer(JobObject, "The dead job.", _DEAD)},
+        refuses=(NotFoundError,),
+    )
+    def show(path: JobPath) -> dict[str, Any]:
+        """Show one dead job."""
+        return _shown(services.dead.show(path.job_id))
 
-    @routes.post("/<job_id>/retry")
-    def retry(job_id: str) -> tuple[Response, int, dict[str, str]]:
-        job: Job = services.dead.retry(job_id)
-        address = f"/v1/jobs/{job.id}"
-        return jsonify(job.to_dict() | {"urls": {"self": address}}), 202, {"Location": address, "Retry-After": "1"}
+    @routes.add(
+        "POST",
+        "/<job_id>/retry",
+        scope=Scope.ADMIN,
+        answers={202: answer(JobObject, "The new job.", {"queued": QUEUED_JOB}, LOCATION | RETRY_AFTER)},
+        refuses=(NotFoundError, QueueFullError),
+    )
+    def retry(path: JobPath) -> tuple[Response, int, dict[str, str]]:
+        """Submit the picture of a dead job as a new job."""
+        body = _shown(services.dead.retry(path.job_id))
+        return jsonify(body), 202, {"Location": body["urls"]["self"], "Retry-After": "1"}
 
-    @routes.delete("/<job_id>")
-    def drop(job_id: str) -> dict[str, Any]:
-        return services.dead.drop(job_id).to_dict()
+    @routes.add(
+        "DELETE",
+        "/<job_id>",
+        scope=Scope.ADMIN,
+        answers={200: answer(JobObject, "The job that was dropped.", _DEAD)},
+        refuses=(NotFoundError,),
+    )
+    def drop(path: JobPath) -> dict[str, Any]:
+        """Take a dead job off the list and delete its picture."""
+        return _shown(services.dead.drop(path.job_id))
 
     return routes
+
+
+def _shown(job: Job) -> dict[str, Any]:
+    return job.to_dict() | {"urls": {"self": f"/v1/jobs/{job.id}"}}

@@ -2,45 +2,124 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Response, jsonify, request
 
-from contract.errors import NotFoundError
-from contract.job import Job, JobStatus, is_job_id
-from gateway.routes.requests import read_upload, read_wait_s
+from contract.access import Scope
+from contract.errors import (
+    ConflictError,
+    EmptyUploadError,
+    IdempotencyMismatchError,
+    NoFileError,
+    NotAnImageError,
+    NotFoundError,
+    QueueFullError,
+    TooManyPixelsError,
+    UnsupportedFormatError,
+    UploadError,
+    UploadTooLargeError,
+)
+from contract.job import Job, JobStatus
+from gateway.answers import LOCATION, PREFERENCE, RETRY_AFTER, answer
+from gateway.openapi import Routes
+from gateway.routes.requests import granted_wait_s, read_upload
+from gateway.schemas import (
+    CANCELED_JOB,
+    FAILED_JOB,
+    PICTURE_BODY,
+    QUEUED_JOB,
+    SUCCEEDED_JOB,
+    WAITING_JOB,
+    JobObject,
+    JobPath,
+    SubmitHeaders,
+    SubmitQuery,
+    WaitHeader,
+)
 from gateway.services import Services
 
+_ENDED = {"succeeded": SUCCEEDED_JOB, "failed": FAILED_JOB}
+#: Why a picture may be refused.
+PICTURE_REFUSALS = (
+    UploadError,
+    NoFileError,
+    EmptyUploadError,
+    NotAnImageError,
+    UnsupportedFormatError,
+    UploadTooLargeError,
+    TooManyPixelsError,
+    QueueFullError,
+)
+_SUBMIT_ANSWERS = {
+    200: answer(JobObject, "The job has ended in time.", _ENDED, LOCATION | PREFERENCE),
+    202: answer(JobObject, "The job is accepted.", {"queued": QUEUED_JOB}, LOCATION | PREFERENCE | RETRY_AFTER),
+}
+_SUBMIT_REFUSALS = (*PICTURE_REFUSALS, ConflictError, IdempotencyMismatchError)
 
-def jobs_routes(services: Services) -> Blueprint:
+
+def jobs_routes(services: Services) -> Routes:
     """The routes of single jobs."""
-    routes = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+    routes = Routes("jobs", services, "One picture, one job.", "/v1/jobs")
     max_wait_s = services.settings.wait_max_s
 
-    @routes.post("")
-    def submit() -> Response:
-        return _accepted(services, services.submitter.submit(read_upload(max_wait_s)))
+    @routes.add(
+        "POST",
+        "",
+        scope=Scope.SUBMIT,
+        answers=_SUBMIT_ANSWERS,
+        refuses=_SUBMIT_REFUSALS,
+        requestBody=PICTURE_BODY,
+    )
+    def submit(query: SubmitQuery, header: SubmitHeaders) -> Response:
+        """Submit a picture.
 
-    @routes.put("/<job_id>")
-    def submit_as(job_id: str) -> Response:
-        _check_id(job_id)
-        return _accepted(services, services.submitter.submit(read_upload(max_wait_s, job_id)))
+        The picture is the part `file` of a form, or the body itself. Checked here are its header, size and number of
+        pixels; one whose pixels turn out to be broken is accepted, and its job ends `failed`.
+        """
+        wait_s = granted_wait_s(header, max_wait_s)
+        return _accepted(services, services.submitter.submit(read_upload(query, header, wait_s)), wait_s)
 
-    @routes.get("/<job_id>")
-    def read(job_id: str) -> Response:
-        _check_id(job_id)
-        return _answer(services, _found(services.waiters.wait(job_id, read_wait_s(max_wait_s))))
+    @routes.add(
+        "PUT",
+        "/<job_id>",
+        scope=Scope.SUBMIT,
+        answers=_SUBMIT_ANSWERS,
+        refuses=(*_SUBMIT_REFUSALS, NotFoundError),
+        requestBody=PICTURE_BODY,
+    )
+    def submit_as(path: JobPath, query: SubmitQuery, header: SubmitHeaders) -> Response:
+        """Submit a picture under an id of your choice.
 
-    @routes.delete("/<job_id>")
-    def cancel(job_id: str) -> Response:
-        _check_id(job_id)
-        services.ledger.cancel([job_id], services.settings.result_ttl_s)
-        return _answer(services, _found(services.ledger.get([job_id])[0]))
+        Sending it again gives the same job; other bytes under the same id are a `conflict`.
+        """
+        wait_s = granted_wait_s(header, max_wait_s)
+        upload = read_upload(query, header, wait_s, path.job_id)
+        return _accepted(services, services.submitter.submit(upload), wait_s)
+
+    @routes.add(
+        "GET",
+        "/<job_id>",
+        scope=Scope.READ,
+        answers={200: answer(JobObject, "The job.", {"queued": WAITING_JOB} | _ENDED, PREFERENCE | RETRY_AFTER)},
+        refuses=(NotFoundError,),
+    )
+    def read(path: JobPath, header: WaitHeader) -> Response:
+        """Read a job, or wait for its outcome."""
+        wait_s = granted_wait_s(header, max_wait_s)
+        return _answer(services, _found(services.waiters.wait(path.job_id, wait_s)), wait_s)
+
+    @routes.add(
+        "DELETE",
+        "/<job_id>",
+        scope=Scope.SUBMIT,
+        answers={200: answer(JobObject, "The job as it ended.", {"canceled": CANCELED_JOB})},
+        refuses=(NotFoundError,),
+    )
+    def cancel(path: JobPath) -> Response:
+        """Cancel a job that is queued or running; an ended one stays as it is."""
+        services.ledger.cancel([path.job_id], services.settings.result_ttl_s)
+        return _answer(services, _found(services.ledger.get([path.job_id])[0]))
 
     return routes
-
-
-def _check_id(job_id: str) -> None:
-    if not is_job_id(job_id):
-        raise NotFoundError("This is no job id. A job id is a UUID in lower case, as `POST /v1/jobs` answers it.")
 
 
 def _found(job: Job | None) -> Job:
@@ -49,14 +128,14 @@ def _found(job: Job | None) -> Job:
     return job
 
 
-def _accepted(services: Services, job: Job) -> Response:
-    response = _answer(services, job)
+def _accepted(services: Services, job: Job, wait_s: float) -> Response:
+    response = _answer(services, job, wait_s)
     response.status_code = 200 if job.status.is_final else 202
     response.headers["Location"] = _address(job)
     return response
 
 
-def _answer(services: Services, job: Job) -> Response:
+def _answer(services: Services, job: Job, wait_s: float = 0.0) -> Response:
     body: dict[str, Any] = job.to_dict() | {"urls": {"self": _address(job)}}
     retry_after_s = 1
     if job.status is JobStatus.QUEUED and request.method == "GET":
@@ -66,7 +145,6 @@ def _answer(services: Services, job: Job) -> Response:
     response = jsonify(body)
     if not job.status.is_final:
         response.headers["Retry-After"] = str(retry_after_s)
-    wait_s = read_wait_s(services.settings.wait_max_s)
     if wait_s > 0:
         response.headers["Preference-Applied"] = f"wait={wait_s:g}"
     return response

@@ -1,10 +1,12 @@
 """The endpoints of the system that this one replaces, unchanged for its clients: `/`, `/health`, `/predict`."""
 
-from typing import Any
+from typing import Any, Literal
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Response, jsonify, request
+from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.exceptions import HTTPException
 
+from contract.access import Scope
 from contract.broker import INTERACTIVE
 from contract.errors import (
     BusyError,
@@ -18,31 +20,134 @@ from contract.errors import (
 )
 from contract.job import Job
 from gateway import VERSION
+from gateway.answers import RETRY_AFTER, answer
+from gateway.openapi import Routes
 from gateway.problems import known_error, log_surprise, surprise_text
 from gateway.services import Services
 from gateway.submit import Upload
 
 
-def replaced_routes(services: Services) -> Blueprint:
+class Endpoints(BaseModel):
+    """Where what is."""
+
+    health: str
+    predict: str
+    docs: str
+
+
+class Index(BaseModel):
+    """What stands at the root."""
+
+    message: str
+    version: str
+    endpoints: Endpoints
+
+
+class Health(BaseModel):
+    """Whether a model is served."""
+
+    status: Literal["healthy", "degraded"]
+    model_loaded: bool
+    version: str
+
+
+class PredictionAnswer(BaseModel):
+    """A prediction, with `<label>_probability` for each label of the model."""
+
+    model_config = ConfigDict(extra="allow")
+
+    label: str = Field(alias="class")
+    confidence: float
+
+
+class OldError(BaseModel):
+    """A refusal, as the replaced system had it."""
+
+    error: str
+    detail: str
+
+
+class MissingPart(BaseModel):
+    """A part that is missing, as the replaced system had it."""
+
+    type: str
+    loc: list[str]
+    msg: str
+    input: None
+
+
+class MissingParts(BaseModel):
+    """The parts that are missing."""
+
+    detail: list[MissingPart]
+
+
+_INDEX = {
+    "message": "Pawqueue: image classification",
+    "version": VERSION,
+    "endpoints": {"health": "/health", "predict": "/predict", "docs": "/docs"},
+}
+_HEALTHY = {"status": "healthy", "model_loaded": True, "version": VERSION}
+_DEGRADED = {"status": "degraded", "model_loaded": False, "version": VERSION}
+_PREDICTION = {"class": "cat", "confidence": 0.97, "dog_probability": 0.03, "cat_probability": 0.97}
+_NO_FILE = {"detail": [{"type": "missing", "loc": ["body", "file"], "msg": "Field required", "input": None}]}
+_FORM = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            },
+            "encoding": {"file": {"contentType": "image/*"}},
+        }
+    },
+}
+
+
+def _refusal(text: str, error: str, detail: str, headers: Any = None) -> type[BaseModel]:
+    return answer(OldError, text, {"refused": {"error": error, "detail": detail}}, headers)
+
+
+_PREDICT_ANSWERS = {
+    200: answer(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
+    400: _refusal("The picture cannot be used.", "Undecodable image", "The picture is truncated. Send the whole file."),
+    413: _refusal("The picture is too large.", "Upload too large", "The upload is larger than the limit."),
+    422: answer(MissingParts, "There is no part `file`.", {"no_file": _NO_FILE}),
+    500: _refusal("The model failed.", "Prediction failed", "The model failed on this picture."),
+    503: _refusal("No model serves, or too much waits.", "No model is being served", "Start a worker.", RETRY_AFTER),
+}
+
+
+def replaced_routes(services: Services) -> Routes:
     """The routes, with error bodies of `{"error", "detail"}`."""
-    routes = Blueprint("replaced", __name__)
+    routes = Routes("replaced", services, "Kept for clients of the synchronous pipeline that this service replaces.")
 
-    @routes.get("/")
+    @routes.add("GET", "/", scope=None, answers={200: answer(Index, "Where what is.", {"index": _INDEX})})
     def index() -> dict[str, Any]:
-        endpoints = {"health": "/health", "predict": "/predict", "docs": "/docs"}
-        return {"message": "Pawqueue: image classification", "version": VERSION, "endpoints": endpoints}
+        """Message, version, endpoints."""
+        return _INDEX
 
-    @routes.get("/health")
+    @routes.add(
+        "GET",
+        "/health",
+        scope=None,
+        answers={200: answer(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
+    )
     def health() -> dict[str, Any]:
-        loaded = _model_is_served(services)
-        return {"status": "healthy" if loaded else "degraded", "model_loaded": loaded, "version": VERSION}
+        """Whether a model is served; the status is always 200."""
+        return _HEALTHY if _model_is_served(services) else _DEGRADED
 
-    @routes.post("/predict")
+    @routes.add("POST", "/predict", scope=Scope.SUBMIT, answers=_PREDICT_ANSWERS, requestBody=_FORM)
     def predict() -> Response | tuple[Response, int]:
+        """Classify a picture and wait for the answer.
+
+        The part `file` must have a content type of `image/*`. New clients use `POST /v1/jobs` with `Prefer: wait=10`.
+        """
         part = request.files.get("file")
         if part is None:
-            missing = {"type": "missing", "loc": ["body", "file"], "msg": "Field required", "input": None}
-            return jsonify({"detail": [missing]}), 422
+            return jsonify(_NO_FILE), 422
         if not (part.mimetype or "").startswith("image/"):
             return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
         if not _model_is_served(services):
@@ -52,8 +157,8 @@ def replaced_routes(services: Services) -> Blueprint:
         job = services.submitter.submit(upload)
         return jsonify(_prediction(job))
 
-    @routes.errorhandler(Exception)
-    def answer(error: Exception) -> tuple[Response, int]:
+    @routes.blueprint.errorhandler(Exception)
+    def refuse(error: Exception) -> tuple[Response, int]:
         known = known_error(error, services.settings.upload_max_bytes)
         if known:
             return _error(_status(known), known.title, known.detail, known)

@@ -1,20 +1,17 @@
-"""What routes read out of a request."""
+"""What routes read out of a request beside what its model has checked."""
 
 import re
 
 from flask import request
 
-from contract.broker import INTERACTIVE, QUEUES
 from contract.errors import NoFileError, UploadError
+from gateway.schemas import SubmitHeaders, SubmitQuery, WaitHeader
 from gateway.submit import Upload
 
-_IDEMPOTENCY_KEY_MAX = 255
-_DEADLINE_MAX_S = 604_800
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;])")
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;])", re.ASCII)
 
 
-def read_picture() -> tuple[bytes, str]:
+def read_picture(name: str = "") -> tuple[bytes, str]:
     """The picture's bytes and file name, out of the part `file` of a form or the body itself.
 
     Raises:
@@ -22,7 +19,7 @@ def read_picture() -> tuple[bytes, str]:
         UploadError: the body ended before its announced length.
     """
     if request.mimetype != "multipart/form-data":
-        return _whole_body(), request.args.get("file", "")
+        return _whole_body(), name
     part = request.files.get("file")
     if part is None:
         raise NoFileError("The form has no picture. Send it as the part named `file`, as in `curl -F file=@cat.jpg`.")
@@ -37,63 +34,25 @@ def _whole_body() -> bytes:
     return data
 
 
-def read_queue() -> str:
-    """The queue that `?queue=` names, interactive when it names none.
-
-    Raises:
-        UploadError: there is no such queue.
-    """
-    queue = request.args.get("queue", INTERACTIVE)
-    if queue not in QUEUES:
-        raise UploadError(f"There is no queue {queue[:40]!r}. Use one of: {', '.join(QUEUES)}.")
-    return queue
-
-
-def read_upload(max_wait_s: float, job_id: str = "") -> Upload:
+def read_upload(query: SubmitQuery, header: SubmitHeaders, wait_s: float, job_id: str = "") -> Upload:
     """Everything that a request says about the picture it brings.
 
     Raises:
         UploadError: a part of it is missing or cannot be read.
     """
-    data, file = read_picture()
+    data, file = read_picture(query.file)
     return Upload(
         data=data,
-        queue=read_queue(),
+        queue=query.queue,
         file=file,
         job_id=job_id,
-        idempotency_key=read_idempotency_key(),
-        deadline_s=read_deadline_s(),
-        wait_s=read_wait_s(max_wait_s),
+        idempotency_key=header.idempotency_key.strip(),
+        deadline_s=query.deadline_s,
+        wait_s=wait_s,
     )
 
 
-def read_idempotency_key() -> str:
-    """The `Idempotency-Key` header, empty without it.
-
-    Raises:
-        UploadError: it is longer than allowed.
-    """
-    key = request.headers.get("Idempotency-Key", "").strip()
-    if len(key) > _IDEMPOTENCY_KEY_MAX:
-        raise UploadError(f"The Idempotency-Key is longer than {_IDEMPOTENCY_KEY_MAX} characters. Send a shorter one.")
-    return key
-
-
-def read_deadline_s() -> float | None:
-    """Seconds that `?deadline_s=` gives the job, None without it.
-
-    Raises:
-        UploadError: it is no number of seconds.
-    """
-    text = request.args.get("deadline_s")
-    if text is None:
-        return None
-    if not _SECONDS.fullmatch(text) or not 0 < float(text) <= _DEADLINE_MAX_S:
-        raise UploadError(f"deadline_s must be a number of seconds above 0, at most {_DEADLINE_MAX_S}.")
-    return float(text)
-
-
-def read_wait_s(max_s: float) -> float:
+def granted_wait_s(header: WaitHeader, max_s: float) -> float:
     """Seconds that `Prefer: wait=` asks for, at most `max_s`; 0 without it or where it cannot be read (RFC 7240)."""
-    found = _WAIT.search(request.headers.get("Prefer", ""))
+    found = _WAIT.search(header.prefer) if header.prefer else None
     return min(float(found[1]), max_s) if found else 0.0

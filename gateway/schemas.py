@@ -1,0 +1,231 @@
+"""What goes over HTTP: requests are checked with these models, and the OpenAPI document is made from them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contract.broker import INTERACTIVE
+from contract.job import JobStatus
+from gateway.uploads import FORMATS
+
+#: Of every refusal.
+PROBLEM_TYPE = "application/problem+json"
+UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+JOB_ID = "0192f3a4-5b6c-7d8e-9f01-23456789abcd"
+DEADLINE_MAX_S = 604_800
+_IDEMPOTENCY_KEY_MAX = 255
+
+Queue = Literal["interactive", "bulk"]
+Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+
+
+def _drop_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+def absent(text: str, example: Any = None, **limits: Any) -> Any:
+    """A parameter that may be missing: then it is None."""
+
+    def shape(schema: dict[str, Any]) -> None:
+        _drop_default(schema)
+        if example is not None:
+            schema["example"] = example
+
+    return Field(None, description=text, json_schema_extra=shape, **limits)
+
+
+def shown(text: str, example: str, **limits: Any) -> Any:
+    """A parameter of text that may be missing: then it is empty."""
+
+    def shape(schema: dict[str, Any]) -> None:
+        _drop_default(schema)
+        schema["example"] = example
+
+    return Field("", description=text, json_schema_extra=shape, **limits)
+
+
+class JobPath(BaseModel):
+    """The id of a job in an address."""
+
+    job_id: str = Field(pattern=UUID, description="A job's id: a UUID.", json_schema_extra={"example": JOB_ID})
+
+
+class SubmitQuery(BaseModel):
+    """How a picture is to be treated."""
+
+    queue: Queue = Field(
+        "interactive", description="`bulk` for what nobody waits for: it is served when no interactive job waits."
+    )
+    file: str = shown("File name of a picture that is sent as the body.", "cat.jpg")
+    deadline_s: float = absent(
+        "Seconds: a job that no worker has taken by then ends `expired`.",
+        60,
+        gt=0,
+        le=DEADLINE_MAX_S,
+        allow_inf_nan=False,
+    )
+
+
+class WaitHeader(BaseModel):
+    """A wish to wait (RFC 7240)."""
+
+    prefer: str = shown(
+        "`wait=10`: answer when the job has ended, at the latest after 10 s. What cannot be read is ignored.",
+        "wait=10",
+        alias="Prefer",
+    )
+
+
+class SubmitHeaders(WaitHeader):
+    """A wish to wait, and the sender's name for this upload."""
+
+    idempotency_key: str = shown(
+        "Kept for 24 h: the same key and picture give the same job, so that sending again does no harm.",
+        "cat-17",
+        alias="Idempotency-Key",
+        max_length=_IDEMPOTENCY_KEY_MAX,
+    )
+
+
+class PredictionObject(BaseModel):
+    """What the model said of a picture."""
+
+    label: str
+    confidence: float = Field(ge=0, le=1, description="Probability of `label`.")
+    probabilities: dict[str, float] = Field(description="By label; they sum to 1.")
+
+
+class ErrorObject(BaseModel):
+    """Why a job has no prediction."""
+
+    code: str
+    detail: str
+
+
+class ModelObject(BaseModel):
+    """The model that answered."""
+
+    name: str
+    version: str
+
+
+class TimingsObject(BaseModel):
+    """Where the time of a job went, in milliseconds."""
+
+    queue_ms: float
+    batch_wait_ms: float
+    decode_ms: float
+    predict_ms: float
+
+
+class FeaturesObject(BaseModel):
+    """What was measured on the picture."""
+
+    width: int
+    height: int
+    brightness: float
+    contrast: float
+
+
+class UrlsObject(BaseModel):
+    """Where to go on."""
+
+    self: str
+
+
+class JobObject(BaseModel):
+    """One picture and its outcome."""
+
+    id: str = Field(pattern=UUID)
+    status: Status
+    queue: Queue
+    file: str
+    size_bytes: int
+    created_at: str = Field(description="RFC 3339, UTC.")
+    started_at: str | None
+    finished_at: str | None
+    deadline_at: str | None
+    attempts: int = Field(description="Times that a worker began with it.")
+    prediction: PredictionObject | None
+    error: ErrorObject | None
+    model: ModelObject | None
+    batch_size: int | None = Field(description="Pictures that were predicted in the same call.")
+    timings: TimingsObject | None
+    features: FeaturesObject | None
+    urls: UrlsObject = absent("Where to go on.")
+    queue_position: int = absent("Jobs that stand before this one, while it waits.")
+    estimated_wait_s: float | None = absent("Estimated from how fast jobs end just now; null when that is not known.")
+
+
+class JobList(BaseModel):
+    """Some jobs."""
+
+    jobs: list[JobObject]
+
+
+class Problem(BaseModel):
+    """A refusal, as RFC 9457 has it; further members may follow."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="The same for every error of its kind.")
+    title: str
+    status: int
+    detail: str = Field(description="For people: what happened and what to do.")
+    code: str = Field(description="For programs.")
+
+
+def example_job(status: JobStatus, **members: Any) -> dict[str, Any]:
+    """A job object as it may look."""
+    job: dict[str, Any] = dict.fromkeys(JobObject.model_fields) | {
+        "id": JOB_ID,
+        "status": str(status),
+        "queue": INTERACTIVE,
+        "file": "cat.jpg",
+        "size_bytes": 54_321,
+        "created_at": "2026-03-01T12:00:00.000Z",
+        "attempts": 0,
+        "urls": {"self": f"/v1/jobs/{JOB_ID}"},
+    }
+    del job["queue_position"], job["estimated_wait_s"]
+    return job | members
+
+
+QUEUED_JOB = example_job(JobStatus.QUEUED)
+WAITING_JOB = example_job(JobStatus.QUEUED, queue_position=12, estimated_wait_s=0.1)
+SUCCEEDED_JOB = example_job(
+    JobStatus.SUCCEEDED,
+    started_at="2026-03-01T12:00:00.004Z",
+    finished_at="2026-03-01T12:00:00.023Z",
+    attempts=1,
+    prediction={"label": "cat", "confidence": 0.97, "probabilities": {"cat": 0.97, "dog": 0.03}},
+    model={"name": "cats-dogs", "version": "1"},
+    batch_size=4,
+    timings={"queue_ms": 4.0, "batch_wait_ms": 1.2, "decode_ms": 2.1, "predict_ms": 11.0},
+    features={"width": 500, "height": 375, "brightness": 0.46, "contrast": 0.21},
+)
+FAILED_JOB = example_job(
+    JobStatus.FAILED,
+    started_at="2026-03-01T12:00:00.004Z",
+    finished_at="2026-03-01T12:00:00.009Z",
+    attempts=1,
+    error={"code": "undecodable_image", "detail": "The picture is truncated. Send the whole file."},
+    model={"name": "cats-dogs", "version": "1"},
+)
+CANCELED_JOB = example_job(JobStatus.CANCELED, finished_at="2026-03-01T12:00:00.009Z")
+
+#: The picture, as a part of a form or as the body itself.
+PICTURE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary", "description": "The picture."}},
+            },
+        },
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        **{f"image/{form.lower()}": {"schema": {"type": "string", "format": "binary"}} for form in FORMATS},
+    },
+}

@@ -1,0 +1,104 @@
+"""The OpenAPI document, and the pages that show it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from contract.errors import JobFailedError, error_classes
+from gateway.schemas import CANCELED_JOB, FAILED_JOB, QUEUED_JOB, SUCCEEDED_JOB, WAITING_JOB, JobObject
+from tests.support.pictures import draw
+from tests.unit.gateway.conftest import Gateway, cat
+
+#: They serve the document itself.
+_BESIDE = {"/openapi.json", "/docs", "/docs/<name>", "/redoc"}
+
+
+@pytest.fixture
+def document(gateway: Gateway) -> dict[str, Any]:
+    found: dict[str, Any] = gateway.client.get("/openapi.json").get_json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_it_is_version_3_1_and_knows_every_route(gateway: Gateway, document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    rules = [rule for rule in gateway.client.application.url_map.iter_rules() if rule.rule not in _BESIDE]
+    served = {
+        f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
+        for rule in rules
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert {name for name, _ in operations(document)} == served
+
+
+def test_every_operation_says_what_it_does_and_shows_every_answer(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        assert operation["summary"], name
+        assert re.fullmatch(r"[a-z]+_[a-z_]+", operation["operationId"]), name
+        for status, answer in operation["responses"].items():
+            for media in answer["content"].values():
+                assert "schema" in media, (name, status)
+                assert media.get("examples") or media.get("example"), (name, status)
+
+
+def test_every_parameter_is_described_with_an_example_or_its_values(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            assert parameter["description"], name
+            assert "example" in parameter or "enum" in parameter["schema"], (name, parameter["name"])
+
+
+def test_every_error_of_a_request_is_shown(document: dict[str, Any]) -> None:
+    shown = set(re.findall(r"urn:pawqueue:error:([a-z_]+)", str(document)))
+    of_requests = {code for code, kind in error_classes().items() if not issubclass(kind, JobFailedError)}
+    assert of_requests - {"no_model"} <= shown  # that one is of /predict alone, whose errors have a form of their own
+
+
+def test_it_holds_nothing_that_the_library_adds_by_itself(document: dict[str, Any]) -> None:
+    assert "ValidationError" not in str(document)
+
+
+@pytest.mark.parametrize("job", [QUEUED_JOB, WAITING_JOB, SUCCEEDED_JOB, FAILED_JOB, CANCELED_JOB])
+def test_its_examples_fit_their_schema(job: dict[str, Any]) -> None:
+    JobObject.model_validate(job, strict=True)
+
+
+def test_real_jobs_fit_the_schema_and_have_no_member_that_it_does_not_name(gateway: Gateway) -> None:
+    queued = gateway.client.post("/v1/jobs", data=draw(), content_type="image/png").get_json()
+    waiting = gateway.client.get(queued["urls"]["self"]).get_json()
+    gateway.end([queued["id"]], cat())
+    ended = gateway.client.get(queued["urls"]["self"]).get_json()
+    for job in (queued, waiting, ended):
+        JobObject.model_validate(job, strict=True)
+        assert set(job) <= set(JobObject.model_fields)
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_pages_ask_this_server_alone(gateway: Gateway, page: str) -> None:
+    response = gateway.client.get(page)
+    assert response.status_code == 200
+    assert "script-src 'self';" in response.headers["Content-Security-Policy"]
+    for address in re.findall(r'(?:src|href)="([^"]+)"', response.text):
+        assert address == "data:," or gateway.client.get(address).status_code == 200, address
+
+
+def test_only_the_files_of_the_pages_are_served(gateway: Gateway) -> None:
+    for name in ("nope.js", "..%2Fapp.py", "%2e%2e%2fapp.py", "docs.html"):
+        assert gateway.client.get(f"/docs/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [("queue=fast", "queue='fast': must be 'interactive' or 'bulk'."), ("deadline_s=-1", "deadline_s='-1': must be")],
+)
+def test_a_parameter_that_does_not_fit_is_named(gateway: Gateway, query: str, told: str) -> None:
+    response = gateway.client.post(f"/v1/jobs?{query}", data=draw(), content_type="image/png")
+    assert response.status_code == 400
+    assert told in response.get_json()["detail"]
