@@ -135,6 +135,8 @@ class Job:
     #: The sender's file name, for people.
     file: str = ""
     size_bytes: int = 0
+    #: Who may read it: the id of the API key that sent it; empty where none was asked for.
+    owner: str = ""
     #: Where the picture waits in the image store; empty once the job is final.
     image: str = ""
     started_ms: int | None = None

@@ -11,6 +11,10 @@ QUEUED = f"{PREFIX}queued:"
 RUNNING = f"{PREFIX}running:"
 #: Hash of queue to the bytes of the pictures of its waiting jobs.
 QUEUED_BYTES = f"{PREFIX}queued-bytes"
+#: Hash by queue, of owner to the number of its waiting jobs; one who has none is not there.
+OWNER_JOBS = f"{PREFIX}owner-jobs:"
+#: Hash by queue, of owner to the bytes of the pictures of its waiting jobs.
+OWNER_BYTES = f"{PREFIX}owner-bytes:"
 #: Hash with an expiry, one an idempotency key: the fingerprint of what was sent with it, and the job that it became.
 IDEMPOTENCY = f"{PREFIX}idempotency:"
 #: Sorted set by queue, of job ids that wait without a message, by the time since when nobody has seen one.

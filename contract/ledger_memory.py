@@ -47,14 +47,21 @@ class MemoryLedger(MemoryLists):
         job = submit.job
         if earlier := self._earlier(submit):
             return earlier
-        waiting = self._queue_stats(job.queue, 0)
-        if waiting.queued >= limits.max_jobs or waiting.queued_bytes + job.size_bytes > limits.max_bytes:
-            return Receipt(Submitted.FULL, job.id)
+        if refused := self._no_room(job, limits):
+            return Receipt(refused, job.id)
         self._put(job)
         self._fingerprints[job.id] = submit.fingerprint
         if submit.idempotency_key:
             self._idempotency_keys[submit.idempotency_key] = job.id
         return Receipt(Submitted.STORED, job.id)
+
+    def _no_room(self, job: Job, limits: QueueLimits) -> Submitted | None:
+        waiting = [one for one in self._jobs.values() if one.status is JobStatus.QUEUED and one.queue == job.queue]
+        if len(waiting) >= limits.max_jobs or _bytes_of(waiting) + job.size_bytes > limits.max_bytes:
+            return Submitted.FULL
+        own = [one for one in waiting if one.owner == job.owner]
+        is_crowded = len(own) >= limits.owner_max_jobs or _bytes_of(own) + job.size_bytes > limits.owner_max_bytes
+        return Submitted.CROWDED if job.owner and is_crowded else None
 
     def _earlier(self, submit: Submit) -> Receipt | None:
         known = self._idempotency_keys.get(submit.idempotency_key, "")
@@ -63,6 +70,7 @@ class MemoryLedger(MemoryLists):
             return Receipt(Submitted.REPEATED if same else Submitted.MISMATCHED, known)
         if submit.job.id in self._jobs:
             same = submit.fingerprint != "" and self._fingerprints[submit.job.id] == submit.fingerprint
+            same = same and self._jobs[submit.job.id].owner == submit.job.owner
             return Receipt(Submitted.REPEATED if same else Submitted.TAKEN, submit.job.id)
         return None
 
@@ -197,7 +205,7 @@ class MemoryLedger(MemoryLists):
         waiting = [job for job in jobs if job.status is JobStatus.QUEUED]
         running = sum(job.status is JobStatus.RUNNING for job in jobs)
         oldest_ms = min((job.created_ms for job in waiting), default=now)
-        return QueueStats(len(waiting), running, max(0, now - oldest_ms), sum(job.size_bytes for job in waiting))
+        return QueueStats(len(waiting), running, max(0, now - oldest_ms), _bytes_of(waiting))
 
     def places(self, jobs: Sequence[Job]) -> list[int | None]:
         with self._lock:
@@ -232,3 +240,7 @@ class MemoryLedger(MemoryLists):
     def _is_current(self, claim: Claim) -> bool:
         job = self._jobs.get(claim.job.id)
         return job is not None and job.status is JobStatus.RUNNING and job.fence == claim.fence
+
+
+def _bytes_of(jobs: Sequence[Job]) -> int:
+    return sum(job.size_bytes for job in jobs)

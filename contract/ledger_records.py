@@ -16,7 +16,7 @@ def job_to_fields(job: Job) -> dict[str, str | int]:
         "created_ms": job.created_ms,
         "size_bytes": job.size_bytes,
     }
-    return fields | {name: value for name in ("file", "image", "deadline_ms") if (value := getattr(job, name))}
+    return fields | {name: value for name in ("file", "image", "deadline_ms", "owner") if (value := getattr(job, name))}
 
 
 def submit_to_row(submit: Submit) -> list[str | int]:
@@ -24,7 +24,7 @@ def submit_to_row(submit: Submit) -> list[str | int]:
     job, fields = submit.job, job_to_fields(submit.job)
     head: list[str | int] = [job.id, job.queue, job.created_ms, job.deadline_ms or 0, job.size_bytes]
     values: list[str | int] = [value for field in fields.items() for value in field]
-    return [*head, submit.idempotency_key, submit.fingerprint, len(values), *values]
+    return [*head, submit.idempotency_key, submit.fingerprint, job.owner, len(values), *values]
 
 
 def outcome_to_json(outcome: Outcome) -> str:
@@ -58,6 +58,7 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
         file=fields.get("file", ""),
         size_bytes=int(fields.get("size_bytes", 0)),
         image=fields.get("image", ""),
+        owner=fields.get("owner", ""),
         started_ms=_int_or_none(fields.get("started_ms")),
         finished_ms=_int_or_none(fields.get("finished_ms")),
         deadline_ms=_int_or_none(fields.get("deadline_ms")),

@@ -52,7 +52,8 @@ class RedisLedger(Ledger):
     @unavailable_when_gone
     def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
         rows = [value for submit in submits for value in submit_to_row(submit)]
-        results = self._run("submit", limits.max_jobs, limits.max_bytes, IDEMPOTENCY_TTL_S, *rows)
+        most = (limits.max_jobs, limits.max_bytes, limits.owner_max_jobs, limits.owner_max_bytes)
+        results = self._run("submit", *most, IDEMPOTENCY_TTL_S, *rows)
         return [Receipt(Submitted(result), job_id) for result, job_id in results]
 
     @unavailable_when_gone

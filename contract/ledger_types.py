@@ -20,6 +20,8 @@ class Submitted(IntEnum):
     REPEATED = 3
     #: The idempotency key was sent before with something else.
     MISMATCHED = 4
+    #: Its owner's jobs fill as much of the queue as one owner's may.
+    CROWDED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,18 @@ class QueueLimits:
 
     max_jobs: int
     max_bytes: int
+    #: Share of both that one owner's jobs may fill, 0..1; jobs without an owner are not held to it.
+    owner_share: float = 1.0
+
+    @property
+    def owner_max_jobs(self) -> int:
+        """Most jobs of one owner."""
+        return max(1, int(self.max_jobs * self.owner_share))
+
+    @property
+    def owner_max_bytes(self) -> int:
+        """Most bytes of one owner's pictures."""
+        return int(self.max_bytes * self.owner_share)
 
 
 @dataclass(frozen=True, slots=True)

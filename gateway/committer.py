@@ -127,6 +127,10 @@ class GroupCommitter:
             return IdempotencyMismatchError(
                 "This Idempotency-Key was sent before with another picture. Use a new key for a new picture."
             )
+        if result is Submitted.CROWDED:
+            advice_s = self._load.advice_s(_ROOM_JOBS)
+            text = "Your jobs fill your share of the queue; nothing was stored. Send it again later."
+            return QueueFullError(text, retry_after_s=advice_s)
         return ConflictError("A job with this id exists already, for another picture. Use another id.")
 
 

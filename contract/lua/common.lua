@@ -21,25 +21,31 @@ local function is_current(id, fence)
   return found[1] == 'running' and found[2] == fence
 end
 
--- Count the picture of a job among those that wait (sign 1) or no longer (sign -1).
-local function count_bytes(id, queue, sign)
-  local size = tonumber(redis.call('HGET', K.job .. id, 'size_bytes') or 0)
-  if size > 0 then
-    redis.call('HINCRBY', K.queued_bytes, queue, text(sign * size))
+-- Count a job and its picture among those that wait (sign 1) or no longer (sign -1): in all, and of its owner.
+local function count_waiting(id, queue, sign)
+  local size, owner = unpack(redis.call('HMGET', K.job .. id, 'size_bytes', 'owner'))
+  local bytes = text(sign * tonumber(size or 0) + 0) -- never "-0", which Redis does not take
+  redis.call('HINCRBY', K.queued_bytes, queue, bytes)
+  if owner then
+    redis.call('HINCRBY', K.owner_bytes .. queue, owner, bytes)
+    if redis.call('HINCRBY', K.owner_jobs .. queue, owner, sign) <= 0 then
+      redis.call('HDEL', K.owner_jobs .. queue, owner)
+      redis.call('HDEL', K.owner_bytes .. queue, owner)
+    end
   end
 end
 
 -- Put a job among those that wait, at the place of its time of acceptance.
 local function enter_queue(id, queue, created_ms)
   if redis.call('ZADD', K.queued .. queue, created_ms, id) == 1 then
-    count_bytes(id, queue, 1)
+    count_waiting(id, queue, 1)
   end
 end
 
 -- Take a job from among those that wait, if it is there.
 local function leave_queue(id, queue)
   if redis.call('ZREM', K.queued .. queue, id) == 1 then
-    count_bytes(id, queue, -1)
+    count_waiting(id, queue, -1)
   end
   redis.call('ZREM', K.unseen .. queue, id)
 end

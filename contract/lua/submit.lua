@@ -1,13 +1,14 @@
 -- Store new queued jobs.
--- ARGV: most jobs and most bytes that may wait in a queue, seconds that an idempotency key is kept,
+-- ARGV: most jobs and most bytes that may wait in a queue, the same of one owner, seconds that an idempotency key is kept,
 -- then a job: id, queue, created_ms, deadline_ms (0: none), size in bytes, idempotency key (or ''), fingerprint (or ''),
--- n, n values (name, value ...).
+-- owner (or ''), n, n values (name, value ...).
 -- Returns a job: {result, id}. Results: 0 the id is taken, 1 stored, 2 the queue is full, 3 the same job is there already,
--- 4 the idempotency key was used for other bytes.
-local most_jobs, most_bytes, key_ttl_s = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+-- 4 the idempotency key was used for other bytes, 5 the owner's share of the queue is full.
+local most_jobs, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
+local owner_most_jobs, owner_most_bytes, key_ttl_s = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 
 -- What an earlier submit of the same id or the same idempotency key means for this one; nil if there was none.
-local function earlier(id, idempotency_key, fingerprint)
+local function earlier(id, idempotency_key, fingerprint, owner)
   if idempotency_key ~= '' then
     local known = redis.call('HMGET', K.idempotency .. idempotency_key, 'fingerprint', 'id')
     if known[1] and redis.call('EXISTS', K.job .. known[2]) == 1 then
@@ -15,8 +16,25 @@ local function earlier(id, idempotency_key, fingerprint)
     end
   end
   if redis.call('EXISTS', K.job .. id) == 1 then
-    local same = fingerprint ~= '' and redis.call('HGET', K.job .. id, 'fingerprint') == fingerprint
+    local known = redis.call('HMGET', K.job .. id, 'fingerprint', 'owner')
+    local same = fingerprint ~= '' and known[1] == fingerprint and (known[2] or '') == owner
     return {same and 3 or 0, id}
+  end
+end
+
+-- Whether a hash holds more than `most` for a name once `more` is added.
+local function exceeds(key, name, more, most)
+  return tonumber(redis.call('HGET', key, name) or 0) + more > most
+end
+
+-- Why there is no room for a job; nil if there is.
+local function no_room(id, queue, size, owner)
+  if redis.call('ZCARD', K.queued .. queue) >= most_jobs or exceeds(K.queued_bytes, queue, size, most_bytes) then
+    return {2, id}
+  end
+  if owner ~= '' and (exceeds(K.owner_jobs .. queue, owner, 1, owner_most_jobs)
+      or exceeds(K.owner_bytes .. queue, owner, size, owner_most_bytes)) then
+    return {5, id}
   end
 end
 
@@ -36,14 +54,12 @@ local function store(id, queue, created_ms, deadline_ms, idempotency_key, finger
   return {1, id}
 end
 
-local results, at = {}, 4
+local results, at = {}, 6
 while at <= #ARGV do
-  local id, queue, created_ms, deadline_ms, size, idempotency_key, fingerprint, count = unpack(ARGV, at, at + 7)
-  local waiting_bytes = tonumber(redis.call('HGET', K.queued_bytes, queue) or 0)
-  local is_full = redis.call('ZCARD', K.queued .. queue) >= most_jobs or waiting_bytes + size > most_bytes
-  results[#results + 1] = earlier(id, idempotency_key, fingerprint)
-    or is_full and {2, id}
-    or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, at + 8, count)
-  at = at + 8 + count
+  local id, queue, created_ms, deadline_ms, size, idempotency_key, fingerprint, owner, count = unpack(ARGV, at, at + 8)
+  results[#results + 1] = earlier(id, idempotency_key, fingerprint, owner)
+    or no_room(id, queue, size, owner)
+    or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, at + 9, count)
+  at = at + 9 + count
 end
 return results
