@@ -44,6 +44,7 @@ fix:  ## mend what the checks can mend by themselves
 	@$(DEVELOP) ruff format .
 
 docs:  ## write the pages that are made from the code
+	@$(DEVELOP) true  # what it says of its set-up must not land in a page
 	@$(DEVELOP) python -m contract.settings_table > docs/settings.md
 
 lock:  ## resolve requirements/*.in into the lock files

@@ -8,11 +8,14 @@ PawqueueError
 │   ├── UnsupportedFormatError  415 unsupported_format
 │   ├── UploadTooLargeError     413 upload_too_large
 │   └── TooManyPixelsError      413 too_many_pixels
+├── UnauthorizedError           401 unauthorized
+├── ForbiddenError              403 forbidden
 ├── NotFoundError               404 not_found
 ├── ConflictError               409 conflict
 ├── IdempotencyMismatchError    422 idempotency_mismatch
 ├── BusyError                   the service: send the same again later
 │   ├── QueueFullError          429 queue_full
+│   ├── RateLimitedError        429 rate_limited
 │   ├── NoModelError            503 no_model
 │   └── UnavailableError        503 unavailable
 └── JobFailedError              the job: it was accepted and has an error for an outcome
@@ -84,6 +87,18 @@ class TooManyPixelsError(UploadError):
     code, title, http_status = "too_many_pixels", "Too many pixels", 413
 
 
+class UnauthorizedError(PawqueueError):
+    """The API key is missing, unknown or revoked."""
+
+    code, title, http_status = "unauthorized", "API key needed", 401
+
+
+class ForbiddenError(PawqueueError):
+    """The API key is good, but not for this."""
+
+    code, title, http_status = "forbidden", "Not allowed", 403
+
+
 class NotFoundError(PawqueueError):
     """No such thing, or not any more."""
 
@@ -113,6 +128,12 @@ class QueueFullError(BusyError):
     """The queue holds as many jobs as it may."""
 
     code, title, http_status = "queue_full", "Queue full", 429
+
+
+class RateLimitedError(BusyError):
+    """The API key has made as many requests as it may for now."""
+
+    code, title, http_status = "rate_limited", "Too many requests", 429
 
 
 class NoModelError(BusyError):

@@ -37,6 +37,10 @@ COUNTERS = f"{PREFIX}counters"
 EVENTS = f"{PREFIX}events"
 #: Published: ids of jobs that just ended, separated by spaces.
 DONE = f"{PREFIX}done"
+#: Hash of an API key's id to what is stored of it, as JSON.
+API_KEYS = f"{PREFIX}api-keys"
+#: Every counter of rate limits stands below it.
+RATES = f"{PREFIX}rates"
 #: Hash of worker id to its heartbeat as JSON.
 WORKERS = f"{PREFIX}workers"
 #: Sorted set of worker ids by the time at which their heartbeat counts no longer.

@@ -1,6 +1,7 @@
 """Every setting of every service: one typed table, read once from the environment."""
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 #: Every variable begins with it.
 PREFIX = "PAWQUEUE_"
+#: Of a rate limit.
+RATE_PATTERN = r"^[1-9][0-9]{0,8} ?(/|per) ?([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?$"
 
 
 class SettingsError(Exception):
@@ -70,12 +73,40 @@ class Settings(BaseModel):
     ledger_max_bytes: int = _setting(
         2_000_000_000, "Most memory that the ledger's Redis may take; beyond it uploads get 503.", "bytes", ge=1
     )
+    queue_share: float = _setting(
+        0.5, "Share of a queue that the jobs of one API key may fill; beyond it its uploads get 429.", gt=0, le=1
+    )
+    access: Literal["auto", "required", "open-to-everyone"] = _setting(
+        "auto", "Whether the gateway asks for API keys; `auto`: as soon as it listens on more than this machine itself."
+    )
+    metrics_access: Literal["open", "key"] = _setting(
+        "open", "Whether `/metrics` is open, or asks for an API key with the scope `read` where API keys are asked for."
+    )
+    rate_limit: str = _setting(
+        "60000 per minute",
+        "Requests of one API key that has no limit of its own, as `100 per minute`.",
+        pattern=RATE_PATTERN,
+    )
+    cors_origins: str = _setting(
+        "", "Origins, separated by commas, whose pages may call the gateway from a browser; empty: none."
+    )
     wait_max_s: float = _setting(60.0, "Longest wait that `Prefer: wait` is granted.", "s", ge=0, le=3600)
     predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its outcome.", "s", gt=0, le=3600)
     mlflow_tracking_uri: str | None = _setting(
         None, "MLflow server to which training sends its runs; unset: a file beside the project."
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level of log lines written.")
+
+    def access_is_required(self) -> bool:
+        """Whether the gateway asks for API keys."""
+        return self.access == "required" or (self.access == "auto" and not self.is_local())
+
+    def is_local(self) -> bool:
+        """Whether the gateway can be reached from this machine alone."""
+        try:
+            return ip_address(self.gateway_host).is_loopback
+        except ValueError:
+            return self.gateway_host == "localhost"
 
     def redis_address(self) -> str:
         """URL of the ledger's Redis, with its password if it has one."""

@@ -5,11 +5,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from contract.errors import PawqueueError, UnavailableError
+from contract.errors import ForbiddenError, PawqueueError, RateLimitedError, UnauthorizedError, UnavailableError
 from gateway.schemas import PROBLEM_TYPE
 
 #: What every route that touches a job may answer.
 PROBLEMS_OF_ALL: tuple[type[PawqueueError], ...] = (UnavailableError,)
+
+#: What it may answer besides where API keys are asked for.
+PROBLEMS_OF_ACCESS: tuple[type[PawqueueError], ...] = (UnauthorizedError, ForbiddenError, RateLimitedError)
 
 LOCATION = {"Location": {"description": "Address of the job.", "schema": {"type": "string"}}}
 RETRY_AFTER = {

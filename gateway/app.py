@@ -4,6 +4,7 @@ import time
 
 from flask import Flask, Response, g, request
 
+from gateway.headers import add_headers
 from gateway.openapi import Api
 from gateway.problems import register_problem_handlers
 from gateway.routes.dead import dead_routes
@@ -28,6 +29,8 @@ def create_app(services: Services) -> Flask:
     app.register_blueprint(document_routes(app))
     register_problem_handlers(app, services.settings.upload_max_bytes)
     _count_requests(app, services)
+    add_headers(app, services.settings.cors_origins)
+    services.guard.protect(app)
     return app
 
 

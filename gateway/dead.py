@@ -1,6 +1,7 @@
 """The use cases of the dead-letter list: jobs that killed their workers, kept for a person to decide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from contract.errors import NotFoundError
 from contract.job import Job, JobStatus, new_job_id, now_ms
@@ -9,6 +10,15 @@ from contract.ledger_types import Submit
 from gateway.committer import GroupCommitter
 
 _LISTED_MAX = 1000
+#: What a job that is tried anew does not take over from the dead one.
+_UNTRIED: dict[str, Any] = {
+    "started_ms": None,
+    "finished_ms": None,
+    "deadline_ms": None,
+    "attempts": 0,
+    "fence": 0,
+    "outcome": None,
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class DeadLetters:
             BusyError: the new job was not accepted for now; the dead one is back on the list.
         """
         dead, image = self._take(job_id)
-        job = Job(new_job_id(), dead.queue, now_ms(), file=dead.file, size_bytes=dead.size_bytes, image=image)
+        job = replace(dead, id=new_job_id(), created_ms=now_ms(), status=JobStatus.QUEUED, image=image, **_UNTRIED)
         try:
             self.committer.commit(Submit(job))
         except Exception:

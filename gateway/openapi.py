@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from contract.access import Scope
 from contract.errors import NotFoundError, PawqueueError, UploadError
 from gateway import VERSION
-from gateway.answers import PROBLEMS_OF_ALL, refusals
+from gateway.answers import PROBLEMS_OF_ACCESS, PROBLEMS_OF_ALL, refusals
 from gateway.schemas import Problem
 from gateway.services import Services
 
@@ -78,6 +78,7 @@ class Routes:
             name, __name__, url_prefix=prefix, abp_tags=tags, operation_id_callback=_operation_id
         )
         self._services = services
+        self._of_access = PROBLEMS_OF_ACCESS if services.guard.access.required else ()
 
     def add(
         self,
@@ -99,9 +100,11 @@ class Routes:
             refuses: The errors that it may answer beside those that all routes share.
             extensions: Further members of the OpenAPI operation, such as `requestBody`.
         """
-        shared = PROBLEMS_OF_ALL if scope is not None else ()
+        shared = (*PROBLEMS_OF_ALL, *self._of_access) if scope is not None else ()
 
         def register(view: View) -> View:
+            if scope is not None:
+                self._services.guard.scopes[f"{self.blueprint.name}.{view.__name__}"] = scope
             summary, _, description = inspect.cleandoc(view.__doc__ or "").partition("\n\n")
             add = getattr(self.blueprint, method.lower())
             add(
@@ -109,7 +112,7 @@ class Routes:
                 summary=summary.rstrip("."),
                 description=description or None,
                 responses=refusals([*refuses, *shared]) | answers,
-                security=_security(scope),
+                security=_security(scope) if self._of_access else None,
                 openapi_extensions=extensions,
             )(_checked(view))
             return view

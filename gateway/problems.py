@@ -3,11 +3,14 @@
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
+from flask_limiter import RateLimitExceeded
+from limits.errors import StorageError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from contract.errors import PawqueueError, UploadTooLargeError
+from contract.errors import PawqueueError, UnavailableError, UploadTooLargeError
 from contract.job import new_job_id
 from contract.log import get_logger
+from gateway.guard import rate_limited
 from gateway.uploads import too_large_text
 
 _log = get_logger(__name__)
@@ -32,17 +35,30 @@ def problem(status: int, title: str, code: str, detail: str) -> Response:
 def problem_of(error: PawqueueError) -> Response:
     """The answer to an expected error."""
     response = problem(error.http_status, error.title, error.code, error.detail)
-    if error.retryable:
-        response.headers["Retry-After"] = str(error.retry_after_s or 1)
-    if error.http_status == 413:
-        response.headers["Connection"] = "close"  # the rest of the body is not worth reading
+    response.headers.extend(headers_of(error))
     return response
+
+
+def headers_of(error: PawqueueError) -> dict[str, str]:
+    """What an answer to an expected error carries besides its body."""
+    headers = {}
+    if error.retryable:
+        headers["Retry-After"] = str(error.retry_after_s or 1)
+    if error.http_status == 413:
+        headers["Connection"] = "close"  # the rest of the body is not worth reading
+    if error.http_status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
 
 
 def known_error(error: Exception, max_bytes: int) -> PawqueueError | None:
     """An expected error, or what the web framework raises in its place."""
     if isinstance(error, RequestEntityTooLarge):
         return UploadTooLargeError(too_large_text(max_bytes))
+    if isinstance(error, RateLimitExceeded):
+        return rate_limited()
+    if isinstance(error, StorageError):
+        return UnavailableError("The job ledger (Redis) does not answer; try again shortly.")
     return error if isinstance(error, PawqueueError) else None
 
 

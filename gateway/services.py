@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from functools import partial
 
+from contract.access import Access
 from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
 from contract.image_store import open_image_store
+from contract.key_store import RedisKeyStore
 from contract.ledger import Ledger
 from contract.ledger_redis import RedisLedger
 from contract.ledger_types import QueueLimits
@@ -12,6 +14,7 @@ from contract.redis_client import connect
 from contract.settings import Settings
 from gateway.committer import GroupCommitter
 from gateway.dead import DeadLetters
+from gateway.guard import Guard
 from gateway.load import LoadMeter
 from gateway.metrics import GatewayMetrics
 from gateway.submit import Submitter
@@ -30,17 +33,20 @@ class Services:
     load: LoadMeter
     dead: DeadLetters
     metrics: GatewayMetrics
+    guard: Guard
 
 
 def build_services(settings: Settings) -> Services:
     """Put the parts together and start their threads; call it after the process has forked."""
-    ledger = RedisLedger(connect(settings.redis_address()))
+    client = connect(settings.redis_address())
+    ledger = RedisLedger(client)
+    access = Access(RedisKeyStore(client), required=settings.access_is_required())
     load = LoadMeter(ledger, settings.ledger_max_bytes)
     committer = GroupCommitter(
         ledger,
         partial(publish, make_celery(settings.redis_address())),
         load,
-        QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes),
+        QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share),
         min(settings.batch_size, MESSAGE_MAX_JOBS),
     )
     waiters = Waiters(ledger)
@@ -50,4 +56,6 @@ def build_services(settings: Settings) -> Services:
     waiters.start()
     load.start()
     submitter = Submitter(images, committer, waiters, load, limits)
-    return Services(settings, ledger, submitter, waiters, load, DeadLetters(ledger, committer), GatewayMetrics(ledger))
+    guard = Guard(access, settings.redis_address(), settings.rate_limit)
+    dead = DeadLetters(ledger, committer)
+    return Services(settings, ledger, submitter, waiters, load, dead, GatewayMetrics(ledger), guard)

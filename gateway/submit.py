@@ -33,6 +33,13 @@ class Upload:
     deadline_s: float | None = None
     #: Seconds to wait for the outcome.
     wait_s: float = 0.0
+    #: Id of the API key that it came with; empty where none is asked for.
+    owner: str = ""
+
+    @property
+    def owned_key(self) -> str:
+        """The idempotency key, apart from those of other owners; empty without one."""
+        return f"{self.owner}:{self.idempotency_key}" if self.idempotency_key else ""
 
     @property
     def may_be_repeated(self) -> bool:
@@ -69,7 +76,7 @@ class Submitter:
         """
         check_upload(upload.data, self.limits)
         self.load.refuse_when_full()
-        with self._only_one(upload.idempotency_key):
+        with self._only_one(upload.owned_key):
             return self._store(upload)
 
     def _store(self, upload: Upload) -> Job:
@@ -77,7 +84,7 @@ class Submitter:
         job = _job_of(upload, image)
         fingerprint = hashlib.sha256(upload.data).hexdigest() if upload.may_be_repeated else ""
         with self.waiters.expect(job.id) as ended:
-            standing_id = self._commit(Submit(job, upload.idempotency_key, fingerprint))
+            standing_id = self._commit(Submit(job, upload.owned_key, fingerprint))
             if standing_id == job.id and upload.wait_s > 0:
                 return self.waiters.result(ended, job.id, upload.wait_s) or job
         return job if standing_id == job.id and not upload.job_id else self._known(standing_id, upload.wait_s)
@@ -132,6 +139,7 @@ def _job_of(upload: Upload, image: str) -> Job:
         created_ms=created_ms,
         file=_clean(upload.file),
         size_bytes=len(upload.data),
+        owner=upload.owner,
         image=image,
         deadline_ms=None if upload.deadline_s is None else created_ms + int(upload.deadline_s * 1000),
     )

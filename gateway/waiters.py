@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
+from contract.access import ANYONE, Caller
 from contract.errors import UnavailableError
 from contract.job import Job
 from contract.ledger import Ledger
@@ -54,11 +55,16 @@ class Waiters:
         except TimeoutError:
             return self._ledger.get([job_id])[0]
 
-    def wait(self, job_id: str, timeout_s: float) -> Job | None:
-        """The job as soon as it has ended, its present state after `timeout_s`, None for an unknown id."""
+    def wait(self, job_id: str, timeout_s: float, reader: Caller = ANYONE) -> Job | None:
+        """The job as soon as it has ended, its present state after `timeout_s`.
+
+        None for an unknown id, and for a job that `reader` may not see.
+        """
         with self.expect(job_id) as ended:
             job = self._ledger.get([job_id])[0]
-            if job is None or job.status.is_final or timeout_s <= 0:
+            if job is None or not reader.may_see(job):
+                return None
+            if job.status.is_final or timeout_s <= 0:
                 return job
             return self.result(ended, job_id, timeout_s)
 

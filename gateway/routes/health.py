@@ -6,6 +6,7 @@ from flask import Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
+from contract.access import Scope
 from contract.errors import UnavailableError
 from gateway.answers import RETRY_AFTER, answer, plain
 from gateway.openapi import Routes
@@ -63,7 +64,7 @@ def health_routes(services: Services) -> Routes:
     @routes.add(
         "GET",
         "/metrics",
-        scope=None,
+        scope=Scope.READ if services.settings.metrics_access == "key" else None,
         answers={
             200: plain("Metrics for Prometheus.", "text/plain", 'pawqueue_queue_jobs{queue="bulk",state="queued"} 3')
         },

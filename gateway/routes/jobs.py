@@ -20,6 +20,7 @@ from contract.errors import (
 )
 from contract.job import Job, JobStatus
 from gateway.answers import LOCATION, PREFERENCE, RETRY_AFTER, answer
+from gateway.guard import caller, own
 from gateway.openapi import Routes
 from gateway.routes.requests import granted_wait_s, read_upload
 from gateway.schemas import (
@@ -105,7 +106,7 @@ def jobs_routes(services: Services) -> Routes:
     def read(path: JobPath, header: WaitHeader) -> Response:
         """Read a job, or wait for its outcome."""
         wait_s = granted_wait_s(header, max_wait_s)
-        return _answer(services, _found(services.waiters.wait(path.job_id, wait_s)), wait_s)
+        return _answer(services, own(services.waiters.wait(path.job_id, wait_s, caller())), wait_s)
 
     @routes.add(
         "DELETE",
@@ -116,16 +117,11 @@ def jobs_routes(services: Services) -> Routes:
     )
     def cancel(path: JobPath) -> Response:
         """Cancel a job that is queued or running; an ended one stays as it is."""
+        own(services.ledger.get([path.job_id])[0])
         services.ledger.cancel([path.job_id], services.settings.result_ttl_s)
-        return _answer(services, _found(services.ledger.get([path.job_id])[0]))
+        return _answer(services, own(services.ledger.get([path.job_id])[0]))
 
     return routes
-
-
-def _found(job: Job | None) -> Job:
-    if job is None:
-        raise NotFoundError("There is no such job: the id is wrong, or its time to live has ended.")
-    return job
 
 
 def _accepted(services: Services, job: Job, wait_s: float) -> Response:

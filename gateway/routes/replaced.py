@@ -10,9 +10,12 @@ from contract.access import Scope
 from contract.broker import INTERACTIVE
 from contract.errors import (
     BusyError,
+    ForbiddenError,
     JobFailedError,
     NoModelError,
     PawqueueError,
+    RateLimitedError,
+    UnauthorizedError,
     UnavailableError,
     UndecodableImageError,
     UploadTooLargeError,
@@ -21,8 +24,9 @@ from contract.errors import (
 from contract.job import Job
 from gateway import VERSION
 from gateway.answers import RETRY_AFTER, answer
+from gateway.guard import caller
 from gateway.openapi import Routes
-from gateway.problems import known_error, log_surprise, surprise_text
+from gateway.problems import headers_of, known_error, log_surprise, surprise_text
 from gateway.services import Services
 from gateway.submit import Upload
 
@@ -153,7 +157,9 @@ def replaced_routes(services: Services) -> Routes:
         if not _model_is_served(services):
             raise NoModelError("No worker serves a model. Start one, then try again.", retry_after_s=5)
         wait_s = services.settings.predict_wait_s
-        upload = Upload(part.read(), INTERACTIVE, part.filename or "", deadline_s=wait_s, wait_s=wait_s)
+        upload = Upload(
+            part.read(), INTERACTIVE, part.filename or "", deadline_s=wait_s, wait_s=wait_s, owner=caller().owner
+        )
         job = services.submitter.submit(upload)
         return jsonify(_prediction(job))
 
@@ -191,10 +197,10 @@ def _prediction(job: Job) -> dict[str, Any]:
 
 def _status(error: PawqueueError) -> int:
     """As the replaced system answered: 400 for whatever is wrong with the picture, 413 for its size, 503 when busy."""
+    if isinstance(error, RateLimitedError | UnauthorizedError | ForbiddenError | UploadTooLargeError):
+        return error.http_status
     if isinstance(error, BusyError):
         return 503
-    if isinstance(error, UploadTooLargeError):
-        return 413
     if isinstance(error, UndecodableImageError):
         return 400
     return 500 if isinstance(error, JobFailedError) else 400
@@ -202,6 +208,5 @@ def _status(error: PawqueueError) -> int:
 
 def _error(status: int, error: str, detail: str, cause: PawqueueError | None = None) -> tuple[Response, int]:
     response = jsonify({"error": error, "detail": detail})
-    if cause is not None and cause.retryable:
-        response.headers["Retry-After"] = str(cause.retry_after_s or 1)
+    response.headers.extend(headers_of(cause) if cause else {})
     return response, status

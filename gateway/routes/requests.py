@@ -5,6 +5,7 @@ import re
 from flask import request
 
 from contract.errors import NoFileError, UploadError
+from gateway.guard import caller
 from gateway.schemas import SubmitHeaders, SubmitQuery, WaitHeader
 from gateway.submit import Upload
 
@@ -49,6 +50,7 @@ def read_upload(query: SubmitQuery, header: SubmitHeaders, wait_s: float, job_id
         idempotency_key=header.idempotency_key.strip(),
         deadline_s=query.deadline_s,
         wait_s=wait_s,
+        owner=caller().owner,
     )
 
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 import pytest
 from flask.testing import FlaskClient
 
+from contract.access import Access
 from contract.image_store import MemoryImageStore
 from contract.job import Features, Job, ModelRef, Outcome, Prediction, Timings
+from contract.key_store import MemoryKeyStore
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_types import Heartbeat, QueueLimits
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.committer import GroupCommitter
 from gateway.dead import DeadLetters
+from gateway.guard import Guard
 from gateway.load import LoadMeter
 from gateway.metrics import GatewayMetrics
 from gateway.services import Services
@@ -30,6 +33,7 @@ class Gateway:
     ledger: MemoryLedger
     images: MemoryImageStore
     load: LoadMeter | None = None
+    keys: MemoryKeyStore = field(default_factory=MemoryKeyStore)
     #: Messages put into queues: (queue, job ids).
     published: list[tuple[str, list[str]]] = field(default_factory=list)
     #: When set, publishing raises it.
@@ -69,13 +73,17 @@ def cat() -> Outcome:
 
 @pytest.fixture
 def gateway() -> Gateway:
-    settings = load_settings(
-        {"PAWQUEUE_UPLOAD_MAX_BYTES": "100000", "PAWQUEUE_QUEUE_MAX_JOBS": "50", "PAWQUEUE_PREDICT_WAIT_S": "5"}
-    )
+    return make_gateway()
+
+
+def make_gateway(**changes: str) -> Gateway:
+    """A gateway whose settings are those of the tests, with `changes`."""
+    chosen = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait_s": "5"} | changes
+    settings = load_settings({f"PAWQUEUE_{name.upper()}": value for name, value in chosen.items()})
     ledger, images = MemoryLedger(), MemoryImageStore()
     gateway = Gateway(FlaskClient.__new__(FlaskClient), ledger, images)
     load = LoadMeter(ledger, settings.ledger_max_bytes)
-    limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes)
+    limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
     committer = GroupCommitter(ledger, gateway.publish, load, limits, group_max_jobs=32)
     waiters = Waiters(ledger)
     committer.start()
@@ -83,8 +91,9 @@ def gateway() -> Gateway:
     gateway.load = load
     upload_limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
     submitter = Submitter(images, committer, waiters, load, upload_limits)
-    services = Services(
-        settings, ledger, submitter, waiters, load, DeadLetters(ledger, committer), GatewayMetrics(ledger)
-    )
+    access = Access(gateway.keys, required=settings.access_is_required())
+    guard = Guard(access, "memory://", settings.rate_limit)
+    dead = DeadLetters(ledger, committer)
+    services = Services(settings, ledger, submitter, waiters, load, dead, GatewayMetrics(ledger), guard)
     gateway.client = create_app(services).test_client()
     return gateway

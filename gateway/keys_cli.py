@@ -1,0 +1,134 @@
+"""`pawqueue keys`: create, list and revoke API keys, in the ledger's Redis itself and never over HTTP."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from contract.access import TRUSTED_S, Scope, make_key, revoke
+from contract.errors import UnavailableError
+from contract.key_store import ApiKey, KeyStore, RedisKeyStore
+from contract.redis_client import connect
+from contract.settings import RATE_PATTERN, SettingsError, load_settings
+
+_SCOPES = click.Choice([str(scope) for scope in Scope])
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_NAME_MAX = 100
+
+
+@click.group()
+def keys() -> None:
+    """Create, list and revoke API keys.
+
+    Works on the Redis that PAWQUEUE_REDIS_URL names, else on that of `make up` on this machine. The gateway asks for
+    API keys as soon as it listens on more than this machine (PAWQUEUE_ACCESS says otherwise).
+
+    \b
+    Examples:
+      pawqueue keys create --name office
+      pawqueue keys create --name dashboard --scope admin
+      pawqueue keys create --name phone --rate-limit "100 per minute"
+      pawqueue keys list
+      pawqueue keys revoke 4f1c0a9b2e7d
+    """  # noqa: D301 - click needs the character
+
+
+@keys.command()
+@click.option("--name", required=True, help="What it is for, for people.")
+@click.option(
+    "--scope", "scopes", type=_SCOPES, multiple=True, default=("submit", "read"), show_default=True, help="Repeatable."
+)
+@click.option("--rate-limit", default="", help='Its own limit of requests, as "100 per minute".')
+@_JSON
+def create(name: str, scopes: tuple[str, ...], rate_limit: str, as_json: bool) -> None:  # noqa: FBT001 - click's form
+    """Make an API key and print it, once.
+
+    \b
+    Examples:
+      pawqueue keys create --name office
+      export PAWQUEUE_API_KEY=$(pawqueue keys create --name script)
+    """  # noqa: D301
+    if not name.isprintable() or not 0 < len(name) <= _NAME_MAX:
+        raise click.UsageError(f"A name has 1 to {_NAME_MAX} printable characters.")
+    if rate_limit and not re.fullmatch(RATE_PATTERN, rate_limit):
+        raise click.UsageError(f"--rate-limit {rate_limit!r} cannot be read. Write it as in `100 per minute`.")
+    key, text = make_key(name, tuple(map(Scope, dict.fromkeys(scopes))), rate_limit)
+    with _store() as store:
+        store.put(key)
+    if as_json:
+        click.echo(json.dumps(_shown(key) | {"key": text}))
+        return
+    scopes_text = ", ".join(key.scopes)
+    click.echo(f"API key {key.id} ({scopes_text}), shown this once: keep it as you keep a password.", err=True)
+    click.echo(text)
+
+
+@keys.command("list")
+@_JSON
+def list_keys(as_json: bool) -> None:  # noqa: FBT001
+    """List all API keys, without what opens them."""
+    with _store() as store:
+        rows = [_shown(key) for key in store.all()]
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif rows:
+        _print_table(rows)
+    else:
+        click.echo("There is no API key. `pawqueue keys create --name NAME` makes one.", err=True)
+
+
+@keys.command("revoke")
+@click.argument("key_ids", metavar="ID...", nargs=-1, required=True)
+def revoke_keys(key_ids: tuple[str, ...]) -> None:
+    """Revoke API keys by their ids, for good."""
+    with _store() as store:
+        unknown = [key_id for key_id in key_ids if revoke(store, key_id) is None]
+    for key_id in key_ids:
+        if key_id not in unknown:
+            click.echo(f"API key {key_id} is revoked; within {TRUSTED_S:g} s no gateway takes it any more.")
+    if unknown:
+        raise click.UsageError(f"There is no API key {', '.join(unknown)}. `pawqueue keys list` shows which there are.")
+
+
+@contextmanager
+def _store() -> Iterator[KeyStore]:
+    try:
+        settings = load_settings(os.environ)
+        with connect(settings.redis_address()) as client:
+            yield RedisKeyStore(client)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    except UnavailableError:
+        raise click.UsageError(
+            "Redis does not answer. Start the service (`make up`), or name its Redis in PAWQUEUE_REDIS_URL."
+        ) from None
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": list(key.scopes),
+        "rate_limit": key.rate_limit,
+        "created_at": _time(key.created_ms),
+        "revoked_at": _time(key.revoked_ms),
+    }
+
+
+def _time(time_ms: int | None) -> str | None:
+    return None if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    head = ["ID", "NAME", "SCOPES", "RATE LIMIT", "CREATED", "REVOKED"]
+    lines = [head] + [
+        [",".join(value) if isinstance(value, list) else value or "-" for value in row.values()] for row in rows
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

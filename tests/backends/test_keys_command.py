@@ -1,0 +1,69 @@
+"""`pawqueue keys`, on a real Redis."""
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from contract.access import Access, Scope
+from contract.errors import UnauthorizedError
+from contract.key_store import RedisKeyStore
+from contract.redis_client import connect
+from gateway.keys_cli import keys
+
+
+@pytest.fixture
+def environ(clean_redis: str) -> dict[str, str]:
+    return {"PAWQUEUE_REDIS_URL": clean_redis}
+
+
+def run(environ: dict[str, str], *arguments: str) -> Result:
+    return CliRunner().invoke(keys, arguments, env=environ)
+
+
+def check(environ: dict[str, str], text: str, scope: Scope) -> str:
+    with connect(environ["PAWQUEUE_REDIS_URL"]) as client:
+        return Access(RedisKeyStore(client), required=True).check(text, scope).owner
+
+
+def test_a_key_is_made_listed_and_revoked(environ: dict[str, str]) -> None:
+    made = run(environ, "create", "--name", "office", "--rate-limit", "5 per minute")
+    text = made.stdout.strip()
+    assert (made.exit_code, text.count("\n")) == (0, 0)
+    key_id = check(environ, text, Scope.SUBMIT)
+    listed = run(environ, "list").stdout
+    assert key_id in listed
+    assert "submit,read" in listed
+    assert text.split("_", 2)[2] not in listed
+    assert run(environ, "revoke", key_id).exit_code == 0
+    with pytest.raises(UnauthorizedError):
+        check(environ, text, Scope.SUBMIT)
+    (row,) = json.loads(run(environ, "list", "--json").stdout)
+    assert row["revoked_at"] >= row["created_at"]
+
+
+def test_json_carries_the_key(environ: dict[str, str]) -> None:
+    row = json.loads(run(environ, "create", "--name", "x", "--scope", "admin", "--json").stdout)
+    assert check(environ, row["key"], Scope.ADMIN) == row["id"]
+    assert row["scopes"] == ["admin"]
+
+
+def test_what_cannot_be_is_said_in_one_sentence(environ: dict[str, str]) -> None:
+    for arguments in (
+        ("create",),
+        ("create", "--name", "a\nb"),
+        ("create", "--name", "x", "--scope", "everything"),
+        ("create", "--name", "x", "--rate-limit", "often"),
+        ("revoke", "nobody"),
+    ):
+        result = run(environ, *arguments)
+        assert result.exit_code == 2, arguments
+        assert "Traceback" not in result.output
+    assert "no API key" in run(environ, "list").stderr
+
+
+def test_without_redis_it_says_what_to_do() -> None:
+    result = run({"PAWQUEUE_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, "list")
+    assert result.exit_code == 2
+    assert "make up" in result.output
+    assert "secret" not in result.output
