@@ -45,7 +45,8 @@ def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
             with tarfile.open(path) as archive_tar:
                 yield _Tar(path, archive_tar, max_unpacked_bytes)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
-        raise TrainingError(f"{path} is no readable folder, tar or zip ({error}).") from error
+        reason = str(error).partition("\n")[0].rstrip(":")  # the rest lists what every method of compression says
+        raise TrainingError(f"{path} is no readable folder, tar or zip ({reason}).") from error
     except OSError as error:
         if error.filename is None:  # raised by gzip, bz2 and lzma for damaged data
             raise TrainingError(f"{path} is damaged ({error}).") from error

@@ -39,6 +39,16 @@ class Progress:
         return replace(done, best_epoch=done.epoch, best_loss=row["val_loss"])
 
 
+@dataclass(frozen=True)
+class TrainedNote:
+    """What is written beside the weights of a finished run."""
+
+    spec: NetworkSpec
+    labels: list[str]
+    #: Version of the weights that the run started from; empty if they were drawn.
+    started_from: str = ""
+
+
 def run_identity(params: Params, fingerprint: str) -> str:
     """Name a run by all that shapes it; a checkpoint of another identity is not gone on with."""
     knobs = (params.input.model_dump(), params.train.model_dump(), params.augment.model_dump())
@@ -75,14 +85,13 @@ class Checkpoint:
         """Keep the weights that the network has now as the best of the run."""
         _write_npz(self._folder / _BEST_FILE, **_numbered(self._network))
 
-    def finish(self, spec: NetworkSpec, labels: list[str], progress: Progress, out: Path) -> None:
+    def finish(self, note: TrainedNote, progress: Progress, out: Path) -> None:
         """Write the best network and the history to `out`, which appears only when whole, and forget the rest."""
         out.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         try:
             shutil.copyfile(self._folder / _BEST_FILE, unfinished / WEIGHTS_FILE)
-            note = {"spec": asdict(spec), "labels": labels}
-            (unfinished / SPEC_FILE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+            (unfinished / SPEC_FILE).write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
             history = {"best_epoch": progress.best_epoch, "epochs": progress.history}
             (unfinished / HISTORY_FILE).write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
             replace_folder(unfinished, out)
@@ -94,20 +103,21 @@ class Checkpoint:
         return [*self._network.variables, *self._network.optimizer.variables]
 
 
-def load_trained(folder: Path) -> tuple[keras.Model, list[str]]:
-    """Build the float32 network that a run left in `folder`, not compiled, and give it with its labels.
+def load_trained(folder: Path) -> tuple[keras.Model, TrainedNote]:
+    """Build the float32 network that a run left in `folder`, not compiled, and give it with what is noted of it.
 
     Raises:
         TrainingError: the folder holds no trained network.
     """
     try:
-        note = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        network = build_network(NetworkSpec(**note["spec"]))
+        content = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        note = TrainedNote(**content | {"spec": NetworkSpec(**content["spec"])})
+        network = build_network(note.spec)
         with np.load(folder / WEIGHTS_FILE) as weights:
             network.set_weights([weights[f"v{index}"] for index in range(len(weights.files))])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{folder} holds no trained network ({error}); run `dvc repro train`.") from error
-    return network, note["labels"]
+    return network, note
 
 
 def _numbered(network: keras.Model) -> dict[str, Any]:

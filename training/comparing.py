@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from bundle.manifest import Interval
 from training.errors import TrainingError
-from training.measure import Classes, Probabilities, accuracy, calibration_error
+from training.measure import Classes, Probabilities, accuracy, calibration_error, recentred
 from training.predictions import Predictions
 
 #: Greatest chance of such a result between equals at which a model counts as better.
@@ -87,7 +87,4 @@ def _calibration_change(ours: Probabilities, others: Probabilities, truth: Class
     for _ in range(_ROUNDS):
         rows = draw.integers(len(truth), size=len(truth))
         changes.append(calibration_error(ours[rows], truth[rows]) - calibration_error(others[rows], truth[rows]))
-    low, high = np.percentile(changes, [2.5, 97.5])
-    return Interval(
-        value=calibration_error(ours, truth) - calibration_error(others, truth), low=float(low), high=float(high)
-    )
+    return recentred(calibration_error(ours, truth) - calibration_error(others, truth), changes)

@@ -37,7 +37,7 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     Raises:
         TrainingError: the prepared pictures or the trained network are missing.
     """
-    network, labels = load_trained(trained)
+    network, note = load_trained(trained)
     held_out, test = read_split(prepared, "validation"), read_split(prepared, "test")
     temperature = fit_temperature(predict(network, held_out.pixels).astype(float), held_out.targets)
     fold_temperature(network, temperature)
@@ -49,7 +49,7 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         _write_json(unfinished / METRICS_FILE, metrics)
-        tables = _tables(answers, truth, labels) | {"robustness": measure_robustness(network, test)}
+        tables = _tables(answers, truth, note.labels) | {"robustness": measure_robustness(network, test)}
         _write_json(unfinished / RESULTS_FILE, tables)
         (unfinished / PREDICTIONS_FILE).write_text(render_predictions(test, answers), encoding="utf-8")
         draw_plots(unfinished, test, answers, trained)

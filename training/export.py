@@ -32,16 +32,16 @@ def export(prepared: Path, trained: Path, evaluated: Path, params: ExportParams,
     Raises:
         TrainingError: an earlier stage's result is missing, or the bundle misses `export.limit_mb` or parity.
     """
-    network, labels = load_trained(trained)
+    network, note = load_trained(trained)
     metrics = _read_metrics(evaluated)
     temperature = metrics.pop("temperature").value
     fold_temperature(network, temperature)
     facts = BundleFacts(
         params.name,
-        labels,
+        note.labels,
         temperature,
         metrics,
-        _describe(prepared),
+        _describe(prepared) | ({"started_from": note.started_from} if note.started_from else {}),
         _reference(read_split(prepared, "test"), read_predictions(evaluated)),
         {PREDICTIONS_FILE: (evaluated / PREDICTIONS_FILE).read_text(encoding="utf-8")},
     )

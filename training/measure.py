@@ -103,8 +103,9 @@ FIGURES: dict[str, Callable[[Probabilities, Classes], float]] = {
 
 
 def measure(answers: Probabilities, truth: Classes, *, rounds: int, seed: int) -> dict[str, Interval]:
-    """Every figure with its 95 % bootstrap interval (percentiles of `rounds` resamplings).
+    """Every figure with its 95 % bootstrap interval, from percentiles of `rounds` resamplings.
 
+    Those of the calibration error are moved, see `recentred`.
     `answers` are probabilities (n, classes), `truth` the right classes (n,).
     """
     draw = np.random.default_rng(seed)
@@ -113,8 +114,22 @@ def measure(answers: Probabilities, truth: Classes, *, rounds: int, seed: int) -
         rows = draw.integers(len(truth), size=len(truth))
         for name, figure in FIGURES.items():
             drawn[name].append(figure(answers[rows], truth[rows]))
-    intervals = {}
-    for name, figure in FIGURES.items():
-        low, high = np.percentile(drawn[name], [2.5, 97.5])
-        intervals[name] = Interval(value=figure(answers, truth), low=float(low), high=float(high))
-    return intervals
+    intervals = {name: interval(figure(answers, truth), drawn[name]) for name, figure in FIGURES.items()}
+    error = recentred(intervals["calibration_error"].value, drawn["calibration_error"])
+    return intervals | {"calibration_error": error.model_copy(update={"low": max(0.0, error.low or 0.0)})}
+
+
+def interval(value: float, drawn: list[float]) -> Interval:
+    """Give `value` the 95 % interval of its resamplings."""
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+def recentred(value: float, drawn: list[float]) -> Interval:
+    """Give `value` the spread of its resamplings, their mean moved onto it.
+
+    A calibration error is a mean of distances, to which each resampling adds its own unevenness: all of them may lie
+    above the value.
+    """
+    shift = value - float(np.mean(drawn))
+    return interval(value, [one + shift for one in drawn])

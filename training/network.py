@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 from keras import layers
@@ -55,6 +56,23 @@ def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool =
         return keras.Model(inputs, outputs, name=spec.architecture)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def take_weights(network: keras.Model, path: Path) -> None:
+    """Give `network` the weights of the saved Keras model at `path`.
+
+    Raises:
+        NetworkError: there is no model that Keras can read, or its weights have other shapes.
+    """
+    try:
+        network.set_weights(keras.saving.load_model(path, compile=False, safe_mode=True).get_weights())
+    # Keras raises nearly anything on a file that it cannot read.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise NetworkError(
+            f"train.start_weights: {str(path)!r} cannot be used ({reason}); give the `model.keras` of a bundle of the "
+            "same architecture and classes, or leave it empty."
+        ) from error
 
 
 def _features(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:

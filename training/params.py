@@ -47,6 +47,8 @@ class TrainParams(_Section):
 
     architecture: str
     backbone_weights: str = "random"
+    #: A bundle's `model.keras`, of the same architecture and classes, to go on from; empty starts from drawn weights.
+    start_weights: str = ""
     seed: int = Field(ge=0)
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(ge=2, le=4096)

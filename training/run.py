@@ -4,28 +4,37 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from training.errors import TrainingError, run_command
+from training.errors import ERROR_FILE_VARIABLE, TrainingError, run_command
 from training.listing import SOURCES_FILE, list_sources
+from training.params import read_params
 
 
 def repro() -> None:
     """Run `dvc repro`, its progress shown as it comes.
 
     Raises:
-        TrainingError: a stage failed; it has said why by itself.
+        TrainingError: a stage failed, with what it says of it.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        sentence = Path(folder) / "sentence"
+        done = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=_environment(sentence), check=False)
+        if done.returncode:
+            why = sentence.read_text(encoding="utf-8") if sentence.is_file() else "A stage failed, see above."
+            raise TrainingError(f"{why} What was finished is kept; the next run goes on from there.")
+
+
+def _environment(error_file: Path) -> dict[str, str]:
     here = Path(sys.executable).parent
-    environment = {
+    return {
         **os.environ,
+        ERROR_FILE_VARIABLE: str(error_file),
         "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}",  # stages say `python` and mean this one
         "DVC_NO_ANALYTICS": "1",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=environment, check=False)
-    if done.returncode:
-        raise TrainingError("A stage failed, see above; what was finished is kept; the next run goes on from there.")
 
 
 def main() -> None:
@@ -34,6 +43,7 @@ def main() -> None:
     parser.add_argument("data", nargs="*", help="folders, archives or quoted globs; left out: those of the last run")
     parser.add_argument("--no-tracking", action="store_true", help="do not record the result in MLflow")
     given = parser.parse_args()
+    read_params(Path("params.yaml"))
     if given.data:
         list_sources(given.data, SOURCES_FILE)
     elif not SOURCES_FILE.is_file():

@@ -9,9 +9,8 @@ import matplotlib as mpl
 import pytest
 from matplotlib import pyplot as plt
 
-from tests.training.drawn import ROOT, tiny_params, write_folders
+from tests.training.drawn import ROOT, tiny_params
 from training.fit import train
-from training.prepare import prepare
 
 NOTEBOOK = ROOT / "training" / "exploration.ipynb"
 
@@ -25,10 +24,11 @@ def test_no_output_is_kept() -> None:
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells())
 
 
-def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_cell_runs(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = tiny_params(epochs=1, architecture="baseline_cnn")
-    prepare([write_folders(tmp_path / "pictures", 60)], params, tmp_path / "build" / "prepared")
-    train(tmp_path / "build" / "prepared", params, tmp_path / "state", tmp_path / "build" / "trained")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "prepared").symlink_to(prepared)
+    train(prepared, params, tmp_path / "state", tmp_path / "build" / "trained")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PAWQUEUE_BUILD", str(tmp_path / "build"))

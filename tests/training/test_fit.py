@@ -5,22 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.drawn import ROOT, tiny_params, write_folders
+from bundle.manifest import MODEL_FILE
+from tests.training.drawn import ROOT, tiny_params
 from training import fit
 from training.augment import at_strength, augment
 from training.batches import Batches, variation_strength
 from training.checkpoint import load_trained
 from training.errors import TrainingError
+from training.export_untrained import export_untrained
+from training.network import NetworkSpec
 from training.params import read_params
-from training.prepare import prepare
 from training.prepared import read_split
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("training")
-    prepare([write_folders(folder / "pictures", 60)], tiny_params(), folder / "prepared")
-    return folder / "prepared"
 
 
 def test_prepared_splits_are_whole_and_sized_for_their_use(prepared: Path) -> None:
@@ -59,9 +54,12 @@ def test_batches_repeat_within_an_epoch_and_differ_between_epochs(prepared: Path
     one, same, other = (Batches(split, params, epoch, (32, 32)) for epoch in (0, 0, 1))
     assert (one[1][0] == same[1][0]).all()
     assert not (one[1][0] == other[1][0]).all()
+    reseeded = params.model_copy(update={"train": params.train.model_copy(update={"seed": params.train.seed + 1})})
+    assert not (one[1][0] == Batches(split, reseeded, 0, (32, 32))[1][0]).all()
     assert one[1][1].shape == (16, 1)
 
 
+@pytest.mark.usefixtures("short_compact")
 def test_a_killed_run_goes_on_and_ends_like_one_never_killed(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +97,30 @@ def test_a_checkpoint_of_other_parameters_is_not_gone_on_with(
         prepared, tiny_params(architecture="baseline_cnn", epochs=1, dropout=0.3), tmp_path / "state", tmp_path / "out"
     )
     assert [row["epoch"] for row in changed.history] == [1]
+
+
+@pytest.mark.usefixtures("short_compact")
+def test_a_run_goes_on_from_the_weights_of_another(prepared: Path, tmp_path: Path) -> None:
+    first = export_untrained(NetworkSpec("compact", 32, 32), tmp_path / "bundle", labels=["lying", "standing"], seed=4)
+    weights = str(tmp_path / "bundle" / MODEL_FILE)
+    params = tiny_params(epochs=1, start_weights=weights)
+    network = fit.compile_network(fit.network_spec(params, 2), params, 1)
+    drawn = network.get_weights()
+    assert fit.start_from(network, params) == first.version
+    assert not all((one == other).all() for one, other in zip(drawn, network.get_weights(), strict=True))
+    fit.train(prepared, params, tmp_path / "state", tmp_path / "trained")
+    assert load_trained(tmp_path / "trained")[1].started_from == first.version
+    with pytest.raises(TrainingError, match=r"train\.start_weights: .*same architecture"):
+        fit.train(prepared, tiny_params(architecture="baseline_cnn", start_weights=weights), tmp_path, tmp_path / "o")
+    with pytest.raises(TrainingError, match=r"train\.start_weights: 'nowhere"):
+        fit.train(prepared, tiny_params(start_weights="nowhere.keras"), tmp_path, tmp_path / "o")
+
+
+def test_the_same_seed_gives_the_same_figures(prepared: Path, tmp_path: Path) -> None:
+    params = tiny_params(architecture="baseline_cnn", epochs=1)
+    one, other = (fit.train(prepared, params, tmp_path / f"s{run}", tmp_path / f"o{run}").history[0] for run in (1, 2))
+    assert other["loss"] == pytest.approx(one["loss"], abs=0.005)
+    assert other["val_loss"] == pytest.approx(one["val_loss"], abs=0.005)
 
 
 def test_training_stops_early_when_nothing_gets_better(prepared: Path, tmp_path: Path) -> None:

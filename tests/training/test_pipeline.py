@@ -128,20 +128,3 @@ def test_from_pictures_to_a_promoted_model(
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrainingError, match="make mlflow-upload"):
         record_result(project / "build")
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ([], "Give DATA=path"),
-        (["nowhere"], "nothing matches 'nowhere'"),
-    ],
-)
-def test_missing_data_is_one_sentence(tmp_path: Path, given: list[str], sentence: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "training.run", *given],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr

@@ -36,9 +36,16 @@ def test_intervals_cover_the_value_and_are_reproducible() -> None:
     found = measure(answers, truth, rounds=200, seed=3)
     assert found.keys() == FIGURES.keys()
     for name, interval in found.items():
-        if name != "calibration_error":  # resampling only ever adds to it
-            assert interval.low < interval.value < interval.high, name
+        assert interval.low < interval.value < interval.high, name
     assert measure(answers, truth, rounds=200, seed=3) == found
+
+
+def test_the_interval_of_a_calibration_error_covers_it_where_there_is_none() -> None:
+    sure = DRAW.uniform(0.5, 1, size=2000)
+    truth = (DRAW.uniform(size=2000) > sure).astype(int)
+    found = measure(np.stack([sure, 1 - sure], axis=1), truth, rounds=200, seed=3)["calibration_error"]
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low < 0.04
 
 
 def test_temperature_undoes_overconfidence() -> None:

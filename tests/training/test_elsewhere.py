@@ -1,0 +1,73 @@
+"""Pictures of another source: what training has seen is left out, and each is decoded as a worker decodes it."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.decode import decode
+from tests.training.drawn import drawn_jpeg, tiny_params, write_tar
+from training.elsewhere import SENT_AS, measure_elsewhere, share_with_interval
+from training.errors import TrainingError
+from training.export_untrained import export_untrained
+from training.network import NetworkSpec
+
+UNSEEN = range(100, 103)
+
+
+def larger(data: bytes) -> bytes:
+    """The same picture, wider and larger."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(data)).resize((160, 120)).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("elsewhere") / "bundle"
+    export_untrained(NetworkSpec("baseline_cnn", 32, 32), folder, labels=["lying", "standing"], seed=3)
+    return folder
+
+
+def test_photographs_of_training_are_left_out_whatever_their_shape(
+    prepared: Path, bundle: Path, tmp_path: Path
+) -> None:
+    seen = {f"lying/{seed}.jpg": larger(drawn_jpeg(0, seed)) for seed in range(20)}
+    fresh = {f"lying/{seed}.jpg": larger(drawn_jpeg(0, seed)) for seed in UNSEEN}
+    files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"no picture"})
+    names = (prepared / "test.csv").read_text(encoding="utf-8")
+    held_out = sum(f"/lying/{seed}.jpg," in names for seed in range(20))
+    found = measure_elsewhere(bundle, prepared, [files], tiny_params().prepare)
+    assert found["pictures"] == len(UNSEEN) + held_out
+    assert found["left_out"] == 20 - held_out + 1
+    assert found["sent"].keys() == SENT_AS.keys()
+    with pytest.raises(TrainingError, match="no picture of lying or standing"):
+        measure_elsewhere(
+            bundle, prepared, [write_tar(tmp_path / "other.tar", {"cat/1.jpg": b""})], tiny_params().prepare
+        )
+
+
+def test_a_picture_with_an_orientation_tag_arrives_upright_and_one_without_does_not() -> None:
+    image = Image.open(io.BytesIO(larger(drawn_jpeg(0, 1))))
+    upright, tagged, lying = (
+        decode(SENT_AS[name](image), 32, 32).pixels.astype(int)
+        for name in ("natural shape, 320 px", "stored on its side, with orientation tag", "on its side, without tag")
+    )
+    assert np.abs(tagged - upright).mean() < 3
+    assert np.abs(lying - upright).mean() > 10
+
+
+@pytest.mark.parametrize("name", SENT_AS)
+def test_what_is_sent_is_a_picture_of_the_size_that_is_named(name: str) -> None:
+    sent = Image.open(io.BytesIO(SENT_AS[name](Image.new("RGB", (320, 240), "grey"))))
+    assert sent.format == "JPEG"
+    if size := re.match(r"([\d,]+) px", name):
+        assert max(sent.size) == int(size[1].replace(",", ""))
+
+
+def test_the_interval_of_a_share_is_wide_where_pictures_are_few() -> None:
+    few, many = share_with_interval(9, 10), share_with_interval(900, 1000)
+    assert few.low < many.low < 0.9 < many.high < few.high < 1
