@@ -51,6 +51,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         "input": f"{manifest.input.height} x {manifest.input.width}",
         "size_mb": (folder / MODEL_FILE).stat().st_size / 1e6,
         "accuracy": accuracy.model_dump() if accuracy else None,
+        "train_pictures": manifest.data.get("train_pictures", 0),
     }
 
 
