@@ -117,8 +117,8 @@ def _elsewhere_table(found: dict[str, Any] | None) -> str:
     rows = [f"| {name} | {_percent(Interval(**share))} |" for name, share in found["sent"].items()]
     return "\n".join(
         [
-            f"{found['pictures']} photographs of the test split at their natural shape (320 px), sent in these ways and",
-            "decoded as a worker decodes them. So few pictures leave wide intervals.",
+            f"{found['pictures']} photographs of the test split at their natural shape (320 px), sent in these ways",
+            "and decoded as a worker decodes them. So few pictures leave wide intervals.",
             "",
             "| sent as | accuracy (95 %) |",
             "| --- | --- |",
