@@ -137,6 +137,8 @@ class Job:
     size_bytes: int = 0
     #: Who may read it: the id of the API key that sent it; empty where none was asked for.
     owner: str = ""
+    #: The submission that it belongs to; empty for a single picture.
+    submission: str = ""
     #: Where the picture waits in the image store; empty once the job is final.
     image: str = ""
     started_ms: int | None = None
@@ -158,10 +160,10 @@ class Job:
             "queue": self.queue,
             "file": self.file,
             "size_bytes": self.size_bytes,
-            "created_at": _to_text(self.created_ms),
-            "started_at": _to_text(self.started_ms),
-            "finished_at": _to_text(self.finished_ms),
-            "deadline_at": _to_text(self.deadline_ms),
+            "created_at": time_text(self.created_ms),
+            "started_at": time_text(self.started_ms),
+            "finished_at": time_text(self.finished_ms),
+            "deadline_at": time_text(self.deadline_ms),
             "attempts": self.attempts,
             **outcome,
         }
@@ -224,7 +226,8 @@ def _build(kind: type[Any], values: dict[str, Any] | None) -> Any:
     return kind(**{name: values[name] for name in kind.__dataclass_fields__ if name in values})
 
 
-def _to_text(time_ms: int | None) -> str | None:
+def time_text(time_ms: int | None) -> str | None:
+    """A time in RFC 3339, UTC; None for none."""
     if time_ms is None:
         return None
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -15,6 +15,12 @@ QUEUED_BYTES = f"{PREFIX}queued-bytes"
 OWNER_JOBS = f"{PREFIX}owner-jobs:"
 #: Hash by queue, of owner to the bytes of the pictures of its waiting jobs.
 OWNER_BYTES = f"{PREFIX}owner-bytes:"
+#: Hash, one a submission: its record, with a count for each state of its jobs.
+SUBMISSION = f"{PREFIX}submission:"
+#: List, one a submission: the ids of its jobs in order of acceptance, those of rejected pictures among them.
+SUBMISSION_JOBS = f"{PREFIX}submission-jobs:"
+#: Sorted set by owner, of the ids of the latest submissions by the time of their opening.
+SUBMISSIONS = f"{PREFIX}submissions:"
 #: Hash with an expiry, one an idempotency key: the fingerprint of what was sent with it, and the job that it became.
 IDEMPOTENCY = f"{PREFIX}idempotency:"
 #: Sorted set by queue, of job ids that wait without a message, by the time since when nobody has seen one.
@@ -35,7 +41,7 @@ ERRORS = f"{PREFIX}errors"
 COUNTERS = f"{PREFIX}counters"
 #: Capped stream of the ids of ended jobs, newest last.
 EVENTS = f"{PREFIX}events"
-#: Published: ids of jobs that just ended, separated by spaces.
+#: Published: ids of jobs and submissions that just ended, separated by spaces.
 DONE = f"{PREFIX}done"
 #: Hash of an API key's id to what is stored of it, as JSON.
 API_KEYS = f"{PREFIX}api-keys"
@@ -50,6 +56,10 @@ IMAGE = f"{PREFIX}image:"
 
 #: The stream of ended jobs keeps about this many.
 EVENTS_KEPT = 10_000
+#: So many submissions of an owner are listed.
+SUBMISSIONS_KEPT = 1_000
+#: The rate of a submission is measured over one to two spans of so many milliseconds.
+RATE_SPAN_MS = 5_000
 
 
 def job(job_id: str) -> str:
@@ -65,6 +75,21 @@ def queued(queue: str) -> str:
 def running(queue: str) -> str:
     """Key of the leased jobs of `queue`."""
     return RUNNING + queue
+
+
+def submission(submission_id: str) -> str:
+    """Key of a submission's record."""
+    return SUBMISSION + submission_id
+
+
+def submission_jobs(submission_id: str) -> str:
+    """Key of the ids of a submission's jobs."""
+    return SUBMISSION_JOBS + submission_id
+
+
+def submissions(owner: str) -> str:
+    """Key of the ids of an owner's submissions."""
+    return SUBMISSIONS + owner
 
 
 def image(ref: str) -> str:

@@ -1,13 +1,14 @@
 """The ledger: the records of all jobs, the only truth about a job."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 from contract.job import Job, Outcome
+from contract.ledger_submissions import SubmissionLedger
 from contract.ledger_types import Claim, Heartbeat, LedgerStats, QueueLimits, Receipt, Submit, Sweep
 
 
-class Ledger(ABC):
+class Ledger(SubmissionLedger):
     """What may be done to job records; every method takes many jobs in one round trip.
 
     All methods raise `UnavailableError` when the ledger cannot be reached.
@@ -16,7 +17,10 @@ class Ledger(ABC):
 
     @abstractmethod
     def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
-        """Store new queued jobs, as long as there is room in their queues; a repeated submit is recognized."""
+        """Store new queued jobs, as long as there is room in their queues; a repeated submit is recognized.
+
+        A job that names a submission joins it, if that takes jobs.
+        """
 
     @abstractmethod
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
@@ -107,7 +111,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def ended(self) -> Iterator[list[str] | None]:
-        """Yield the ids of jobs as they end; None first, once it listens: what ended earlier is to be read."""
+        """Yield the ids of jobs and submissions as they end; None first, once it listens."""
 
     @abstractmethod
     def ping(self) -> None:

@@ -1,13 +1,12 @@
 """The ledger in memory: the fake for unit tests, held to the same behaviour tests as the real one."""
 
-import queue
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from contract.job import Job, JobStatus, Outcome
 from contract.job import now_ms as wall_ms
-from contract.ledger_memory_lists import MemoryLists
+from contract.ledger_memory_submissions import MemorySubmissions
 from contract.ledger_types import (
     EXPIRED,
     LOST,
@@ -23,12 +22,11 @@ from contract.ledger_types import (
 )
 
 
-class MemoryLedger(MemoryLists):
+class MemoryLedger(MemorySubmissions):
     """See `Ledger`; one process, no time to live."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._jobs: dict[str, Job] = {}
         self._lease_ends_ms: dict[str, int] = {}
         self._begun: set[str] = set()
         self._fingerprints: dict[str, str] = {}
@@ -37,7 +35,6 @@ class MemoryLedger(MemoryLists):
         self._unseen_since_ms: dict[str, int] = {}
         self._totals: Counter[tuple[str, str, str]] = Counter()
         self._errors: Counter[str] = Counter()
-        self._followers: list[queue.SimpleQueue[list[str] | None]] = []
 
     def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
         with self._lock:
@@ -47,6 +44,8 @@ class MemoryLedger(MemoryLists):
         job = submit.job
         if earlier := self._earlier(submit):
             return earlier
+        if job.submission and not self._takes(job.submission):
+            return Receipt(Submitted.CLOSED, job.id)
         if refused := self._no_room(job, limits):
             return Receipt(refused, job.id)
         self._put(job)
@@ -69,7 +68,7 @@ class MemoryLedger(MemoryLists):
             same = self._fingerprints[known] == submit.fingerprint
             return Receipt(Submitted.REPEATED if same else Submitted.MISMATCHED, known)
         if submit.job.id in self._jobs:
-            same = submit.fingerprint != "" and self._fingerprints[submit.job.id] == submit.fingerprint
+            same = submit.fingerprint != "" and self._fingerprints.get(submit.job.id) == submit.fingerprint
             same = same and self._jobs[submit.job.id].owner == submit.job.owner
             return Receipt(Submitted.REPEATED if same else Submitted.TAKEN, submit.job.id)
         return None
@@ -148,8 +147,7 @@ class MemoryLedger(MemoryLists):
         self._totals[job.queue, str(status), prediction.label if prediction else ""] += 1
         if outcome and outcome.error:
             self._errors[outcome.error.code] += 1
-        for follower in self._followers:
-            follower.put([job.id])
+        self._tell(job.id)
         return job
 
     def cancel(self, job_ids: Sequence[str], ttl_s: int, now_ms: int = 0) -> list[bool]:
@@ -222,20 +220,8 @@ class MemoryLedger(MemoryLists):
     def stored_bytes(self) -> int:
         return 0
 
-    def ended(self) -> Iterator[list[str] | None]:
-        follower: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
-        with self._lock:
-            self._followers.append(follower)
-        yield None
-        while True:
-            yield follower.get()
-
     def ping(self) -> None:
         """Answer always."""
-
-    def _put(self, job: Job) -> Job:
-        self._jobs[job.id] = job
-        return job
 
     def _is_current(self, claim: Claim) -> bool:
         job = self._jobs.get(claim.job.id)

@@ -1,6 +1,8 @@
-"""The lists beside the jobs of the ledger in memory: workers, dead letters, discarded pictures."""
+"""The lists beside the jobs of the ledger in memory: workers, dead letters, discarded pictures, who listens."""
 
+import queue
 import threading
+from collections.abc import Iterator
 
 from contract.job import now_ms as wall_ms
 from contract.ledger import Ledger
@@ -17,6 +19,7 @@ class MemoryLists(Ledger):
         #: Job id -> reference of its picture, in order of death.
         self._dead: dict[str, str] = {}
         self._discarded: list[str] = []
+        self._followers: list[queue.SimpleQueue[list[str] | None]] = []
 
     def lead(self, worker_id: str, ttl_ms: int) -> bool:
         with self._lock:
@@ -56,3 +59,15 @@ class MemoryLists(Ledger):
         with self._lock:
             taken, self._discarded = self._discarded[:count], self._discarded[count:]
             return taken
+
+    def ended(self) -> Iterator[list[str] | None]:
+        follower: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+        with self._lock:
+            self._followers.append(follower)
+        yield None
+        while True:
+            yield follower.get()
+
+    def _tell(self, ended_id: str) -> None:
+        for follower in self._followers:
+            follower.put([ended_id])

@@ -5,6 +5,9 @@ from typing import Any
 
 from contract.job import SCHEMA, Job, JobStatus, Outcome
 from contract.ledger_types import Claim, Submit
+from contract.submission import COUNTED, Counts, Submission
+
+_OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission")
 
 
 def job_to_fields(job: Job) -> dict[str, str | int]:
@@ -16,7 +19,7 @@ def job_to_fields(job: Job) -> dict[str, str | int]:
         "created_ms": job.created_ms,
         "size_bytes": job.size_bytes,
     }
-    return fields | {name: value for name in ("file", "image", "deadline_ms", "owner") if (value := getattr(job, name))}
+    return fields | {name: value for name in _OPTIONAL if (value := getattr(job, name))}
 
 
 def submit_to_row(submit: Submit) -> list[str | int]:
@@ -24,7 +27,7 @@ def submit_to_row(submit: Submit) -> list[str | int]:
     job, fields = submit.job, job_to_fields(submit.job)
     head: list[str | int] = [job.id, job.queue, job.created_ms, job.deadline_ms or 0, job.size_bytes]
     values: list[str | int] = [value for field in fields.items() for value in field]
-    return [*head, submit.idempotency_key, submit.fingerprint, job.owner, len(values), *values]
+    return [*head, submit.idempotency_key, submit.fingerprint, job.owner, job.submission, len(values), *values]
 
 
 def outcome_to_json(outcome: Outcome) -> str:
@@ -59,6 +62,7 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
         size_bytes=int(fields.get("size_bytes", 0)),
         image=fields.get("image", ""),
         owner=fields.get("owner", ""),
+        submission=fields.get("submission", ""),
         started_ms=_int_or_none(fields.get("started_ms")),
         finished_ms=_int_or_none(fields.get("finished_ms")),
         deadline_ms=_int_or_none(fields.get("deadline_ms")),
@@ -66,6 +70,45 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
         fence=int(fields.get("fence", 0)),
         outcome=Outcome.from_dict(json.loads(outcome)) if outcome else None,
     )
+
+
+def rejected_to_row(job: Job) -> list[str | int]:
+    """A picture that became no job as the arguments that `reject.lua` takes for it."""
+    fields = job_to_fields(job) | ({"outcome": outcome_to_json(job.outcome)} if job.outcome else {})
+    values: list[str | int] = [value for field in fields.items() for value in field]
+    return [job.id, job.submission, len(values), *values]
+
+
+def submission_to_fields(submission: Submission) -> dict[str, str | int]:
+    """A new submission as the fields of its stored record, the same ones for every submission."""
+    return {
+        "name": submission.name,
+        "queue": submission.queue,
+        "owner": submission.owner,
+        "deadline_s": "" if submission.deadline_s is None else repr(submission.deadline_s),
+        "created_ms": submission.created_ms,
+    }
+
+
+def submission_from_fields(submission_id: str, fields: dict[str, str]) -> Submission | None:
+    """A submission out of its stored record; None where there is none."""
+    if not fields:
+        return None
+    times = {name: _int_or_none(fields.get(name)) for name in _SUBMISSION_TIMES}
+    return Submission(
+        id=submission_id,
+        queue=fields["queue"],
+        created_ms=int(fields["created_ms"]),
+        name=fields["name"],
+        owner=fields["owner"],
+        deadline_s=float(fields["deadline_s"]) if fields["deadline_s"] else None,
+        counts=Counts(**{name: int(fields.get(name, 0)) for name in COUNTED}),
+        mark_processed=int(fields.get("mark_processed", 0)),
+        **times,
+    )
+
+
+_SUBMISSION_TIMES = ("closed_ms", "canceled_ms", "finished_ms", "started_ms", "mark_ms")
 
 
 def _int_or_none(text: str | None) -> int | None:

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-import redis
-
 from contract import keys
 from contract.job import Job, Outcome
 from contract.ledger import Ledger
@@ -18,6 +16,7 @@ from contract.ledger_records import (
     pairs,
     submit_to_row,
 )
+from contract.ledger_redis_submissions import RedisSubmissions
 from contract.ledger_types import (
     EXPIRED,
     IDEMPOTENCY_TTL_S,
@@ -33,21 +32,14 @@ from contract.ledger_types import (
     Sweep,
     final_status,
 )
-from contract.redis_client import read_scripts, unavailable_when_gone
+from contract.redis_client import unavailable_when_gone
 
 #: How often an idle subscription checks that its connection lives.
 _HEALTH_CHECK_S = 5
 
 
-class RedisLedger(Ledger):
+class RedisLedger(RedisSubmissions, Ledger):
     """See `Ledger`; safe to share between threads."""
-
-    def __init__(self, client: "redis.Redis") -> None:
-        self._redis = client
-        self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
-
-    def _run(self, script: str, *arguments: str | int) -> Any:
-        return self._scripts[script](args=list(arguments))
 
     @unavailable_when_gone
     def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:

@@ -22,6 +22,8 @@ class Submitted(IntEnum):
     MISMATCHED = 4
     #: Its owner's jobs fill as much of the queue as one owner's may.
     CROWDED = 5
+    #: Its submission is closed, or is not there.
+    CLOSED = 6
 
 
 @dataclass(frozen=True, slots=True)

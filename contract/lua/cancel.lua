@@ -11,4 +11,5 @@ for at = 3, #ARGV do
   canceled[#canceled + 1] = open and 1 or 0
 end
 wake(ended)
+settle(now, ttl_s)
 return canceled

@@ -15,7 +15,8 @@ local claims, expired = {}, {}
 for at = 6, #ARGV do
   local id = ARGV[at]
   local key = K.job .. id
-  local status, queue, deadline_ms = unpack(redis.call('HMGET', key, 'status', 'queue', 'deadline_ms'))
+  local status, queue, deadline_ms, submission =
+    unpack(redis.call('HMGET', key, 'status', 'queue', 'deadline_ms', 'submission'))
   claims[#claims + 1] = false
   if not is_free(id, status, queue) then
     -- another's, or ended
@@ -26,9 +27,11 @@ for at = 6, #ARGV do
     redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'status', 'running', 'started_ms', text(now))
     leave_queue(id, queue)
+    move(submission, status, 'running')
     redis.call('ZADD', K.running .. queue, text(now + lease), id)
     claims[#claims] = redis.call('HGETALL', key)
   end
 end
 wake(expired)
+settle(now, ttl_s)
 return claims

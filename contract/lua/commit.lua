@@ -15,4 +15,5 @@ for at = 3, #ARGV, 6 do
   end
 end
 wake(ended)
+settle(now, ttl_s)
 return committed

@@ -50,18 +50,34 @@ local function leave_queue(id, queue)
   redis.call('ZREM', K.unseen .. queue, id)
 end
 
+-- How this script has changed the counts of submissions: id -> state -> number.
+local moved = {}
+
+-- Count a job of a submission (false: of none) in another state; `from` is nil for a new one.
+local function move(submission, from, to)
+  if submission and from ~= to then
+    local counts = moved[submission] or {}
+    moved[submission] = counts
+    counts[to] = (counts[to] or 0) + 1
+    if from then
+      counts[from] = (counts[from] or 0) - 1
+    end
+  end
+end
+
 -- Put a job back in its queue, at its old place.
-local function requeue(id, queue, created_ms)
+local function requeue(id, queue, created_ms, submission)
   redis.call('HSET', K.job .. id, 'status', 'queued')
   redis.call('HDEL', K.job .. id, 'started_ms', 'begun')
   redis.call('ZREM', K.running .. queue, id)
   enter_queue(id, queue, created_ms)
+  move(submission, 'running', 'queued')
 end
 
 -- End a job for good, and count it. Returns the reference of its picture, false if it has none.
 local function finish(id, now, ttl_s, status, label, code, outcome)
   local key = K.job .. id
-  local queue, image = unpack(redis.call('HMGET', key, 'queue', 'image'))
+  local queue, image, before, submission = unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission'))
   redis.call('HSET', key, 'status', status, 'outcome', outcome, 'finished_ms', text(now))
   redis.call('HDEL', key, 'image', 'begun', 'alone')
   redis.call('EXPIRE', key, ttl_s)
@@ -73,6 +89,7 @@ local function finish(id, now, ttl_s, status, label, code, outcome)
     redis.call('HINCRBY', K.errors, code, 1)
   end
   redis.call('XADD', K.events, 'MAXLEN', '~', K.events_kept, '*', 'id', id)
+  move(submission, before, status)
   return image
 end
 
@@ -87,5 +104,60 @@ end
 local function wake(ids)
   if #ids > 0 then
     redis.call('PUBLISH', K.done, table.concat(ids, ' '))
+  end
+end
+
+-- The number of a submission's jobs that have not ended.
+local function count_pending(key)
+  local counts = redis.call('HMGET', key, 'queued', 'running')
+  return tonumber(counts[1] or 0) + tonumber(counts[2] or 0)
+end
+
+-- What follows when none of a submission's jobs is pending: it lives for `ttl_s` from now, and has finished if it is closed.
+local function rest(id, now, ttl_s)
+  local key = K.submission .. id
+  redis.call('EXPIRE', key, ttl_s)
+  redis.call('EXPIRE', K.submission_jobs .. id, ttl_s)
+  local times = redis.call('HMGET', key, 'closed_ms', 'finished_ms')
+  if times[1] and not times[2] then
+    redis.call('HSET', key, 'finished_ms', text(now))
+    wake({id})
+  end
+end
+
+-- Remember how many jobs had ended one to two spans ago, from which the rate is made; after a pause it is made anew.
+local function mark(key, now)
+  local found = redis.call('HMGET', key, 'succeeded', 'failed', 'expired', 'next_mark_ms', 'next_mark_processed')
+  local processed = tonumber(found[1] or 0) + tonumber(found[2] or 0) + tonumber(found[3] or 0)
+  local age_ms, span_ms = now - tonumber(found[4] or now), tonumber(K.rate_span_ms)
+  if age_ms > 2 * span_ms then
+    redis.call('HSET', key, 'mark_ms', text(now), 'mark_processed', processed)
+  elseif age_ms >= span_ms then
+    redis.call('HSET', key, 'mark_ms', found[4], 'mark_processed', found[5])
+  elseif found[4] then
+    return
+  end
+  redis.call('HSET', key, 'next_mark_ms', text(now), 'next_mark_processed', processed)
+end
+
+-- Write down what this script has changed in submissions; every script that moves jobs ends with it. Without a time to live
+-- for those that come to rest where none can.
+local function settle(now, ttl_s)
+  for id, counts in pairs(moved) do
+    local key = K.submission .. id
+    if redis.call('EXISTS', key) == 1 then
+      for state, number in pairs(counts) do
+        redis.call('HINCRBY', key, state, number)
+      end
+      if (counts.running or 0) > 0 then
+        redis.call('HSETNX', key, 'started_ms', text(now))
+      end
+      if (counts.succeeded or counts.failed or counts.expired) then
+        mark(key, now)
+      end
+      if ttl_s and count_pending(key) == 0 then
+        rest(id, now, ttl_s)
+      end
+    end
   end
 end

@@ -16,8 +16,8 @@ end
 
 -- Jobs whose lease has ended: their worker died, or has lost sight of the ledger.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.running .. queue, '-inf', text(now), 'LIMIT', 0, limit)) do
-  local created_ms, fence, begun, attempts =
-    unpack(redis.call('HMGET', K.job .. id, 'created_ms', 'fence', 'begun', 'attempts'))
+  local created_ms, fence, begun, attempts, submission =
+    unpack(redis.call('HMGET', K.job .. id, 'created_ms', 'fence', 'begun', 'attempts', 'submission'))
   -- Only what was being decoded or predicted can have killed its worker.
   local suspect = begun and begun == fence
   if suspect and tonumber(attempts) >= most_attempts then
@@ -29,7 +29,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.running .. queue, '-inf', text
     if suspect then
       redis.call('HSET', K.job .. id, 'alone', 1)
     end
-    requeue(id, queue, created_ms)
+    requeue(id, queue, created_ms, submission)
     redis.call('ZADD', K.unseen .. queue, text(now), id)
     orphans[#orphans + 1] = id
   end
@@ -47,4 +47,5 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.unseen .. queue, '-inf', text(
 end
 
 wake(ended)
+settle(now, ttl_s)
 return orphans

@@ -4,12 +4,14 @@ for at = 1, #ARGV, 2 do
   local id, fence = ARGV[at], ARGV[at + 1]
   local current = is_current(id, fence)
   if current then
-    local queue, created_ms, begun = unpack(redis.call('HMGET', K.job .. id, 'queue', 'created_ms', 'begun'))
+    local queue, created_ms, begun, submission =
+      unpack(redis.call('HMGET', K.job .. id, 'queue', 'created_ms', 'begun', 'submission'))
     if begun == fence then
       redis.call('HINCRBY', K.job .. id, 'attempts', -1)
     end
-    requeue(id, queue, created_ms)
+    requeue(id, queue, created_ms, submission)
   end
   released[#released + 1] = current and 1 or 0
 end
+settle()
 return released

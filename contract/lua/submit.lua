@@ -1,9 +1,9 @@
 -- Store new queued jobs.
 -- ARGV: most jobs and most bytes that may wait in a queue, the same of one owner, seconds that an idempotency key is kept,
 -- then a job: id, queue, created_ms, deadline_ms (0: none), size in bytes, idempotency key (or ''), fingerprint (or ''),
--- owner (or ''), n, n values (name, value ...).
+-- owner (or ''), submission (or ''), n, n values (name, value ...).
 -- Returns a job: {result, id}. Results: 0 the id is taken, 1 stored, 2 the queue is full, 3 the same job is there already,
--- 4 the idempotency key was used for other bytes, 5 the owner's share of the queue is full.
+-- 4 the idempotency key was used for other bytes, 5 the owner's share of the queue is full, 6 the submission takes no more.
 local most_jobs, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local owner_most_jobs, owner_most_bytes, key_ttl_s = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 
@@ -38,7 +38,22 @@ local function no_room(id, queue, size, owner)
   end
 end
 
-local function store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, from, count)
+-- Whether a submission takes jobs, by id: looked up once.
+local takes = {}
+
+-- Why a job cannot join its submission; nil if it can, or belongs to none.
+local function no_submission(id, submission)
+  if submission == '' then
+    return nil
+  end
+  if takes[submission] == nil then
+    local key = K.submission .. submission
+    takes[submission] = redis.call('EXISTS', key) == 1 and redis.call('HEXISTS', key, 'closed_ms') == 0
+  end
+  return not takes[submission] and {6, id} or nil
+end
+
+local function store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, submission, from, count)
   redis.call('HSET', K.job .. id, unpack(ARGV, from, from + count - 1))
   enter_queue(id, queue, created_ms)
   if deadline_ms ~= '0' then
@@ -51,15 +66,26 @@ local function store(id, queue, created_ms, deadline_ms, idempotency_key, finger
     redis.call('HSET', K.idempotency .. idempotency_key, 'fingerprint', fingerprint, 'id', id)
     redis.call('EXPIRE', K.idempotency .. idempotency_key, key_ttl_s)
   end
+  if submission ~= '' then
+    move(submission, nil, 'queued')
+    redis.call('RPUSH', K.submission_jobs .. submission, id)
+  end
   return {1, id}
 end
 
 local results, at = {}, 6
 while at <= #ARGV do
-  local id, queue, created_ms, deadline_ms, size, idempotency_key, fingerprint, owner, count = unpack(ARGV, at, at + 8)
+  local id, queue, created_ms, deadline_ms, size, idempotency_key, fingerprint, owner, submission, count =
+    unpack(ARGV, at, at + 9)
   results[#results + 1] = earlier(id, idempotency_key, fingerprint, owner)
+    or no_submission(id, submission)
     or no_room(id, queue, size, owner)
-    or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, at + 9, count)
-  at = at + 9 + count
+    or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, submission, at + 10, count)
+  at = at + 10 + count
 end
+for submission in pairs(moved) do -- it lives until its last job has ended
+  redis.call('PERSIST', K.submission .. submission)
+  redis.call('PERSIST', K.submission_jobs .. submission)
+end
+settle()
 return results

@@ -56,6 +56,8 @@ def redis_command(binary: Path, port: int, folder: Path) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "always",  # with everysec a killed Redis loses what it had acknowledged
         "save": "",  # the append-only file is the only copy needed
+        # A job's name and outcome are longer than the default of 64: kept compact, an ended job takes half the memory.
+        "hash-max-ziplist-value": "1024",
         "maxmemory-policy": "noeviction",  # a full Redis refuses jobs; it never forgets one
     }
     return [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]

@@ -1,4 +1,4 @@
-"""Any order of submit, claim, begin, renew, release, commit, cancel and recover keeps the ledger's promises."""
+"""Any order of what may be done to jobs and submissions keeps the ledger's promises."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
     multiple,
     rule,
@@ -17,11 +18,12 @@ from hypothesis.stateful import (
 )
 
 from contract.broker import QUEUES
-from contract.job import Job, JobStatus, Outcome, new_job_id
+from contract.job import Job, JobError, JobStatus, Outcome, new_job_id
 from contract.ledger import Ledger
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_redis import RedisLedger
-from contract.ledger_types import Claim, Sweep
+from contract.ledger_types import Claim, Submitted, Sweep
+from contract.submission import Counts, Submission, SubmissionStatus, picture_job_id
 from tests.backends.test_ledger import LEASE_MS, cat
 from tests.support.ledger import store
 
@@ -33,24 +35,66 @@ class LedgerMachine(RuleBasedStateMachine):
 
     jobs = Bundle("jobs")
     claims = Bundle("claims")
+    submissions = Bundle("submissions")
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
         self.ledger = ledger
         self.now_ms = 1_000_000
         self.known: list[str] = []
+        #: Submission -> ids of its jobs, in order of acceptance; those of rejected pictures are there, too.
+        self.sent: dict[str, list[str]] = {}
+        self.rejected: set[str] = set()
+        self.closed: set[str] = set()
         #: What a job ended with, from the first time it was seen to have ended.
         self.ended: dict[str, tuple[JobStatus, Outcome | None]] = {}
         self.fences: dict[str, int] = {}
         self.committed: dict[str, int] = {}
 
-    @rule(target=jobs, queue=st.sampled_from(QUEUES), deadline_in_ms=st.one_of(st.none(), st.integers(1, 3000)))
-    def submit(self, queue: str, deadline_in_ms: int | None) -> str:
+    @initialize(target=submissions)
+    def first(self) -> str:
+        return self.open()
+
+    @rule(target=submissions)
+    def open(self) -> str:
+        submission = Submission(new_job_id(), QUEUES[0], self.now_ms)
+        assert self.ledger.open_submission(submission, 60) is Submitted.STORED
+        self.sent[submission.id] = []
+        return submission.id
+
+    @rule(
+        target=jobs,
+        queue=st.sampled_from(QUEUES),
+        deadline_in_ms=st.one_of(st.none(), st.integers(1, 3000)),
+        submission_id=st.just("") | submissions,
+    )
+    def submit(self, queue: str, deadline_in_ms: int | None, submission_id: str) -> Any:
         deadline_ms = self.now_ms + deadline_in_ms if deadline_in_ms else None
-        job = Job(new_job_id(), queue, self.now_ms, image="ref", deadline_ms=deadline_ms)
-        store(self.ledger, [job], 10_000)
+        job = Job(new_job_id(), queue, self.now_ms, image="ref", deadline_ms=deadline_ms, submission=submission_id)
+        (result,) = store(self.ledger, [job], 10_000)
+        if submission_id in self.closed:
+            assert result is Submitted.CLOSED
+            return multiple()
+        assert result is Submitted.STORED
         self.known.append(job.id)
+        self.sent.setdefault(submission_id, []).append(job.id)
         return job.id
+
+    @rule(submission_id=submissions, custom_id=st.sampled_from("abc"))
+    def reject(self, submission_id: str, custom_id: str) -> None:
+        job_id = picture_job_id(submission_id, custom_id)
+        outcome = Outcome(error=JobError("not_an_image", "no"))
+        job = Job(job_id, QUEUES[0], self.now_ms, JobStatus.FAILED, submission=submission_id, outcome=outcome)
+        (is_new,) = self.ledger.reject([job], 60, self.now_ms)
+        assert is_new == (job_id not in self.rejected and submission_id not in self.closed), "counted once, while open"
+        if is_new:
+            self.rejected.add(job_id)
+            self.sent[submission_id].append(job_id)
+
+    @rule(submission_id=submissions, withdrawn=st.booleans())
+    def close(self, submission_id: str, withdrawn: bool) -> None:
+        self.ledger.close_submission(submission_id, 60, self.now_ms, withdrawn=withdrawn)
+        self.closed.add(submission_id)
 
     @rule(target=claims, job_id=jobs)
     def claim(self, job_id: str) -> Any:
@@ -118,6 +162,24 @@ class LedgerMachine(RuleBasedStateMachine):
             assert stats.queues[queue].queued == ours.count(JobStatus.QUEUED)
             assert stats.queues[queue].running == ours.count(JobStatus.RUNNING)
         assert sum(stats.totals.values()) == sum(job.status.is_final for job in jobs)
+
+    @invariant()
+    def submissions_agree_with_their_jobs(self) -> None:
+        for submission_id, sent in self.sent.items():
+            if not submission_id:
+                continue
+            assert self.ledger.submission_job_ids(submission_id, 0, 1000) == sent
+            found = self.ledger.submission(submission_id)
+            assert found
+            assert found.counts == self.recount(sent)
+            assert (found.closed_ms is not None) == (submission_id in self.closed)
+            assert (found.finished_ms is not None) == (submission_id in self.closed and found.counts.pending == 0)
+            assert found.status is not SubmissionStatus.OPEN or submission_id not in self.closed
+
+    def recount(self, job_ids: list[str]) -> Counts:
+        states = [str(job.status) for job in self.ledger.get(job_ids) if job and job.id not in self.rejected]
+        rejected = sum(job_id in self.rejected for job_id in job_ids)
+        return Counts(**{state: states.count(state) for state in set(states)}, rejected=rejected)
 
 
 @pytest.fixture

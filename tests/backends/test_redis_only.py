@@ -10,7 +10,10 @@ from contract.broker import BULK, INTERACTIVE, QUEUES, make_celery, publish
 from contract.errors import UnavailableError
 from contract.job import Job, JobError, Outcome, new_job_id, now_ms
 from contract.ledger_redis import RedisLedger
+from contract.ledger_types import QueueLimits, Submit
 from contract.redis_client import connect
+from contract.submission import Submission, picture_job_id
+from tests.backends.test_ledger import cat
 from tests.support.ledger import store
 from tests.support.services import free_port
 
@@ -36,19 +39,59 @@ def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str)
     assert ledger.claim([job.id], 60_000, 60) == [None]
 
 
-def test_a_queued_job_costs_less_than_a_kilobyte(clean_redis: str) -> None:
-    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
+    """Its record, its places in queue and submission: 0.6 kB while it waits, 1 kB once it has ended."""
+    ledger, client, count = RedisLedger(connect(clean_redis)), connect(clean_redis), 2000
+    submission = Submission(new_job_id(), BULK, now_ms())
+    ledger.open_submission(submission, 60)
     before = client.info("memory")["used_memory"]
-    count = 2000
-    store(
-        ledger,
-        [
-            Job(new_job_id(), BULK, now_ms(), file=f"photo-{n}.jpg", size_bytes=55_000, image="a" * 32)
-            for n in range(count)
-        ],
-        10_000,
-    )
+    jobs = [
+        Job(
+            picture_job_id(submission.id, f"photos/cat-{n}.jpg"),
+            BULK,
+            now_ms(),
+            file=f"photos/cat-{n}.jpg",
+            size_bytes=55_000,
+            image=f"{n:032x}",
+            submission=submission.id,
+        )
+        for n in range(count)
+    ]
+    submits = [Submit(job, "", f"{n:022}") for n, job in enumerate(jobs)]
+    for at in range(0, count, 100):  # as they come in requests; one large command would grow Redis's own buffers
+        ledger.submit(submits[at : at + 100], QueueLimits(10_000, 10**12))
+    assert (client.info("memory")["used_memory"] - before) / count < 600
+    for at in range(0, count, 100):
+        claims = ledger.claim([job.id for job in jobs[at : at + 100]], 60_000, 60)
+        ledger.commit([(claim, cat()) for claim in claims if claim], 60)
     assert (client.info("memory")["used_memory"] - before) / count < 1000
+
+
+def test_a_submission_lives_until_its_last_job_has_ended_and_for_a_time_after_that(clean_redis: str) -> None:
+    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    submission = Submission(new_job_id(), BULK, now_ms())
+    both = (keys.submission(submission.id), keys.submission_jobs(submission.id))
+    ledger.open_submission(submission, 50)
+    assert client.ttl(both[0]) == 50
+    jobs = [Job(new_job_id(), BULK, now_ms(), submission=submission.id) for _ in range(2)]
+    store(ledger, jobs)
+    assert [client.ttl(key) for key in both] == [-1, -1]
+    ledger.cancel([jobs[0].id], 70)
+    assert [client.ttl(key) for key in both] == [-1, -1]
+    ledger.cancel([jobs[1].id], 70)
+    assert [client.ttl(key) for key in both] == [70, 70]
+    store(ledger, [Job(new_job_id(), BULK, now_ms(), submission=submission.id)])
+    assert [client.ttl(key) for key in both] == [-1, -1]
+
+
+def test_submissions_that_are_gone_leave_the_list(clean_redis: str) -> None:
+    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    submissions = [Submission(new_job_id(), BULK, now_ms() + n) for n in range(3)]
+    for submission in submissions:
+        ledger.open_submission(submission, 50)
+    client.delete(keys.submission(submissions[2].id))
+    assert ledger.submissions("", 1) == [submissions[1]]
+    assert client.zcard(keys.submissions("")) == 2
 
 
 def test_a_ledger_that_does_not_answer_is_unavailable_at_once() -> None:

@@ -1,0 +1,24 @@
+-- Record pictures that became no job of their submission, each once. ARGV: now_ms (0: own clock), ttl_s, then a picture:
+-- id, submission, n, n values (name, value ...). Returns 1 where it is recorded now, 0 any other.
+local now, ttl_s = clock(ARGV[1]), ARGV[2]
+
+local function record(id, submission, from, count)
+  local key = K.submission .. submission
+  if redis.call('EXISTS', K.job .. id) == 1 or redis.call('EXISTS', key) == 0 or redis.call('HEXISTS', key, 'closed_ms') == 1 then
+    return 0
+  end
+  redis.call('HSET', K.job .. id, 'finished_ms', text(now), unpack(ARGV, from, from + count - 1))
+  redis.call('EXPIRE', K.job .. id, ttl_s)
+  redis.call('RPUSH', K.submission_jobs .. submission, id)
+  move(submission, nil, 'rejected')
+  return 1
+end
+
+local recorded, at = {}, 3
+while at <= #ARGV do
+  local id, submission, count = unpack(ARGV, at, at + 2)
+  recorded[#recorded + 1] = record(id, submission, at + 3, count)
+  at = at + 3 + count
+end
+settle(now, ttl_s)
+return recorded

@@ -1,0 +1,286 @@
+"""What every ledger does about submissions: many jobs sent together, counted by state."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from contract import keys
+from contract.broker import BULK
+from contract.job import Job, JobError, JobStatus, Outcome, new_job_id
+from contract.ledger import Ledger
+from contract.ledger_types import QueueLimits, Submit, Submitted, Sweep
+from contract.submission import Counts, Submission, SubmissionStatus, picture_job_id
+from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read
+from tests.support.ledger import store
+
+TTL_S = 60
+
+
+def opened(ledger: Ledger, owner: str = "", created_ms: int = NOW, **wish: object) -> Submission:
+    submission = Submission(new_job_id(), BULK, created_ms, owner=owner, **wish)  # type: ignore[arg-type]
+    assert ledger.open_submission(submission, TTL_S) is Submitted.STORED
+    return submission
+
+
+def sent(ledger: Ledger, submission: Submission, count: int) -> list[Job]:
+    jobs = [replace(make_job(BULK), submission=submission.id) for _ in range(count)]
+    assert store(ledger, jobs) == [Submitted.STORED] * count
+    return jobs
+
+
+def reject(ledger: Ledger, submission: Submission, custom_id: str) -> Job:
+    outcome = Outcome(error=JobError("not_an_image", "This is no picture."))
+    job_id = picture_job_id(submission.id, custom_id)
+    job = Job(job_id, BULK, NOW, JobStatus.FAILED, file=custom_id, submission=submission.id, outcome=outcome)
+    ledger.reject([job], TTL_S, NOW)
+    return job
+
+
+def again(ledger: Ledger, submission: Submission) -> Submission:
+    found = ledger.submission(submission.id)
+    assert found
+    return found
+
+
+def counts(ledger: Ledger, submission: Submission) -> Counts:
+    return again(ledger, submission).counts
+
+
+def test_a_submission_is_read_as_it_was_opened(ledger: Ledger) -> None:
+    submission = opened(ledger, "ada", name="Holiday", deadline_s=12345.678)
+    assert ledger.submission(submission.id) == submission
+    assert submission.status is SubmissionStatus.OPEN
+    assert ledger.submission(new_job_id()) is None
+
+
+def test_opening_the_same_again_is_recognized_and_another_is_refused(ledger: Ledger) -> None:
+    submission = opened(ledger, "ada", name="Holiday")
+    assert ledger.open_submission(replace(submission, created_ms=NOW + 5), TTL_S) is Submitted.REPEATED
+    for other in ({"name": "Work"}, {"owner": "bob"}, {"queue": "interactive"}, {"deadline_s": 5.0}):
+        assert ledger.open_submission(replace(submission, **other), TTL_S) is Submitted.TAKEN  # type: ignore[arg-type]
+    assert ledger.submission(submission.id) == submission
+
+
+def test_the_latest_submissions_of_an_owner_are_listed(ledger: Ledger) -> None:
+    first, second, third = (opened(ledger, "ada", NOW + at) for at in range(3))
+    nobodys = opened(ledger)
+    assert ledger.submissions("ada", 2) == [third, second]
+    assert ledger.submissions("ada", 10) == [third, second, first]
+    assert ledger.submissions("", 10) == [nobodys]
+    assert ledger.submissions("bob", 10) == []
+
+
+def test_jobs_are_counted_on_every_way_through(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    jobs = sent(ledger, submission, 6)
+    assert counts(ledger, submission) == Counts(queued=6)
+    claims = [claimed(ledger, job) for job in jobs[:4]]
+    assert counts(ledger, submission) == Counts(queued=2, running=4)
+    ledger.release([claims[3]])
+    assert counts(ledger, submission) == Counts(queued=3, running=3)
+    failed = Outcome(error=JobError("undecodable_image", "broken"))
+    ledger.commit([(claims[0], cat()), (claims[1], failed)], TTL_S, NOW)
+    assert counts(ledger, submission) == Counts(queued=3, running=1, succeeded=1, failed=1)
+    ledger.cancel([jobs[2].id, jobs[4].id, jobs[0].id], TTL_S, NOW)
+    assert counts(ledger, submission) == Counts(queued=2, succeeded=1, failed=1, canceled=2)
+    assert ledger.commit([(claims[2], cat()), (claims[0], cat())], TTL_S, NOW) == [False, False]
+    assert counts(ledger, submission).total == 6
+
+
+def test_jobs_that_expire_or_lose_their_worker_are_counted(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    (lost, deadly) = sent(ledger, submission, 2)
+    late = replace(make_job(BULK), submission=submission.id, deadline_ms=NOW + 10)
+    later = replace(make_job(BULK), submission=submission.id, deadline_ms=NOW + 10)
+    store(ledger, [late, later])
+    assert ledger.claim([late.id], LEASE_MS, TTL_S, NOW + 20) == [None]
+    sweep = Sweep(BULK, oldest_message_ms=0, grace_ms=10**9, max_attempts=1, ttl_s=TTL_S)
+    ledger.recover(sweep, NOW + 20)
+    assert counts(ledger, submission) == Counts(queued=2, expired=2)
+    claimed(ledger, lost, NOW + 20)
+    ledger.begin([claimed(ledger, deadly, NOW + 20)])
+    ledger.recover(sweep, NOW + 20 + LEASE_MS)
+    assert counts(ledger, submission) == Counts(queued=1, expired=2, failed=1)
+
+
+def test_a_claim_after_an_ended_lease_is_no_other_state(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    (job,) = sent(ledger, submission, 1)
+    claimed(ledger, job)
+    claimed(ledger, job, NOW + LEASE_MS)
+    assert counts(ledger, submission) == Counts(running=1)
+
+
+def test_a_rejected_picture_is_counted_once_and_has_a_record(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    (first,) = sent(ledger, submission, 1)
+    job = reject(ledger, submission, "notes.txt")
+    assert ledger.reject([job], TTL_S, NOW) == [False]
+    assert counts(ledger, submission) == Counts(queued=1, rejected=1)
+    assert read(ledger, job) == replace(job, finished_ms=NOW)
+    assert ledger.submission_job_ids(submission.id, 0, 10) == [first.id, job.id]
+    assert ledger.claim([job.id], LEASE_MS, TTL_S, NOW) == [None]
+    assert not ledger.stats([BULK]).totals
+
+
+def test_another_picture_under_the_id_of_a_rejected_one_is_refused(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    rejected = reject(ledger, submission, "cat.jpg")
+    job = replace(make_job(BULK), id=rejected.id, submission=submission.id)
+    (receipt,) = ledger.submit([Submit(job, "", "print")], QueueLimits(10, 10**9))
+    assert receipt.result is Submitted.TAKEN
+
+
+def test_jobs_are_listed_in_order_of_acceptance_by_parts(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    ids = [job.id for job in sent(ledger, submission, 5)]
+    assert ledger.submission_job_ids(submission.id, 0, 2) == ids[:2]
+    assert ledger.submission_job_ids(submission.id, 3, 10) == ids[3:]
+    assert ledger.submission_job_ids(submission.id, 5, 10) == []
+    assert ledger.submission_job_ids(new_job_id(), 0, 10) == []
+
+
+def test_a_job_that_is_sent_again_is_counted_once(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    submit = Submit(replace(make_job(BULK), submission=submission.id), "", "print")
+    for expected in (Submitted.STORED, Submitted.REPEATED):
+        assert ledger.submit([submit], QueueLimits(10, 10**9))[0].result is expected
+    assert counts(ledger, submission) == Counts(queued=1)
+    assert ledger.submission_job_ids(submission.id, 0, 10) == [submit.job.id]
+
+
+def test_a_job_without_room_joins_nothing(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    jobs = [replace(make_job(BULK), submission=submission.id) for _ in range(3)]
+    assert store(ledger, jobs, max_jobs=2) == [Submitted.STORED, Submitted.STORED, Submitted.FULL]
+    assert counts(ledger, submission) == Counts(queued=2)
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_a_closed_submission_takes_no_more(ledger: Ledger, withdrawn: bool) -> None:
+    submission = opened(ledger)
+    ledger.close_submission(submission.id, TTL_S, NOW + 1, withdrawn=withdrawn)
+    job = replace(make_job(BULK), submission=submission.id)
+    stray = replace(make_job(BULK), submission=new_job_id())
+    assert store(ledger, [job, stray, make_job(BULK)]) == [Submitted.CLOSED, Submitted.CLOSED, Submitted.STORED]
+    reject(ledger, submission, "notes.txt")
+    assert counts(ledger, submission) == Counts()
+    assert ledger.get([job.id]) == [None]
+
+
+def test_it_finishes_when_it_is_closed_and_its_last_job_ends(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    first, second = sent(ledger, submission, 2)
+    ledger.commit([(claimed(ledger, first), cat())], TTL_S, NOW)
+    ledger.close_submission(submission.id, TTL_S, NOW + 10)
+    ledger.close_submission(submission.id, TTL_S, NOW + 20)
+    found = again(ledger, submission)
+    assert (found.status, found.closed_ms, found.finished_ms) == (SubmissionStatus.CLOSED, NOW + 10, None)
+    ledger.commit([(claimed(ledger, second), cat())], TTL_S, NOW + 30)
+    found = again(ledger, submission)
+    assert (found.status, found.finished_ms) == (SubmissionStatus.FINISHED, NOW + 30)
+    ledger.close_submission(submission.id, TTL_S, NOW + 40, withdrawn=True)
+    assert again(ledger, submission) == found
+
+
+def test_it_finishes_with_its_closing_where_nothing_is_pending(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    (job,) = sent(ledger, submission, 1)
+    ledger.commit([(claimed(ledger, job), cat())], TTL_S, NOW)
+    assert again(ledger, submission).status is SubmissionStatus.OPEN
+    ledger.close_submission(submission.id, TTL_S, NOW + 10)
+    assert again(ledger, submission).finished_ms == NOW + 10
+
+
+def test_a_withdrawn_one_is_canceled_and_finished_when_its_jobs_have_ended(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    jobs = sent(ledger, submission, 2)
+    claim = claimed(ledger, jobs[0])
+    ledger.close_submission(submission.id, TTL_S, NOW + 10, withdrawn=True)
+    found = again(ledger, submission)
+    assert (found.status, found.canceled_ms, found.finished_ms) == (SubmissionStatus.CANCELED, NOW + 10, None)
+    ledger.cancel([job.id for job in jobs], TTL_S, NOW + 20)
+    found = again(ledger, submission)
+    assert (found.status, found.finished_ms, found.counts) == (
+        SubmissionStatus.CANCELED,
+        NOW + 20,
+        Counts(canceled=2),
+    )
+    assert ledger.commit([(claim, cat())], TTL_S, NOW + 30) == [False]
+
+
+def test_its_end_is_told_to_who_listens(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    (job,) = sent(ledger, submission, 1)
+    ledger.close_submission(submission.id, TTL_S, NOW)
+    listens, told, heard = threading.Event(), threading.Event(), []
+
+    def listen() -> None:
+        for ids in ledger.ended():
+            if ids is None:
+                listens.set()
+                continue
+            heard.extend(ids)
+            if {job.id, submission.id} <= set(heard):
+                told.set()
+                return
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    assert listens.wait(10)
+    ledger.commit([(claimed(ledger, job), cat())], TTL_S, NOW)
+    assert told.wait(10)
+    assert sorted(heard) == sorted([job.id, submission.id])
+    thread.join(10)
+
+
+def end_one(ledger: Ledger, job: Job, now_ms: int) -> None:
+    ledger.commit([(claimed(ledger, job, now_ms), cat())], TTL_S, now_ms)
+
+
+def test_the_rate_is_that_of_the_last_seconds_and_the_end_is_estimated_from_it(ledger: Ledger) -> None:
+    submission, span_ms = opened(ledger), keys.RATE_SPAN_MS
+    jobs = sent(ledger, submission, 60)
+    assert submission.rate_per_s(NOW) is None
+    claims = [claimed(ledger, job) for job in jobs]
+    for at in range(20):  # one a second
+        ledger.commit([(claims[at], cat())], TTL_S, NOW + 1000 * at)
+    found, now_ms = again(ledger, submission), NOW + 19_000
+    assert found.rate_per_s(now_ms) == pytest.approx(1.0, rel=0.01)
+    assert found.estimated_end_ms(now_ms) == pytest.approx(now_ms + 40_000, abs=1000)
+    for at in range(20, 40):  # ten a second
+        ledger.commit([(claims[at], cat())], TTL_S, NOW + 19_000 + 100 * (at - 19))
+    for at in range(40, 59):
+        ledger.commit([(claims[at], cat())], TTL_S, NOW + 19_000 + span_ms + 100 * (at - 19))
+    assert (again(ledger, submission).rate_per_s(NOW + 19_000 + span_ms + 4000) or 0) > 3
+
+
+def test_after_a_pause_the_rate_is_made_anew(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    claims = [claimed(ledger, job) for job in sent(ledger, submission, 4)]
+    later = NOW + 100 * keys.RATE_SPAN_MS
+    for at, claim in enumerate(claims):
+        ledger.commit([(claim, cat())], TTL_S, later + 1000 * at if at else NOW)
+    found = again(ledger, submission)
+    assert found.rate_per_s(later + 3000) == pytest.approx(2 / 2, rel=0.4)
+
+
+def test_the_rate_of_a_finished_one_is_that_of_all(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    jobs = sent(ledger, submission, 4)
+    claims = [claimed(ledger, job, NOW) for job in jobs]
+    ledger.close_submission(submission.id, TTL_S, NOW)
+    for at, claim in enumerate(claims):
+        ledger.commit([(claim, cat())], TTL_S, NOW + 500 * (at + 1))
+    found = again(ledger, submission)
+    assert found.rate_per_s(NOW + 10**9) == 2.0
+    assert found.estimated_end_ms(NOW + 10**9) is None
+
+
+def test_the_id_of_a_picture_is_the_same_whenever_it_is_sent() -> None:
+    first, second = new_job_id(), new_job_id()
+    found = picture_job_id(first, "cat.jpg")
+    assert found == picture_job_id(first, "cat.jpg")
+    assert len({found, picture_job_id(first, "dog.jpg"), picture_job_id(second, "cat.jpg")}) == 3
+    assert (found[14], found[19] in "89ab") == ("8", True)
