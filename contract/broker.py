@@ -30,12 +30,18 @@ MESSAGE_MAX_JOBS = 32
 _VISIBILITY_TIMEOUT_S = 60
 _RESTORE_INTERVAL_S = 5
 
+#: A worker's attempt to connect again must not eat up the pause before the next one.
+_CONNECT_TIMEOUT_S = 3.0
+
 #: Header of a message: when it was published.
 _PUBLISHED_MS = "published_ms"
 
 
-def make_celery(redis_url: str) -> Celery:
-    """Build the Celery application; opens no connection."""
+def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
+    """Build the Celery application; opens no connection.
+
+    Redis counts as gone when it has not answered for `timeout_s`; a publisher that is waited for wants a short one.
+    """
     app = Celery("pawqueue", broker=redis_url)
     app.conf.update(
         accept_content=["json"],
@@ -52,19 +58,22 @@ def make_celery(redis_url: str) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options=_transport_options(),
+        broker_transport_options=_transport_options(timeout_s),
+        # Once more, on a new connection: the old one may have been lost long ago. After that the caller decides.
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
     )
     return app
 
 
-def _transport_options() -> dict[str, Any]:
+def _transport_options(timeout_s: float) -> dict[str, Any]:
     return {
         "global_keyprefix": keys.PREFIX,
         "queue_order_strategy": "priority",
         "visibility_timeout": _VISIBILITY_TIMEOUT_S,
         "unacked_restore_interval": _RESTORE_INTERVAL_S,
         "unacked_restore_throttle": 1,
-        "socket_timeout": 30,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(timeout_s, _CONNECT_TIMEOUT_S),
         "socket_keepalive": True,
         "health_check_interval": 15,
     }

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from contract import keys
 from contract.errors import UnavailableError
@@ -113,7 +115,10 @@ class RedisImageStore(ImageStore):
     """Pictures in a Redis of their own, one that keeps nothing on disk."""
 
     def __init__(self, url: str, ttl_s: int) -> None:
-        self._redis = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        # No retries: the caller says 503, or asks again by itself.
+        self._redis = redis.Redis.from_url(
+            url, socket_timeout=5, socket_connect_timeout=1.5, retry=Retry(NoBackoff(), 0)
+        )
         self._ttl_s = ttl_s
 
     def put(self, data: bytes) -> str:

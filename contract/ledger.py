@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from contract.job import Job, Outcome
 from contract.ledger_submissions import SubmissionLedger
-from contract.ledger_types import Claim, Heartbeat, LedgerStats, QueueLimits, Receipt, Submit, Sweep
+from contract.ledger_types import Claim, Heartbeat, LedgerMemory, LedgerStats, QueueLimits, Receipt, Submit, Sweep
 
 
 class Ledger(SubmissionLedger):
@@ -66,12 +66,12 @@ class Ledger(SubmissionLedger):
         """Ids of up to `count` jobs in the dead-letter list, the latest first."""
 
     @abstractmethod
-    def unbury(self, job_id: str) -> str | None:
-        """Take a job off the dead-letter list; the reference of its picture, None if it is not there."""
+    def dead_image(self, job_id: str) -> str | None:
+        """The reference of the picture of a job in the dead-letter list; None if it is not there."""
 
     @abstractmethod
-    def bury(self, job_id: str, image: str) -> None:
-        """Put a job back on the dead-letter list."""
+    def unbury(self, job_id: str) -> str | None:
+        """Take a job off the dead-letter list; the reference of its picture, None if it is not there."""
 
     @abstractmethod
     def discard(self, image: str) -> None:
@@ -90,8 +90,8 @@ class Ledger(SubmissionLedger):
         """How many jobs of the same queue stand before each; None for a job that does not wait."""
 
     @abstractmethod
-    def stored_bytes(self) -> int:
-        """Memory that the ledger takes, in bytes."""
+    def memory(self) -> LedgerMemory:
+        """How much of its memory the ledger takes, and whether it may forget what it holds."""
 
     @abstractmethod
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:

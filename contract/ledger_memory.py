@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 
 from contract.job import Job, JobStatus, Outcome
 from contract.job import now_ms as wall_ms
@@ -11,6 +12,7 @@ from contract.ledger_types import (
     EXPIRED,
     LOST,
     Claim,
+    LedgerMemory,
     LedgerStats,
     QueueLimits,
     QueueStats,
@@ -28,6 +30,7 @@ class MemoryLedger(MemorySubmissions):
     def __init__(self) -> None:
         super().__init__()
         self._lease_ends_ms: dict[str, int] = {}
+        self._fences = count(1)
         self._begun: set[str] = set()
         self._fingerprints: dict[str, str] = {}
         self._idempotency_keys: dict[str, str] = {}
@@ -91,7 +94,7 @@ class MemoryLedger(MemorySubmissions):
         if job.deadline_ms and job.deadline_ms <= now:
             self.discard(self._end(job, JobStatus.EXPIRED, EXPIRED, now).image)
             return None
-        job = self._put(replace(job, status=JobStatus.RUNNING, started_ms=now, fence=job.fence + 1))
+        job = self._put(replace(job, status=JobStatus.RUNNING, started_ms=now, fence=next(self._fences)))
         self._lease_ends_ms[job_id] = lease_end_ms
         self._begun.discard(job_id)
         self._unseen_since_ms.pop(job_id, None)
@@ -217,8 +220,8 @@ class MemoryLedger(MemorySubmissions):
             return None
         return sum(row[0] == job.queue and row[1:] < (job.created_ms, job.id) for row in order)
 
-    def stored_bytes(self) -> int:
-        return 0
+    def memory(self) -> LedgerMemory:
+        return LedgerMemory()
 
     def ping(self) -> None:
         """Answer always."""

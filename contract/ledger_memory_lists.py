@@ -43,13 +43,13 @@ class MemoryLists(Ledger):
         with self._lock:
             return list(reversed(self._dead))[:count]
 
+    def dead_image(self, job_id: str) -> str | None:
+        with self._lock:
+            return self._dead.get(job_id)
+
     def unbury(self, job_id: str) -> str | None:
         with self._lock:
             return self._dead.pop(job_id, None)
-
-    def bury(self, job_id: str, image: str) -> None:
-        with self._lock:
-            self._dead[job_id] = image
 
     def discard(self, image: str) -> None:
         with self._lock:

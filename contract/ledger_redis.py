@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from contract import keys
+from contract.errors import UnavailableError
 from contract.job import Job, Outcome
 from contract.ledger import Ledger
 from contract.ledger_records import (
@@ -23,6 +24,7 @@ from contract.ledger_types import (
     LOST,
     Claim,
     Heartbeat,
+    LedgerMemory,
     LedgerStats,
     QueueLimits,
     QueueStats,
@@ -34,7 +36,7 @@ from contract.ledger_types import (
 )
 from contract.redis_client import unavailable_when_gone
 
-#: How often an idle subscription checks that its connection lives.
+#: How often an idle subscription asks whether its connection lives; the answer is due within the same time.
 _HEALTH_CHECK_S = 5
 
 
@@ -97,12 +99,16 @@ class RedisLedger(RedisSubmissions, Ledger):
         return cast("list[str]", self._redis.zrevrange(keys.DEAD, 0, count - 1))
 
     @unavailable_when_gone
-    def unbury(self, job_id: str) -> str | None:
-        return cast("str | None", self._run("unbury", job_id))
+    def dead_image(self, job_id: str) -> str | None:
+        pipeline = self._redis.pipeline()
+        pipeline.zscore(keys.DEAD, job_id)
+        pipeline.hget(keys.job(job_id), "dead_image")
+        died_ms, image = pipeline.execute()
+        return None if died_ms is None else image or ""
 
     @unavailable_when_gone
-    def bury(self, job_id: str, image: str) -> None:
-        self._run("bury", job_id, image)
+    def unbury(self, job_id: str) -> str | None:
+        return cast("str | None", self._run("unbury", job_id))
 
     @unavailable_when_gone
     def discard(self, image: str) -> None:
@@ -124,8 +130,11 @@ class RedisLedger(RedisSubmissions, Ledger):
         return cast("list[int | None]", pipeline.execute())
 
     @unavailable_when_gone
-    def stored_bytes(self) -> int:
-        return int(cast("dict[str, int]", self._redis.info("memory"))["used_memory"])
+    def memory(self) -> LedgerMemory:
+        info: dict[str, Any] = self._redis.info("memory")
+        max_bytes = int(info["maxmemory"])
+        evicts = max_bytes > 0 and info["maxmemory_policy"] != "noeviction"
+        return LedgerMemory(int(info["used_memory"]), max_bytes, evicts=evicts)
 
     @unavailable_when_gone
     def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
@@ -164,11 +173,15 @@ class RedisLedger(RedisSubmissions, Ledger):
     def _follow(self, subscription: Any) -> Iterator[list[str] | None]:
         self._subscribe(subscription)
         yield None
+        is_asked = False
         while True:
             message = self._next_message(subscription)
+            if message is None and is_asked:
+                raise UnavailableError("The job ledger (Redis) has fallen silent; try again shortly.")
+            is_asked = message is None
             if message is None:
-                continue
-            if message["type"] == "message":
+                self._ask(subscription)
+            elif message["type"] == "message":
                 yield message["data"].split(" ")
 
     @unavailable_when_gone
@@ -177,10 +190,12 @@ class RedisLedger(RedisSubmissions, Ledger):
 
     @unavailable_when_gone
     def _next_message(self, subscription: Any) -> dict[str, Any] | None:
-        message = subscription.get_message(timeout=_HEALTH_CHECK_S)
-        if message is None:
-            subscription.ping()
-        return cast("dict[str, Any] | None", message)
+        return cast("dict[str, Any] | None", subscription.get_message(timeout=_HEALTH_CHECK_S))
+
+    @unavailable_when_gone
+    def _ask(self, subscription: Any) -> None:
+        """Have the other end say that it is there: a line may be dead without a word."""
+        subscription.ping()
 
     @unavailable_when_gone
     def ping(self) -> None:

@@ -126,6 +126,17 @@ class LedgerStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerMemory:
+    """What the ledger takes of its server's memory."""
+
+    used_bytes: int = 0
+    #: Beyond it the server takes no more; 0 where it sets no limit.
+    max_bytes: int = 0
+    #: The server is set to drop keys of its own choice when it is full: no promise can be kept on it.
+    evicts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """What a reconciler looks for in one queue."""
 

@@ -23,8 +23,12 @@ _GONE = (
     redis.ConnectionError,
     redis.TimeoutError,
     redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,
     redis.ReadOnlyError,
 )
+#: Stand in what Redis says when it cannot write for now: a disk that is full or broken, too few replicas, a script of
+#: somebody else's that does not end, no memory left.
+_NOT_NOW = ("MISCONF", "NOREPLICAS", "BUSY ", "OOM ")
 
 
 def connect(url: str) -> "redis.Redis":
@@ -47,6 +51,10 @@ def unavailable_when_gone(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except _GONE as error:
             raise UnavailableError("The job ledger (Redis) does not answer; try again shortly.") from error
+        except redis.ResponseError as error:
+            if any(word in str(error) for word in _NOT_NOW):
+                raise UnavailableError("The job ledger (Redis) cannot be written; try again shortly.") from error
+            raise
 
     return guarded
 

@@ -5,6 +5,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from contract.errors import (
@@ -93,6 +94,7 @@ class GroupCommitter:
             receipts = self._ledger.submit([entry.submit for entry in group], self._limits)
         except PawqueueError as error:
             _refuse(group, error)
+            self._refuse_pending(error)
             return
         stored: dict[str, list[tuple[_Entry, Receipt]]] = defaultdict(list)
         for entry, receipt in zip(group, receipts, strict=True):
@@ -114,10 +116,17 @@ class GroupCommitter:
         ids = [receipt.job_id for _, receipt in rows]
         try:
             self._publish(name, ids)
-        except UnavailableError:
+        except UnavailableError as error:
             _log.warning("Jobs are written but their message is not; it will be sent later", job_ids=ids)
+            self._refuse_pending(error)
         for entry, receipt in rows:
             entry.answer.set_result(receipt)
+
+    def _refuse_pending(self, error: PawqueueError) -> None:
+        """Refuse what came while the ledger did not answer: each next group would wait for its own time-out."""
+        with suppress(queue.Empty):
+            while True:
+                _refuse([self._pending.get_nowait()], error)
 
     def _refusal(self, result: Submitted) -> PawqueueError:
         if result is Submitted.FULL:

@@ -1,10 +1,11 @@
 """The use cases of the dead-letter list: jobs that killed their workers, kept for a person to decide."""
 
+import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
 from contract.errors import NotFoundError
-from contract.job import Job, JobStatus, new_job_id, now_ms
+from contract.job import Job, JobStatus, now_ms
 from contract.ledger import Ledger
 from contract.ledger_types import Submit
 from gateway.committer import GroupCommitter
@@ -38,25 +39,24 @@ class DeadLetters:
         Raises:
             NotFoundError: it is not on the list.
         """
-        if job_id not in self.ledger.dead(_LISTED_MAX):
-            raise _missing()
-        return self._job(job_id)
+        return self._find(job_id)[0]
 
     def retry(self, job_id: str) -> Job:
         """Submit the picture of a dead job as a new job, with all its attempts before it; returns the new one.
 
+        The new job stands before the dead one leaves the list, and its id follows from the dead one's: whatever comes
+        in between, trying again makes no second one.
+
         Raises:
             NotFoundError: it is not on the list.
-            BusyError: the new job was not accepted for now; the dead one is back on the list.
+            BusyError: the new job was not accepted for now; the dead one is still on the list.
         """
-        dead, image = self._take(job_id)
-        job = replace(dead, id=new_job_id(), created_ms=now_ms(), status=JobStatus.QUEUED, image=image, **_UNTRIED)
-        try:
-            self.committer.commit(Submit(job))
-        except Exception:
-            self.ledger.bury(job_id, image)
-            raise
-        return job
+        dead, image = self._find(job_id)
+        new_id = str(uuid.uuid5(uuid.UUID(job_id), "retry"))
+        job = replace(dead, id=new_id, created_ms=now_ms(), status=JobStatus.QUEUED, image=image, **_UNTRIED)
+        receipt = self.committer.commit(Submit(job, fingerprint=f"retry of {job_id}"))
+        self.ledger.unbury(job_id)
+        return job if receipt.is_new else self._job(new_id)
 
     def drop(self, job_id: str) -> Job:
         """Take a job off the list and delete its picture; returns it.
@@ -64,16 +64,19 @@ class DeadLetters:
         Raises:
             NotFoundError: it is not on the list.
         """
-        dead, image = self._take(job_id)
+        dead, _ = self._find(job_id)
+        image = self.ledger.unbury(job_id)
+        if image is None:
+            raise _missing()
         self.ledger.discard(image)
         return dead
 
-    def _take(self, job_id: str) -> tuple[Job, str]:
-        job = self._job(job_id)
-        image = self.ledger.unbury(job_id) if job.status is JobStatus.FAILED else None
+    def _find(self, job_id: str) -> tuple[Job, str]:
+        """A job on the list, and the reference of its picture."""
+        image = self.ledger.dead_image(job_id)
         if image is None:
             raise _missing()
-        return job, image
+        return self._job(job_id), image
 
     def _job(self, job_id: str) -> Job:
         job = self.ledger.get([job_id])[0]

@@ -9,12 +9,20 @@ from collections.abc import Callable
 from contract.broker import QUEUES
 from contract.errors import UnavailableError
 from contract.ledger import Ledger
+from contract.ledger_types import LedgerMemory
 
 _SAMPLE_S = 1.0
 #: The rate is measured over so many samples.
 _SAMPLES = 15
 #: Advice to callers is kept within these bounds, in seconds.
 _LEAST_ADVICE_S, _MOST_ADVICE_S = 1, 60
+#: Of the memory that Redis is allowed, so much may be taken before uploads are refused.
+_SERVER_SHARE = 0.8
+_FULL = "The job ledger is full; nothing was stored. Send it again later."
+_EVICTS = (
+    "The job ledger (Redis) is set to drop keys when it is full, so no job can be promised; nothing was stored. "
+    "Its operator must set `maxmemory-policy noeviction`."
+)
 
 
 class LoadMeter:
@@ -26,7 +34,7 @@ class LoadMeter:
         self._clock = clock
         #: (time in seconds, jobs ended so far).
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
-        self._stored_bytes = 0
+        self._memory = LedgerMemory()
 
     def start(self) -> None:
         """Start the thread; call it after the process has forked."""
@@ -40,7 +48,7 @@ class LoadMeter:
         """
         totals = self._ledger.stats(QUEUES).totals
         self._samples.append((self._clock(), sum(totals.values())))
-        self._stored_bytes = self._ledger.stored_bytes()
+        self._memory = self._ledger.memory()
 
     def drain_rate(self) -> float:
         """Jobs that end per second, over the last seconds; 0 when nothing is known."""
@@ -60,15 +68,20 @@ class LoadMeter:
         return max(_LEAST_ADVICE_S, min(_MOST_ADVICE_S, math.ceil(wait_s or 0)))
 
     def refuse_when_full(self) -> None:
-        """Return if the ledger has room.
+        """Return if the ledger has room, and keeps what it is given.
 
         Raises:
-            UnavailableError: it holds as much as it may.
+            UnavailableError: it holds as much as it may, or is set to forget.
         """
-        if self._stored_bytes > self._ledger_max_bytes:
-            raise UnavailableError(
-                "The job ledger is full; nothing was stored. Send it again later.", retry_after_s=_MOST_ADVICE_S
-            )
+        if self._memory.evicts:
+            raise UnavailableError(_EVICTS, retry_after_s=_MOST_ADVICE_S)
+        if self._memory.used_bytes > self._most_bytes():
+            raise UnavailableError(_FULL, retry_after_s=_MOST_ADVICE_S)
+
+    def _most_bytes(self) -> int:
+        """Below what Redis itself allows, so that the jobs in hand can still end."""
+        server_bytes = int(self._memory.max_bytes * _SERVER_SHARE)
+        return min(self._ledger_max_bytes, server_bytes) if server_bytes else self._ledger_max_bytes
 
     def _run(self) -> None:
         while True:

@@ -21,6 +21,9 @@ from gateway.submit import Submitter
 from gateway.uploads import UploadLimits
 from gateway.waiters import Waiters
 
+#: A message is sent at once or not: its jobs are in the ledger already, and whoever sent them waits for the answer.
+_PUBLISH_TIMEOUT_S = 0.9
+
 
 @dataclass(frozen=True)
 class Services:
@@ -44,7 +47,7 @@ def build_services(settings: Settings) -> Services:
     load = LoadMeter(ledger, settings.ledger_max_bytes)
     committer = GroupCommitter(
         ledger,
-        partial(publish, make_celery(settings.redis_address())),
+        partial(publish, make_celery(settings.redis_address(), _PUBLISH_TIMEOUT_S)),
         load,
         QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share),
         min(settings.batch_size, MESSAGE_MAX_JOBS),

@@ -52,7 +52,14 @@ class OutcomeCommitter:
 
     def _run(self) -> None:
         while group := self._gather():
-            self._write(group)
+            try:
+                self._write(group)
+            # The thread must live on. The leases of these jobs run out, and they are tried again.
+            except Exception:  # noqa: BLE001
+                _log.exception("Outcomes could not be written", jobs=len(group))
+                self._leases.drop(item.claim for item, _ in group)
+                for item, _ in group:
+                    item.message.finish_one()
 
     def _gather(self) -> list[tuple[Item, Outcome]]:
         """Wait for outcomes; an empty list at the end."""

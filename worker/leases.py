@@ -52,15 +52,21 @@ class LeaseKeeper:
             return list(self._held.values())
 
     def drop(self, claims: Iterable[Claim]) -> None:
-        """Renew these no longer."""
+        """Renew these no longer; a later claim of the same job is held on."""
         with self._lock:
             for claim in claims:
-                self._held.pop(claim.job.id, None)
+                held = self._held.get(claim.job.id)
+                if held and held.fence == claim.fence:
+                    del self._held[claim.job.id]
 
     def _run(self) -> None:
         while not self._stopping.wait(self._period_s):
-            self._beat()
-            self._renew()
+            try:
+                self._beat()
+                self._renew()
+            # The thread must live on: without it every job in hand is soon somebody else's.
+            except Exception:  # noqa: BLE001
+                _log.exception("Leases could not be renewed")
 
     def _beat(self) -> None:
         try:

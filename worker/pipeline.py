@@ -77,6 +77,15 @@ class Pipeline:
 
     def _run(self, claims: Sequence[Claim], rank: int) -> None:
         self.leases.hold(claims)
+        try:
+            self._try(claims, rank)
+        except ClosedError:
+            raise  # what is in hand is given back at the end
+        except Exception:
+            self.leases.drop(claims)  # else they would be held, and never tried, as long as this process lives
+            raise
+
+    def _try(self, claims: Sequence[Claim], rank: int) -> None:
         together = [claim for claim in claims if not claim.alone]
         if together:
             with self.turnstile.together():

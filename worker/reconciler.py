@@ -90,11 +90,14 @@ class Reconciler:
         return len(orphans)
 
     def _run(self) -> None:
-        while not self._stopping.wait(self.sweep_s):
+        pause_s = self.sweep_s
+        while not self._stopping.wait(pause_s):
+            pause_s = self.sweep_s
             try:
                 self.sweep()
             except UnavailableError:
-                continue  # the next round tries again
+                # Leases may have ended only because nobody could renew them: their workers get the time to do so first.
+                pause_s = max(self.sweep_s, self.grace_s / 2)
             # The thread must live on: without it lost jobs are never found.
             except Exception:  # noqa: BLE001
                 _log.exception("A sweep for lost jobs failed")

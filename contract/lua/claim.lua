@@ -24,8 +24,9 @@ for at = 6, #ARGV do
     discard(finish(id, now, ttl_s, 'expired', '', ARGV[5], ARGV[4]))
     expired[#expired + 1] = id
   else
-    redis.call('HINCRBY', key, 'fence', 1)
-    redis.call('HSET', key, 'status', 'running', 'started_ms', text(now))
+    -- One counter for all jobs: a claim of a job that is gone must not fit a later job of the same id.
+    local fence = redis.call('HINCRBY', K.counters, 'claims', 1)
+    redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', text(fence))
     leave_queue(id, queue)
     move(submission, status, 'running')
     redis.call('ZADD', K.running .. queue, text(now + lease), id)

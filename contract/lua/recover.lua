@@ -46,6 +46,13 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.unseen .. queue, '-inf', text(
   orphans[#orphans + 1] = id
 end
 
+-- Dead letters whose record is gone: nobody can decide about them any more.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.dead, '-inf', text(now - tonumber(ttl_s) * 1000), 'LIMIT', 0, limit)) do
+  if redis.call('EXISTS', K.job .. id) == 0 then
+    redis.call('ZREM', K.dead, id)
+  end
+end
+
 wake(ended)
 settle(now, ttl_s)
 return orphans

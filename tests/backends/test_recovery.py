@@ -108,11 +108,11 @@ def test_a_dead_job_is_taken_off_its_list_once_with_its_picture(ledger: Ledger) 
         now_ms = die_on(ledger, job, now_ms)
         ledger.recover(sweep(), now_ms)
     assert ledger.dead(10) == [job.id]
+    assert ledger.dead_image(job.id) == "ref-1"
     assert ledger.unbury(job.id) == "ref-1"
     assert ledger.unbury(job.id) is None
+    assert ledger.dead_image(job.id) is None
     assert ledger.dead(10) == []
-    ledger.bury(job.id, "ref-1")
-    assert ledger.unbury(job.id) == "ref-1"
     ledger.discard("ref-1")
     assert ledger.take_discarded(5) == ["ref-1"]
 

@@ -1,6 +1,10 @@
 """What only the ledger on Redis can show: times to live, a server that does not answer, nothing left over."""
 
+import threading
 import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -10,11 +14,12 @@ from contract.broker import BULK, INTERACTIVE, QUEUES, make_celery, publish
 from contract.errors import UnavailableError
 from contract.job import Job, JobError, Outcome, new_job_id, now_ms
 from contract.ledger_redis import RedisLedger
-from contract.ledger_types import QueueLimits, Submit
+from contract.ledger_types import LedgerMemory, QueueLimits, Submit, Sweep
 from contract.redis_client import connect
 from contract.submission import Submission, picture_job_id
 from tests.backends.test_ledger import cat
 from tests.support.ledger import store
+from tests.support.proxy import cuttable
 from tests.support.services import free_port
 
 
@@ -114,3 +119,100 @@ def test_a_message_lands_below_our_prefix(clean_redis: str) -> None:
     names = {name.decode() for name in redis.Redis.from_url(clean_redis).scan_iter()}
     assert f"{keys.PREFIX}{BULK}" in names
     assert all(name.startswith(keys.PREFIX) for name in names)
+
+
+def test_a_claim_of_a_job_that_is_gone_does_not_fit_a_later_one_of_the_same_id(clean_redis: str) -> None:
+    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    job = Job(new_job_id(), INTERACTIVE, now_ms())
+    store(ledger, [job])
+    (old,) = ledger.claim([job.id], 60_000, 60)
+    ledger.cancel([job.id], 60)
+    client.delete(keys.job(job.id))  # its time to live has ended
+    store(ledger, [job])
+    (new,) = ledger.claim([job.id], 60_000, 60)
+    assert old
+    assert new
+    outcome = Outcome(error=JobError("predict_failed", ""))
+    assert ledger.commit([(old, outcome)], 60) == [False]
+    assert ledger.commit([(new, outcome)], 60) == [True]
+
+
+def test_a_dead_letter_leaves_the_list_with_its_record(clean_redis: str) -> None:
+    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    job = Job(new_job_id(), INTERACTIVE, now_ms())
+    store(ledger, [job])
+    (claim,) = ledger.claim([job.id], 1, 60, 1000)
+    assert claim
+    ledger.begin([claim])
+    sweep = Sweep(INTERACTIVE, 0, 1000, max_attempts=1, ttl_s=60)
+    ledger.recover(sweep, 2000)
+    ledger.recover(sweep, 2000 + 61_000)
+    assert ledger.stats(QUEUES).dead == 1  # its record is kept still
+    client.delete(keys.job(job.id))
+    ledger.recover(sweep, 2000 + 61_000)
+    assert ledger.stats(QUEUES).dead == 0
+
+
+@pytest.fixture
+def limited(clean_redis: str) -> Iterator["redis.Redis"]:
+    """A Redis whose memory is limited; the limit goes at the end."""
+    with connect(clean_redis) as client:
+        yield client
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+def test_the_ledger_tells_what_redis_may_take_and_whether_it_forgets(limited: "redis.Redis") -> None:
+    ledger = RedisLedger(limited)
+    assert ledger.memory() == LedgerMemory(ledger.memory().used_bytes, 0, evicts=False)
+    assert ledger.memory().used_bytes > 100_000
+    limited.config_set("maxmemory", 10**9)
+    assert (ledger.memory().max_bytes, ledger.memory().evicts) == (10**9, False)
+    limited.config_set("maxmemory-policy", "volatile-lru")
+    assert ledger.memory().evicts
+
+
+def test_a_redis_without_memory_is_unavailable_and_stores_nothing(limited: "redis.Redis") -> None:
+    ledger, job = RedisLedger(limited), Job(new_job_id(), INTERACTIVE, now_ms())
+    limited.config_set("maxmemory", 1)
+    with pytest.raises(UnavailableError, match="try again"):
+        store(ledger, [job])
+    limited.config_set("maxmemory", 0)
+    assert ledger.get([job.id]) == [None]
+    assert ledger.stats(QUEUES).queues[INTERACTIVE].queued == 0
+
+
+def test_a_redis_that_cannot_write_its_disk_is_unavailable(limited: "redis.Redis", monkeypatch: Any) -> None:
+    ledger = RedisLedger(limited)
+
+    def refuse(*_: object) -> None:
+        raise redis.ResponseError("MISCONF Redis is configured to save, but is not able to persist on disk.")
+
+    monkeypatch.setattr(ledger, "_run", refuse)
+    with pytest.raises(UnavailableError, match="try again"):
+        ledger.cancel(["x"], 60)
+
+
+def test_a_subscription_whose_line_is_dead_without_a_word_is_noticed(
+    clean_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contract.ledger_redis._HEALTH_CHECK_S", 0.2)
+    with cuttable(urlsplit(clean_redis).port or 0) as line:
+        followed = RedisLedger(connect(f"redis://127.0.0.1:{line.port}/0")).ended()
+        assert next(followed) is None
+        line.cut()
+        with pytest.raises(UnavailableError, match="silent"):
+            next(followed)
+        line.mend()
+
+
+def test_an_idle_subscription_lives_on(clean_redis: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contract.ledger_redis._HEALTH_CHECK_S", 0.05)
+    ledger = RedisLedger(connect(clean_redis))
+    followed = ledger.ended()
+    assert next(followed) is None
+    job = Job(new_job_id(), INTERACTIVE, now_ms())
+    store(ledger, [job])
+    canceler = threading.Timer(0.5, ledger.cancel, ([job.id], 60))
+    canceler.start()
+    assert next(followed) == [job.id]

@@ -9,7 +9,7 @@ from contract.broker import BULK, INTERACTIVE
 from contract.errors import ConflictError, QueueFullError, UnavailableError
 from contract.job import Job, new_job_id
 from contract.ledger_memory import MemoryLedger
-from contract.ledger_types import QueueLimits, Submit
+from contract.ledger_types import QueueLimits, Receipt, Submit
 from gateway.committer import GroupCommitter
 from gateway.load import LoadMeter
 from tests.support.services import wait_until
@@ -92,6 +92,35 @@ def test_what_is_written_is_accepted_even_if_no_message_was_sent() -> None:
     broker.error = UnavailableError("The queue does not answer; try again.")
     assert committer.commit(Submit(job)).is_new
     assert ledger.get([job.id]) == [job]
+
+
+def test_whoever_came_during_an_outage_is_refused_with_it() -> None:
+    ledger, asked, answer = MemoryLedger(), threading.Event(), threading.Event()
+
+    def silent(*_: object) -> list[Receipt]:
+        asked.set()
+        assert answer.wait(10)
+        raise UnavailableError("The ledger does not answer; try again.")
+
+    ledger.submit = silent  # type: ignore[method-assign]
+    committer, refused = started(Broker(), ledger), []
+
+    def submit() -> None:
+        try:
+            committer.commit(Submit(Job(new_job_id(), INTERACTIVE, 1)))
+        except UnavailableError:
+            refused.append(1)
+
+    threads = [threading.Thread(target=submit) for _ in range(12)]  # three groups
+    for thread in threads:
+        thread.start()
+    assert asked.wait(10)
+    wait_until(lambda: committer._pending.qsize() >= 8, "the others waiting", 10)
+    ledger.submit = MemoryLedger().submit  # type: ignore[method-assign]
+    answer.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(refused) == len(threads)
 
 
 def test_a_surprise_does_not_end_the_committer() -> None:

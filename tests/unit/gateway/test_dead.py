@@ -55,6 +55,20 @@ def test_a_retry_that_is_not_accepted_leaves_the_job_on_the_list(
     assert gateway.client.post(f"/v1/dead/{job.id}/retry").status_code == 202
 
 
+def test_a_retry_that_was_cut_short_makes_no_second_job(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = dead_job(gateway)
+
+    def fail(*_: object) -> None:
+        raise UnavailableError("The ledger does not answer; try again.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.ledger, "unbury", fail)
+        refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
+    new_id = gateway.client.post(f"/v1/dead/{job.id}/retry").get_json()["id"]
+    assert gateway.published == [(INTERACTIVE, [new_id])]
+    assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
+
+
 def test_a_dropped_job_is_off_the_list_and_its_picture_goes(gateway: Gateway) -> None:
     job = dead_job(gateway)
     assert gateway.client.delete(f"/v1/dead/{job.id}").status_code == 200

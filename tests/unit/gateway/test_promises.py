@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 
 from contract.job import JobStatus, new_job_id
 from contract.ledger_memory import MemoryLedger
+from contract.ledger_types import LedgerMemory
 from gateway.load import LoadMeter
 from tests.support.ledger import store
 from tests.support.pictures import draw
@@ -147,11 +148,28 @@ def test_a_full_queue_says_when_to_come_back(gateway: Gateway) -> None:
 
 def test_a_full_ledger_refuses_before_anything_is_stored(gateway: Gateway) -> None:
     assert gateway.load
-    gateway.load._stored_bytes = 3_000_000_000
+    gateway.load._memory = LedgerMemory(used_bytes=3_000_000_000)
     response = upload(gateway, RED)
     refused(response, 503, "unavailable")
     assert int(response.headers["Retry-After"]) > 1
     assert not gateway.images._images
+
+
+@pytest.mark.parametrize(
+    ("memory", "is_refused"),
+    [
+        (LedgerMemory(used_bytes=81, max_bytes=100), True),
+        (LedgerMemory(used_bytes=79, max_bytes=100), False),
+        (LedgerMemory(used_bytes=1, max_bytes=100, evicts=True), True),
+        (LedgerMemory(used_bytes=1_000_000), False),
+    ],
+)
+def test_uploads_are_refused_before_redis_is_full_and_where_it_forgets(
+    gateway: Gateway, memory: LedgerMemory, is_refused: bool
+) -> None:
+    assert gateway.load
+    gateway.load._memory = memory
+    assert upload(gateway, RED).status_code == (503 if is_refused else 202)
 
 
 def test_the_drain_rate_is_measured_over_the_last_samples() -> None:

@@ -75,3 +75,33 @@ def test_it_outlives_an_outage_of_the_ledger(monkeypatch: pytest.MonkeyPatch) ->
     failing.clear()
     wait_until(lambda: len(ledger.workers()) == 1, "the heartbeat coming back", 10)
     keeper.stop()
+
+
+def test_it_outlives_any_surprise(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, surprises = MemoryLedger(), [RuntimeError("surprise")]
+    keeper, beat = keeper_of(ledger, 0.1), ledger.beat
+
+    def surprising(*arguments: object, **options: object) -> None:
+        if keeper._thread.is_alive() and surprises:
+            raise surprises.pop()
+        beat(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ledger, "beat", surprising)
+    keeper.start()
+    wait_until(lambda: not surprises, "the surprise", 10)
+    seen_ms = ledger.workers()[0].seen_ms
+    wait_until(lambda: any(beat.seen_ms > seen_ms for beat in ledger.workers()), "another heartbeat", 10)
+    keeper.stop()
+
+
+def test_letting_an_old_claim_go_keeps_a_later_one_of_the_same_job() -> None:
+    ledger = MemoryLedger()
+    keeper, old = keeper_of(ledger, 10), held_claim(ledger, 1)
+    (new,) = ledger.claim([old.job.id], 60_000, 60, now_ms() + 1000)
+    assert new
+    keeper.hold([old])
+    keeper.hold([new])
+    keeper.drop([old])
+    assert keeper.held() == [new]
+    keeper.drop([new])
+    assert keeper.held() == []

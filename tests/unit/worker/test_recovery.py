@@ -12,6 +12,7 @@ from contract.errors import UnavailableError
 from contract.image_store import FileImageStore, ImageStore, MemoryImageStore
 from contract.job import Job, JobStatus, new_job_id, now_ms
 from contract.ledger_memory import MemoryLedger
+from contract.ledger_types import Sweep
 from tests.support.ledger import store
 from tests.support.pictures import draw
 from tests.support.services import wait_until
@@ -172,3 +173,59 @@ def test_the_running_call_is_seen_from_outside(bench: Bench, monkeypatch: pytest
     bench.pipeline.process(INTERACTIVE, [bench.submit(draw())])
     assert seen[0] >= 0.02
     assert bench.pipeline.predictor.running_s() == 0
+
+
+def test_jobs_that_a_surprise_left_behind_are_not_held_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def surprise(*_: object) -> None:
+        raise RuntimeError("surprise")
+
+    job_id = bench.submit(draw())
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.images, "get", surprise)
+        with pytest.raises(RuntimeError):
+            bench.pipeline.process(INTERACTIVE, [job_id])
+    assert bench.pipeline.leases.held() == []
+    bench.ledger.recover(Sweep(INTERACTIVE, 0, 0, 3, 60), now_ms() + 11_000)
+    bench.pipeline.process(INTERACTIVE, [job_id])
+    assert bench.job(job_id).status is JobStatus.SUCCEEDED
+
+
+def test_outcomes_that_a_surprise_left_behind_do_not_end_the_committer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def surprise(*_: object) -> None:
+        raise RuntimeError("surprise")
+
+    first, second = bench.submit(draw()), bench.submit(draw())
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.ledger, "commit", surprise)
+        bench.pipeline.process(INTERACTIVE, [first])
+    assert (bench.job(first).status, bench.pipeline.leases.held()) == (JobStatus.RUNNING, [])
+    bench.pipeline.process(INTERACTIVE, [second])
+    assert bench.job(second).status is JobStatus.SUCCEEDED
+
+
+def test_after_an_outage_workers_get_the_time_to_renew_their_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, waits, swept = MemoryLedger(), [], threading.Event()
+    reconciler = reconciler_of(ledger, MemoryImageStore(), Messages(), sweep_s=0.01, grace_s=0.2)
+    answers = iter([UnavailableError("The ledger does not answer; try again."), False, False])
+    wait = reconciler._stopping.wait
+
+    def answer(*_: object, **__: object) -> bool:
+        result = next(answers, None)
+        if isinstance(result, Exception):
+            raise result
+        if result is None:
+            swept.set()
+        return False
+
+    def watched(pause_s: float) -> bool:
+        waits.append(pause_s)
+        return wait(pause_s)
+
+    monkeypatch.setattr(ledger, "lead", answer)
+    monkeypatch.setattr(reconciler._stopping, "wait", watched)
+    reconciler.start()
+    assert swept.wait(10)
+    reconciler.stop()
+    assert waits[:3] == [0.01, 0.1, 0.01]
