@@ -19,6 +19,8 @@ _UNTRIED: dict[str, Any] = {
     "attempts": 0,
     "fence": 0,
     "outcome": None,
+    # Its own may be closed.
+    "submission": "",
 }
 
 
