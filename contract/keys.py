@@ -53,6 +53,8 @@ WORKERS = f"{PREFIX}workers"
 WORKERS_ALIVE = f"{PREFIX}workers-alive"
 #: String with an expiry, one a picture, where pictures wait in Redis.
 IMAGE = f"{PREFIX}image:"
+#: String with an expiry, one a job: its thumbnail in Base64.
+THUMBNAIL = f"{PREFIX}thumbnail:"
 
 #: The stream of ended jobs keeps about this many.
 EVENTS_KEPT = 10_000
@@ -95,6 +97,11 @@ def submissions(owner: str) -> str:
 def image(ref: str) -> str:
     """Key of a waiting picture."""
     return IMAGE + ref
+
+
+def thumbnail(job_id: str) -> str:
+    """Key of a job's thumbnail."""
+    return THUMBNAIL + job_id
 
 
 def lua_table() -> str:

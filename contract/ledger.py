@@ -114,5 +114,12 @@ class Ledger(SubmissionLedger):
         """Yield the ids of jobs and submissions as they end; None first, once it listens."""
 
     @abstractmethod
+    def recent(self, count: int, after: str = "") -> list[tuple[str, str]]:
+        """The latest `count` ended jobs at most, newest first, as (place in the stream, job id).
+
+        `after` is the place of an earlier answer: only what ended later is told.
+        """
+
+    @abstractmethod
     def ping(self) -> None:
         """Return if the ledger answers."""

@@ -150,6 +150,7 @@ class MemoryLedger(MemorySubmissions):
         self._totals[job.queue, str(status), prediction.label if prediction else ""] += 1
         if outcome and outcome.error:
             self._errors[outcome.error.code] += 1
+        self._events.append(job.id)
         self._tell(job.id)
         return job
 

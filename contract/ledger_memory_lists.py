@@ -19,6 +19,8 @@ class MemoryLists(Ledger):
         #: Job id -> reference of its picture, in order of death.
         self._dead: dict[str, str] = {}
         self._discarded: list[str] = []
+        #: Ids of ended jobs, newest last.
+        self._events: list[str] = []
         self._followers: list[queue.SimpleQueue[list[str] | None]] = []
 
     def lead(self, worker_id: str, ttl_ms: int) -> bool:
@@ -67,6 +69,11 @@ class MemoryLists(Ledger):
         yield None
         while True:
             yield follower.get()
+
+    def recent(self, count: int, after: str = "") -> list[tuple[str, str]]:
+        with self._lock:
+            numbered = list(enumerate(self._events, 1))[int(after or 0) :]
+            return [(str(number), job_id) for number, job_id in reversed(numbered)][:count]
 
     def _tell(self, ended_id: str) -> None:
         for follower in self._followers:

@@ -198,6 +198,11 @@ class RedisLedger(RedisSubmissions, Ledger):
         subscription.ping()
 
     @unavailable_when_gone
+    def recent(self, count: int, after: str = "") -> list[tuple[str, str]]:
+        found = self._redis.xrevrange(keys.EVENTS, "+", f"({after}" if after else "-", count)
+        return [(place, fields["id"]) for place, fields in cast("list[tuple[str, dict[str, str]]]", found)]
+
+    @unavailable_when_gone
     def ping(self) -> None:
         self._redis.ping()
 

@@ -28,6 +28,7 @@ class Settings(BaseModel):
 
     gateway_host: str = _setting("127.0.0.1", "Address that the gateway listens on.")
     gateway_port: int = _setting(8000, "Port that the gateway listens on.", ge=1, le=65535)
+    dashboard_host: str = _setting("127.0.0.1", "Address that the dashboard listens on.")
     dashboard_port: int = _setting(8050, "Port that the dashboard listens on.", ge=1, le=65535)
     redis_port: int = _setting(6399, "Port of the Redis that `make up` and `make demo` start.", ge=1, le=65535)
     redis_url: SecretStr | None = _setting(
@@ -92,6 +93,22 @@ class Settings(BaseModel):
     )
     wait_max_s: float = _setting(60.0, "Longest wait that `Prefer: wait` is granted.", "s", ge=0, le=3600)
     predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its outcome.", "s", gt=0, le=3600)
+    dashboard_refresh_s: float = _setting(
+        5.0, "Pause between two readings of the dashboard, and between two refreshes of its pages.", "s", ge=0.2, le=600
+    )
+    gateway_url: str | None = _setting(
+        None,
+        "Where the dashboard reaches the gateway; unset: on this machine, at its port.",
+        pattern=r"^https?://[^\s/?#@]+/?$",
+    )
+    prometheus_url: SecretStr | None = _setting(
+        None, "Prometheus from which the dashboard reads its numbers; unset: it asks gateway and workers themselves."
+    )
+    thumbnails_per_s: float = _setting(
+        2.0, "Thumbnails that a worker keeps for the dashboard; 0: none.", "thumbnails/s", ge=0, le=100
+    )
+    thumbnail_pixels: int = _setting(128, "Longer side of a thumbnail.", "pixels", ge=16, le=256)
+    thumbnail_ttl_s: int = _setting(3600, "How long a thumbnail is kept.", "s", ge=1)
     mlflow_tracking_uri: str | None = _setting(
         None, "MLflow server to which training sends its runs; unset: a file beside the project."
     )
@@ -101,12 +118,21 @@ class Settings(BaseModel):
         """Whether the gateway asks for API keys."""
         return self.access == "required" or (self.access == "auto" and not self.is_local())
 
+    def dashboard_access_is_required(self) -> bool:
+        """Whether the dashboard asks for API keys: where the gateway does, and where others can reach it."""
+        is_reachable = self.access == "auto" and not _is_loopback(self.dashboard_host)
+        return self.access_is_required() or is_reachable
+
     def is_local(self) -> bool:
         """Whether the gateway can be reached from this machine alone."""
-        try:
-            return ip_address(self.gateway_host).is_loopback
-        except ValueError:
-            return self.gateway_host == "localhost"
+        return _is_loopback(self.gateway_host)
+
+    def gateway_address(self) -> str:
+        """URL of the gateway as the dashboard reaches it, without a slash at its end."""
+        if self.gateway_url:
+            return self.gateway_url.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.gateway_host, self.gateway_host)  # noqa: S104
+        return f"http://{host}:{self.gateway_port}"
 
     def redis_address(self) -> str:
         """URL of the ledger's Redis, with its password if it has one."""
@@ -115,6 +141,13 @@ class Settings(BaseModel):
     def image_store_address(self) -> str:
         """Address of the image store."""
         return self.image_store_url.get_secret_value() if self.image_store_url else str(self.state_dir / "images")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:

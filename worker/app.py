@@ -16,6 +16,7 @@ from contract.ledger_redis import RedisLedger
 from contract.ledger_types import Heartbeat
 from contract.redis_client import connect
 from contract.settings import Settings
+from contract.thumbnails import RedisThumbnailStore
 from worker.batcher import Batcher
 from worker.committer import OutcomeCommitter
 from worker.gate import Gate
@@ -28,6 +29,7 @@ from worker.predictor import Predictor
 from worker.process import Worker
 from worker.reconciler import Reconciler
 from worker.tasks import register_task
+from worker.thumbnails import Thumbnailer
 from worker.turnstile import Turnstile
 from worker.watchdog import Watchdog
 
@@ -54,7 +56,9 @@ def build_worker(settings: Settings, model: Model) -> Worker:
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{new_job_id()[-6:]}"
 
     leases = LeaseKeeper(ledger, settings.lease_s, heartbeat_of(model, worker_id, address, metrics.busy.read))
-    committer = OutcomeCommitter(ledger, images, leases, metrics, settings.result_ttl_s)
+    thumbnail_store = RedisThumbnailStore(client, settings.thumbnail_ttl_s)
+    thumbnails = Thumbnailer(thumbnail_store, settings.thumbnails_per_s, settings.thumbnail_pixels)
+    committer = OutcomeCommitter(ledger, images, leases, metrics, settings.result_ttl_s, show=thumbnails.offer)
     batcher: Batcher[Item] = Batcher(settings.batch_size, settings.batch_wait_ms / 1000, ranks=len(QUEUES))
     predictor = Predictor(model, batcher, committer, metrics)
     pipeline = Pipeline(
@@ -85,7 +89,7 @@ def build_worker(settings: Settings, model: Model) -> Worker:
         image_ttl_s=settings.image_ttl_s,
     )
     watchdog = Watchdog(predictor.running_s, settings.predict_limit_s)
-    return Worker(celery, ledger, pipeline, leases, reconciler, watchdog, settings.drain_s)
+    return Worker(celery, ledger, pipeline, leases, reconciler, watchdog, thumbnails, settings.drain_s)
 
 
 def heartbeat_of(

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from contract.errors import UnavailableError
@@ -27,13 +27,21 @@ class OutcomeCommitter:
     """One thread that commits outcomes, frees leases and pictures, and finishes messages."""
 
     def __init__(
-        self, ledger: Ledger, images: ImageStore, leases: LeaseKeeper, metrics: WorkerMetrics, result_ttl_s: int
+        self,
+        ledger: Ledger,
+        images: ImageStore,
+        leases: LeaseKeeper,
+        metrics: WorkerMetrics,
+        result_ttl_s: int,
+        show: Callable[[Item], object] = id,
     ) -> None:
         self._ledger = ledger
         self._images = images
         self._leases = leases
         self._metrics = metrics
         self._result_ttl_s = result_ttl_s
+        #: Gets each picture whose job has ended; it must not wait.
+        self._show = show
         self._pending: queue.SimpleQueue[tuple[Item, Outcome] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
 
@@ -85,6 +93,7 @@ class OutcomeCommitter:
         for (item, outcome), is_ours in zip(group, committed, strict=True):
             if is_ours:
                 self._report(item, outcome, ended_ms)
+                self._show(item)
             else:
                 self._metrics.late_commits.inc()
         self._free([item for (item, _), is_ours in zip(group, committed, strict=True) if is_ours])

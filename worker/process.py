@@ -15,6 +15,7 @@ from contract.log import get_logger
 from worker.leases import LeaseKeeper
 from worker.pipeline import Pipeline
 from worker.reconciler import Reconciler
+from worker.thumbnails import Thumbnailer
 from worker.watchdog import Watchdog
 
 _log = get_logger(__name__)
@@ -33,11 +34,12 @@ class Worker:
     leases: LeaseKeeper
     reconciler: Reconciler
     watchdog: Watchdog
+    thumbnails: Thumbnailer
     drain_s: float
 
     def run(self) -> int:
         """Consume until SIGTERM or SIGINT, finish what is in hand; returns the exit status."""
-        for part in (self.pipeline, self.leases, self.reconciler, self.watchdog):
+        for part in (self.thumbnails, self.pipeline, self.leases, self.reconciler, self.watchdog):
             part.start()
         signals.worker_shutting_down.connect(self._drain, weak=False)
         signals.setup_logging.connect(_keep_logging, weak=False)
@@ -51,7 +53,7 @@ class Worker:
             quiet=True,
         )
         consumer.start()
-        for stopped in (self.watchdog, self.reconciler, self.pipeline):
+        for stopped in (self.watchdog, self.reconciler, self.pipeline, self.thumbnails):
             stopped.stop()
         self._give_back()
         self.leases.stop()

@@ -245,3 +245,17 @@ def test_many_claimants_get_each_job_once(ledger: Ledger) -> None:
 def test_nothing_asked_is_nothing_done(ledger: Ledger, method: str) -> None:
     arguments = ([], LEASE_MS, 60) if method == "claim" else ([],)
     assert not getattr(ledger, method)(*arguments)
+
+
+def test_the_latest_ended_jobs_are_told_newest_first_and_from_a_place_on(ledger: Ledger) -> None:
+    jobs = [submitted(ledger) for _ in range(4)]
+    ledger.cancel([job.id for job in jobs[:3]], 60, NOW)
+    ids = [job.id for job in jobs]
+
+    first = ledger.recent(2)
+    assert [job_id for _, job_id in first] == [ids[2], ids[1]]
+    assert ledger.recent(5, after=first[0][0]) == []
+
+    ledger.commit([(claimed(ledger, jobs[3]), cat())], 60, NOW)
+    assert [job_id for _, job_id in ledger.recent(5, after=first[1][0])] == [ids[3], ids[2]]
+    assert [job_id for _, job_id in ledger.recent(9)] == ids[::-1]
