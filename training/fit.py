@@ -171,6 +171,8 @@ def averaged_weights(network: keras.Model, params: Params) -> Iterator[None]:
         return
     own = network.get_weights()
     network.optimizer.finalize_variable_values(network.trainable_variables)
+    # As copies: JAX shares the arrays, and predicting would use up the optimizer's.
+    network.set_weights(network.get_weights())
     try:
         yield
     finally:

@@ -1,0 +1,40 @@
+"""Other backends of Keras train, judge and export alike; run where one is installed beside TensorFlow."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bundle.manifest import read_manifest
+from tests.training.drawn import ROOT, tiny_params
+
+STAGES = (
+    ("training.fit", "--prepared", "{prepared}"),
+    ("training.evaluate", "--prepared", "{prepared}"),
+    ("training.export", "--prepared", "{prepared}"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_goes_the_whole_way(prepared: Path, tmp_path: Path, backend: str) -> None:
+    if not importlib.util.find_spec(backend):
+        pytest.skip(f"{backend} is not installed; `pip install {backend}` and run again")
+    knobs = yaml.safe_load(tiny_params(epochs=6).model_dump_json())
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    for module, *args in STAGES:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *(arg.format(prepared=prepared) for arg in args)],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    epochs = json.loads((tmp_path / "build" / "trained" / "history.json").read_text(encoding="utf-8"))["epochs"]
+    assert epochs[-1]["loss"] < epochs[0]["loss"]
+    assert read_manifest(tmp_path / "build" / "bundle").metrics["accuracy"].value > 0.7
