@@ -39,7 +39,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{settings.gateway_host}:{settings.gateway_port}",
         "workers": 1,
-        "worker_class": "gevent",
+        "worker_class": "gateway.server.Worker",
         "worker_connections": _CONNECTIONS,
         "keepalive": 75,
         "graceful_timeout": int(settings.drain_s),

@@ -5,11 +5,12 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from flask_limiter import RateLimitExceeded
 from limits.errors import StorageError
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
-from contract.errors import PawqueueError, UnavailableError, UploadTooLargeError
+from contract.errors import PawqueueError, UnavailableError, UploadError, UploadTooLargeError
 from contract.job import new_job_id
 from contract.log import get_logger
+from gateway import BROKEN_BODY
 from gateway.guard import rate_limited
 from gateway.uploads import too_large_text
 
@@ -55,6 +56,9 @@ def known_error(error: Exception, max_bytes: int) -> PawqueueError | None:
     """An expected error, or what the web framework raises in its place."""
     if isinstance(error, RequestEntityTooLarge):
         return UploadTooLargeError(too_large_text(max_bytes))
+    if isinstance(error, ClientDisconnected):
+        request.environ[BROKEN_BODY] = True
+        return UploadError("The body ended or stalled before all of it had come. Send the request again.")
     if isinstance(error, RateLimitExceeded):
         return rate_limited()
     if isinstance(error, StorageError):
