@@ -82,7 +82,11 @@ def _timed(call: Any, pixels: NDArray[np.uint8], repeats: int) -> tuple[float, f
 
 def main() -> None:
     """Read the command line and measure."""
-    parser = argparse.ArgumentParser(prog="python -m training.cost", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.cost",
+        description=__doc__,
+        epilog="example: python -m training.cost build/baseline build/bundle > build/cost.json",
+    )
     parser.add_argument("folders", type=Path, nargs="+", help="bundles")
     parser.add_argument("--rounds", type=int, default=20)
     given = parser.parse_args()

@@ -61,7 +61,11 @@ def _copy(answer: Any, target: Path, folder: Path) -> str:
 
 def main() -> None:
     """Read the command line and download."""
-    parser = argparse.ArgumentParser(prog="python -m training.download", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.download",
+        description=__doc__,
+        epilog="example: python -m training.download --out data",
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--out", type=Path, default=Path("data"))
     given = parser.parse_args()

@@ -90,7 +90,11 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the command line and run the stage."""
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate",
+        description=__doc__,
+        epilog="example: python -m training.evaluate --trained build/trained --out build/evaluated",
+    )
     parser.add_argument("--prepared", type=Path, default=Path("build/prepared"))
     parser.add_argument("--trained", type=Path, default=Path("build/trained"))
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))

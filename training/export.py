@@ -99,7 +99,11 @@ def _histogram(values: NDArray[Any], edges: NDArray[np.float64]) -> Histogram:
 
 def main() -> None:
     """Read the command line and run the stage."""
-    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export",
+        description=__doc__,
+        epilog="example: python -m training.export --out build/bundle",
+    )
     parser.add_argument("--prepared", type=Path, default=Path("build/prepared"))
     parser.add_argument("--trained", type=Path, default=Path("build/trained"))
     parser.add_argument("--evaluated", type=Path, default=Path("build/evaluated"))

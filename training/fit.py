@@ -197,7 +197,11 @@ def predict(network: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float
 
 def main() -> None:
     """Read the command line and run the stage."""
-    parser = argparse.ArgumentParser(prog="python -m training.fit", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.fit",
+        description=__doc__,
+        epilog="example: python -m training.fit --prepared build/prepared --out build/trained",
+    )
     parser.add_argument("--prepared", type=Path, default=Path("build/prepared"))
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--state", type=Path, default=Path("build/checkpoint"), help="where a killed run left off")

@@ -98,7 +98,11 @@ def _write_csv(file: Path, rows: Sequence[tuple[object, ...]]) -> None:
 
 def main() -> None:
     """Read the command line and write the list."""
-    parser = argparse.ArgumentParser(prog="python -m training.listing", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.listing",
+        description=__doc__,
+        epilog="example: python -m training.listing '../pictures/*.tar'",
+    )
     parser.add_argument("data", nargs="+", help="folders, archives or quoted globs of them")
     parser.add_argument("--out", type=Path, default=SOURCES_FILE)
     given = parser.parse_args()

@@ -45,7 +45,9 @@ def golden_distance(folder: Path, precision: str) -> float:
 
 def main() -> None:
     """Read the command line and check."""
-    parser = argparse.ArgumentParser(prog="python -m training.parity", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.parity", description=__doc__, epilog="example: python -m training.parity build/bundle"
+    )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     for precision, limit in TOLERANCE.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from training.artifacts import HISTORY_FILE
 from training.measure import Classes, Probabilities, calibration_bins, confusion
@@ -41,6 +42,8 @@ def _curves(epochs: list[dict[str, float]]) -> Figure:
     losses.legend(frameon=False)
     accuracies.plot(numbers, [100 * row["val_accuracy"] for row in epochs], color=_BLUE)
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)", title="Validation accuracy")
+    for axes in (losses, accuracies):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

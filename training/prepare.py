@@ -82,7 +82,11 @@ def _write_splits(files: Iterable[LabelledFile], kept: dict[str, Surveyed], para
 
 def main() -> None:
     """Read the command line and run the stage."""
-    parser = argparse.ArgumentParser(prog="python -m training.prepare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.prepare",
+        description=__doc__,
+        epilog="example: python -m training.prepare --sources data/sources.csv",
+    )
     parser.add_argument("--sources", type=Path, default=SOURCES_FILE)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--out", type=Path, default=Path("build/prepared"))

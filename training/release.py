@@ -148,7 +148,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Read the command line and release."""
-    parser = argparse.ArgumentParser(prog="python -m training.release", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.release",
+        description=__doc__,
+        epilog="example: python -m training.release --costs build/cost.json --elsewhere build/elsewhere.json",
+    )
     parser.add_argument("--bundle", type=Path, default=Path("build/bundle"))
     parser.add_argument("--evaluated", type=Path, default=Path("build/evaluated"))
     parser.add_argument("--costs", type=Path, required=True, help="output of `training.cost BASELINE BUNDLE`")

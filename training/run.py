@@ -39,7 +39,9 @@ def _environment(error_file: Path) -> dict[str, str]:
 
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.run", description=__doc__, epilog="example: python -m training.run '../pictures/*.tar'"
+    )
     parser.add_argument("data", nargs="*", help="folders, archives or quoted globs; left out: those of the last run")
     parser.add_argument("--no-tracking", action="store_true", help="do not record the result in MLflow")
     given = parser.parse_args()

@@ -184,7 +184,9 @@ def _short(error: Exception) -> str:
 def main() -> None:
     """Read the command line and send what training left on disk."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.tracking", description="Record the last result in MLflow."
+        prog="python -m training.tracking",
+        description="Record the last result in MLflow.",
+        epilog="example: python -m training.tracking --build build",
     )
     parser.add_argument("--build", type=Path, default=Path("build"))
     record_result(parser.parse_args().build)
