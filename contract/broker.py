@@ -100,5 +100,5 @@ def publish(app: Celery, queue: str, job_ids: Sequence[str]) -> None:
     """
     try:
         app.send_task(TASK, args=[list(job_ids)], queue=queue, ignore_result=True, headers={_PUBLISHED_MS: now_ms()})
-    except (OperationalError, OSError) as error:
+    except (OperationalError, OSError, redis.RedisError) as error:
         raise UnavailableError("The queue (Redis) does not answer; try again shortly.") from error

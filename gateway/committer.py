@@ -119,6 +119,9 @@ class GroupCommitter:
         except UnavailableError as error:
             _log.warning("Jobs are written but their message is not; it will be sent later", job_ids=ids)
             self._refuse_pending(error)
+        # Whatever it is: these jobs are written, and to say anything else would be wrong.
+        except Exception:  # noqa: BLE001
+            _log.exception("Jobs are written but their message failed; it will be sent later", job_ids=ids)
         for entry, receipt in rows:
             entry.answer.set_result(receipt)
 

@@ -12,6 +12,8 @@ from contract.job import new_job_id
 from tests.support.pictures import draw
 
 _PAUSE_S = 0.2
+#: Share of jobs that their sender cancels.
+_CANCELED = 0.02
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Clients:
         self.refusals: dict[int, int] = {}
         self._url = url
         self._left = jobs
+        self._allowed = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._random = random.Random(seed)
         self._good = [draw((120, 90), (shade, 90, 200 - shade), "JPEG") for shade in range(0, 200, 20)]
@@ -48,6 +51,10 @@ class Clients:
     def accepted(self) -> int:
         """Jobs promised so far."""
         return len(self.promises)
+
+    def allow(self, jobs: int) -> None:
+        """Let so many more be uploaded."""
+        self._allowed.release(jobs)
 
     def join(self, timeout_s: float) -> None:
         """Wait until all jobs are accepted."""
@@ -69,14 +76,19 @@ class Clients:
     def _work(self) -> None:
         with httpx.Client(base_url=self._url, timeout=10) as http:
             while self._take_one():
-                self._submit(http)
+                self._allowed.acquire()
+                promise = self._submit(http)
+                if self._random.random() < _CANCELED:
+                    self._cancel(http, promise)
+                with self._lock:
+                    self.promises.append(promise)
 
     def _take_one(self) -> bool:
         with self._lock:
             self._left -= 1
             return self._left >= 0
 
-    def _submit(self, http: httpx.Client) -> None:
+    def _submit(self, http: httpx.Client) -> Promise:
         is_good, job_id = self._random.random() > 0.02, new_job_id()
         data = self._random.choice(self._good) if is_good else self._bad
         wait = {"Prefer": "wait=2"} if self._random.random() < 0.3 else {}
@@ -90,13 +102,27 @@ class Clients:
                 break
             with self._lock:
                 self.refusals[answer.status_code] = self.refusals.get(answer.status_code, 0) + 1
-            assert answer.status_code == 503, answer.text
-            assert int(answer.headers["Retry-After"]) >= 1
+            if answer.status_code == 503:
+                assert int(answer.headers["Retry-After"]) >= 1
             time.sleep(_PAUSE_S)
         promise = Promise(job_id, is_good)
         _note(promise, answer.json())
-        with self._lock:
-            self.promises.append(promise)
+        return promise
+
+    def _cancel(self, http: httpx.Client, promise: Promise) -> None:
+        """Withdraw a job; whatever state the answer says is final."""
+        while True:
+            try:
+                answer = http.delete(f"/v1/jobs/{promise.job_id}")
+            except httpx.TransportError:
+                time.sleep(_PAUSE_S)
+                continue
+            if answer.status_code == 200:
+                break
+            assert answer.status_code == 503, answer.text
+            time.sleep(_PAUSE_S)
+        assert answer.json()["status"] not in ("queued", "running")
+        _note(promise, answer.json())
 
     def _look(self, http: httpx.Client, promise: Promise, wait_s: int) -> None:
         try:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import redis
+
+from contract import keys
 from deploy.local.redis_server import find_redis_server, redis_command
 from tests.support.proxy import CuttableProxy, cuttable
 from tests.support.services import Process, free_port, running, wait_until
@@ -31,10 +34,18 @@ class Keeper:
         """Start it, and keep it."""
         self._thread.start()
 
-    def kill(self) -> None:
-        """SIGKILL, as an out-of-memory killer does."""
-        if self._process and self._process.handle.poll() is None:
-            self._process.handle.send_signal(signal.SIGKILL)
+    def kill(self) -> bool:
+        """SIGKILL, as an out-of-memory killer does; False when it was not running."""
+        if self._process is None or self._process.handle.poll() is not None:
+            return False
+        self._process.handle.send_signal(signal.SIGKILL)
+        self._process.handle.wait()
+        return True
+
+    @property
+    def pid(self) -> int:
+        """Of the running process; 0 when there is none."""
+        return self._process.handle.pid if self._process and self._process.handle.poll() is None else 0
 
     def stop(self) -> None:
         """End it for good."""
@@ -59,8 +70,6 @@ class Cluster:
         workers: int,
         settings: dict[str, str],
         points: Sequence[str] = FAULT_POINTS,
-        *,
-        every_start: bool = False,
     ) -> None:
         self.folder = folder
         redis_port, gateway_port = free_port(), free_port()
@@ -81,20 +90,31 @@ class Cluster:
         self.redis = Keeper("redis", lambda: redis_command(find_redis_server(), redis_port, data), folder, {})
         self.gateway = Keeper("gateway", lambda: [sys.executable, "-m", "gateway"], folder, environ)
         self.workers = [Keeper(f"worker-{number}", self._worker_command, folder, environ) for number in range(workers)]
-        #: Fault points that no worker has been given yet.
         self._points = list(points)
         self._armed: list[str] = []
-        self._every_start = every_start
+        self._turn = -1
 
     def _worker_command(self) -> list[str]:
-        """The first workers to start have a fault point each, those after them none (or all, with `every_start`)."""
-        if not self._points:
+        """A worker with one of the fault points that none has died at yet, in turn; one without, when there is none."""
+        pending = [point for point in self._points if point not in self.faults_reached]
+        if not pending:
             return [sys.executable, "-m", "worker"]
-        point = self._points[0] if self._every_start else self._points.pop(0)
-        self._armed.append(point)
+        self._turn += 1
+        point = pending[self._turn % len(pending)]
         flag = self.folder / f"fault-{point}"
-        flag.touch()
+        if point not in self._armed:
+            self._armed.append(point)
+            flag.touch()
         return [sys.executable, "-m", "tests.support.faulty_worker", point, str(flag)]
+
+    def serving(self) -> list[Keeper]:
+        """The workers that live and have told the ledger so."""
+        try:
+            with redis.Redis.from_url(self.redis_url, decode_responses=True) as client:
+                told = {int(worker_id.rsplit("-", 2)[1]) for worker_id in client.hkeys(keys.WORKERS)}
+        except redis.RedisError:
+            return []
+        return [worker for worker in self.workers if worker.pid in told]
 
     @property
     def faults_reached(self) -> list[str]:

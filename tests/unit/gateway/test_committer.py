@@ -86,10 +86,11 @@ def test_a_taken_id_is_a_conflict() -> None:
         committer.commit(Submit(Job(job.id, INTERACTIVE, 2)))
 
 
-def test_what_is_written_is_accepted_even_if_no_message_was_sent() -> None:
+@pytest.mark.parametrize("error", [UnavailableError("The queue does not answer; try again."), RuntimeError("surprise")])
+def test_what_is_written_is_accepted_even_if_no_message_was_sent(error: Exception) -> None:
     broker, ledger, job = Broker(), MemoryLedger(), Job(new_job_id(), INTERACTIVE, 1)
     committer = started(broker, ledger)
-    broker.error = UnavailableError("The queue does not answer; try again.")
+    broker.error = error
     assert committer.commit(Submit(job)).is_new
     assert ledger.get([job.id]) == [job]
 
@@ -123,11 +124,15 @@ def test_whoever_came_during_an_outage_is_refused_with_it() -> None:
     assert len(refused) == len(threads)
 
 
-def test_a_surprise_does_not_end_the_committer() -> None:
+def test_a_surprise_does_not_end_the_committer(monkeypatch: pytest.MonkeyPatch) -> None:
     broker, ledger, job = Broker(), MemoryLedger(), Job(new_job_id(), INTERACTIVE, 1)
     committer = started(broker, ledger)
-    broker.error = RuntimeError("surprise")
-    with pytest.raises(RuntimeError):
-        committer.commit(Submit(job))
-    broker.error = None
-    committer.commit(Submit(Job(new_job_id(), INTERACTIVE, 1)))
+
+    def surprise(*_: object) -> list[Receipt]:
+        raise RuntimeError("surprise")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "submit", surprise)
+        with pytest.raises(RuntimeError):
+            committer.commit(Submit(job))
+    committer.commit(Submit(job))
