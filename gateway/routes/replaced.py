@@ -122,6 +122,10 @@ _PREDICT_ANSWERS = {
     500: _refusal("The model failed.", "Prediction failed", "The model failed on this picture."),
     503: _refusal("No model serves, or too much waits.", "No model is being served", "Start a worker.", RETRY_AFTER),
 }
+_ACCESS_ANSWERS = {
+    kind.http_status: _refusal(kind.title, kind.title, (kind.__doc__ or "").split("\n")[0])
+    for kind in (UnauthorizedError, ForbiddenError, RateLimitedError)
+}
 
 
 def replaced_routes(services: Services) -> Routes:
@@ -143,7 +147,9 @@ def replaced_routes(services: Services) -> Routes:
         """Whether a model is served; the status is always 200."""
         return _HEALTHY if _model_is_served(services) else _DEGRADED
 
-    @routes.add("POST", "/predict", scope=Scope.SUBMIT, answers=_PREDICT_ANSWERS, requestBody=_FORM)
+    answers = _PREDICT_ANSWERS | (_ACCESS_ANSWERS if services.guard.access.required else {})
+
+    @routes.add("POST", "/predict", scope=Scope.SUBMIT, answers=answers, requestBody=_FORM)
     def predict() -> Response | tuple[Response, int]:
         """Classify a picture and wait for the answer.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
 from contract import keys
@@ -107,6 +108,41 @@ class Stack:
             wait_until(lambda: _lives(worker) and bool(_worker_ids(self.redis_url) - before), "another worker")
             yield worker
 
+    @contextmanager
+    def another_gateway(self, **settings: Any) -> Iterator["Gateway"]:
+        """A further gateway of this stack, with settings of its own; it answers when the context is entered."""
+        port = free_port()
+        changed = {"PAWQUEUE_GATEWAY_PORT": str(port)} | _variables(settings)
+        environ = self.environ | changed
+        with running(f"gateway-{port}", [sys.executable, "-m", "gateway"], self.folder, environ) as process:
+            wait_until(lambda: _lives(process) and _accepts(port), "another gateway")
+            yield Gateway(f"http://127.0.0.1:{port}", process, environ)
+
+
+@dataclass
+class Gateway:
+    """A gateway beside that of the stack."""
+
+    url: str
+    process: Process
+    environ: dict[str, str]
+
+    def make_key(self, *options: str) -> str:
+        """A new API key, as `pawqueue keys create` prints it."""
+        command = [sys.executable, "-m", "pawqueue", "keys", "create", "--name", "tests", *options]
+        environ = {**os.environ, **self.environ}
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.strip()
+
+    def memory(self) -> int:
+        """Resident bytes of its processes."""
+        parent = psutil.Process(self.process.handle.pid)
+        return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
+
+
+def _variables(settings: dict[str, Any]) -> dict[str, str]:
+    return {f"PAWQUEUE_{name.upper()}": str(value) for name, value in settings.items()}
+
 
 @contextmanager
 def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
@@ -118,7 +154,7 @@ def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
             "PAWQUEUE_GATEWAY_PORT": str(port),
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
             "PAWQUEUE_WORKER_METRICS_PORT": "0",
-            **{f"PAWQUEUE_{name.upper()}": str(value) for name, value in settings.items()},
+            **_variables(settings),
         }
         gateway = services.enter_context(running("gateway", [sys.executable, "-m", "gateway"], folder, environ))
         worker = services.enter_context(running("worker", [sys.executable, "-m", "worker"], folder, environ))

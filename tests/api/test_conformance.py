@@ -1,0 +1,48 @@
+"""Requests made up from the OpenAPI document: the gateway answers them as the document says, and never with a 5xx."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contract.access import Scope
+from tests.support.services import Gateway
+
+#: Random bytes fit the schema of a picture, and are no picture: that they are refused is right.
+_NOT_FOR_UPLOADS = "positive_data_acceptance"
+
+
+def run(gateway: Gateway, folder: Path, *options: str) -> int:
+    """Let schemathesis try the gateway with all its checks; returns the number of requests."""
+    scopes = [word for scope in Scope for word in ("--scope", str(scope))]
+    key = gateway.make_key(*scopes, "--rate-limit", "999999 per second")
+    config = folder / "schemathesis.toml"
+    config.write_text(f'[auth.openapi]\nbearer = {{ bearer = "{key}" }}\napi_key = {{ api_key = "{key}" }}\n')
+    program = [Path(sys.executable).parent / "schemathesis", "--config-file", config]
+    command = [*program, "run", f"{gateway.url}/openapi.json", "--no-color", "--continue-on-failure", *options]
+    done = subprocess.run(
+        [*command, "--exclude-checks", _NOT_FOR_UPLOADS],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    (generated,) = re.findall(r"(\d+) generated", done.stdout)
+    return int(generated)
+
+
+def test_the_gateway_keeps_to_its_document(keyed: Gateway, tmp_path: Path) -> None:
+    generated = run(keyed, tmp_path, "--seed", "7", "--max-examples", "4", "--phases", "examples,coverage,fuzzing")
+    assert generated >= 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_gateway_keeps_to_its_document_over_thousands_of_requests(keyed: Gateway, tmp_path: Path) -> None:
+    generated = run(keyed, tmp_path, "--max-examples", "450")
+    print(f"{generated} requests")
+    assert generated >= 5000
