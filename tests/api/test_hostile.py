@@ -1,0 +1,145 @@
+"""Hostile uploads: the right end for each, no 5xx, no worker that dies, no memory that stays."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.hostile import Hostile, corpus, picture
+from tests.support.pictures import draw
+from tests.support.services import Stack
+
+_GROWTH_MAX_BYTES = 80_000_000
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=90) as client:
+        yield client
+
+
+@pytest.fixture
+def unharmed(stack: Stack, http: httpx.Client) -> Iterator[None]:
+    """The same processes live on, and serve."""
+    processes = [psutil.Process(process.handle.pid) for process in (stack.gateway, *stack.workers)]
+    workers = {child.pid for process in processes for child in process.children(recursive=True)}
+    before = gateway_memory(stack)
+    yield
+    assert http.post("/v1/jobs", content=draw(), headers={"Prefer": "wait=60"}).json()["status"] == "succeeded"
+    assert {child.pid for process in processes for child in process.children(recursive=True)} == workers
+    assert gateway_memory(stack) - before < _GROWTH_MAX_BYTES
+
+
+def gateway_memory(stack: Stack) -> int:
+    parent = psutil.Process(stack.gateway.handle.pid)
+    return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
+
+
+def end_of(http: httpx.Client, hostile: Hostile) -> str:
+    """What became of it: status and code of the refusal, or state and error of the job."""
+    part = {"file": (hostile.file, hostile.data, "image/png")}
+    response = http.post("/v1/jobs", files=part, headers={"Prefer": "wait=60"})
+    body = response.json()
+    if response.status_code != 200:
+        assert response.headers["Content-Type"] == "application/problem+json", hostile.name
+        return f"{response.status_code} {body['code']}"
+    return " ".join([body["status"], *([body["error"]["code"]] if body["error"] else [])])
+
+
+def test_every_hostile_picture_comes_to_its_right_end(http: httpx.Client, unharmed: None) -> None:
+    uploads = corpus()
+    assert len(uploads) >= 60
+    assert len({hostile.name for hostile in uploads}) == len(uploads)
+    http.post("/v1/jobs", content=draw((7000, 7000), 0, mode="L"))  # what the largest takes is taken once
+    with ThreadPoolExecutor(6) as pool:
+        ends = list(pool.map(lambda hostile: end_of(http, hostile), uploads))
+    wrong = [f"{hostile.name}: {end}" for hostile, end in zip(uploads, ends, strict=True) if end not in hostile.ends]
+    assert not wrong, "\n".join(wrong)
+
+
+def talk(stack: Stack, *pieces: bytes, ends: bool = False) -> str:
+    """Send bytes as they are; returns the whole answer."""
+    host, port = stack.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as line:
+        with suppress(OSError):  # it may have answered before all was sent
+            for piece in pieces:
+                line.sendall(piece)
+            if ends:
+                line.shutdown(socket.SHUT_WR)
+        received = bytearray()
+        while b"\r\n\r\n" not in received or b"}" not in received.split(b"\r\n\r\n", 1)[1]:
+            data = line.recv(65_536)
+            if not data:
+                break
+            received += data
+    return received.decode()
+
+
+def post(*headers: str) -> bytes:
+    return "\r\n".join(("POST /v1/jobs HTTP/1.1", "Host: x", *headers, "", "")).encode()
+
+
+def form(name: str, data: bytes, part: str = 'name="file"') -> tuple[bytes, bytes]:
+    """Head and body of a form whose part is described as given."""
+    body = f"--b\r\nContent-Disposition: form-data; {part}; filename={name}\r\n\r\n".encode() + data + b"\r\n--b--\r\n"
+    return post("Content-Type: multipart/form-data; boundary=b", f"Content-Length: {len(body)}"), body
+
+
+_PNG = draw()
+_CHUNKED = post("Transfer-Encoding: chunked")
+
+
+_FORM_IN_NO_PARTS = post("Content-Type: multipart/form-data", "Content-Length: 3"), b"abc"
+_FORM_IN_OTHER_PARTS = post("Content-Type: multipart/form-data; boundary=c", "Content-Length: 9"), b"--b\r\n\r\n\r\n"
+#: What is sent, piece by piece, and the status that is right.
+REQUESTS = {
+    "byte by byte": ((post(f"Content-Length: {len(_PNG)}"), *(bytes([byte]) for byte in _PNG)), 202),
+    "chunked": ((_CHUNKED, b"%x\r\n" % len(_PNG), _PNG, b"\r\n0\r\n\r\n"), 202),
+    "chunks of a byte": ((_CHUNKED, *(b"1\r\n%c\r\n" % byte for byte in _PNG), b"0\r\n\r\n"), 202),
+    "chunk of no size": ((_CHUNKED, b"zz\r\n", _PNG), 400),
+    "chunk of negative size": ((_CHUNKED, b"-5\r\n", _PNG), 400),
+    "chunk of boundless size": ((_CHUNKED, b"ffffffffffffffff\r\n", _PNG), 400),
+    "body that is cut off": ((post("Content-Length: 9999"), _PNG), 400),
+    "body longer than announced": ((post("Content-Length: 20"), _PNG[:20]), 415),
+    "negative length": ((post("Content-Length: -1"), _PNG), 400),
+    "length that is no number": ((post("Content-Length: 1e3"), _PNG), 400),
+    "two lengths": ((post("Content-Length: 5", "Content-Length: 6"), _PNG), 400),
+    "length and chunks": ((post("Content-Length: 5", "Transfer-Encoding: chunked"), b"0\r\n\r\n"), 400),
+    "length beyond all limits": ((post("Content-Length: 99999999999999999999"), _PNG), 413),
+    "header of 20 kB": ((post("X: " + "a" * 20_000), b""), 431),
+    "300 headers": ((post(*(f"X-{n}: 1" for n in range(300))), b""), 431),
+    "TLS to a plain port": ((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",), 400),
+    "HTTP of another version": ((b"GET / HTTP/9.9\r\n\r\n",), 400),
+    "plain form": (form('"x.png"', _PNG), 202),
+    "file name of 60 kB": (form('"' + "n" * 60_000 + '"', _PNG), 202),
+    "name with backslashes": (form('"a\\0\\x.png"', _PNG), 202),
+    "name in broken UTF-8": (form("\"a.png\"; filename*=UTF-8''%ff%00%0d%0a", _PNG), 202),
+    "part of another name": (form('"a.png"', _PNG, 'name="other"'), 400),
+    "empty part": (form('"a.png"', b""), 400),
+    "form in no parts": (_FORM_IN_NO_PARTS, 400),
+    "form in other parts": (_FORM_IN_OTHER_PARTS, 400),
+}
+
+
+@pytest.mark.parametrize(("pieces", "status"), REQUESTS.values(), ids=REQUESTS)
+def test_requests_that_are_no_good_http(stack: Stack, unharmed: None, pieces: tuple[bytes, ...], status: int) -> None:
+    answer = talk(stack, *pieces, ends=status == 400)
+    assert answer.startswith(f"HTTP/1.1 {status} "), answer
+    if status >= 400:
+        assert "application/problem+json" in answer
+
+
+def test_a_form_of_ten_thousand_parts_is_refused(http: httpx.Client, unharmed: None) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert http.post("/v1/jobs", content=part * 10_000 + b"--b--\r\n", headers=headers).status_code == 413
+
+
+def test_the_kept_endpoint_refuses_broken_pictures_as_it_always_did(http: httpx.Client, unharmed: None) -> None:
+    for data in (b"", b"hello", picture("PNG")[:300], picture("JPEG")[:700]):
+        response = http.post("/predict", files={"file": ("x.png", data, "image/png")})
+        assert (response.status_code, response.json().keys()) == (400, {"error", "detail"})

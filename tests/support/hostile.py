@@ -1,0 +1,218 @@
+"""Pictures that nobody would send in good faith, made by code, with what is to become of each."""
+
+import io
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from tests.support.pictures import draw, encode, png_header_of
+
+#: What may become of an upload: a status with the problem's code, or the state of its job with its error's code.
+NOT_AN_IMAGE = "415 not_an_image"
+UNSUPPORTED = "415 unsupported_format"
+TOO_MANY_PIXELS = "413 too_many_pixels"
+NO_FILE = "400 no_file"
+UNDECODABLE = "failed undecodable_image"
+SUCCEEDED = "succeeded"
+_BROKEN = (NOT_AN_IMAGE, UNDECODABLE)
+_SERVED = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """One upload."""
+
+    name: str
+    data: bytes
+    #: The ends that are right; more than one where the format leaves it open which part notices.
+    ends: tuple[str, ...]
+    file: str = "x"
+
+
+def corpus() -> list[Hostile]:
+    """All of them."""
+    parts = (_truncated, _lies, _bombs, _polyglots, _odd_modes, _metadata, _names)
+    return [hostile for part in parts for hostile in part()]
+
+
+def picture(form: str) -> bytes:
+    """A picture with some structure, as its pixels are what is cut."""
+    image = Image.radial_gradient("L").resize((160, 120)).convert("RGB")
+    return encode(image, form, **({"lossless": True} if form == "WEBP" else {}))
+
+
+def _truncated() -> Iterator[Hostile]:
+    for form in _SERVED:
+        whole = picture(form)
+        yield Hostile(f"{form} of 4 bytes", whole[:4], (NOT_AN_IMAGE,))
+        for percent in (5, 20, 50, 80):
+            yield Hostile(f"{form} cut at {percent} %", whole[: len(whole) * percent // 100], _BROKEN)
+        yield Hostile(f"{form} with 64 bytes in its middle zeroed", _zeroed(whole), (*_BROKEN, SUCCEEDED))
+
+
+def _zeroed(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes(64) + data[middle + 64 :]
+
+
+def _lies() -> Iterator[Hostile]:
+    bmp, gif = bytearray(picture("BMP")), bytearray(picture("GIF"))
+    bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
+    gif[6:10] = struct.pack("<HH", 65_535, 65_535)
+    yield Hostile("PNG that claims 65535 x 65535", png_header_of(65_535, 65_535), (TOO_MANY_PIXELS,))
+    yield Hostile("PNG that claims 7000 x 7000", png_header_of(7000, 7000), _BROKEN)
+    yield Hostile("PNG that claims 0 x 0", png_header_of(0, 0), (*_BROKEN, TOO_MANY_PIXELS))
+    yield Hostile("PNG that claims 2^31 x 1", png_header_of(2**31, 1), (TOO_MANY_PIXELS, NOT_AN_IMAGE))
+    yield Hostile("BMP that claims 60000 x 60000", bytes(bmp), (TOO_MANY_PIXELS,))
+    yield Hostile("GIF that claims 65535 x 65535", bytes(gif), (TOO_MANY_PIXELS,))
+    yield Hostile("JPEG that claims 65535 x 65535", _with_jpeg_size(65_535, 65_535), (TOO_MANY_PIXELS,))
+    yield Hostile("JPEG that claims 4000 x 4000", _with_jpeg_size(4000, 4000), (UNDECODABLE, SUCCEEDED))
+    yield Hostile("PNG with a wrong checksum", draw()[:29] + b"oops" + draw()[33:], _BROKEN)
+    yield Hostile("PNG of a kind that is none", _png_of_kind(colour=9), _BROKEN)
+    yield Hostile("TIFF whose directory is itself", b"II*\0\x08\0\0\0\x01\0" + bytes(12) + b"\x08\0\0\0", _BROKEN)
+    yield Hostile("TIFF that points behind its end", b"II*\0\xff\xff\xff\x7f", (NOT_AN_IMAGE,))
+
+
+def _with_jpeg_size(width: int, height: int) -> bytes:
+    data = bytearray(picture("JPEG"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def _png_of_kind(colour: int) -> bytes:
+    data = bytearray(draw())
+    data[25] = colour
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+def _bombs() -> Iterator[Hostile]:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("bomb", "a" * 60_000_000, zip=True)
+    jpeg = draw((64, 64), form="JPEG", progressive=True)
+    scans = jpeg[:-2] + jpeg[jpeg.rindex(b"\xff\xda") : -2] * 5000 + jpeg[-2:]
+    frames = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(200)]
+    yield Hostile("PNG of 30000 x 30000 in 120 kB", draw((30_000, 30_000), 0, mode="1"), (TOO_MANY_PIXELS,))
+    yield Hostile("PNG of 7000 x 7000 in one colour", draw((7000, 7000), 0, mode="L"), (SUCCEEDED,))
+    yield Hostile(
+        "PNG with a compressed text of 60 MB", encode(Image.new("RGB", (9, 9)), pnginfo=text), (*_BROKEN, SUCCEEDED)
+    )
+    yield Hostile(
+        "PNG whose colour profile is a bomb",
+        _png_with(b"iCCP", b"x\0\0" + zlib.compress(bytes(50_000_000))),
+        (*_BROKEN, SUCCEEDED),
+    )
+    yield Hostile("JPEG of 5000 scans", scans, (NOT_AN_IMAGE,))
+    for form in ("GIF", "WEBP", "PNG", "TIFF"):
+        film = encode(frames[0], form, save_all=True, append_images=frames[1:])
+        yield Hostile(f"{form} of 200 frames", film, (SUCCEEDED,))
+    tiff = encode(Image.new("L", (7000, 7000)), "TIFF", compression="tiff_adobe_deflate")
+    yield Hostile("TIFF of 7000 x 7000 in 50 kB", tiff, (SUCCEEDED,))
+    yield Hostile("zip bomb", _zipped({"a.png": bytes(30_000_000)}), (NOT_AN_IMAGE,))
+
+
+def _png_with(kind: bytes, content: bytes) -> bytes:
+    data = draw()
+    chunk = struct.pack(">I", len(content)) + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+    return data[:33] + chunk + data[33:]
+
+
+def _zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def _polyglots() -> Iterator[Hostile]:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("../../etc/passwd"))
+    script = b"<script>alert(1)</script>"
+    yield Hostile("JPEG with a zip behind it", picture("JPEG") + _zipped({"a.txt": b"x"}), (SUCCEEDED,))
+    yield Hostile(
+        "GIF that is a script",
+        b"GIF89a=1;/*" + picture("GIF")[11:] + b"*/;alert(1)",
+        (*_BROKEN, SUCCEEDED, TOO_MANY_PIXELS),
+    )
+    yield Hostile("PNG with PHP behind it", draw() + b"<?php system($_GET[0]); ?>", (SUCCEEDED,))
+    yield Hostile(
+        "SVG with a script", b'<svg xmlns="http://www.w3.org/2000/svg">' + script + b"</svg>", (NOT_AN_IMAGE,)
+    )
+    yield Hostile("HTML", b"<!doctype html>" + script, (NOT_AN_IMAGE,))
+    yield Hostile("PDF", b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n%%EOF", (NOT_AN_IMAGE, UNSUPPORTED))
+    yield Hostile("program", b"\x7fELF\x02\x01\x01" + bytes(500), (NOT_AN_IMAGE,))
+    yield Hostile("tar with ../", tar.getvalue(), (NOT_AN_IMAGE,))
+    yield Hostile(
+        "EPS, which Pillow would run",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n",
+        (UNSUPPORTED, NOT_AN_IMAGE),
+    )
+    yield Hostile("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(80), (NOT_AN_IMAGE,))
+    yield Hostile("MP4", b"\0\0\0\x18ftypisom\0\0\0\0isomiso2" + bytes(80), (NOT_AN_IMAGE,))
+    yield Hostile("one zero byte", b"\0", (NOT_AN_IMAGE,))
+    yield Hostile("a megabyte of 0xff", b"\xff" * 1_000_000, (NOT_AN_IMAGE,))
+    yield Hostile("bytes of another format's end", picture("JPEG")[::-1], (NOT_AN_IMAGE,))
+
+
+_ODD_MODES: tuple[tuple[str, str, Any], ...] = (
+    ("I;16", "PNG", 40_000),
+    ("I;16", "TIFF", 40_000),
+    ("F", "TIFF", float("nan")),
+    ("F", "TIFF", float("inf")),
+    ("CMYK", "JPEG", (1, 2, 3, 4)),
+    ("CMYK", "TIFF", (1, 2, 3, 4)),
+    ("LAB", "TIFF", (50, 9, 9)),
+    ("YCbCr", "TIFF", (9, 9, 9)),
+    ("1", "PNG", 1),
+    ("1", "TIFF", 1),
+    ("1", "BMP", 1),
+    ("LA", "PNG", (9, 9)),
+    ("RGBA", "WEBP", (9, 9, 9, 0)),
+    ("RGBA", "TIFF", (9, 9, 9, 0)),
+    ("P", "PNG", 9),
+    ("P", "GIF", 9),
+    ("P", "TIFF", 9),
+    ("I", "TIFF", 70_000),
+)
+
+
+def _odd_modes() -> Iterator[Hostile]:
+    for mode, form, colour in _ODD_MODES:
+        yield Hostile(f"{form} of mode {mode} and colour {colour}", draw((24, 24), colour, form, mode), (SUCCEEDED,))
+    for size in ((1, 1), (1, 20_000), (20_000, 1), (65_500, 2)):
+        yield Hostile(f"JPEG of {size[0]} x {size[1]}", draw(size, form="JPEG"), (SUCCEEDED,))
+
+
+def _metadata() -> Iterator[Hostile]:
+    jpeg = picture("JPEG")
+    for orientation in (0, 9, 65_535):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        yield Hostile(f"EXIF orientation {orientation}", draw(form="JPEG", exif=exif), (SUCCEEDED,))
+    comment = b"\xff\xfe\xff\xff" + b"c" * 65_533
+    loop = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x08\0\0\0\x08\0\0\0"
+    app1 = b"\xff\xe1" + struct.pack(">H", len(loop) + 2) + loop
+    yield Hostile("JPEG with 13 MB of comments", jpeg[:2] + comment * 200 + jpeg[2:], (SUCCEEDED,))
+    yield Hostile("EXIF that points to itself", jpeg[:2] + app1 + jpeg[2:], (SUCCEEDED,))
+    yield Hostile("EXIF of noise", jpeg[:2] + b"\xff\xe1\x00\x20Exif\0\0" + b"\xa5" * 24 + jpeg[2:], (SUCCEEDED,))
+    yield Hostile("colour profile of noise", draw(form="JPEG", icc_profile=b"\xa5" * 5000), (SUCCEEDED,))
+    chunk = _png_with(b"tEXt", b"k\0v")[33:]
+    many = draw()[:33] + chunk[:15] * 5000 + draw()[33:]
+    yield Hostile("PNG with 5000 text chunks", many, (SUCCEEDED,))
+
+
+def _names() -> Iterator[Hostile]:
+    for name in (
+        "", ".", "../../etc/passwd", "C:\\Windows\\x.png", "käse 猫 🐈.png", "\u202egnp.exe", "x" * 8000, "a\tb.png",
+        "'; DROP TABLE jobs; --", "=1+1", "<b>.png", "%00.png", "x.exe", "x.jpg",
+    ):  # fmt: skip
+        yield Hostile(f"file name {name[:30]!r}", draw((16, 16)), (SUCCEEDED if name else NO_FILE,), file=name)
