@@ -222,11 +222,14 @@ def test_a_job_that_is_written_is_accepted_even_if_its_message_is_not_sent(gatew
     assert gateway.images.get([job.image]) == [draw()]
 
 
-def test_a_surprise_tells_nothing_but_where_the_log_has_it(gateway: Gateway) -> None:
-    gateway.broken = RuntimeError("secret detail")
-    body = refused(upload(gateway, draw()), 500, "internal")
+def test_a_surprise_tells_nothing_but_where_the_log_has_it(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.ledger, "submit", fail)
+        body = refused(upload(gateway, draw()), 500, "internal")
     assert "secret" not in str(body)
-    gateway.broken = None
     assert upload(gateway, draw()).status_code == 202  # the committer lives on
 
 
