@@ -149,3 +149,8 @@ def test_from_pictures_to_a_promoted_model(
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrainingError, match="make mlflow-upload"):
         record_result(project / "build")
+
+    knobs = (project / "params.yaml").read_text(encoding="utf-8")
+    (project / "params.yaml").write_text(knobs.replace("limit_mb: 10.0", "limit_mb: 9.0"), encoding="utf-8")
+    changed = [line for line in run(project, "dvc", "status").stdout.splitlines() if not line.startswith((" ", "\t"))]
+    assert changed == ["export:"]
