@@ -61,6 +61,9 @@ class Settings(BaseModel):
     predict_limit_s: float = _setting(
         60.0, "Longest call of the model; a worker that is in one for longer ends itself, to be replaced.", "s", gt=0
     )
+    decode_limit_s: float = _setting(
+        30.0, "Longest time that a picture may take to be decoded; beyond it its job fails.", "s", gt=0
+    )
     result_ttl_s: int = _setting(86_400, "How long an ended job is kept.", "s", ge=1)
     image_ttl_s: int = _setting(86_400, "How long a picture is kept at most, whatever becomes of its job.", "s", ge=1)
     upload_max_bytes: int = _setting(20_000_000, "Largest picture accepted.", "bytes", ge=1)

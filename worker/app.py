@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from prometheus_client import start_http_server
-
 from contract.broker import QUEUES, make_celery, oldest_message_ms, publish
 from contract.image_store import open_image_store
 from contract.job import new_job_id, now_ms
@@ -19,7 +17,9 @@ from contract.settings import Settings
 from contract.thumbnails import RedisThumbnailStore
 from worker.batcher import Batcher
 from worker.committer import OutcomeCommitter
+from worker.decoding import DecodeWatch
 from worker.gate import Gate
+from worker.health import Health
 from worker.leases import LeaseKeeper
 from worker.message import Item
 from worker.metrics import WorkerMetrics
@@ -45,14 +45,11 @@ def model_folder(settings: Settings) -> Path:
     return settings.model or (champion if champion.exists() else _SHIPPED_MODEL)
 
 
-def build_worker(settings: Settings, model: Model) -> Worker:
-    """Put the parts of a worker together around a loaded model."""
+def build_worker(settings: Settings, model: Model, metrics: WorkerMetrics, health: Health, address: str) -> Worker:
+    """Put the parts of a worker together around a loaded model; its metrics are read at `address`."""
     client = connect(settings.redis_address())
     ledger = RedisLedger(client)
     images = open_image_store(settings.image_store_address(), settings.image_ttl_s)
-    metrics = WorkerMetrics(settings.batch_size)
-    server, _ = start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, metrics.registry)
-    address = f"http://{settings.worker_metrics_host}:{server.server_port}/metrics"
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{new_job_id()[-6:]}"
 
     leases = LeaseKeeper(ledger, settings.lease_s, heartbeat_of(model, worker_id, address, metrics.busy.read))
@@ -70,9 +67,11 @@ def build_worker(settings: Settings, model: Model) -> Worker:
         gate=Gate(_BATCHES_HELD * settings.batch_size, ranks=len(QUEUES)),
         turnstile=Turnstile(),
         decoders=ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode"),
+        decoding=DecodeWatch(settings.decode_threads),
         input_size=(model.height, model.width),
         lease_s=settings.lease_s,
         result_ttl_s=settings.result_ttl_s,
+        decode_limit_s=settings.decode_limit_s,
     )
     celery = make_celery(settings.redis_address())
     register_task(celery, pipeline)
@@ -88,8 +87,8 @@ def build_worker(settings: Settings, model: Model) -> Worker:
         result_ttl_s=settings.result_ttl_s,
         image_ttl_s=settings.image_ttl_s,
     )
-    watchdog = Watchdog(predictor.running_s, settings.predict_limit_s)
-    return Worker(celery, ledger, pipeline, leases, reconciler, watchdog, thumbnails, settings.drain_s)
+    watchdog = Watchdog(predictor.running_s, settings.predict_limit_s, pipeline.give_up_slow_pictures)
+    return Worker(celery, ledger, pipeline, leases, reconciler, watchdog, thumbnails, health, settings.drain_s)
 
 
 def heartbeat_of(

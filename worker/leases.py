@@ -1,6 +1,7 @@
 """Keeps a worker's leases and its heartbeat alive, in one thread."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from contract.errors import UnavailableError
@@ -24,6 +25,7 @@ class LeaseKeeper:
         self._heartbeat = heartbeat
         self._lock = threading.Lock()
         self._held: dict[str, Claim] = {}
+        self._answered_at_s = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
@@ -40,6 +42,10 @@ class LeaseKeeper:
             self._ledger.retire(self._heartbeat().id)
         except UnavailableError:
             _log.info("The ledger does not answer; the heartbeat will run out by itself")
+
+    def is_heard(self) -> bool:
+        """Whether the latest heartbeats reached the ledger: it lists this worker as living."""
+        return time.monotonic() - self._answered_at_s < 3 * self._period_s
 
     def hold(self, claims: Iterable[Claim]) -> None:
         """Renew these from now on."""
@@ -71,6 +77,7 @@ class LeaseKeeper:
     def _beat(self) -> None:
         try:
             self._ledger.beat(self._heartbeat(), ttl_ms=int(3 * self._period_s * 1000))
+            self._answered_at_s = time.monotonic()
         except UnavailableError:
             _log.warning("The heartbeat was not written: the ledger does not answer")
 

@@ -19,6 +19,7 @@ from contract.job import Features, JobError, Outcome, Timings
 from contract.ledger import Ledger
 from contract.ledger_types import Claim
 from worker.committer import OutcomeCommitter
+from worker.decoding import DecodeWatch
 from worker.gate import ClosedError, Gate
 from worker.leases import LeaseKeeper
 from worker.message import Item, Message
@@ -43,9 +44,11 @@ class Pipeline:
     gate: Gate
     turnstile: Turnstile
     decoders: ThreadPoolExecutor
+    decoding: DecodeWatch
     input_size: tuple[int, int]
     lease_s: float
     result_ttl_s: int
+    decode_limit_s: float = 30.0
 
     def start(self) -> None:
         """Start the threads."""
@@ -123,17 +126,32 @@ class Pipeline:
                     raise ClosedError from None
 
     def _decode(self, item: Item, data: bytes | None) -> None:
-        started_s = time.perf_counter()
+        started_s, failure = time.perf_counter(), None
+        self.decoding.begin(item)
         try:
             _fill(item, data, self.input_size)
         # Whatever a hostile picture sets off is its own failure, never its batch mates'.
         except Exception as error:  # noqa: BLE001
-            self.predictor.batcher.miss()
-            self.committer.put(item, _undecodable(item, error))
+            failure = error
+        if not self.decoding.end(item):
+            return  # it was given up meanwhile
+        if failure is not None:
+            self._give_up(item, failure)
             return
         item.decode_ms = (time.perf_counter() - started_s) * 1000
         item.ready_at_s = time.monotonic()
         self.predictor.batcher.put(item, item.rank)
+
+    def _give_up(self, item: Item, error: Exception) -> None:
+        self.predictor.batcher.miss()
+        self.committer.put(item, _undecodable(item, error))
+
+    def give_up_slow_pictures(self) -> bool:
+        """End the jobs whose picture takes too long to decode; returns whether a decoder is left for others."""
+        is_stuck = self.decoding.is_stuck()
+        for item in self.decoding.overdue(self.decode_limit_s):
+            self._give_up(item, UndecodableImageError(f"it takes longer than {self.decode_limit_s:g} s"))
+        return not is_stuck
 
 
 def _fill(item: Item, data: bytes | None, size: tuple[int, int]) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
@@ -12,6 +13,7 @@ from contract.broker import MESSAGE_MAX_JOBS, QUEUES, publish
 from contract.errors import UnavailableError
 from contract.ledger import Ledger
 from contract.log import get_logger
+from worker.health import Health, check_threads
 from worker.leases import LeaseKeeper
 from worker.pipeline import Pipeline
 from worker.reconciler import Reconciler
@@ -22,6 +24,8 @@ _log = get_logger(__name__)
 
 #: Messages in hand at once. Each holds up to a batch; more would only keep work from other workers.
 _MESSAGES = 16
+#: What must run for jobs to come to their end.
+_THREADS = ("predict", "commit", "leases", "reconciler", "watchdog")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Worker:
     reconciler: Reconciler
     watchdog: Watchdog
     thumbnails: Thumbnailer
+    health: Health
     drain_s: float
 
     def run(self) -> int:
@@ -52,6 +57,7 @@ class Worker:
             without_heartbeat=True,
             quiet=True,
         )
+        signals.worker_ready.connect(partial(self._serve, consumer), weak=False)
         consumer.start()
         for stopped in (self.watchdog, self.reconciler, self.pipeline, self.thumbnails):
             stopped.stop()
@@ -59,8 +65,20 @@ class Worker:
         self.leases.stop()
         return int(consumer.exitcode or 0)
 
+    def _serve(self, consumer: Any, **_: Any) -> None:
+        """Say from now on how it is."""
+        self.health.serve(lambda: check_threads(_THREADS) or self.watchdog.hang(), lambda: self._deafness(consumer))
+
+    def _deafness(self, consumer: Any) -> str:
+        """Why no messages come in; empty while they do."""
+        if not self.leases.is_heard():
+            return "The job ledger (Redis) does not answer."
+        connection = getattr(consumer.consumer, "connection", None)
+        return "" if connection and connection.connected else "The queue (Redis) is not connected."
+
     def _drain(self, **_: Any) -> None:
         """Take no more; if what is in hand takes too long, give it back and leave."""
+        self.health.drain()
         self.pipeline.drain()
         timer = threading.Timer(self.drain_s, self._leave)
         timer.daemon = True

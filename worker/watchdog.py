@@ -1,4 +1,4 @@
-"""Ends a process whose model call hangs, so that its jobs go elsewhere and a supervisor starts another."""
+"""Ends a process that hangs, so that its jobs go elsewhere and a supervisor starts another."""
 
 import os
 import threading
@@ -14,11 +14,18 @@ _EXIT_STATUS = 70
 
 
 class Watchdog:
-    """Looks at how long the current model call has been running."""
+    """Looks at how long the current model call has been running, and whether pictures can still be decoded."""
 
-    def __init__(self, running_s: Callable[[], float], limit_s: float, end: Callable[[int], None] = os._exit) -> None:
+    def __init__(
+        self,
+        running_s: Callable[[], float],
+        limit_s: float,
+        can_decode: Callable[[], bool] = lambda: True,
+        end: Callable[[int], None] = os._exit,
+    ) -> None:
         self._running_s = running_s
         self._limit_s = limit_s
+        self._can_decode = can_decode
         self._end = end
         self._stopping = threading.Event()
 
@@ -32,7 +39,13 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._stopping.wait(min(_LOOK_S, self._limit_s / 4)):
-            if self._running_s() > self._limit_s:
-                _log.error("The model hangs: this worker ends itself", action="model_hangs", limit_s=self._limit_s)
+            if wrong := self.hang():
+                _log.error("This worker hangs and ends itself", action="worker_hangs", reason=wrong)
                 self._end(_EXIT_STATUS)
                 return
+
+    def hang(self) -> str:
+        """What hangs; empty when nothing does."""
+        if self._running_s() > self._limit_s:
+            return f"The model has been called longer than {self._limit_s:g} s ago and has not answered."
+        return "" if self._can_decode() else "Every decoder is busy with a picture that was given up."

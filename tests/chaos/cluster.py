@@ -15,7 +15,7 @@ from deploy.local.redis_server import find_redis_server, redis_command
 from tests.support.proxy import CuttableProxy, cuttable
 from tests.support.services import Process, free_port, running, wait_until
 
-FAULT_POINTS = ("before_claim", "in_decode", "in_predict", "before_commit", "after_commit")
+FAULT_POINTS = ("before_unacked", "before_claim", "in_decode", "in_predict", "before_commit", "after_commit")
 _LOOK_S = 0.05
 
 
@@ -27,6 +27,8 @@ class Keeper:
         self.starts = 0
         self._command, self._folder, self._environ = command, folder, environ
         self._stopping = threading.Event()
+        self._may_start = threading.Event()
+        self._may_start.set()
         self._process: Process | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -42,6 +44,22 @@ class Keeper:
         self._process.handle.wait()
         return True
 
+    def take_away(self) -> None:
+        """Kill it, and start it again at `bring_back` only."""
+        self._may_start.clear()
+        self.kill()
+
+    def bring_back(self) -> None:
+        """End what `take_away` began."""
+        self._may_start.set()
+
+    def terminate(self) -> int:
+        """Have it stop in order, for good; returns its exit status."""
+        self._stopping.set()
+        self._may_start.set()
+        self._thread.join(60)
+        return self._process.handle.returncode if self._process else -1
+
     @property
     def pid(self) -> int:
         """Of the running process; 0 when there is none."""
@@ -50,10 +68,12 @@ class Keeper:
     def stop(self) -> None:
         """End it for good."""
         self._stopping.set()
+        self._may_start.set()
         self._thread.join(60)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._may_start.wait()
             with running(self.name, self._command(), self._folder, self._environ) as process:
                 self._process = process
                 self.starts += 1
@@ -79,7 +99,7 @@ class Cluster:
         self.line: CuttableProxy = self._services.enter_context(cuttable(redis_port))
         self.redis_url = f"redis://127.0.0.1:{redis_port}/0"
         self.url = f"http://127.0.0.1:{gateway_port}"
-        environ = {
+        self.environ = {
             "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{self.line.port}/0",
             "PAWQUEUE_GATEWAY_PORT": str(gateway_port),
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
@@ -88,8 +108,10 @@ class Cluster:
             **settings,
         }
         self.redis = Keeper("redis", lambda: redis_command(find_redis_server(), redis_port, data), folder, {})
-        self.gateway = Keeper("gateway", lambda: [sys.executable, "-m", "gateway"], folder, environ)
-        self.workers = [Keeper(f"worker-{number}", self._worker_command, folder, environ) for number in range(workers)]
+        self.gateway = Keeper("gateway", lambda: [sys.executable, "-m", "gateway"], folder, self.environ)
+        self.workers = [
+            Keeper(f"worker-{number}", self._worker_command, folder, self.environ) for number in range(workers)
+        ]
         self._points = list(points)
         self._armed: list[str] = []
         self._turn = -1

@@ -7,15 +7,19 @@ It dies when it reaches POINT while FLAG_FILE exists, and takes the file with it
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from kombu.transport.redis import QoS
 
 import worker.pipeline
 from bundle.decode import Picture
 from contract.ledger_redis import RedisLedger
 from worker.__main__ import main
-from worker.runtime import KerasModel
+from worker.predictor import Predictor
 
 _MAGENTA = (255, 0, 255)
 
@@ -50,7 +54,20 @@ def after(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
     return deadly
 
 
-def deadly_picture(decode: Callable[..., Picture]) -> Callable[..., Picture]:
+def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
+    """`call`, which once never comes back."""
+
+    def hangs(self: Any, *arguments: Any, **options: Any) -> Any:
+        if flag.exists():
+            flag.unlink()
+            self._call_began_s = time.monotonic()
+            threading.Event().wait()
+        return call(self, *arguments, **options)
+
+    return hangs
+
+
+def deadly_picture(decode: Callable[..., Picture], _: Path) -> Callable[..., Picture]:
     """`decode`, which magenta kills."""
 
     def deadly(data: bytes, height: int, width: int) -> Picture:
@@ -64,21 +81,25 @@ def deadly_picture(decode: Callable[..., Picture]) -> Callable[..., Picture]:
 
 def arm(point: str, flag: Path) -> None:
     """Set the trap."""
-    if point == "before_claim":
-        RedisLedger.claim = before(RedisLedger.claim, flag)  # type: ignore[method-assign]
-    elif point == "in_decode":
-        worker.pipeline.decode = after(worker.pipeline.decode, flag)  # type: ignore[attr-defined]
-    elif point == "in_predict":
-        KerasModel.predict = after(KerasModel.predict, flag)  # type: ignore[method-assign]
-    elif point == "before_commit":
-        RedisLedger.commit = before(RedisLedger.commit, flag)  # type: ignore[method-assign]
-    elif point == "after_commit":
-        RedisLedger.commit = after(RedisLedger.commit, flag)  # type: ignore[method-assign]
-    elif point == "deadly_picture":
-        worker.pipeline.decode = deadly_picture(worker.pipeline.decode)  # type: ignore[attr-defined]
-    else:
+    if point not in _TRAPS:
         raise SystemExit(f"There is no fault point {point}.")
+    owner, name, trap = _TRAPS[point]
+    setattr(owner, name, trap(getattr(owner, name), flag))
 
+
+#: Fault point -> what is replaced, and by what.
+_TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
+    # Redis has given the message away, and nobody has noted yet that it is being worked on.
+    "before_unacked": (QoS, "append", before),
+    "before_claim": (RedisLedger, "claim", before),
+    "in_decode": (worker.pipeline, "decode", after),
+    "in_predict": (Predictor, "_call", after),
+    "before_commit": (RedisLedger, "commit", before),
+    # Committed, but the message is not acknowledged.
+    "after_commit": (RedisLedger, "commit", after),
+    "hang_in_predict": (Predictor, "_call", hanging),
+    "deadly_picture": (worker.pipeline, "decode", deadly_picture),
+}
 
 if __name__ == "__main__":
     arm(sys.argv[1], Path(sys.argv[2]))

@@ -16,6 +16,7 @@ from tests.support.ledger import store
 from worker.app import heartbeat_of
 from worker.batcher import Batcher
 from worker.committer import OutcomeCommitter
+from worker.decoding import DecodeWatch
 from worker.gate import Gate
 from worker.leases import LeaseKeeper
 from worker.message import Item
@@ -84,6 +85,7 @@ def bench() -> Iterator[Bench]:
         gate=Gate(2 * BATCH_SIZE),
         turnstile=Turnstile(),
         decoders=ThreadPoolExecutor(2),
+        decoding=DecodeWatch(2),
         input_size=(model.height, model.width),
         lease_s=10,
         result_ttl_s=60,

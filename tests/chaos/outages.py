@@ -1,0 +1,76 @@
+"""How the service takes an outage of Redis: `python -m tests.chaos.outages SECONDS` measures one."""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from contract.job import new_job_id
+from tests.chaos.cluster import Cluster
+from tests.support.pictures import draw
+from tests.support.services import wait_until
+
+_PICTURE = draw((60, 40), form="JPEG")
+
+
+@dataclass(frozen=True)
+class Outage:
+    """What was seen, in seconds."""
+
+    #: Longest time until the gateway refused an upload.
+    longest_refusal_s: float
+    #: From Redis's return until an upload was accepted, and until a worker had answered it.
+    accepted_after_s: float
+    answered_after_s: float
+
+
+def put(http: httpx.Client, job_id: str) -> httpx.Response:
+    """Upload a picture under an id."""
+    return http.put(f"/v1/jobs/{job_id}", files={"file": ("x.jpg", _PICTURE)})
+
+
+def watch_outage(http: httpx.Client, begin: Callable[[], None], end: Callable[[], None], length_s: float) -> Outage:
+    """Take Redis away with `begin`, give it back with `end` after `length_s`, and measure what a client sees."""
+    begin()
+    began_s, longest_s, job_id = time.monotonic(), 0.0, new_job_id()
+    while time.monotonic() < began_s + length_s:
+        asked_s = time.monotonic()
+        response = put(http, job_id)
+        longest_s = max(longest_s, time.monotonic() - asked_s)
+        assert response.status_code == 503, response.text
+        assert int(response.headers["Retry-After"]) >= 1
+        time.sleep(0.1)
+    end()
+    ended_s = time.monotonic()
+    wait_until(lambda: put(http, job_id).status_code in (200, 202), "an upload being accepted", 60)
+    accepted_s = time.monotonic()
+    wait_until(lambda: _status(http, job_id) == "succeeded", "the job being answered", 120)
+    return Outage(longest_s, accepted_s - ended_s, time.monotonic() - ended_s)
+
+
+def _status(http: httpx.Client, job_id: str) -> str:
+    response = http.get(f"/v1/jobs/{job_id}")
+    return str(response.json()["status"]) if response.status_code == 200 else ""
+
+
+def main() -> None:
+    """Measure outages of both kinds."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.outages", description=__doc__)
+    parser.add_argument("seconds", type=float, nargs="?", default=10.0, help="how long Redis is away (default 10)")
+    length_s = parser.parse_args().seconds
+    with (
+        tempfile.TemporaryDirectory(prefix="pawqueue-outage-") as name,
+        Cluster(Path(name), 1, {}, points=[]) as cluster,
+        httpx.Client(base_url=cluster.url, timeout=60) as http,
+    ):
+        wait_until(lambda: bool(cluster.serving()), "a worker serving")
+        print("killed  ", watch_outage(http, cluster.redis.take_away, cluster.redis.bring_back, length_s))
+        print("cut off ", watch_outage(http, cluster.line.cut, cluster.line.mend, length_s))
+
+
+if __name__ == "__main__":
+    main()
