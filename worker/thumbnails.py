@@ -1,4 +1,4 @@
-"""Keeps thumbnails of some pictures for the dashboard, in a thread of its own, out of pixels that are decoded already."""
+"""Keeps thumbnails of some pictures for the dashboard, in a thread of its own, out of pixels already decoded."""
 
 import io
 import queue

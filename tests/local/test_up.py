@@ -71,6 +71,7 @@ def test_it_says_where_everything_is(up: Up) -> None:
     text = up.output.read_text()
 
     assert up.url in text
+    assert f"http://127.0.0.1:{up.environ['PAWQUEUE_DASHBOARD_PORT']}" in text
     assert str(Path(up.environ["PAWQUEUE_STATE_DIR"]) / "logs") in text
 
 
@@ -114,7 +115,7 @@ def test_a_killed_worker_is_started_again(up: Up) -> None:
 
 def test_sigterm_ends_everything(up: Up) -> None:
     processes = up.processes()
-    assert up.services().keys() == {"gateway", "worker", "deploy.local.supervise"}
+    assert up.services().keys() == {"gateway", "worker", "dashboard", "deploy.local.supervise"}
 
     up.process.send_signal(signal.SIGTERM)
 

@@ -1,0 +1,79 @@
+// What is done in the browser: page titles, uploads and their previews, and a word when the dashboard itself is gone.
+(function () {
+    "use strict";
+    const PICTURES_MAX = 20, BYTES_MAX = 100e6, ALIVE_MS = 5000;
+    const none = () => window.dash_clientside.no_update;
+    const previews = {};
+    let arrived = false;
+
+    function arrive(path) {
+        const link = Array.from(document.querySelectorAll("nav a")).find((a) => a.getAttribute("href") === path);
+        document.title = link ? `${link.textContent} · Pawqueue` : "Pawqueue";
+        if (arrived) {
+            document.getElementById("content").focus({preventScroll: true});
+            window.scrollTo(0, 0);
+        }
+        arrived = true;
+    }
+
+    function take(contents, names) {
+        if (!contents || !contents.length) {
+            return [none(), none()];
+        }
+        const kept = contents.slice(0, PICTURES_MAX);
+        if (kept.reduce((sum, text) => sum + text.length, 0) > BYTES_MAX * 4 / 3) {
+            return [none(), "These are more than 100 MB together: send fewer at a time, or use pawqueue submit."];
+        }
+        const stamp = Date.now();
+        const pictures = kept.map((text, at) => {
+            const key = `${stamp}-${at}`;
+            previews[key] = text;
+            return {key: key, name: names[at], contents: text};
+        });
+        const left = contents.length - kept.length;
+        return [pictures, left ? `${left} more were left out: at most ${PICTURES_MAX} at a time.` : ""];
+    }
+
+    function merge(added, told, entries) {
+        const known = new Map((entries || []).map((entry) => [entry.key, entry]));
+        for (const entry of told || []) {
+            if (known.has(entry.key)) {
+                known.set(entry.key, entry);
+            }
+        }
+        const fresh = (added || []).filter((entry) => !known.has(entry.key));
+        return [...fresh, ...known.values()];
+    }
+
+    function preview(ids) {
+        return ids.map((id) => previews[id.key] || "");
+    }
+
+    window.dash_clientside = Object.assign({}, window.dash_clientside, {pawqueue: {arrive, take, merge, preview}});
+
+    let goneSince = null;
+    async function look() {
+        let answers = false;
+        try {
+            answers = (await fetch("/healthz", {cache: "no-store"})).ok;
+        } catch (error) {
+            answers = false;
+        }
+        const banner = document.getElementById("offline");
+        if (!banner) {
+            return;
+        }
+        goneSince = answers ? null : goneSince || new Date();
+        banner.hidden = answers;
+        const clock = goneSince && goneSince.toISOString().slice(11, 16);
+        banner.textContent = answers ? "" : `The dashboard has not answered since ${clock} UTC; what is shown is older.`;
+    }
+    function age() {
+        for (const time of document.querySelectorAll("time.age")) {
+            const seconds = Math.max(0, Math.round((Date.now() - Date.parse(time.dateTime)) / 1000));
+            time.dataset.age = seconds < 120 ? `, ${seconds} s ago` : `, ${Math.round(seconds / 60)} min ago`;
+        }
+    }
+    window.setInterval(age, 1000);
+    window.setInterval(look, ALIVE_MS);
+})();

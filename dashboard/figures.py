@@ -1,0 +1,182 @@
+"""Plotly figures as plain dictionaries, made of plain numbers; text and lines take their colours from the style sheet.
+
+`plotly.graph_objects.Figure` would check every attribute at every refresh; the tests do that once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dashboard.quantities import Point
+
+Figure = dict[str, Any]
+
+#: Told apart by people who confuse colours, and 3:1 against light and dark (after Okabe and Ito).
+COLORS = ("#1f78c8", "#c8570a", "#0a8f6c", "#b0508e", "#8a7400", "#6a6fd0")
+#: The same order, so that nothing hangs on colour alone.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+PATTERNS = ("", "/", ".", "x", "-", "+")
+_TALL, _MARGIN = 240, {"l": 52, "r": 12, "t": 8, "b": 36}
+
+
+def layout(y_title: str, x_title: str = "", **more: Any) -> dict[str, Any]:
+    """The layout that all figures share."""
+    return {
+        "height": _TALL,
+        "margin": _MARGIN,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "inherit", "size": 12},
+        "hovermode": "x unified",
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "xaxis": {"title": {"text": x_title}, "showgrid": False, "zeroline": False, "fixedrange": True},
+        "yaxis": {"title": {"text": y_title}, "rangemode": "tozero", "zeroline": False, "fixedrange": True},
+        "uirevision": "kept",  # what a viewer has switched off in a legend stays off
+        **more,
+    }
+
+
+def lines(rows: Sequence[tuple[str, Sequence[Point]]], y_title: str) -> Figure:
+    """Lines over time, by name."""
+    figure: Figure = {
+        "data": [_line(at, name, points) for at, (name, points) in enumerate(rows)],
+        "layout": layout(y_title),
+    }
+    figure["layout"]["showlegend"] = len(rows) > 1
+    figure["layout"]["xaxis"] |= {"type": "date", "tickformat": _clock_format(rows), "nticks": 5}
+    return figure
+
+
+def _clock_format(rows: Sequence[tuple[str, Sequence[Point]]]) -> str:
+    """Seconds where minutes would repeat themselves, days where hours would."""
+    times = [at_s for _, points in rows for at_s, _ in points]
+    span_s = max(times, default=0.0) - min(times, default=0.0)
+    return "%H:%M:%S" if span_s < 400 else "%H:%M" if span_s < 86_400 else "%d %b %H:%M"
+
+
+def _line(at: int, name: str, points: Sequence[Point]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(points) > 1 else "markers",
+        "name": name,
+        "x": [round(at_s) * 1000 for at_s, _ in points],
+        "y": [rounded(value) for _, value in points],
+        "line": {"color": COLORS[at % len(COLORS)], "dash": DASHES[at % len(DASHES)], "width": 2},
+        "connectgaps": False,
+    }
+
+
+def bars(names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], y_title: str, x_title: str = "") -> Figure:
+    """Bars side by side, by name of the row."""
+    data = [
+        {
+            "type": "bar",
+            "name": name,
+            "x": list(names),
+            "y": [rounded(value) for value in values],
+            "marker": {"color": COLORS[at % len(COLORS)], "pattern": {"shape": PATTERNS[at % len(PATTERNS)]}},
+        }
+        for at, (name, values) in enumerate(rows)
+    ]
+    figure: Figure = {"data": data, "layout": layout(y_title, x_title, barmode="group", showlegend=len(rows) > 1)}
+    figure["layout"]["xaxis"] |= {"type": "category"}
+    return figure
+
+
+def overlaid(
+    middles: Sequence[float], widths: Sequence[float], rows: Sequence[tuple[str, Sequence[float]]], x_title: str
+) -> Figure:
+    """Two distributions over the same bins, shares in per cent: the first as bars, the second as a stepped line."""
+    (bar_name, bar_values), (line_name, line_values) = rows
+    left = [middle - width / 2 for middle, width in zip(middles, widths, strict=True)]
+    data = [
+        {
+            "type": "bar",
+            "name": bar_name,
+            "x": list(middles),
+            "width": list(widths),
+            "y": [rounded(value) for value in bar_values],
+            "marker": {"color": COLORS[0], "opacity": 0.55},
+        },
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": line_name,
+            "x": [*left, left[-1] + widths[-1]],
+            "y": [rounded(value) for value in [*line_values, line_values[-1]]],
+            "line": {"color": COLORS[1], "width": 2.5, "shape": "hv"},
+        },
+    ]
+    return {"data": data, "layout": layout("% of pictures", x_title, bargap=0)}
+
+
+def heatmap(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:
+    """A confusion matrix: true labels downwards, said labels to the right, with the counts written in."""
+    data = [
+        {
+            "type": "heatmap",
+            "x": [f"said {name}" for name in names],
+            "y": [f"is {name}" for name in names],
+            "z": [list(row) for row in counts],
+            "text": [[f"{value:,}" for value in row] for row in counts],
+            "texttemplate": "%{text}",
+            "textfont": {"size": 16, "color": "#101418"},
+            "colorscale": [[0, "#e8f1fa"], [1, "#7fb6e6"]],
+            "showscale": False,
+        }
+    ]
+    figure: Figure = {
+        "data": data,
+        "layout": layout("", hovermode="closest", margin={"l": 72, "r": 12, "t": 8, "b": 36}),
+    }
+    figure["layout"]["yaxis"] = {"autorange": "reversed", "fixedrange": True, "type": "category"}
+    return figure
+
+
+def calibration(points: Sequence[tuple[float, float, int]]) -> Figure:
+    """How often the model was right (per cent) by how sure it was, and where it would be if it knew itself."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "as sure as right",
+            "x": [50, 100],
+            "y": [50, 100],
+            "line": {"color": COLORS[1], "dash": "dash", "width": 2},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "this model",
+            "x": [rounded(sure * 100) for sure, _, _ in points],
+            "y": [rounded(right * 100) for _, right, _ in points],
+            "text": [f"{count:,} pictures" for _, _, count in points],
+            "line": {"color": COLORS[0], "width": 2},
+            "marker": {"size": 8},
+        },
+    ]
+    return {"data": data, "layout": layout("% right", "confidence in %", hovermode="closest")}
+
+
+def stack(parts: Sequence[tuple[str, float]], unit: str) -> Figure:
+    """One bar, lying, made of parts in their order."""
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": [""],
+            "x": [rounded(value)],
+            "text": [f"{value:.1f}"],
+            "textposition": "auto",
+            "insidetextanchor": "middle",
+            "marker": {"color": COLORS[at % len(COLORS)], "pattern": {"shape": PATTERNS[at % len(PATTERNS)]}},
+        }
+        for at, (name, value) in enumerate(parts)
+    ]
+    return {"data": data, "layout": layout("", unit, barmode="stack", height=150, hovermode="closest")}
+
+
+def rounded(value: float | None) -> float | None:
+    """Four digits that mean something: enough for a pixel, and a third of the bytes."""
+    return None if value is None else float(f"{value:.4g}")

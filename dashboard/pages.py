@@ -1,0 +1,97 @@
+"""The pages: address, title, cards, and what these show a viewer of a snapshot, made once for all who see the same."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dashboard.card import Content, Spec
+from dashboard.job_rows import filters_of
+from dashboard.snapshot import Snapshot
+from dashboard.viewers import Viewer
+from dashboard.views import capacity, drift, live, models, predictions
+
+Contents = Mapping[str, Content]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page; `make` gets the snapshot, the viewer and the query of the address."""
+
+    name: str
+    path: str
+    title: str
+    lead: str
+    specs: tuple[Spec, ...] = ()
+    make: Callable[[Snapshot, Viewer, str], Contents] = lambda _snapshot, _viewer, _search: {}
+
+
+def _predictions(snapshot: Snapshot, viewer: Viewer, search: str) -> Contents:
+    rows = predictions.shown(viewer.own(snapshot.jobs), filters_of(search), snapshot.at_s)
+    return predictions.contents(snapshot, rows)
+
+
+PAGES = (
+    Page(
+        "live",
+        "/",
+        "Live",
+        "What comes in, waits, runs and ends just now.",
+        live.SPECS,
+        lambda s, _v, _q: live.contents(s),
+    ),
+    Page(
+        "predictions",
+        "/predictions",
+        "Predictions",
+        "What the model said, newest first.",
+        predictions.SPECS,
+        _predictions,
+    ),
+    Page("try", "/try", "Try it", "Drop pictures and see what becomes of them."),
+    Page(
+        "models",
+        "/models",
+        "Models",
+        "The served bundle and training runs.",
+        models.SPECS,
+        lambda s, _v, _q: models.contents(s),
+    ),
+    Page(
+        "drift",
+        "/drift",
+        "Drift",
+        "Live pictures against those of training.",
+        drift.SPECS,
+        lambda s, v, _q: drift.contents(s, v.own(s.jobs)),
+    ),
+    Page(
+        "capacity",
+        "/capacity",
+        "Capacity",
+        "What the workers can do.",
+        capacity.SPECS,
+        lambda s, _v, _q: capacity.contents(s),
+    ),
+)
+BY_PATH = {page.path: page for page in PAGES}
+
+_KEPT_MAX = 64
+
+
+class Maker:
+    """Makes what pages show once a snapshot, whatever the number of viewers; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sequence = -1
+        self._made: dict[tuple[str, str, str], Contents] = {}
+
+    def contents(self, page: Page, snapshot: Snapshot, viewer: Viewer, search: str = "") -> Contents:
+        """What the cards of a page show."""
+        key = (page.name, viewer.scope, search if page.name == "predictions" else "")
+        with self._lock:
+            if snapshot.sequence != self._sequence or len(self._made) >= _KEPT_MAX:
+                self._sequence, self._made = snapshot.sequence, {}
+            if key not in self._made:
+                self._made[key] = page.make(snapshot, viewer, search)
+            return self._made[key]

@@ -1,0 +1,49 @@
+"""The wiring of one dashboard process, the only place where its parts are put together."""
+
+from dataclasses import dataclass
+
+from contract.access import Access
+from contract.key_store import RedisKeyStore
+from contract.ledger_redis import RedisLedger
+from contract.redis_client import connect
+from contract.settings import Settings
+from contract.thumbnails import RedisThumbnailStore
+from dashboard.bundle_files import BundleReader
+from dashboard.gateway_client import GatewayClient
+from dashboard.mlflow_runs import MlflowReader
+from dashboard.reader import Reader
+from dashboard.sources import NumberSource, PrometheusSource, ScrapeSource
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What routes and callbacks work with."""
+
+    reader: Reader
+    gateway: GatewayClient
+    access: Access
+    refresh_s: float
+
+
+def build_parts(settings: Settings) -> Parts:
+    """Put the parts together; nothing runs yet."""
+    client = connect(settings.redis_address())
+    gateway = GatewayClient(settings.gateway_address())
+    tracking = settings.mlflow_tracking_uri or ""
+    reader = Reader(
+        ledger=RedisLedger(client),
+        thumbnails=RedisThumbnailStore(client, settings.thumbnail_ttl_s),
+        numbers=_numbers(settings),
+        gateway=gateway,
+        bundle=BundleReader(settings),
+        mlflow=MlflowReader(tracking) if tracking.startswith(("http://", "https://")) else None,
+        period_s=settings.dashboard_refresh_s,
+    )
+    access = Access(RedisKeyStore(client), required=settings.dashboard_access_is_required())
+    return Parts(reader, gateway, access, settings.dashboard_refresh_s)
+
+
+def _numbers(settings: Settings) -> NumberSource:
+    if settings.prometheus_url:
+        return PrometheusSource(settings.prometheus_url.get_secret_value())
+    return ScrapeSource(settings.gateway_address())

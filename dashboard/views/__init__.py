@@ -1,0 +1,1 @@
+"""From a snapshot to what each page shows: pure functions, one module a page."""
