@@ -31,7 +31,9 @@ def contents(snapshot: Snapshot) -> dict[str, Content]:
     numbers = snapshot.numbers
     return {
         "live-now": _now(numbers),
-        "live-flow": _chart(numbers, "accepted", _flow(numbers), "jobs/s", "No job has come in yet."),
+        "live-flow": _chart(
+            numbers, "accepted", _flow(numbers), "jobs/s", "A rate needs two readings; the second is due in a moment."
+        ),
         "live-queue": _chart(numbers, "jobs", _queue(numbers), "jobs", "Nothing is known of the queues yet."),
         "live-latency": _chart(numbers, "p50", _latency(numbers), "s", _NO_JOB_ENDED),
         "live-oldest": _chart(numbers, "oldest", _by(numbers, "oldest", "queue"), "s", "Nothing waits."),
@@ -42,7 +44,7 @@ def contents(snapshot: Snapshot) -> dict[str, Content]:
     }
 
 
-_NO_JOB_ENDED = "No job has ended in the last 5 minutes."
+_NO_JOB_ENDED = "No job has ended in those of the last 5 minutes that were watched."
 _WINDOWS = {"accepted": "each point over 1 min", "p50": "each point over 5 min", "jobs": "counted at each reading"}
 
 
@@ -123,7 +125,7 @@ def _batches(numbers: Numbers) -> Content:
     return replace(content, figure=figures.bars(names, [("batches", values)], "batches", "pictures"), table=table)
 
 
-_NO_BATCH = "No batch was predicted in the last 5 minutes."
+_NO_BATCH = "No batch was predicted in those of the last 5 minutes that were watched."
 
 
 def _sizes(lines: tuple[Series, ...]) -> list[tuple[str, float, float]]:
