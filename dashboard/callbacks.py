@@ -5,30 +5,31 @@ from typing import Any
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
 from dash.exceptions import PreventUpdate
 
-from dashboard.components import outputs, values
+from dashboard.components import outputs
 from dashboard.gallery import SHOWN, gallery, opened
 from dashboard.job_rows import Filters, filters_of, job_id_of, search_of
 from dashboard.layout import navigation, page_layout
-from dashboard.pages import BY_PATH, PAGES, Maker, Page
+from dashboard.pages import BY_PATH, PAGES, Maker, Page, plain
 from dashboard.parts import Parts
+from dashboard.snapshot import Snapshot
 from dashboard.text import count
 from dashboard.try_it import data_of, entries_of, followed, result, sent, service_status
-from dashboard.viewers import viewer
+from dashboard.viewers import Viewer, viewer
 from dashboard.views.predictions import remembered, shown
 
 
 def register_callbacks(app: Dash, parts: Parts) -> None:
     """Give `app` all of them."""
     maker = Maker()
-    _navigate(app, parts, maker)
+    _navigate(app, parts)
     for page in PAGES:
         if page.specs:
             _refresh(app, parts, maker, page)
-    _predictions(app, parts)
+    _predictions(app, parts, maker)
     _try_it(app, parts)
 
 
-def _navigate(app: Dash, parts: Parts, maker: Maker) -> None:
+def _navigate(app: Dash, parts: Parts) -> None:
     @app.callback(
         Output("content", "children"),
         Output("nav", "children"),
@@ -40,7 +41,7 @@ def _navigate(app: Dash, parts: Parts, maker: Maker) -> None:
         if page is None:
             return html.P("There is no such page.", className="note"), navigation("")
         snapshot, search = parts.reader.latest, search or ""
-        contents = maker.contents(page, snapshot, viewer(), search)
+        contents = page.make(snapshot, viewer(), search)
         return page_layout(page, contents, snapshot, viewer(), search, parts.refresh_s), navigation(page.path)
 
     _in_browser(app, "arrive", Input("url", "pathname"))
@@ -60,14 +61,13 @@ def _refresh(app: Dash, parts: Parts, maker: Maker, page: Page) -> None:
         snapshot = parts.reader.latest
         if snapshot.sequence == seen and ctx.triggered_id == f"{page.name}-tick":
             raise PreventUpdate
-        contents = maker.contents(page, snapshot, viewer(), search or "")
-        return [snapshot.sequence, *(value for spec in page.specs for value in values(spec, contents[spec.id]))]
+        return [snapshot.sequence, *maker.values(page, snapshot, viewer(), search or "")]
 
 
 _CONTROLS = [Input(f"predictions-{name}", "value") for name in ("label", "status", "model", "minutes", "range")]
 
 
-def _predictions(app: Dash, parts: Parts) -> None:
+def _predictions(app: Dash, parts: Parts, maker: Maker) -> None:
     @app.callback(
         Output("predictions-gallery", "children"),
         Output("predictions-count", "children"),
@@ -76,11 +76,9 @@ def _predictions(app: Dash, parts: Parts) -> None:
         Input("predictions-url", "search"),
     )
     def show_gallery(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
-        snapshot, filters = parts.reader.latest, filters_of(search or "")
-        rows = shown(viewer().own(snapshot.jobs), filters, snapshot.at_s)
-        fit = f"{count(len(rows), 'job fits', 'jobs fit')} the filters, {remembered(snapshot)}"
-        note = f"{fit}; the newest {SHOWN} are shown." if len(rows) > SHOWN else f"{fit}."
-        return gallery(rows, filters, snapshot.thumbnails), note, f"/predictions.csv{search_of(filters)}"
+        snapshot, filters, who = parts.reader.latest, filters_of(search or ""), viewer()
+        key = ("gallery", who.scope, search_of(filters))
+        return maker.once(snapshot, key, lambda: _gallery(snapshot, who, filters))
 
     @app.callback(
         Output("predictions-url", "search"),
@@ -106,6 +104,13 @@ def _predictions(app: Dash, parts: Parts) -> None:
         snapshot = parts.reader.latest
         row = next((row for row in viewer().own(snapshot.jobs) if row.id == job_id), None)
         return opened(row, job_id, snapshot.thumbnails)
+
+
+def _gallery(snapshot: Snapshot, who: Viewer, filters: Filters) -> tuple[Any, str, str]:
+    rows = shown(who.own(snapshot.jobs), filters, snapshot.at_s)
+    fit = f"{count(len(rows), 'job fits', 'jobs fit')} the filters, {remembered(snapshot)}"
+    note = f"{fit}; the newest {SHOWN} are shown." if len(rows) > SHOWN else f"{fit}."
+    return plain(gallery(rows, filters, snapshot.thumbnails)), note, f"/predictions.csv{search_of(filters)}"
 
 
 def _controls_of(filters: Filters) -> list[Any]:

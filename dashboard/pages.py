@@ -1,16 +1,22 @@
 """The pages: address, title, cards, and what these show a viewer of a snapshot, made once for all who see the same."""
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from plotly.io.json import to_json_plotly as to_json
 
 from dashboard.card import Content, Spec
-from dashboard.job_rows import filters_of
+from dashboard.components import values
+from dashboard.job_rows import filters_of, search_of
 from dashboard.snapshot import Snapshot
 from dashboard.viewers import Viewer
 from dashboard.views import capacity, drift, live, models, predictions
 
 Contents = Mapping[str, Content]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +85,34 @@ _KEPT_MAX = 64
 
 
 class Maker:
-    """Makes what pages show once a snapshot, whatever the number of viewers; safe to share between threads."""
+    """Makes things once a snapshot, whatever the number of viewers; safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sequence = -1
-        self._made: dict[tuple[str, str, str], Contents] = {}
+        self._made: dict[tuple[str, ...], Any] = {}
 
-    def contents(self, page: Page, snapshot: Snapshot, viewer: Viewer, search: str = "") -> Contents:
-        """What the cards of a page show."""
-        key = (page.name, viewer.scope, search if page.name == "predictions" else "")
+    def once(self, snapshot: Snapshot, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """What `make` gives for this snapshot; `key` tells it from what else is made of the snapshot."""
         with self._lock:
             if snapshot.sequence != self._sequence or len(self._made) >= _KEPT_MAX:
                 self._sequence, self._made = snapshot.sequence, {}
             if key not in self._made:
-                self._made[key] = page.make(snapshot, viewer, search)
-            return self._made[key]
+                self._made[key] = make()
+            made: T = self._made[key]
+            return made
+
+    def values(self, page: Page, snapshot: Snapshot, viewer: Viewer, search: str = "") -> list[Any]:
+        """What a refresh of the page sends: plain values, which cost little to write out for each viewer."""
+        filters = search_of(filters_of(search)) if page.name == "predictions" else ""
+        return self.once(snapshot, (page.name, viewer.scope, filters), lambda: _values(page, snapshot, viewer, search))
+
+
+def _values(page: Page, snapshot: Snapshot, viewer: Viewer, search: str) -> list[Any]:
+    contents = page.make(snapshot, viewer, search)
+    return [plain(value) for spec in page.specs for value in values(spec, contents[spec.id])]
+
+
+def plain(value: Any) -> Any:
+    """Components as the dictionaries that Dash would write out for every viewer anew."""
+    return json.loads(str(to_json(value)))
