@@ -1,5 +1,6 @@
 """Any order of what may be done to jobs and submissions keeps the ledger's promises."""
 
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,6 +14,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -52,10 +54,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.committed: dict[str, int] = {}
 
     @initialize(target=submissions)
-    def first(self) -> str:
-        return self.open()
-
-    @rule(target=submissions)
     def open(self) -> str:
         submission = Submission(new_job_id(), QUEUES[0], self.now_ms)
         assert self.ledger.open_submission(submission, 60) is Submitted.STORED
@@ -67,21 +65,24 @@ class LedgerMachine(RuleBasedStateMachine):
         queue=st.sampled_from(QUEUES),
         deadline_in_ms=st.one_of(st.none(), st.integers(1, 3000)),
         submission_id=st.just("") | submissions,
+        count=st.integers(1, 5),
     )
-    def submit(self, queue: str, deadline_in_ms: int | None, submission_id: str) -> Any:
+    def submit(self, queue: str, deadline_in_ms: int | None, submission_id: str, count: int) -> Any:
         deadline_ms = self.now_ms + deadline_in_ms if deadline_in_ms else None
-        job = Job(new_job_id(), queue, self.now_ms, image="ref", deadline_ms=deadline_ms, submission=submission_id)
-        (result,) = store(self.ledger, [job], 10_000)
+        job = Job("", queue, self.now_ms, image="ref", deadline_ms=deadline_ms, submission=submission_id)
+        jobs = [replace(job, id=new_job_id()) for _ in range(count)]
+        results = store(self.ledger, jobs, 10_000)
         if submission_id in self.closed:
-            assert result is Submitted.CLOSED
+            assert results == [Submitted.CLOSED] * count
             return multiple()
-        assert result is Submitted.STORED
-        self.known.append(job.id)
-        self.sent.setdefault(submission_id, []).append(job.id)
-        return job.id
+        assert results == [Submitted.STORED] * count
+        ids = [job.id for job in jobs]
+        self.known += ids
+        self.sent.setdefault(submission_id, []).extend(ids)
+        return multiple(*ids)
 
     @rule(submission_id=submissions, custom_id=st.sampled_from("abc"))
-    def reject(self, submission_id: str, custom_id: str) -> None:
+    def refuse(self, submission_id: str, custom_id: str) -> None:
         job_id = picture_job_id(submission_id, custom_id)
         outcome = Outcome(error=JobError("not_an_image", "no"))
         job = Job(job_id, QUEUES[0], self.now_ms, JobStatus.FAILED, submission=submission_id, outcome=outcome)
@@ -91,6 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.rejected.add(job_id)
             self.sent[submission_id].append(job_id)
 
+    @precondition(lambda self: len(self.known) > 5)  # or most would be closed before they had a job
     @rule(submission_id=submissions, withdrawn=st.booleans())
     def close(self, submission_id: str, withdrawn: bool) -> None:
         self.ledger.close_submission(submission_id, 60, self.now_ms, withdrawn=withdrawn)
@@ -186,7 +188,7 @@ class LedgerMachine(RuleBasedStateMachine):
 def examples() -> settings:
     return settings(
         max_examples=30,
-        stateful_step_count=40,
+        stateful_step_count=50,
         deadline=None,
         derandomize=True,
         database=None,
