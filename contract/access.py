@@ -16,6 +16,7 @@ from enum import StrEnum
 from contract.errors import ForbiddenError, UnauthorizedError
 from contract.job import Job, now_ms
 from contract.key_store import ApiKey, KeyStore
+from contract.submission import Submission
 
 _MARK = "pq"
 #: How long a key that was found is trusted without looking again: a revoked one works no longer than that.
@@ -43,9 +44,9 @@ class Caller:
     owner: str = ""
     rate_limit: str = ""
 
-    def may_see(self, job: Job) -> bool:
-        """Whether a job is this caller's; where no API keys are asked for, every job is everybody's."""
-        return not self.owner or self.owner == job.owner
+    def may_see(self, record: Job | Submission) -> bool:
+        """Whether a record is this caller's; where no API keys are asked for, every one is everybody's."""
+        return not self.owner or self.owner == record.owner
 
 
 #: Where no API keys are asked for.

@@ -68,6 +68,12 @@ class Settings(BaseModel):
     image_ttl_s: int = _setting(86_400, "How long a picture is kept at most, whatever becomes of its job.", "s", ge=1)
     upload_max_bytes: int = _setting(20_000_000, "Largest picture accepted.", "bytes", ge=1)
     upload_max_pixels: int = _setting(50_000_000, "Most pixels of a picture accepted.", "pixels", ge=1)
+    bulk_max_bytes: int = _setting(
+        2_000_000_000,
+        "Largest form, tar or zip of pictures, and most that one may unpack to.",
+        "bytes",
+        ge=1,
+    )
     queue_max_jobs: int = _setting(
         1_000_000, "Most jobs that may wait in a queue; beyond it uploads get 429.", "jobs", ge=1
     )

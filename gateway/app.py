@@ -12,6 +12,7 @@ from gateway.routes.documents import document_routes
 from gateway.routes.health import health_routes
 from gateway.routes.jobs import jobs_routes
 from gateway.routes.replaced import replaced_routes
+from gateway.routes.submissions import submissions_routes
 from gateway.services import Services
 
 #: What a form may hold beside the picture: part headers, small fields.
@@ -24,7 +25,7 @@ def create_app(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for make_routes in (jobs_routes, dead_routes, replaced_routes, health_routes):
+    for make_routes in (jobs_routes, submissions_routes, dead_routes, replaced_routes, health_routes):
         app.register_api(make_routes(services).blueprint)
     app.register_blueprint(document_routes(app))
     register_problem_handlers(app, services.settings.upload_max_bytes)

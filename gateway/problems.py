@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details: what happened, and what to do."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -24,18 +25,19 @@ _ADVICE = {
 }
 
 
-def problem(status: int, title: str, code: str, detail: str) -> Response:
-    """A problem+json answer."""
+def problem(status: int, title: str, code: str, detail: str, members: Mapping[str, Any] | None = None) -> Response:
+    """A problem+json answer, with further members."""
     body = {"type": f"urn:pawqueue:error:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    body |= members or {}
     response = jsonify(body)
     response.status_code = status
     response.content_type = "application/problem+json"
     return response
 
 
-def problem_of(error: PawqueueError) -> Response:
-    """The answer to an expected error."""
-    response = problem(error.http_status, error.title, error.code, error.detail)
+def problem_of(error: PawqueueError, members: Mapping[str, Any] | None = None) -> Response:
+    """The answer to an expected error, with further members."""
+    response = problem(error.http_status, error.title, error.code, error.detail, members)
     response.headers.extend(headers_of(error))
     return response
 

@@ -15,8 +15,10 @@ from contract.settings import Settings
 from gateway.committer import GroupCommitter
 from gateway.dead import DeadLetters
 from gateway.guard import Guard
+from gateway.intake import Intake
 from gateway.load import LoadMeter
 from gateway.metrics import GatewayMetrics
+from gateway.submissions import Submissions
 from gateway.submit import Submitter
 from gateway.uploads import UploadLimits
 from gateway.waiters import Waiters
@@ -37,6 +39,8 @@ class Services:
     dead: DeadLetters
     metrics: GatewayMetrics
     guard: Guard
+    submissions: Submissions
+    intake: Intake
 
 
 def build_services(settings: Settings) -> Services:
@@ -45,13 +49,9 @@ def build_services(settings: Settings) -> Services:
     ledger = RedisLedger(client)
     access = Access(RedisKeyStore(client), required=settings.access_is_required())
     load = LoadMeter(ledger, settings.ledger_max_bytes)
-    committer = GroupCommitter(
-        ledger,
-        partial(publish, make_celery(settings.redis_address(), _PUBLISH_TIMEOUT_S)),
-        load,
-        QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share),
-        min(settings.batch_size, MESSAGE_MAX_JOBS),
-    )
+    send = partial(publish, make_celery(settings.redis_address(), _PUBLISH_TIMEOUT_S))
+    queue_limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
+    committer = GroupCommitter(ledger, send, load, queue_limits, min(settings.batch_size, MESSAGE_MAX_JOBS))
     waiters = Waiters(ledger)
     images = open_image_store(settings.image_store_address(), settings.image_ttl_s)
     limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
@@ -61,4 +61,15 @@ def build_services(settings: Settings) -> Services:
     submitter = Submitter(images, committer, waiters, load, limits)
     guard = Guard(access, settings.redis_address(), settings.rate_limit)
     dead = DeadLetters(ledger, committer)
-    return Services(settings, ledger, submitter, waiters, load, dead, GatewayMetrics(ledger), guard)
+    return Services(
+        settings,
+        ledger,
+        submitter,
+        waiters,
+        load,
+        dead,
+        GatewayMetrics(ledger),
+        guard,
+        Submissions(ledger, waiters, settings.result_ttl_s),
+        Intake(images, ledger, send, load, queue_limits, limits, settings.result_ttl_s),
+    )

@@ -137,7 +137,7 @@ def _job_of(upload: Upload, image: str) -> Job:
         id=upload.job_id or new_job_id(),
         queue=upload.queue,
         created_ms=created_ms,
-        file=_clean(upload.file),
+        file=clean_name(upload.file),
         size_bytes=len(upload.data),
         owner=upload.owner,
         image=image,
@@ -145,6 +145,6 @@ def _job_of(upload: Upload, image: str) -> Job:
     )
 
 
-def _clean(name: str) -> str:
+def clean_name(name: str) -> str:
     """A file name as it may stand in records and logs."""
     return "".join(character for character in name if character.isprintable())[:_FILE_NAME_MAX]

@@ -26,6 +26,8 @@ class Waiters:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Future[Job]]] = defaultdict(list)
+        #: Submission -> who waits for its end.
+        self._bells: dict[str, list[threading.Event]] = defaultdict(list)
 
     def start(self) -> None:
         """Start the listening thread; call it after the process has forked."""
@@ -68,6 +70,20 @@ class Waiters:
                 return job
             return self.result(ended, job_id, timeout_s)
 
+    @contextmanager
+    def bell(self, submission_id: str) -> Iterator[threading.Event]:
+        """An event that is set when a submission may have ended; enter before it is read."""
+        bell = threading.Event()
+        with self._lock:
+            self._bells[submission_id].append(bell)
+        try:
+            yield bell
+        finally:
+            with self._lock:
+                self._bells[submission_id].remove(bell)
+                if not self._bells[submission_id]:
+                    del self._bells[submission_id]
+
     def _run(self) -> None:
         while True:
             try:
@@ -84,6 +100,8 @@ class Waiters:
         """Hand ended jobs to who waits; None: any of them may have ended unheard."""
         with self._lock:
             wanted = [job_id for job_id in (job_ids or self._waiting) if job_id in self._waiting]
+            for bell in (bell for one_id in (job_ids or self._bells) for bell in self._bells.get(one_id, ())):
+                bell.set()
         for job in self._ledger.get(wanted) if wanted else []:
             if job is not None and job.status.is_final:
                 self._resolve(job)

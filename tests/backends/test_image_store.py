@@ -8,6 +8,13 @@ def test_what_was_put_is_read_in_order(images: ImageStore) -> None:
     assert images.get([second, first]) == [b"two", b"one"]
 
 
+def test_many_are_put_at_once(images: ImageStore) -> None:
+    refs = images.put_many([b"one", b"two", b"one"])
+    assert len(set(refs)) == 3
+    assert images.get(refs) == [b"one", b"two", b"one"]
+    assert images.put_many([]) == []
+
+
 def test_equal_pictures_have_references_of_their_own(images: ImageStore) -> None:
     first, second = images.put(b"same"), images.put(b"same")
     images.delete([first])

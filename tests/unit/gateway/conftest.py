@@ -17,9 +17,11 @@ from gateway.app import create_app
 from gateway.committer import GroupCommitter
 from gateway.dead import DeadLetters
 from gateway.guard import Guard
+from gateway.intake import Intake
 from gateway.load import LoadMeter
 from gateway.metrics import GatewayMetrics
 from gateway.services import Services
+from gateway.submissions import Submissions
 from gateway.submit import Submitter
 from gateway.uploads import UploadLimits
 from gateway.waiters import Waiters
@@ -94,6 +96,9 @@ def make_gateway(**changes: str) -> Gateway:
     access = Access(gateway.keys, required=settings.access_is_required())
     guard = Guard(access, "memory://", settings.rate_limit)
     dead = DeadLetters(ledger, committer)
-    services = Services(settings, ledger, submitter, waiters, load, dead, GatewayMetrics(ledger), guard)
+    submissions = Submissions(ledger, waiters, settings.result_ttl_s)
+    intake = Intake(images, ledger, gateway.publish, load, limits, upload_limits, settings.result_ttl_s)
+    metrics = GatewayMetrics(ledger)
+    services = Services(settings, ledger, submitter, waiters, load, dead, metrics, guard, submissions, intake)
     gateway.client = create_app(services).test_client()
     return gateway

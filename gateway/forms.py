@@ -1,0 +1,93 @@
+"""A form of many pictures, read piece by piece: one picture is in memory at a time."""
+
+from collections.abc import Iterator
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
+
+from contract.errors import NoFileError, UploadError, UploadTooLargeError
+from gateway.incoming import Incoming, Read, incoming, refused, too_large
+
+#: Most pictures of a form.
+FORM_MAX_PICTURES = 100
+#: Most parts of a form, those that are no pictures included.
+_PARTS_MAX = 200
+_PIECE_BYTES = 65_536
+#: Of what is held back until a part's header, or the next piece of its picture, is complete.
+_BUFFER_MAX_BYTES = 4 * _PIECE_BYTES
+_PART = "file"
+
+
+def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[Incoming]:
+    """Yield the parts named `file` of a form, each of at most `max_bytes`.
+
+    Raises:
+        UploadError: the form cannot be read, has no picture or too many.
+    """
+    if not boundary:
+        raise UploadError("The form names no boundary. Let your HTTP library write the Content-Type header.")
+    count = 0
+    part: _Part | None = None
+    for event in _events(read, boundary):
+        if isinstance(event, File | Field):
+            part = _Part(event, max_bytes) if event.name == _PART else None
+        elif isinstance(event, Data) and part is not None:
+            part.add(event.data)
+            if not event.more_data:
+                count += 1
+                if count > FORM_MAX_PICTURES:
+                    raise UploadTooLargeError(
+                        f"A form may hold {FORM_MAX_PICTURES} pictures. Send the others in another, or all in a tar."
+                    )
+                yield part.picture()
+                part = None
+    if count == 0:
+        raise NoFileError("The form has no picture. Send each as a part named `file`, as in `curl -F file=@cat.jpg`.")
+
+
+class _Part:
+    """A picture as it grows."""
+
+    def __init__(self, event: File | Field, max_bytes: int) -> None:
+        self._name = event.filename if isinstance(event, File) else ""
+        self._max_bytes = max_bytes
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._max_bytes:
+            self._pieces = []  # it is read on, but not kept
+        else:
+            self._pieces.append(piece)
+
+    def picture(self) -> Incoming:
+        if not self._name:
+            return refused("", "A part named `file` has no filename. Give it one: results are told by it.")
+        if self._size > self._max_bytes:
+            return too_large(self._name, self._max_bytes)
+        return incoming(self._name, b"".join(self._pieces))
+
+
+def _events(read: Read, boundary: str) -> Iterator[Event]:
+    decoder = MultipartDecoder(boundary.encode("latin-1", "replace"), _BUFFER_MAX_BYTES, max_parts=_PARTS_MAX)
+    while True:
+        event = _next_event(decoder, read(_PIECE_BYTES) or None)
+        while not isinstance(event, NeedData):
+            if isinstance(event, Epilogue):
+                return
+            yield event
+            event = _next_event(decoder)
+
+
+def _next_event(decoder: MultipartDecoder, piece: bytes | None = b"") -> Event:
+    """What comes next, after one more piece of the form; None for its end."""
+    try:
+        decoder.receive_data(piece)
+        return decoder.next_event()
+    except RequestEntityTooLarge:
+        text = f"The form has more than {_PARTS_MAX} parts, or a part with too long a header. Send it in parts."
+        raise UploadTooLargeError(text) from None
+    # The decoder trusts its input in places: whatever it stumbles over is the form's fault.
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise UploadError("The form is cut off or broken. Send it again; what was taken is known.") from error

@@ -1,0 +1,67 @@
+"""Pictures as they come out of a request's body, one after another; their names are labels and never become paths."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from contract.errors import PawqueueError, UploadError, UploadTooLargeError
+
+#: Reads up to so many bytes of the body; fewer only at its end.
+Read = Callable[[int], bytes]
+
+#: Longest `custom_id`, in characters.
+CUSTOM_ID_MAX = 1024
+_NAME_SHOWN = 60
+LEADS_OUT = "The name of this member leads out of the archive. Pack it under a relative name."
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One picture, or why it cannot be one."""
+
+    custom_id: str
+    data: bytes = b""
+    refused: PawqueueError | None = None
+
+
+def label_of(name: str) -> str:
+    """A name as a `custom_id`: control characters, and bytes that are no Unicode, are written as escapes."""
+    if name.isprintable():
+        return name
+    known = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(_escaped(character) if _is_control(character) else character for character in known)
+
+
+def _is_control(character: str) -> bool:
+    return ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0
+
+
+def _escaped(character: str) -> str:
+    return f"\\x{ord(character):02x}"
+
+
+def incoming(name: str, data: bytes) -> Incoming:
+    """A picture under its label; refused where that is none."""
+    custom_id = label_of(name)
+    if not custom_id:
+        return Incoming("", b"", UploadError("The picture has no name. Name it: results are told by `custom_id`."))
+    if len(custom_id) > CUSTOM_ID_MAX:
+        shortened = f"{custom_id[:_NAME_SHOWN]}..."
+        return Incoming(custom_id, b"", UploadError(f"The name {shortened} is longer than {CUSTOM_ID_MAX} characters."))
+    return Incoming(custom_id, data)
+
+
+def refused(name: str, detail: str) -> Incoming:
+    """A member that is no picture for a reason of its own."""
+    return Incoming(label_of(name), b"", UploadError(detail))
+
+
+def too_large(name: str, max_bytes: int) -> Incoming:
+    """A picture over the limit."""
+    detail = f"The picture is larger than the limit of {max_bytes:,} bytes. Send a smaller one."
+    return Incoming(label_of(name), b"", UploadTooLargeError(detail))
+
+
+def leads_out(name: str) -> bool:
+    """Whether the name of an archive's member is absolute or climbs out of the archive."""
+    parts = name.replace("\\", "/").split("/")
+    return parts[0] == "" or ".." in parts or (len(parts[0]) == 2 and parts[0][1] == ":")
