@@ -46,6 +46,7 @@ fix:  ## mend what the checks can mend by themselves
 docs:  ## write the pages that are made from the code
 	@$(DEVELOP) true  # what it says of its set-up must not land in a page
 	@$(DEVELOP) python -m contract.settings_table > docs/settings.md
+	@$(DEVELOP) python -m gateway.api_page > docs/api.md
 
 lock:  ## resolve requirements/*.in into the lock files
 	@$(COMPILE) --no-annotate all.in -o constraints.txt

@@ -140,6 +140,7 @@ def _checked(view: Callable[..., Any]) -> Callable[..., Any]:
     def call(**in_path: str) -> Any:
         return view(**{name: _fitting(kind, name, read(in_path)) for name, kind, read in readers})
 
+    call.__doc__ = None  # what it says is given to the library in parts, which would say it twice
     call.__delay_validate_request__ = True  # type: ignore[attr-defined]  # the library's own mark for it
     return call
 

@@ -9,5 +9,6 @@ from tests.support.services import Gateway, Stack
 
 @pytest.fixture(scope="session")
 def keyed(stack: Stack) -> Iterator[Gateway]:
-    with stack.another_gateway(access="required", predict_wait_s=20) as gateway:
+    settings = {"access": "required", "cors_origins": "*", "wait_max_s": 2, "predict_wait_s": 20}
+    with stack.another_gateway(**settings) as gateway:
         yield gateway

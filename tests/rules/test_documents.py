@@ -20,6 +20,12 @@ def test_the_settings_page_is_made_from_the_table() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == render(), "run `make docs`"
 
 
+def test_the_page_of_the_interface_is_made_from_its_document() -> None:
+    from gateway import api_page
+
+    assert (ROOT / "docs" / "api.md").read_text() == api_page.render(), "run `make docs`"
+
+
 def test_every_endpoint_is_documented_and_every_documented_one_is_there(gateway: Gateway) -> None:
     rules = {
         f"{method} {rule.rule}"
