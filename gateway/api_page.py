@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from types import SimpleNamespace
+from dataclasses import fields
 from typing import Any, cast
 
 from contract.access import Access
@@ -29,8 +29,8 @@ def document() -> dict[str, Any]:
     """The OpenAPI document of a gateway that asks for API keys; nothing is opened for it."""
     guard = Guard(Access(MemoryKeyStore(), required=True), "memory://", "1 per second")
     # Routes look at their services when they are called, which here they never are.
-    services = SimpleNamespace(settings=load_settings({}), guard=guard, metrics=None)
-    app = cast("Api", create_app(cast("Services", services)))
+    parts: dict[str, Any] = dict.fromkeys(field.name for field in fields(Services))
+    app = cast("Api", create_app(Services(**parts | {"settings": load_settings({}), "guard": guard})))
     return cast("dict[str, Any]", app.api_doc)
 
 

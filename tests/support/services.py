@@ -147,8 +147,15 @@ def _variables(settings: dict[str, Any]) -> dict[str, str]:
 @contextmanager
 def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
     """Start Redis, gateway and one worker; yields when a model is served. `settings` are those of the table."""
+    with running_redis(folder) as redis_url, running_gateway_and_worker(folder, redis_url, **settings) as stack:
+        yield stack
+
+
+@contextmanager
+def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) -> Iterator[Stack]:
+    """Start a gateway and a worker on a Redis that runs already; yields when a model is served."""
     with ExitStack() as services:
-        redis_url, port = services.enter_context(running_redis(folder)), free_port()
+        port = free_port()
         environ = {
             "PAWQUEUE_REDIS_URL": redis_url,
             "PAWQUEUE_GATEWAY_PORT": str(port),

@@ -90,6 +90,12 @@ def test_the_pages_ask_this_server_alone(gateway: Gateway, page: str) -> None:
         assert address == "data:," or gateway.client.get(address).status_code == 200, address
 
 
+def test_redoc_fetches_no_logo(gateway: Gateway) -> None:
+    script = gateway.client.get("/docs/redoc.standalone.js")
+    assert script.mimetype == "text/javascript"
+    assert "cdn.redoc" not in script.text
+
+
 def test_only_the_files_of_the_pages_are_served(gateway: Gateway) -> None:
     for name in ("nope.js", "..%2Fapp.py", "%2e%2e%2fapp.py", "docs.html"):
         assert gateway.client.get(f"/docs/{name}").status_code == 404

@@ -1,0 +1,99 @@
+"""A Redis that is named by its address: with a password, and over TLS with a certificate of one's own."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from contract.broker import INTERACTIVE, make_celery, oldest_message_ms, publish
+from contract.errors import UnavailableError
+from contract.job import Job, new_job_id, now_ms
+from contract.ledger_redis import RedisLedger
+from contract.redis_client import connect
+from deploy.local.redis_server import find_redis_server
+from tests.support.ledger import store
+from tests.support.pictures import draw
+from tests.support.services import Gateway, free_port, running, running_gateway_and_worker, wait_until
+
+_PASSWORD = "geheim"
+
+
+@pytest.fixture
+def guarded_redis(tmp_path: Path) -> Iterator[str]:
+    """The address of a Redis that asks for a password."""
+    port = free_port()
+    command = [str(find_redis_server()), "--port", str(port), "--requirepass", _PASSWORD, "--save", ""]
+    with running("redis", command, tmp_path):
+        url = f"redis://:{_PASSWORD}@127.0.0.1:{port}/0"
+        wait_until(lambda: answers(url), "Redis answering", 30)
+        yield url
+
+
+@pytest.fixture
+def tls_redis(tmp_path: Path) -> Iterator[str]:
+    """The address of a Redis that speaks TLS alone and asks for a password."""
+    server, openssl = shutil.which("redis-server"), shutil.which("openssl")
+    if not server or not openssl:
+        pytest.skip("no redis-server or no openssl here; the one that Pawqueue brings along has no TLS")
+    certificate, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    files = ["-keyout", str(key), "-out", str(certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([openssl, *request, *files], check=True, capture_output=True)
+    tls = ["--port", "0", "--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key]
+    options = ["--tls-ca-cert-file", certificate, "--tls-auth-clients", "no", "--requirepass", _PASSWORD, "--save", ""]
+    with running("redis", [server, *map(str, tls), *map(str, options)], tmp_path) as process:
+        url = f"rediss://:{_PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
+        wait_until(lambda: process.handle.poll() is not None or answers(url), "Redis answering", 30)
+        if process.handle.poll() is not None:
+            pytest.skip("the redis-server here was built without TLS")
+        yield url
+
+
+def answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def goes_through(url: str) -> None:
+    """Ledger and queue work over `url`."""
+    with connect(url) as client:
+        ledger, job = RedisLedger(client), Job(new_job_id(), INTERACTIVE, now_ms())
+        store(ledger, [job])
+        assert ledger.get([job.id]) == [job]
+        publish(make_celery(url), INTERACTIVE, [job.id])
+        assert oldest_message_ms(client, INTERACTIVE) > 0
+
+
+def test_a_password_is_given(guarded_redis: str) -> None:
+    goes_through(guarded_redis)
+
+
+def test_a_wrong_password_is_told_without_telling_it(guarded_redis: str) -> None:
+    with pytest.raises((UnavailableError, redis.AuthenticationError)) as refused:
+        goes_through(guarded_redis.replace(_PASSWORD, "falsch"))
+    assert "falsch" not in str(refused.value)
+
+
+def test_tls_is_spoken_and_certificates_are_checked(tls_redis: str) -> None:
+    goes_through(tls_redis)
+    with pytest.raises(UnavailableError):
+        goes_through(tls_redis.split("?", maxsplit=1)[0])  # nobody vouches for its certificate
+
+
+@pytest.mark.slow
+def test_a_picture_goes_all_the_way_over_tls(tls_redis: str, tmp_path: Path) -> None:
+    with running_gateway_and_worker(tmp_path, tls_redis, access="required") as stack:
+        key = Gateway(stack.url, stack.gateway, stack.environ).make_key()
+        headers = {"X-API-Key": key, "Prefer": "wait=60"}
+        answer = httpx.post(f"{stack.url}/v1/jobs", content=draw(), headers=headers, timeout=90)
+        assert answer.json()["status"] == "succeeded"
+        assert "RateLimit" in answer.headers
+    for process in (stack.gateway, *stack.workers):
+        assert _PASSWORD not in process.log.read_text()
