@@ -8,12 +8,13 @@ TRAIN := $(WITH) train
 
 PHOTOS ?= examples/photos
 OUT ?= results.csv
+BENCH ?= full
 
 LOCKS := gateway worker dashboard training client local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow chaos check fix docs lock train data-download mlflow-upload clean
+.PHONY: help demo up test test-slow chaos bench check fix docs lock train data-download mlflow-upload clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +33,9 @@ test-slow:  ## run the tests that take minutes
 
 chaos:  ## kill workers, gateway and Redis under load for up to 20 minutes; writes chaos.json
 	@exec $(DEVELOP) python -m tests.chaos.run
+
+bench:  ## measure beside a bare loop, writes bench.json: BENCH=quick takes 2 minutes, ONLY="serving bulk" some parts
+	@exec $(DEVELOP) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY))
 
 check:  ## check format, lint, types and import rules; changes nothing
 	@$(DEVELOP) ruff format --check .

@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -109,7 +109,11 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the absent parts."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in self.all_parts().items() if value is not None}
+
+    def all_parts(self) -> dict[str, Any]:
+        """Plain values, None for what is absent; without `asdict`, which copies for ten times as long."""
+        return {name: _plain(getattr(self, name)) for name in _OUTCOME_FIELDS}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
@@ -153,7 +157,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """The job object of the HTTP interface: times as RFC 3339, outcome laid flat, every field present."""
-        outcome = asdict(self.outcome) if self.outcome else dict.fromkeys(_OUTCOME_FIELDS)
+        outcome = self.outcome.all_parts() if self.outcome else dict.fromkeys(_OUTCOME_FIELDS)
         return {
             "id": self.id,
             "status": str(self.status),
@@ -199,6 +203,12 @@ class Job:
 
 
 _OUTCOME_FIELDS = tuple(Outcome.__dataclass_fields__)
+
+
+def _plain(part: Any) -> Any:
+    """A part of an outcome as a dictionary of its fields; numbers and None as they are."""
+    names = getattr(part, "__dataclass_fields__", None)
+    return part if names is None else {name: getattr(part, name) for name in names}
 
 
 def new_job_id() -> str:

@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http import parser
+from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway import BROKEN_BODY
@@ -12,6 +15,8 @@ from gateway import BROKEN_BODY
 #: A sender who lets that long pass without a byte is given up; a slow one who sends on is not.
 _STALLED_S = 30.0
 _DETAIL_MAX = 300
+#: Read from a socket at once.
+_CHUNK_BYTES = 131_072
 _CODES = {431: "headers_too_large", 500: "internal", 501: "not_implemented"}
 
 
@@ -42,17 +47,70 @@ def _closing(application: Callable[..., Any]) -> Callable[..., Any]:
                 start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's own response
             return start_response(*arguments)
 
+        environ["wsgi.input"] = _Body(environ["wsgi.input"])
         return application(environ, start)
 
     return call
+
+
+class _Body:
+    """The body of a request, read in pieces as large as asked for: gunicorn's own reads 1 kB at a time."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size: int | None = None) -> bytes:
+        """Read up to `size` bytes, all that is left without it."""
+        if size is None or size < 0 or self._body.buf.tell():
+            data: bytes = self._body.read(size)
+        else:
+            data = self._body.reader.read(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+
+class _Line:
+    """A socket that sends the head of an answer together with the body that follows: half the system calls."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._head = b""
+
+    def sendall(self, data: bytes) -> None:
+        """Send, or keep a head until more comes or `flush` is called."""
+        if data.startswith(b"HTTP/1.") and data.endswith(b"\r\n\r\n"):
+            self._head = data
+            return
+        head, self._head = self._head, b""
+        self._sock.sendall(head + data)
+
+    def flush(self) -> None:
+        """Send what was kept: the head of an answer without a body."""
+        head, self._head = self._head, b""
+        if head:
+            with suppress(OSError):  # gunicorn may have closed it after an error
+                self._sock.sendall(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
+    """Takes what has come of a picture at once, not 8 kB at a time."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock, _CHUNK_BYTES)
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     """Gives up senders that stall, and answers what is no HTTP with a problem."""
 
     def init_process(self) -> None:
-        """Start; gunicorn offers no setting for the form of its own errors."""
+        """Start; gunicorn offers no setting for the form of its own errors, nor for how much it reads at once."""
         util.write_error = write_problem
+        parser.SocketUnreader = _Unreader
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -63,7 +121,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Answer one request; reading its body or writing its answer may not stall."""
         sock.settimeout(_STALLED_S)
+        line = _Line(sock)
         try:
-            return super().handle_request(listener_name, req, sock, addr)
+            return super().handle_request(listener_name, req, line, addr)
         finally:
+            line.flush()
             sock.settimeout(None)

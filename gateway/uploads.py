@@ -1,6 +1,7 @@
 """Checks of uploaded bytes by size and header alone; pixels are never decoded here."""
 
 import io
+import struct
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +19,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _JPEG_START, _JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
 #: Encoders write about ten; each costs a decoder the whole picture's time again.
 _JPEG_SCANS_MAX = 200
+#: Of a JPEG's segment: 0xFF, kind, length, and of a frame header further depth, height, width, components.
+_FRAME_HEADER = struct.Struct(">BBHBHHB")
+#: Kinds of frames that are decoded: baseline, extended, progressive.
+_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+#: Marks that no frame header can follow: restarts, start, end, scan.
+_NO_SEGMENT = frozenset(range(0xD0, 0xDB))
 _SERVED = "Send JPEG, PNG, WebP, BMP, GIF or TIFF."
 
 
@@ -55,6 +62,8 @@ def too_large_text(max_bytes: int) -> str:
 
 
 def _size_of(data: bytes) -> tuple[int, int]:
+    if size := jpeg_size(data):
+        return size
     try:
         return _read_header(data, FORMATS)
     except Image.DecompressionBombError:
@@ -64,6 +73,23 @@ def _size_of(data: bytes) -> tuple[int, int]:
     # Pillow's header readers raise nearly anything on hostile bytes.
     except Exception as error:
         raise NotAnImageError(f"The picture's header is broken. {_SERVED}") from error
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height out of the frame header of a plain JPEG; None for anything else, which Pillow is to judge.
+
+    Most uploads are plain JPEGs, and Pillow takes a fifth of a submit's whole time for what is read here.
+    """
+    at = len(_JPEG_START)
+    while data.startswith(_JPEG_START) and len(data) - at > _FRAME_HEADER.size:
+        mark, kind, length, depth, height, width, components = _FRAME_HEADER.unpack_from(data, at)
+        if mark != 0xFF or not (0xC0 <= kind <= 0xFE) or kind in _NO_SEGMENT or length < 2:
+            return None
+        if kind in _FRAMES:
+            is_plain = depth == 8 and components in (1, 3, 4) and length == 8 + 3 * components and width and height
+            return (width, height) if is_plain else None
+        at += 2 + length
+    return None
 
 
 def _refusal(data: bytes) -> NotAnImageError | UnsupportedFormatError:

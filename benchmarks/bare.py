@@ -1,0 +1,112 @@
+"""The yardstick: decode and predict in one process, no service around it. It is fixed, never to be improved.
+
+Pillow opens, converts to RGB and resizes (bilinear); 2 threads decode the next batch while this one is predicted by a
+compiled call; batches of 32. `python -m benchmarks.bare MODEL PRECISION` says `ready`, then answers each line of its
+standard input with a line of JSON: `loop SECONDS`, `single COUNT`.
+"""
+
+import argparse
+import io
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.picture import photo
+
+_BATCH = 32
+_DECODE_THREADS = 2
+
+Predict = Callable[[NDArray[np.uint8]], Any]
+
+
+def load(folder: Path, precision: str) -> tuple[Predict, int, int]:
+    """The compiled call of a bundle's model, warmed up, and height and width of its input."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras  # noqa: PLC0415 - the time to import it is measured
+    import tensorflow as tf  # noqa: PLC0415
+
+    network = keras.saving.load_model(folder / "model.keras", compile=False)
+    if precision == "bfloat16":
+        *inner, _last = network._flatten_layers(include_self=False)
+        for layer in inner:
+            layer.dtype_policy = "mixed_bfloat16"
+    height, width = network.input_shape[1:3]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8)])  # type: ignore[untyped-decorator]
+    def call(pixels: Any) -> Any:
+        return network(tf.cast(pixels, tf.float32), training=False)
+
+    def predict(pixels: NDArray[np.uint8]) -> Any:
+        return call(tf.constant(pixels)).numpy()
+
+    for size in (1, _BATCH):
+        predict(np.zeros((size, height, width, 3), np.uint8))
+    return predict, height, width
+
+
+class Bare:
+    """Decode and predict, over and over."""
+
+    def __init__(self, predict: Predict, height: int, width: int) -> None:
+        self._predict = predict
+        self._size = (width, height)
+        self._data = photo()
+        self._decoders = ThreadPoolExecutor(_DECODE_THREADS)
+
+    def loop(self, seconds: float) -> dict[str, float]:
+        """Images per second over whole batches, and CPU milliseconds an image."""
+        count, started_s, cpu_s = 0, time.perf_counter(), time.process_time()
+        coming = self._decode_batch()
+        while time.perf_counter() - started_s < seconds:
+            batch, coming = coming, self._decode_batch()
+            self._predict(np.stack([future.result() for future in batch]))
+            count += _BATCH
+        elapsed_s = time.perf_counter() - started_s
+        used_s = time.process_time() - cpu_s
+        for future in coming:
+            future.result()
+        return {"images_per_s": count / elapsed_s, "cpu_ms": used_s * 1000 / count}
+
+    def single(self, count: int) -> dict[str, float]:
+        """Median milliseconds to decode and predict one picture."""
+        took = []
+        for _ in range(count):
+            started_s = time.perf_counter()
+            self._predict(self._decode()[None])
+            took.append((time.perf_counter() - started_s) * 1000)
+        return {"p50_ms": statistics.median(took)}
+
+    def _decode_batch(self) -> list["Future[NDArray[np.uint8]]"]:
+        return [self._decoders.submit(self._decode) for _ in range(_BATCH)]
+
+    def _decode(self) -> NDArray[np.uint8]:
+        image = Image.open(io.BytesIO(self._data)).convert("RGB")
+        return np.asarray(image.resize(self._size, Image.Resampling.BILINEAR))
+
+
+def main() -> None:
+    """Load, say `ready`, and measure what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bare", description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("precision", choices=["float32", "bfloat16"])
+    given = parser.parse_args()
+    bare = Bare(*load(given.model, given.precision))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        what, number = line.split()
+        result = bare.loop(float(number)) if what == "loop" else bare.single(int(number))
+        print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The load: many clients in one process on raw sockets, so that it costs next to nothing beside what it measures.
+
+`python -m benchmarks.load PORT --clients 32 --seconds 5 --mode wait` prints a line of JSON. Modes: `wait` (the answer
+is held back until the job has ended), `poll` (submit, then ask by id, held back as well), `submit` (never ask), `plain`
+(any success will do).
+"""
+
+import argparse
+import json
+import selectors
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from benchmarks.picture import photo, small_photo
+
+_WAIT_S = 30
+_CHUNK = 262_144
+
+
+@dataclass
+class Load:
+    """What to send."""
+
+    port: int
+    mode: str
+    path: str
+    body: bytes
+
+    def __post_init__(self) -> None:
+        prefer = f"Prefer: wait={_WAIT_S}\r\n" if self.mode == "wait" else ""
+        head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\n{prefer}Content-Type: image/jpeg\r\n"
+        self.request = f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
+
+    def question(self, answer: bytes) -> bytes:
+        """The request that asks for the job of an answer."""
+        job_id = json.loads(answer)["id"]
+        return f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: x\r\nPrefer: wait={_WAIT_S}\r\n\r\n".encode()
+
+
+@dataclass
+class Tally:
+    """What came of it."""
+
+    latencies_ms: list[float] = field(default_factory=list)
+    #: Pictures sent, those of the warm-up included.
+    sent: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+
+    def fail(self, reason: str) -> None:
+        """Count what was no success."""
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+
+
+class Client:
+    """One connection; sends the next picture when the last one is through."""
+
+    def __init__(self, load: Load, tally: Tally) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", load.port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * len(load.request))
+        self._load, self._tally = load, tally
+        self._received = b""
+        self._asks = False
+        self.busy = False
+
+    def send(self) -> None:
+        """Send the next picture."""
+        self.busy, self._asks = True, False
+        self._tally.sent += 1
+        self._began_s = time.perf_counter()
+        self.socket.sendall(self._load.request)
+
+    def receive(self) -> bool:
+        """Read what came; True when the picture is through."""
+        self._received += self.socket.recv(_CHUNK)
+        status, body = self._answer()
+        if not status:
+            return False
+        if self._load.mode == "poll" and not self._asks and status == 202:
+            self._asks = True
+            self.socket.sendall(self._load.question(body))
+            return False
+        self._end(status, body)
+        return True
+
+    def _answer(self) -> tuple[int, bytes]:
+        """Status and body once they are complete, else (0, b"")."""
+        head_end = self._received.find(b"\r\n\r\n")
+        if head_end < 0:
+            return 0, b""
+        head = self._received[:head_end].lower()
+        at = head.index(b"content-length:") + 15
+        length = int(head[at:].split(b"\r\n", 1)[0])
+        body = self._received[head_end + 4 :]
+        if len(body) < length:
+            return 0, b""
+        self._received = b""
+        return int(head[9:12]), body
+
+    def _end(self, status: int, body: bytes) -> None:
+        self.busy = False
+        wanted = 202 if self._load.mode == "submit" else 200
+        if status != wanted or (self._load.mode in ("wait", "poll") and b'"succeeded"' not in body):
+            self._tally.fail(f"{status} {body[:120]!r}")
+            return
+        self._tally.latencies_ms.append((time.perf_counter() - self._began_s) * 1000)
+
+
+def run(load: Load, clients: int, seconds: float, warm_up_s: float) -> dict[str, object]:
+    """Keep `clients` requests under way for `seconds`, after `warm_up_s` that do not count."""
+    tally = Tally()
+    with selectors.DefaultSelector() as selector:
+        connections = [Client(load, tally) for _ in range(clients)]
+        for client in connections:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+            client.send()
+        _turn(selector, warm_up_s)
+        tally.latencies_ms.clear()
+        started_s, cpu_s = time.perf_counter(), time.process_time()
+        _turn(selector, seconds)
+        elapsed_s, used_s = time.perf_counter() - started_s, time.process_time() - cpu_s
+        latencies = sorted(tally.latencies_ms)
+        _finish(selector, connections)
+    return {
+        "images_per_s": len(latencies) / elapsed_s,
+        "count": len(latencies),
+        "sent": tally.sent,
+        "failures": tally.failures,
+        "load_cpu_ms": used_s * 1000 / max(1, len(latencies)),
+        **{f"p{q}_ms": latencies[min(len(latencies) - 1, len(latencies) * q // 100)] for q in (50, 99) if latencies},
+    }
+
+
+def _turn(selector: selectors.BaseSelector, seconds: float) -> None:
+    end_s = time.perf_counter() + seconds
+    while (left_s := end_s - time.perf_counter()) > 0:
+        for client in _readable(selector, left_s):
+            if client.receive():
+                client.send()
+
+
+def _finish(selector: selectors.BaseSelector, clients: list[Client]) -> None:
+    """Let what is under way come to its end, so that the next measurement starts from rest."""
+    while any(client.busy for client in clients):
+        for client in _readable(selector, _WAIT_S):
+            client.receive()
+    for client in clients:
+        client.socket.close()
+
+
+def _readable(selector: selectors.BaseSelector, timeout_s: float) -> Iterator[Client]:
+    for key, _ in selector.select(timeout_s):
+        yield key.data
+
+
+def main() -> None:
+    """Read the command line, send, and print what came of it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--warm-up", dest="warm_up_s", type=float, default=0.5, help="seconds that do not count")
+    parser.add_argument("--mode", choices=["wait", "poll", "submit", "plain"], default="wait")
+    parser.add_argument("--path", default="/v1/jobs")
+    parser.add_argument("--small", action="store_true", help="pictures of 7 kB instead of 55 kB")
+    given = parser.parse_args()
+    load = Load(given.port, given.mode, given.path, small_photo() if given.small else photo())
+    print(json.dumps(run(load, given.clients, given.seconds, given.warm_up_s)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What is made of measured figures."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import report
+from benchmarks.goals import GOALS, Goal
+from benchmarks.parts import TINY, Run
+from benchmarks.profile import seconds_of
+
+HIGHER = Goal("a", "a", 0.8, 0.9, "higher")
+LOWER = Goal("b", "b", 2.0, 1.5, "lower")
+
+
+def test_verdicts() -> None:
+    assert [HIGHER.verdict(value) for value in (0.95, 0.9, 0.85, 0.8, 0.79, None)] == [
+        "aim",
+        "aim",
+        "reached",
+        "reached",
+        "missed",
+        "not measured",
+    ]
+    assert [LOWER.verdict(value) for value in (1.4, 1.5, 1.9, 2.1)] == ["aim", "aim", "reached", "missed"]
+
+
+def test_each_goal_has_a_name_of_its_own_and_an_aim_beyond_its_reach() -> None:
+    assert len({goal.name for goal in GOALS}) == len(GOALS)
+    for goal in GOALS:
+        assert goal.verdict(goal.aim) == "aim"
+
+
+def a_run(tmp_path: Path) -> Run:
+    return Run(tmp_path, TINY, tmp_path, say=lambda text: None)
+
+
+def test_the_report_holds_medians_spread_and_verdicts_and_keeps_what_was_not_run(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    first = a_run(tmp_path)
+    for value in (0.7, 0.9, 0.86):
+        first.add("wait-32", value, p50_ms=1)
+    report.write(out, first)
+    second = a_run(tmp_path)
+    second.add("bulk", 0.5)
+    report.write(out, second)
+    written = json.loads(out.read_text())
+    assert written["figures"]["wait-32"] == {"median": 0.86, "low": 0.7, "high": 0.9, "rounds": 3}
+    assert written["details"]["wait-32"] == [{"p50_ms": 1}] * 3
+    verdicts = {row["name"]: row["verdict"] for row in written["goals"]}
+    assert (verdicts["wait-32"], verdicts["bulk"], verdicts["poll-32"]) == ("reached", "missed", "not measured")
+    assert written["machine"]["cores"]
+    assert written["versions"]["celery"]
+
+
+def test_the_table_names_every_goal(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.add("tail-32", 1.2)
+    console = Console(width=200, record=True, quiet=False, file=(tmp_path / "out").open("w"))
+    report.show(report.write(tmp_path / "bench.json", run), console)
+    text = console.export_text()
+    assert all(goal.text in text for goal in GOALS)
+    assert "aim" in text
+
+
+def test_cpu_of_threads_is_shared_out_by_their_samples() -> None:
+    stacks = "\n".join(
+        [
+            "thread (7): decode_0;run (a.py:1);decode (bundle/decode.py:40) 30",
+            "thread (7): decode_0;run (a.py:1);log (structlog/x.py:1) 10",
+            "thread (7): decode_0;_worker (concurrent/futures/thread.py:81) 500",
+            "thread (8): wait;Condition.wait (threading.py:327) 9",
+        ]
+    )
+    steps = {"decode": ("decode.py",), "log": ("structlog",)}
+    found = seconds_of(stacks, {7: 2.0, 8: 0.0, 9: 5.0}, steps)
+    assert found == {"native threads": 5.0, "decode": 1.5, "log": 0.5}
