@@ -3,12 +3,15 @@
 from contract.job import Job, JobError, JobStatus, ModelRef, Outcome, Prediction, Timings
 from pawqueue.client import BULK, DEFAULT_URL, INTERACTIVE, Pawqueue
 from pawqueue.errors import ClientError, JobFailedError, RefusedError, TimedOutError, UnreachableError
+from pawqueue.results import Row
+from pawqueue.submission import Counts, Submission, SubmissionStatus
 
 __all__ = [
     "BULK",
     "DEFAULT_URL",
     "INTERACTIVE",
     "ClientError",
+    "Counts",
     "Job",
     "JobError",
     "JobFailedError",
@@ -18,6 +21,9 @@ __all__ = [
     "Pawqueue",
     "Prediction",
     "RefusedError",
+    "Row",
+    "Submission",
+    "SubmissionStatus",
     "TimedOutError",
     "Timings",
     "UnreachableError",

@@ -18,7 +18,11 @@ GROUP = "pawqueue.commands"
 
 #: The commands of the client itself.
 _OWN = {
+    "completion": "pawqueue.commands.completion:completion",
+    "fetch": "pawqueue.commands.fetch:fetch",
+    "predict": "pawqueue.commands.predict:predict",
     "submit": "pawqueue.commands.submit:submit",
+    "watch": "pawqueue.commands.watch:watch",
     "status": "pawqueue.commands.status:status",
     "cancel": "pawqueue.commands.cancel:cancel",
     "dead": "pawqueue.commands.dead:dead",
@@ -26,9 +30,13 @@ _OWN = {
 
 #: What the list of commands says; asking the command itself would import it.
 _SUMMARIES = {
-    "submit": "Classify a folder of pictures into a CSV file.",
-    "status": "Show one job.",
-    "cancel": "Withdraw jobs that have not ended.",
+    "submit": "Classify a folder of pictures into a file of results.",
+    "predict": "Classify a few pictures and print their labels.",
+    "watch": "Watch a submission or the service, live.",
+    "status": "Show a job or a submission.",
+    "fetch": "Fetch the results of submissions or jobs.",
+    "cancel": "Withdraw jobs or submissions that have not ended.",
+    "completion": "Let the shell complete commands and options.",
     "dead": "Look at the jobs that killed their workers; retry or drop them.",
     "models": "List, compare and promote models.",
     "keys": "Create, list and revoke API keys.",
@@ -86,7 +94,9 @@ def cli() -> None:
 
     \b
     Examples:
+      pawqueue predict cat.jpg
       pawqueue submit photos --out results.csv
+      pawqueue watch
       pawqueue status 019abc12-3456-7890-abcd-ef0123456789
     """  # noqa: D301 - click needs the character
 

@@ -1,6 +1,7 @@
 """What people see on a terminal: tables of results and of failures, a summary, one job."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +21,8 @@ _SURE, _UNSURE = "green", "yellow"
 def show_run(console: Console, tally: Tally, out: Path) -> None:
     """Print a sample of the results, what failed and why, and the summary."""
     if tally.sample:
-        console.print(_results_table(tally))
+        rows = [row for _, row in sorted(tally.sample.items())]
+        console.print(results_table(rows, tally.done - len(rows)))
     if tally.failures:
         console.print(_failures_table(tally))
     console.print(summary_text(tally, out), soft_wrap=True, highlight=False)
@@ -56,13 +58,14 @@ def confidence_bar(confidence: float) -> Text:
     return Text(text, style=_SURE if confidence >= 0.8 else _UNSURE)
 
 
-def _results_table(tally: Tally) -> Table:
-    table = Table(caption=_more(tally.done - len(tally.sample)), caption_justify="left")
+def results_table(rows: Iterable[Row], more: int = 0) -> Table:
+    """A line for each row, and a word about `more` that are not shown."""
+    table = Table(caption=_more(more), caption_justify="left")
     table.add_column("file", overflow="fold")
     table.add_column("label", overflow="fold")
     table.add_column("confidence", no_wrap=True)
     table.add_column("ms", justify="right")
-    for _, row in sorted(tally.sample.items()):
+    for row in rows:
         _add_row(table, shown(row.file), *_result_cells(row))
     return table
 

@@ -8,6 +8,7 @@ ClientError
 """
 
 from contract.job import Job
+from pawqueue.submission import Submission
 
 
 class ClientError(Exception):
@@ -50,11 +51,14 @@ class UnreachableError(ClientError):
 
 
 class TimedOutError(ClientError):
-    """The deadline passed; `job` is the last that was seen of it, if it was accepted."""
+    """The deadline passed; `job` or `submission` is the last that was seen of it, if it was accepted."""
 
-    def __init__(self, text: str, *, job: Job | None = None, retryable: bool = False) -> None:
+    def __init__(
+        self, text: str, *, job: Job | None = None, submission: Submission | None = None, retryable: bool = False
+    ) -> None:
         super().__init__(text, retryable=retryable)
         self.job = job
+        self.submission = submission
 
 
 #: Too many requests, and the three by which a gateway or a proxy says "not now".

@@ -18,8 +18,11 @@ class FoundFile:
     path: Path
     #: Relative to the folder, with `/` between parts, valid Unicode.
     name: str
-    #: Its place in the order found, from 0.
-    index: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FoundFile":
+        """A file under the name by which it was given."""
+        return cls(path, valid_unicode(path.as_posix()))
 
 
 def find_files(arguments: Sequence[Path], *, every_file: bool = False) -> Iterator[FoundFile]:
@@ -29,13 +32,15 @@ def find_files(arguments: Sequence[Path], *, every_file: bool = False) -> Iterat
     are not followed, links to files only where they stay within their folder. Names are relative to the folder; with
     several arguments each name begins with its argument.
     """
-    index = 0
     for argument in arguments:
-        for path in _walk(argument, argument, every_file=every_file) if argument.is_dir() else [argument]:
-            base = argument if len(arguments) == 1 and argument.is_dir() else None
-            name = path.relative_to(base) if base else path
-            yield FoundFile(path, valid_unicode(name.as_posix()), index)
-            index += 1
+        yield from walk(argument, argument if len(arguments) == 1 else None, every_file=every_file)
+
+
+def walk(argument: Path, base: Path | None, *, every_file: bool) -> Iterator[FoundFile]:
+    """Yield a file, or the files of a folder, with names relative to `base`, if that is a folder, else as they are."""
+    for path in _walk(argument, argument, every_file=every_file) if argument.is_dir() else [argument]:
+        name = path.relative_to(base) if base and base.is_dir() else path
+        yield FoundFile(path, valid_unicode(name.as_posix()))
 
 
 def _walk(folder: Path, root: Path, *, every_file: bool) -> Iterator[Path]:

@@ -1,129 +1,183 @@
-"""Sends many files at once and yields a row for each as it comes; memory does not grow with their number.
+"""A run over many files: one submission, sent by a few threads, its results read as they come.
 
-Threads, each with one connection and one picture under way: a request then costs a third of the CPU that it costs with
-httpx on an event loop. The gateway holds the answer to an upload back until the job has ended: most files take one
-request.
+Memory does not grow with the number of files: what there is to know of them lies in the run's state.
 """
 
-import threading
+import uuid
 from collections.abc import Iterator
-from queue import SimpleQueue
+from dataclasses import dataclass
 
-from contract.job import Job
-from pawqueue.client import BULK
 from pawqueue.deadline import Deadline
-from pawqueue.errors import ClientError, RefusedError, TimedOutError
-from pawqueue.files import FoundFile
-from pawqueue.jobs import LONG_POLL_S, Jobs, file_body
-from pawqueue.results import REFUSED, UNREADABLE, Row, row_of
+from pawqueue.errors import ClientError, RefusedError
+from pawqueue.following import Following
+from pawqueue.jobs import Jobs
+from pawqueue.results import Row
+from pawqueue.run_state import RunState
+from pawqueue.sending import Sending
+from pawqueue.submission import SubmissionStatus
+from pawqueue.submissions import Submissions
 
-Result = tuple[FoundFile, Row]
+#: A file's place in the order found, from 1, and what came of it.
+Result = tuple[int, Row]
 
-#: Refusals that would meet every file alike: API key, permission, wrong address.
-_FOR_ALL_STATUSES = frozenset({401, 403, 404, 405})
+_NOT_FOUND = 404
+#: Pauses between two looks for results while pictures are being sent.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+#: Longest that the gateway holds its answer back once all is sent, in seconds.
+_LAST_WAIT_S = 1
+_AT_ONCE = 500
+#: How long answers that are on their way are waited for when a run is broken off.
+_JOIN_S = 2.0
 
 
-class _Stop:
-    """In place of a result: `stop` was called."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run is to go."""
+
+    #: Of the submission, for people.
+    name: str
+    #: `bulk` or `interactive`.
+    queue: str
+    #: The run ends when nothing has gone forward for so long.
+    give_up_after_s: float = 120.0
+    #: Requests under way at once.
+    senders: int = 4
 
 
 class FolderRun:
-    """One run over many files. It gives up when nothing has gone forward for `give_up_after_s` seconds."""
+    """Sends the files of `state` and collects their outcomes there."""
 
-    def __init__(self, jobs: Jobs, *, concurrency: int, give_up_after_s: float) -> None:
-        self._jobs = jobs
-        self._concurrency = concurrency
-        self._deadline = Deadline(give_up_after_s)
-        self._lock = threading.Lock()
-        # Unlike `Queue`, it may be put into by a signal handler. The threads fill it far slower than it is emptied.
-        self._arrived: SimpleQueue[Result | Exception | _Stop | None] = SimpleQueue()
+    def __init__(self, submissions: Submissions, state: RunState, plan: Plan) -> None:
+        self._submissions = submissions
+        self._state = state
+        self._plan = plan
+        self._deadline = Deadline(plan.give_up_after_s)
+        self._is_served = Jobs(submissions.wire).is_served
+        self._stopped = False
+        #: Files that the gateway has.
+        self.sent = 0
 
-    def results(self, files: Iterator[FoundFile]) -> Iterator[Result]:
-        """Send the files and yield what came of each, in the order in which they end; once a run.
+    def results(self) -> Iterator[Result | None]:
+        """Yield what came of each file that has no outcome yet, in the order in which they end; once a run.
+
+        After each look for results comes a None, so that the caller can show that the run lives.
 
         Raises:
-            ClientError: the gateway could not be reached or stayed busy for too long, or refuses this caller.
+            ClientError: the gateway could not be reached or stayed busy for too long, or refuses this caller, or the
+                submission was canceled.
             KeyboardInterrupt: `stop` was called; what had arrived was yielded before.
         """
         try:
-            for number in range(self._concurrency):
-                threading.Thread(target=self._work, args=(files,), name=f"sender-{number}", daemon=True).start()
-            yield from self._collect()
+            yield from self._finish_earlier()
+            if self._state.to_send(0, 1) or self._state.waiting(1):
+                yield from self._finish(self._open())
+        except ClientError:
+            if self._stopped:
+                raise KeyboardInterrupt from None
+            raise
         finally:
             self._deadline.cancel()
 
     def stop(self) -> None:
         """End the run; may be called by a signal handler."""
+        self._stopped = True
         self._deadline.cancel()
-        self._arrived.put(_Stop())
 
-    def _collect(self) -> Iterator[Result]:
-        ending = None
-        working = self._concurrency
-        while working and ending is None:
-            item = self._arrived.get()
-            if item is None:
-                working -= 1
-            elif isinstance(item, tuple):
-                yield item
-            else:
-                ending = item
-        if ending is not None:
-            yield from self._leftovers()
-            raise KeyboardInterrupt if isinstance(ending, _Stop) else ending
-
-    def _leftovers(self) -> Iterator[Result]:
-        """What arrived behind the reason to end."""
-        while not self._arrived.empty():
-            item = self._arrived.get()
-            if isinstance(item, tuple):
-                yield item
-
-    def _work(self, files: Iterator[FoundFile]) -> None:
+    def _finish_earlier(self) -> Iterator[Result | None]:
+        """Read what an interrupted run has got meanwhile, so that nothing of it is sent twice."""
+        submission_id = self._state.noted("submission")
+        if submission_id is None:
+            return
         try:
-            while (file := self._next(files)) is not None:
-                self._arrived.put((file, self._row(file)))
-        # Whatever it is, the thread that waits for results must hear of it.
-        except Exception as error:  # noqa: BLE001
-            self._arrived.put(error)
+            submission = self._submissions.get(submission_id, self._deadline)
+        except RefusedError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            self._start_over()
+            return
+        following = self._following(submission_id)
+        yield from following.news()
+        if submission.status is not SubmissionStatus.OPEN:
+            yield from self._until_over(following, None)
+            self._start_over()
+
+    def _start_over(self) -> None:
+        self._state.forget_sent()
+        self._state.begin_submission(str(uuid.uuid4()))
+
+    def _open(self) -> str:
+        submission_id = self._state.noted("submission")
+        if submission_id is None:
+            submission_id = str(uuid.uuid4())
+            self._state.begin_submission(submission_id)
+        self._submissions.open(submission_id, self._plan.name, self._plan.queue, self._deadline)
+        return submission_id
+
+    def _finish(self, submission_id: str) -> Iterator[Result | None]:
+        sending = Sending(self._submissions, self._state, submission_id, self._deadline, self._is_served)
+        sending.start(self._plan.senders)
+        try:
+            yield from self._until_over(self._following(submission_id), sending)
         finally:
-            self._arrived.put(None)
+            self._deadline.cancel()
+            sending.join(_JOIN_S)
 
-    def _next(self, files: Iterator[FoundFile]) -> FoundFile | None:
-        with self._lock:
-            return None if self._deadline.canceled else next(files, None)
+    def _until_over(self, following: Following, sending: Sending | None) -> Iterator[Result | None]:
+        """Read results until every file that was sent, or is being sent, has one."""
+        closed = sending is None
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            all_sent = sending is None or sending.is_over
+            if sending:
+                yield from sending.news()
+                if sending.fault:
+                    raise sending.fault
+            if all_sent and not closed:
+                self._submissions.close(following.submission_id, self._deadline)
+                closed = True
+            yield from self._read(following)
+            if all_sent and not self._state.waiting(1):
+                return
+            self.sent = self._state.sent_count()
+            yield None
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+            yield from self._rest(following, pause_s, closed=closed)
 
-    def _row(self, file: FoundFile) -> Row:
+    def _read(self, following: Following) -> Iterator[Result]:
+        """Yield what is new; a reading that breaks off is gone on with the next time."""
         try:
-            job = self._submit(file)
-        except OSError as error:
-            return Row(file.name, status=UNREADABLE, error_code=UNREADABLE, error=error.strerror or str(error))
-        except RefusedError as error:
-            if error.retryable or error.status in _FOR_ALL_STATUSES:
+            for result in following.news():
+                self._deadline.renew()
+                yield result
+        except ClientError as error:
+            if not error.retryable or not self._deadline.remaining_s():
                 raise
-            return Row(file.name, status=REFUSED, error_code=error.code, error=error.detail)
-        return self._end_of(file, job)
 
-    def _submit(self, file: FoundFile) -> Job:
-        job = self._jobs.submit(file_body(file.path), file.name, BULK, self._deadline, LONG_POLL_S)
-        self._deadline.renew()
-        return job
+    def _rest(self, following: Following, pause_s: float, *, closed: bool) -> Iterator[Result]:
+        """Let time pass until it makes sense to look again."""
+        if self._stopped:
+            raise KeyboardInterrupt
+        # A long queue in front of this run is no reason to give up, as long as somebody works on it.
+        if self._deadline.remaining_s() < self._deadline.patience_s / 2 and self._is_served(self._deadline):
+            self._deadline.renew()
+        if closed and self._submissions.get(following.submission_id, self._deadline, _LAST_WAIT_S).status.is_final:
+            yield from following.news()
+            if self._state.waiting(1):
+                yield from following.read_again()
+                yield from self._give_up_lost()
+        elif not self._deadline.pause(min(pause_s, self._deadline.patience_s / 4)) and not self._stopped:
+            patience_s = self._deadline.patience_s
+            raise ClientError(
+                f"The gateway took pictures, but for {patience_s:g} s no answer came; is a worker running?"
+            )
 
-    def _end_of(self, file: FoundFile, job: Job) -> Row:
-        try:
-            for seen in self._jobs.follow(job, self._deadline):
-                job = seen
-                # A long queue in front of this run is no reason to give up, as long as somebody works on it.
-                if job.status.is_final or self._jobs.is_served(self._deadline):
-                    self._deadline.renew()
-        except RefusedError as error:
-            if error.retryable:
-                raise
-            return Row(file.name, status="failed", error_code=error.code, error=error.detail, job_id=job.id)
-        except TimedOutError as error:
-            raise ClientError(self._silence()) from error
-        return row_of(file.name, job)
+    def _give_up_lost(self) -> Iterator[Result]:
+        """Every picture has ended, but some outcomes are not there any more."""
+        row = Row("", status="failed", error_code="not_found", error="The service has no outcome of it any more.")
+        while entries := self._state.waiting(_AT_ONCE):
+            for entry in entries:
+                if named := self._state.ended(entry.index, row):
+                    yield entry.index, named
 
-    def _silence(self) -> str:
-        patience_s = self._deadline.patience_s
-        return f"The gateway took pictures, but for {patience_s:g} s no answer came; is a worker running?"
+    def _following(self, submission_id: str) -> Following:
+        return Following(self._submissions, self._state, submission_id, self._deadline)

@@ -4,16 +4,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote
 
 import httpx
 
 from contract.job import Job, new_job_id
 from pawqueue.deadline import Deadline
-from pawqueue.errors import RefusedError, TimedOutError, UnreachableError
+from pawqueue.errors import RefusedError, TimedOutError
 from pawqueue.text import valid_unicode
-from pawqueue.wire import Body, Call, Wire
+from pawqueue.wire import Body, Call, Wire, granted_s, object_of
 
 #: What `submit` takes: a path, the bytes themselves, or a file opened for reading bytes.
 Picture = str | os.PathLike[str] | bytes | BinaryIO
@@ -22,8 +22,6 @@ Picture = str | os.PathLike[str] | bytes | BinaryIO
 LONG_POLL_S = 20
 #: Pause before asking again a server that does not hold its answer back.
 _POLL_S = 0.5
-#: Time for an answer to travel, taken off the wait that is asked for.
-_TRAVEL_S = 0.5
 #: Of a long path the end is sent: servers limit the length of addresses.
 _NAME_MAX_CHARS = 200
 
@@ -40,13 +38,13 @@ class Jobs:
         The job's id is made here, so that a picture that is sent again after a lost answer is the same job.
         """
         query = {"queue": queue, "file": valid_unicode(name)[-_NAME_MAX_CHARS:]}
-        call = Call("PUT", f"/v1/jobs/{new_job_id()}", query, body, _granted_s(wait_s, deadline))
+        call = Call("PUT", f"/v1/jobs/{new_job_id()}", query, body, wait_s=granted_s(wait_s, deadline))
         return self._job(self.wire.send(call, deadline))
 
     def get(self, job_id: str, deadline: Deadline, wait_s: float = 0) -> Job:
         """Read a job, for up to `wait_s` held back until it has ended."""
         path = f"/v1/jobs/{quote(job_id, safe='')}"
-        return self._job(self.wire.send(Call("GET", path, wait_s=_granted_s(wait_s, deadline)), deadline))
+        return self._job(self.wire.send(Call("GET", path, wait_s=granted_s(wait_s, deadline)), deadline))
 
     def follow(self, job: Job, deadline: Deadline) -> Iterator[Job]:
         """Yield the job each time it was looked at, until it has ended.
@@ -68,7 +66,7 @@ class Jobs:
 
     def dead(self, deadline: Deadline) -> list[Job]:
         """The dead-letter list, the latest first."""
-        listed = _object(self.wire.send(Call("GET", "/v1/dead"), deadline))
+        listed = object_of(self.wire.send(Call("GET", "/v1/dead"), deadline))
         return [Job.from_dict(values) for values in listed["jobs"]]
 
     def retry_dead(self, job_id: str, deadline: Deadline) -> Job:
@@ -82,7 +80,7 @@ class Jobs:
     def is_served(self, deadline: Deadline) -> bool:
         """Whether a worker serves a model now; a server that does not tell counts as if one did."""
         try:
-            return bool(_object(self.wire.send(Call("GET", "/health"), deadline)).get("model_loaded", True))
+            return bool(object_of(self.wire.send(Call("GET", "/health"), deadline)).get("model_loaded", True))
         except (RefusedError, ValueError, TypeError):
             return True
 
@@ -101,11 +99,9 @@ class Jobs:
 
     def _job(self, response: httpx.Response) -> Job:
         try:
-            return Job.from_dict(_object(response))
+            return Job.from_dict(object_of(response))
         except (KeyError, ValueError, TypeError) as error:
-            raise UnreachableError(
-                f"{self.wire.url} answers, but not as a Pawqueue gateway does; is this its address?"
-            ) from error
+            raise self.wire.stranger() from error
 
 
 def body_of(picture: Picture) -> tuple[Body, str]:
@@ -140,18 +136,6 @@ def file_body(path: Path) -> Body:
 def _name_of(file: BinaryIO) -> str:
     name = getattr(file, "name", "")
     return Path(name).name if isinstance(name, str) else ""
-
-
-def _granted_s(wait_s: float, deadline: Deadline) -> int:
-    """A wait in whole seconds that ends before the deadline does."""
-    return max(0, int(min(wait_s, deadline.remaining_s() - _TRAVEL_S)))
-
-
-def _object(response: httpx.Response) -> dict[str, Any]:
-    values = response.json()
-    if not isinstance(values, dict):
-        raise TypeError
-    return values
 
 
 def _still(job: Job, deadline: Deadline) -> str:

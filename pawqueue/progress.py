@@ -6,14 +6,18 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.status import Status
 
+from pawqueue.files import FoundFile
 from pawqueue.tally import Tally
 
 #: Between two lines where there is no terminal.
 _LINE_EVERY_S = 10.0
 #: A faster one costs CPU that the service could use.
 _REDRAWS_PER_S = 4
+#: Files found between two words about it.
+_COUNT_EVERY = 1000
 
 
 class Reporter(Protocol):
@@ -38,20 +42,49 @@ def reporting(console: Console, tally: Tally, *, quiet: bool) -> Iterator[Report
 def progress_line(tally: Tally) -> str:
     """One sentence: done, rate, time left, failures."""
     failed = tally.done - tally.succeeded
-    left = "" if tally.left_s is None else f", about {_duration(tally.left_s)} left"
+    left = "" if tally.left_s is None else f", about {duration(tally.left_s)} left"
     return f"{tally.done:,} of {tally.total:,} files, {tally.rate:.1f} images/s{left}, {failed:,} without a prediction"
+
+
+@contextmanager
+def looking(console: Console, files: Iterator[FoundFile], *, quiet: bool) -> Iterator[Iterator[FoundFile]]:
+    """Yield `files`, and show how many have been found while that takes its time."""
+    if quiet or not console.is_terminal:
+        yield files
+        return
+    with console.status("Looking for pictures") as status:
+        yield _counted(files, status)
+
+
+def _counted(files: Iterator[FoundFile], status: Status) -> Iterator[FoundFile]:
+    for number, file in enumerate(files, 1):
+        if number % _COUNT_EVERY == 0:
+            status.update(f"Looking for pictures: {number:,} so far")
+        yield file
 
 
 class _BarReporter:
     def __init__(self, bar: Progress, tally: Tally) -> None:
         self._bar, self._tally = bar, tally
-        self._task = bar.add_task("", total=tally.total, rate="", failed="")
+        self._task = bar.add_task("", total=tally.total, completed=tally.done, state="", failed="")
+        self._next_s = 0.0
 
     def __call__(self) -> None:
         tally = self._tally
+        if time.monotonic() < self._next_s and tally.done < tally.total:
+            return
+        self._next_s = time.monotonic() + 1 / _REDRAWS_PER_S
         failed = tally.done - tally.succeeded
         note = f"{failed:,} without a prediction" if failed else ""
-        self._bar.update(self._task, completed=tally.done, rate=f"{tally.rate:.1f} images/s", failed=note)
+        self._bar.update(self._task, completed=tally.done, state=_state(tally), failed=note)
+
+
+def _state(tally: Tally) -> str:
+    """What goes on: sending, with how much is sent, or the rate of what comes back."""
+    if tally.rate:
+        left = "" if tally.left_s is None or tally.done == tally.total else f", {duration(tally.left_s)} left"
+        return f"{tally.rate:,.0f} images/s{left}"
+    return f"{tally.sent:,} sent" if tally.sent else "sending"
 
 
 class _LineReporter:
@@ -69,15 +102,15 @@ def _bar(console: Console) -> Progress:
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
         TextColumn("{task.fields[failed]}"),
         console=console,
         refresh_per_second=_REDRAWS_PER_S,
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time span for people."""
     minutes, rest = divmod(round(seconds), 60)
     return (
         f"{minutes // 60} h {minutes % 60} min"

@@ -1,12 +1,14 @@
-"""The results of a run: a row for each file, written to a CSV file as it comes."""
+"""The results of a run: a row for each file, and the files that hold them."""
 
 import csv
 import io
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TextIO
 
 from contract.job import Job, JobStatus
 from pawqueue.text import cell, from_cell
@@ -60,25 +62,53 @@ def row_of(file: str, job: Job) -> Row:
     )
 
 
+def row_of_line(values: dict[str, Any]) -> Row:
+    """Lay a line of a submission's results flat."""
+    prediction, error, model = (values.get(name) or {} for name in ("prediction", "error", "model"))
+    job_id = values.get("job_id") or ""
+    return Row(
+        values["custom_id"],
+        label=prediction.get("label", ""),
+        confidence=prediction.get("confidence"),
+        status=values["status"] if job_id else REFUSED,
+        error_code=error.get("code", ""),
+        error=error.get("detail", ""),
+        job_id=job_id,
+        latency_ms=_latency_ms(values.get("created_at"), values.get("finished_at")),
+        model=f"{model['name']}@{model['version']}" if model else "",
+    )
+
+
+def _latency_ms(created_at: str | None, finished_at: str | None) -> int | None:
+    if not created_at or not finished_at:
+        return None
+    took = datetime.fromisoformat(finished_at) - datetime.fromisoformat(created_at)
+    return max(0, round(took.total_seconds() * 1000))
+
+
 def part_of(path: Path) -> Path:
     """Where the results lie until they are complete."""
     return path.with_name(f"{path.name}.part")
 
 
-class ResultsFile:
-    """A CSV file that grows beside its place as `NAME.part` and is moved there when closed.
+def is_ndjson(path: Path) -> bool:
+    """Whether a file by that name holds a JSON object a line."""
+    return path.suffix.lower() in {".ndjson", ".jsonl"}
 
-    Each row is handed to the system at once, so that a killed run leaves what it received in the `.part` file. A run
-    that received nothing leaves an older file in its place. Text that a spreadsheet would run as a formula gets an
-    apostrophe before it; `read_rows` takes it off again.
+
+class ResultsFile:
+    """A file of rows that grows beside its place as `NAME.part` and is moved there when closed: CSV or NDJSON.
+
+    A run that received nothing leaves an older file in its place. In a CSV file, text that a spreadsheet would run as
+    a formula gets an apostrophe before it; `read_rows` takes it off again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, ndjson: bool | None = None) -> None:
         self.path = path
         self.rows = 0
         self._part = part_of(path)
         self._file = self._part.open("w", encoding="utf-8", newline="")
-        self._write(COLUMNS)
+        self._writer = RowWriter(self._file, ndjson=is_ndjson(path) if ndjson is None else ndjson)
 
     def __enter__(self) -> Self:
         return self
@@ -94,15 +124,30 @@ class ResultsFile:
 
     def add(self, row: Row) -> None:
         """Append one row; OSError when the disk is full."""
-        self._write([_to_cell(getattr(row, name)) for name in COLUMNS])
+        self._writer.add(row)
         self.rows += 1
+
+
+class RowWriter:
+    """Writes rows to an open file, in CSV with a line of names first, or in NDJSON."""
+
+    def __init__(self, file: TextIO, *, ndjson: bool) -> None:
+        self._file, self._ndjson = file, ndjson
+        if not ndjson:
+            self._write(COLUMNS)
+
+    def add(self, row: Row) -> None:
+        """Append one row."""
+        if self._ndjson:
+            self._file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+        else:
+            self._write([_to_cell(getattr(row, name)) for name in COLUMNS])
 
     def _write(self, cells: list[str] | tuple[str, ...]) -> None:
         line = io.StringIO()
         # The module quotes the characters of its line end; with "\r\n" both, whichever a file name holds.
         csv.writer(line, lineterminator="\r\n").writerow(cells)
         self._file.write(line.getvalue().removesuffix("\r\n") + "\n")
-        self._file.flush()
 
 
 def read_rows(path: Path) -> Iterator[Row]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from contract.job import JobStatus
-from pawqueue.files import FoundFile
 from pawqueue.results import Row
 
 #: Most rows of a table on the terminal.
@@ -26,19 +25,31 @@ class Tally:
     #: Rows by their file's place in the order found, spread evenly over all files.
     sample: dict[int, Row] = field(default_factory=dict)
     failures: list[Row] = field(default_factory=list)
+    #: Files that the gateway has.
+    sent: int = 0
+    #: Files done before this run went on.
+    earlier: int = 0
+    #: Of the submission that this run sent.
+    submission_id: str = ""
     _started_s: float = field(default_factory=time.monotonic)
 
-    def add(self, file: FoundFile, row: Row) -> None:
-        """Count one row."""
+    def add(self, index: int, row: Row) -> None:
+        """Count the row of the file that was found at this place, from 1."""
         self.statuses[row.status] += 1
-        if _share(file.index, self.total) > _share(file.index - 1, self.total) and len(self.sample) < TABLE_ROWS:
-            self.sample[file.index] = row
+        place = index - 1
+        if _share(place, self.total) > _share(place - 1, self.total) and len(self.sample) < TABLE_ROWS:
+            self.sample[place] = row
         if row.succeeded:
             self.labels[row.label] += 1
         else:
             self.codes[row.error_code or row.status] += 1
             if len(self.failures) < TABLE_ROWS:
                 self.failures.append(row)
+
+    def begin(self) -> None:
+        """Start the clock; what is in already is of an earlier run."""
+        self.earlier = self.done
+        self._started_s = time.monotonic()
 
     @property
     def done(self) -> int:
@@ -54,13 +65,13 @@ class Tally:
 
     @property
     def rate(self) -> float:
-        """Files per second."""
-        return self.done / max(self.seconds, 1e-9)
+        """Files per second of this run."""
+        return (self.done - self.earlier) / max(self.seconds, 1e-9)
 
     @property
     def left_s(self) -> float | None:
         """Seconds left at the rate so far; None before there is one."""
-        return (self.total - self.done) / self.rate if self.done else None
+        return (self.total - self.done) / self.rate if self.rate else None
 
     @property
     def exit_code(self) -> int:
@@ -73,8 +84,10 @@ class Tally:
         """The summary for programs; `failures` holds the first only."""
         return {
             "out": str(out),
+            "submission": self.submission_id,
             "files": self.total,
             "done": self.done,
+            "done_earlier": self.earlier,
             **{status: self.statuses[status] for status in ("succeeded", "failed", "refused", "unreadable")},
             "canceled": self.statuses[JobStatus.CANCELED],
             "expired": self.statuses[JobStatus.EXPIRED],

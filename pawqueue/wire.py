@@ -4,10 +4,10 @@ import ssl
 import threading
 import urllib.request
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -15,10 +15,13 @@ import httpx
 from pawqueue.deadline import Deadline, pause_s
 from pawqueue.errors import ClientError, RefusedError, TimedOutError, UnreachableError
 
+Content = bytes | BinaryIO | Iterable[bytes]
 #: Opens what is sent, anew for every try.
-Body = Callable[[], AbstractContextManager[bytes | BinaryIO | None]]
+Body = Callable[[], AbstractContextManager[Content | None]]
 
 _CONNECT_S = 5.0
+#: Time for an answer to travel, taken off the wait that is asked for.
+_TRAVEL_S = 0.5
 #: How much longer than the granted wait an answer may take.
 _ANSWER_S = 30.0
 
@@ -29,8 +32,15 @@ class Call:
 
     method: str
     path: str
-    query: dict[str, str] = field(default_factory=dict)
+    query: Mapping[str, str | list[str]] = field(default_factory=dict)
     body: Body = nullcontext
+    content_type: str = "application/octet-stream"
+    #: Bytes of a body that comes in pieces; None: httpx can tell.
+    content_length: int | None = None
+    #: What the caller understands; sent in place of JSON and problem details.
+    accept: str = "application/json, application/problem+json"
+    #: Statuses of refusals that are handed back like a success, because the caller has to read them.
+    takes: frozenset[int] = frozenset()
     #: Seconds for which the gateway may hold the answer back until the job has ended; whole, 0 for none.
     wait_s: int = 0
 
@@ -44,7 +54,7 @@ class Wire:
 
     def __init__(self, url: str, api_key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = _checked(url)
-        self._headers = {"Accept": "application/json, application/problem+json", "User-Agent": "pawqueue"}
+        self._headers = {"User-Agent": "pawqueue"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._open_transport = _always(transport) if transport else _transports(self.url)
@@ -70,6 +80,25 @@ class Wire:
                 if not error.retryable or not deadline.pause(pause_s(tries, error.retry_after_s)):
                     raise
 
+    def lines(self, call: Call, deadline: Deadline) -> Iterator[str]:
+        """Yield the lines of one answer as they come, none of them kept; asked once, since a part may be used already.
+
+        Raises what `send` raises, also between two lines.
+        """
+        with self._translating():
+            response = self._transport().handle_request(self._request(call, None, deadline))
+            try:
+                if not response.is_success:
+                    response.read()
+                    self._judge(response, call)
+                yield from response.iter_lines()
+            finally:
+                response.close()
+
+    def stranger(self) -> UnreachableError:
+        """The error for an answer that makes no sense."""
+        return UnreachableError(f"{self.url} answers, but not as a Pawqueue gateway does; is this its address?")
+
     def close(self) -> None:
         """Close every connection."""
         while self._opened:
@@ -77,26 +106,33 @@ class Wire:
         self._of_thread = threading.local()
 
     def _send_once(self, call: Call, deadline: Deadline) -> httpx.Response:
-        try:
+        with self._translating():
             with call.body() as content:
                 response = self._transport().handle_request(self._request(call, content, deadline))
             try:
                 response.read()
             finally:
                 response.close()
+        return self._judge(response, call)
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.TimeoutException as error:
             raise TimedOutError(f"{self.url} gave no answer in time; try again later.", retryable=True) from error
         except httpx.TransportError as error:
             raise UnreachableError(self._unreachable(error), retryable=True) from error
-        return self._judge(response)
 
-    def _request(self, call: Call, content: bytes | BinaryIO | None, deadline: Deadline) -> httpx.Request:
-        headers = dict(self._headers)
+    def _request(self, call: Call, content: Content | None, deadline: Deadline) -> httpx.Request:
+        headers = {**self._headers, "Accept": call.accept}
         if call.wait_s:
             headers["Prefer"] = f"wait={call.wait_s}"
         if content is not None:
-            headers["Content-Type"] = "application/octet-stream"
-        query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
+            headers["Content-Type"] = call.content_type
+        if call.content_length is not None:
+            headers["Content-Length"] = str(call.content_length)
+        query = f"?{urlencode(call.query, doseq=True, quote_via=quote)}" if call.query else ""
         timeouts = _timeouts(deadline.remaining_s(), call.wait_s)
         url = f"{self.url}{call.path}{query}"
         return httpx.Request(call.method, url, headers=headers, content=content, extensions={"timeout": timeouts})
@@ -108,15 +144,15 @@ class Wire:
             self._opened.add(mine)
         return mine
 
-    def _judge(self, response: httpx.Response) -> httpx.Response:
-        if response.is_success:
+    def _judge(self, response: httpx.Response, call: Call) -> httpx.Response:
+        if response.is_success or response.status_code in call.takes:
             return response
         if not response.is_error:
             raise UnreachableError(
                 f"{self.url} answers with a redirect (HTTP {response.status_code}), which no Pawqueue gateway does; "
                 "give the gateway's own address."
             )
-        raise RefusedError(response.status_code, _problem(response), _retry_after_s(response))
+        raise RefusedError(response.status_code, _problem(response), retry_after_s(response))
 
     def _unreachable(self, error: httpx.TransportError) -> str:
         reason = str(error) or type(error).__name__
@@ -170,7 +206,20 @@ def _problem(response: httpx.Response) -> dict[str, str]:
     return {name: value for name, value in values.items() if isinstance(value, str)}
 
 
-def _retry_after_s(response: httpx.Response) -> float | None:
+def retry_after_s(response: httpx.Response) -> float | None:
     """Seconds asked for; None when absent or a date, which Pawqueue never sends."""
     text = response.headers.get("retry-after", "").strip()
     return float(text) if text.isdecimal() else None
+
+
+def granted_s(wait_s: float, deadline: Deadline) -> int:
+    """A wait in whole seconds that ends before the deadline does."""
+    return max(0, int(min(wait_s, deadline.remaining_s() - _TRAVEL_S)))
+
+
+def object_of(response: httpx.Response) -> dict[str, Any]:
+    """Read a JSON object; ValueError or TypeError when it is none."""
+    values = response.json()
+    if not isinstance(values, dict):
+        raise TypeError
+    return values

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contract.job import Job
-from pawqueue.commands.options import api_key, json_option, url_option
+from pawqueue.commands.options import gateway_options
 from pawqueue.deadline import Deadline
 from pawqueue.display import show_job
 from pawqueue.jobs import Jobs
@@ -33,11 +33,10 @@ def dead() -> None:
 
 
 @dead.command("list")
-@url_option
-@json_option
-def list_dead(url: str, *, as_json: bool) -> None:
+@gateway_options
+def list_dead(url: str, api_key: str | None, *, as_json: bool) -> None:
     """List them, the latest first."""
-    jobs = _jobs(url).dead(Deadline(_TIMEOUT_S))
+    jobs = _jobs(url, api_key).dead(Deadline(_TIMEOUT_S))
     if as_json:
         click.echo(json.dumps([job.to_dict() for job in jobs], indent=2))
     elif jobs:
@@ -48,11 +47,10 @@ def list_dead(url: str, *, as_json: bool) -> None:
 
 @dead.command()
 @_id_argument
-@url_option
-@json_option
-def show(job_id: str, url: str, *, as_json: bool) -> None:
+@gateway_options
+def show(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
     """Show the job ID and why it was given up."""
-    found = [job for job in _jobs(url).dead(Deadline(_TIMEOUT_S)) if job.id == job_id]
+    found = [job for job in _jobs(url, api_key).dead(Deadline(_TIMEOUT_S)) if job.id == job_id]
     if not found:
         raise click.UsageError(f"{job_id} is not on the dead-letter list; `pawqueue dead list` shows which jobs are.")
     _print(found[0], as_json=as_json)
@@ -60,25 +58,23 @@ def show(job_id: str, url: str, *, as_json: bool) -> None:
 
 @dead.command()
 @_id_argument
-@url_option
-@json_option
-def retry(job_id: str, url: str, *, as_json: bool) -> None:
+@gateway_options
+def retry(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
     """Submit the picture of the job ID again, as a new job."""
-    _print(_jobs(url).retry_dead(job_id, Deadline(_TIMEOUT_S)), as_json=as_json)
+    _print(_jobs(url, api_key).retry_dead(job_id, Deadline(_TIMEOUT_S)), as_json=as_json)
 
 
 @dead.command()
 @_id_argument
-@url_option
-@json_option
-def drop(job_id: str, url: str, *, as_json: bool) -> None:
+@gateway_options
+def drop(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
     """Take the job ID off the list and delete its picture."""
-    job = _jobs(url).drop_dead(job_id, Deadline(_TIMEOUT_S))
+    job = _jobs(url, api_key).drop_dead(job_id, Deadline(_TIMEOUT_S))
     click.echo(json.dumps(job.to_dict(), indent=2) if as_json else f"Dropped {job.id}.")
 
 
-def _jobs(url: str) -> Jobs:
-    return Jobs(Wire(url, api_key()))
+def _jobs(url: str, api_key: str | None) -> Jobs:
+    return Jobs(Wire(url, api_key))
 
 
 def _print(job: Job, *, as_json: bool) -> None:

@@ -1,17 +1,24 @@
 """Options that commands share."""
 
-import os
-
 import click
+from click.decorators import FC
 
 from pawqueue.client import DEFAULT_URL
 
 url_option = click.option(
     "--url", envvar="PAWQUEUE_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The gateway."
 )
+api_key_option = click.option(
+    "--api-key",
+    envvar="PAWQUEUE_API_KEY",
+    show_envvar=True,
+    help="The caller's API key; better given by the variable, since others on this machine can read a command line.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of tables.")
 
 
-def api_key() -> str | None:
-    """The caller's API key; out of the environment only, since other users can read a command line."""
-    return os.environ.get("PAWQUEUE_API_KEY") or None
+def gateway_options(command: FC) -> FC:
+    """Add what every command that asks the gateway takes: `--url`, `--api-key`, `--json`."""
+    for option in (json_option, api_key_option, url_option):
+        command = option(command)
+    return command

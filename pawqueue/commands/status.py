@@ -1,4 +1,4 @@
-"""`pawqueue status`: one job, for people or programs."""
+"""`pawqueue status`: one job or one submission, for people or programs."""
 
 import json
 
@@ -6,44 +6,56 @@ import click
 from rich.console import Console
 
 from contract.job import Job, JobStatus
-from pawqueue.client import Pawqueue
-from pawqueue.commands.options import api_key, json_option, url_option
+from pawqueue.commands.options import gateway_options
+from pawqueue.deadline import Deadline
 from pawqueue.display import show_job
+from pawqueue.display_submission import show_submission
 from pawqueue.errors import TimedOutError
+from pawqueue.lookup import Lookup
+from pawqueue.submission import Submission
+from pawqueue.waiting import ended
+from pawqueue.wire import Wire
 
 _TIMEOUT_S = 10.0
 
 
-@click.command(short_help="Show one job.")
-@click.argument("job_id", metavar="ID")
+@click.command(short_help="Show a job or a submission.")
+@click.argument("any_id", metavar="ID")
 @click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for it to end.")
-@url_option
-@json_option
-def status(job_id: str, wait_s: float, url: str, *, as_json: bool) -> int:
-    """Show the job ID: its state, what the model said or what went wrong, and where the time went.
+@gateway_options
+def status(any_id: str, wait_s: float, url: str, api_key: str | None, *, as_json: bool) -> int:
+    """Show the job or submission ID: its state, what the model said or what went wrong, and where the time went.
 
-    Exit code: 0 when it succeeded or is on its way, 1 when it ended without a prediction or did not end within --wait,
-    2 when it could not be asked for.
+    Exit code: 0 when all of it succeeded or is on its way, 1 when something ended without a prediction or it did not
+    end within --wait, 2 when it could not be asked for.
 
     \b
     Examples:
       pawqueue status 019abc12-3456-7890-abcd-ef0123456789
       pawqueue status 019abc12-3456-7890-abcd-ef0123456789 --wait 60
-      pawqueue status 019abc12-3456-7890-abcd-ef0123456789 --json
+      pawqueue status 019abc12-3456-7890-abcd-ef0123456789 --json | jq .counts
     """  # noqa: D301 - click needs the character
-    job = _find(job_id, wait_s, url)
+    found = _find(Lookup(Wire(url, api_key)), any_id, wait_s)
     if as_json:
-        click.echo(json.dumps(job.to_dict(), indent=2))
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    elif isinstance(found, Job):
+        show_job(Console(), found)
     else:
-        show_job(Console(), job)
-    succeeded = job.status is JobStatus.SUCCEEDED or not (job.status.is_final or wait_s)
-    return 0 if succeeded else 1
+        show_submission(Console(), found)
+    return 0 if _is_well(found, waited=wait_s > 0) else 1
 
 
-def _find(job_id: str, wait_s: float, url: str) -> Job:
-    with Pawqueue(url, api_key(), timeout_s=_TIMEOUT_S) as client:
-        job = client.get(job_id)
-        try:
-            return client.wait(job, timeout_s=wait_s) if wait_s else job
-        except TimedOutError as error:
-            return error.job or job
+def _find(lookup: Lookup, any_id: str, wait_s: float) -> Job | Submission:
+    found = lookup.get(any_id, Deadline(_TIMEOUT_S))
+    try:
+        return ended(lookup, found, Deadline(wait_s)) if wait_s else found
+    except TimedOutError as error:
+        return error.job or error.submission or found
+
+
+def _is_well(found: Job | Submission, *, waited: bool) -> bool:
+    if waited and not found.status.is_final:
+        return False
+    if isinstance(found, Job):
+        return found.status is JobStatus.SUCCEEDED or not found.status.is_final
+    return found.counts.ended == found.counts.succeeded

@@ -1,9 +1,6 @@
-"""`pawqueue submit`: pictures in, a CSV file out."""
+"""`pawqueue submit`: pictures in, a file of results out."""
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +9,16 @@ import click
 from rich.console import Console
 
 from pawqueue.cli import INTERRUPTED
-from pawqueue.commands.options import api_key, json_option, url_option
+from pawqueue.client import BULK, INTERACTIVE
+from pawqueue.commands.options import gateway_options
+from pawqueue.commands.run import Run, RunOptions, remembering, state_path
 from pawqueue.deadline import Deadline
 from pawqueue.display import show_run
+from pawqueue.display_truth import show_truth
 from pawqueue.errors import ClientError
-from pawqueue.files import ENDINGS, FoundFile, find_files
-from pawqueue.folder import FolderRun
+from pawqueue.files import ENDINGS
 from pawqueue.jobs import Jobs
-from pawqueue.progress import reporting
-from pawqueue.results import ResultsFile, part_of
-from pawqueue.tally import Tally
+from pawqueue.run_state import RunState
 from pawqueue.text import shown
 from pawqueue.wire import Wire
 
@@ -33,33 +30,32 @@ _GREET_S = 10.0
 class Options:
     """The command line."""
 
-    sources: tuple[Path, ...]
-    out: Path
+    run: RunOptions
     url: str
-    concurrency: int
-    give_up_after_s: float
-    every_file: bool
-    quiet: bool
+    api_key: str | None
+    resume: bool
+    label_from_folder: bool
     as_json: bool
 
-    def files(self) -> Iterator[FoundFile]:
-        """What is to be sent; never the results themselves, which may lie in the folder."""
-        own = {path.name: path.resolve() for path in (self.out, part_of(self.out))}
-        for file in find_files(self.sources, every_file=self.every_file):
-            if file.path.name not in own or file.path.resolve() != own[file.path.name]:
-                yield file
 
-
-@click.command(short_help="Classify a folder of pictures into a CSV file.")
-@click.argument(
-    "sources", metavar="FOLDER_OR_FILES...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
-)
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The CSV file to write.")
-@url_option
+@click.command(short_help="Classify a folder of pictures into a file of results.")
+@click.argument("sources", metavar="FOLDER|FILE|PATTERN|-...", nargs=-1, required=True)
 @click.option(
-    "--concurrency", type=click.IntRange(1, 512), default=64, show_default=True, help="Pictures under way at once."
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; its ending decides: .ndjson or .jsonl, else CSV.",
+)
+@click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="The form of the file, whatever its name.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run: send only what is missing.")
+@click.option("--label-from-folder", is_flag=True, help="Compare with the truth: pictures in cats/ are cats.")
+@click.option("--name", default="", help="Name of the submission, for people.")
+@click.option("--queue", type=click.Choice([BULK, INTERACTIVE]), default=BULK, show_default=True, help="Where to wait.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 32), default=4, show_default=True, help="Requests under way at once."
 )
 @click.option("--all", "every_file", is_flag=True, help="Send every file of a folder, whatever its name ends in.")
+@click.option("-0", "--null", "null", is_flag=True, help="Names on standard input end in NUL (find -print0).")
 @click.option(
     "--give-up-after",
     "give_up_after_s",
@@ -69,13 +65,19 @@ class Options:
     help="Seconds without any progress (gateway away or busy) after which the run ends.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@json_option
-def submit(**values: Any) -> int:
-    """Classify the pictures of a folder, or single files, and write a row for each to a CSV file.
+@gateway_options
+def submit(
+    url: str, api_key: str | None, *, resume: bool, label_from_folder: bool, as_json: bool, **values: Any
+) -> int:
+    """Classify pictures and write a row for each to a file, in the order of their names.
 
     A folder is walked with all below it; its jpg, jpeg, png, webp, bmp, gif, tif and tiff files are sent, hidden ones
-    are not. Rows are written as the answers come; Ctrl-C keeps them. Text that a spreadsheet would run as a formula
-    gets an apostrophe before it.
+    are not. A pattern in quotes is resolved here; - reads names from standard input, one a line. Everything is sent as
+    one submission, which goes on at the service whatever becomes of this command.
+
+    While a run is not complete, OUT.run lies beside the results and remembers it. After Ctrl-C, a crash or a lost
+    connection the same command with --resume goes on: what was sent is not sent again, unless its content has changed.
+    In a CSV file, text that a spreadsheet would run as a formula gets an apostrophe before it.
 
     Exit code: 0 when every file has a prediction, 1 when some have, 2 when none has or the gateway stayed away, 130
     after Ctrl-C.
@@ -83,76 +85,65 @@ def submit(**values: Any) -> int:
     \b
     Examples:
       pawqueue submit photos --out results.csv
-      pawqueue submit cat.jpg dog.png --out two.csv
-      pawqueue submit photos --out results.csv --url http://10.0.0.5:8000 --concurrency 64
+      pawqueue submit photos --out results.csv --resume
+      pawqueue submit 'photos/**/*.png' cat.jpg --out some.ndjson
+      find photos -mtime -1 -print0 | pawqueue submit -0 - --out new.csv
+      pawqueue submit test-set --out results.csv --label-from-folder
       pawqueue submit photos --out results.csv --quiet --json | jq .labels
     """  # noqa: D301 - click needs the character
-    options = Options(**values)
-    total = sum(1 for _ in options.files())
-    if not total:
+    options = Options(RunOptions(**values), url, api_key, resume, label_from_folder, as_json)
+    memory = state_path(options.run.out)
+    if resume and options.run.out.exists() and not memory.exists():
+        click.echo(f"Nothing to resume: {shown(str(options.run.out))} is of a run that came to its end.", err=True)
+        return 0
+    _check_place(options.run.out)
+    if not resume:
+        RunState(memory).remove()
+    with remembering(memory) as state:
+        return _run(options, state)
+
+
+def _run(options: Options, state: RunState) -> int:
+    wire = Wire(options.url, options.api_key)
+    run = Run(options.run, state, wire, Console(stderr=True))
+    if not run.collect():
         raise click.UsageError(f"There is no picture to send; looked for {' '.join(ENDINGS)}. --all sends every file.")
-    jobs = Jobs(Wire(options.url, api_key()))
-    jobs.greet(Deadline(min(_GREET_S, options.give_up_after_s)))
-    return _run(options, jobs, Tally(total))
-
-
-def _run(options: Options, jobs: Jobs, tally: Tally) -> int:
+    Jobs(wire).greet(Deadline(min(_GREET_S, options.run.give_up_after_s)))
     ending: BaseException | None = None
     try:
-        _receive(
-            options, FolderRun(jobs, concurrency=options.concurrency, give_up_after_s=options.give_up_after_s), tally
-        )
+        run.receive()
     except (ClientError, KeyboardInterrupt) as error:
         ending = error
-    _show(options, tally)
-    return tally.exit_code if ending is None else _explain(ending, options, tally)
+    run.write()
+    _show(options, run)
+    if run.tally.done == run.tally.total:
+        state.remove()
+    return run.tally.exit_code if ending is None else _explain(ending, options, run)
 
 
-def _receive(options: Options, run: FolderRun, tally: Tally) -> None:
-    console = Console(stderr=True)
-    with ResultsFile(options.out) as out, reporting(console, tally, quiet=options.quiet) as report, _stopping(run):
-        for file, row in run.results(options.files()):
-            out.add(row)
-            tally.add(file, row)
-            report()
+def _check_place(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise FileNotFoundError(2, "No such file or directory", str(out))
 
 
-@contextmanager
-def _stopping(run: FolderRun) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM end the run in order, and the second at once."""
-
-    def stop(*_: object) -> None:
-        restore()
-        run.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    try:
-        yield
-    finally:
-        restore()
-
-
-def _show(options: Options, tally: Tally) -> None:
+def _show(options: Options, run: Run) -> None:
+    comparison = run.compare() if options.label_from_folder else None
     if options.as_json:
-        click.echo(json.dumps(tally.to_dict(options.out), indent=2))
-    elif not options.quiet:
-        show_run(Console(), tally, options.out)
+        truth = {"truth": comparison.to_dict()} if comparison else {}
+        click.echo(json.dumps(run.tally.to_dict(options.run.out) | truth, indent=2))
+    elif not options.run.quiet:
+        show_run(Console(), run.tally, options.run.out)
+        if comparison:
+            show_truth(Console(), comparison)
 
 
-def _explain(ending: BaseException, options: Options, tally: Tally) -> int:
-    """Say in one sentence why the run ended early and what is left of it."""
-    kept = (
-        f"{tally.done:,} of {tally.total:,} files are in {shown(str(options.out))}."
-        if tally.done
-        else "Nothing was received."
-    )
+def _explain(ending: BaseException, options: Options, run: Run) -> int:
+    """Say in one sentence why the run ended early, what is left of it, and how to go on."""
+    out, tally = shown(str(options.run.out)), run.tally
+    kept = f"{tally.done:,} of {tally.total:,} files are in {out}." if tally.done else "Nothing was received."
+    going_on = "The same command with --resume goes on."
     if isinstance(ending, KeyboardInterrupt):
-        click.echo(f"Interrupted: {kept}", err=True)
+        click.echo(f"Interrupted: {kept} {going_on}", err=True)
         return INTERRUPTED
-    click.echo(f"Gave up: {ending} {kept}", err=True)
+    click.echo(f"Gave up: {ending} {kept} {going_on}", err=True)
     return 2

@@ -1,10 +1,14 @@
-"""Time that passes when somebody sleeps, so that tests of pauses take none."""
+"""Time that passes when somebody sleeps, and the command with a gateway in the place of the network."""
 
 import threading
+from collections.abc import Callable
 
+import httpx
 import pytest
 
-from pawqueue import deadline
+from pawqueue import cli, deadline
+
+Pawqueue = Callable[..., int]
 
 
 class FakeTime:
@@ -25,3 +29,24 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     monkeypatch.setattr(deadline, "_now_s", lambda: clock.now_s)
     monkeypatch.setattr(deadline, "_sleep", clock.sleep)
     return clock
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.BaseTransport], None]:
+    """Put a gateway in the place of the network."""
+
+    def serve(gateway: httpx.BaseTransport) -> None:
+        monkeypatch.setattr("pawqueue.wire._transports", lambda _url: lambda: gateway)
+
+    return serve
+
+
+@pytest.fixture
+def pawqueue() -> Pawqueue:
+    """The command; its exit code."""
+
+    def call(*arguments: object) -> int:
+        words = [str(argument) for argument in arguments]
+        return cli.run(lambda: cli.cli.main(words, "pawqueue", standalone_mode=False))
+
+    return call

@@ -1,0 +1,172 @@
+"""Sends the files of a run: a few threads, each with one request of up to a hundred pictures under way."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from pawqueue.deadline import Deadline, pause_s
+from pawqueue.errors import ClientError, RefusedError
+from pawqueue.picture import LoadedPicture, read_picture
+from pawqueue.results import REFUSED, UNREADABLE, Row
+from pawqueue.run_state import Entry, RunState
+from pawqueue.submissions import Submissions, Taken
+
+#: A request holds so many pictures, or so many bytes of them, whichever comes first.
+MOST_PICTURES, MOST_BYTES = 100, 8_000_000
+
+#: Refusals that are about what was sent: a smaller part of it may pass.
+_ABOUT_THE_PICTURES = frozenset({400, 413, 415, 422})
+
+
+class Sending:
+    """The senders of one run; each file's fate is written into `state`."""
+
+    def __init__(
+        self,
+        submissions: Submissions,
+        state: RunState,
+        submission_id: str,
+        deadline: Deadline,
+        is_served: Callable[[Deadline], bool],
+    ) -> None:
+        self._submissions = submissions
+        self._state = state
+        self._submission_id = submission_id
+        self._deadline = deadline
+        self._is_served = is_served
+        self._lock = threading.Lock()
+        self._position = 0
+        self._news: list[tuple[int, Row]] = []
+        self._threads: list[threading.Thread] = []
+        #: Until it has passed nothing is sent.
+        self._held = Deadline(0)
+        #: What ended a sender; the others end with it.
+        self.fault: Exception | None = None
+
+    def start(self, senders: int) -> None:
+        """Begin."""
+        self._threads = [threading.Thread(target=self._work, name=f"sender-{n}", daemon=True) for n in range(senders)]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the senders to end, for so long at most."""
+        end = Deadline(seconds)
+        for thread in self._threads:
+            thread.join(end.remaining_s())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every sender has ended."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def news(self) -> list[tuple[int, Row]]:
+        """Files that became no job, since this was last asked."""
+        with self._lock:
+            news, self._news = self._news, []
+        return news
+
+    def _work(self) -> None:
+        try:
+            while self.fault is None and (entries := self._next()):
+                for pictures in self._loaded(entries):
+                    self._send(pictures)
+        # Whatever it is, the thread that follows the run must hear of it.
+        except Exception as error:  # noqa: BLE001
+            self.fault = error
+
+    def _next(self) -> list[Entry]:
+        with self._lock:
+            if self._deadline.canceled:
+                return []
+            entries = self._state.to_send(self._position, MOST_PICTURES)
+            self._position = entries[-1].index if entries else self._position
+            return entries
+
+    def _loaded(self, entries: Sequence[Entry]) -> Iterator[list[LoadedPicture]]:
+        """Read the files, and yield them in parts of bounded size; one that is large goes alone."""
+        part: list[LoadedPicture] = []
+        for entry in entries:
+            try:
+                picture = read_picture(entry.index, entry.custom_id, entry.path)
+            except OSError as error:
+                why = error.strerror or str(error)
+                self._ended(entry.index, Row("", status=UNREADABLE, error_code=UNREADABLE, error=why))
+                continue
+            if part and sum(item.size_bytes for item in part) + picture.size_bytes > MOST_BYTES:
+                yield part
+                part = []
+            part.append(picture)
+        if part:
+            yield part
+
+    def _send(self, pictures: list[LoadedPicture]) -> None:
+        tries = 0
+        while pictures and self._may_go_on():
+            try:
+                taken = self._submissions.add(self._submission_id, pictures, self._deadline)
+            except RefusedError as error:
+                self._refused(pictures, error)
+                return
+            except OSError as error:
+                self._unreadable(pictures, error.strerror or str(error))
+                return
+            left = self._note(pictures, taken)
+            tries = 0 if len(left) < len(pictures) else tries + 1
+            if left:
+                self._hold(pause_s(max(tries, 1), taken.retry_after_s), taken)
+            pictures = left
+
+    def _may_go_on(self) -> bool:
+        """Wait while the gateway wants nothing; whether there is any sense in sending then."""
+        held_s = self._held.remaining_s()
+        if held_s:
+            self._deadline.pause(held_s)
+        return not self._deadline.canceled and self.fault is None
+
+    def _hold(self, seconds: float, taken: Taken) -> None:
+        """Keep every sender from sending for a while; the gateway is full."""
+        if self._is_served(self._deadline):
+            self._deadline.renew()
+        if seconds >= self._deadline.remaining_s():
+            raise ClientError(f"The gateway stayed busy for too long: {taken.reason or 'it took no pictures.'}")
+        self._held = Deadline(seconds)
+
+    def _note(self, pictures: list[LoadedPicture], taken: Taken) -> list[LoadedPicture]:
+        """Write down what the gateway said of each; returns those of which it said nothing."""
+        accepted = [picture for picture in pictures if picture.custom_id in taken.accepted]
+        self._state.sent(accepted)
+        left = []
+        for picture in pictures:
+            if said := taken.rejected.get(picture.custom_id):
+                self._refuse(picture, said.code, said.detail)
+            elif picture.custom_id not in taken.accepted:
+                left.append(picture)
+        if len(left) < len(pictures):
+            self._deadline.renew()
+        return left
+
+    def _refused(self, pictures: list[LoadedPicture], error: RefusedError) -> None:
+        """Find out, by halves, which of the pictures the gateway will not have."""
+        if error.status not in _ABOUT_THE_PICTURES:
+            raise error
+        if len(pictures) > 1:
+            self._send(pictures[: len(pictures) // 2])
+            self._send(pictures[len(pictures) // 2 :])
+        else:
+            self._refuse(pictures[0], error.code, error.detail)
+
+    def _unreadable(self, pictures: list[LoadedPicture], why: str) -> None:
+        """A large file could not be read to its end; it went alone, since it is larger than a part may be."""
+        for picture in pictures:
+            row = Row("", status=UNREADABLE, error_code=UNREADABLE, error=why)
+            self._ended(picture.index, row, picture)
+
+    def _refuse(self, picture: LoadedPicture, code: str, detail: str) -> None:
+        self._ended(picture.index, Row("", status=REFUSED, error_code=code, error=detail), picture)
+
+    def _ended(self, index: int, row: Row, picture: LoadedPicture | None = None) -> None:
+        named = self._state.ended(index, row, picture)
+        if named:
+            with self._lock:
+                self._news.append((index, named))
+        self._deadline.renew()
