@@ -84,7 +84,7 @@ def _watch_service(wire: Wire, show: _Show, interval_s: float, *, once: bool) ->
     before: ServiceState | None = None
     while True:
         now = look_at_service(wire, Deadline(_PATIENCE_S))
-        latest = _latest(wire)
+        latest = _latest(wire) if now.ledger_up else []
         values: dict[str, object] = {
             **now.to_dict(),
             "images_per_s": now.rate_since(before),

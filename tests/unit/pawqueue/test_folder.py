@@ -179,7 +179,7 @@ def test_a_run_that_nobody_works_on_ends(tmp_path: Path, fake_time: FakeTime) ->
     gateway.held, gateway.model_loaded = {"a.jpg"}, False
     with pytest.raises(ClientError, match="is a worker running"):
         rows(tmp_path, gateway, give_up_after_s=20)
-    assert sum(fake_time.pauses_s) <= 20
+    assert sum(fake_time.pauses_s) <= 40  # of which some before it was accepted
 
 
 def test_a_long_queue_is_no_reason_to_give_up_while_a_worker_serves(tmp_path: Path, fake_time: FakeTime) -> None:
