@@ -5,16 +5,19 @@ WITH := sh deploy/local/with-python -m deploy.local.bootstrap
 RUN := $(WITH) run
 DEVELOP := $(WITH) develop
 TRAIN := $(WITH) train
+MEASURE := $(WITH) measure
 
 PHOTOS ?= examples/photos
 OUT ?= results.csv
 BENCH ?= full
+URL ?= http://127.0.0.1:8000
+N ?= 200
 
-LOCKS := gateway worker dashboard training client local redis dev
+LOCKS := gateway worker dashboard training client performance local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow chaos bench check fix docs lock train data-download mlflow-upload clean
+.PHONY: help demo up test test-slow chaos bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +64,9 @@ lock:  ## resolve requirements/*.in into the lock files
 
 train:  ## train a model: DATA=folder of labelled pictures
 	@exec $(TRAIN) python -m training.run $(if $(DATA),"$(DATA)")
+
+performance:  ## measure a running service on labelled pictures: URL=address DIR=folder N=200
+	@exec $(MEASURE) python deploy/performance_tracking.py --api-url "$(URL)" --test-dir "$(DIR)" --max-samples "$(N)"
 
 data-download:  ## fetch the public set of labelled pictures (address and checksum in params.yaml)
 	@exec $(TRAIN) python -m training.download

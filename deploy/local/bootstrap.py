@@ -22,7 +22,12 @@ from deploy.local.uv import CACHE, SetupError, bring_uv, uv_environment
 #: Best first: Redis comes ready made for 3.12 and 3.11.
 VERSIONS = ("3.12", "3.11", "3.13")
 _RUN = ("gateway", "worker", "dashboard", "client", "local")
-GROUPS = {"run": _RUN, "train": ("training", "local"), "develop": (*_RUN, "training", "dev")}
+GROUPS = {
+    "run": _RUN,
+    "train": ("training", "local"),
+    "measure": ("performance", "local"),
+    "develop": (*_RUN, "performance", "training", "dev"),
+}
 _FIND_REDIS = "from deploy.local.redis_server import find_redis_server; print(find_redis_server())"
 _SHOW_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 

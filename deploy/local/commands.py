@@ -15,6 +15,7 @@ from deploy.local.ports import check_ports, pick_ports
 from deploy.local.services import check_given_redis, has_dashboard, ports_of, programs_of
 from deploy.local.stack import running_stack
 from deploy.local.stopping import Stop, stop_signals
+from deploy.local.urls import gateway_url
 from deploy.local.watch import Watch, wait_until_ready
 
 _LOOK_S = 0.2
@@ -47,12 +48,6 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
             if not wait_until_ready(url, watch, stop):
                 return _INTERRUPTED
             return _classify(_client(photos, url, out), watch, stop)
-
-
-def gateway_url(settings: Settings) -> str:
-    """Address of the gateway as seen from this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.gateway_host, settings.gateway_host)  # noqa: S104
-    return f"http://{host}:{settings.gateway_port}"
 
 
 def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:

@@ -7,8 +7,9 @@ import pytest
 from contract.settings import load_settings
 from deploy.local import commands
 from deploy.local.__main__ import main
-from deploy.local.commands import demo, demo_environ, gateway_url
+from deploy.local.commands import demo, demo_environ
 from deploy.local.errors import UsageError
+from deploy.local.urls import gateway_url
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,78 @@
+"""`pawqueue doctor`: looks at everything that this installation stands on, and says how to mend what is wrong."""
+
+import json
+import os
+from collections.abc import Iterator
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from contract.settings import SettingsError, load_settings
+from deploy.local.checks import Finding, Level, check_machine, check_ports
+from deploy.local.gateway_checks import check_gateway
+from deploy.local.urls import gateway_url
+from pawqueue.commands.options import api_key_option, json_option
+
+#: A sign and a colour; the word beside them says the same.
+_SIGNS = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow"), Level.PROBLEM: ("PROBLEM", "red")}
+
+
+@click.command(short_help="Check this installation and say how to mend it.")
+@click.option("--url", envvar="PAWQUEUE_URL", show_envvar=True, help="The gateway; default: as the settings have it.")
+@api_key_option
+@json_option
+def doctor(url: str | None, api_key: str | None, *, as_json: bool) -> int:
+    """Check Python, packages, settings, disk, model, Redis, ports, gateway and workers; nothing is changed.
+
+    Exit code: 0 when there is no problem, 1 when there is one.
+
+    \b
+    Examples:
+      pawqueue doctor
+      pawqueue doctor --url http://10.0.0.5:8000
+      pawqueue doctor --json | jq '.[] | select(.level == "problem")'
+    """  # noqa: D301 - click needs the character
+    findings = list(examine(dict(os.environ), url, api_key))
+    if as_json:
+        click.echo(json.dumps([finding.to_dict() for finding in findings], indent=2))
+    else:
+        _show(Console(), findings)
+    return 1 if any(finding.level is Level.PROBLEM for finding in findings) else 0
+
+
+def examine(environ: dict[str, str], url: str | None, api_key: str | None) -> Iterator[Finding]:
+    """Every finding, in the order in which things depend on each other."""
+    yield from check_machine(environ)
+    try:
+        settings = load_settings(environ)
+    except SettingsError:
+        settings = load_settings({})
+    answers = list(check_gateway(url or gateway_url(settings), api_key))
+    if answers[0].level is Level.PROBLEM and not url:
+        yield check_ports(settings)
+    yield from answers
+
+
+def _show(console: Console, findings: list[Finding]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        sign, style = _SIGNS[finding.level]
+        text = Text(finding.text)
+        if finding.mend:
+            text.append(f"\n-> {finding.mend}", style=style)
+        table.add_row(Text(sign, style=style), finding.check, text)
+    console.print(table)
+    console.print(_verdict(findings), highlight=False)
+
+
+def _verdict(findings: list[Finding]) -> str:
+    problems = sum(finding.level is Level.PROBLEM for finding in findings)
+    if problems:
+        return f"{problems} of {len(findings)} checks found a problem; mend the first one first."
+    warnings = sum(finding.level is Level.WARNING for finding in findings)
+    return f"All is well{f', but for {warnings} warning(s)' if warnings else ''}."

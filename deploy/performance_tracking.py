@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Measures a running service on labelled pictures: accuracy, precision, recall, F1, confusion, latency; JSON and plot.
+
+    python deploy/performance_tracking.py --api-url http://127.0.0.1:8000 --test-dir test-set --max-samples 200
+
+The pictures lie in a folder a class (`test-set/cats/1.jpg`). They are sent to `POST /predict`, so that the synchronous
+system that Pawqueue replaces can be measured by the same script.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import track
+
+from deploy.performance_report import draw_plot, latency_figures, show_latency
+from pawqueue.display_truth import show_truth
+from pawqueue.files import find_files
+from pawqueue.truth import Comparison
+
+_SEED = 20260101
+_TRIES = 5
+_TIMEOUT_S = 60.0
+_BUSY = (429, 502, 503, 504)
+_ENDING = "_probability"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one picture."""
+
+    path: Path
+    latency_ms: float
+    label: str = ""
+    confidence: float | None = None
+    #: Why there is no label.
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Measurement:
+    """Everything that was measured."""
+
+    answers: list[Answer] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+
+    def compare(self) -> Comparison:
+        """Hold the labels against the folders."""
+        comparison = Comparison(sorted(self.labels))
+        for answer in self.answers:
+            comparison.add(answer.path, str(answer.path), answer.label, answer.confidence)
+        return comparison
+
+    def latencies_ms(self) -> list[float]:
+        """Of the pictures that have a label."""
+        return [answer.latency_ms for answer in self.answers if answer.label]
+
+    def to_dict(self, api_url: str, concurrency: int) -> dict[str, Any]:
+        """Plain values, for programs."""
+        return {
+            "api_url": api_url,
+            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "samples": len(self.answers),
+            "concurrency": concurrency,
+            "seconds": round(self.seconds, 3),
+            "images_per_s": round(len(self.latencies_ms()) / self.seconds, 2) if self.seconds else None,
+            **self.compare().to_dict(),
+            "latency_ms": latency_figures(self.latencies_ms()),
+            "errors": dict(Counter(answer.error for answer in self.answers if answer.error)),
+        }
+
+
+class Predictor:
+    """Sends pictures to `/predict`."""
+
+    def __init__(self, api_url: str, api_key: str, measurement: Measurement) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.Client(headers=headers, timeout=_TIMEOUT_S)
+        self._url = api_url.rstrip("/").removesuffix("/predict") + "/predict"
+        self._measurement = measurement
+
+    def predict(self, path: Path) -> Answer:
+        """Send one picture; a service that says "busy" is asked again, and the pause counts for no latency."""
+        content = path.read_bytes()
+        for number in range(1, _TRIES + 1):
+            started_s = time.perf_counter()
+            try:
+                response = self._client.post(self._url, files={"file": (path.name, content, _kind_of(path))})
+            except httpx.HTTPError as error:
+                return Answer(path, 0.0, error=type(error).__name__)
+            latency_ms = 1000 * (time.perf_counter() - started_s)
+            if response.status_code not in _BUSY or number == _TRIES:
+                return self._read(path, response, latency_ms)
+            time.sleep(float(response.headers.get("retry-after", "1")))
+        raise AssertionError
+
+    def _read(self, path: Path, response: httpx.Response, latency_ms: float) -> Answer:
+        if response.status_code != 200:
+            return Answer(path, latency_ms, error=f"HTTP {response.status_code}")
+        values = response.json()
+        self._measurement.labels |= {name.removesuffix(_ENDING) for name in values if name.endswith(_ENDING)}
+        return Answer(path, latency_ms, values["class"], values["confidence"])
+
+
+def samples(folder: Path, most: int) -> list[Path]:
+    """Up to `most` pictures, as many of each folder as possible; the same ones every time."""
+    by_class: dict[Path, list[Path]] = {}
+    for file in find_files([folder]):
+        by_class.setdefault(file.path.parent, []).append(file.path)
+    for paths in by_class.values():
+        random.Random(_SEED).shuffle(paths)  # noqa: S311 - no secret
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class.values()))
+    return list(itertools.islice((path for path in turns if path), most))
+
+
+def measure(api_url: str, paths: list[Path], concurrency: int, console: Console) -> Measurement:
+    """Send the pictures, `concurrency` at once; the first one goes ahead and is not counted, to warm everything up."""
+    measurement = Measurement()
+    predictor = Predictor(api_url, os.environ.get("PAWQUEUE_API_KEY", ""), measurement)
+    predictor.predict(paths[0])
+    started_s = time.perf_counter()
+    with ThreadPoolExecutor(concurrency) as pool:
+        answers: Iterator[Answer] = pool.map(predictor.predict, paths)
+        for answer in track(answers, "Measuring", len(paths), console=console, transient=True):
+            measurement.answers.append(answer)
+    measurement.seconds = time.perf_counter() - started_s
+    return measurement
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure and report; 0 when every picture got a label, 1 when some did not, 2 when none did."""
+    options = _options(words)
+    paths = samples(options.test_dir, options.max_samples)
+    if not paths:
+        print(f"{options.test_dir} holds no picture: give a folder with a folder for each class.", file=sys.stderr)
+        return 2
+    console = Console()
+    measurement = measure(options.api_url, paths, options.concurrency, Console(stderr=True))
+    report = measurement.to_dict(options.api_url, options.concurrency)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "performance.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show_truth(console, measurement.compare())
+    show_latency(console, report)
+    drawn = draw_plot(options.out / "performance.png", report, measurement.latencies_ms())
+    console.print(f"Written: {options.out / 'performance.json'}{f', {drawn}' if drawn else ''}", soft_wrap=True)
+    if not drawn:
+        print("No plot: matplotlib is not installed here; `make performance` brings it.", file=sys.stderr)
+    labelled = len(measurement.latencies_ms())
+    return 0 if labelled == len(paths) else 1 if labelled else 2
+
+
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure a running service on labelled pictures.")
+    parser.add_argument("--api-url", required=True, help="the service, such as http://127.0.0.1:8000")
+    parser.add_argument("--test-dir", required=True, type=Path, help="a folder with a folder for each class")
+    parser.add_argument("--max-samples", type=_positive, default=200, help="most pictures (default: %(default)s)")
+    parser.add_argument("--concurrency", type=_positive, default=1, help="requests at once (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("performance"), help="folder to write (default: %(default)s)")
+    return parser.parse_args(words)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("give at least 1")
+    return number
+
+
+def _kind_of(path: Path) -> str:
+    ending = path.suffix.lower().lstrip(".")
+    return f"image/{ {'jpg': 'jpeg', 'tif': 'tiff'}.get(ending, ending) }"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
