@@ -52,7 +52,8 @@ def draw_plot(path: Path, report: dict[str, Any], latencies_ms: list[float]) -> 
     matrix, scores, times = figure.subplots(1, 3)
     low, high = report["accuracy_interval_95"]
     figure.suptitle(
-        f"{report['pictures']:,} pictures: accuracy {report['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+        f"{report['pictures']:,} pictures: accuracy {_percent(report['accuracy'])} "
+        f"(95 % interval {_percent(low)} to {_percent(high)})"
     )
     _draw_matrix(matrix, report)
     _draw_scores(scores, report)
@@ -68,7 +69,7 @@ def _draw_matrix(axes: Any, report: dict[str, Any]) -> None:
     for y, row in enumerate(rows):
         for x, count in enumerate(row):
             color = "white" if shares[y][x] > 0.5 else "black"
-            axes.text(x, y, f"{count:,}\n{shares[y][x]:.1%}", ha="center", va="center", color=color)
+            axes.text(x, y, f"{count:,}\n{_percent(shares[y][x])}", ha="center", va="center", color=color)
     axes.set(xlabel="predicted", ylabel="true (folder)", title="Confusion")
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)
@@ -93,6 +94,10 @@ def _draw_latency(axes: Any, report: dict[str, Any], latencies_ms: list[float]) 
         axes.axvline(figures[name], color=color, linestyle="--", label=f"{name} {figures[name]:,.1f} ms")
     axes.set(xlabel="ms", ylabel="pictures", title=f"Latency, {report['concurrency']} at once")
     axes.legend(frameon=False)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _quantile(ordered: list[float], share: float) -> float:

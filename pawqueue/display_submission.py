@@ -34,7 +34,7 @@ def submissions_table(submissions: list[Submission]) -> Table:
     table.add_column("ended", justify="right")
     table.add_column("images/s", justify="right")
     for item in submissions:
-        ended = f"{item.counts.ended:,} of {item.counts.total:,}"
+        ended = f"{item.ended:,} of {item.counts.total:,}"
         table.add_row(item.id, shown(item.name), str(item.status), ended, f"{item.rate_per_s or 0:.1f}")
     return table
 
@@ -43,7 +43,7 @@ def submission_line(submission: Submission) -> str:
     """A submission in one line, where there is no terminal."""
     counts = submission.counts
     rate = f", {submission.rate_per_s:.1f} images/s" if submission.rate_per_s else ""
-    return f"{submission.status}: {counts.ended:,} of {counts.total:,} ended ({counts_text(counts)}){rate}"
+    return f"{submission.status}: {submission.ended:,} of {counts.total:,} ended ({counts_text(counts)}){rate}"
 
 
 def submission_panel(submission: Submission) -> RenderableType:
@@ -54,8 +54,8 @@ def submission_panel(submission: Submission) -> RenderableType:
     bar = Table.grid(padding=(0, 1))
     rate = f"{submission.rate_per_s:,.1f} images/s" if submission.rate_per_s else ""
     bar.add_row(
-        ProgressBar(total=max(counts.total, 1), completed=counts.ended, width=_BAR_CELLS),
-        Text(f"{counts.ended:,}/{counts.total:,}"),
+        ProgressBar(total=max(counts.total, 1), completed=submission.ended, width=_BAR_CELLS),
+        Text(f"{submission.ended:,}/{counts.total:,}"),
         Text(rate),
         Text(_left(submission)),
     )

@@ -17,7 +17,7 @@ def service_line(now: ServiceState, before: ServiceState | None) -> str:
     rate = now.rate_since(before)
     speed = "" if rate is None else f", {rate:.1f} images/s"
     queued, running = now.queued.total(), now.running.total()
-    return f"{queued:,} queued, {running:,} running{speed}, {now.workers} workers, {now.dead:,} dead"
+    return f"{queued:,} queued, {running:,} running{speed}, {workers_text(now)}, {now.dead:,} dead"
 
 
 def service_panel(now: ServiceState, before: ServiceState | None, latest: list[Submission], url: str) -> RenderableType:
@@ -32,15 +32,19 @@ def service_panel(now: ServiceState, before: ServiceState | None, latest: list[S
 
 def _head(now: ServiceState, before: ServiceState | None, url: str) -> Text:
     rate = now.rate_since(before)
-    workers = f"{now.workers} worker{'' if now.workers == 1 else 's'}"
     head = Text(f"Pawqueue at {url}: ", style="bold")
-    head.append(workers, style="green" if now.workers else "red")
+    head.append(workers_text(now), style="green" if now.workers else "red")
     if not now.workers:
         head.append(" - pictures wait until one starts", style="red")
     head.append("" if rate is None else f", {rate:,.1f} images/s")
     if now.dead:
         head.append(f", {now.dead:,} dead (pawqueue dead list)", style="yellow")
     return head
+
+
+def workers_text(now: ServiceState) -> str:
+    """How many there are."""
+    return f"{now.workers:,} worker{'' if now.workers == 1 else 's'}"
 
 
 def _queues(now: ServiceState) -> Table:

@@ -10,11 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from contract.errors import ConflictError, UploadError, error_classes
 from contract.job import Job, JobStatus
 from pawqueue.text import cell, from_cell
 
 #: A file that the gateway did not accept, and one that could not be opened; other states are those of its job.
 REFUSED, UNREADABLE = "refused", "unreadable"
+#: Errors by which a gateway refuses a picture; none of them is the outcome of a job.
+_REFUSALS = frozenset(code for code, kind in error_classes().items() if issubclass(kind, UploadError | ConflictError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,15 @@ def row_of(file: str, job: Job) -> Row:
 def row_of_line(values: dict[str, Any]) -> Row:
     """Lay a line of a submission's results flat."""
     prediction, error, model = (values.get(name) or {} for name in ("prediction", "error", "model"))
-    job_id = values.get("job_id") or ""
+    refused = error.get("code") in _REFUSALS
     return Row(
         values["custom_id"],
         label=prediction.get("label", ""),
         confidence=prediction.get("confidence"),
-        status=values["status"] if job_id else REFUSED,
+        status=REFUSED if refused else values["status"],
         error_code=error.get("code", ""),
         error=error.get("detail", ""),
-        job_id=job_id,
+        job_id="" if refused else values.get("job_id") or "",
         latency_ms=_latency_ms(values.get("created_at"), values.get("finished_at")),
         model=f"{model['name']}@{model['version']}" if model else "",
     )

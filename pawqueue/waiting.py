@@ -53,5 +53,5 @@ def _still(submission: Submission, deadline: Deadline) -> str:
     counts = submission.counts
     return (
         f"Submission {submission.id} is still {submission.status} after {deadline.patience_s:g} s "
-        f"({counts.ended:,} of {counts.total:,} ended); it goes on, ask for it again later by its id."
+        f"({submission.ended:,} of {counts.total:,} ended); it goes on, ask for it again later by its id."
     )

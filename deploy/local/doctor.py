@@ -44,15 +44,25 @@ def doctor(url: str | None, api_key: str | None, *, as_json: bool) -> int:
 
 def examine(environ: dict[str, str], url: str | None, api_key: str | None) -> Iterator[Finding]:
     """Every finding, in the order in which things depend on each other."""
-    yield from check_machine(environ)
+    machine = list(check_machine(environ))
     try:
         settings = load_settings(environ)
     except SettingsError:
         settings = load_settings({})
     answers = list(check_gateway(url or gateway_url(settings), api_key))
+    accepts = any(answer.check == "queue" and answer.level is Level.OK for answer in answers)
+    for finding in machine:
+        yield _of_another_redis(finding) if url and accepts and finding.check == "Redis" else finding
     if answers[0].level is Level.PROBLEM and not url:
         yield check_ports(settings)
     yield from answers
+
+
+def _of_another_redis(finding: Finding) -> Finding:
+    """A gateway elsewhere has a Redis of its own: that none answers here is no problem of its callers."""
+    if finding.level is not Level.PROBLEM:
+        return finding
+    return Finding(finding.check, Level.WARNING, f"{finding.text}; the gateway that was named has one of its own")
 
 
 def _show(console: Console, findings: list[Finding]) -> None:

@@ -58,4 +58,4 @@ def _is_well(found: Job | Submission, *, waited: bool) -> bool:
         return False
     if isinstance(found, Job):
         return found.status is JobStatus.SUCCEEDED or not found.status.is_final
-    return found.counts.ended == found.counts.succeeded
+    return found.ended == found.counts.succeeded

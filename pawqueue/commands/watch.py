@@ -56,7 +56,7 @@ def watch(
         submission = _watch_submission(wire, submission_id, show, interval_s, once=once)
     if not as_json and console.is_terminal:
         show_submission(console, submission)
-    return 0 if submission.counts.ended == submission.counts.succeeded else 1
+    return 0 if submission.ended == submission.counts.succeeded else 1
 
 
 @contextmanager
