@@ -1,0 +1,71 @@
+"""What the pages say of the command and the client is what these can do."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import pawqueue
+from pawqueue.cli import LazyCommand, LazyGroup, cli
+from pawqueue.results import COLUMNS
+from tests.support.services import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def command(name: str) -> click.Command:
+    assert isinstance(cli, LazyGroup)
+    found = cli.get_command(click.Context(cli), name)
+    assert isinstance(found, LazyCommand), f"there is no command {name}"
+    return found._load()
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Language and text of every block of the page."""
+    yield from re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def calls(page: Path) -> Iterator[list[str]]:
+    """The words of every call of the command in the page's blocks."""
+    for language, block in blocks(page):
+        for line in [] if language else block.splitlines():
+            if found := re.search(r"(?:^|[|] |bin/)pawqueue ([a-z].*)", line):
+                yield shlex.split(found[1].split(" | ")[0], comments=True)
+
+
+def test_every_command_is_documented() -> None:
+    assert isinstance(cli, LazyGroup)
+    documented = set(re.findall(r"^\| `pawqueue (\w+)`", (ROOT / "docs" / "client.md").read_text(), re.MULTILINE))
+    assert documented == set(cli.list_commands(click.Context(cli)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documented_calls_name_commands_and_options_that_exist(page: Path) -> None:
+    for name, *words in calls(page):
+        known = command(name)
+        while isinstance(known, click.Group) and words:
+            known = known.commands[words.pop(0)]
+        options = {option for parameter in known.params for option in parameter.opts}
+        for word in words:
+            assert not word.startswith("-") or word == "-" or word in options, f"{name} has no {word}"
+
+
+def test_the_pages_hold_calls_to_check() -> None:
+    assert sum(1 for page in PAGES for _ in calls(page)) >= 8
+
+
+def test_the_columns_are_documented() -> None:
+    text = (ROOT / "docs" / "client.md").read_text()
+    assert ", ".join(f"`{column}`" for column in COLUMNS) in text
+
+
+def test_the_python_example_uses_what_the_client_has() -> None:
+    (example,) = [text for language, text in blocks(ROOT / "docs" / "client.md") if language == "python"]
+    compile(example, "docs/client.md", "exec")
+    for name in re.findall(r"service\.(\w+)", example):
+        assert hasattr(pawqueue.Pawqueue, name)
+    imported = re.findall(r"from pawqueue import (.*)", example)[0]
+    assert set(imported.split(", ")) <= set(pawqueue.__all__)
