@@ -8,8 +8,18 @@ import pytest
 
 import pawqueue
 from contract.job import is_job_id
-from pawqueue import JobFailedError, JobStatus, Pawqueue, RefusedError, TimedOutError, UnreachableError
+from pawqueue import (
+    JobFailedError,
+    JobStatus,
+    Pawqueue,
+    RefusedError,
+    Submission,
+    SubmissionStatus,
+    TimedOutError,
+    UnreachableError,
+)
 from tests.unit.pawqueue.conftest import FakeTime
+from tests.unit.pawqueue.fake_submissions import FakeSubmission, FakeSubmissions, failed
 from tests.unit.pawqueue.fakes import JOB_ID, URL, FakeGateway, answer, job, problem, write_pictures
 
 
@@ -137,3 +147,70 @@ def test_the_end_of_a_long_name_is_sent() -> None:
     sender.submit(b"jpg", name="x" * 5000 + "/end.jpg")
     assert len(str(gateway.requests[0].url)) < 1000
     assert gateway.requests[0].url.params["file"].endswith("/end.jpg")
+
+
+def folder_client(gateway: FakeSubmissions) -> Pawqueue:
+    return Pawqueue(URL, timeout_s=5, transport=gateway)
+
+
+def test_a_folder_is_one_submission_and_its_rows_come_as_they_end(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", "a.jpg", "sub/b.jpg", "c.jpg")
+    gateway = FakeSubmissions({"c.jpg": failed("undecodable_image")})
+    rows = {row.file: row.status for row in folder_client(gateway).submit_folder(tmp_path / "in")}
+    assert rows == {"a.jpg": "succeeded", "c.jpg": "failed", "sub/b.jpg": "succeeded"}
+    (submission,) = gateway.submissions.values()
+    assert (submission.name, submission.queue) == ("in", "bulk")
+
+
+def test_a_run_that_is_left_can_be_gone_on_with(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
+    gateway, memory = FakeSubmissions(), tmp_path / "memory"
+    gateway.held = {"b.jpg"}
+    rows = folder_client(gateway).submit_folder(tmp_path / "in", memory=memory)
+    first = next(rows)
+    rows.close()  # type: ignore[attr-defined]
+    gateway.held = set()
+    found = [row.file for row in folder_client(gateway).submit_folder(tmp_path / "in", memory=memory)]
+    assert first.file in found
+    assert sorted(found) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert sorted(gateway.sent) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert not memory.exists()
+
+
+def test_files_may_be_named_one_by_one(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "a.jpg", "b.jpg")
+    files = [tmp_path / "a.jpg", str(tmp_path / "b.jpg"), tmp_path / "a.jpg"]
+    rows = list(folder_client(FakeSubmissions()).submit_files(files, name="two"))
+    assert sorted(row.file for row in rows) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+
+
+def test_a_folder_has_a_deadline_if_one_is_given(tmp_path: Path, fake_time: FakeTime) -> None:
+    write_pictures(tmp_path, "a.jpg")
+    gateway = FakeSubmissions()
+    gateway.held = {"a.jpg"}
+    with pytest.raises(TimedOutError, match="goes on with submission"):
+        list(folder_client(gateway).submit_folder(tmp_path, timeout_s=60))
+
+
+def test_a_submission_is_read_waited_for_and_canceled(tmp_path: Path, fake_time: FakeTime) -> None:
+    write_pictures(tmp_path, "a.jpg", "b.jpg")
+    gateway = FakeSubmissions()
+    sender = folder_client(gateway)
+    list(sender.submit_folder(tmp_path))
+    (submission,) = sender.submissions()
+    assert submission.status is SubmissionStatus.FINISHED
+    assert submission.ended == 2
+    assert sender.submission(submission.id) == submission == sender.wait(submission)
+    assert [row.file for row in sender.results(submission)] == ["a.jpg", "b.jpg"]
+    assert list(sender.results(submission.id, statuses=["failed"])) == []
+    assert isinstance(sender.cancel(submission), Submission)
+
+
+def test_waiting_for_a_submission_ends_at_the_deadline(fake_time: FakeTime) -> None:
+    gateway = FakeSubmissions()
+    gateway.submissions["x"] = FakeSubmission("open")
+    sender = folder_client(gateway)
+    with pytest.raises(TimedOutError, match="is still open after 5 s") as caught:
+        sender.wait(sender.submission("x"))
+    assert caught.value.submission
+    assert caught.value.submission.id == "x"
