@@ -99,7 +99,8 @@ class FolderRun:
         yield from following.news()
         if submission.status is not SubmissionStatus.OPEN:
             yield from self._until_over(following, None)
-            self._start_over()
+            if self._state.to_send(0, 1):
+                self._start_over()
 
     def _start_over(self) -> None:
         self._state.forget_sent()

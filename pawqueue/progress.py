@@ -34,7 +34,11 @@ def reporting(console: Console, tally: Tally, *, quiet: bool) -> Iterator[Report
         yield lambda: None
     elif console.is_terminal:
         with _bar(console) as bar:
-            yield _BarReporter(bar, tally)
+            reporter = _BarReporter(bar, tally)
+            try:
+                yield reporter
+            finally:
+                reporter.show()
     else:
         yield _LineReporter(console, tally)
 
@@ -74,6 +78,11 @@ class _BarReporter:
         if time.monotonic() < self._next_s and tally.done < tally.total:
             return
         self._next_s = time.monotonic() + 1 / _REDRAWS_PER_S
+        self.show()
+
+    def show(self) -> None:
+        """Draw what the tally says."""
+        tally = self._tally
         failed = tally.done - tally.succeeded
         note = f"{failed:,} without a prediction" if failed else ""
         self._bar.update(self._task, completed=tally.done, state=_state(tally), failed=note)

@@ -1,0 +1,79 @@
+"""`pawqueue submit --resume` after SIGKILL, against the real service: every file one outcome, none classified twice."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pawqueue import Pawqueue
+from pawqueue.deadline import Deadline
+from pawqueue.results import read_rows
+from pawqueue.service import look_at_service
+from pawqueue.wire import Wire
+from tests.support.pictures import draw
+from tests.support.services import ROOT, Stack, wait_until
+
+
+def make_pictures(folder: Path, number: int) -> Path:
+    for index in range(number):
+        place = folder / f"{index // 100:02}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{index:05}.png").write_bytes(draw((24, 24), (index % 256, index // 256, 90)))
+    return folder
+
+
+def ended(stack: Stack) -> int:
+    """Jobs that have ended since the service began."""
+    return look_at_service(Wire(stack.url), Deadline(30)).ended.total()
+
+
+@contextmanager
+def submitting(stack: Stack, folder: Path, out: Path, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [
+        sys.executable,
+        "-m",
+        "pawqueue",
+        "submit",
+        folder,
+        "--out",
+        out,
+        "--quiet",
+        "--url",
+        stack.url,
+        *options,
+    ]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("number", "kills"),
+    [(400, (40, 120)), pytest.param(5000, (200, 1500, 3000), marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+)
+def test_a_killed_run_goes_on_and_classifies_nothing_twice(
+    number: int, kills: tuple[int, ...], stack: Stack, tmp_path: Path
+) -> None:
+    folder, out = make_pictures(tmp_path / "pictures", number), tmp_path / "results.csv"
+    before = ended(stack)
+    for so_many in kills:
+        with submitting(stack, folder, out, "--resume") as process:
+            wait_until(lambda so_many=so_many: ended(stack) - before >= so_many, f"{so_many} outcomes", 300)
+            assert process.poll() is None, "it ended before it could be killed"
+            process.kill()
+        assert not out.exists()
+    with submitting(stack, folder, out, "--resume") as process:
+        assert process.wait(600) == 0
+    rows = list(read_rows(out))
+    assert [row.file for row in rows] == sorted({row.file for row in rows})
+    assert len(rows) == len({row.job_id for row in rows}) == number
+    assert ended(stack) - before == number
+    with Pawqueue(stack.url) as client:
+        submission = client.submissions(1)[0]
+        assert submission.counts.total == submission.counts.succeeded == number
