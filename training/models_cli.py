@@ -1,8 +1,10 @@
 """`pawqueue models`: list what was trained, compare two models, promote one to serve."""
 
+import json
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -17,6 +19,7 @@ from training.parity import check_parity
 from training.promotion import champion_folder, compare_bundles, current_champion, open_bundle, promote
 
 _NAME = "cats-dogs"
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -36,17 +39,31 @@ def _told_in_one_sentence(command: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @click.group()
 def models() -> None:
-    """List, compare and promote trained models."""
+    """List, compare and promote trained models.
+
+    \b
+    Examples:
+      pawqueue models list
+      pawqueue models compare build/bundle champion
+      pawqueue models promote 3
+      pawqueue models list --json | jq .versions
+    """  # noqa: D301 - click needs the character
 
 
 @models.command("list")
 @click.option("--name", default=_NAME, show_default=True, help="Registered model.")
+@_JSON
 @_told_in_one_sentence
-def list_command(name: str) -> None:
+def list_command(name: str, *, as_json: bool) -> None:
     """List the versions in the registry, and what serves."""
     from training.tracking import list_models  # noqa: PLC0415 (MLflow takes seconds to import)
 
     champion = current_champion()
+    if as_json:
+        serving = {"version": open_bundle(champion).version, "folder": str(champion)} if champion else None
+        versions = [asdict(model) for model in list_models(name)]
+        click.echo(json.dumps({"serving": serving, "versions": versions}, indent=2))
+        return
     click.echo(f"serving: {open_bundle(champion).version} ({champion})" if champion else "serving: nothing")
     found = list_models(name)
     if not found:
@@ -62,29 +79,45 @@ def list_command(name: str) -> None:
 @click.argument("challenger")
 @click.argument("champion")
 @click.option("--name", default=_NAME, show_default=True, help="Registered model.")
+@_JSON
 @_told_in_one_sentence
-def compare_command(challenger: str, champion: str, name: str) -> None:
+def compare_command(challenger: str, champion: str, name: str, *, as_json: bool) -> None:
     """Compare two models, each a registry version, a bundle's version or folder, or `champion`."""
     with ExitStack() as stack:
-        _report(compare_bundles(_find(challenger, name, stack), _find(champion, name, stack)))
+        found = compare_bundles(_find(challenger, name, stack), _find(champion, name, stack))
+    if as_json:
+        click.echo(json.dumps(_plain(found), indent=2))
+    else:
+        _report(found)
 
 
 @models.command("promote")
 @click.argument("version")
 @click.option("--name", default=_NAME, show_default=True, help="Registered model.")
 @click.option("--force", "reason", metavar="REASON", help="Promote without proof of being better, and record why.")
+@_JSON
 @_told_in_one_sentence
-def promote_command(version: str, name: str, reason: str | None) -> None:
+def promote_command(version: str, name: str, reason: str | None, *, as_json: bool) -> None:
     """Let a model serve from the next start on: a registry version, or a bundle's version or folder."""
     if reason is not None and not reason.strip():
         raise TrainingError("--force wants a reason, which is recorded beside the model.")
     with ExitStack() as stack:
         comparison = promote(_find(version, name, stack), check_parity, reason)
-    if comparison:
+    if comparison and not as_json:
         _report(comparison)
     promoted = open_bundle(champion_folder()).version
     _set_alias(name, promoted)
+    if as_json:
+        values = {"champion": promoted, "folder": str(champion_folder())}
+        click.echo(json.dumps(values | {"comparison": _plain(comparison) if comparison else None}, indent=2))
+        return
     click.echo(f"{promoted} is the champion; the next `make up` serves it from {champion_folder()}.")
+
+
+def _plain(found: Comparison) -> dict[str, object]:
+    """The comparison, and what follows from it, for programs."""
+    values = asdict(found) | {"calibration_change": found.calibration_change.model_dump()}
+    return values | {"is_better": found.is_better, "calibration_is_worse": found.calibration_is_worse}
 
 
 def _report(found: Comparison) -> None:

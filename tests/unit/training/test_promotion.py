@@ -116,6 +116,8 @@ def test_a_changed_bundle_is_not_promoted(tmp_path: Path) -> None:
 
 def test_the_command_compares_folders_and_names_what_it_does_not_know(tmp_path: Path) -> None:
     one, two = bundle(tmp_path / "one", 300), bundle(tmp_path / "two", 340)
+    values = json.loads(CliRunner().invoke(models, ["compare", str(two), str(one), "--json"]).output)
+    assert {"pictures", "p_value", "calibration_change", "is_better"} <= values.keys()
     said = CliRunner().invoke(models, ["compare", str(two), str(one)])
     assert said.exit_code == 0
     assert "better: yes" in said.output
