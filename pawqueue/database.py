@@ -9,6 +9,8 @@ from typing import Any
 
 from pawqueue.errors import ClientError
 
+#: `NORMAL` survives a power cut whole; a killed process loses nothing in either case.
+SYNCHRONOUS = "NORMAL"
 _NOTES = "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
 
 
@@ -81,7 +83,7 @@ class Database:
     def _prepare(self, schema: str, tables: str) -> None:
         # Held to the end: a second program on the same file is told so.
         self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         with self.transaction() as connection:
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 for statement in (_NOTES, *tables.split(";\n")):

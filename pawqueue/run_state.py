@@ -57,9 +57,9 @@ class Known:
     """What is remembered of a file that is met again."""
 
     index: int
+    #: Of what was, or may have been, sent.
     stamp: str | None
     sha256: bytes | None
-    is_sent: bool
     status: str | None
 
 
@@ -120,11 +120,11 @@ class RunState:
 
     def known(self, path: Path) -> Known | None:
         """Recall a file; None when it is new."""
-        found = self._database.one("SELECT id, stamp, sha256, state, row FROM files WHERE path = ?", os.fsencode(path))
+        found = self._database.one("SELECT id, stamp, sha256, row FROM files WHERE path = ?", os.fsencode(path))
         if found is None:
             return None
-        index, stamp, sha256, state, row = found
-        return Known(index, stamp, sha256, state != _TO_SEND, _row(row).status if row else None)
+        index, stamp, sha256, row = found
+        return Known(index, stamp, sha256, _row(row).status if row else None)
 
     def restamp(self, index: int, stamp: str) -> None:
         """Note that a file was touched but holds what it held."""
@@ -133,12 +133,13 @@ class RunState:
     def send_again(self, index: int, sha256: bytes | None = None) -> None:
         """Let a file be sent anew: under another `custom_id` when it holds something else now, whose hash is given."""
         with self._database.transaction() as database:
+            query = "SELECT name, custom_id FROM files WHERE id = ?"
+            name, custom_id = database.execute(query, (index,)).fetchone()
             if sha256 is not None:
-                (name,) = database.execute("SELECT name FROM files WHERE id = ?", (index,)).fetchone()
                 custom_id = self._free_custom_id(custom_id_of(f"{name}@{sha256.hex()[:12]}"), name)
-                database.execute("UPDATE files SET custom_id = ? WHERE id = ?", (custom_id, index))
             database.execute(
-                "UPDATE files SET state = ?, row = NULL, stamp = NULL, sha256 = NULL WHERE id = ?", (_TO_SEND, index)
+                "UPDATE files SET custom_id = ?, state = 0, row = NULL, stamp = NULL, sha256 = NULL WHERE id = ?",
+                (custom_id, index),
             )
 
     def outcome_of(self, sha256: bytes) -> Row | None:
@@ -157,26 +158,29 @@ class RunState:
         query = "SELECT id, path, name, custom_id FROM files WHERE state = 0 AND id > ? ORDER BY id LIMIT ?"
         return [_entry(*found) for found in self._database.all(query, after, limit)]
 
+    def sending(self, pictures: Iterable[LoadedPicture]) -> None:
+        """Remember what the gateway is about to get."""
+        with self._database.transaction() as database:
+            database.executemany(
+                "UPDATE files SET stamp = ?, sha256 = ? WHERE id = ?",
+                [(picture.stamp, picture.sha256, picture.index) for picture in pictures],
+            )
+
     def sent(self, pictures: Iterable[LoadedPicture]) -> None:
         """Remember what the gateway has taken."""
         with self._database.transaction() as database:
             database.executemany(
-                "UPDATE files SET state = max(state, ?), stamp = ?, sha256 = ? WHERE id = ?",
-                [(_SENT, picture.stamp, picture.sha256, picture.index) for picture in pictures],
+                "UPDATE files SET state = max(state, ?) WHERE id = ?", [(_SENT, picture.index) for picture in pictures]
             )
 
-    def ended(self, index: int, row: Row, picture: LoadedPicture | None = None) -> Row | None:
+    def ended(self, index: int, row: Row) -> Row | None:
         """Remember the outcome of a file that became no job; returns it with the file's name, None if it is known."""
-        stamp, sha256 = (picture.stamp, picture.sha256) if picture else (None, None)
         with self._database.transaction() as database:
             name, state = database.execute("SELECT name, state FROM files WHERE id = ?", (index,)).fetchone()
             if state == _ENDED:
                 return None
             named = replace(row, file=name)
-            database.execute(
-                "UPDATE files SET state = ?, row = ?, stamp = ?, sha256 = ? WHERE id = ?",
-                (_ENDED, _text(named), stamp, sha256, index),
-            )
+            database.execute("UPDATE files SET state = ?, row = ? WHERE id = ?", (_ENDED, _text(named), index))
         return named
 
     def record(self, outcomes: Sequence[tuple[str, Row]], place: int) -> list[tuple[int, Row]]:

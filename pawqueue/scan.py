@@ -47,7 +47,7 @@ def _look_again(state: RunState, file: FoundFile, known: Known) -> None:
     if known.status == UNREADABLE:
         state.send_again(known.index)
         return
-    if not known.is_sent or known.stamp is None or known.stamp == (stamp := stamp_of(file.path)):
+    if known.stamp is None or known.stamp == (stamp := stamp_of(file.path)):
         return
     sha256 = sha256_of(file.path)
     if sha256 == known.sha256:

@@ -100,6 +100,8 @@ class Sending:
             yield part
 
     def _send(self, pictures: list[LoadedPicture]) -> None:
+        # First: a run that dies before the answer must know what it may have sent.
+        self._state.sending(pictures)
         tries = 0
         while pictures and self._may_go_on():
             try:
@@ -158,14 +160,13 @@ class Sending:
     def _unreadable(self, pictures: list[LoadedPicture], why: str) -> None:
         """A large file could not be read to its end; it went alone, since it is larger than a part may be."""
         for picture in pictures:
-            row = Row("", status=UNREADABLE, error_code=UNREADABLE, error=why)
-            self._ended(picture.index, row, picture)
+            self._ended(picture.index, Row("", status=UNREADABLE, error_code=UNREADABLE, error=why))
 
     def _refuse(self, picture: LoadedPicture, code: str, detail: str) -> None:
-        self._ended(picture.index, Row("", status=REFUSED, error_code=code, error=detail), picture)
+        self._ended(picture.index, Row("", status=REFUSED, error_code=code, error=detail))
 
-    def _ended(self, index: int, row: Row, picture: LoadedPicture | None = None) -> None:
-        named = self._state.ended(index, row, picture)
+    def _ended(self, index: int, row: Row) -> None:
+        named = self._state.ended(index, row)
         if named:
             with self._lock:
                 self._news.append((index, named))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from pawqueue import cli, deadline
+from pawqueue import cli, database, deadline
 
 Pawqueue = Callable[..., int]
 
@@ -21,6 +21,12 @@ class FakeTime:
     def sleep(self, _wake: threading.Event, seconds: float) -> None:
         self.pauses_s.append(seconds)
         self.now_s += seconds
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests cut no power."""
+    monkeypatch.setattr(database, "SYNCHRONOUS", "OFF")
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ class FakeSubmissions(httpx.BaseTransport):
             said["rejected"].append({"custom_id": custom_id, "code": "conflict", "detail": "Other bytes."})
         elif custom_id in self.rejects:
             said["rejected"].append({"custom_id": custom_id, "code": self.rejects[custom_id], "detail": "Send JPEG."})
-            outcome = failed(self.rejects[custom_id])
+            outcome = {"status": "failed", "error": {"code": self.rejects[custom_id], "detail": "Send JPEG."}}
             submission.jobs[custom_id] = FakeJob(len(submission.jobs) + 1, custom_id, "", content, outcome)
         else:
             self.room -= known is None

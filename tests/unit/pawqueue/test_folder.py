@@ -335,25 +335,45 @@ def test_what_the_service_has_forgotten_is_sent_again(interrupted: Interrupted) 
     assert sorted(interrupted.gateway.sent) == [f"{number}.jpg" for number in range(3, 10)]
 
 
-def test_what_ended_while_nobody_looked_is_not_sent_again_though_its_answer_was_lost(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in", *(f"{number}.jpg" for number in range(9)))
-    gateway = FakeSubmissions()
-    died = RuntimeError("the process dies here")
+class Died:
+    """A run whose process died when its three pictures had been taken, and before it was told so."""
 
-    def die(request: httpx.Request) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.pictures, self.memory = folder / "in", folder / "run"
+        write_pictures(self.pictures, "a.jpg", "b.jpg", "c.jpg")
+        self.gateway = FakeSubmissions()
+        self.gateway.held = {"a.jpg", "b.jpg", "c.jpg"}
+        self.gateway.before_answer = self._die
+        with RunState(self.memory) as state:
+            remember(state, find_files([self.pictures]))
+            with pytest.raises(RuntimeError, match="dies"):
+                outcomes(run(self.gateway, state).results())
+        self.gateway.before_answer = lambda _request: None
+        self.gateway.held = set()
+
+    def _die(self, request: httpx.Request) -> None:
         if request.url.path.endswith("/jobs"):
-            raise died
+            raise RuntimeError("the process dies here")
 
-    gateway.before_answer = die
-    with RunState(tmp_path / "run") as state:
-        remember(state, find_files([tmp_path / "in"]))
-        with pytest.raises(RuntimeError, match="dies"):
-            outcomes(run(gateway, state).results())
-    gateway.before_answer = lambda _request: None
-    with RunState(tmp_path / "run") as state:
-        compare(state, find_files([tmp_path / "in"]))
-        assert len(outcomes(run(gateway, state).results())) == 9
-    assert len(gateway.sent) == 9
+    def resume(self) -> dict[str, Row]:
+        with RunState(self.memory) as state:
+            compare(state, find_files([self.pictures]))
+            return outcomes(run(self.gateway, state).results())
+
+
+def test_what_ended_while_nobody_looked_is_not_sent_again_though_its_answer_was_lost(tmp_path: Path) -> None:
+    died = Died(tmp_path)
+    assert len(died.resume()) == 3
+    assert len(died.gateway.sent) == 3
+
+
+def test_a_file_that_changed_while_its_answer_was_lost_is_a_job_of_its_own(tmp_path: Path) -> None:
+    died = Died(tmp_path)
+    (died.pictures / "a.jpg").write_bytes(b"JPG")
+    died.gateway.outcomes = {"a.jpg": predicted("dog")}
+    found = died.resume()
+    assert [found[name].label for name in ("a.jpg", "b.jpg", "c.jpg")] == ["cat", "cat", "cat"]
+    assert len(died.gateway.sent) == 4
 
 
 def test_outcomes_that_the_service_has_lost_are_said_to_be(tmp_path: Path) -> None:
