@@ -22,13 +22,20 @@ _RISKY = tuple("=+-@'\t\r\n\x7f")
 Row = tuple[int, Job]
 
 
-def rows(ledger: Ledger, submission_id: str, after: int, statuses: Collection[JobStatus]) -> Iterator[list[Row]]:
-    """Yield the jobs of a submission behind the `after`-th, with their places from 1; what is gone is left out."""
-    start = after
-    while job_ids := ledger.submission_job_ids(submission_id, start, _READ_AT_ONCE):
+def rows(
+    ledger: Ledger, submission_id: str, after: int, statuses: Collection[JobStatus], limit: int | None = None
+) -> Iterator[list[Row]]:
+    """Yield the jobs of a submission behind the `after`-th, with their places from 1; what is gone is left out.
+
+    With a `limit` no more than so many, and nothing is read behind the last of them.
+    """
+    start, left = after, limit
+    while left != 0 and (job_ids := ledger.submission_job_ids(submission_id, start, _READ_AT_ONCE)):
         jobs = ledger.get(job_ids)
-        yield [(start + at, job) for at, job in enumerate(jobs, 1) if job and job.status in statuses]
+        part = [(start + at, job) for at, job in enumerate(jobs, 1) if job and job.status in statuses][:left]
+        yield part
         start += len(job_ids)
+        left = None if left is None else left - len(part)
 
 
 def ndjson(parts: Iterator[list[Row]]) -> Iterator[str]:

@@ -84,6 +84,7 @@ class ResultsQuery(BaseModel):
         description="Go on behind the picture of this place `n` in the order of acceptance.",
         json_schema_extra={"example": 100},
     )
+    limit: int = absent("At most so many; what lies behind the last of them is not even looked at.", 500, ge=1)
     status: list[Status] = absent(
         "Only jobs in these states; may be repeated. Without it: those that have ended.", ["succeeded", "failed"]
     )

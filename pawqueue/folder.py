@@ -3,8 +3,9 @@
 Memory does not grow with the number of files: what there is to know of them lies in the run's state.
 """
 
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from pawqueue.deadline import Deadline
@@ -14,7 +15,7 @@ from pawqueue.jobs import Jobs
 from pawqueue.results import Row
 from pawqueue.run_state import RunState
 from pawqueue.sending import Sending
-from pawqueue.submission import SubmissionStatus
+from pawqueue.submission import Submission, SubmissionStatus
 from pawqueue.submissions import Submissions
 
 #: A file's place in the order found, from 1, and what came of it.
@@ -96,7 +97,7 @@ class FolderRun:
             self._start_over()
             return
         following = self._following(submission_id)
-        yield from following.news()
+        yield from following.news(submission.ended)
         if submission.status is not SubmissionStatus.OPEN:
             yield from self._until_over(following, None)
             if self._state.to_send(0, 1):
@@ -128,6 +129,7 @@ class FolderRun:
         closed = sending is None
         pause_s = _FIRST_PAUSE_S
         while True:
+            started_s = time.monotonic()
             all_sent = sending is None or sending.is_over
             if sending:
                 yield from sending.news()
@@ -136,38 +138,40 @@ class FolderRun:
             if all_sent and not closed:
                 self._submissions.close(following.submission_id, self._deadline)
                 closed = True
-            yield from self._read(following)
+            submission = yield from self._look(following, _LAST_WAIT_S if closed else 0)
             if all_sent and not self._state.waiting(1):
                 return
             self.sent = self._state.sent_count()
             yield None
+            if submission and submission.status.is_final and all_sent:
+                yield from following.read_again()
+                yield from self._give_up_lost()
+                continue
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
-            yield from self._rest(following, pause_s, closed=closed)
+            self._rest(pause_s - (time.monotonic() - started_s if closed else 0))
 
-    def _read(self, following: Following) -> Iterator[Result]:
-        """Yield what is new; a reading that breaks off is gone on with the next time."""
+    def _look(self, following: Following, wait_s: int) -> Generator[Result, None, Submission | None]:
+        """Yield what is new, and return the submission; a reading that breaks off is gone on with the next time."""
         try:
-            for result in following.news():
+            submission = self._submissions.get(following.submission_id, self._deadline, wait_s)
+            for result in following.news(submission.ended):
                 self._deadline.renew()
                 yield result
         except ClientError as error:
             if not error.retryable or not self._deadline.remaining_s():
                 raise
+            return None
+        return submission
 
-    def _rest(self, following: Following, pause_s: float, *, closed: bool) -> Iterator[Result]:
+    def _rest(self, pause_s: float) -> None:
         """Let time pass until it makes sense to look again."""
         if self._stopped:
             raise KeyboardInterrupt
         # A long queue in front of this run is no reason to give up, as long as somebody works on it.
-        if self._deadline.remaining_s() < self._deadline.patience_s / 2 and self._is_served(self._deadline):
+        patience_s = self._deadline.patience_s
+        if self._deadline.remaining_s() < patience_s / 2 and self._is_served(self._deadline):
             self._deadline.renew()
-        if closed and self._submissions.get(following.submission_id, self._deadline, _LAST_WAIT_S).status.is_final:
-            yield from following.news()
-            if self._state.waiting(1):
-                yield from following.read_again()
-                yield from self._give_up_lost()
-        elif not self._deadline.pause(min(pause_s, self._deadline.patience_s / 4)) and not self._stopped:
-            patience_s = self._deadline.patience_s
+        if pause_s > 0 and not self._deadline.pause(min(pause_s, patience_s / 4)) and not self._stopped:
             raise ClientError(
                 f"The gateway took pictures, but for {patience_s:g} s no answer came; is a worker running?"
             )

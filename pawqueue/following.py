@@ -13,6 +13,7 @@ _AT_ONCE = 500
 #: So many results may lie behind one that is still missing before it is asked which one that is.
 _MOST_AHEAD = 1000
 _NOT_ENDED = ("queued", "running")
+_EVERYTHING = 2**31
 
 
 class Following:
@@ -31,14 +32,18 @@ class Following:
         self._ahead: set[int] = set()
         self._labels: set[str] = set(json.loads(state.noted("labels") or "[]"))
 
-    def news(self) -> Iterator[tuple[int, Row]]:
+    def news(self, ended: int) -> Iterator[tuple[int, Row]]:
         """Yield what has ended since the last time, each with its place among the files of the run.
 
-        Raises what `Wire.send` raises; what was yielded before is remembered.
+        `ended` is how many have ended in all, so that the gateway need not look through those that wait. Raises what
+        `Wire.send` raises; what was yielded before is remembered.
         """
+        limit = ended - self._place
+        if limit <= len(self._ahead):
+            return
         known_to = self._first_missing() - 1 if len(self._ahead) > _MOST_AHEAD else self._place
         lines: list[ResultLine] = []
-        for line in self._submissions.results(self.submission_id, self._deadline, self._place):
+        for line in self._submissions.results(self.submission_id, self._deadline, self._place, limit=limit):
             if line.n not in self._ahead:
                 lines.append(line)
             if len(lines) == _AT_ONCE:
@@ -50,7 +55,7 @@ class Following:
     def read_again(self) -> Iterator[tuple[int, Row]]:
         """Yield what `news` has missed, by reading everything."""
         self._place, self._ahead = 0, set()
-        yield from self.news()
+        yield from self.news(_EVERYTHING)
 
     def _record(self, lines: list[ResultLine]) -> list[tuple[int, Row]]:
         self._ahead.update(line.n for line in lines)
@@ -62,7 +67,7 @@ class Following:
 
     def _first_missing(self) -> int:
         """The first picture that has not ended; everything before it has."""
-        lines = self._submissions.results(self.submission_id, self._deadline, self._place, _NOT_ENDED)
+        lines = self._submissions.results(self.submission_id, self._deadline, self._place, _NOT_ENDED, limit=1)
         first = next((line.n for line in lines), max(self._ahead) + 1)
         lines.close()
         return first

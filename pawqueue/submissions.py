@@ -105,10 +105,22 @@ class Submissions:
             raise self.wire.stranger() from error
 
     def results(
-        self, submission_id: str, deadline: Deadline, after: int = 0, statuses: Sequence[str] = ()
+        self,
+        submission_id: str,
+        deadline: Deadline,
+        after: int = 0,
+        statuses: Sequence[str] = (),
+        limit: int | None = None,
     ) -> Generator[ResultLine]:
-        """Yield the ended jobs behind the `after`-th accepted picture, in order of acceptance; asked once."""
-        query = {"after": str(after)} | ({"status": list(statuses)} if statuses else {})
+        """Yield the ended jobs behind the `after`-th accepted picture, in order of acceptance; asked once.
+
+        With `statuses` those in these states; with a `limit` no more than so many.
+        """
+        query: dict[str, str | list[str]] = {"after": str(after)}
+        if statuses:
+            query["status"] = list(statuses)
+        if limit is not None:
+            query["limit"] = str(limit)
         call = Call("GET", f"{_path(submission_id)}/results", query, accept=_NDJSON)
         for line in self.wire.lines(call, deadline):
             if line.strip():

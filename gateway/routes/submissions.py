@@ -172,7 +172,7 @@ def _add_pictures(routes: Routes, services: Services) -> None:
         """
         services.submissions.find(caller(), path.submission_id)
         statuses = set(map(JobStatus, query.status or ENDED))
-        found = rows(services.ledger, path.submission_id, query.after, statuses)
+        found = rows(services.ledger, path.submission_id, query.after, statuses, query.limit)
         if (_FORMS[query.format] if query.format else _wanted(header.accept)) == _CSV:
             return Response(as_csv(found), mimetype=_CSV)
         return Response(ndjson(found), mimetype=_NDJSON)

@@ -279,6 +279,8 @@ def test_results_come_in_order_of_acceptance_also_while_it_runs(gateway: Gateway
     assert [row["n"] for row in results(gateway, address, "?status=queued&after=1")] == [3, 5]
     assert len(results(gateway, address, "?status=queued&status=failed")) == 4
     assert results(gateway, address, "?after=99") == []
+    assert [row["n"] for row in results(gateway, address, "?limit=1")] == [2]
+    assert [row["n"] for row in results(gateway, address, "?limit=9")] == [2, 4]
     for row in rows:
         ResultLine.model_validate(row, strict=True)
 

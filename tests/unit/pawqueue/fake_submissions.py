@@ -194,6 +194,8 @@ class FakeSubmissions(httpx.BaseTransport):
             for job in list(submission.jobs.values())[after:]
             if (job.outcome["status"] in wanted if wanted else job.outcome["status"] != "queued")
         ]
+        if limit := request.url.params.get("limit"):
+            lines = lines[: int(limit)]
         return httpx.Response(200, content="".join(lines), headers={"content-type": "application/x-ndjson"})
 
     def _work(self, submission: FakeSubmission) -> None:
