@@ -85,6 +85,14 @@ class Access:
             raise ForbiddenError(f"This needs an API key with the scope `{scope}`; yours has: {', '.join(key.scopes)}.")
         return Caller(key.id, key.rate_limit)
 
+    def has_keys(self) -> bool:
+        """Whether anybody can get in.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        return any(key.revoked_ms is None for key in self._store.all())
+
     def _known(self, text: str) -> ApiKey:
         if not text:
             raise UnauthorizedError(

@@ -1,0 +1,60 @@
+"""Bytes that nobody meant: the decoder gives a picture or says why not, and so do the gateway's checks."""
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bundle.decode import FORMATS, UndecodableImageError, decode
+from contract.errors import UploadError
+from gateway.uploads import UploadLimits, check_upload
+from tests.support.hostile import picture
+
+_WHOLE = {form: picture(form) for form in FORMATS}
+_LIMITS = UploadLimits(max_bytes=1_000_000, max_pixels=5_000_000)
+_SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A picture with some bytes changed, some taken out, some put in, or its end cut off."""
+    data = bytearray(_WHOLE[draw(st.sampled_from(FORMATS))])
+    # Headers are where damage does most.
+    places = st.one_of(st.integers(0, 60), st.integers(0, len(data) - 1))
+    for place in draw(st.lists(places, min_size=1, max_size=6)):
+        data[place % len(data)] = draw(st.integers(0, 255))
+    start, length = draw(places), draw(st.integers(0, 40))
+    data[start : start + length] = draw(st.binary(max_size=40))
+    return bytes(data[: draw(st.integers(1, len(data)))]) if draw(st.booleans()) else bytes(data)
+
+
+def passes(data: bytes) -> bool:
+    """Whether the gateway would take it; anything else than a refusal is a fault."""
+    try:
+        check_upload(data, _LIMITS)
+    except UploadError as refused:
+        assert str(refused).endswith(".")
+        return False
+    return True
+
+
+def check(data: bytes) -> None:
+    if not passes(data):
+        return
+    try:
+        pixels = decode(data, 8, 8).pixels
+    except UndecodableImageError:
+        return
+    assert pixels.shape == (8, 8, 3)
+    assert pixels.dtype == np.uint8
+
+
+@_SETTINGS
+@given(damaged())
+def test_damaged_pictures(data: bytes) -> None:
+    check(data)
+
+
+@_SETTINGS
+@given(st.binary(max_size=2000), st.sampled_from(["", *FORMATS]))
+def test_noise_behind_the_beginning_of_a_picture(noise: bytes, form: str) -> None:
+    check((_WHOLE[form][:24] if form else b"") + noise)
