@@ -35,6 +35,12 @@ def answer(
     return type(model.__name__, (model,), {"model_config": config, "__module__": model.__module__})
 
 
+def inline(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model whose parts are components already, as those of a job are."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {name: value for name, value in schema.items() if name != "$defs"}
+
+
 def plain(text: str, mimetype: str, example: str) -> dict[str, Any]:
     """A good answer that is no JSON object."""
     return {"description": text, "content": {mimetype: {"schema": {"type": "string"}, "example": example}}}

@@ -6,7 +6,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from contract.errors import NoFileError, UploadError, UploadTooLargeError
-from gateway.incoming import Incoming, Read, incoming, refused, too_large
+from gateway.incoming import Incoming, Read, incoming, too_large
 
 #: Most pictures of a form.
 FORM_MAX_PICTURES = 100
@@ -63,7 +63,7 @@ class _Part:
 
     def picture(self) -> Incoming:
         if not self._name:
-            return refused("", "A part named `file` has no filename. Give it one: results are told by it.")
+            raise UploadError("A part named `file` has no filename. Give it one: results are told by it.")
         if self._size > self._max_bytes:
             return too_large(self._name, self._max_bytes)
         return incoming(self._name, b"".join(self._pieces))

@@ -111,7 +111,7 @@ class Routes:
                 rule,
                 summary=summary.rstrip("."),
                 description=description or None,
-                responses=refusals([*refuses, *shared]) | answers,
+                responses=refusals(dict.fromkeys([*refuses, *_of_checks(view), *shared])) | answers,
                 security=_security(scope) if self._of_access else None,
                 openapi_extensions=extensions,
             )(_checked(view))
@@ -126,6 +126,13 @@ def _security(scope: Scope | None) -> list[dict[str, list[str]]] | None:
 
 def _operation_id(*, bp_name: str = "", name: str = "", **_: str) -> str:
     return f"{bp_name}_{name}"
+
+
+def _of_checks(view: Callable[..., Any]) -> list[type[PawqueueError]]:
+    """What is answered where a parameter of the view does not fit."""
+    names = get_type_hints(view).keys()
+    found: list[type[PawqueueError]] = [NotFoundError] if "path" in names else []
+    return [*found, UploadError] if names & {"query", "header", "body"} else found
 
 
 def _checked(view: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from contract.access import Scope
 from contract.errors import ConflictError, IdempotencyMismatchError, NotFoundError, UploadError
 from contract.job import JobStatus, now_ms
 from contract.submission import Submission
-from gateway.answers import LOCATION, PREFERENCE, answer
+from gateway.answers import LOCATION, PREFERENCE, answer, inline
 from gateway.guard import caller
 from gateway.intake import closed_error
 from gateway.openapi import Routes
@@ -57,7 +57,7 @@ _READ = {"open": OPEN_SUBMISSION, "running": RUNNING_SUBMISSION, "finished": FIN
 _RESULTS = {
     "description": "One line a job, in order of acceptance.",
     "content": {
-        _NDJSON: {"schema": ResultLine.model_json_schema(), "example": RESULT_LINE},
+        _NDJSON: {"schema": inline(ResultLine), "example": RESULT_LINE},
         _CSV: {"schema": {"type": "string"}, "example": _CSV_EXAMPLE},
     },
 }

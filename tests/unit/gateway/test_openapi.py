@@ -109,3 +109,12 @@ def test_a_parameter_that_does_not_fit_is_named(gateway: Gateway, query: str, to
     response = gateway.client.post(f"/v1/jobs?{query}", data=draw(), content_type="image/png")
     assert response.status_code == 400
     assert told in response.get_json()["detail"]
+
+
+def test_it_is_valid_and_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    from openapi_spec_validator import OpenAPIV31SpecValidator
+
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+    references = set(re.findall(r"'\$ref': '([^']+)'", str(document)))
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references <= known

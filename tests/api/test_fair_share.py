@@ -1,0 +1,97 @@
+"""What a flood through one API key leaves to another: measured, and printed as a table."""
+
+import statistics
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.pictures import draw
+from tests.support.services import Gateway, running_stack, wait_until
+
+_UPLOADS = 40
+_FLOODERS = 4
+_PICTURE = draw((500, 375), form="JPEG")
+
+
+@dataclass
+class Seen:
+    """What one key saw."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    #: Seconds to the 202, and from there to the outcome.
+    accepted_s: list[float] = field(default_factory=list)
+    waited_s: list[float] = field(default_factory=list)
+
+    def row(self, name: str) -> str:
+        taken = self.statuses[202] / max(1, self.statuses.total())
+        accepted, waited = (statistics.median(values) for values in (self.accepted_s, self.waited_s))
+        return f"{name:32} {taken:8.0%} {accepted * 1000:10.0f} ms {waited:8.2f} s {max(self.waited_s):8.2f} s"
+
+
+def upload(url: str, key: str, queue: str, count: int) -> Seen:
+    """Send pictures one after another, each followed to its outcome."""
+    seen = Seen()
+    with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=120) as http:
+        for _ in range(count):
+            start_s = time.monotonic()
+            answer = http.post("/v1/jobs", content=_PICTURE, params={"queue": queue})
+            seen.statuses[answer.status_code] += 1
+            seen.accepted_s.append(time.monotonic() - start_s)
+            address, start_s = answer.headers.get("Location"), time.monotonic()
+            while address and http.get(address, headers={"Prefer": "wait=60"}).json()["status"] in (
+                "queued",
+                "running",
+            ):
+                pass
+            seen.waited_s.append(time.monotonic() - start_s)
+    return seen
+
+
+def has_ended(http: httpx.Client, address: str) -> bool:
+    return http.get(address, headers={"Prefer": "wait=60"}).json()["status"] not in ("queued", "running")
+
+
+def flood(url: str, key: str, queue: str, stop: threading.Event, statuses: Counter[int]) -> None:
+    """Send pictures without end, whatever the gateway says."""
+    with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60) as http:
+        while not stop.is_set():
+            statuses[http.post("/v1/jobs", content=_PICTURE, params={"queue": queue}).status_code] += 1
+
+
+def under_flood(gateway: Gateway, flooder: str, other: str, flooded: str, queue: str) -> tuple[Seen, Counter[int]]:
+    stop, statuses = threading.Event(), Counter[int]()
+    arguments = (gateway.url, flooder, flooded, stop, statuses)
+    threads = [threading.Thread(target=flood, args=arguments) for _ in range(_FLOODERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: statuses[429] > 0, "The flood filling its share", 120)
+        return upload(gateway.url, other, queue, _UPLOADS), statuses
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_flood_does_not_shut_others_out(tmp_path: Path) -> None:
+    with running_stack(tmp_path, access="required", queue_max_jobs=400) as stack:
+        gateway = Gateway(stack.url, stack.gateway, stack.environ)
+        flooder, other = gateway.make_key(), gateway.make_key()
+        alone = upload(stack.url, other, "interactive", _UPLOADS)
+        same, flooded = under_flood(gateway, flooder, other, "interactive", "interactive")
+        beside, _ = under_flood(gateway, flooder, other, "bulk", "interactive")
+    print(f"\n{'the other key, its uploads':32} {'taken':>8} {'accepted in':>13} {'outcome in':>10} {'slowest':>10}")
+    print(alone.row("without a flood"))
+    print(same.row("flood in the same queue"))
+    print(beside.row("flood in the bulk queue"))
+    print(f"the flood itself: {dict(flooded)}")
+    for seen in (alone, same, beside):
+        assert seen.statuses == {202: _UPLOADS}
+    assert flooded[429] > 0
