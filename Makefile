@@ -17,7 +17,7 @@ LOCKS := gateway worker dashboard training client performance local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow chaos bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-slow chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -34,11 +34,14 @@ test:  ## run the tests that take seconds
 test-slow:  ## run the tests that take minutes
 	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }
 
-chaos:  ## kill workers, gateway and Redis under load for up to 20 minutes; writes chaos.json
+chaos:  ## kill workers, gateways and Redis under load for up to 20 minutes; writes chaos.json
 	@exec $(DEVELOP) python -m tests.chaos.run
 
 bench:  ## measure beside a bare loop, writes bench.json: BENCH=quick takes 2 minutes, ONLY="serving bulk" some parts
 	@exec $(DEVELOP) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY))
+
+soak:  ## a steady load for 15 minutes: nothing may grow or stay; writes soak.json and soak.png
+	@exec $(DEVELOP) python -m tests.soak.run
 
 check:  ## check format, lint, types and import rules; changes nothing
 	@$(DEVELOP) ruff format --check .

@@ -12,6 +12,7 @@ import redis
 
 from contract import keys
 from deploy.local.redis_server import find_redis_server, redis_command
+from tests.support.faulty_worker import NO_POINT
 from tests.support.proxy import CuttableProxy, cuttable
 from tests.support.services import Process, free_port, running, wait_until
 
@@ -90,6 +91,8 @@ class Cluster:
         workers: int,
         settings: dict[str, str],
         points: Sequence[str] = FAULT_POINTS,
+        *,
+        light: bool = False,
     ) -> None:
         self.folder = folder
         redis_port, gateway_port = free_port(), free_port()
@@ -112,6 +115,8 @@ class Cluster:
         self.workers = [
             Keeper(f"worker-{number}", self._worker_command, folder, self.environ) for number in range(workers)
         ]
+        #: Workers serve a model that needs no framework, and start in a second.
+        self._light = ["--light"] if light else []
         self._points = list(points)
         self._armed: list[str] = []
         self._turn = -1
@@ -120,14 +125,17 @@ class Cluster:
         """A worker with one of the fault points that none has died at yet, in turn; one without, when there is none."""
         pending = [point for point in self._points if point not in self.faults_reached]
         if not pending:
-            return [sys.executable, "-m", "worker"]
+            return self._command_of(NO_POINT)
         self._turn += 1
         point = pending[self._turn % len(pending)]
-        flag = self.folder / f"fault-{point}"
         if point not in self._armed:
             self._armed.append(point)
-            flag.touch()
-        return [sys.executable, "-m", "tests.support.faulty_worker", point, str(flag)]
+            (self.folder / f"fault-{point}").touch()
+        return self._command_of(point)
+
+    def _command_of(self, point: str) -> list[str]:
+        flag = self.folder / f"fault-{point}"
+        return [sys.executable, "-m", "tests.support.faulty_worker", point, str(flag), *self._light]
 
     def serving(self) -> list[Keeper]:
         """The workers that live and have told the ledger so."""

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import redis
@@ -34,6 +35,8 @@ class Plan:
     lease_s: float = 10.0
     sweep_s: float = 2.0
     seed: int = 1
+    #: Whether workers serve a model that needs no framework.
+    light: bool = False
 
     def deeds(self) -> list[str]:
         """Everything that is to be done, in order of chance."""
@@ -83,11 +86,7 @@ class Harm:
 
     def _do(self, deed: str, chance: random.Random) -> None:
         if deed == "worker":
-            self._until(lambda: bool(self.cluster.serving() and self._held()))
-            killed = chance.choice(self.cluster.serving() or self.cluster.workers)
-            held = self._held()
-            self.done[deed] += killed.kill()
-            self._watch(held)
+            self.kill_a_worker(chance)
         elif deed == "cut":
             self._outages += 1
             self.cluster.line.cut()
@@ -100,10 +99,26 @@ class Harm:
             self._until(service.kill)
             self.done[deed] += 1
 
-    def _until(self, condition: object) -> None:
+    def kill_a_worker(self, chance: random.Random) -> None:
+        """Kill one that serves, while jobs are in hand, and watch what becomes of them."""
+        self._until(lambda: bool(self.cluster.serving()))
+        self._until(self._is_busy, 3.0)
+        killed = chance.choice(self.cluster.serving() or self.cluster.workers)
+        held = self._held()
+        self.done["worker"] += killed.kill()
+        self._watch(held)
+
+    def _is_busy(self) -> bool:
+        """Whether jobs are in hand; if not, some more lead there."""
+        held = self._held()
+        if not held:
+            self.clients.allow(1)
+        return bool(held)
+
+    def _until(self, condition: Callable[[], object], patience_s: float | None = None) -> None:
         """Wait for `condition`, within reason: the harm must go on."""
-        end_s = time.monotonic() + self.plan.patience_s
-        while not condition() and time.monotonic() < end_s:  # type: ignore[operator]
+        end_s = time.monotonic() + (patience_s or self.plan.patience_s)
+        while not condition() and time.monotonic() < end_s:
             time.sleep(_LOOK_S)
 
     def _watch(self, held: dict[str, str]) -> None:

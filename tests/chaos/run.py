@@ -28,6 +28,7 @@ SHORT = Plan(
     limit_s=240.0,
     lease_s=2.0,
     sweep_s=0.5,
+    light=True,
 )
 
 
@@ -35,7 +36,7 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Do everything in `plan`; returns the report, and what does not hold."""
     started_s = time.monotonic()
     settings = {"PAWQUEUE_LEASE_S": str(plan.lease_s), "PAWQUEUE_SWEEP_S": str(plan.sweep_s)}
-    with Cluster(folder, plan.workers, settings) as cluster:
+    with Cluster(folder, plan.workers, settings, light=plan.light) as cluster:
         clients = Clients(cluster.url, plan.jobs, plan.clients, plan.seed)
         harm = Harm(plan, cluster, clients)
         clients.start()

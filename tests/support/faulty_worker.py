@@ -1,4 +1,4 @@
-"""A worker that kills itself once at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE`.
+"""A worker that kills itself once at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
 
 It dies when it reaches POINT while FLAG_FILE exists, and takes the file with it, so that its successor lives. The point
 `deadly_picture` is for ever: any picture whose upper left pixel is pure magenta kills the process that decodes it.
@@ -15,13 +15,19 @@ from typing import Any
 
 from kombu.transport.redis import QoS
 
+import worker.__main__
 import worker.pipeline
 from bundle.decode import Picture
 from contract.ledger_redis import RedisLedger
 from worker.__main__ import main
+from worker.model import BrightnessModel
 from worker.predictor import Predictor
 
 _MAGENTA = (255, 0, 255)
+
+
+#: For a worker without a fault.
+NO_POINT = "none"
 
 
 def die_once(flag: Path) -> None:
@@ -81,6 +87,8 @@ def deadly_picture(decode: Callable[..., Picture], _: Path) -> Callable[..., Pic
 
 def arm(point: str, flag: Path) -> None:
     """Set the trap."""
+    if point == NO_POINT:
+        return
     if point not in _TRAPS:
         raise SystemExit(f"There is no fault point {point}.")
     owner, name, trap = _TRAPS[point]
@@ -101,6 +109,14 @@ _TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
     "deadly_picture": (worker.pipeline, "decode", deadly_picture),
 }
 
+
+def go_light() -> None:
+    """Serve the model of the unit tests, so that a worker starts in a second; everything else is real."""
+    worker.__main__.load_model = lambda *_: BrightnessModel()  # type: ignore[assignment]
+
+
 if __name__ == "__main__":
     arm(sys.argv[1], Path(sys.argv[2]))
+    if "--light" in sys.argv:
+        go_light()
     sys.exit(main())

@@ -1,0 +1,147 @@
+"""Soak: a steady load for a quarter of an hour; nothing may grow, and nothing stay (`soak.json`, `soak.png`)."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+
+from contract import keys
+from tests.soak.load import Load
+from tests.soak.watch import Watch, lasting_keys
+from tests.support.services import Stack, running_stack, wait_until
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how hard."""
+
+    duration_s: float = 900.0
+    #: Of what the service can do on this machine, measured before.
+    load: float = 0.7
+    calibration_s: float = 20.0
+    #: First part of the run, which is not judged.
+    warm_up: float = 0.25
+    result_ttl_s: int = 30
+    every_s: float = 3.0
+
+
+SHORT = Plan(duration_s=12.0, calibration_s=2.0, result_ttl_s=2, every_s=0.25)
+
+
+def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], Watch]:
+    """Do it; returns the report and what was seen."""
+    with running_stack(folder, result_ttl_s=plan.result_ttl_s, log_level="warning") as stack:
+        load, watch = Load(stack.url), Watch(_pids(stack), stack.redis_url, plan.every_s)
+        load.start()
+        capacity = load.capacity(plan.calibration_s)
+        watch.start()
+        reached = load.run(capacity * plan.load, plan.duration_s)
+        load.wait_idle(60)
+        watch.stop()
+        load.stop()
+        return _report(plan, stack, load, watch, (capacity, reached)), watch
+
+
+def _report(plan: Plan, stack: Stack, load: Load, watch: Watch, rates: tuple[float, float]) -> dict[str, Any]:
+    capacity, reached = rates
+    _wait_for_ends(stack.redis_url, plan.result_ttl_s)
+    return {
+        "capacity_per_s": round(capacity, 1),
+        "load_per_s": round(reached, 1),
+        "load_share": round(reached / capacity, 2),
+        "held_back": load.held_back,
+        "answers": dict(load.answers),
+        "processes": watch.findings(plan.warm_up),
+        "keys_left": lasting_keys(stack.redis_url, plan.result_ttl_s),
+        "pictures_left": sum(path.is_file() for path in (stack.folder / "state" / "images").rglob("*")),
+    }
+
+
+def _wait_for_ends(redis_url: str, ttl_s: int) -> None:
+    """Until the last time to live should have ended."""
+    with redis.Redis.from_url(redis_url) as client:
+        try:
+            wait_until(lambda: next(client.scan_iter(f"{keys.JOB}*", count=1000), None) is None, "the end", ttl_s + 20)
+        except AssertionError:
+            return  # what is left is told in the report
+    time.sleep(3)  # a sweep for what was discarded
+
+
+def _pids(stack: Stack) -> dict[str, int]:
+    (worker,) = stack.workers
+    serving = psutil.Process(stack.gateway.handle.pid).children()[0].pid
+    with redis.Redis.from_url(stack.redis_url) as client:
+        server = int(client.info("server")["process_id"])
+    return {"gateway": serving, "worker": worker.handle.pid, "redis": server}
+
+
+def broken(report: dict[str, Any], *, judge_memory: bool = True) -> list[str]:
+    """What does not hold."""
+    wrong = []
+    for name, found in report["processes"].items():
+        if judge_memory and not found["is_flat"]:
+            wrong.append(f"the memory of {name} grows: {found['growth_mb']} MB")
+        wrong += [f"{what} of {name} grow: {found[what]}" for what in ("fds", "threads") if found[f"{what}_growth"] > 2]
+    if judge_memory and report["processes"]["redis"]["keys_growth"] > 200:
+        wrong.append(f"keys grow: {report['processes']['redis']['keys']}")
+    if report["keys_left"]:
+        wrong.append(f"keys that outlive their time: {report['keys_left'][:10]}")
+    if report["pictures_left"]:
+        wrong.append(f"pictures left: {report['pictures_left']}")
+    strange = set(report["answers"]) - {"succeeded", "failed", "canceled"}
+    return wrong + [f"answers of another kind: {strange}"] * bool(strange)
+
+
+def draw_plot(watch: Watch, warm_up: float, path: Path) -> None:
+    """Memory of every process, and keys in Redis, over time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(len(watch.samples) + 1, 1, figsize=(8, 9), sharex=True, layout="constrained")
+    for axis, (name, rows) in zip(axes, watch.samples.items(), strict=False):
+        axis.plot([row.at_s / 60 for row in rows], [row.rss_bytes / 1e6 for row in rows], color="#1f5f8b")
+        axis.set_ylabel(f"{name}\nMB resident")
+        axis.set_ylim(bottom=0)
+    axes[-1].plot([at_s / 60 for at_s, _, _ in watch.stored], [count for _, count, _ in watch.stored], color="#1f5f8b")
+    axes[-1].set_ylabel("keys in Redis")
+    axes[-1].set_ylim(bottom=0)
+    axes[-1].set_xlabel("minutes")
+    for axis in axes:
+        axis.axvspan(0, watch.stored[-1][0] * warm_up / 60, color="0.9", label="warm-up")
+        axis.grid(alpha=0.3)
+    axes[0].legend(loc="lower right")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Run the long version, print a table, write report and plot."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.run", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=15.0, help="how long (default 15)")
+    parser.add_argument("--out", type=Path, default=Path("soak.json"), help="the report; the plot lies beside it")
+    given = parser.parse_args()
+    plan = Plan(duration_s=given.minutes * 60)
+    print(f"A steady load for {given.minutes:g} minutes ...", flush=True)
+    with tempfile.TemporaryDirectory(prefix="pawqueue-soak-") as folder:
+        report, watch = run(plan, Path(folder))
+    given.out.write_text(json.dumps(report, indent=2) + "\n")
+    draw_plot(watch, plan.warm_up, given.out.with_suffix(".png"))
+    for name, value in report.items():
+        for inner, text in value.items() if name == "processes" else [(name, value)]:
+            print(f"{inner:16} {text}")
+    wrong = broken(report)
+    for what in wrong:
+        print(f"DOES NOT HOLD: {what}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Under a steady load nothing grows, and nothing outlives its time."""
+
+from pathlib import Path
+
+import pytest
+import redis
+
+from contract import keys
+from tests.soak.run import SHORT, broken, draw_plot, run
+from tests.soak.watch import lasting_keys, slope
+
+
+@pytest.mark.timeout(300)
+def test_nothing_grows_and_nothing_stays(tmp_path: Path) -> None:
+    report, watch = run(SHORT, tmp_path)
+    assert report["answers"]["succeeded"] > 0
+    assert broken(report, judge_memory=False) == [], report  # so short a run is all warm-up
+    draw_plot(watch, SHORT.warm_up, tmp_path / "soak.png")
+    assert (tmp_path / "soak.png").stat().st_size > 5000
+
+
+def test_keys_that_stay_are_found(clean_redis: str) -> None:
+    with redis.Redis.from_url(clean_redis) as client:
+        client.set(f"{keys.JOB}a", 1)
+        client.set(f"{keys.JOB}b", 1, ex=1000)
+        client.set(f"{keys.JOB}c", 1, ex=5)
+        client.hset(keys.TOTALS, "x", 1)
+        client.zadd(keys.DEADLINES, {"a": 1})
+    assert lasting_keys(clean_redis, 10) == [f"{keys.DEADLINES}", f"{keys.JOB}a", f"{keys.JOB}b"]
+
+
+def test_growth_is_seen_through_single_jumps() -> None:
+    flat = [(float(at), 100.0 + (50 if at == 7 else 0)) for at in range(40)]
+    rising = [(float(at), 100.0 + 2 * at + (at % 3)) for at in range(40)]
+    assert slope(flat) == 0
+    assert slope(rising) == pytest.approx(2, abs=0.1)

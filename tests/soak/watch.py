@@ -1,0 +1,134 @@
+"""What the processes and Redis hold, sampled while a load runs, and whether it grows."""
+
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import redis
+
+from contract import keys
+
+#: Growth of memory over the whole run that counts as none: what allocators and counters move by themselves.
+_FLAT_SHARE, _FLAT_BYTES = 0.05, 10_000_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at one process."""
+
+    at_s: float
+    rss_bytes: int
+    fds: int
+    threads: int
+
+
+@dataclass
+class Watch:
+    """Samples processes by name, and the number of keys in Redis, in a thread of its own."""
+
+    pids: dict[str, int]
+    redis_url: str
+    every_s: float = 5.0
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    #: (seconds, keys, bytes that Redis uses).
+    stored: list[tuple[float, int, int]] = field(default_factory=list)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        began_s = time.monotonic()
+        processes = {name: psutil.Process(pid) for name, pid in self.pids.items()}
+        with redis.Redis.from_url(self.redis_url) as client:
+            while not self._stopping.wait(self.every_s):
+                at_s = time.monotonic() - began_s
+                for name, process in processes.items():
+                    self.samples.setdefault(name, []).append(_look(process, at_s))
+                used = int(client.info("memory")["used_memory"])
+                self.stored.append((at_s, int(client.dbsize()), used))
+
+    def findings(self, warm_up_share: float) -> dict[str, dict[str, Any]]:
+        """By process: memory, its slope, and how file descriptors and threads moved after the warm-up."""
+        found = {name: _findings(rows[int(len(rows) * warm_up_share) :]) for name, rows in self.samples.items()}
+        rows = self.stored[int(len(self.stored) * warm_up_share) :]
+        counts = [(at_s, float(count)) for at_s, count, _ in rows]
+        found["redis"]["keys"] = _range([count for _, count, _ in rows])
+        found["redis"]["keys_growth"] = round(_growth(counts))
+        return found
+
+
+def _look(process: psutil.Process, at_s: float) -> Sample:
+    return Sample(at_s, process.memory_info().rss, process.num_fds(), process.num_threads())
+
+
+def _findings(rows: Sequence[Sample]) -> dict[str, Any]:
+    memory = [(row.at_s, float(row.rss_bytes)) for row in rows]
+    growth, middle = _growth(memory), statistics.median(value for _, value in memory)
+    return {
+        "rss_mb": round(middle / 1e6, 1),
+        "slope_kb_per_minute": round(60 * slope(memory) / 1e3, 1),
+        "growth_mb": round(growth / 1e6, 2),
+        "is_flat": growth < max(_FLAT_SHARE * middle, _FLAT_BYTES),
+        "fds": _range([row.fds for row in rows]),
+        "fds_growth": round(_growth([(row.at_s, float(row.fds)) for row in rows])),
+        "threads": _range([row.threads for row in rows]),
+        "threads_growth": round(_growth([(row.at_s, float(row.threads)) for row in rows])),
+    }
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Median of the slopes between points half a run apart (Theil and Sen, thinned): single jumps do not tilt it."""
+    half = len(points) // 2
+    slopes = [(y1 - y0) / (x1 - x0) for (x0, y0), (x1, y1) in zip(points, points[half:], strict=False) if x1 > x0]
+    return statistics.median(slopes) if slopes else 0.0
+
+
+def _growth(points: Sequence[tuple[float, float]]) -> float:
+    return slope(points) * (points[-1][0] - points[0][0])
+
+
+def _range(values: Sequence[int]) -> str:
+    return f"{min(values)}-{max(values)}"
+
+
+def lasting_keys(redis_url: str, longest_ttl_s: int) -> list[str]:
+    """Keys that will stay too long: all but the few that count or list, which must be empty of jobs."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        names = [str(name) for name in client.scan_iter(count=1000)]
+        return sorted(name for name in names if not _is_due(client, name, longest_ttl_s))
+
+
+#: Keys that stay for ever, with the most entries that they may hold.
+_LASTING = {
+    keys.TOTALS: 100,
+    keys.ERRORS: 100,
+    keys.COUNTERS: 20,
+    keys.QUEUED_BYTES: 2,
+    keys.WORKERS: 20,
+    keys.WORKERS_ALIVE: 20,
+    # Capped roughly: Redis drops whole nodes.
+    keys.EVENTS: keys.EVENTS_KEPT + 1000,
+}
+_SIZES = {"hash": "hlen", "zset": "zcard", "list": "llen", "stream": "xlen", "set": "scard", "string": "strlen"}
+
+
+def _is_due(client: Any, name: str, longest_ttl_s: int) -> bool:
+    if client.ttl(name) != -1:
+        return bool(client.ttl(name) <= longest_ttl_s)
+    if "_kombu.binding" in name:
+        return True
+    return bool(getattr(client, _SIZES[client.type(name)])(name) <= _LASTING.get(name, -1))
