@@ -9,6 +9,12 @@ from tests.support.services import Gateway, Stack
 
 @pytest.fixture(scope="session")
 def keyed(stack: Stack) -> Iterator[Gateway]:
-    settings = {"access": "required", "cors_origins": "*", "wait_max_s": 2, "predict_wait_s": 20}
-    with stack.another_gateway(**settings) as gateway:
+    with stack.another_gateway(access="required", cors_origins="*") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def impatient(stack: Stack) -> Iterator[Gateway]:
+    """One that grants no long waits: thousands of requests that each wait would take for ever."""
+    with stack.another_gateway(access="required", wait_max_s=0.2) as gateway:
         yield gateway

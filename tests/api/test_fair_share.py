@@ -13,8 +13,8 @@ import pytest
 from tests.support.pictures import draw
 from tests.support.services import Gateway, running_stack, wait_until
 
-_UPLOADS = 40
-_FLOODERS = 4
+_UPLOADS = 30
+_FLOODERS = 12
 _PICTURE = draw((500, 375), form="JPEG")
 
 
@@ -81,7 +81,7 @@ def under_flood(gateway: Gateway, flooder: str, other: str, flooded: str, queue:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_flood_does_not_shut_others_out(tmp_path: Path) -> None:
-    with running_stack(tmp_path, access="required", queue_max_jobs=400) as stack:
+    with running_stack(tmp_path, access="required", queue_max_jobs=60) as stack:
         gateway = Gateway(stack.url, stack.gateway, stack.environ)
         flooder, other = gateway.make_key(), gateway.make_key()
         alone = upload(stack.url, other, "interactive", _UPLOADS)
