@@ -86,6 +86,11 @@ class _Line:
         head, self._head = self._head, b""
         self._sock.sendall(head + data)
 
+    def sendfile(self, *arguments: Any, **options: Any) -> Any:
+        """Send a file behind the head that was kept."""
+        self.flush()
+        return self._sock.sendfile(*arguments, **options)
+
     def flush(self) -> None:
         """Send what was kept: the head of an answer without a body."""
         head, self._head = self._head, b""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
@@ -84,6 +85,13 @@ def test_readme_and_page_name_the_same_endpoints() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
     for method, path in re.findall(r"`(GET|POST|PUT|DELETE) (/[^`]*)`", readme):
         assert f"`{method} {path}`" in page or path in ("/docs", "/redoc", "/openapi.json"), path
+
+
+def test_the_files_of_the_pages_come_whole(keyed: Gateway) -> None:
+    for path in ("/docs", "/redoc", "/docs/swagger-ui.css", "/docs/redoc.standalone.js"):
+        answer = httpx.get(keyed.url + path)
+        assert answer.status_code == 200
+        assert len(answer.content) == int(answer.headers["Content-Length"]) > 0
 
 
 @pytest.fixture(scope="module")
