@@ -1,0 +1,87 @@
+"""A deep backlog of bulk jobs holds an interactive upload up by two batches at most."""
+
+import statistics
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from contract import keys
+from contract.broker import BULK, MESSAGE_MAX_JOBS, make_celery, publish
+from contract.image_store import open_image_store
+from contract.job import Job, new_job_id, now_ms
+from contract.ledger_redis import RedisLedger
+from contract.ledger_types import QueueLimits, Submit
+from contract.redis_client import connect
+from tests.support.pictures import encode
+from tests.support.services import Stack, running_stack, wait_until
+
+_BACKLOG = 50_000
+_BATCH = 32
+_UPLOADS = 25
+
+
+def small_picture() -> bytes:
+    """About 7 kB of JPEG."""
+    from PIL import Image
+
+    return encode(Image.effect_noise((120, 100), 60).convert("RGB"), "JPEG", quality=80)
+
+
+def fill(stack: Stack, count: int, data: bytes) -> None:
+    """Queue bulk jobs with their pictures and messages, as the gateway would."""
+    ledger, celery = RedisLedger(connect(stack.redis_url)), make_celery(stack.redis_url)
+    images, limits = open_image_store(str(stack.folder / "state" / "images"), 86_400), QueueLimits(10**9, 10**15)
+    for _ in range(0, count, MESSAGE_MAX_JOBS):
+        jobs = [
+            Job(new_job_id(), BULK, now_ms(), size_bytes=len(data), image=images.put(data))
+            for _ in range(MESSAGE_MAX_JOBS)
+        ]
+        ledger.submit([Submit(job) for job in jobs], limits)
+        publish(celery, BULK, [job.id for job in jobs])
+
+
+def bulk_ended(client: "redis.Redis") -> int:
+    totals = client.hgetall(keys.TOTALS)
+    return sum(int(count) for name, count in totals.items() if name.decode().startswith(BULK))
+
+
+def uploads(http: httpx.Client, client: "redis.Redis", data: bytes) -> tuple[float, float]:
+    """Medians over some uploads: milliseconds until the outcome, and bulk jobs that ended meanwhile."""
+    took_ms, passed = [], []
+    for _ in range(_UPLOADS):
+        before, began_s = bulk_ended(client), time.perf_counter()
+        answer = http.post("/v1/jobs", content=data, headers={"Prefer": "wait=50"}).json()
+        took_ms.append((time.perf_counter() - began_s) * 1000)
+        passed.append(bulk_ended(client) - before)
+        assert answer["status"] == "succeeded"
+    return statistics.median(took_ms), statistics.median(passed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_backlog_of_bulk_jobs_lets_interactive_ones_pass(tmp_path: Path) -> None:
+    data = small_picture()
+    assert 5_000 < len(data) < 9_000
+    with (
+        running_stack(tmp_path, log_level="warning") as stack,
+        redis.Redis.from_url(stack.redis_url) as client,
+        httpx.Client(base_url=stack.url, timeout=60) as http,
+    ):
+        client.config_set("appendfsync", "everysec")  # no Redis is killed here; filling need not wait for the disk
+        idle_ms, _ = uploads(http, client, data)
+        fill(stack, _BACKLOG, data)
+        wait_until(lambda: bulk_ended(client) > 10 * _BATCH, "the backlog being worked on", 120)
+        before, began_s = bulk_ended(client), time.perf_counter()
+        busy_ms, passed = uploads(http, client, data)
+        batch_ms = 1000 * _BATCH * (time.perf_counter() - began_s) / (bulk_ended(client) - before)
+        left = int(client.zcard(keys.queued(BULK)))
+    print(
+        f"\nmedian {idle_ms:.0f} ms idle, {busy_ms:.0f} ms behind {left} bulk jobs: "
+        f"{(busy_ms - idle_ms) / batch_ms:.2f} batches of {batch_ms:.0f} ms more; {passed:g} bulk jobs ended meanwhile"
+    )
+    assert left > _BACKLOG / 4
+    # In jobs, not in time, so that a busy machine changes nothing: two batches before it, and its own half-filled one.
+    assert passed <= 3 * _BATCH
