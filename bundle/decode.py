@@ -10,6 +10,9 @@ from PIL import Image
 #: Formats that are read, by Pillow's names; the gateway refuses all others by the same list in `contract/uploads`.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
+#: Pictures of other modes than RGB are converted so many rows at a time: whole, they would take many times their size.
+_STRIP_ROWS = 256
+
 _ORIENTATION_TAG = 0x0112
 #: EXIF orientation -> what turns the stored pixels upright (EXIF 2.32, table 5).
 _UPRIGHT = {
@@ -71,10 +74,24 @@ def _decode_opened(image: Image.Image, height: int, width: int) -> Picture:
     elif orientation in _SWAPS_SIDES:
         full_width, full_height = full_height, full_width
     target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
-    small = _to_rgb(image).resize(target, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
+    small = _resize(image, target)
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
     return Picture(np.asarray(small, dtype=np.uint8), full_width, full_height)
+
+
+def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
+    """What `resize` with a reducing gap makes of the whole picture in RGB, never holding more than a strip of it so."""
+    (width, height), gap = image.size, _REDUCING_GAP
+    by = max(1, int(width / target[0] / gap)), max(1, int(height / target[1] / gap))
+    if by == (1, 1) or image.mode == "RGB":
+        return _to_rgb(image).resize(target, Image.Resampling.BILINEAR, reducing_gap=gap)
+    reduced = Image.new("RGB", (-(-width // by[0]), -(-height // by[1])))
+    rows, top_value = by[1] * -(-_STRIP_ROWS // by[1]), _top_value(image)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(height, top + rows)))
+        reduced.paste(_to_rgb(strip, top_value).reduce(by), (0, top // by[1]))
+    return reduced.resize(target, Image.Resampling.BILINEAR, box=(0, 0, width / by[0], height / by[1]))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -84,11 +101,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, top_value: float | None = None) -> Image.Image:
+    """The picture in RGB; `top_value` is the largest value of the deep grey picture of which it is a part."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):
-        return _deep_grey_to_rgb(image)
+        return _deep_grey_to_rgb(image, _top_value(image) if top_value is None else top_value)
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
@@ -96,12 +114,25 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
+def _deep_grey_to_rgb(image: Image.Image, top_value: float) -> Image.Image:
     """Bring 16-bit, 32-bit and floating-point grey to 8 bits."""
-    values: NDArray[np.float32] = np.nan_to_num(np.asarray(image).astype(np.float32))
-    top = float(values.max(initial=0))
-    if image.mode.startswith("I;16") or top > 255:
+    values = _values(image)
+    if image.mode.startswith("I;16") or top_value > 255:
         values /= 256
-    elif image.mode == "F" and top <= 1:
+    elif image.mode == "F" and top_value <= 1:
         values *= 255
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _top_value(image: Image.Image) -> float:
+    """The largest value of a deep grey picture; 0 for any other, where nobody asks."""
+    if not image.mode.startswith(("I", "F")):
+        return 0.0
+    tops = range(0, image.height, _STRIP_ROWS)
+    strips = (image.crop((0, top, image.width, min(image.height, top + _STRIP_ROWS))) for top in tops)
+    return max(float(_values(strip).max(initial=0)) for strip in strips)
+
+
+def _values(image: Image.Image) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.nan_to_num(np.asarray(image).astype(np.float32))
+    return values

@@ -31,6 +31,11 @@ class Settings(BaseModel):
     dashboard_host: str = _setting("127.0.0.1", "Address that the dashboard listens on.")
     dashboard_port: int = _setting(8050, "Port that the dashboard listens on.", ge=1, le=65535)
     redis_port: int = _setting(6399, "Port of the Redis that `make up` and `make demo` start.", ge=1, le=65535)
+    redis_appendfsync: Literal["always", "everysec"] = _setting(
+        "always",
+        "When that Redis puts what it was told on the disk: before it answers, or once a second, which is faster and "
+        "may lose the last second when Redis is killed.",
+    )
     redis_url: SecretStr | None = _setting(
         None, "Redis for ledger and queue; unset: one is started on `PAWQUEUE_REDIS_PORT` of this machine."
     )

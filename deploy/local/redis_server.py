@@ -46,15 +46,15 @@ def parse_version(text: str) -> tuple[int, ...]:
     return (int(found[1]), int(found[2])) if found else (0,)
 
 
-def redis_command(binary: Path, port: int, folder: Path) -> list[str]:
-    """Command that runs Redis in the foreground, on this machine only, every write on disk before its answer."""
+def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "always") -> list[str]:
+    """Command that runs Redis in the foreground, on this machine only; `always`: each write is on disk at its answer."""
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
         "dir": str(folder),
         "daemonize": "no",
         "appendonly": "yes",
-        "appendfsync": "always",  # with everysec a killed Redis loses what it had acknowledged
+        "appendfsync": appendfsync,  # with everysec a killed Redis loses what it had acknowledged
         "save": "",  # the append-only file is the only copy needed
         # A job's name and outcome are longer than the default of 64: kept compact, an ended job takes half the memory.
         "hash-max-ziplist-value": "1024",

@@ -77,7 +77,9 @@ def has_dashboard() -> bool:
 
 
 def _redis(settings: Settings) -> Program:
-    command = redis_command(find_redis_server(), settings.redis_port, redis_folder(settings))
+    command = redis_command(
+        find_redis_server(), settings.redis_port, redis_folder(settings), settings.redis_appendfsync
+    )
     return Program("redis", tuple(command), stage=1, stop_s=_REDIS_STOP_S)
 
 

@@ -136,3 +136,37 @@ def test_brightness_and_contrast_of_known_pictures() -> None:
     halves = np.zeros((32, 32, 3), np.uint8)
     halves[:, 16:] = 255
     assert brightness_contrast(halves) == pytest.approx((0.5, 0.5), abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA", "L", "1", "I;16", "I", "F", "CMYK"])
+def test_a_picture_converted_in_strips_is_the_one_converted_whole(mode: str) -> None:
+    from bundle import decode as module
+
+    noise = Image.effect_noise((731, 1203), 90)
+    shades = Image.merge("RGBA", [noise, noise.rotate(90), noise.rotate(180), noise.rotate(45)])
+    deep = np.asarray(noise).astype(np.float32)
+    image = {
+        "P": lambda: shades.convert("RGB").quantize(32),
+        "PA": lambda: shades.convert("RGB").quantize(32).convert("PA"),
+        "I;16": lambda: Image.fromarray((deep * 257).astype(np.uint16)),
+        "I": lambda: Image.fromarray((deep * 100).astype(np.int32)),
+        "F": lambda: Image.fromarray(deep / 255),
+        "CMYK": lambda: shades.convert("RGB").convert("CMYK"),
+    }.get(mode, lambda: shades.convert(mode))()
+    assert image.mode == mode
+    whole = module._to_rgb(image).resize((96, 96), Image.Resampling.BILINEAR, reducing_gap=module._REDUCING_GAP)
+    assert np.array_equal(np.asarray(module._resize(image, (96, 96))), np.asarray(whole))
+
+
+def test_a_large_picture_with_alpha_costs_little_more_than_its_pixels() -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import io, resource; from PIL import Image; from bundle.decode import decode\n"
+        "buffer = io.BytesIO(); Image.new('RGBA', (5000, 5000), (9, 8, 7, 99)).save(buffer, 'PNG', compress_level=1)\n"
+        "decode(buffer.getvalue(), 64, 64)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert int(done.stdout) < 250_000  # KiB; its pixels take 98,000, drawn once and decoded once

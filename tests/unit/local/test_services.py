@@ -21,6 +21,15 @@ def test_redis_worker_and_gateway_in_this_order() -> None:
     assert [program.name for program in programs_of(load_settings({}))] == ["redis", "worker-0", "gateway"]
 
 
+def test_redis_writes_to_the_disk_as_often_as_set() -> None:
+    def policy(environ: dict[str, str]) -> str:
+        command = programs_of(load_settings(environ))[0].command
+        return command[command.index("--appendfsync") + 1]
+
+    assert policy({}) == "always"
+    assert policy({"PAWQUEUE_REDIS_APPENDFSYNC": "everysec"}) == "everysec"
+
+
 def test_no_redis_of_ours_beside_one_given_by_its_address() -> None:
     settings = load_settings({"PAWQUEUE_REDIS_URL": "redis://elsewhere:6379/0"})
 
