@@ -47,7 +47,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "always") -> list[str]:
-    """Command that runs Redis in the foreground, on this machine only; `always`: each write is on disk at its answer."""
+    """Command that runs Redis in the foreground, on this machine only; with `always` no answered write is lost."""
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
