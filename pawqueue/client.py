@@ -1,7 +1,7 @@
 """The client: one object for one gateway."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self, overload
@@ -120,12 +120,13 @@ class Pawqueue:
         memory: str | os.PathLike[str] | None = None,
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
-    ) -> Iterator[Row]:
+    ) -> Generator[Row]:
         """Classify the pictures of a folder, with all below it, as one submission; yield a row for each as it ends.
 
-        Memory does not grow with their number. `memory` names a file that remembers the run: where it is there
-        already, the run that it remembers is gone on with, and only what is missing is sent. `name` is kept with the
-        submission (default: the folder's).
+        Memory does not grow with their number. Whoever leaves the rows before their end may `close()` them, which ends
+        the sending; the service goes on with what it has. `memory` names a file that remembers the run: where it is
+        there already, the run that it remembers is gone on with, and only what is missing is sent. `name` is kept
+        with the submission (default: the folder's).
 
         Raises:
             ClientError: for `give_up_after_s` seconds nothing went forward, or the gateway refuses this caller.
@@ -150,7 +151,7 @@ class Pawqueue:
         memory: str | os.PathLike[str] | None = None,
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
-    ) -> Iterator[Row]:
+    ) -> Generator[Row]:
         """Classify files as one submission; the same as `submit_folder` otherwise. A file named twice is sent once."""
         found = (file if isinstance(file, FoundFile) else FoundFile.of(Path(file)) for file in files)
         plan = Plan(name, queue, give_up_after_s)

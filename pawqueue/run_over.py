@@ -1,6 +1,6 @@
 """A run over many files from the first to the last: what `submit_folder` of the client does."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from pawqueue.deadline import Deadline
@@ -15,7 +15,7 @@ from pawqueue.submissions import Submissions
 
 def run_over(
     submissions: Submissions, plan: Plan, files: Iterable[FoundFile], memory: Path | None, timeout_s: float | None
-) -> Iterator[Row]:
+) -> Generator[Row]:
     """Yield a row for each file: first what an interrupted run that `memory` remembers has got, then as they end.
 
     Raises what `FolderRun.results` raises; TimedOutError when it all takes longer than `timeout_s` seconds.

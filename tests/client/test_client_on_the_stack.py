@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,32 @@ def test_the_client_predicts_and_tells_refused_from_failed(stack: Stack) -> None
             client.predict(b"no picture")
         with pytest.raises(JobFailedError, match=r"truncated|corrupt|decode"):
             client.predict(draw((500, 500), (9, 9, 9))[:300])
+
+
+def test_a_submission_is_followed_and_fetched(stack: Stack, folder: Path, tmp_path: Path) -> None:
+    with Pawqueue(stack.url) as client:
+        rows = {row.file: row for row in client.submit_folder(folder, name="by the client")}
+        submission = client.submissions(1)[0]
+        assert (submission.name, submission.status, submission.counts.total) == ("by the client", "finished", 26)
+        assert submission.counts.rejected + submission.counts.failed == 3
+        told = {row.file: (row.status, row.label, row.error_code) for row in client.results(submission)}
+    # What archives could take for something else has another name at the service.
+    plain = {name: (row.status, row.label, row.error_code) for name, row in rows.items() if name in told}
+    assert len(plain) == 25
+    assert plain == {name: told[name] for name in plain}
+    watched = command(stack, "watch", submission.id)
+    assert watched.stdout.startswith("finished: 26 of 26 ended (23 succeeded, 1 failed, 2 rejected)"), watched
+    fetched = command(stack, "fetch", submission.id, "--out", tmp_path / "fetched.csv")
+    assert fetched.returncode == 0, fetched.stderr
+    assert sum(row.succeeded for row in read_rows(tmp_path / "fetched.csv")) == 23
+
+
+def test_a_submission_is_canceled(stack: Stack, tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number}.png").write_bytes(draw((40, 30), (number % 256, 90, 30)))
+    with Pawqueue(stack.url) as client, closing(client.submit_folder(tmp_path)) as rows:
+        next(rows)
+        submission = client.submissions(1)[0]
+        canceled = command(stack, "cancel", submission.id, "--json")
+        assert json.loads(canceled.stdout)[0]["status"] in ("canceled", "finished"), canceled.stderr
+        assert client.submission(submission.id).counts.pending == 0

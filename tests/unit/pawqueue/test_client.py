@@ -168,7 +168,7 @@ def test_a_run_that_is_left_can_be_gone_on_with(tmp_path: Path) -> None:
     gateway.held = {"b.jpg"}
     rows = folder_client(gateway).submit_folder(tmp_path / "in", memory=memory)
     first = next(rows)
-    rows.close()  # type: ignore[attr-defined]
+    rows.close()
     gateway.held = set()
     found = [row.file for row in folder_client(gateway).submit_folder(tmp_path / "in", memory=memory)]
     assert first.file in found
