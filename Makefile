@@ -13,7 +13,7 @@ BENCH ?= full
 URL ?= http://127.0.0.1:8000
 N ?= 200
 
-LOCKS := gateway worker dashboard training client performance local redis dev
+LOCKS := gateway worker worker-gpu dashboard training client performance local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
@@ -57,6 +57,7 @@ docs:  ## write the pages that are made from the code
 	@$(DEVELOP) true  # what it says of its set-up must not land in a page
 	@$(DEVELOP) python -m contract.settings_table > docs/settings.md
 	@$(DEVELOP) python -m gateway.api_page > docs/api.md
+	@$(DEVELOP) python -m deploy.prometheus_rule > deploy/k8s/components/monitoring/prometheus-rule.yaml
 
 lock:  ## resolve requirements/*.in into the lock files
 	@$(COMPILE) --no-annotate all.in -o constraints.txt

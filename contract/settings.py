@@ -167,17 +167,35 @@ def _is_loopback(host: str) -> bool:
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read the table from `environ`; an empty variable counts as unset.
 
+    A secret may also stand in a file that the variable with `_FILE` at its end names.
+
     Raises:
-        SettingsError: a value does not fit; all such are named at once.
+        SettingsError: a value does not fit, or a file cannot be read; all values that do not fit are named at once.
     """
-    given = {
-        name: value for name in Settings.model_fields if (value := environ.get(variable_of(name), "").strip()) != ""
-    }
+    given = {name: value for name in Settings.model_fields if (value := _given(name, environ)) != ""}
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
     return settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting must not be shown, and may stand in a file."""
+    return "Secret" in str(Settings.model_fields[name].annotation)
+
+
+def _given(name: str, environ: Mapping[str, str]) -> str:
+    variable = variable_of(name)
+    value = environ.get(variable, "").strip()
+    file = environ.get(f"{variable}_FILE", "").strip()
+    if value or not file or not is_secret(name):
+        return value
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SettingsError(f"{variable}_FILE={file!r} cannot be read: {reason}.") from None
 
 
 def variable_of(name: str) -> str:
@@ -188,7 +206,6 @@ def variable_of(name: str) -> str:
 def _explain(problem: Any) -> str:
     name = str(problem["loc"][0])
     field = Settings.model_fields[name]
-    secret = "Secret" in str(field.annotation)
-    value = "(hidden)" if secret else repr(problem["input"])
+    value = "(hidden)" if is_secret(name) else repr(problem["input"])
     wanted = problem["msg"].replace("Input should be", "must be")
     return f"{variable_of(name)}={value}: {wanted}. {field.description} Default: {field.default}."

@@ -17,10 +17,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 class GatewayMetrics:
     """The registry of one gateway process."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, ledger_limit_bytes: int) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry()
-        self.registry.register(LedgerCollector(ledger))
+        self.registry.register(LedgerCollector(ledger, ledger_limit_bytes))
         self.requests = Counter(
             "pawqueue_http_requests_total", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )
@@ -39,8 +39,9 @@ class GatewayMetrics:
 class LedgerCollector(Collector):  # type: ignore[misc]
     """Reads the ledger once a scrape; without the ledger only `pawqueue_ledger_up` 0 is there, never false zeros."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, limit_bytes: int) -> None:
         self._ledger = ledger
+        self._limit_bytes = limit_bytes
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing: registering must not ask the ledger."""
@@ -49,11 +50,15 @@ class LedgerCollector(Collector):  # type: ignore[misc]
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         try:
             stats, workers = self._ledger.stats(QUEUES), len(self._ledger.workers())
+            stored = self._ledger.memory().used_bytes
         except UnavailableError:
             yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger answers.", value=0)
             return
         yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger answers.", value=1)
         yield GaugeMetricFamily("pawqueue_workers", "Workers with a live heartbeat.", value=workers)
+        yield GaugeMetricFamily("pawqueue_ledger_bytes", "Memory that the ledger's Redis takes.", value=stored)
+        limit = "Memory beyond which uploads are refused."
+        yield GaugeMetricFamily("pawqueue_ledger_limit_bytes", limit, value=self._limit_bytes)
         yield from _gauges(stats)
         yield from _totals(stats)
 

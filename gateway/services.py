@@ -68,7 +68,7 @@ def build_services(settings: Settings) -> Services:
         waiters,
         load,
         dead,
-        GatewayMetrics(ledger),
+        GatewayMetrics(ledger, settings.ledger_max_bytes),
         guard,
         Submissions(ledger, waiters, settings.result_ttl_s),
         Intake(images, ledger, send, load, queue_limits, limits, settings.result_ttl_s),

@@ -53,3 +53,25 @@ def test_secrets_do_not_show() -> None:
 def test_settings_cannot_be_changed_later() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings({}).batch_size = 1  # type: ignore[misc]
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://:word@there:6379/0\n")
+    settings = load_settings({"PAWQUEUE_REDIS_URL_FILE": str(tmp_path / "url")})
+    assert settings.redis_address() == "redis://:word@there:6379/0"
+
+
+def test_a_variable_goes_before_its_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://there/0")
+    given = {"PAWQUEUE_REDIS_URL": "redis://here/0", "PAWQUEUE_REDIS_URL_FILE": str(tmp_path / "url")}
+    assert load_settings(given).redis_address() == "redis://here/0"
+
+
+def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"PAWQUEUE_REDIS_URL_FILE=.*No such file"):
+        load_settings({"PAWQUEUE_REDIS_URL_FILE": str(tmp_path / "none")})
+
+
+def test_only_secrets_are_read_from_files(tmp_path: Path) -> None:
+    (tmp_path / "size").write_text("64")
+    assert load_settings({"PAWQUEUE_BATCH_SIZE_FILE": str(tmp_path / "size")}).batch_size == 32

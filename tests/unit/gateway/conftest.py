@@ -98,7 +98,7 @@ def make_gateway(**changes: str) -> Gateway:
     dead = DeadLetters(ledger, committer)
     submissions = Submissions(ledger, waiters, settings.result_ttl_s)
     intake = Intake(images, ledger, gateway.publish, load, limits, upload_limits, settings.result_ttl_s)
-    metrics = GatewayMetrics(ledger)
+    metrics = GatewayMetrics(ledger, settings.ledger_max_bytes)
     services = Services(settings, ledger, submitter, waiters, load, dead, metrics, guard, submissions, intake)
     gateway.client = create_app(services).test_client()
     return gateway

@@ -1,0 +1,153 @@
+"""The Kubernetes manifests: they build, they are valid, and they hold what people forget."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+
+from contract.ledger_memory import MemoryLedger
+from contract.settings import load_settings
+from gateway.metrics import GatewayMetrics
+from tests.deploy.conftest import Documents, rendered
+from tests.support.services import ROOT
+
+OVERLAYS = ("base", "overlays/local", "overlays/production")
+#: The newest version that kubernetes-validate knows, and two older ones.
+VERSIONS = ("1.37", "1.36", "1.35")
+#: Resources of operators, whose schemas are not Kubernetes's own.
+_FOREIGN = ("monitoring.coreos.com", "keda.sh")
+
+Render = Callable[[str], Documents]
+
+
+def workloads(documents: Documents) -> Iterator[dict[str, Any]]:
+    return (document for document in documents if document["kind"] in ("Deployment", "StatefulSet"))
+
+
+def pod(workload: dict[str, Any]) -> dict[str, Any]:
+    return workload["spec"]["template"]["spec"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_overlay_is_valid(overlay: str, version: str, documents: Render, tmp_path: Path) -> None:
+    own = [document for document in documents(overlay) if not document["apiVersion"].startswith(_FOREIGN)]
+    file = tmp_path / "all.yaml"
+    file.write_text(yaml.safe_dump_all(own))
+    tool = str(Path(sys.executable).with_name("kubernetes-validate"))
+    command = [tool, "-k", version, "--strict", "--quiet", "--no-warn", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+class TestWhatPeopleForget:
+    def test_probes(self, overlay: str, documents: Render) -> None:
+        for workload in workloads(documents(overlay)):
+            for container in pod(workload)["containers"]:
+                assert {"livenessProbe", "readinessProbe"} <= set(container), workload["metadata"]["name"]
+
+    def test_requests_and_limits(self, overlay: str, documents: Render) -> None:
+        for workload in workloads(documents(overlay)):
+            for container in pod(workload)["containers"]:
+                assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+                assert {"cpu", "memory"} <= set(container["resources"]["limits"])
+
+    def test_no_root_and_no_rights(self, overlay: str, documents: Render) -> None:
+        for workload in workloads(documents(overlay)):
+            spec = pod(workload)
+            assert spec["securityContext"]["runAsNonRoot"] is True
+            assert spec["securityContext"]["runAsUser"] > 0
+            assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert spec["automountServiceAccountToken"] is False
+            for container in spec["containers"]:
+                assert container["securityContext"] == {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                }
+
+    def test_the_grace_period_is_longer_than_the_drain(self, overlay: str, documents: Render) -> None:
+        config = next(d for d in documents(overlay) if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
+        drain_s = float(config["data"]["PAWQUEUE_DRAIN_S"])
+        for workload in workloads(documents(overlay)):
+            if workload["metadata"]["name"] in ("gateway", "worker"):
+                hook = pod(workload)["containers"][0].get("lifecycle", {}).get("preStop", {})
+                pause_s = float(hook["exec"]["command"][1]) if hook else 0
+                assert pod(workload)["terminationGracePeriodSeconds"] >= drain_s + pause_s + 10
+
+    def test_images_have_a_tag_that_is_not_latest(self, overlay: str, documents: Render) -> None:
+        if overlay == "base":
+            return  # the overlays name them
+        for workload in workloads(documents(overlay)):
+            for container in pod(workload)["containers"]:
+                assert re.search(r":[\w.-]+$", container["image"]), container["image"]
+                assert not container["image"].endswith(":latest")
+
+    def test_each_service_leads_to_a_workload_and_its_port(self, overlay: str, documents: Render) -> None:
+        everything = documents(overlay)
+        by_labels = {
+            tuple(sorted(workload["spec"]["template"]["metadata"]["labels"].items())): workload
+            for workload in workloads(everything)
+        }
+        for service in (document for document in everything if document["kind"] == "Service"):
+            wanted = set(service["spec"]["selector"].items())
+            found = [workload for labels, workload in by_labels.items() if wanted <= set(labels)]
+            assert len(found) == 1, service["metadata"]["name"]
+            ports = pod(found[0])["containers"][0]["ports"]
+            names = {port["name"] for port in ports} | {port["containerPort"] for port in ports}
+            assert all(p.get("targetPort", p["port"]) in names for p in service["spec"]["ports"])
+
+    def test_settings_are_in_the_table(self, overlay: str, documents: Render) -> None:
+        config = next(d for d in documents(overlay) if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
+        load_settings(config["data"])
+        for name in config["data"]:
+            assert name.removeprefix("PAWQUEUE_").lower() in type(load_settings({})).model_fields
+
+    def test_autoscalers_and_budgets_have_their_targets(self, overlay: str, documents: Render) -> None:
+        everything = documents(overlay)
+        names = {workload["metadata"]["name"] for workload in workloads(everything)}
+        scalers = [document for document in everything if document["kind"] == "HorizontalPodAutoscaler"]
+        assert {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers} == {"gateway", "worker"}
+        budgets = [document for document in everything if document["kind"] == "PodDisruptionBudget"]
+        assert {budget["metadata"]["name"] for budget in budgets} <= names
+
+    def test_everything_is_denied_that_is_not_allowed(self, overlay: str, documents: Render) -> None:
+        policies = {d["metadata"]["name"]: d["spec"] for d in documents(overlay) if d["kind"] == "NetworkPolicy"}
+        assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_the_metric_of_the_autoscaler_is_exported_by_the_gateway(documents: Render) -> None:
+    scaler = next(
+        d for d in documents("base") if d["kind"] == "HorizontalPodAutoscaler" and d["metadata"]["name"] == "worker"
+    )
+    wanted = scaler["spec"]["metrics"][0]["external"]["metric"]["name"]
+    folder = ROOT / "deploy" / "k8s" / "components"
+    adapter = yaml.safe_load((folder / "monitoring" / "prometheus-adapter.yaml").read_text())
+    rule = next(rule for rule in adapter["rules"]["external"] if rule["name"]["as"] == wanted)
+    exported = generate_latest(GatewayMetrics(MemoryLedger(), 1).registry).decode()
+    for name in set(re.findall(r"pawqueue_\w+", rule["metricsQuery"] + rule["seriesQuery"])):
+        assert re.search(rf"^{name}{{.*}} 0\.0$", exported, re.MULTILINE), "it must be there, and 0, when idle"
+    keda = yaml.safe_load((folder / "keda" / "scaled-object.yaml").read_text())
+    assert keda["spec"]["triggers"][0]["metadata"]["query"] == rule["metricsQuery"]
+
+
+def test_components_fit_on_the_base(tmp_path: Path) -> None:
+    base = rendered("base")
+    assert "nvidia.com/gpu" not in base
+    for component, mark in (("gpu", "nvidia.com/gpu"), ("keda", "ScaledObject"), ("monitoring", "PrometheusRule")):
+        folder = ROOT / "deploy" / "k8s" / "overlays" / f".try-{component}-{tmp_path.name}"
+        folder.mkdir()
+        try:
+            text = f"resources: [../../base]\ncomponents: [../../components/{component}]\n"
+            (folder / "kustomization.yaml").write_text(text)
+            assert mark in rendered(f"overlays/{folder.name}")
+        finally:
+            (folder / "kustomization.yaml").unlink(missing_ok=True)
+            folder.rmdir()
