@@ -10,7 +10,7 @@ from contract.image_store import FileImageStore, ImageStore, MemoryImageStore, R
 from contract.ledger import Ledger
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_redis import RedisLedger
-from contract.redis_client import connect
+from tests.support.ledger import patient
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -18,7 +18,7 @@ def ledger(request: Any) -> Iterator[Ledger]:
     if request.param == "memory":
         yield MemoryLedger()
         return
-    client = connect(request.getfixturevalue("clean_redis"))
+    client = patient(request.getfixturevalue("clean_redis"))
     yield RedisLedger(client)
     client.close()
 

@@ -18,13 +18,13 @@ from contract.ledger_types import LedgerMemory, QueueLimits, Submit, Sweep
 from contract.redis_client import connect
 from contract.submission import Submission, picture_job_id
 from tests.backends.test_ledger import cat
-from tests.support.ledger import store
+from tests.support.ledger import patient, store
 from tests.support.proxy import cuttable
 from tests.support.services import free_port
 
 
 def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
-    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
     store(ledger, [job], 10)
     assert client.ttl(keys.job(job.id)) == -1
@@ -35,7 +35,7 @@ def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
 
 
 def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str) -> None:
-    ledger, job = RedisLedger(connect(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
+    ledger, job = RedisLedger(patient(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job], 10)
     (claim,) = ledger.claim([job.id], 60_000, 60)
     assert claim
@@ -46,7 +46,7 @@ def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str)
 
 def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
     """Its record, its places in queue and submission: 0.6 kB while it waits, 1 kB once it has ended."""
-    ledger, client, count = RedisLedger(connect(clean_redis)), connect(clean_redis), 2000
+    ledger, client, count = RedisLedger(patient(clean_redis)), patient(clean_redis), 2000
     submission = Submission(new_job_id(), BULK, now_ms())
     ledger.open_submission(submission, 60)
     before = client.info("memory")["used_memory"]
@@ -73,7 +73,7 @@ def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
 
 
 def test_a_submission_lives_until_its_last_job_has_ended_and_for_a_time_after_that(clean_redis: str) -> None:
-    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
     submission = Submission(new_job_id(), BULK, now_ms())
     both = (keys.submission(submission.id), keys.submission_jobs(submission.id))
     ledger.open_submission(submission, 50)
@@ -90,7 +90,7 @@ def test_a_submission_lives_until_its_last_job_has_ended_and_for_a_time_after_th
 
 
 def test_submissions_that_are_gone_leave_the_list(clean_redis: str) -> None:
-    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
     submissions = [Submission(new_job_id(), BULK, now_ms() + n) for n in range(3)]
     for submission in submissions:
         ledger.open_submission(submission, 50)
@@ -122,7 +122,7 @@ def test_a_message_lands_below_our_prefix(clean_redis: str) -> None:
 
 
 def test_a_claim_of_a_job_that_is_gone_does_not_fit_a_later_one_of_the_same_id(clean_redis: str) -> None:
-    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (old,) = ledger.claim([job.id], 60_000, 60)
@@ -138,7 +138,7 @@ def test_a_claim_of_a_job_that_is_gone_does_not_fit_a_later_one_of_the_same_id(c
 
 
 def test_a_dead_letter_leaves_the_list_with_its_record(clean_redis: str) -> None:
-    ledger, client = RedisLedger(connect(clean_redis)), connect(clean_redis)
+    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (claim,) = ledger.claim([job.id], 1, 60, 1000)
@@ -156,7 +156,7 @@ def test_a_dead_letter_leaves_the_list_with_its_record(clean_redis: str) -> None
 @pytest.fixture
 def limited(clean_redis: str) -> Iterator["redis.Redis"]:
     """A Redis whose memory is limited; the limit goes at the end."""
-    with connect(clean_redis) as client:
+    with patient(clean_redis) as client:
         yield client
         client.config_set("maxmemory", 0)
         client.config_set("maxmemory-policy", "noeviction")
@@ -208,7 +208,7 @@ def test_a_subscription_whose_line_is_dead_without_a_word_is_noticed(
 
 def test_an_idle_subscription_lives_on(clean_redis: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("contract.ledger_redis._HEALTH_CHECK_S", 0.05)
-    ledger = RedisLedger(connect(clean_redis))
+    ledger = RedisLedger(patient(clean_redis))
     followed = ledger.ended()
     assert next(followed) is None
     job = Job(new_job_id(), INTERACTIVE, now_ms())
