@@ -8,9 +8,8 @@ from contract.settings import Settings, variable_of
 _HEAD = """# Settings
 
 Every setting is an environment variable, read once when a process starts. An empty variable counts as unset; a value
-that does not fit is an error that names it. A secret may also stand in a file, named
-by the variable with `_FILE` at its end: `PAWQUEUE_REDIS_URL_FILE=path`. This page is made by `make docs`; a test compares
-it with the code.
+that does not fit is an error that names it. A secret may also stand in a file, which the variable with `_FILE` at its
+end names: `PAWQUEUE_REDIS_URL_FILE=path`. This page is made by `make docs`; a test compares it with the code.
 
 | variable | type | default | unit | what it does |
 |---|---|---|---|---|
