@@ -54,6 +54,9 @@ class Settings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = _setting(
         "auto", "Arithmetic of the model; `auto`: bfloat16 where the processor has it and the golden outputs agree."
     )
+    backend: Literal["tensorflow", "jax", "torch"] = _setting(
+        "tensorflow", "What Keras runs on; `jax` and `torch` are to be installed beside it, as for a GPU."
+    )
     batch_size: int = _setting(32, "Most pictures predicted in one call.", "pictures", ge=1, le=1024)
     batch_wait_ms: float = _setting(
         5.0, "Longest wait of a decoded picture for others that are on their way.", "ms", ge=0, le=10_000

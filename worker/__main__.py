@@ -9,19 +9,19 @@ from contract.log import configure_logging, get_logger
 from contract.settings import SettingsError, load_settings
 from worker.health import Health, serve_health
 from worker.metrics import WorkerMetrics
-from worker.runtime import load_model, quiet_backend
+from worker.runtime import choose_backend, load_model
 
 _log = get_logger(__name__)
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; returns the exit status."""
-    quiet_backend()
     try:
         settings = load_settings(os.environ)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    choose_backend(settings.backend)
     configure_logging(settings.log_level, "worker")
     # Until Celery takes over, nothing is in hand yet.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -107,8 +107,7 @@ def batch_sizes_up_to(largest: int) -> list[int]:
 
 
 def _load(folder: Path, manifest: Manifest, precision: str, batch_size: int, *, must_agree: bool) -> KerasModel | None:
-    import keras  # noqa: PLC0415 - takes seconds; only a worker that loads a model pays
-
+    keras = _import_keras()
     network = _read_network(keras, folder / MODEL_FILE)
     if precision == "bfloat16":
         _use_bfloat16(network)
@@ -126,6 +125,19 @@ def _load(folder: Path, manifest: Manifest, precision: str, batch_size: int, *, 
         return None
     model.warm_up()
     return model
+
+
+def _import_keras() -> Any:
+    """Keras on the chosen backend; takes seconds, which only a worker that loads a model pays."""
+    try:
+        import keras  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        raise BundleError(
+            f"The backend {backend} is not installed beside Keras ({error.name} is missing): install it, "
+            "or set PAWQUEUE_BACKEND to one that is."
+        ) from None
+    return keras
 
 
 def _read_network(keras: Any, path: Path) -> Any:
@@ -166,7 +178,12 @@ def _tensorflow_call(network: Any, manifest: Manifest) -> Call:
     return run
 
 
-def quiet_backend() -> None:
-    """Keep the backend's chatter out of the log; call it before Keras is imported."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def choose_backend(name: str) -> None:
+    """Have Keras run on `tensorflow`, `jax` or `torch`; call it before anything imports Keras.
+
+    On a GPU memory is taken as it is needed, not all at once, so that several workers share one.
+    """
+    os.environ["KERAS_BACKEND"] = name
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its chatter stays out of the log
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -1,0 +1,193 @@
+"""What breaks first as the load grows: a simulation of cells (a Redis, its gateways and workers) fed by measured costs.
+
+`python -m benchmarks.scaling` prints the table of `docs/scaling.md`; `--costs bench.json` takes the costs of a run.
+"""
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import simpy
+
+_BATCH = 32
+_GROUP = 32
+#: Share of its time that a part may be busy if the wait before it is to stay short.
+_FULL = 0.8
+_PICTURE_MB = 0.055
+
+
+@dataclass(frozen=True)
+class Costs:
+    """CPU milliseconds a picture of each part, as measured; the worker's is spread over the cores that it has."""
+
+    gateway_ms: float = 0.95
+    redis_ms: float = 0.18
+    worker_ms: float = 8.0
+    #: Of one write to the append-only file, which a group of jobs shares.
+    sync_ms: float = 1.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One Redis with the cores of its gateways and workers; a job's id says which cell it belongs to."""
+
+    rate_per_s: float
+    gateways: int
+    workers: int
+
+
+@dataclass
+class Outcome:
+    """What a simulated cell did."""
+
+    latencies_ms: list[float] = field(default_factory=list)
+    busy_ms: dict[str, float] = field(default_factory=lambda: {"gateway": 0.0, "redis": 0.0, "worker": 0.0})
+
+    def percentile(self, share: float) -> float:
+        """A percentile of the latencies, in milliseconds."""
+        ordered = sorted(self.latencies_ms)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else math.nan
+
+
+class Simulation:
+    """A cell under a steady load of single pictures."""
+
+    def __init__(self, cell: Cell, costs: Costs, seconds: float, seed: int = 0) -> None:
+        self._cell, self._costs = cell, costs
+        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._env = simpy.Environment()
+        self._gateways = simpy.Resource(self._env, cell.gateways)
+        self._redis = simpy.Resource(self._env, 1)
+        self._submitted = simpy.Store(self._env)
+        self._queued = simpy.Store(self._env)
+        self._end_ms = seconds * 1000
+        self.outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Simulate; the first tenth does not count."""
+        self._env.process(self._arrive())
+        self._env.process(self._write())
+        for _ in range(self._cell.workers):
+            self._env.process(self._work())
+        self._env.run(until=self._end_ms)
+        return self.outcome
+
+    def _arrive(self) -> Generator[Any, Any, None]:
+        while True:
+            yield self._env.timeout(self._random.expovariate(self._cell.rate_per_s / 1000))
+            self._env.process(self._accept(self._env.now))
+
+    def _accept(self, came_ms: float) -> Generator[Any, Any, None]:
+        yield from self._use("gateway", self._gateways, self._costs.gateway_ms)
+        self._submitted.put(came_ms)
+
+    def _write(self) -> Generator[Any, Any, None]:
+        """Group commit: whatever has gathered goes in one write, and pays for one sync."""
+        while True:
+            group = yield from self._gather(self._submitted, _GROUP * self._cell.gateways)
+            yield from self._use("redis", self._redis, self._costs.redis_ms / 2 * len(group) + self._costs.sync_ms)
+            for came_ms in group:
+                self._queued.put(came_ms)
+
+    def _work(self) -> Generator[Any, Any, None]:
+        """A core's worth of a worker."""
+        while True:
+            batch = yield from self._gather(self._queued, _BATCH)
+            took_ms = self._costs.worker_ms * len(batch)
+            yield self._env.timeout(took_ms)
+            self.outcome.busy_ms["worker"] += took_ms
+            yield from self._use("redis", self._redis, self._costs.redis_ms / 2 * len(batch))
+            for came_ms in batch:
+                if came_ms > self._end_ms / 10:
+                    self.outcome.latencies_ms.append(self._env.now - came_ms)
+
+    def _gather(self, store: simpy.Store, most: int) -> Generator[Any, Any, list[float]]:
+        """Wait for one, then take what else is there; workers share what is there fairly."""
+        found = [(yield store.get())]
+        share = max(1, min(most, math.ceil((len(store.items) + 1) / self._cell.workers)))
+        while len(found) < (share if store is self._queued else most) and store.items:
+            found.append((yield store.get()))
+        return found
+
+    def _use(self, name: str, resource: simpy.Resource, took_ms: float) -> Generator[Any, Any, None]:
+        with resource.request() as turn:
+            yield turn
+            yield self._env.timeout(took_ms)
+            self.outcome.busy_ms[name] += took_ms
+
+
+def shares(cell: Cell, outcome: Outcome, seconds: float) -> dict[str, float]:
+    """How busy each part was, 0..1."""
+    cores = {"gateway": cell.gateways, "redis": 1, "worker": cell.workers}
+    return {name: outcome.busy_ms[name] / (seconds * 1000 * cores[name]) for name in cores}
+
+
+def capacity_per_s(costs: Costs) -> dict[str, float]:
+    """Pictures a second that one core of each part carries when it is as busy as it may be."""
+    return {
+        "a gateway core": _FULL * 1000 / costs.gateway_ms,
+        "a Redis": _FULL * 1000 / (costs.redis_ms + costs.sync_ms / _GROUP),
+        "a worker core": _FULL * 1000 / costs.worker_ms,
+    }
+
+
+def cells_for(rate_per_s: float, costs: Costs) -> tuple[int, Cell]:
+    """How many cells carry a load, and what each of them holds."""
+    carried = capacity_per_s(costs)
+    count = math.ceil(rate_per_s / carried["a Redis"])
+    rate = rate_per_s / count
+    gateways = math.ceil(rate / carried["a gateway core"])
+    return count, Cell(rate, gateways, math.ceil(rate / carried["a worker core"]))
+
+
+#: The loads of the table: what is there, and whether it is laid out for the load or stays as small as it was.
+_STEPS = (
+    ("one machine of 2 cores, too much for it", 1, Cell(200, 1, 1)),
+    ("1,000/s with one gateway core", 1, Cell(1000, 1, 9)),
+)
+_LOADS = (100, 1000, 10_000, 100_000)
+
+
+def table(costs: Costs, seconds: float = 4.0) -> str:
+    """The table of `docs/scaling.md`, in Markdown."""
+    rows = [*_STEPS, *((f"{load:,}/s, laid out for it", *cells_for(load, costs)) for load in _LOADS)]
+    heads = ("load", "cells", "a cell: pictures/s", "gateway cores", "worker cores", "busy: gateway, Redis, worker")
+    heads += ("p50 ms", "p99 ms", "MB/s in all")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, count, cell in rows:
+        outcome = Simulation(cell, costs, seconds).run()
+        busy = ", ".join(f"{share:.0%}" for share in shares(cell, outcome, seconds).values())
+        slow = f"{outcome.percentile(0.5):.0f} | {outcome.percentile(0.99):.0f}"
+        traffic = count * cell.rate_per_s * _PICTURE_MB
+        lines.append(
+            f"| {name} | {count} | {cell.rate_per_s:,.0f} | {cell.gateways} | {cell.workers} | {busy} | {slow} "
+            f"| {traffic:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def costs_of(path: Path) -> Costs:
+    """The costs that a run of the benchmark has measured."""
+    rounds = json.loads(path.read_text())["details"]["wait-32"]
+    middle = sorted(rounds, key=lambda found: sum(found["cpu_ms"].values()))[len(rounds) // 2]["cpu_ms"]
+    return Costs(middle["gateway"], middle["redis"], middle["worker"])
+
+
+def main() -> None:
+    """Print what one core carries, and the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--costs", type=Path, help="a bench.json; else the costs that docs/scaling.md states")
+    given = parser.parse_args()
+    costs = costs_of(given.costs) if given.costs else Costs()
+    for name, carried in capacity_per_s(costs).items():
+        print(f"{name} carries {carried:,.0f} pictures a second")
+    print(table(costs))
+
+
+if __name__ == "__main__":
+    main()

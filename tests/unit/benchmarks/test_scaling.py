@@ -1,0 +1,42 @@
+"""The simulation behind docs/scaling.md."""
+
+import json
+from pathlib import Path
+
+from benchmarks.scaling import Cell, Costs, Simulation, capacity_per_s, cells_for, costs_of, shares, table
+from tests.support.services import ROOT
+
+COSTS = Costs(gateway_ms=1.0, redis_ms=0.1, worker_ms=8.0, sync_ms=1.0)
+
+
+def test_the_page_holds_the_table_of_the_simulation() -> None:
+    assert table(Costs()) in (ROOT / "docs" / "scaling.md").read_text()
+
+
+def test_a_worker_core_is_as_busy_as_its_load_says() -> None:
+    cell = Cell(100, gateways=1, workers=2)
+    outcome = Simulation(cell, COSTS, 10).run()
+    busy = shares(cell, outcome, 10)
+    assert abs(busy["worker"] - 100 * 8 / 1000 / 2) < 0.05
+    assert abs(busy["gateway"] - 0.1) < 0.02
+    assert outcome.percentile(0.5) > 10
+
+
+def test_too_much_load_waits_longer() -> None:
+    fits, burdened = (Simulation(Cell(rate, 1, 1), COSTS, 3).run().percentile(0.5) for rate in (60, 200))
+    assert burdened > 5 * fits
+
+
+def test_cells_are_laid_out_so_that_no_part_is_over_its_capacity() -> None:
+    carried = capacity_per_s(COSTS)
+    count, cell = cells_for(100_000, COSTS)
+    assert count * cell.rate_per_s >= 99_999
+    assert cell.rate_per_s <= carried["a Redis"]
+    assert cell.rate_per_s <= cell.workers * carried["a worker core"]
+
+
+def test_costs_come_from_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    rounds = [{"cpu_ms": {"gateway": g, "redis": 0.2, "worker": 8.0, "load": 0.1}} for g in (1.0, 3.0, 2.0)]
+    path.write_text(json.dumps({"details": {"wait-32": rounds}}))
+    assert costs_of(path) == Costs(2.0, 0.2, 8.0)
