@@ -7,9 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bundle.manifest import read_manifest
 from training.errors import ERROR_FILE_VARIABLE, TrainingError, run_command
 from training.listing import SOURCES_FILE, list_sources
 from training.params import read_params
+from training.recorded import is_recorded, tracking_uri
 
 
 def repro() -> None:
@@ -52,9 +54,18 @@ def main() -> None:
         raise TrainingError("Give DATA=path: a folder, tar or zip of labelled pictures, or a quoted glob of them.")
     repro()
     if not given.no_tracking:
-        from training.tracking import record_result  # noqa: PLC0415 (MLflow takes seconds to import)
+        _record(Path("build"))
 
-        record_result(Path("build"))
+
+def _record(build: Path) -> None:
+    """Record the result in MLflow, which takes seconds to import, unless it is there."""
+    version = read_manifest(build / "bundle").version
+    if is_recorded(build, version):
+        print(f"{version} is recorded in {tracking_uri()} already.")
+        return
+    from training.tracking import record_result  # noqa: PLC0415 (see above)
+
+    record_result(build)
 
 
 if __name__ == "__main__":

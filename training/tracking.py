@@ -25,10 +25,10 @@ from bundle.golden import golden_inputs
 from bundle.manifest import MODEL_FILE, Manifest, read_manifest
 from training.artifacts import HISTORY_FILE
 from training.errors import TrainingError, run_command
+from training.recorded import note_recorded, tracking_uri
 
 EXPERIMENT = "pawqueue"
 CHAMPION = "champion"
-_DEFAULT_URI = "sqlite:///mlflow.db"
 _UNREACHABLE = (MlflowException, requests.RequestException, OSError)
 
 
@@ -50,7 +50,7 @@ def connect() -> mlflow.MlflowClient:
     Raises:
         TrainingError: it does not answer.
     """
-    uri = os.environ.get("PAWQUEUE_MLFLOW_TRACKING_URI") or os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT_URI
+    uri = tracking_uri()
     try:
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient()
@@ -73,12 +73,13 @@ def record_result(build: Path) -> None:
         client = connect()
         if any(model.bundle_version == manifest.version for model in list_models(manifest.name)):
             print(f"{manifest.name} {manifest.version} is recorded already.")
-            return
-        _record(client, build, manifest)
+        else:
+            _record(client, build, manifest)
     except (TrainingError, *_UNREACHABLE) as error:
         raise TrainingError(
             f"{_short(error).rstrip('.')}. The result is kept in {build}; send it with `make mlflow-upload`."
         ) from error
+    note_recorded(build, manifest.version)
 
 
 def list_models(name: str) -> list[RegisteredModel]:
