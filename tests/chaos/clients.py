@@ -54,7 +54,8 @@ class Clients:
 
     def allow(self, jobs: int) -> None:
         """Let so many more be uploaded."""
-        self._allowed.release(jobs)
+        if jobs > 0:
+            self._allowed.release(jobs)
 
     def join(self, timeout_s: float) -> None:
         """Wait until all jobs are accepted."""

@@ -102,18 +102,19 @@ class Harm:
     def kill_a_worker(self, chance: random.Random) -> None:
         """Kill one that serves, while jobs are in hand, and watch what becomes of them."""
         self._until(lambda: bool(self.cluster.serving()))
-        self._until(self._is_busy, 3.0)
-        killed = chance.choice(self.cluster.serving() or self.cluster.workers)
-        held = self._held()
-        self.done["worker"] += killed.kill()
-        self._watch(held)
+        held: dict[str, str] = {}
 
-    def _is_busy(self) -> bool:
-        """Whether jobs are in hand; if not, some more lead there."""
-        held = self._held()
-        if not held:
-            self.clients.allow(1)
-        return bool(held)
+        def is_busy() -> bool:
+            if not held:
+                held.update(self._held())
+                self.clients.allow(not held)
+            return bool(held)
+
+        self._until(is_busy, 3.0)
+        killed = chance.choice(self.cluster.serving() or self.cluster.workers)
+        self.done["worker"] += killed.kill()
+        if held:
+            self._watch(held)
 
     def _until(self, condition: Callable[[], object], patience_s: float | None = None) -> None:
         """Wait for `condition`, within reason: the harm must go on."""

@@ -32,8 +32,8 @@ def served(url: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("point", FAULT_POINTS)
 def test_a_worker_that_dies_at_a_fault_point_loses_nothing(point: str, tmp_path: Path) -> None:
-    settings = {"PAWQUEUE_LEASE_S": "1", "PAWQUEUE_SWEEP_S": "0.2", "PAWQUEUE_PRECISION": "float32"}
-    with Cluster(tmp_path, workers=1, settings=settings, points=[point]) as cluster:
+    settings = {"PAWQUEUE_LEASE_S": "1", "PAWQUEUE_SWEEP_S": "0.2"}
+    with Cluster(tmp_path, workers=1, settings=settings, points=[point], light=True) as cluster:
         wait_until(lambda: served(cluster.url), "a model being served")
         with httpx.Client(base_url=cluster.url, timeout=60) as http:
             data = draw((60, 40), form="JPEG")
@@ -46,7 +46,7 @@ def test_a_worker_that_dies_at_a_fault_point_loses_nothing(point: str, tmp_path:
 @pytest.mark.slow
 def test_a_worker_whose_model_hangs_is_replaced_and_its_jobs_go_elsewhere(tmp_path: Path) -> None:
     settings = {"PAWQUEUE_LEASE_S": "1", "PAWQUEUE_SWEEP_S": "0.2", "PAWQUEUE_PREDICT_LIMIT_S": "3"}
-    with Cluster(tmp_path, workers=1, settings=settings, points=["hang_in_predict"]) as cluster:
+    with Cluster(tmp_path, workers=1, settings=settings, points=["hang_in_predict"], light=True) as cluster:
         wait_until(lambda: bool(cluster.serving()), "a worker serving")
         with httpx.Client(base_url=cluster.url, timeout=60) as http:
             addresses = [http.post("/v1/jobs", files={"file": ("x", draw())}).headers["Location"] for _ in range(10)]
@@ -74,8 +74,8 @@ def test_the_jobs_of_a_killed_worker_are_in_work_again_with_another(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_picture_that_kills_its_worker_is_found_and_its_mates_succeed(tmp_path: Path) -> None:
-    settings = {"PAWQUEUE_LEASE_S": "1", "PAWQUEUE_SWEEP_S": "0.2", "PAWQUEUE_PRECISION": "float32"}
-    with Cluster(tmp_path, workers=1, settings=settings, points=["deadly_picture"]) as cluster:
+    settings = {"PAWQUEUE_LEASE_S": "1", "PAWQUEUE_SWEEP_S": "0.2"}
+    with Cluster(tmp_path, workers=1, settings=settings, points=["deadly_picture"], light=True) as cluster:
         wait_until(lambda: served(cluster.url), "a model being served")
         with httpx.Client(base_url=cluster.url, timeout=60) as http:
             pictures = [draw()] * 4 + [draw(color=(255, 0, 255))] + [draw()] * 4

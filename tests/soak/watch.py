@@ -84,9 +84,9 @@ def _findings(rows: Sequence[Sample]) -> dict[str, Any]:
         "growth_mb": round(growth / 1e6, 2),
         "is_flat": growth < max(_FLAT_SHARE * middle, _FLAT_BYTES),
         "fds": _range([row.fds for row in rows]),
-        "fds_growth": round(_growth([(row.at_s, float(row.fds)) for row in rows])),
+        "fds_growth": _steps([row.fds for row in rows]),
         "threads": _range([row.threads for row in rows]),
-        "threads_growth": round(_growth([(row.at_s, float(row.threads)) for row in rows])),
+        "threads_growth": _steps([row.threads for row in rows]),
     }
 
 
@@ -99,6 +99,12 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 def _growth(points: Sequence[tuple[float, float]]) -> float:
     return slope(points) * (points[-1][0] - points[0][0])
+
+
+def _steps(values: Sequence[int]) -> float:
+    """From the median of the first quarter to that of the last."""
+    quarter = max(1, len(values) // 4)
+    return statistics.median(values[-quarter:]) - statistics.median(values[:quarter])
 
 
 def _range(values: Sequence[int]) -> str:
