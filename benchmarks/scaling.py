@@ -156,8 +156,8 @@ _LOADS = (100, 1000, 10_000, 100_000)
 def table(costs: Costs, seconds: float = 4.0) -> str:
     """The table of `docs/scaling.md`, in Markdown."""
     rows = [*_STEPS, *((f"{load:,}/s, laid out for it", *cells_for(load, costs)) for load in _LOADS)]
-    heads = ("load", "cells", "a cell: pictures/s", "gateway cores", "worker cores", "busy: gateway, Redis, worker")
-    heads += ("p50 ms", "p99 ms", "MB/s in all")
+    heads = ["load", "cells", "a cell: pictures/s", "gateway cores", "worker cores", "busy: gateway, Redis, worker"]
+    heads += ["p50 ms", "p99 ms", "MB/s in all"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, count, cell in rows:
         outcome = Simulation(cell, costs, seconds).run()
