@@ -17,7 +17,7 @@ LOCKS := gateway worker worker-gpu dashboard training client performance local r
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-slow coverage chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test:  ## run the tests that take seconds
 
 test-slow:  ## run the tests that take minutes
 	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }
+
+coverage:  ## run the tests that take seconds and write coverage.xml
+	@exec $(DEVELOP) python -m pytest -m "not slow" --cov --cov-report=term --cov-report=xml
 
 chaos:  ## kill workers, gateways and Redis under load for up to 20 minutes; writes chaos.json
 	@exec $(DEVELOP) python -m tests.chaos.run

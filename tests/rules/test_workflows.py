@@ -1,0 +1,69 @@
+"""The workflows run what a developer runs, from pinned actions and with no more rights than they need."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.services import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+MAKE = re.compile(r"make ([a-z][a-z-]*)( [A-Z]+=\S+)*")
+
+each_workflow = pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+
+
+def read(workflow: Path) -> dict[Any, Any]:
+    content: dict[Any, Any] = yaml.safe_load(workflow.read_text())
+    return content
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_there_is_a_workflow() -> None:
+    assert WORKFLOWS
+
+
+@each_workflow
+def test_actions_are_pinned_by_commit_and_say_their_version(workflow: Path) -> None:
+    for line in workflow.read_text().splitlines():
+        assert "uses:" not in line or PINNED.search(line), line
+
+
+@each_workflow
+def test_every_command_is_a_make_target(workflow: Path) -> None:
+    for name, job in read(workflow)["jobs"].items():
+        for step in job["steps"]:
+            for command in step.get("run", "").splitlines():
+                match = MAKE.fullmatch(command.strip())
+                assert match, f"{name}: {command}"
+                assert match[1] in targets(), f"{name}: {command}"
+
+
+@each_workflow
+def test_rights_are_granted_job_by_job_and_no_job_runs_for_ever(workflow: Path) -> None:
+    content = read(workflow)
+    assert content["permissions"] == {}
+    for name, job in content["jobs"].items():
+        assert job["permissions"], name
+        assert job["timeout-minutes"] <= 60, name
+
+
+@each_workflow
+def test_a_checkout_leaves_no_credentials_behind(workflow: Path) -> None:
+    for job in read(workflow)["jobs"].values():
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_ci_runs_for_main_develop_and_pull_requests() -> None:
+    # YAML 1.1 reads the bare word `on` as a truth value.
+    triggers = read(ROOT / ".github" / "workflows" / "ci.yml")[True]
+    assert triggers["push"]["branches"] == ["main", "develop"]
+    assert triggers["pull_request"]["branches"] == ["main", "develop"]
