@@ -12,12 +12,16 @@ OUT ?= results.csv
 BENCH ?= full
 URL ?= http://127.0.0.1:8000
 N ?= 200
+IMAGES ?= localhost/pawqueue
+TAG ?= local
+DOCKER ?= docker
+SCANNER ?= docker.io/aquasec/trivy:0.57.1
 
 LOCKS := gateway worker worker-gpu dashboard training client performance local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow coverage chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-slow coverage packages images scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +84,26 @@ data-download:  ## fetch the public set of labelled pictures (address and checks
 
 mlflow-upload:  ## send the last training result to MLflow, after a run that could not
 	@exec $(TRAIN) python -m training.tracking
+
+packages:  ## install the Debian packages whose commands the tests need
+	@.ci/packages
+
+images:  ## build the three images: IMAGES=prefix TAG=tag
+	@for name in gateway worker dashboard; do \
+	  $(DOCKER) build --build-arg REVISION="$(TAG)" -f Dockerfile.$$name -t "$(IMAGES)-$$name:$(TAG)" . || exit 1; \
+	done
+
+scan:  ## look for known holes in the images: fails on a serious one that has a fix
+	@for name in gateway worker dashboard; do \
+	  $(DOCKER) run --rm -v /var/run/docker.sock:/var/run/docker.sock $(SCANNER) image --exit-code 1 --ignore-unfixed \
+	    --severity HIGH,CRITICAL "$(IMAGES)-$$name:$(TAG)" || exit 1; \
+	done
+
+push:  ## push the images that `make images` built
+	@for name in gateway worker dashboard; do $(DOCKER) push "$(IMAGES)-$$name:$(TAG)" || exit 1; done
+
+roll-out:  ## put the images of TAG on the cluster, try them, go back by itself when they do not serve
+	@exec sh deploy/local/with-python -m deploy.roll_out --images "$(IMAGES)" --tag "$(TAG)"
 
 clean:  ## remove the environment and all caches; keeps the state folder and results
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build/lib

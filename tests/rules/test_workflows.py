@@ -1,6 +1,8 @@
 """The workflows run what a developer runs, from pinned actions and with no more rights than they need."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +69,18 @@ def test_ci_runs_for_main_develop_and_pull_requests() -> None:
     triggers = read(ROOT / ".github" / "workflows" / "ci.yml")[True]
     assert triggers["push"]["branches"] == ["main", "develop"]
     assert triggers["pull_request"]["branches"] == ["main", "develop"]
+
+
+def run_tool(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name(name)), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_workflows_fit_the_schema() -> None:
+    answer = run_tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_workflows_have_no_known_weakness() -> None:
+    answer = run_tool("zizmor", "--offline", "--no-progress", ".github/workflows")
+    assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -1,0 +1,60 @@
+"""A tag that does not serve is taken back, on a `kubectl` that keeps its state in files."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.roll_out import SERVICES, Cluster, roll_out
+
+KUBECTL = """#!{python}
+import sys, time, pathlib
+root, words = pathlib.Path({root!r}), sys.argv[3:]
+if words[0] == "get":
+    print((root / words[1].split("/")[1]).read_text())
+elif words[:2] == ["set", "image"]:
+    name, image = words[3].split("=")
+    (root / name).write_text(image)
+elif words[:2] == ["rollout", "status"]:
+    sys.exit("broken" in (root / words[2].split("/")[1]).read_text())
+elif words[0] == "port-forward":
+    print("Forwarding from 127.0.0.1:4567 -> 8000", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    tool = tmp_path / "bin" / "kubectl"
+    tool.parent.mkdir()
+    tool.write_text(KUBECTL.format(python=sys.executable, root=str(tmp_path)))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    for name in SERVICES:
+        (tmp_path / name).write_text(f"pawqueue-{name}:old")
+    return Cluster("pawqueue", wait_s=1)
+
+
+def tags(cluster: Cluster) -> set[str]:
+    return {image.split(":")[1] for image in cluster.images().values()}
+
+
+def test_a_tag_that_serves_stays(cluster: Cluster) -> None:
+    asked: list[str] = []
+    assert roll_out(cluster, "pawqueue", "new", asked.append)
+    assert tags(cluster) == {"new"}
+    assert asked == ["http://127.0.0.1:4567"]
+
+
+def test_a_tag_whose_pods_do_not_start_is_taken_back(cluster: Cluster) -> None:
+    assert not roll_out(cluster, "pawqueue", "broken", lambda url: None)
+    assert tags(cluster) == {"old"}
+
+
+def test_a_tag_that_does_not_predict_is_taken_back(cluster: Cluster) -> None:
+    def fail(url: str) -> None:
+        raise subprocess.CalledProcessError(1, "smoke test")
+
+    assert not roll_out(cluster, "pawqueue", "new", fail)
+    assert tags(cluster) == {"old"}
