@@ -155,7 +155,7 @@ def _try_it(app: Dash, parts: Parts) -> None:
     news = Input("try-added", "data"), Input("try-told", "data")
     _in_browser(app, "merge", Output("try-entries", "data"), *news, State("try-entries", "data"))
     preview = {"type": "preview", "key": ALL}
-    _in_browser(app, "preview", Output(preview, "src"), Input(preview, "id"))
+    _in_browser(app, "preview", Output(preview, "src"), Input("try-results", "children"), State(preview, "id"))
 
 
 def _in_browser(app: Any, function: str, *arguments: Any) -> None:

@@ -45,8 +45,16 @@
         return [...fresh, ...known.values()];
     }
 
-    function preview(ids) {
+    function preview(_results, ids) {
         return ids.map((id) => previews[id.key] || "");
+    }
+
+    // Dash's upload has an input of its own, which it gives no name.
+    function nameInput() {
+        const input = document.querySelector("#try-upload input[type=file]:not([aria-label])");
+        if (input) {
+            input.setAttribute("aria-label", "Pictures to send");
+        }
     }
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {pawqueue: {arrive, take, merge, preview}});
@@ -75,5 +83,6 @@
         }
     }
     window.setInterval(age, 1000);
+    window.setInterval(nameInput, 1000);
     window.setInterval(look, ALIVE_MS);
 })();

@@ -63,7 +63,7 @@ def _served(snapshot: Snapshot) -> Content:
         *((name.replace("_", " "), str(value)) for name, value in (manifest.get("data") or {}).items()),
         *((f"{name} (library)", str(value)) for name, value in (manifest.get("libraries") or {}).items()),
     ]
-    return replace(content, stats=stats, table=Table(("Of the bundle", ""), tuple(rows)))
+    return replace(content, stats=stats, table=Table(("Of the bundle", "Value"), tuple(rows)))
 
 
 def served_by(snapshot: Snapshot) -> str:
@@ -123,7 +123,7 @@ def _confusion(source: SourceState, served: Served | None) -> Content:
     labels = [str(label) for label in served.manifest["labels"]]
     counts = confusion(labels, answers)
     body = tuple((f"is {true}", *(f"{n:,}" for n in row)) for true, row in zip(labels, counts, strict=True))
-    table = Table(("", *(f"said {label}" for label in labels)), body)
+    table = Table(("Test pictures", *(f"said {label}" for label in labels)), body)
     return replace(content, figure=figures.heatmap(labels, counts), table=table)
 
 
@@ -186,4 +186,4 @@ def side_by_side(runs: Sequence[Run]) -> Table:
         *((name, *(number(run.metrics[name]) if name in run.metrics else "-" for run in shown)) for name in metrics),
         *((name, *(run.params.get(name, "-") for run in shown)) for name in differing),
     ]
-    return Table(("", *(run.name for run in shown)), tuple(body))
+    return Table(("Of the run", *(run.name for run in shown)), tuple(body))

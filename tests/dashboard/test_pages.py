@@ -1,0 +1,216 @@
+"""Every page in a real Chromium, beside the real stack under load."""
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.conftest import PHOTOS, send
+from tests.support.dashboard import Dashboard
+from tests.support.services import Stack
+
+#: Address -> what must be drawn or written there once pictures have been predicted.
+PAGES = {
+    "/": ["#live-now .stat", "#live-queue .js-plotly-plot .scatterlayer .trace", "#live-workers tbody tr"],
+    "/predictions": ["#predictions-gallery .tile img", "#predictions-mix .js-plotly-plot .scatterlayer .trace"],
+    "/try": ["#try-status dd", "#try-upload input[aria-label]"],
+    "/models": ["#models-confusion .heatmaplayer", "#models-metrics tbody tr", "#models-card-text h3"],
+    "/drift": ["#drift-summary tbody tr", "#drift-brightness .js-plotly-plot .barlayer .trace"],
+    "/capacity": ["#capacity-now .stat", "#capacity-images .js-plotly-plot .scatterlayer .trace"],
+}
+#: Violations inside components that are not ours: (rule, what the element's HTML begins with).
+THIRD_PARTY: tuple[tuple[str, str], ...] = ()
+
+
+@pytest.fixture
+def load(stack: Stack, dashboard: Dashboard) -> Iterator[None]:
+    """Pictures keep coming in all the while, two at a time."""
+    stopping = threading.Event()
+
+    def run() -> None:
+        while not stopping.wait(0.2):
+            send(stack, PHOTOS[:2], "bulk")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    stopping.set()
+    thread.join()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds of weight, but for what stands in `THIRD_PARTY`."""
+    found = Axe().run(page).response["violations"]
+    nodes = [
+        (rule["id"], node) for rule in found if rule["impact"] in ("serious", "critical") for node in rule["nodes"]
+    ]
+    ours = [
+        (rule, node)
+        for rule, node in nodes
+        if not any(r == rule and node["html"].startswith(h) for r, h in THIRD_PARTY)
+    ]
+    return [f"{rule}: {node['html'][:200]} {node['failureSummary']}" for rule, node in ours]
+
+
+def overflow(page: Page) -> int:
+    """By how many px the page is wider than the window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+def cut_texts(page: Page) -> list[str]:
+    """Words of cards, tiles and results that are wider than what holds them."""
+    return list(
+        page.evaluate(
+            """() => [...document.querySelectorAll("main :is(h1, h2, p, dt, dd, strong, .tile span, nav a)")]
+            .filter((one) => one.offsetParent && one.scrollWidth > one.clientWidth + 2 && getComputedStyle(one).display
+                !== "inline").map((one) => one.textContent)"""
+        )
+    )
+
+
+def overlaps(page: Page) -> list[str]:
+    """Pairs of cards that lie over each other."""
+    return list(
+        page.evaluate(
+            """() => { const all = [...document.querySelectorAll(".card, .tile")].map((one) => [one.id || one.href,
+                one.getBoundingClientRect()]); const found = []; all.forEach(([a, p], at) =>
+                all.slice(at + 1).forEach(([b, q]) => {
+                if (p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 1 && q.top < p.bottom - 1)
+                found.push(a + " over " + b); })); return found; }"""
+        )
+    )
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.usefixtures("load")
+def test_a_page_under_load(dashboard: Dashboard, new_tab: Any, path: str, width: int, scheme: str) -> None:
+    page = new_tab(dashboard.url, width, scheme).open(path)
+
+    for selector in PAGES[path]:
+        page.wait_for_selector(selector, state="attached")
+    assert not page.locator(".card.is-error, .card.is-loading").all_inner_texts()
+    assert all(note.strip() for note in page.locator(".card .note").all_inner_texts())
+    assert not violations(page)
+    assert overflow(page) <= 0
+    assert not cut_texts(page)
+    assert not overlaps(page)
+
+
+@pytest.mark.usefixtures("load")
+def test_numbers_refresh_by_themselves_and_tell_their_age(dashboard: Dashboard, new_tab: Any) -> None:
+    page = new_tab(dashboard.url, bypass_csp=True).open("/")
+    read = page.locator("#live-now-note time")
+    first = read.get_attribute("datetime")
+
+    page.wait_for_function("first => document.querySelector('#live-now-note time').dateTime !== first", arg=first)
+    page.wait_for_function("document.querySelector('#live-now-note time').dataset.age?.endsWith('s ago')")
+    twin = page.locator("#live-queue details")
+    twin.locator("summary").click()
+    expect(twin.locator("tbody tr").first).to_be_visible()
+    seen = page.locator("#live-queue-note time").get_attribute("datetime")
+    page.wait_for_function("seen => document.querySelector('#live-queue-note time').dateTime !== seen", arg=seen)
+    expect(twin.locator("tbody tr").first).to_be_visible()  # a refresh does not close what a viewer has opened
+
+
+def test_filters_stand_in_the_address_and_a_picture_opens(dashboard: Dashboard, new_tab: Any) -> None:
+    page = new_tab(dashboard.url, bypass_csp=True).open("/predictions?label=cat&least=60")
+    answers = page.locator("#predictions-gallery .answer")
+    page.wait_for_selector("#predictions-gallery .tile")
+    assert set(answers.all_inner_texts()) == {"cat"}
+    expect(page.locator("#predictions-label")).to_have_value("cat")
+
+    page.locator("#predictions-label").click()
+    page.get_by_role("option", name="dog").click()
+    page.wait_for_url("**/predictions?label=dog&least=60")
+    page.wait_for_function("[...document.querySelectorAll('.answer')].every((one) => one.textContent === 'dog')")
+    expect(page.locator("#predictions-csv")).to_have_attribute("href", "/predictions.csv?label=dog&least=60")
+
+    page.locator("#predictions-gallery .tile").first.click()
+    one = page.get_by_role("dialog")
+    for words in ("Probabilities", "Timings", "Attempts", "cats-dogs"):
+        expect(one).to_contain_text(words)
+    expect(one.locator(".js-plotly-plot .barlayer .trace").first).to_be_visible()
+    assert "job=" in page.url
+    page.keyboard.press("Escape")
+    expect(one).to_be_hidden()
+    page.wait_for_url("**/predictions?label=dog&least=60")
+
+
+def test_pictures_are_downloaded_as_csv(dashboard: Dashboard, new_tab: Any) -> None:
+    page = new_tab(dashboard.url).open("/predictions?label=cat")
+    with page.expect_download() as download:
+        page.locator("#predictions-csv").click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert lines[0].startswith("job_id,file,status,label")
+    assert len(lines) > 1
+    assert all(",cat," in line for line in lines[1:])
+
+
+def test_a_photograph_is_tried_and_a_bad_file_gets_the_words_of_the_api(
+    dashboard: Dashboard, new_tab: Any, photographs: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "<b>notes.jpg"
+    bad.write_text("no picture")
+    page = new_tab(dashboard.url).open("/try")
+    expect(page.locator("#try-status")).to_contain_text("healthy")
+    expect(page.locator("#try-status")).to_contain_text("cats-dogs")
+
+    page.locator("#try-upload input").set_input_files([photographs / "sample" / "cat.03307.jpg", bad])
+
+    good = page.locator(".result", has_text="cat.03307.jpg")
+    expect(good).to_contain_text("succeeded in")
+    expect(good.locator(".state strong")).to_have_text("cat")
+    assert good.locator(".probabilities dt").all_inner_texts() == ["cat", "dog"]
+    expect(good.locator("img")).to_have_js_property("complete", value=True)
+    expect(good.locator("img")).to_have_attribute("src", re.compile("^data:image/jpeg;base64,"))
+    refused = page.locator(".result", has_text="<b>notes.jpg")
+    expect(refused).to_contain_text("not_an_image")
+    assert not violations(page)
+
+
+def test_what_strangers_write_stays_text(dashboard: Dashboard, stack: Stack, new_tab: Any, tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>.png"
+    (tmp_path / name).write_bytes(PHOTOS[0].read_bytes())
+    (job,) = send(stack, [tmp_path / name])
+    page = new_tab(dashboard.url).open("/predictions")
+
+    tile = page.locator(".tile", has_text=job["id"])
+    expect(tile).to_contain_text(name)
+    page.goto(f"{dashboard.url}/predictions?label=%3Cscript%3Ealert(1)%3C/script%3E&job=%27;FLUSHALL")
+    expect(page.locator("#predictions-count")).to_contain_text("0 jobs fit")
+
+
+def test_the_theme_follows_the_system_and_can_be_switched(dashboard: Dashboard, new_tab: Any) -> None:
+    page = new_tab(dashboard.url, bypass_csp=True, scheme="dark").open("/")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(paper)
+    assert dark == "rgb(20, 23, 26)"
+    page.get_by_role("button", name="Switch between light and dark").click()
+    page.wait_for_function(f"{paper} === 'rgb(245, 246, 248)'")
+    page.reload()
+    page.wait_for_function(f"{paper} === 'rgb(245, 246, 248)'")
+
+
+def test_the_keyboard_leads_from_the_skip_link_over_the_pages_to_the_content(
+    dashboard: Dashboard, new_tab: Any
+) -> None:
+    page = new_tab(dashboard.url, bypass_csp=True).open("/")
+    focused = "document.activeElement.textContent"
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "Skip to the content"
+    order = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate(focused))
+    assert order[:7] == ["Pawqueue", "Live", "Predictions", "Try it", "Models", "Drift", "Capacity"]
+    assert order[7].startswith("Theme")
+    page.locator("nav a", has_text="Models").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/models")
+    page.wait_for_function("document.title === 'Models · Pawqueue' && document.activeElement.id === 'content'")

@@ -1,0 +1,45 @@
+"""A dashboard in a process of its own, for tests."""
+
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.services import Process, free_port, running, wait_until
+
+
+@dataclass
+class Dashboard:
+    """A running dashboard."""
+
+    url: str
+    process: Process
+
+
+@contextmanager
+def running_dashboard(folder: Path, environ: dict[str, str], **settings: Any) -> Iterator[Dashboard]:
+    """Run one beside the services of `environ`; it reads every half second."""
+    port = free_port()
+    environ = {
+        "PAWQUEUE_DASHBOARD_REFRESH_S": "0.5",
+        **environ,
+        "PAWQUEUE_DASHBOARD_PORT": str(port),
+        **{f"PAWQUEUE_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+    with running("dashboard", [sys.executable, "-m", "dashboard"], folder, environ) as process:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(url, process), "The dashboard answering")
+        yield Dashboard(url, process)
+
+
+def _answers(url: str, process: Process) -> bool:
+    assert process.handle.poll() is None, process.tail()
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=5):
+            return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
