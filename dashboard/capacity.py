@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from dashboard.quantities import Series
+from dashboard.quantities import RATE_S, Series
 
 #: The queue is to be cleared within this time: the number of workers wanted follows from it.
 CLEAR_WITHIN_S = 60.0
@@ -65,8 +65,8 @@ def capacity_of(series: dict[str, tuple[Series, ...]], workers: int) -> Capacity
 def limit_of(series: dict[str, tuple[Series, ...]]) -> tuple[float | None, bool]:
     """Pictures a second of one worker at full load, and whether that was seen: else it is an estimate.
 
-    Seen: the most that a worker did while jobs waited. Estimated: what it did by the share of the time it was busy.
-    The median over workers is taken.
+    Seen: the most that a worker did in a minute through which jobs waited. Estimated: what it did by the share of the
+    time it was busy. The median over workers is taken.
     """
     seen = [limit for line in series.get("images", ()) if (limit := _seen(line, _full_at(series)))]
     guessed = [limit for line in series.get("images", ()) if (limit := _guessed(line, series.get("busy", ())))]
@@ -75,9 +75,18 @@ def limit_of(series: dict[str, tuple[Series, ...]]) -> tuple[float | None, bool]
 
 
 def _full_at(series: dict[str, tuple[Series, ...]]) -> set[float]:
-    """When jobs waited."""
-    waiting = [line for line in series.get("jobs", ()) if line.label("state") == "queued"]
-    return {at_s for line in waiting for at_s, count in line.points if count}
+    """When jobs had been waiting all the while over which a rate is taken: a moment's wait is no full load."""
+    waiting: dict[float, float] = {}
+    for line in series.get("jobs", ()):
+        if line.label("state") == "queued":
+            for at_s, count in line.points:
+                waiting[at_s] = waiting.get(at_s, 0.0) + (count or 0.0)
+    full, since_s = set(), None
+    for at_s, count in sorted(waiting.items()):
+        since_s = (at_s if since_s is None else since_s) if count else None
+        if since_s is not None and at_s - since_s >= RATE_S:
+            full.add(at_s)
+    return full
 
 
 def _seen(line: Series, full_at: set[float]) -> float | None:

@@ -167,14 +167,13 @@ def stack(parts: Sequence[tuple[str, float]], unit: str) -> Figure:
             "name": name,
             "y": [""],
             "x": [rounded(value)],
-            "text": [f"{value:.1f}"],
-            "textposition": "auto",
-            "insidetextanchor": "middle",
             "marker": {"color": COLORS[at % len(COLORS)], "pattern": {"shape": PATTERNS[at % len(PATTERNS)]}},
         }
         for at, (name, value) in enumerate(parts)
     ]
-    return {"data": data, "layout": layout("", unit, barmode="stack", height=150, hovermode="closest")}
+    figure: Figure = {"data": data, "layout": layout("", unit, barmode="stack", height=150, hovermode="closest")}
+    figure["layout"]["legend"] |= {"traceorder": "normal"}
+    return figure
 
 
 def rounded(value: float | None) -> float | None:

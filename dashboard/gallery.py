@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from dashboard import figures
 from dashboard.components import GRAPH, said
 from dashboard.job_rows import Filters, JobRow, search_of
-from dashboard.text import clock_s, milliseconds, moment, percent
+from dashboard.text import clock_s, count, milliseconds, moment, percent
 
 #: So many pictures are shown.
 SHOWN = 36
@@ -89,7 +89,7 @@ def _facts(row: JobRow) -> Component:
         ("Latency", milliseconds(row.latency_ms)),
         ("Attempts", str(row.attempts)),
         ("Queue", row.queue),
-        ("Batch", f"{row.batch_size} pictures" if row.batch_size else "none"),
+        ("Batch", count(row.batch_size, "picture", "pictures") if row.batch_size else "none"),
         ("Picture", size),
     )
     return html.Dl([entry for name, text in rows for entry in (html.Dt(name), html.Dd(text))], className="facts")

@@ -113,7 +113,7 @@ def _jobs(value: float | None) -> str:
 def _batches(numbers: Numbers) -> Content:
     sizes = _sizes(_lines(numbers, "batch_sizes"))
     mean = total(_lines(numbers, "batch_mean"))
-    window = "last 5 min" + (f", {number(mean)} pictures a batch on average" if mean else "")
+    window = "last 5 min" + (f", pictures a batch on average: {number(mean)}" if mean else "")
     if mean and sizes:
         window += f", {percent(mean / sizes[-1][1])} of the largest batch"
     is_empty = not any(grew for _, _, grew in sizes)

@@ -151,7 +151,9 @@ def test_a_worker_s_limit_is_seen_under_load_and_else_estimated() -> None:
     images, busy = series(10, 30, 10, instance="w"), series(0.25, 0.75, 0.01, instance="w")
     idle = capacity_of({"images": (images,), "busy": (busy,)}, 2)
     assert (idle.limit_per_worker, idle.is_seen, idle.limit_per_s) == (40.0, False, 80.0)
-    waiting = series(0, 7, 0, queue="bulk", state="queued")
-    full = capacity_of({"images": (images,), "busy": (busy,), "jobs": (waiting,)}, 2)
-    assert (full.limit_per_worker, full.is_seen) == (30.0, True)
+    moment = series(0, 7, 0, queue="bulk", state="queued")
+    assert not capacity_of({"images": (images,), "busy": (busy,), "jobs": (moment,)}, 2).is_seen
+    waiting = series(*[7] * 13, queue="bulk", state="queued")
+    full = capacity_of({"images": (series(*[50] * 12, 30, instance="w"),), "busy": (busy,), "jobs": (waiting,)}, 2)
+    assert (full.limit_per_worker, full.is_seen) == (30.0, True)  # 50 was done before the minute was full
     assert capacity_of({}, 0).wanted is None

@@ -92,7 +92,7 @@ def test_batches_are_told_by_size_and_fill() -> None:
     found = live.contents(snapshot(numbers=numbers(batch_sizes=buckets, batch_mean=[series(8)])))["live-batches"]
     assert found.table
     assert found.table.body == (("1", "2"), ("2", "0"), ("3 to 4", "3"), ("5 to 32", "1"))
-    assert found.note == "last 5 min, 8 pictures a batch on average, 25 % of the largest batch"
+    assert found.note == "last 5 min, pictures a batch on average: 8, 25 % of the largest batch"
 
 
 def test_errors_are_told_by_code_a_minute() -> None:
@@ -119,8 +119,8 @@ def test_alerts_are_prometheus_s(alerts: Any, words: str) -> None:
 
 def test_capacity_tells_what_one_more_worker_gives() -> None:
     of = numbers(
-        images=[series(20, 40, instance="http://w/metrics")],
-        jobs=[series(0, 300, queue="bulk", state="queued")],
+        images=[series(*[40] * 13, instance="http://w/metrics")],
+        jobs=[series(*[300] * 13, queue="bulk", state="queued")],
         accepted=[series(10)],
     )
     found = capacity.contents(snapshot(numbers=of))
