@@ -46,6 +46,7 @@ def test_without_gateway_and_workers_every_page_says_so(environ: dict[str, str],
         expect(page.locator("#predictions-mix-note")).to_contain_text("No prediction fits")
 
 
+@pytest.mark.slow
 def test_a_gateway_that_goes_leaves_its_last_numbers_marked_as_stale(
     environ: dict[str, str], new_tab: Any, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_dead_redis_is_named_and_nothing_else_falls(environ: dict[str, str], n
         expect(page.locator("#models-metrics tbody tr").first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_page_says_when_the_dashboard_itself_is_gone(environ: dict[str, str], new_tab: Any, tmp_path: Path) -> None:
     with running_dashboard(tmp_path, environ) as dashboard:
         page = new_tab(dashboard.url, calm=False).open("/")

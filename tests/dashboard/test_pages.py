@@ -86,7 +86,7 @@ def overlaps(page: Page) -> list[str]:
     )
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), pytest.param(400, "dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.usefixtures("load")
 def test_a_page_under_load(dashboard: Dashboard, new_tab: Any, path: str, width: int, scheme: str) -> None:
