@@ -25,18 +25,16 @@ class Incoming:
 
 def label_of(name: str) -> str:
     """A name as a `custom_id`: control characters, and bytes that are no Unicode, are written as escapes."""
-    if name.isprintable():
-        return name
-    known = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(_escaped(character) if _is_control(character) else character for character in known)
+    return name if name.isprintable() else "".join(map(_readable, name))
 
 
-def _is_control(character: str) -> bool:
-    return ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0
-
-
-def _escaped(character: str) -> str:
-    return f"\\x{ord(character):02x}"
+def _readable(character: str) -> str:
+    code = ord(character)
+    if code < 0x20 or 0x7F <= code < 0xA0:
+        return f"\\x{code:02x}"
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that is no Unicode
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if 0xD800 <= code <= 0xDFFF else character
 
 
 def incoming(name: str, data: bytes) -> Incoming:

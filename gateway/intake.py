@@ -3,7 +3,7 @@
 import hashlib
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from contract.broker import MESSAGE_MAX_JOBS
@@ -31,14 +31,22 @@ _TAKEN = "Another picture was sent under this custom_id before. Use another cust
 _CLOSED = "The submission is closed: it takes no more pictures. Open another one."
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A picture that is no job, and why: not the error itself, which would keep the picture in memory."""
+
+    custom_id: str
+    code: str
+    detail: str
+
+
 @dataclass
 class Taken:
     """What became of the pictures of one request."""
 
     #: custom_id, job id, whether it was sent before.
     accepted: list[tuple[str, str, bool]] = field(default_factory=list)
-    #: custom_id, and why it is no job.
-    rejected: list[tuple[str, PawqueueError]] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
     #: To be sent again, when the reason is gone.
     left: list[str] = field(default_factory=list)
     #: Why not all was taken.
@@ -51,10 +59,7 @@ class Taken:
                 {"custom_id": custom_id, "job_id": job_id, "repeated": repeated}
                 for custom_id, job_id, repeated in self.accepted
             ],
-            "rejected": [
-                {"custom_id": custom_id, "code": error.code, "detail": error.detail}
-                for custom_id, error in self.rejected
-            ],
+            "rejected": [asdict(one) for one in self.rejected],
             "left": self.left,
             "left_from": self.left[0] if self.left else None,
         }
@@ -104,7 +109,7 @@ class Intake:
                 raise picture.refused
             check_upload(picture.data, self.upload_limits)
         except UploadError as error:
-            taken.rejected.append((picture.custom_id, error))
+            taken.rejected.append(Rejected(picture.custom_id, error.code, error.detail))
             return False
         return True
 
@@ -147,16 +152,16 @@ class Intake:
             taken.left.append(custom_id)
             taken.stopped = closed_error()
         else:
-            taken.rejected.append((custom_id, ConflictError(_TAKEN)))
+            taken.rejected.append(Rejected(custom_id, ConflictError.code, _TAKEN))
 
     def _full(self, result: Submitted) -> QueueFullError:
         what = "The queue is full" if result is Submitted.FULL else "Your jobs fill your share of the queue"
         advice_s = self.load.advice_s(_ROOM_JOBS)
         return QueueFullError(f"{what}. Send the pictures from `left_from` on again later.", retry_after_s=advice_s)
 
-    def _record(self, submission: Submission, rejected: Sequence[tuple[str, PawqueueError]]) -> None:
+    def _record(self, submission: Submission, rejected: Sequence[Rejected]) -> None:
         if rejected:
-            self.ledger.reject([_rejected_job(submission, *pair) for pair in rejected if pair[0]], self.ttl_s)
+            self.ledger.reject([_rejected_job(submission, one) for one in rejected if one.custom_id], self.ttl_s)
 
 
 def closed_error() -> ConflictError:
@@ -204,14 +209,14 @@ def _fingerprint(data: bytes) -> str:
     return urlsafe_b64encode(hashlib.sha256(data).digest()[:_FINGERPRINT_BYTES]).decode().rstrip("=")
 
 
-def _rejected_job(submission: Submission, custom_id: str, error: PawqueueError) -> Job:
+def _rejected_job(submission: Submission, rejected: Rejected) -> Job:
     return Job(
-        id=picture_job_id(submission.id, custom_id),
+        id=picture_job_id(submission.id, rejected.custom_id),
         queue=submission.queue,
         created_ms=now_ms(),
         status=JobStatus.FAILED,
-        file=custom_id[:CUSTOM_ID_MAX],
+        file=rejected.custom_id[:CUSTOM_ID_MAX],
         owner=submission.owner,
         submission=submission.id,
-        outcome=Outcome(error=JobError(error.code, error.detail)),
+        outcome=Outcome(error=JobError(rejected.code, rejected.detail)),
     )

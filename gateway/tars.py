@@ -66,11 +66,14 @@ def _next(tar: tarfile.TarFile, source: "_Forward") -> tarfile.TarInfo | None:
     tar.pax_headers.clear()  # type: ignore[attr-defined]
     source.begin_header()
     try:
-        return tar.next()
+        info = tar.next()
     except PawqueueError:
         raise
     except Exception as error:
         raise _broken() from error
+    if info is None and not source.is_at_end_mark():
+        raise _broken()  # the library takes half a header, or one that it cannot read, for the end
+    return info
 
 
 def _broken() -> UploadError:
@@ -85,6 +88,7 @@ class _Forward:
         self._budget = budget
         self._at = 0
         self._header_bytes = 0
+        self._header = b""
         first = self._pull()
         is_packed = first.startswith(_GZIP_START)
         self._unzip = zlib.decompressobj(_GZIP_WINDOW) if is_packed else None
@@ -112,7 +116,12 @@ class _Forward:
         self._header_bytes += size
         if self._header_bytes > _HEADERS_MAX_BYTES:
             raise _broken()
-        return self.take(size)
+        self._header = self.take(size)
+        return self._header
+
+    def is_at_end_mark(self) -> bool:
+        """Whether what was read last is the empty block behind the last member."""
+        return len(self._header) == tarfile.BLOCKSIZE and not any(self._header)
 
     def take(self, size: int) -> bytes:
         """So many bytes; fewer at the end only."""

@@ -184,8 +184,8 @@ def _add(services: Services, submission_id: str) -> Response:
         raise closed_error()
     pictures = read_pictures(services.settings)
     taken = services.intake.add(submission, pictures)
-    for _, error in taken.rejected:
-        services.metrics.refused.labels(error.code).inc()
+    for rejected in taken.rejected:
+        services.metrics.refused.labels(rejected.code).inc()
     if taken.stopped is None:
         return _with_status(jsonify(taken.to_dict()), 202)
     if request.mimetype == "multipart/form-data":

@@ -1,0 +1,212 @@
+"""Many pictures over HTTP as one submission, on real Redis, gateway, worker and model."""
+
+import csv
+import io
+import json
+import signal
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from contract import keys
+from contract.broker import BULK
+from contract.job import new_job_id
+from tests.support.archives import encrypted, tar_of, zip_of
+from tests.support.pictures import draw
+from tests.support.services import Stack, running_stack, wait_until
+from tests.unit.gateway.test_archives import BOMBS
+
+TAR, ZIP = "application/x-tar", "application/zip"
+WAIT = {"Prefer": "wait=60"}
+
+
+def pictures(first: int, count: int) -> dict[str, bytes]:
+    return {f"cats/{n:03}.jpg": draw((120, 90), (n % 256, 90, 40), "JPEG") for n in range(first, first + count)}
+
+
+def as_form(members: dict[str, bytes]) -> Any:
+    return {"files": [("file", (name, data)) for name, data in members.items()]}
+
+
+def as_tar(members: dict[str, bytes]) -> Any:
+    return {"content": tar_of(members), "headers": {"Content-Type": TAR}}
+
+
+def as_zip(members: dict[str, bytes]) -> Any:
+    return {"content": zip_of(members, zipfile.ZIP_DEFLATED), "headers": {"Content-Type": ZIP}}
+
+
+def opened(http: httpx.Client, **wish: Any) -> str:
+    response = http.post("/v1/submissions", json=wish)
+    assert response.status_code == 201, response.text
+    return str(response.headers["Location"])
+
+
+def rows_of(http: httpx.Client, address: str, query: str = "") -> list[Any]:
+    return [json.loads(line) for line in http.get(f"{address}/results{query}").text.splitlines()]
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=120) as client:
+        yield client
+
+
+def test_three_hundred_pictures_in_every_form_are_one_submission(http: httpx.Client) -> None:
+    address = opened(http, name="Cats")
+    forms = [(as_form, pictures(0, 100)), (as_tar, pictures(100, 100)), (as_zip, pictures(200, 100))]
+    ids: list[str] = []
+    for pack, members in forms:
+        taken = http.post(f"{address}/jobs", **pack(members))
+        assert taken.status_code == 202, taken.text
+        assert [item["custom_id"] for item in taken.json()["accepted"]] == list(members)
+        ids += [item["job_id"] for item in taken.json()["accepted"]]
+    assert len(set(ids)) == 300
+    wait_until(lambda: bool(rows_of(http, address)), "the first result")  # it is open still
+
+    other = http.post(f"{address}/jobs", **as_tar(pictures(0, 2) | {"cats/000.jpg": draw(), "notes.txt": b"no"})).json()
+    assert [(item["custom_id"], item["repeated"]) for item in other["accepted"]] == [("cats/001.jpg", True)]
+    assert {item["custom_id"]: item["code"] for item in other["rejected"]} == {
+        "cats/000.jpg": "conflict",
+        "notes.txt": "not_an_image",
+    }
+    assert http.post(f"{address}/close").json()["status"] in ("closed", "finished")
+    assert http.post(f"{address}/jobs", **as_tar(pictures(300, 1))).status_code == 409
+
+    body = http.get(address, headers=WAIT).json()
+    assert body["status"] == "finished", body
+    assert {name: count for name, count in body["counts"].items() if count} == {
+        "total": 301,
+        "succeeded": 300,
+        "rejected": 1,
+    }
+    assert body["rate_per_s"] > 0
+    rows = rows_of(http, address)
+    assert [row["n"] for row in rows] == list(range(1, 302))
+    assert [row["job_id"] for row in rows[:300]] == ids
+    assert all(row["prediction"]["label"] in ("cat", "dog") for row in rows[:300])
+    assert (rows[300]["custom_id"], rows[300]["error"]["code"]) == ("notes.txt", "not_an_image")
+    assert [row["n"] for row in rows_of(http, address, "?after=298&status=succeeded")] == [299, 300]
+    lines = list(csv.DictReader(io.StringIO(http.get(f"{address}/results?format=csv").text)))
+    assert [line["file"] for line in lines] == [row["custom_id"] for row in rows]
+    assert http.get(ids[0].join(("/v1/jobs/", ""))).json()["file"] == "cats/000.jpg"
+    assert body["id"] in [one["id"] for one in http.get("/v1/submissions").json()["submissions"]]
+
+
+def test_a_corrupt_picture_fails_alone(http: httpx.Client) -> None:
+    address = opened(http)
+    whole = draw((400, 300), form="JPEG")
+    http.post(f"{address}/jobs", **as_tar({"a.jpg": whole, "b.jpg": whole[: len(whole) * 6 // 10], "c.jpg": whole}))
+    http.post(f"{address}/close")
+    assert http.get(address, headers=WAIT).json()["status"] == "finished"
+    assert [row["status"] for row in rows_of(http, address)] == ["succeeded", "failed", "succeeded"]
+
+
+def test_unknown_ids_are_not_found(http: httpx.Client) -> None:
+    for submission_id in (new_job_id(), "nope"):
+        for path in ("", "/results"):
+            response = http.get(f"/v1/submissions/{submission_id}{path}")
+            assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+def test_a_full_queue_is_filled_again_and_a_submission_is_canceled(tmp_path: Path) -> None:
+    with running_stack(tmp_path, queue_max_jobs=50) as stack, httpx.Client(base_url=stack.url, timeout=120) as http:
+        stack.workers[0].stop(signal.SIGTERM)
+        members = pictures(0, 120)
+        canceled = opened(http)
+        full = http.post(f"{canceled}/jobs", **as_tar(members))
+        assert (full.status_code, full.json()["code"]) == (429, "queue_full")
+        assert (len(full.json()["accepted"]), full.json()["left_from"]) == (50, "cats/050.jpg")
+        assert int(full.headers["Retry-After"]) >= 1
+        body = http.delete(canceled).json()
+        assert (body["status"], body["counts"]["canceled"]) == ("canceled", 50)
+        assert body["finished_at"]
+
+        address, left = opened(http), dict(members)
+        taken = http.post(f"{address}/jobs", **as_tar(left))
+        assert (taken.status_code, len(taken.json()["accepted"])) == (429, 50)
+        with stack.another_worker() as worker, redis.Redis.from_url(stack.redis_url) as client:
+            while taken.status_code == 429:
+                for item in taken.json()["accepted"]:
+                    left.pop(item["custom_id"])
+                wait_until(lambda: client.zcard(keys.queued(BULK)) < 50, "room in the queue")
+                taken = http.post(f"{address}/jobs", **as_tar(left))
+            assert taken.status_code == 202, taken.text
+            http.post(f"{address}/close")
+            body = http.get(address, headers=WAIT).json()
+            assert (body["status"], body["counts"]["succeeded"]) == ("finished", 120), worker.tail()
+            assert [row["n"] for row in rows_of(http, address)] == list(range(1, 121))
+            folder = stack.folder / "state" / "images"
+            wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "pictures being deleted", 30)
+
+
+def gateway_memory(stack: Stack) -> int:
+    parent = psutil.Process(stack.gateway.handle.pid)
+    return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
+
+
+class Watch:
+    """The most memory that the gateway has taken while the context was open."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.before = self.peak = gateway_memory(stack)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.02):
+            with suppress(psutil.NoSuchProcess):
+                self.peak = max(self.peak, gateway_memory(self._stack))
+
+
+def test_hostile_archives_are_refused_and_cost_no_memory(http: httpx.Client, stack: Stack) -> None:
+    address = opened(http)
+    good = {"red.png": draw()}
+    cut = tar_of(good)[:700]
+    bodies = [(kind, make()) for kind, make, _ in BOMBS.values()]
+    bodies += [(TAR, cut), (ZIP, cut), (ZIP, zip_of(good)[:-9]), (TAR, b""), (ZIP, b"x" * 100_000)]
+    with Watch(stack) as watch:
+        for kind, data in bodies:
+            response = http.post(f"{address}/jobs", content=data, headers={"Content-Type": kind})
+            assert response.status_code in (400, 413), (kind, data[:40], response.text[:300])
+            assert response.headers["Content-Type"] == "application/problem+json"
+        for data in (encrypted(zip_of(good)), zip_of({"in.zip": zip_of(good), "../out.png": draw()})):
+            response = http.post(f"{address}/jobs", content=data, headers={"Content-Type": ZIP})
+            assert (response.status_code, response.json()["accepted"]) == (202, [])
+    assert watch.peak - watch.before < 60_000_000
+    assert http.delete(address).json()["status"] == "canceled"
+
+
+def test_a_long_tar_is_streamed(http: httpx.Client, stack: Stack) -> None:
+    """Of 200 MB that go through the gateway little is in its memory at any time."""
+    address = opened(http)
+    member = tar_of({"large.bin": b"no picture" + bytes(10_000_000)})[: -1024 * 10]
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(20):
+            yield member
+        yield bytes(1024)
+
+    http.post(f"{address}/jobs", content=tar_of({"warm.bin": bytes(10_000_000)}), headers={"Content-Type": TAR})
+    with Watch(stack) as watch:
+        response = http.post(f"{address}/jobs", content=endless(), headers={"Content-Type": TAR})
+    assert response.status_code == 202, response.text[:500]
+    assert {item["code"] for item in response.json()["rejected"]} == {"not_an_image"}
+    assert watch.peak - watch.before < 60_000_000

@@ -1,0 +1,363 @@
+"""Hostile forms and archives: what can be used is taken, the rest is told, nothing else raises, memory stays flat."""
+
+import io
+import struct
+import tarfile
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from contract.errors import PawqueueError
+from gateway.forms import read_form
+from gateway.incoming import Incoming, Read, label_of, leads_out
+from gateway.tars import read_tar
+from gateway.unpacking import UnpackBudget
+from gateway.zips import read_zip
+from tests.support.archives import Member, add, encrypted, special, tar_of, zip_of
+from tests.support.pictures import draw
+from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.test_jobs import refused
+from tests.unit.gateway.test_submissions import TAR, ZIP, counts, opened
+
+RED = draw(color=(200, 0, 0))
+MAX_BYTES = 100_000
+
+
+def reader(data: bytes) -> Read:
+    return io.BytesIO(data).read
+
+
+def unpack(kind: str, data: bytes, max_members: int = 1000) -> list[Incoming]:
+    budget = UnpackBudget(10**9, max_members)
+    return list((read_tar if kind == TAR else read_zip)(reader(data), MAX_BYTES, budget))
+
+
+def until_error(pictures: Iterator[Incoming]) -> tuple[list[Incoming], str]:
+    """What came before an error, and the error."""
+    taken: list[Incoming] = []
+    try:
+        for picture in pictures:
+            taken.append(picture)  # noqa: PERF402 - what came before the error is wanted, too
+    except PawqueueError as error:
+        return taken, error.detail
+    return taken, ""
+
+
+def told(pictures: list[Incoming]) -> dict[str, str]:
+    return {one.custom_id: one.refused.code if one.refused else "taken" for one in pictures}
+
+
+def test_members_of_a_tar_that_are_no_files_are_refused_one_by_one() -> None:
+    members: dict[str, Member] = {
+        "folder": special("folder", tarfile.DIRTYPE),
+        "link": special("link", tarfile.SYMTYPE, "/etc/passwd"),
+        "hard": special("hard", tarfile.LNKTYPE, "red.png"),
+        "device": special("device", tarfile.CHRTYPE),
+        "pipe": special("pipe", tarfile.FIFOTYPE),
+        "../out.png": RED,
+        "/abs.png": RED,
+        "a/../../b.png": RED,
+        "C:\\x.png": RED,
+        "red.png": RED,
+    }
+    found = told(unpack(TAR, tar_of(members)))
+    assert found.pop("red.png") == "taken"
+    assert "folder" not in found
+    assert len(found) == 8
+    assert set(found.values()) == {"bad_request"}
+
+
+def test_members_of_a_zip_that_are_no_files_are_refused_one_by_one() -> None:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0xA1FF << 16
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("../out.png", RED)
+        archive.writestr("folder/", b"")
+        archive.writestr("bz.png", RED, zipfile.ZIP_BZIP2)
+        archive.writestr("lzma.png", RED, zipfile.ZIP_LZMA)
+        archive.writestr("deflated.png", RED, zipfile.ZIP_DEFLATED)
+        archive.writestr("red.png", RED)
+    found = told(unpack(ZIP, buffer.getvalue()))
+    assert (found.pop("red.png"), found.pop("deflated.png")) == ("taken", "taken")
+    assert found == dict.fromkeys(("link", "../out.png", "bz.png", "lzma.png"), "bad_request")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_that_is_cut_off_gives_what_came_whole(mode: str) -> None:
+    whole = tar_of({f"{n}.png": RED for n in range(5)}, mode)
+    end = 5 * 2 * tarfile.BLOCKSIZE if mode == "w" else len(whole)
+    for length in range(0, end, 97):
+        taken, error = until_error(read_tar(reader(whole[:length]), MAX_BYTES, UnpackBudget(10**9, 1000)))
+        assert all(picture.data == RED for picture in taken)
+        assert "cut off" in error
+
+
+def test_a_zip_that_is_cut_off_gives_nothing() -> None:
+    whole = zip_of({f"{n}.png": RED for n in range(5)})
+    for length in range(0, len(whole) - 1, 53):
+        with pytest.raises(PawqueueError, match=r"no zip"):
+            unpack(ZIP, whole[:length])
+
+
+@pytest.mark.parametrize(("kind", "data"), [(TAR, tar_of({})), (ZIP, zip_of({})), (TAR, b""), (ZIP, b"")])
+def test_an_archive_without_members_is_refused(kind: str, data: bytes) -> None:
+    with pytest.raises(PawqueueError):
+        unpack(kind, data)
+
+
+def test_an_encrypted_member_is_refused_alone() -> None:
+    assert told(unpack(ZIP, encrypted(zip_of({"a.png": RED, "b.png": RED})))) == {
+        "a.png": "bad_request",
+        "b.png": "bad_request",
+    }
+
+
+def test_a_member_whose_bytes_are_not_those_that_were_packed_is_refused_alone() -> None:
+    data = bytearray(zip_of({"a.png": RED, "b.png": RED}))
+    data[data.index(RED) + 30] ^= 0xFF
+    assert told(unpack(ZIP, bytes(data))) == {"a.png": "bad_request", "b.png": "taken"}
+
+
+def test_a_member_that_lies_about_its_size_is_not_read_further() -> None:
+    data = bytearray(zip_of({"a.png": bytes(5_000_000)}, zipfile.ZIP_DEFLATED))
+    for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = data.index(signature) + offset
+        data[at : at + 4] = struct.pack("<I", 100)
+    (picture,) = unpack(ZIP, bytes(data))
+    assert picture.refused
+
+
+def bomb_tar() -> bytes:
+    """A gzip of a tar with one member of 300 MB of zeros."""
+    info = tarfile.TarInfo("zeros.png")
+    info.size = 300_000_000
+    packer = zlib.compressobj(wbits=31)
+    parts = [packer.compress(info.tobuf())]
+    parts += [packer.compress(bytes(1_000_000)) for _ in range(300)]
+    return b"".join([*parts, packer.flush()])
+
+
+def long_header_tar() -> bytes:
+    """A tar whose extended header says that it is 2 GB long."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = tarfile.XHDTYPE, 2_000_000_000
+    return info.tobuf() + bytes(3_000_000)
+
+
+def nested_header_tar() -> bytes:
+    """A tar of extended headers before extended headers, without end."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = tarfile.XHDTYPE, 512
+    return (info.tobuf() + b"12 path=aaa\n".ljust(512, b"\0")) * 3000
+
+
+def full_directory_zip() -> bytes:
+    """A zip with nothing but a list of 200,000 members."""
+    entry = b"PK\x01\x02" + bytes(24) + struct.pack("<HHH", 1, 0, 0) + bytes(12) + b"a"
+    directory = entry * 200_000
+    return directory + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, len(directory), 0, 0)
+
+
+def deep_zip() -> bytes:
+    """Six hundred members that are the same flat 99 kB, packed a thousandfold... and together far more than goes in."""
+    return zip_of({f"{n}.png": bytes(99_000) for n in range(1500)}, zipfile.ZIP_DEFLATED)
+
+
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "gzip bomb": (TAR, bomb_tar, "unpacks to far more"),
+    "long extended header": (TAR, long_header_tar, "cut off, or is no tar"),
+    "endless extended headers": (TAR, nested_header_tar, "cut off, or is no tar"),
+    "long list of members": (ZIP, full_directory_zip, "too long a list"),
+    "zip bomb": (ZIP, deep_zip, "unpacks to far more"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_given_up_before_they_cost_memory(name: str) -> None:
+    kind, make, reason = BOMBS[name]
+    data = make()
+    budget = UnpackBudget(10**9, 100_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PawqueueError, match=reason):
+            for _ in (read_tar if kind == TAR else read_zip)(reader(data), MAX_BYTES, budget):
+                pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+@pytest.mark.parametrize("kind", [TAR, ZIP])
+def test_an_archive_has_so_many_members(kind: str) -> None:
+    members = {f"{n}.png": RED for n in range(11)}
+    data = tar_of(members) if kind == TAR else zip_of(members)
+    assert len(unpack(kind, data, max_members=11)) == 11
+    with pytest.raises(PawqueueError, match="more than 10 members"):
+        unpack(kind, data, max_members=10)
+
+
+def test_many_members_take_no_memory() -> None:
+    """What the library remembers of each member would be 20 MB."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for n in range(10_000):
+            add(archive, f"{n}.png", b"x")
+    data = buffer.getvalue()
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in read_tar(reader(data), MAX_BYTES, UnpackBudget(10**9, 100_000)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 10_000
+    assert peak < 2_000_000
+
+
+def test_an_archive_in_an_archive_is_no_picture(gateway: Gateway) -> None:
+    address = opened(gateway)
+    inner = {"inner.tar": tar_of({"red.png": RED}), "inner.zip": zip_of({"red.png": RED}), "red.png": RED}
+    for kind, data in ((TAR, tar_of(inner)), (ZIP, zip_of(inner))):
+        taken = gateway.client.post(f"{address}/jobs", data=data, content_type=kind).get_json()
+        assert [item["custom_id"] for item in taken["accepted"]] == ["red.png"]
+        assert {item["code"] for item in taken["rejected"]} == {"not_an_image"}
+    assert counts(gateway, address) == {"total": 3, "queued": 1, "rejected": 2}
+
+
+@pytest.mark.parametrize("kind", [TAR, ZIP])
+def test_names_are_labels(gateway: Gateway, kind: str) -> None:
+    names = ["Ünïcode 猫.png", "new\nline.png", "esc\x1b[31m.png", "a" * 1025, "x" * 1024, "nbsp\u202f.png"]
+    data = (tar_of if kind == TAR else zip_of)(dict.fromkeys(names, RED))  # type: ignore[operator]
+    taken = gateway.client.post(f"{opened(gateway)}/jobs", data=data, content_type=kind).get_json()
+    expected = ["Ünïcode 猫.png", "new\\x0aline.png", "esc\\x1b[31m.png", "x" * 1024, "nbsp\u202f.png"]
+    assert [item["custom_id"] for item in taken["accepted"]] == expected
+    assert [item["code"] for item in taken["rejected"]] == ["bad_request"]
+
+
+def test_names_that_are_no_unicode_are_told_apart() -> None:
+    data = tar_of({f"caf{chr(0xDC00 + byte)}.png": RED for byte in (0xE9, 0xE8)})
+    assert list(told(unpack(TAR, data))) == ["caf\\xe9.png", "caf\\xe8.png"]
+
+
+@given(st.text(st.characters()))
+def test_any_name_becomes_a_label_that_can_be_written(name: str) -> None:
+    label = label_of(name)
+    label.encode()
+    assert not any(ord(character) < 32 for character in label)
+    assert label_of(label) == label
+
+
+def test_what_leads_out_is_known() -> None:
+    for name in ("..", "../a", "a/..", "/a", "\\a", "a\\..\\b", "C:/a", "c:"):
+        assert leads_out(name), name
+    for name in ("a", "a/b", "..a", "a..", "a/...", ".hidden", "./a"):
+        assert not leads_out(name), name
+
+
+@pytest.mark.parametrize("kind", [TAR, ZIP])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_damage_raises_anything_else(kind: str, data: st.DataObject) -> None:
+    members = {"a.png": RED, "b/" + "long" * 60 + ".png": RED, "c.png": b""}
+    whole = bytearray(tar_of(members) if kind == TAR else zip_of(members, zipfile.ZIP_DEFLATED))
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    budget = UnpackBudget(10**9, 1000)
+    taken, _ = until_error((read_tar if kind == TAR else read_zip)(reader(bytes(whole)), MAX_BYTES, budget))
+    for picture in taken:
+        picture.custom_id.encode()
+
+
+BOUNDARY = "edge"
+
+
+def form(*parts: bytes, end: bytes = b"--edge--\r\n") -> bytes:
+    return b"".join(b"--edge\r\n" + part + b"\r\n" for part in parts) + end
+
+
+def part(head: bytes, data: bytes = RED) -> bytes:
+    return b"Content-Disposition: form-data; " + head + b"\r\n\r\n" + data
+
+
+def test_parts_of_a_form_are_pictures_or_told_why_not() -> None:
+    body = form(
+        part(b'name="file"; filename="red.png"'),
+        part(b'name="other"; filename="other.png"'),
+        part(b'name="file"'),
+        part(b'name="file"; filename=""'),
+        part(b'name="file"; filename="large.png"', bytes(MAX_BYTES + 1)),
+        part(b'name="file"; filename="../up.png"'),
+    )
+    found = [
+        (one.custom_id, one.refused.code if one.refused else "") for one in read_form(reader(body), BOUNDARY, MAX_BYTES)
+    ]
+    assert found == [
+        ("red.png", ""),
+        ("", "bad_request"),
+        ("", "bad_request"),
+        ("large.png", "upload_too_large"),
+        ("../up.png", ""),  # a label of the sender's choice; of an archive's member it would be refused
+    ]
+
+
+def test_a_form_holds_a_hundred_pictures() -> None:
+    parts = [part(b'name="file"; filename="%d.png"' % n, b"x") for n in range(101)]
+    assert len(list(read_form(reader(form(*parts[:100])), BOUNDARY, MAX_BYTES))) == 100
+    taken, error = until_error(read_form(reader(form(*parts)), BOUNDARY, MAX_BYTES))
+    assert (len(taken), "100 pictures" in error) == (100, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nothing",
+        form(),
+        form(part(b'name="file"; filename="a.png"'), end=b""),
+        form(part(b'name="file"; filename="a.png"'))[:-30],
+        form(b"No-Disposition: x\r\n\r\nx"),
+        form(b"X: " + b"a" * 500_000),
+        form(*[part(b'name="x"', b"")] * 300),
+        form(part(b'name="other"')),
+        b"--edge\r\n" + b"\xff\xfe: \xff\r\n\r\n",
+    ],
+)
+def test_a_form_that_cannot_be_read_is_refused(body: bytes) -> None:
+    with pytest.raises(PawqueueError):
+        list(read_form(reader(body), BOUNDARY, MAX_BYTES))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_damage_to_a_form_raises_anything_else(data: st.DataObject) -> None:
+    body = bytearray(form(part(b'name="file"; filename="a.png"'), part(b'name="file"; filename="b.png"')))
+    for _ in range(data.draw(st.integers(1, 8))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    until_error(read_form(reader(bytes(body)), BOUNDARY, MAX_BYTES))
+
+
+def test_a_cut_off_archive_is_refused_with_what_was_taken(gateway: Gateway) -> None:
+    address = opened(gateway)
+    data = tar_of({f"{n}.png": RED for n in range(40)})
+    response = gateway.client.post(f"{address}/jobs", data=data[: len(data) * 3 // 4], content_type=TAR)
+    refused(response, 400, "bad_request")
+    taken = len(response.get_json()["accepted"])
+    assert 20 < taken < 40
+    assert counts(gateway, address) == {"total": taken, "queued": taken}
+
+
+def test_bodies_of_another_kind_are_refused(gateway: Gateway) -> None:
+    address = opened(gateway)
+    refused(gateway.client.post(f"{address}/jobs", data=RED, content_type="image/png"), 415, "unsupported_format")
+    refused(gateway.client.post(f"{address}/jobs"), 415, "unsupported_format")
+    refused(gateway.client.post(f"{address}/jobs", data=b"x", content_type="multipart/form-data"), 400, "bad_request")
+    for kind in (TAR, ZIP):
+        refused(gateway.client.post(f"{address}/jobs", data=b"", content_type=kind), 400, "bad_request")
+        refused(gateway.client.post(f"{address}/jobs", data=RED, content_type=kind), 400, "bad_request")
