@@ -117,6 +117,19 @@ def test_unknown_ids_are_not_found(http: httpx.Client) -> None:
             assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
+def test_what_has_not_ended_is_canceled(http: httpx.Client) -> None:
+    address = opened(http)
+    assert http.post(f"{address}/jobs", **as_tar(pictures(0, 200))).status_code == 202
+    body = http.delete(address).json()
+    assert (body["status"], body["counts"]["queued"], body["counts"]["running"]) == ("canceled", 0, 0)
+    assert body["finished_at"]
+    statuses = [row["status"] for row in rows_of(http, address)]
+    assert len(statuses) == 200
+    assert set(statuses) <= {"canceled", "succeeded"}
+    assert statuses.count("canceled") == body["counts"]["canceled"]
+
+
+@pytest.mark.slow
 def test_a_full_queue_is_filled_again_and_a_submission_is_canceled(tmp_path: Path) -> None:
     with running_stack(tmp_path, queue_max_jobs=50) as stack, httpx.Client(base_url=stack.url, timeout=120) as http:
         stack.workers[0].stop(signal.SIGTERM)

@@ -290,8 +290,6 @@ def test_parts_of_a_form_are_pictures_or_told_why_not() -> None:
     body = form(
         part(b'name="file"; filename="red.png"'),
         part(b'name="other"; filename="other.png"'),
-        part(b'name="file"'),
-        part(b'name="file"; filename=""'),
         part(b'name="file"; filename="large.png"', bytes(MAX_BYTES + 1)),
         part(b'name="file"; filename="../up.png"'),
     )
@@ -300,8 +298,6 @@ def test_parts_of_a_form_are_pictures_or_told_why_not() -> None:
     ]
     assert found == [
         ("red.png", ""),
-        ("", "bad_request"),
-        ("", "bad_request"),
         ("large.png", "upload_too_large"),
         ("../up.png", ""),  # a label of the sender's choice; of an archive's member it would be refused
     ]
@@ -326,6 +322,8 @@ def test_a_form_holds_a_hundred_pictures() -> None:
         form(b"X: " + b"a" * 500_000),
         form(*[part(b'name="x"', b"")] * 300),
         form(part(b'name="other"')),
+        form(part(b'name="file"')),
+        form(part(b'name="file"; filename=""')),
         b"--edge\r\n" + b"\xff\xfe: \xff\r\n\r\n",
     ],
 )
