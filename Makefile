@@ -21,7 +21,7 @@ LOCKS := gateway worker worker-gpu dashboard training client performance local r
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow coverage packages images scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-slow conformance coverage packages images scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -33,13 +33,16 @@ up:  ## start all services and keep them running until Ctrl-C
 	@exec $(RUN) python -m deploy.local up
 
 test:  ## run the tests that take seconds
-	@exec $(DEVELOP) python -m pytest -m "not slow"
+	@exec $(DEVELOP) python -m pytest -m "not slow and not long"
 
 test-slow:  ## run the tests that take minutes
 	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }
 
 coverage:  ## run the tests that take seconds and write coverage.xml
-	@exec $(DEVELOP) python -m pytest -m "not slow" --cov --cov-report=term --cov-report=xml
+	@exec $(DEVELOP) python -m pytest -m "not slow and not long" --cov --cov-report=term --cov-report=xml
+
+conformance:  ## try the gateway with over 5,000 requests made up from its own document (some ten minutes)
+	@exec $(DEVELOP) python -m pytest -m long tests/api
 
 chaos:  ## kill workers, gateways and Redis under load for up to 20 minutes; writes chaos.json
 	@exec $(DEVELOP) python -m tests.chaos.run

@@ -44,6 +44,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "timeout": 60,
         "proc_name": "pawqueue-dashboard",
         "loglevel": "warning",
+        "control_socket_disable": True,  # nobody asks it, and a read-only disk has no place for it
     }
 
 

@@ -39,6 +39,7 @@ class SubmissionWish(BaseModel):
     queue: Queue = Field("bulk", description="Of its jobs: `bulk` is served when no interactive job waits.")
     deadline_s: float | None = Field(
         None,
+        strict=True,  # else `true` would be a second
         description="Seconds from a picture's acceptance: if no worker has taken it by then, it ends `expired`.",
         gt=0,
         le=DEADLINE_MAX_S,

@@ -50,7 +50,7 @@ def test_the_gateway_keeps_to_its_document(impatient: Gateway, tmp_path: Path) -
     assert generated >= 200
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_the_gateway_keeps_to_its_document_over_thousands_of_requests(impatient: Gateway, tmp_path: Path) -> None:
     generated = run(impatient, tmp_path, "--max-examples", "900")

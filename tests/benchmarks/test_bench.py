@@ -20,6 +20,7 @@ def test_submits_are_measured_beside_a_route_that_only_reads(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_part_measures_something(tmp_path: Path) -> None:
     figures = figures_of(tmp_path / "bench.json")
     assert {"bare", "wait-32", "poll-32", "bulk", "backlog-p50", "waiters-memory", "worker-start"} <= set(figures)

@@ -326,6 +326,11 @@ def test_the_latest_are_listed(gateway: Gateway) -> None:
     refused(gateway.client.get("/v1/submissions?limit=0"), 400, "bad_request")
 
 
+@pytest.mark.parametrize("deadline_s", [True, "60", 0, -1])
+def test_a_deadline_is_a_number_above_zero(gateway: Gateway, deadline_s: object) -> None:
+    refused(gateway.client.post("/v1/submissions", json={"deadline_s": deadline_s}), 400, "bad_request")
+
+
 def test_a_deadline_is_that_of_each_job(gateway: Gateway) -> None:
     (job_id,) = ids(send(gateway, opened(gateway, deadline_s=2.5), {"red.png": RED}))
     job = gateway.job(job_id)
