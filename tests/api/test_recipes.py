@@ -130,13 +130,15 @@ def test_browser_recipes(page: Page, elsewhere: str, environ: dict[str, str], tm
             const job = await follow(url, key, (await classify(url, key, picture)).urls.self);
             const once = await submitOnce(url, key, picture);
             const refused = await classify(url, "wrong", picture).catch((error) => error.message);
-            return { job, once, refused };
+            const rows = await submitAll(url, key, [picture]);
+            return { job, once, refused, rows };
         }""",
         [environ["PAWQUEUE_URL"], environ["PAWQUEUE_API_KEY"]],
     )
     assert (call["job"]["status"], call["job"]["file"]) == ("succeeded", "cat.png")
     assert call["once"]["id"] != call["job"]["id"]
     assert call["refused"].startswith("unauthorized: ")
+    assert [(row["custom_id"], row["status"]) for row in call["rows"]] == [("cat.png", "succeeded")]
 
 
 @pytest.mark.parametrize(("path", "sign"), [("/docs", ".opblock-summary-description"), ("/redoc", "h2")])
