@@ -138,7 +138,7 @@ def bomb_tar() -> bytes:
     """A gzip of a tar with one member of 130 MB of zeros."""
     info = tarfile.TarInfo("zeros.png")
     info.size = 130_000_000
-    packer = zlib.compressobj(1, wbits=31)
+    packer = zlib.compressobj(wbits=31)
     parts = [packer.compress(info.tobuf())]
     parts += [packer.compress(bytes(1_000_000)) for _ in range(130)]
     return b"".join([*parts, packer.flush()])
@@ -167,7 +167,7 @@ def full_directory_zip() -> bytes:
 
 def deep_zip() -> bytes:
     """Members that are each small enough, and together far more than went in."""
-    return zip_of({f"{n}.png": bytes(99_000) for n in range(1100)}, zipfile.ZIP_DEFLATED)
+    return zip_of({f"{n}.png": bytes(99_000) for n in range(1400)}, zipfile.ZIP_DEFLATED)
 
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
@@ -205,10 +205,10 @@ def test_an_archive_has_so_many_members(kind: str) -> None:
 
 
 def test_many_members_take_no_memory() -> None:
-    """What the library remembers of each member would be 6 MB."""
+    """What the library remembers of each member would be several MB."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for n in range(3_000):
+        for n in range(6_000):
             add(archive, f"{n}.png", b"x")
     data = buffer.getvalue()
     tracemalloc.start()
@@ -217,8 +217,8 @@ def test_many_members_take_no_memory() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert count == 3_000
-    assert peak < 1_500_000
+    assert count == 6_000
+    assert peak < 1_000_000
 
 
 def test_an_archive_in_an_archive_is_no_picture(gateway: Gateway) -> None:
