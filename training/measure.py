@@ -69,10 +69,7 @@ def area_under_curve(answers: Probabilities, truth: Classes) -> float:
 
 def calibration_bins(answers: Probabilities, truth: Classes) -> list[CalibrationBin]:
     """Compare confidence with accuracy over bins of equal width."""
-    confidence, right = answers.max(axis=1), answers.argmax(axis=1) == truth
-    place = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    counts = np.bincount(place, minlength=CALIBRATION_BINS)
-    sums = [np.bincount(place, weights, CALIBRATION_BINS) for weights in (confidence, right.astype(float))]
+    counts, *sums = _binned(answers, truth)
     means = [values / np.maximum(counts, 1) for values in sums]
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     columns = (edges[:-1], edges[1:], counts, *means)
@@ -83,7 +80,18 @@ def calibration_bins(answers: Probabilities, truth: Classes) -> list[Calibration
 
 def calibration_error(answers: Probabilities, truth: Classes) -> float:
     """Mean distance of confidence from accuracy over `CALIBRATION_BINS` bins, weighted by their pictures (ECE)."""
-    return sum(b.count * abs(b.confidence - b.accuracy) for b in calibration_bins(answers, truth)) / len(truth)
+    _, confidence, right = _binned(answers, truth)
+    return float(np.abs(confidence - right).sum() / len(truth))
+
+
+def _binned(answers: Probabilities, truth: Classes) -> tuple[NDArray[np.int64], Probabilities, Probabilities]:
+    """Count the pictures of each bin, and sum their confidence and how many of them are right."""
+    chosen = answers.argmax(axis=1)
+    confidence = answers[np.arange(len(answers)), chosen]
+    place = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+    summed = np.bincount(place, confidence, CALIBRATION_BINS).astype(np.float64)
+    right = np.bincount(place, chosen == truth, CALIBRATION_BINS).astype(np.float64)
+    return np.bincount(place, minlength=CALIBRATION_BINS), summed, right
 
 
 def _macro(column: int) -> Callable[[Probabilities, Classes], float]:

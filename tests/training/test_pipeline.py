@@ -105,52 +105,80 @@ def check_recorded(uri: str, bundle_version: str) -> None:
     assert model.saved_input_example_info
 
 
-@pytest.mark.timeout(400)
-def test_from_pictures_to_a_promoted_model(
+@pytest.fixture(scope="module")
+def trained(
     project: Path,
-    mlflow_server: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    pictures = write_folders(tmp_path / "pictures", 60)
+    mlflow_server: str,  # only so that it starts meanwhile
+    tmp_path_factory: pytest.TempPathFactory,
+) -> subprocess.CompletedProcess[str]:
+    """What the first run said, which left its result in the project."""
+    pictures = write_folders(tmp_path_factory.mktemp("drawn") / "pictures", 60)
     (pictures / "lying" / "broken.jpg").write_bytes(b"no picture")
+    done = run(project, "training.run", "--no-tracking", str(pictures))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
 
-    trained = run(project, "training.run", "--no-tracking", str(pictures))
-    assert trained.returncode == 0, trained.stdout + trained.stderr
-    manifest = read_manifest(project / "build" / "bundle")
-    assert manifest.labels == ["lying", "standing"]
-    assert manifest.metrics["accuracy"].low is not None
-    assert "float32: within" in trained.stdout
 
-    assert run(project, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
-
+@pytest.fixture
+def tracked(project: Path, trained: object, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let this process work in the project, and give the address of the MLflow server to which it sends results."""
     wait_for(f"{mlflow_server}/health")
     monkeypatch.chdir(project)
     monkeypatch.setenv("PYTHONPATH", str(project))
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", mlflow_server)
     monkeypatch.setenv("PAWQUEUE_STATE_DIR", str(project / "state"))
+    return mlflow_server
+
+
+@pytest.mark.timeout(400)
+def test_one_command_goes_from_pictures_to_a_bundle(project: Path, trained: subprocess.CompletedProcess[str]) -> None:
+    manifest = read_manifest(project / "build" / "bundle")
+    assert manifest.labels == ["lying", "standing"]
+    assert manifest.metrics["accuracy"].low is not None
+    assert "float32: within" in trained.stdout
+    assert run(project, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+
+@pytest.mark.timeout(400)
+def test_a_second_run_trains_nothing_and_sends_what_was_not_sent(
+    project: Path, tracked: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["training.run"])
     training.run.main()  # in this process, where TensorFlow and MLflow are imported once
-    said = capfd.readouterr().out
-    assert "Recorded as version 1 of stripes" in said
-    assert "Running stage" not in said
-    check_recorded(mlflow_server, manifest.version)
+    assert "Running stage" not in capfd.readouterr().out
+    check_recorded(tracked, read_manifest(project / "build" / "bundle").version)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("tracked")
+def test_a_registered_model_is_promoted_and_one_that_is_no_better_is_not(project: Path) -> None:
+    record_result(project / "build")
+    version = read_manifest(project / "build" / "bundle").version
     promoted = models("promote", "1")
     assert promoted.exit_code == 0, promoted.output
-    assert read_manifest(project / "state" / "models" / "champion").version == manifest.version
+    assert read_manifest(project / "state" / "models" / "champion").version == version
     listed = models("list").output
-    assert manifest.version in listed
+    assert version in listed
     assert listed.splitlines()[-1].endswith("champion")
-    refused = models("promote", manifest.version)
+    refused = models("promote", version)
     assert refused.exit_code == 1
     assert "McNemar" in refused.output
 
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("tracked")
+def test_a_server_that_is_gone_loses_no_result(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrainingError, match="make mlflow-upload"):
         record_result(project / "build")
+    assert read_manifest(project / "build" / "bundle")
 
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("trained")
+def test_a_changed_knob_reruns_what_depends_on_it(project: Path) -> None:
     knobs = (project / "params.yaml").read_text(encoding="utf-8")
     (project / "params.yaml").write_text(knobs.replace("limit_mb: 10.0", "limit_mb: 9.0"), encoding="utf-8")
-    changed = [line for line in run(project, "dvc", "status").stdout.splitlines() if not line.startswith((" ", "\t"))]
-    assert changed == ["export:"]
+    status = run(project, "dvc", "status").stdout
+    (project / "params.yaml").write_text(knobs, encoding="utf-8")
+    assert [line for line in status.splitlines() if not line.startswith((" ", "\t"))] == ["export:"]
