@@ -1,6 +1,8 @@
 """The server under the application: gunicorn's gevent worker, made to refuse in our form and to give up who stalls."""
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -14,6 +16,11 @@ from gateway import BROKEN_BODY
 
 #: A sender who lets that long pass without a byte is given up; a slow one who sends on is not.
 _STALLED_S = 30.0
+#: A body may take that long, and beyond it as long as it comes at this rate on average: nobody holds a connection by
+#: sending a byte now and then.
+_BODY_PATIENCE_S, _BODY_BYTES_PER_S = 30.0, 1000.0
+#: While the gateway stops, a connection without a request is closed after that long: one may be on its way.
+_IDLE_S = 1.0
 _DETAIL_MAX = 300
 #: Read from a socket at once.
 _CHUNK_BYTES = 131_072
@@ -103,19 +110,46 @@ class _Line:
 
 
 class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
-    """Takes what has come of a picture at once, not 8 kB at a time."""
+    """Takes what has come of a picture at once, not 8 kB at a time; a body that only drips in is given up."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock, _CHUNK_BYTES)
+        self._is_body = False
+        self._waited_s, self._received_bytes = 0.0, 0
+
+    def expect_body(self) -> None:
+        """What comes from now on is the body of a request."""
+        self._is_body, self._waited_s, self._received_bytes = True, 0.0, 0
+
+    def expect_head(self) -> None:
+        """What comes from now on is the next request, which may be long in coming."""
+        self._is_body = False
+
+    def chunk(self) -> bytes:
+        """Read what has come; only the time spent waiting for it counts.
+
+        Raises:
+            TimeoutError: nothing came for long, or too little over all.
+        """
+        began_s = time.monotonic()
+        data: bytes = super().chunk()
+        if self._is_body:
+            self._waited_s += time.monotonic() - began_s
+            self._received_bytes += len(data)
+            if self._waited_s > _BODY_PATIENCE_S + self._received_bytes / _BODY_BYTES_PER_S:
+                raise TimeoutError("The body comes too slowly.")
+        return data
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
-    """Gives up senders that stall, and answers what is no HTTP with a problem."""
+    """Gives up senders that stall or drip, answers what is no HTTP in our form, stops without waiting for the idle."""
 
     def init_process(self) -> None:
         """Start; gunicorn offers no setting for the form of its own errors, nor for how much it reads at once."""
         util.write_error = write_problem
         parser.SocketUnreader = _Unreader
+        #: Connections without a request, and since when, in seconds.
+        self._idle_since_s: dict[Any, float] = {}
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -123,8 +157,27 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         super().load_wsgi()
         self.wsgi: Any = _closing(self.wsgi)
 
+    def notify(self) -> None:
+        """Say that the process lives, each second; while it stops, close what only waits for a next request."""
+        super().notify()
+        if not self.alive:
+            for sock, since_s in list(self._idle_since_s.items()):
+                if time.monotonic() - since_s > _IDLE_S:
+                    with suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Answer the requests of one connection."""
+        self._idle_since_s[client] = time.monotonic()
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            self._idle_since_s.pop(client, None)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Answer one request; reading its body or writing its answer may not stall."""
+        self._idle_since_s.pop(sock, None)
+        req.unreader.expect_body()
         sock.settimeout(_STALLED_S)
         line = _Line(sock)
         try:
@@ -132,3 +185,5 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         finally:
             line.flush()
             sock.settimeout(None)
+            req.unreader.expect_head()
+            self._idle_since_s[sock] = time.monotonic()

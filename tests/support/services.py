@@ -23,7 +23,8 @@ from deploy.local.redis_server import find_redis_server, redis_command
 
 ROOT = Path(__file__).parent.parent.parent
 _START_S = 90.0
-_STOP_S = 30.0
+#: Longer than `PAWQUEUE_DRAIN_S`.
+_STOP_S = 45.0
 
 
 def free_port() -> int:

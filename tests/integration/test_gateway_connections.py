@@ -1,0 +1,134 @@
+"""Connections of a gateway process: who only holds one does not keep others out, nor the gateway from stopping."""
+
+import json
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from contract.broker import INTERACTIVE, QUEUES
+from contract.ledger_redis import RedisLedger
+from tests.support.ledger import patient
+from tests.support.pictures import draw
+from tests.support.services import Process, free_port, running, wait_until
+
+_PICTURE = draw((60, 40), form="JPEG")
+_HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+_HASTY = """
+import gateway.server
+from gateway.__main__ import main
+gateway.server._BODY_PATIENCE_S, gateway.server._BODY_BYTES_PER_S = 0.3, 200
+main()
+"""
+_IMPATIENT = """
+import gateway.__main__ as gateway
+options = gateway.server_options
+gateway.server_options = lambda settings: options(settings) | {"timeout": 2}
+gateway.main()
+"""
+
+
+@contextmanager
+def gateway(folder: Path, redis_url: str, *command: str, **settings: str) -> Iterator[tuple[int, Process]]:
+    """A gateway without a worker; yields its port when it answers."""
+    port = free_port()
+    environ = {"PAWQUEUE_REDIS_URL": redis_url, "PAWQUEUE_GATEWAY_PORT": str(port), "PAWQUEUE_LOG_LEVEL": "warning"}
+    environ |= {"PAWQUEUE_STATE_DIR": str(folder / "state")} | settings
+    with running("gateway", [sys.executable, *(command or ("-m", "gateway"))], folder, environ) as process:
+        wait_until(lambda: answers(port), "the gateway answering")
+        yield port, process
+
+
+def opened(port: int, text: bytes = b"") -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port), 60)
+    sock.sendall(text)
+    return sock
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), opened(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as sock:
+        return sock.recv(100).startswith(b"HTTP/1.1 200")
+    return False
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def answer(sock: socket.socket) -> tuple[int, dict[str, object]]:
+    """Status and JSON body of an answer after which the gateway closes the connection."""
+    head, _, body = b"".join(iter(lambda: sock.recv(65_536), b"")).partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def drip(sock: socket.socket, text: bytes, pause_s: float, stop: threading.Event) -> None:
+    """Send `text` again and again, until it is not taken or `stop` is set."""
+    with suppress(OSError):
+        while not stop.wait(pause_s):
+            sock.sendall(text)
+
+
+def test_a_stopping_gateway_finishes_what_has_begun_and_does_not_wait_for_the_idle(
+    tmp_path: Path, clean_redis: str
+) -> None:
+    with gateway(tmp_path, clean_redis, PAWQUEUE_DRAIN_S="120") as (port, process):
+        silent, half_head = opened(port), opened(port, b"POST /v1/jobs HTTP/1.1\r\n")
+        kept = opened(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.recv(1000).startswith(b"HTTP/1.1 200")
+        upload = opened(port, _HEAD % len(_PICTURE) + _PICTURE[:100])
+        wait_until(lambda: answers(port), "the upload having begun")
+        process.handle.send_signal(signal.SIGTERM)
+        wait_until(lambda: refuses(port), "no more connections being taken")
+        for idle in (silent, half_head, kept):
+            assert idle.recv(100) == b""
+        assert process.handle.poll() is None
+        upload.sendall(_PICTURE[100:])
+        assert answer(upload)[0] == 202
+        assert process.handle.wait(60) == 0
+    assert RedisLedger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
+
+
+def test_a_stopping_gateway_cuts_off_what_does_not_end(tmp_path: Path, clean_redis: str) -> None:
+    stop = threading.Event()
+    with gateway(tmp_path, clean_redis, PAWQUEUE_DRAIN_S="1") as (port, process):
+        endless = opened(port, _HEAD % 10_000_000)
+        sender = threading.Thread(target=drip, args=(endless, b"x" * 100, 0.01, stop))
+        sender.start()
+        process.handle.send_signal(signal.SIGTERM)
+        assert process.handle.wait(20) == 0
+        stop.set()
+        sender.join()
+    assert RedisLedger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 0
+
+
+@pytest.mark.timeout(120)
+def test_who_sends_a_byte_now_and_then_is_given_up_and_a_slow_sender_is_not(tmp_path: Path, clean_redis: str) -> None:
+    with gateway(tmp_path, clean_redis, "-c", _HASTY) as (port, _):
+        stop, dripping = threading.Event(), opened(port, _HEAD % 10_000)
+        slow = opened(port, (_HEAD % len(_PICTURE)).replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        dripper = threading.Thread(target=drip, args=(dripping, b"x", 0.05, stop))
+        dripper.start()
+        for at in range(0, len(_PICTURE), 150):
+            threading.Event().wait(0.1)  # several times as fast as is asked for
+            slow.sendall(_PICTURE[at : at + 150])
+        assert answer(slow)[0] == 202
+        status, problem = answer(dripping)
+        stop.set()
+        dripper.join()
+    assert status == 400
+    assert "stalled" in str(problem["detail"]) or "came" in str(problem["detail"])
+
+
+def test_a_gateway_that_hangs_is_replaced(tmp_path: Path, clean_redis: str) -> None:
+    with gateway(tmp_path, clean_redis, "-c", _IMPATIENT) as (port, process):
+        (serving,) = psutil.Process(process.handle.pid).children()
+        serving.suspend()
+        wait_until(lambda: answers(port), "another process answering")
+        assert not serving.is_running()
