@@ -3,7 +3,9 @@
 import signal
 import sys
 import threading
+import urllib.error
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -145,6 +147,21 @@ class Cluster:
         except redis.RedisError:
             return []
         return [worker for worker in self.workers if worker.pid in told]
+
+    def worker_says(self, path: str) -> tuple[int, str]:
+        """What the worker answers on its metrics port, which the settings must name; 0 while nobody listens."""
+        url = f"http://127.0.0.1:{self.environ['PAWQUEUE_WORKER_METRICS_PORT']}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def let_go(self, point: str) -> None:
+        """End what a fault point holds up."""
+        (self.folder / f"fault-{point}").unlink()
 
     @property
     def faults_reached(self) -> list[str]:

@@ -1,7 +1,5 @@
 """Redis goes and comes back; the gateway says so, and the same worker process works on."""
 
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import httpx
@@ -25,52 +23,40 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def asked(cluster: Cluster, path: str) -> tuple[int, str]:
-    """What the worker answers on its metrics port; 0 while nobody listens."""
-    url = f"http://127.0.0.1:{cluster.environ['PAWQUEUE_WORKER_METRICS_PORT']}{path}"
-    try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
 def is_fine(outage: Outage) -> bool:
     return outage.longest_refusal_s < _REFUSED_WITHIN_S and outage.answered_after_s < _BACK_WITHIN_S
 
 
 def test_a_worker_says_while_it_starts_that_it_lives_but_is_not_ready(cluster: Cluster) -> None:
-    wait_until(lambda: asked(cluster, "/healthz")[0] == 200, "the worker answering")
-    status, text = asked(cluster, "/readyz")
+    wait_until(lambda: cluster.worker_says("/healthz")[0] == 200, "the worker answering")
+    status, text = cluster.worker_says("/readyz")
     assert (status, text) == (503, "The model is being loaded.\n")
-    wait_until(lambda: asked(cluster, "/readyz") == (200, "ok\n"), "the worker being ready")
-    assert asked(cluster, "/metrics")[0] == 200
+    wait_until(lambda: cluster.worker_says("/readyz") == (200, "ok\n"), "the worker being ready")
+    assert cluster.worker_says("/metrics")[0] == 200
 
 
 @pytest.mark.timeout(240)
 def test_a_redis_that_is_killed_is_told_at_once_and_everything_comes_back(cluster: Cluster) -> None:
-    wait_until(lambda: asked(cluster, "/readyz")[0] == 200, "the worker being ready")
-    seen: list[tuple[int, int, int]] = []
+    wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready")
+    seen: list[tuple[int, list[int], int]] = []
 
     def bring_back() -> None:
-        wait_until(lambda: asked(cluster, "/readyz")[0] == 503, "the worker saying that it is deaf", 30)
-        gateway = httpx.get(f"{cluster.url}/readyz", timeout=30).status_code
-        seen.append((asked(cluster, "/healthz")[0], gateway, cluster.workers[0].starts))
+        wait_until(lambda: cluster.worker_says("/readyz")[0] == 503, "the worker saying that it is deaf", 30)
+        gateway = [httpx.get(f"{cluster.url}{path}", timeout=30).status_code for path in ("/healthz", "/readyz")]
+        seen.append((cluster.worker_says("/healthz")[0], gateway, cluster.workers[0].starts))
         cluster.redis.bring_back()
 
     with httpx.Client(base_url=cluster.url, timeout=60) as http:
         outage = watch_outage(http, cluster.redis.take_away, bring_back, length_s=3)
     assert is_fine(outage), outage
-    assert seen == [(200, 503, 1)]
+    assert seen == [(200, [200, 503], 1)]
     assert cluster.workers[0].starts == 1
-    wait_until(lambda: asked(cluster, "/readyz")[0] == 200, "the worker being ready again")
+    wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready again")
 
 
 @pytest.mark.timeout(240)
 def test_a_line_that_is_dead_without_a_word_is_told_and_comes_back(cluster: Cluster) -> None:
-    wait_until(lambda: asked(cluster, "/readyz")[0] == 200, "the worker being ready")
+    wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready")
     with httpx.Client(base_url=cluster.url, timeout=60) as http:
         outage = watch_outage(http, cluster.line.cut, cluster.line.mend, length_s=4)
     assert is_fine(outage), outage
@@ -78,7 +64,7 @@ def test_a_line_that_is_dead_without_a_word_is_told_and_comes_back(cluster: Clus
 
 
 def test_a_worker_says_while_it_stops_that_it_is_not_ready(cluster: Cluster) -> None:
-    wait_until(lambda: asked(cluster, "/readyz")[0] == 200, "the worker being ready")
+    wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready")
     assert cluster.workers[0].terminate() == 0
     with redis.Redis.from_url(cluster.redis_url) as client:
         assert client.hlen(keys.WORKERS) == 0

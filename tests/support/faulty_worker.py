@@ -22,6 +22,7 @@ from contract.ledger_redis import RedisLedger
 from worker.__main__ import main
 from worker.model import BrightnessModel
 from worker.predictor import Predictor
+from worker.watchdog import Watchdog
 
 _MAGENTA = (255, 0, 255)
 
@@ -73,6 +74,23 @@ def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
     return hangs
 
 
+def hanging_unwatched(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
+    """The same, and nobody ends the process for it: what it says of itself can be read."""
+    Watchdog._run = lambda self: self._stopping.wait()  # type: ignore[method-assign, assignment, return-value]
+    return hanging(call, flag)
+
+
+def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
+    """`call`, which does not begin while the file is there."""
+
+    def waits(*arguments: Any, **options: Any) -> Any:
+        while flag.exists():
+            time.sleep(0.01)
+        return call(*arguments, **options)
+
+    return waits
+
+
 def deadly_picture(decode: Callable[..., Picture], _: Path) -> Callable[..., Picture]:
     """`decode`, which magenta kills."""
 
@@ -106,6 +124,8 @@ _TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
     # Committed, but the message is not acknowledged.
     "after_commit": (RedisLedger, "commit", after),
     "hang_in_predict": (Predictor, "_call", hanging),
+    "hang_unwatched": (Predictor, "_call", hanging_unwatched),
+    "held_in_predict": (Predictor, "_call", held),
     "deadly_picture": (worker.pipeline, "decode", deadly_picture),
 }
 
