@@ -34,6 +34,12 @@ def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
     assert client.ttl(keys.job(job.id)) == 77
 
 
+def test_an_idempotency_key_is_kept_for_a_day(clean_redis: str) -> None:
+    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
+    ledger.submit([Submit(Job(new_job_id(), INTERACTIVE, now_ms()), "mine", "print")], QueueLimits(10, 1000))
+    assert client.ttl(f"{keys.IDEMPOTENCY}mine") in (86_399, 86_400)
+
+
 def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str) -> None:
     ledger, job = RedisLedger(patient(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job], 10)

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from flask_openapi3 import utils as openapi_utils
 
 from contract.access import Access
-from contract.image_store import MemoryImageStore
+from contract.image_store import ImageStore, MemoryImageStore
 from contract.job import Features, Job, ModelRef, Outcome, Prediction, Timings
 from contract.key_store import MemoryKeyStore
 from contract.ledger_memory import MemoryLedger
@@ -95,12 +95,13 @@ def gateway() -> Gateway:
     return make_gateway()
 
 
-def make_gateway(**changes: str) -> Gateway:
+def make_gateway(images: ImageStore | None = None, **changes: str) -> Gateway:
     """A gateway whose settings are those of the tests, with `changes`."""
     chosen = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait_s": "5"} | changes
     settings = load_settings({f"PAWQUEUE_{name.upper()}": value for name, value in chosen.items()})
-    ledger, images = MemoryLedger(), MemoryImageStore()
-    gateway = Gateway(FlaskClient.__new__(FlaskClient), ledger, images)
+    ledger, memory = MemoryLedger(), MemoryImageStore()
+    images = images or memory
+    gateway = Gateway(FlaskClient.__new__(FlaskClient), ledger, memory)
     load = LoadMeter(ledger, settings.ledger_max_bytes)
     limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
     committer = GroupCommitter(ledger, gateway.publish, load, limits, group_max_jobs=32)

@@ -1,19 +1,24 @@
 """Repeated uploads, canceling, deadlines, and saying no early."""
 
+import errno
 import io
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
+from contract.broker import INTERACTIVE, QUEUES
+from contract.image_store import FileImageStore
 from contract.job import JobStatus, new_job_id
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_types import LedgerMemory
 from gateway.load import LoadMeter
 from tests.support.ledger import store
 from tests.support.pictures import draw
-from tests.unit.gateway.conftest import Gateway, cat
+from tests.unit.gateway.conftest import Gateway, cat, make_gateway
 from tests.unit.gateway.test_jobs import refused, upload
 
 RED, BLUE = draw(color=(200, 0, 0)), draw(color=(0, 0, 200))
@@ -153,6 +158,23 @@ def test_a_full_ledger_refuses_before_anything_is_stored(gateway: Gateway) -> No
     refused(response, 503, "unavailable")
     assert int(response.headers["Retry-After"]) > 1
     assert not gateway.images._images
+
+
+def test_a_full_disk_refuses_and_promises_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(path: str, data: bytes) -> None:
+        Path(path).write_bytes(data[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    gateway = make_gateway(FileImageStore(tmp_path))
+    upload(gateway, RED)
+    with monkeypatch.context() as patch:
+        patch.setattr("contract.image_store._write", no_space)
+        response = upload(gateway, BLUE)
+    refused(response, 503, "unavailable")
+    assert "No space left" in response.get_json()["detail"]
+    assert gateway.ledger.stats(QUEUES).queues[INTERACTIVE].queued == len(gateway.published) == 1
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 1
+    assert upload(gateway, BLUE).status_code == 202
 
 
 @pytest.mark.parametrize(
