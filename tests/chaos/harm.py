@@ -56,6 +56,8 @@ class Harm:
     done: Counter[str] = field(default_factory=Counter)
     #: From a worker's death, or from when another served, until all that it had held was in work again or had ended.
     recoveries_s: list[float] = field(default_factory=list)
+    #: Those of them during which no other worker died.
+    undisturbed_s: list[float] = field(default_factory=list)
     _outages: int = 0
     _watches: list[threading.Thread] = field(default_factory=list)
 
@@ -128,7 +130,7 @@ class Harm:
         watch.start()
 
     def _recovery(self, held: dict[str, str], outages: int) -> None:
-        from_s = time.monotonic()
+        from_s, starts = time.monotonic(), self._starts()
         while held and self._outages == outages:
             if not self.cluster.serving():
                 from_s = time.monotonic()
@@ -136,6 +138,11 @@ class Harm:
             time.sleep(_LOOK_S)
         if self._outages == outages:  # else the outage is what was waited for
             self.recoveries_s.append(time.monotonic() - from_s)
+            if self._starts() <= starts + 1:  # that of its own replacement
+                self.undisturbed_s.append(self.recoveries_s[-1])
+
+    def _starts(self) -> int:
+        return sum(worker.starts for worker in self.cluster.workers)
 
     def _held(self) -> dict[str, str]:
         """The jobs that workers hold: id to fence."""

@@ -2,6 +2,7 @@
 
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -21,13 +22,19 @@ def make_report(clients: Clients, harm: Harm, cluster: Cluster, seconds: float) 
         "killed": dict(harm.done),
         "fault_points_reached": cluster.faults_reached,
         "recoveries": len(harm.recoveries_s),
-        "median_recovery_s": round(statistics.median(harm.recoveries_s), 1) if harm.recoveries_s else None,
-        "longest_recovery_s": round(max(harm.recoveries_s), 1) if harm.recoveries_s else None,
+        "median_recovery_s": _rounded(statistics.median, harm.recoveries_s),
+        "longest_recovery_s": _rounded(max, harm.recoveries_s),
+        "undisturbed_recoveries": len(harm.undisturbed_s),
+        "longest_undisturbed_recovery_s": _rounded(max, harm.undisturbed_s),
         "lease_s": harm.plan.lease_s,
         "sweep_s": harm.plan.sweep_s,
         "starts": {one.name: one.starts for one in (*cluster.workers, cluster.gateway, cluster.redis)},
         "seconds": round(seconds, 1),
     }
+
+
+def _rounded(choose: Callable[[list[float]], float], seconds: list[float]) -> float | None:
+    return round(choose(seconds), 1) if seconds else None
 
 
 def _of_promises(promises: list[Promise]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_odd_names_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_results_that_end_out_of_order_are_each_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pawqueue.following._MOST_AHEAD", 10)
-    monkeypatch.setattr("pawqueue.folder._LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr("pawqueue.folder._LONGEST_PAUSE_S", 0.01)
     write_pictures(tmp_path, *(f"{number:02}.jpg" for number in range(60)))
     gateway = FakeSubmissions()
     gateway.held = {"00.jpg", "30.jpg"}
