@@ -24,7 +24,12 @@ _DEAD = {"dead": _DEAD_JOB}
 def dead_routes(services: Services) -> Routes:
     """The routes of the dead-letter list."""
     routes = Routes("dead", services, "Jobs that killed their workers, kept for a person to decide.", "/v1/dead")
+    _add_reading(routes, services)
+    _add_deciding(routes, services)
+    return routes
 
+
+def _add_reading(routes: Routes, services: Services) -> None:
     @routes.add(
         "GET",
         "",
@@ -46,6 +51,8 @@ def dead_routes(services: Services) -> Routes:
         """Show one dead job."""
         return _shown(services.dead.show(path.job_id))
 
+
+def _add_deciding(routes: Routes, services: Services) -> None:
     @routes.add(
         "POST",
         "/<job_id>/retry",
@@ -68,8 +75,6 @@ def dead_routes(services: Services) -> Routes:
     def drop(path: JobPath) -> dict[str, Any]:
         """Take a dead job off the list and delete its picture."""
         return _shown(services.dead.drop(path.job_id))
-
-    return routes
 
 
 def _shown(job: Job) -> dict[str, Any]:

@@ -155,19 +155,7 @@ def replaced_routes(services: Services) -> Routes:
 
         The part `file` must have a content type of `image/*`. New clients use `POST /v1/jobs` with `Prefer: wait=10`.
         """
-        part = request.files.get("file")
-        if part is None:
-            return jsonify(_NO_FILE), 422
-        if not (part.mimetype or "").startswith("image/"):
-            return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
-        if not _model_is_served(services):
-            raise NoModelError("No worker serves a model. Start one, then try again.", retry_after_s=5)
-        wait_s = services.settings.predict_wait_s
-        upload = Upload(
-            part.read(), INTERACTIVE, part.filename or "", deadline_s=wait_s, wait_s=wait_s, owner=caller().owner
-        )
-        job = services.submitter.submit(upload)
-        return jsonify(_prediction(job))
+        return _predict(services)
 
     @routes.blueprint.errorhandler(Exception)
     def refuse(error: Exception) -> tuple[Response, int]:
@@ -179,6 +167,22 @@ def replaced_routes(services: Services) -> Routes:
         return _error(500, "Internal error", surprise_text(log_surprise(error)))
 
     return routes
+
+
+def _predict(services: Services) -> Response | tuple[Response, int]:
+    part = request.files.get("file")
+    if part is None:
+        return jsonify(_NO_FILE), 422
+    if not (part.mimetype or "").startswith("image/"):
+        return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
+    if not _model_is_served(services):
+        raise NoModelError("No worker serves a model. Start one, then try again.", retry_after_s=5)
+    wait_s = services.settings.predict_wait_s
+    upload = Upload(
+        part.read(), INTERACTIVE, part.filename or "", deadline_s=wait_s, wait_s=wait_s, owner=caller().owner
+    )
+    job = services.submitter.submit(upload)
+    return jsonify(_prediction(job))
 
 
 def _model_is_served(services: Services) -> bool:

@@ -41,13 +41,14 @@ def test_a_retry_is_a_new_job_with_the_same_picture(gateway: Gateway) -> None:
     refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 404, "not_found")
 
 
+def fail(*_: object) -> None:
+    raise UnavailableError("The ledger does not answer; try again.")
+
+
 def test_a_retry_that_is_not_accepted_leaves_the_job_on_the_list(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = dead_job(gateway)
-
-    def fail(*_: object) -> None:
-        raise UnavailableError("The ledger does not answer; try again.")
 
     with monkeypatch.context() as patch:
         patch.setattr(gateway.ledger, "submit", fail)
@@ -57,9 +58,6 @@ def test_a_retry_that_is_not_accepted_leaves_the_job_on_the_list(
 
 def test_a_retry_that_was_cut_short_makes_no_second_job(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     job = dead_job(gateway)
-
-    def fail(*_: object) -> None:
-        raise UnavailableError("The ledger does not answer; try again.")
 
     with monkeypatch.context() as patch:
         patch.setattr(gateway.ledger, "unbury", fail)

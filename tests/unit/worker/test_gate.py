@@ -23,13 +23,14 @@ def enter_in_thread(gate: Gate, count: int, rank: int) -> tuple[threading.Thread
     return thread, result
 
 
-def test_beyond_its_capacity_it_lets_in_only_what_leaves_room() -> None:
+@pytest.mark.parametrize(("first", "second"), [(3, 2), (32, 1)], ids=["no room", "larger than all the room"])
+def test_it_lets_in_only_what_leaves_room_and_a_large_message_alone(first: int, second: int) -> None:
     gate = Gate(4)
-    gate.enter(3, 0)
-    thread, result = enter_in_thread(gate, 2, 0)
+    gate.enter(first, 0)
+    thread, result = enter_in_thread(gate, second, 0)
     thread.join(0.05)
     assert not result
-    gate.leave(3, 0)
+    gate.leave(first, 0)
     thread.join(10)
     assert result == ["in"]
 
@@ -38,17 +39,6 @@ def test_bulk_in_hand_never_keeps_interactive_out() -> None:
     gate = Gate(4)
     gate.enter(4, 1)
     gate.enter(4, 0)
-
-
-def test_a_message_larger_than_all_the_room_enters_alone() -> None:
-    gate = Gate(4)
-    gate.enter(32, 0)
-    thread, result = enter_in_thread(gate, 1, 0)
-    thread.join(0.05)
-    assert not result
-    gate.leave(32, 0)
-    thread.join(10)
-    assert result == ["in"]
 
 
 def test_closing_turns_away_who_waits_and_who_comes() -> None:
