@@ -36,11 +36,11 @@ def _curves(epochs: list[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
     numbers = [row["epoch"] for row in epochs]
-    losses.plot(numbers, [row["loss"] for row in epochs], color=_ORANGE, label="training, augmented")
-    losses.plot(numbers, [row["val_loss"] for row in epochs], color=_BLUE, label="validation")
+    losses.plot(numbers, [row["loss"] for row in epochs], color=_ORANGE, marker=".", label="training, augmented")
+    losses.plot(numbers, [row["val_loss"] for row in epochs], color=_BLUE, marker=".", label="validation")
     losses.set(xlabel="epoch", ylabel="loss (nats)", title="Loss")
     losses.legend(frameon=False)
-    accuracies.plot(numbers, [100 * row["val_accuracy"] for row in epochs], color=_BLUE)
+    accuracies.plot(numbers, [100 * row["val_accuracy"] for row in epochs], color=_BLUE, marker=".")
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)", title="Validation accuracy")
     for axes in (losses, accuracies):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -73,7 +73,8 @@ def _calibration(answers: Probabilities, truth: Classes) -> Figure:
     curve.set(ylabel="accuracy", title="Calibration", xlim=(1 / answers.shape[1] - 0.05, 1.02), ylim=(0, 1.02))
     curve.legend(frameon=False)
     counts.bar([(b.low + b.high) / 2 for b in bins], [b.count for b in bins], width=0.06, color=_BLUE)
-    counts.set(xlabel="confidence", ylabel="pictures", yscale="log")
+    # From below 1 on, so that a bin of one picture is seen and none looks empty beside the others.
+    counts.set(xlabel="confidence", ylabel="pictures", yscale="log", ylim=(0.5, None))
     return figure
 
 

@@ -26,7 +26,7 @@ STAGES = (
 def test_another_backend_goes_the_whole_way(prepared: Path, tmp_path: Path, backend: str) -> None:
     if not importlib.util.find_spec(backend):
         pytest.skip(f"{backend} is not installed; `pip install {backend}` and run again")
-    knobs = yaml.safe_load(tiny_params(epochs=6).model_dump_json())
+    knobs = yaml.safe_load(tiny_params(epochs=12).model_dump_json())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     for module, *args in STAGES:

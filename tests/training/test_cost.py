@@ -1,0 +1,28 @@
+"""The cost of a picture: both bundles measured, and told apart by what they are."""
+
+from pathlib import Path
+
+import keras
+import pytest
+
+from training.cost import COLUMNS, measure_cost
+from training.errors import TrainingError
+from training.export_untrained import export_untrained
+from training.network import NetworkSpec
+
+
+def test_bundles_are_measured_side_by_side(tmp_path: Path) -> None:
+    small = export_untrained(NetworkSpec("baseline_cnn", 32, 32), tmp_path / "small", labels=["cat", "dog"], seed=1)
+    large = export_untrained(NetworkSpec("baseline_cnn", 64, 64), tmp_path / "large", labels=["cat", "dog"], seed=1)
+    rows = measure_cost([tmp_path / "small", tmp_path / "large"], rounds=1)
+    assert [row["version"] for row in rows] == [small.version, large.version]
+    assert [row["input"] for row in rows] == ["32 x 32", "64 x 64"]
+    assert rows[0]["size_mb"] < rows[1]["size_mb"]
+    assert [row["accuracy"] for row in rows] == [None, None]
+    assert all(row[column] > 0 for row in rows for column in COLUMNS)
+
+
+def test_only_the_calls_of_a_worker_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(TrainingError, match="KERAS_BACKEND=tensorflow"):
+        measure_cost([], rounds=1)
