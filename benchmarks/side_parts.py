@@ -23,7 +23,7 @@ from deploy.local.ports import pick_ports
 
 _GROUP = 32
 #: What the gateway imports; loaded alone, it is the yardstick of its start.
-_LIBRARIES = "gunicorn.app.base, gevent, flask, flask_openapi3, flask_limiter, flask_cors, redis, celery, kombu"
+_LIBRARIES = "gunicorn.app.base, gevent, flask, pydantic, flask_limiter, flask_cors, redis, celery, kombu"
 _MORE_LIBRARIES = "structlog, pydantic, prometheus_client, PIL.Image"
 
 

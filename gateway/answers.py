@@ -1,6 +1,7 @@
 """How answers and refusals stand in the OpenAPI document."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,24 +22,14 @@ RETRY_AFTER = {
 PREFERENCE = {"Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}}}
 
 
-def answer(
-    model: type[BaseModel], text: str, examples: Mapping[str, Any], headers: Mapping[str, Any] | None = None
-) -> type[BaseModel]:
-    """A good answer: `model` with its description, examples by name and headers."""
-    extra = {
-        "description": text,
-        "examples": {name: {"value": value} for name, value in examples.items()},
-        "headers": dict(headers or {}),
-    }
-    # The library reads what belongs to the answer from the model's configuration.
-    config = {**model.model_config, "openapi_extra": extra, "title": model.__name__}
-    return type(model.__name__, (model,), {"model_config": config, "__module__": model.__module__})
+@dataclass(frozen=True)
+class Answer:
+    """A good answer: the model of its JSON body, what it says, examples by name, headers."""
 
-
-def inline(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a model whose parts are components already, as those of a job are."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {name: value for name, value in schema.items() if name != "$defs"}
+    model: type[BaseModel]
+    text: str
+    examples: Mapping[str, Any]
+    headers: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plain(text: str, mimetype: str, example: str) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
 from contract.access import Access
 from contract.key_store import MemoryKeyStore
 from contract.settings import load_settings
-from gateway.app import create_app
+from gateway.app import declare_routes
 from gateway.guard import Guard
-from gateway.openapi import Api
+from gateway.openapi import write_document
 from gateway.services import Services
 
 _HEAD = """# The HTTP interface
@@ -30,8 +30,8 @@ def document() -> dict[str, Any]:
     guard = Guard(Access(MemoryKeyStore(), required=True), "memory://", "1 per second")
     # Routes look at their services when they are called, which here they never are.
     parts: dict[str, Any] = dict.fromkeys(field.name for field in fields(Services))
-    app = cast("Api", create_app(Services(**parts | {"settings": load_settings({}), "guard": guard})))
-    return cast("dict[str, Any]", app.api_doc)
+    routes = declare_routes(Services(**parts | {"settings": load_settings({}), "guard": guard}))
+    return write_document(routes, access_is_required=True)
 
 
 def render() -> str:

@@ -5,7 +5,6 @@ import time
 from flask import Flask, Response, g, request
 
 from gateway.headers import add_headers
-from gateway.openapi import Api
 from gateway.problems import register_problem_handlers
 from gateway.routes.dead import dead_routes
 from gateway.routes.documents import document_routes
@@ -13,6 +12,7 @@ from gateway.routes.health import health_routes
 from gateway.routes.jobs import jobs_routes
 from gateway.routes.replaced import replaced_routes
 from gateway.routes.submissions import submissions_routes
+from gateway.routing import Routes
 from gateway.services import Services
 
 #: What a form may hold beside the picture: part headers, small fields.
@@ -21,18 +21,24 @@ _FORM_OVERHEAD_BYTES = 64 * 1024
 
 def create_app(services: Services) -> Flask:
     """Build the application around `services`."""
-    app = Api("gateway", static_folder=None)
+    app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for make_routes in (jobs_routes, submissions_routes, dead_routes, replaced_routes, health_routes):
-        app.register_api(make_routes(services).blueprint)
-    app.register_blueprint(document_routes(app))
+    parts = declare_routes(services)
+    for routes in parts:
+        app.register_blueprint(routes.blueprint)
+    app.register_blueprint(document_routes(parts, access_is_required=services.guard.access.required))
     register_problem_handlers(app, services.settings.upload_max_bytes)
     _count_requests(app, services)
     add_headers(app, services.settings.cors_origins)
     services.guard.protect(app)
     return app
+
+
+def declare_routes(services: Services) -> list[Routes]:
+    """All routes that the OpenAPI document tells of, in its order."""
+    return [make(services) for make in (jobs_routes, submissions_routes, dead_routes, replaced_routes, health_routes)]
 
 
 def _count_requests(app: Flask, services: Services) -> None:

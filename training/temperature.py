@@ -1,11 +1,15 @@
 """Temperature scaling: one number that makes confidence honest, fitted on held-out pictures and folded into weights."""
 
-import keras
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from training.measure import Classes, Probabilities, log_loss
+
+if TYPE_CHECKING:  # the rest is numbers, and loading it takes seconds
+    import keras
 
 #: Search bounds of log(temperature): a factor of 20 either way.
 _BOUNDS = (-3.0, 3.0)
@@ -27,7 +31,7 @@ def apply_temperature(answers: Probabilities, temperature: float) -> Probabiliti
     return shares
 
 
-def fold_temperature(network: keras.Model, temperature: float) -> None:
+def fold_temperature(network: "keras.Model", temperature: float) -> None:
     """Divide the last layer's weights by `temperature`, so that whoever runs the network need not know of it."""
     last = network.layers[-1]
     last.set_weights([weight / temperature for weight in last.get_weights()])

@@ -7,8 +7,8 @@ from flask import Response, jsonify
 from contract.access import Scope
 from contract.errors import NotFoundError, QueueFullError
 from contract.job import Job, JobStatus
-from gateway.answers import LOCATION, RETRY_AFTER, answer
-from gateway.openapi import Routes
+from gateway.answers import LOCATION, RETRY_AFTER, Answer
+from gateway.routing import Routes
 from gateway.schemas import QUEUED_JOB, JobList, JobObject, JobPath, example_job
 from gateway.services import Services
 
@@ -34,7 +34,7 @@ def _add_reading(routes: Routes, services: Services) -> None:
         "GET",
         "",
         scope=Scope.ADMIN,
-        answers={200: answer(JobList, "The latest dead jobs, at most 1000.", {"one": {"jobs": [_DEAD_JOB]}})},
+        answers={200: Answer(JobList, "The latest dead jobs, at most 1000.", {"one": {"jobs": [_DEAD_JOB]}})},
     )
     def listed() -> dict[str, Any]:
         """List dead jobs."""
@@ -44,7 +44,7 @@ def _add_reading(routes: Routes, services: Services) -> None:
         "GET",
         "/<job_id>",
         scope=Scope.ADMIN,
-        answers={200: answer(JobObject, "The dead job.", _DEAD)},
+        answers={200: Answer(JobObject, "The dead job.", _DEAD)},
         refuses=(NotFoundError,),
     )
     def show(path: JobPath) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _add_deciding(routes: Routes, services: Services) -> None:
         "POST",
         "/<job_id>/retry",
         scope=Scope.ADMIN,
-        answers={202: answer(JobObject, "The new job.", {"queued": QUEUED_JOB}, LOCATION | RETRY_AFTER)},
+        answers={202: Answer(JobObject, "The new job.", {"queued": QUEUED_JOB}, LOCATION | RETRY_AFTER)},
         refuses=(NotFoundError, QueueFullError),
     )
     def retry(path: JobPath) -> tuple[Response, int, dict[str, str]]:
@@ -69,7 +69,7 @@ def _add_deciding(routes: Routes, services: Services) -> None:
         "DELETE",
         "/<job_id>",
         scope=Scope.ADMIN,
-        answers={200: answer(JobObject, "The job that was dropped.", _DEAD)},
+        answers={200: Answer(JobObject, "The job that was dropped.", _DEAD)},
         refuses=(NotFoundError,),
     )
     def drop(path: JobPath) -> dict[str, Any]:

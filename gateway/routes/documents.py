@@ -1,13 +1,15 @@
 """`/openapi.json`, and its two readers `/docs` (Swagger UI) and `/redoc`: every byte of them comes from here."""
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, send_file, send_from_directory
 
 from contract.errors import NotFoundError
-from gateway.openapi import Api
+from gateway.routing import Routes
 
 #: Asset -> the package that carries it.
 _ASSETS = {
@@ -29,13 +31,20 @@ PAGE_POLICY = (
 )
 
 
-def document_routes(app: Api) -> Blueprint:
-    """The routes; they stand outside the document that they serve."""
+def document_routes(parts: Sequence[Routes], *, access_is_required: bool) -> Blueprint:
+    """The routes of the document of `parts`; they stand outside the document that they serve."""
     routes = Blueprint("documents", __name__)
+
+    @cache
+    def written() -> dict[str, Any]:
+        # Loaded here: a gateway whose document nobody reads starts sooner and holds less.
+        from gateway.openapi import write_document  # noqa: PLC0415 - see above
+
+        return write_document(parts, access_is_required=access_is_required)
 
     @routes.get("/openapi.json")
     def document() -> Response:
-        return jsonify(app.api_doc)
+        return jsonify(written())
 
     @routes.get("/docs")
     def docs() -> Response:

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from contract.access import Scope
 from contract.errors import UnavailableError
-from gateway.answers import RETRY_AFTER, answer, plain
-from gateway.openapi import Routes
+from gateway.answers import RETRY_AFTER, Answer, plain
+from gateway.routing import Routes
 from gateway.services import Services
 
 
@@ -35,7 +35,7 @@ def health_routes(services: Services) -> Routes:
     routes = Routes("health", services, "For operators and orchestrators.")
 
     @routes.add(
-        "GET", "/healthz", scope=None, answers={200: answer(Alive, "It lives.", {"alive": {"status": "alive"}})}
+        "GET", "/healthz", scope=None, answers={200: Answer(Alive, "It lives.", {"alive": {"status": "alive"}})}
     )
     def alive() -> dict[str, str]:
         """Whether the process lives."""
@@ -46,8 +46,8 @@ def health_routes(services: Services) -> Routes:
         "/readyz",
         scope=None,
         answers={
-            200: answer(Readiness, "It can.", {"ready": _READY}),
-            503: answer(Readiness, "It cannot.", {"not_ready": _NOT_READY}, RETRY_AFTER),
+            200: Answer(Readiness, "It can.", {"ready": _READY}),
+            503: Answer(Readiness, "It cannot.", {"not_ready": _NOT_READY}, RETRY_AFTER),
         },
     )
     def ready() -> Response:

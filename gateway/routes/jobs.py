@@ -19,10 +19,10 @@ from contract.errors import (
     UploadTooLargeError,
 )
 from contract.job import Job, JobStatus
-from gateway.answers import LOCATION, PREFERENCE, RETRY_AFTER, answer
+from gateway.answers import LOCATION, PREFERENCE, RETRY_AFTER, Answer
 from gateway.guard import caller, own
-from gateway.openapi import Routes
 from gateway.routes.requests import granted_wait_s, read_upload
+from gateway.routing import Routes
 from gateway.schemas import (
     CANCELED_JOB,
     FAILED_JOB,
@@ -51,8 +51,8 @@ PICTURE_REFUSALS = (
     QueueFullError,
 )
 _SUBMIT_ANSWERS = {
-    200: answer(JobObject, "The job has ended in time.", _ENDED, LOCATION | PREFERENCE),
-    202: answer(JobObject, "The job is accepted.", {"queued": QUEUED_JOB}, LOCATION | PREFERENCE | RETRY_AFTER),
+    200: Answer(JobObject, "The job has ended in time.", _ENDED, LOCATION | PREFERENCE),
+    202: Answer(JobObject, "The job is accepted.", {"queued": QUEUED_JOB}, LOCATION | PREFERENCE | RETRY_AFTER),
 }
 _SUBMIT_REFUSALS = (*PICTURE_REFUSALS, ConflictError, IdempotencyMismatchError)
 
@@ -100,7 +100,7 @@ def jobs_routes(services: Services) -> Routes:
         "GET",
         "/<job_id>",
         scope=Scope.READ,
-        answers={200: answer(JobObject, "The job.", {"queued": WAITING_JOB} | _ENDED, PREFERENCE | RETRY_AFTER)},
+        answers={200: Answer(JobObject, "The job.", {"queued": WAITING_JOB} | _ENDED, PREFERENCE | RETRY_AFTER)},
         refuses=(NotFoundError,),
     )
     def read(path: JobPath, header: WaitHeader) -> Response:
@@ -112,7 +112,7 @@ def jobs_routes(services: Services) -> Routes:
         "DELETE",
         "/<job_id>",
         scope=Scope.SUBMIT,
-        answers={200: answer(JobObject, "The job as it ended.", {"canceled": CANCELED_JOB})},
+        answers={200: Answer(JobObject, "The job as it ended.", {"canceled": CANCELED_JOB})},
         refuses=(NotFoundError,),
     )
     def cancel(path: JobPath) -> Response:

@@ -23,10 +23,10 @@ from contract.errors import (
 )
 from contract.job import Job
 from gateway import VERSION
-from gateway.answers import RETRY_AFTER, answer
+from gateway.answers import RETRY_AFTER, Answer
 from gateway.guard import caller
-from gateway.openapi import Routes
 from gateway.problems import headers_of, known_error, log_surprise, surprise_text
+from gateway.routing import Routes
 from gateway.services import Services
 from gateway.submit import Upload
 
@@ -110,17 +110,17 @@ _FORM = {
 }
 
 
-def _refusal(text: str, error: str, detail: str, headers: Any = None) -> type[BaseModel]:
-    return answer(OldError, text, {"refused": {"error": error, "detail": detail}}, headers)
+def _refusal(text: str, error: str, detail: str, **headers: Any) -> Answer:
+    return Answer(OldError, text, {"refused": {"error": error, "detail": detail}}, headers)
 
 
 _PREDICT_ANSWERS = {
-    200: answer(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
+    200: Answer(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
     400: _refusal("The picture cannot be used.", "Undecodable image", "The picture is truncated. Send the whole file."),
     413: _refusal("The picture is too large.", "Upload too large", "The upload is larger than the limit."),
-    422: answer(MissingParts, "There is no part `file`.", {"no_file": _NO_FILE}),
+    422: Answer(MissingParts, "There is no part `file`.", {"no_file": _NO_FILE}),
     500: _refusal("The model failed.", "Prediction failed", "The model failed on this picture."),
-    503: _refusal("No model serves, or too much waits.", "No model is being served", "Start a worker.", RETRY_AFTER),
+    503: _refusal("No model serves, or too much waits.", "No model is being served", "Start a worker.", **RETRY_AFTER),
 }
 _ACCESS_ANSWERS = {
     kind.http_status: _refusal(kind.title, kind.title, (kind.__doc__ or "").split("\n")[0])
@@ -132,7 +132,7 @@ def replaced_routes(services: Services) -> Routes:
     """The routes, with error bodies of `{"error", "detail"}`."""
     routes = Routes("replaced", services, "Kept for clients of the synchronous pipeline that this service replaces.")
 
-    @routes.add("GET", "/", scope=None, answers={200: answer(Index, "Where what is.", {"index": _INDEX})})
+    @routes.add("GET", "/", scope=None, answers={200: Answer(Index, "Where what is.", {"index": _INDEX})})
     def index() -> dict[str, Any]:
         """Message, version, endpoints."""
         return _INDEX
@@ -141,7 +141,7 @@ def replaced_routes(services: Services) -> Routes:
         "GET",
         "/health",
         scope=None,
-        answers={200: answer(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
+        answers={200: Answer(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
     )
     def health() -> dict[str, Any]:
         """Whether a model is served; the status is always 200."""

@@ -11,15 +11,15 @@ from contract.access import Scope
 from contract.errors import ConflictError, IdempotencyMismatchError, NotFoundError, UploadError
 from contract.job import JobStatus, now_ms
 from contract.submission import Submission
-from gateway.answers import LOCATION, PREFERENCE, answer, inline
+from gateway.answers import LOCATION, PREFERENCE, Answer
 from gateway.guard import caller
 from gateway.intake import closed_error
-from gateway.openapi import Routes
 from gateway.problems import problem_of
 from gateway.results import ENDED, as_csv, ndjson, rows
 from gateway.routes.bodies import drain, read_pictures
 from gateway.routes.jobs import PICTURE_REFUSALS
 from gateway.routes.requests import granted_wait_s
+from gateway.routing import Routes
 from gateway.services import Services
 from gateway.submission_examples import (
     CANCELED_SUBMISSION,
@@ -50,14 +50,14 @@ _NDJSON, _CSV = "application/x-ndjson", "text/csv"
 _FORMS = {"ndjson": _NDJSON, "csv": _CSV}
 _CSV_EXAMPLE = "file,label,confidence,status,error_code,error,job_id,latency_ms,model\n"
 _OPENED = {
-    200: answer(SubmissionObject, "It was opened before.", {"open": OPEN_SUBMISSION}, LOCATION),
-    201: answer(SubmissionObject, "It is open.", {"open": OPEN_SUBMISSION}, LOCATION),
+    200: Answer(SubmissionObject, "It was opened before.", {"open": OPEN_SUBMISSION}, LOCATION),
+    201: Answer(SubmissionObject, "It is open.", {"open": OPEN_SUBMISSION}, LOCATION),
 }
 _READ = {"open": OPEN_SUBMISSION, "running": RUNNING_SUBMISSION, "finished": FINISHED_SUBMISSION}
 _RESULTS = {
     "description": "One line a job, in order of acceptance.",
     "content": {
-        _NDJSON: {"schema": inline(ResultLine), "example": RESULT_LINE},
+        _NDJSON: {"schema": ResultLine, "example": RESULT_LINE},
         _CSV: {"schema": {"type": "string"}, "example": _CSV_EXAMPLE},
     },
 }
@@ -92,7 +92,7 @@ def _add_opening(routes: Routes, services: Services) -> None:
         "POST",
         "/<submission_id>/close",
         scope=Scope.SUBMIT,
-        answers={200: answer(SubmissionObject, "It takes no more.", {"running": RUNNING_SUBMISSION})},
+        answers={200: Answer(SubmissionObject, "It takes no more.", {"running": RUNNING_SUBMISSION})},
         refuses=(NotFoundError,),
     )
     def close(path: SubmissionPath) -> Response:
@@ -103,7 +103,7 @@ def _add_opening(routes: Routes, services: Services) -> None:
         "DELETE",
         "/<submission_id>",
         scope=Scope.SUBMIT,
-        answers={200: answer(SubmissionObject, "It is canceled.", {"canceled": CANCELED_SUBMISSION})},
+        answers={200: Answer(SubmissionObject, "It is canceled.", {"canceled": CANCELED_SUBMISSION})},
         refuses=(NotFoundError,),
     )
     def cancel(path: SubmissionPath) -> Response:
@@ -118,7 +118,7 @@ def _add_following(routes: Routes, services: Services) -> None:
         "GET",
         "",
         scope=Scope.READ,
-        answers={200: answer(SubmissionList, "The latest.", {"some": {"submissions": [RUNNING_SUBMISSION]}})},
+        answers={200: Answer(SubmissionList, "The latest.", {"some": {"submissions": [RUNNING_SUBMISSION]}})},
     )
     def latest(query: ListQuery) -> Response:
         """List your latest submissions, the newest first."""
@@ -128,7 +128,7 @@ def _add_following(routes: Routes, services: Services) -> None:
         "GET",
         "/<submission_id>",
         scope=Scope.READ,
-        answers={200: answer(SubmissionObject, "The submission.", _READ, PREFERENCE)},
+        answers={200: Answer(SubmissionObject, "The submission.", _READ, PREFERENCE)},
         refuses=(NotFoundError,),
     )
     def read(path: SubmissionPath, header: FinishWaitHeader) -> Response:
@@ -145,7 +145,7 @@ def _add_pictures(routes: Routes, services: Services) -> None:
         "POST",
         "/<submission_id>/jobs",
         scope=Scope.SUBMIT,
-        answers={202: answer(TakenObject, "What was taken.", {"taken": TAKEN})},
+        answers={202: Answer(TakenObject, "What was taken.", {"taken": TAKEN})},
         refuses=(NotFoundError, ConflictError, *PICTURE_REFUSALS),
         requestBody=PICTURES_BODY,
     )

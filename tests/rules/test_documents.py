@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scaling import Costs, table
 from bundle.decode import FORMATS as DECODED
 from contract.settings_table import render
 from gateway import VERSION
@@ -60,3 +61,7 @@ def test_gateway_and_bundle_agree_on_formats() -> None:
 def test_there_is_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
+
+
+def test_the_page_on_scaling_holds_the_table_of_the_simulation() -> None:
+    assert table(Costs()) in (ROOT / "docs" / "scaling.md").read_text()

@@ -3,14 +3,9 @@
 import json
 from pathlib import Path
 
-from benchmarks.scaling import Cell, Costs, Simulation, capacity_per_s, cells_for, costs_of, shares, table
-from tests.support.services import ROOT
+from benchmarks.scaling import Cell, Costs, Simulation, capacity_per_s, cells_for, costs_of, shares
 
 COSTS = Costs(gateway_ms=1.0, redis_ms=0.1, worker_ms=8.0, sync_ms=1.0)
-
-
-def test_the_page_holds_the_table_of_the_simulation() -> None:
-    assert table(Costs()) in (ROOT / "docs" / "scaling.md").read_text()
 
 
 def test_a_worker_core_is_as_busy_as_its_load_says() -> None:

@@ -1,14 +1,10 @@
 """A gateway on memory: real application, committer and waiters; ledger and image store are the fakes."""
 
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from flask_openapi3 import utils as openapi_utils
 
 from contract.access import Access
 from contract.image_store import ImageStore, MemoryImageStore
@@ -75,19 +71,6 @@ def cat() -> Outcome:
         timings=Timings(1, 2, 3, 4),
         features=Features(40, 30, 0.5, 0.2),
     )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def schemas_once() -> Iterator[None]:
-    """Derive the schema of a body once: doing so for each application takes most of the time that these tests take."""
-    derive = cache(openapi_utils.get_model_schema)
-
-    def schema(model: Any, mode: Any = "validation") -> dict[str, Any]:
-        return deepcopy(derive(model, mode))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openapi_utils, "get_model_schema", schema)
-        yield
 
 
 @pytest.fixture

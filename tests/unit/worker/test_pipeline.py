@@ -110,6 +110,8 @@ def test_while_the_ledger_is_gone_the_worker_waits_and_then_goes_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id, failures = bench.submit(draw()), iter([True, False])
+    monkeypatch.setattr("worker.pipeline._RETRY_S", 0.01)
+    monkeypatch.setattr("worker.committer._RETRY_S", 0.01)
     for method in ("claim", "commit"):
         monkeypatch.setattr(bench.ledger, method, fail_once(getattr(bench.ledger, method)))
     bench.pipeline.process(INTERACTIVE, [job_id])
