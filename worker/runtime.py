@@ -112,7 +112,7 @@ def _load(folder: Path, manifest: Manifest, precision: str, batch_size: int, *, 
     if precision == "bfloat16":
         _use_bfloat16(network)
     backend = keras.backend.backend()
-    call = _tensorflow_call(network, manifest) if backend == "tensorflow" else network.predict_on_batch
+    call = _tensorflow_call(network, manifest, precision) if backend == "tensorflow" else network.predict_on_batch
     model = KerasModel(manifest, call, backend, precision, batch_sizes_up_to(batch_size))
     distance = model.golden_distance()
     if distance > _TOLERANCE[precision]:
@@ -155,13 +155,9 @@ def _use_bfloat16(network: Any) -> None:
         layer.dtype_policy = "mixed_bfloat16"
 
 
-def _tensorflow_call(network: Any, manifest: Manifest) -> Call:
-    """One compiled function for batches of any size, its weights frozen into constants.
-
-    TensorFlow then folds batch normalization and conversions into the weights, once instead of at every call.
-    """
+def _tensorflow_call(network: Any, manifest: Manifest, precision: str) -> Call:
+    """One compiled function for batches of any size."""
     import tensorflow as tf  # noqa: PLC0415
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: PLC0415
 
     shape = (None, manifest.input.height, manifest.input.width, 3)
 
@@ -169,13 +165,31 @@ def _tensorflow_call(network: Any, manifest: Manifest) -> Call:
     def call(pixels: Any) -> Any:
         return tf.cast(network(tf.cast(pixels, tf.float32), training=False), tf.float32)
 
-    frozen = convert_variables_to_constants_v2(call.get_concrete_function())
+    compiled = call.get_concrete_function()
+    if precision == "bfloat16" or _normalizes(network):
+        compiled = _frozen(compiled)
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
-        outputs: NDArray[np.floating] = frozen(tf.constant(pixels))[0].numpy()
-        return outputs
+        outputs = compiled(tf.constant(pixels))
+        found: NDArray[np.floating] = (outputs[0] if isinstance(outputs, (list, tuple)) else outputs).numpy()
+        return found
 
     return run
+
+
+def _normalizes(network: Any) -> bool:
+    layers = network._flatten_layers()  # Keras offers no public walk into nested models
+    return any(type(layer).__name__ == "BatchNormalization" for layer in layers)
+
+
+def _frozen(compiled: Any) -> Any:
+    """The function with its weights as constants; costs seconds for a large model, each time a worker starts.
+
+    TensorFlow then folds batch normalization and conversions into the weights, once instead of at every call.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: PLC0415
+
+    return convert_variables_to_constants_v2(compiled)
 
 
 def choose_backend(name: str) -> None:

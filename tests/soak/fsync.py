@@ -1,42 +1,48 @@
-"""What `appendfsync always` costs against `everysec` on the way of a single picture: `python -m tests.soak.fsync`."""
+"""What `appendfsync always` costs against `everysec`, for one client and for many: `python -m tests.soak.fsync`."""
 
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import redis
 
+from benchmarks.service import run_load
 from tests.support.pictures import draw
-from tests.support.services import running_stack
+from tests.support.services import Stack, running_stack
 
-_ROUNDS, _UPLOADS = 12, 25
+_ROUNDS, _UPLOADS, _CLIENTS, _LOAD_S = 12, 25, 32, 6
 
 
 def main() -> None:
-    """Alternate between the two on one running stack, and compare medians round by round."""
-    data, ratios, medians = draw((500, 375), form="JPEG"), [], {"always": [], "everysec": []}
+    """Alternate between the two on one running stack, and compare round by round."""
+    data = draw((500, 375), form="JPEG")
     with (
         tempfile.TemporaryDirectory(prefix="pawqueue-fsync-") as folder,
-        running_stack(Path(folder), log_level="warning") as stack,
-        redis.Redis.from_url(stack.redis_url) as client,
+        running_stack(Path(folder), log_level="warning", rate_limit="") as stack,
         httpx.Client(base_url=stack.url, timeout=60) as http,
     ):
-        _median_ms(http, data)
+        _latency_ms(http, data)
+        _compare("one client, ms a picture", stack, lambda: _latency_ms(http, data))
+        _compare(f"{_CLIENTS} clients, pictures/s", stack, lambda: _pictures_per_s(stack))
+
+
+def _compare(what: str, stack: Stack, measure: Callable[[], float]) -> None:
+    found: dict[str, list[float]] = {"always": [], "everysec": []}
+    with redis.Redis.from_url(stack.redis_url) as client:
         for number in range(_ROUNDS):
-            found = {}
             for policy in ("always", "everysec") if number % 2 else ("everysec", "always"):
                 client.config_set("appendfsync", policy)
-                found[policy] = _median_ms(http, data)
-                medians[policy].append(found[policy])
-            ratios.append(found["always"] / found["everysec"])
-    always, everysec = (statistics.median(medians[policy]) for policy in ("always", "everysec"))
-    print(f"always {always:.1f} ms, everysec {everysec:.1f} ms")
-    print(f"ratio: median {statistics.median(ratios):.3f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+                found[policy].append(measure())
+    always, everysec = (statistics.median(found[policy]) for policy in ("always", "everysec"))
+    ratios = [one / other for one, other in zip(found["always"], found["everysec"], strict=True)]
+    print(f"{what}: always {always:.1f}, everysec {everysec:.1f}")
+    print(f"  ratio: median {statistics.median(ratios):.3f}, from {min(ratios):.2f} to {max(ratios):.2f}", flush=True)
 
 
-def _median_ms(http: httpx.Client, data: bytes) -> float:
+def _latency_ms(http: httpx.Client, data: bytes) -> float:
     took_ms = []
     for _ in range(_UPLOADS):
         began_s = time.perf_counter()
@@ -44,6 +50,11 @@ def _median_ms(http: httpx.Client, data: bytes) -> float:
         assert answer.json()["status"] == "succeeded", answer.text
         took_ms.append((time.perf_counter() - began_s) * 1000)
     return statistics.median(took_ms)
+
+
+def _pictures_per_s(stack: Stack) -> float:
+    port = stack.url.rsplit(":", 1)[1]
+    return float(run_load(int(port), "--clients", _CLIENTS, "--seconds", _LOAD_S)["images_per_s"])
 
 
 if __name__ == "__main__":
