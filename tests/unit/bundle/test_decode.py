@@ -143,7 +143,7 @@ def test_brightness_and_contrast_of_known_pictures() -> None:
 def test_a_picture_converted_in_strips_is_the_one_converted_whole(mode: str) -> None:
     from bundle import decode as module
 
-    noise = Image.effect_noise((731, 1203), 90)
+    noise = Image.effect_noise((431, 803), 90)
     shades = Image.merge("RGBA", [noise, noise.rotate(90), noise.rotate(180), noise.rotate(45)])
     deep = np.asarray(noise).astype(np.float32)
     image = {

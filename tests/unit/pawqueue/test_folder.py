@@ -66,10 +66,10 @@ def test_a_refused_and_an_unreadable_file_are_rows_and_the_rest_goes_on(tmp_path
 
 
 def test_what_a_full_queue_did_not_take_is_sent_later_and_nothing_twice(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, *(f"{number:03}.jpg" for number in range(120)))
-    gateway = FakeSubmissions(room=30, more_room=50)
+    write_pictures(tmp_path, *(f"{number:03}.jpg" for number in range(60)))
+    gateway = FakeSubmissions(room=15, more_room=25)
     found = rows(tmp_path, gateway, senders=1)
-    assert len(found) == 120
+    assert len(found) == 60
     (submission,) = gateway.submissions.values()
     assert sorted(submission.jobs) == sorted(found)
     assert gateway.sent.count("000.jpg") == 1  # it was taken by the answer that refused the rest
