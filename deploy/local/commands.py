@@ -47,6 +47,7 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
             url = gateway_url(settings)
             if not wait_until_ready(url, watch, stop):
                 return _INTERRUPTED
+            print(*_dashboard(settings), sep="\n", flush=True)
             return _classify(_client(photos, url, out), watch, stop)
 
 
@@ -77,14 +78,17 @@ def _absolute(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
 def _addresses(settings: Settings) -> str:
     url = gateway_url(settings)
     lines = ["Pawqueue is running.", f"  API        {url}", f"  metrics    {url}/metrics"]
-    if has_dashboard():
-        lines.append(f"  dashboard  http://127.0.0.1:{settings.dashboard_port}")
     lines += [
+        *_dashboard(settings),
         f"  logs       {settings.state_dir / 'logs'}",
         f"Try: curl -H 'Prefer: wait=10' -F file=@examples/photos/cat-small.png {url}/v1/jobs",
         "Ctrl-C stops everything.",
     ]
     return "\n".join(lines)
+
+
+def _dashboard(settings: Settings) -> list[str]:
+    return [f"  dashboard  http://127.0.0.1:{settings.dashboard_port}"] if has_dashboard() else []
 
 
 def _check_photos(photos: Path) -> None:

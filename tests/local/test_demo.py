@@ -28,6 +28,7 @@ def test_the_demo_labels_every_picture_and_leaves_nothing(tmp_path: Path) -> Non
         rows = list(csv.DictReader(file))
     assert {row["file"] for row in rows} == {path.name for path in PHOTOS.iterdir()}
     assert all(row["label"] for row in rows)
+    assert "dashboard  http://127.0.0.1:" in done.stdout
     assert not list(temporary.iterdir())
     assert not [process for process in psutil.process_iter(["environ"]) if _belongs(process, temporary)]
 
