@@ -58,7 +58,7 @@ def _cell(comparison: Comparison, truth: str, label: str) -> Text:
 
 
 def _mistakes(comparison: Comparison) -> Table:
-    table = Table(title=f"The {len(comparison.mistakes):,} most confident mistakes", title_justify="left")
+    table = Table(title="The most confident mistakes", title_justify="left")
     table.add_column("file", overflow="fold")
     for name in ("truth", "label"):
         table.add_column(name)

@@ -161,7 +161,8 @@ def _tensorflow_call(network: Any, manifest: Manifest, precision: str) -> Call:
 
     shape = (None, manifest.input.height, manifest.input.width, 3)
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])  # type: ignore[untyped-decorator]
+    # Keras needs no autograph, which leaves files of its own in the temporary folder.
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False)  # type: ignore[untyped-decorator]
     def call(pixels: Any) -> Any:
         return tf.cast(network(tf.cast(pixels, tf.float32), training=False), tf.float32)
 
