@@ -20,7 +20,7 @@ from dashboard.views.predictions import remembered, shown
 
 def register_callbacks(app: Dash, parts: Parts) -> None:
     """Give `app` all of them."""
-    maker = Maker()
+    maker = parts.maker
     _navigate(app, parts)
     for page in PAGES:
         if page.specs:
@@ -78,7 +78,7 @@ def _predictions(app: Dash, parts: Parts, maker: Maker) -> None:
     def show_gallery(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
         snapshot, filters, who = parts.reader.latest, filters_of(search or ""), viewer()
         key = ("gallery", who.scope, search_of(filters))
-        return maker.once(snapshot, key, lambda: _gallery(snapshot, who, filters))
+        return maker.once(snapshot, key, lambda of: _gallery(of, who, filters))
 
     @app.callback(
         Output("predictions-url", "search"),

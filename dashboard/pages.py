@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -85,27 +86,51 @@ _KEPT_MAX = 64
 
 
 class Maker:
-    """Makes things once a snapshot, whatever the number of viewers; safe to share between threads."""
+    """Makes things once a snapshot, whatever the number of viewers; safe to share between threads.
+
+    What viewers asked for is made of the next snapshot before they see it, by whoever calls `renew`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sequence = -1
-        self._made: dict[tuple[str, ...], Any] = {}
+        #: Sequence of a snapshot -> what was made of it, by key.
+        self._made: dict[int, dict[tuple[str, ...], Any]] = {}
+        #: How to make what was asked for since the last `renew`.
+        self._asked: dict[tuple[str, ...], Callable[[Snapshot], Any]] = {}
 
-    def once(self, snapshot: Snapshot, key: tuple[str, ...], make: Callable[[], T]) -> T:
+    def once(self, snapshot: Snapshot, key: tuple[str, ...], make: Callable[[Snapshot], T]) -> T:
         """What `make` gives for this snapshot; `key` tells it from what else is made of the snapshot."""
         with self._lock:
-            if snapshot.sequence != self._sequence or len(self._made) >= _KEPT_MAX:
-                self._sequence, self._made = snapshot.sequence, {}
-            if key not in self._made:
-                self._made[key] = make()
-            made: T = self._made[key]
+            self._asked[key] = make
+            kept = self._kept(snapshot.sequence)
+            if key not in kept:
+                kept[key] = make(snapshot)
+            made: T = kept[key]
             return made
+
+    def renew(self, snapshot: Snapshot) -> None:
+        """Make of a new snapshot what was asked of the last one."""
+        with self._lock:
+            wanted, self._asked = list(self._asked.items())[-_KEPT_MAX:], {}
+        made = {}
+        for key, make in wanted:
+            with suppress(Exception):  # whoever asks for it is to meet the error, and nobody else
+                made[key] = make(snapshot)
+        with self._lock:
+            self._kept(snapshot.sequence).update(made)
 
     def values(self, page: Page, snapshot: Snapshot, viewer: Viewer, search: str = "") -> list[Any]:
         """What a refresh of the page sends: plain values, which cost little to write out for each viewer."""
         filters = search_of(filters_of(search)) if page.name == "predictions" else ""
-        return self.once(snapshot, (page.name, viewer.scope, filters), lambda: _values(page, snapshot, viewer, search))
+        return self.once(snapshot, (page.name, viewer.scope, filters), lambda of: _values(page, of, viewer, search))
+
+    def _kept(self, sequence: int) -> dict[tuple[str, ...], Any]:
+        """What is kept of a snapshot; of older ones only the one before, which some may still be reading."""
+        self._made = {one: kept for one, kept in self._made.items() if sequence - one in (0, 1, -1)}
+        kept = self._made.setdefault(sequence, {})
+        if len(kept) >= _KEPT_MAX:
+            kept.clear()
+        return kept
 
 
 def _values(page: Page, snapshot: Snapshot, viewer: Viewer, search: str) -> list[Any]:

@@ -1,6 +1,6 @@
 """The wiring of one dashboard process, the only place where its parts are put together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contract.access import Access
 from contract.key_store import RedisKeyStore
@@ -11,6 +11,7 @@ from contract.thumbnails import RedisThumbnailStore
 from dashboard.bundle_files import BundleReader
 from dashboard.gateway_client import GatewayClient
 from dashboard.mlflow_runs import MlflowReader
+from dashboard.pages import Maker
 from dashboard.reader import Reader
 from dashboard.sources import NumberSource, PrometheusSource, ScrapeSource
 
@@ -23,6 +24,7 @@ class Parts:
     gateway: GatewayClient
     access: Access
     refresh_s: float
+    maker: Maker = field(default_factory=Maker)
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -30,6 +32,7 @@ def build_parts(settings: Settings) -> Parts:
     client = connect(settings.redis_address())
     gateway = GatewayClient(settings.gateway_address())
     tracking = settings.mlflow_tracking_uri or ""
+    maker = Maker()
     reader = Reader(
         ledger=RedisLedger(client),
         thumbnails=RedisThumbnailStore(client, settings.thumbnail_ttl_s),
@@ -38,9 +41,10 @@ def build_parts(settings: Settings) -> Parts:
         bundle=BundleReader(settings),
         mlflow=MlflowReader(tracking) if tracking.startswith(("http://", "https://")) else None,
         period_s=settings.dashboard_refresh_s,
+        prepare=maker.renew,
     )
     access = Access(RedisKeyStore(client), required=settings.dashboard_access_is_required())
-    return Parts(reader, gateway, access, settings.dashboard_refresh_s)
+    return Parts(reader, gateway, access, settings.dashboard_refresh_s, maker)
 
 
 def _numbers(settings: Settings) -> NumberSource:

@@ -42,6 +42,8 @@ class Reader:
     mlflow: MlflowReader | None
     period_s: float
     clock: Callable[[], float] = time.time
+    #: Called with each snapshot before anybody sees it.
+    prepare: Callable[[Snapshot], None] = lambda _snapshot: None
     latest: Snapshot = field(init=False)
     _jobs: deque[JobRow] = field(default_factory=lambda: deque(maxlen=JOBS_KEPT))
     _workers: tuple[Heartbeat, ...] = ()
@@ -73,7 +75,7 @@ class Reader:
         gateway, health = self._read_gateway(now_s)
         bundle, served = self.bundle.read(now_s)
         mlflow, runs = self.mlflow.read(now_s) if self.mlflow else (None, ())
-        self.latest = Snapshot(
+        snapshot = Snapshot(
             sequence=self.latest.sequence + 1,
             at_s=now_s,
             numbers=numbers,
@@ -89,7 +91,9 @@ class Reader:
             mlflow=mlflow,
             runs=runs,
         )
-        return self.latest
+        self.prepare(snapshot)
+        self.latest = snapshot
+        return snapshot
 
     def _read_ledger(self, now_s: float) -> tuple[SourceState, bool]:
         """How the ledger is doing, and whether more jobs have ended than were read."""

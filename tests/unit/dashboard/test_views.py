@@ -175,6 +175,35 @@ def test_things_are_made_once_a_snapshot_and_for_each_viewer_apart() -> None:
     assert maker.values(PAGES[1], replace(of, sequence=2), mine) is not made[0]
 
 
+def test_what_is_looked_at_is_made_before_it_is_asked_for_again() -> None:
+    maker, made = Maker(), []
+    first, second, third = (snapshot(sequence=number) for number in (1, 2, 3))
+
+    def make(of: Snapshot) -> int:
+        made.append(of.sequence)
+        return of.sequence
+
+    assert maker.once(first, ("page",), make) == 1
+    maker.renew(second)
+    assert made == [1, 2]
+    assert maker.once(first, ("page",), make) == 1  # by one who still reads the last snapshot
+    assert maker.once(second, ("page",), make) == 2
+    assert made == [1, 2]
+    maker.renew(third)
+    maker.renew(replace(third, sequence=4))
+    assert made == [1, 2, 3]  # nobody asked meanwhile
+
+
+def test_what_cannot_be_made_fails_for_who_asks_alone() -> None:
+    maker = Maker()
+    maker.once(snapshot(sequence=1), ("bad",), lambda of: 1 // (2 - of.sequence))
+    maker.once(snapshot(sequence=1), ("good",), lambda of: of.sequence)
+    maker.renew(snapshot(sequence=2))
+    assert maker.once(snapshot(sequence=2), ("good",), lambda _of: 0) == 2
+    with pytest.raises(ZeroDivisionError):
+        maker.once(snapshot(sequence=2), ("bad",), lambda of: 1 // (2 - of.sequence))
+
+
 def test_an_own_history_is_needed_for_a_line() -> None:
     content = live.contents(snapshot(numbers=Numbers({}, {"gateway": UP, "workers": UP}, None, 900)))["live-flow"]
     assert content.state is CardState.EMPTY
