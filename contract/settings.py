@@ -121,6 +121,11 @@ class Settings(BaseModel):
     prometheus_url: SecretStr | None = _setting(
         None, "Prometheus from which the dashboard reads its numbers; unset: it asks gateway and workers themselves."
     )
+    metrics_key: SecretStr | None = _setting(
+        None,
+        "API key with the scope `read`, with which the dashboard reads `/metrics` where `PAWQUEUE_METRICS_ACCESS` "
+        "is `key` and there is no Prometheus.",
+    )
     thumbnails_per_s: float = _setting(
         2.0, "Thumbnails that a worker keeps for the dashboard; 0: none.", "thumbnails/s", ge=0, le=100
     )

@@ -50,4 +50,5 @@ def build_parts(settings: Settings) -> Parts:
 def _numbers(settings: Settings) -> NumberSource:
     if settings.prometheus_url:
         return PrometheusSource(settings.prometheus_url.get_secret_value())
-    return ScrapeSource(settings.gateway_address())
+    api_key = settings.metrics_key.get_secret_value() if settings.metrics_key else ""
+    return ScrapeSource(settings.gateway_address(), api_key=api_key)

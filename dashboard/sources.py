@@ -96,8 +96,10 @@ def _seconds(text: str) -> float:
 class ScrapeSource(NumberSource):
     """Reads `/metrics` of the gateway and of every worker that has a heartbeat, and keeps a short history."""
 
-    def __init__(self, gateway_url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, gateway_url: str, transport: httpx.BaseTransport | None = None, api_key: str = "") -> None:
         self._gateway_url = gateway_url
+        #: For the gateway alone; workers ask for none.
+        self._credential = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(timeout=_TIMEOUT, transport=transport, trust_env=False)
         self._history = History()
         self._sources = {"gateway": SourceState("The gateway"), "workers": SourceState("Metrics of workers")}
@@ -123,7 +125,8 @@ class ScrapeSource(NumberSource):
     def _scrape(self, url: str) -> Samples | str:
         """What a target says, or why it is not known."""
         try:
-            answer = self._client.get(url)
+            is_gateway = url.startswith(f"{self._gateway_url}/")
+            answer = self._client.get(url, headers=self._credential if is_gateway else {})
             answer.raise_for_status()
             return _with_ledger(parse(answer.text))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -143,6 +146,8 @@ def _addresses(workers: Sequence[Heartbeat]) -> list[str]:
 
 def problem_of(error: Exception) -> str:
     """What went wrong with a source, for people; addresses may hold passwords and are left out."""
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
+        return "It asks for an API key: set PAWQUEUE_METRICS_KEY to one with the scope `read`."
     if isinstance(error, httpx.HTTPStatusError):
         return f"It answers with the status {error.response.status_code}."
     if isinstance(error, httpx.HTTPError):

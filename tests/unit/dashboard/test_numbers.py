@@ -99,8 +99,17 @@ def test_gateway_and_workers_fail_apart() -> None:
     found = source.read(NOW + 10, [beat()])
     state = found.sources["gateway"]
     assert (state.read_at_s, state.failed_since_s) == (NOW + 5, NOW + 10)
-    assert "401" in state.problem
+    assert "PAWQUEUE_METRICS_KEY" in state.problem
     assert source.read(NOW + 15, [beat()]).sources["gateway"].failed_since_s == NOW + 10  # since then, not since now
+
+
+def test_the_key_for_metrics_goes_to_the_gateway_alone() -> None:
+    world = World()
+    world.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
+    ScrapeSource("http://gateway", httpx.MockTransport(world.answer), "secret").read(NOW, [beat()])
+    sent = {request.url.host: request.headers.get("Authorization") for request in world.requests}
+    assert sent.pop("gateway") == "Bearer secret"
+    assert set(sent.values()) == {None}
 
 
 def test_a_gateway_without_its_ledger_tells_no_zeros() -> None:
