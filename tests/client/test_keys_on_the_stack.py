@@ -1,0 +1,89 @@
+"""Every command against a gateway that asks for API keys: with a good one, a wrong one, and one that may too little."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.pictures import draw
+from tests.support.services import ROOT, Gateway, Stack
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def keyed(stack: Stack) -> Iterator[Gateway]:
+    with stack.another_gateway(access="required") as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def key(keyed: Gateway) -> str:
+    return keyed.make_key()
+
+
+@pytest.fixture
+def run(keyed: Gateway) -> Run:
+    def run(key: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+        environ = {**os.environ, "PAWQUEUE_API_KEY": key, "PAWQUEUE_URL": keyed.url}
+        command = [sys.executable, "-m", "pawqueue", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=100)
+
+    return run
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "one.png").write_bytes(draw((200, 150)))
+    return folder / "one.png"
+
+
+def test_a_key_opens_every_command(run: Run, key: str, picture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.csv"
+    submitted = run(key, "submit", picture.parent, "--out", out, "--json")
+    assert submitted.returncode == 0, submitted.stderr
+    submission_id = json.loads(submitted.stdout)["submission"]
+    predicted = run(key, "predict", picture, "--json")
+    job_id = json.loads(predicted.stdout)[0]["id"]
+    for arguments, code in (
+        (("watch", submission_id), 0),
+        (("watch", "--once"), 0),
+        (("status", submission_id), 0),
+        (("status", job_id), 0),
+        (("fetch", submission_id), 0),
+        (("cancel", job_id), 1),  # it has ended
+        (("doctor",), 0),
+    ):
+        done = run(key, *arguments)
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
+
+
+def test_dead_letters_need_the_scope_admin(run: Run, key: str, keyed: Gateway) -> None:
+    refused = run(key, "dead", "list")
+    assert refused.returncode == 2
+    assert "admin" in refused.stderr
+    assert run(keyed.make_key("--scope", "admin"), "dead", "list").returncode == 0
+
+
+@pytest.mark.parametrize("wrong", ["", "pq_0123456789ab_nonsense"])
+def test_without_a_good_key_a_command_says_so(run: Run, wrong: str, picture: Path, tmp_path: Path) -> None:
+    unknown = "019abc12-3456-7890-abcd-ef0123456789"
+    for arguments in (
+        ("submit", picture.parent, "--out", tmp_path / "results.csv"),
+        ("predict", picture),
+        ("status", unknown),
+        ("watch", unknown),
+        ("fetch", unknown),
+        ("cancel", unknown),
+        ("dead", "list"),
+    ):
+        done = run(wrong, *arguments)
+        assert done.returncode == 2, (arguments, done.stdout, done.stderr)
+        assert "API key" in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
