@@ -1,0 +1,112 @@
+"""A HorizontalPodAutoscaler as Kubernetes reckons it, read from the manifest that is shipped.
+
+Source: Kubernetes documentation, "Horizontal Pod Autoscaling", algorithm details and configurable scaling behavior; the
+order of steps is that of its controller: ratio with tolerance, stabilization, rate limits, bounds.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MANIFEST = Path(__file__).parent.parent / "deploy" / "k8s" / "base" / "worker.yaml"
+#: Within so much of the target nothing is changed (`--horizontal-pod-autoscaler-tolerance`).
+_TOLERANCE = 0.1
+#: How often the controller looks, in seconds (`--horizontal-pod-autoscaler-sync-period`).
+SYNC_S = 15.0
+
+
+@dataclass(frozen=True)
+class Behavior:
+    """One direction: how long recommendations are held against each other, and how many pods may change in how long."""
+
+    window_s: float
+    pods: int
+    period_s: float
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a manifest says; `target` is the metric's value for each replica."""
+
+    metric: str
+    target: float
+    least: int
+    most: int
+    up: Behavior
+    down: Behavior
+
+    def faster(self, factor: float) -> "Spec":
+        """The same with all times divided, so that minutes pass in seconds."""
+        up, down = (
+            replace(one, window_s=one.window_s / factor, period_s=one.period_s / factor) for one in (self.up, self.down)
+        )
+        return replace(self, up=up, down=down)
+
+
+def read_spec(manifest: Path = MANIFEST) -> Spec:
+    """The autoscaler of a manifest with one external metric and one policy of pods in each direction."""
+    documents = yaml.safe_load_all(manifest.read_text())
+    spec = next(one["spec"] for one in documents if one and one["kind"] == "HorizontalPodAutoscaler")
+    (metric,) = spec["metrics"]
+    external, behavior = metric["external"], spec["behavior"]
+    return Spec(
+        metric=external["metric"]["name"],
+        target=float(external["target"]["averageValue"]),
+        least=spec["minReplicas"],
+        most=spec["maxReplicas"],
+        up=_behavior(behavior["scaleUp"]),
+        down=_behavior(behavior["scaleDown"]),
+    )
+
+
+def _behavior(given: Mapping[str, Any]) -> Behavior:
+    (policy,) = given["policies"]
+    if policy["type"] != "Pods":
+        raise ValueError(f"Only policies of pods are known here, not {policy['type']}.")
+    return Behavior(given["stabilizationWindowSeconds"], policy["value"], policy["periodSeconds"])
+
+
+@dataclass
+class Autoscaler:
+    """Decides again and again; times are seconds on any clock."""
+
+    spec: Spec
+    #: (time, replicas recommended).
+    _recommended: list[tuple[float, int]] = field(default_factory=list)
+    #: (time, replicas added; negative: taken away).
+    _changes: list[tuple[float, int]] = field(default_factory=list)
+
+    def decide(self, now_s: float, replicas: int, value: float) -> int:
+        """How many replicas there are to be, now that `replicas` run and the metric says `value`."""
+        self._recommended.append((now_s, self._recommend(replicas, value)))
+        wanted = self._limit(now_s, replicas, self._stabilize(now_s, replicas))
+        wanted = max(self.spec.least, min(self.spec.most, wanted))
+        if wanted != replicas:
+            self._changes.append((now_s, wanted - replicas))
+        return wanted
+
+    def _recommend(self, replicas: int, value: float) -> int:
+        if replicas and abs(value / (self.spec.target * replicas) - 1) <= _TOLERANCE:
+            return replicas
+        return math.ceil(value / self.spec.target)
+
+    def _stabilize(self, now_s: float, replicas: int) -> int:
+        newest = self._recommended[-1][1]
+        highest = max([newest, *_since(self._recommended, now_s - self.spec.down.window_s)])
+        lowest = min([newest, *_since(self._recommended, now_s - self.spec.up.window_s)])
+        return min(max(replicas, lowest), highest)
+
+    def _limit(self, now_s: float, replicas: int, wanted: int) -> int:
+        behavior = self.spec.up if wanted > replicas else self.spec.down
+        before = replicas - sum(_since(self._changes, now_s - behavior.period_s))
+        if wanted > replicas:
+            return min(wanted, max(replicas, before + behavior.pods))
+        return max(wanted, min(replicas, before - behavior.pods))
+
+
+def _since(rows: Sequence[tuple[float, int]], from_s: float) -> list[int]:
+    return [number for at_s, number in rows if at_s > from_s]

@@ -1,0 +1,119 @@
+"""Why the worker's autoscaler behaves as it does: simulated loads under its settings and under others.
+
+`python -m benchmarks.autoscaling` prints the table of `docs/scaling.md`. The queue is a fluid: what comes, less what
+the ready workers end, second by second; the metric is read late, and a new worker is ready late.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from benchmarks.autoscaler import SYNC_S, Autoscaler, Behavior, Spec, read_spec
+
+#: Pictures a second that one worker ends.
+RATE_PER_S = 100.0
+#: From the decision to the first picture: a pod is placed, the model is loaded and warmed up.
+START_S = 20.0
+#: Age of what the autoscaler reads: a scrape each 5 s, an adapter that keeps answers for some seconds.
+LAG_S = 10.0
+
+#: What the first rise from a single worker takes, in seconds; it is the same for all.
+_FIRST_S = 240
+
+Load = Callable[[float], float]
+
+
+@dataclass
+class Seen:
+    """What a simulated hour brought."""
+
+    #: Seconds from the start until nothing was left; None: never.
+    cleared_s: float | None = None
+    waits_s: list[float] = field(default_factory=list)
+    replicas: list[int] = field(default_factory=list)
+
+    @property
+    def changes(self) -> int:
+        """How often workers were added or taken away."""
+        return sum(1 for a, b in itertools.pairwise(self.replicas) if a != b)
+
+    @property
+    def turns(self) -> int:
+        """How often it changed direction: up after down, or down after up."""
+        steps = [b - a for a, b in itertools.pairwise(self.replicas) if b != a]
+        return sum(1 for a, b in itertools.pairwise(steps) if (a > 0) != (b > 0))
+
+    @property
+    def worker_hours(self) -> float:
+        """What it cost."""
+        return sum(self.replicas) / 3600
+
+    @property
+    def longest_wait_s(self) -> float:
+        """Longest time in which the workers of a moment would have ended its backlog, once the first rise is over."""
+        return max(self.waits_s[_FIRST_S:])
+
+
+def simulate(spec: Spec, load: Load, seconds: int) -> Seen:
+    """Play a load, second by second."""
+    scaler, seen = Autoscaler(spec), Seen()
+    backlog, replicas, ready_at_s, read = 0.0, spec.least, [0.0] * spec.least, [0.0]
+    for now_s in range(seconds):
+        ready = sum(1 for at_s in ready_at_s if at_s <= now_s)
+        backlog = max(0.0, backlog + load(now_s) - RATE_PER_S * ready)
+        read.append(backlog)
+        if backlog:
+            seen.cleared_s = None
+        elif seen.cleared_s is None:
+            seen.cleared_s = now_s
+        seen.waits_s.append(backlog / (RATE_PER_S * max(1, ready)))
+        if now_s % SYNC_S == 0:
+            replicas = scaler.decide(now_s, replicas, read[max(0, len(read) - 1 - int(LAG_S))])
+            ready_at_s = [*ready_at_s, *[now_s + START_S] * (replicas - len(ready_at_s))][:replicas]
+        seen.replicas.append(replicas)
+    return seen
+
+
+def one_folder(now_s: float) -> float:
+    """100,000 pictures, as fast as a client sends them."""
+    return 1000.0 if now_s < 100 else 0.0
+
+
+def folders(now_s: float) -> float:
+    """A folder of 20,000 every four minutes."""
+    return 500.0 if now_s % 240 < 40 else 0.0
+
+
+def wave(now_s: float) -> float:
+    """A steady load that swings about what two workers carry, from minute to minute."""
+    return 290.0 if int(now_s / 60) % 2 else 110.0
+
+
+def variants() -> Iterator[tuple[str, Spec]]:
+    """The settings that are shipped, and one change to them at a time."""
+    shipped = read_spec()
+    yield "as shipped", shipped
+    for pods, period_s in ((1, 60), (1, 30), (4, 30), (8, 15)):
+        yield f"up by {pods} in {period_s} s", replace(shipped, up=Behavior(shipped.up.window_s, pods, period_s))
+    yield "up after 60 s of need", replace(shipped, up=replace(shipped.up, window_s=60))
+    for window_s in (0, 60, 300, 1200):
+        yield f"down after {window_s} s", replace(shipped, down=replace(shipped.down, window_s=window_s))
+    yield "down all at once", replace(shipped, down=replace(shipped.down, pods=shipped.most))
+
+
+def table() -> list[str]:
+    """The table of the documentation, in Markdown."""
+    lines = [
+        "| behaviour | 100,000 at once | a folder every 4 minutes | a swinging load |",
+        "|---|---|---|---|",
+    ]
+    for name, spec in variants():
+        once, often, swing = (simulate(spec, load, 3600) for load in (one_folder, folders, wave))
+        cells = [f"{once.cleared_s:.0f}, {once.worker_hours:.1f}"]
+        cells += [f"{s.changes}, {s.turns}, {s.worker_hours:.1f}, {s.longest_wait_s:.0f}" for s in (often, swing)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))

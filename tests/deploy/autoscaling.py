@@ -1,0 +1,256 @@
+"""The worker's autoscaler on real parts: a Prometheus that scrapes a gateway, and worker processes that come and go.
+
+`python -m tests.deploy.autoscaling` writes the plot of deploy/README.md. Kubernetes' part, to ask the metric by the
+query of the manifests and to reckon replicas, is played by `benchmarks.autoscaler`, with its times divided by `FACTOR`.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import yaml
+
+from benchmarks.autoscaler import SYNC_S, Autoscaler, Spec, read_spec
+from contract.broker import QUEUES
+from contract.ledger_redis import RedisLedger
+from contract.redis_client import connect
+from tests.deploy.conftest import need
+from tests.support.pictures import draw
+from tests.support.services import ROOT, Process, Stack, free_port, running, running_stack, wait_until
+
+#: Minutes of a cluster pass in seconds here.
+FACTOR = 15.0
+_ADAPTER = ROOT / "deploy" / "k8s" / "components" / "monitoring" / "prometheus-adapter.yaml"
+#: More workers than cores end nothing sooner.
+_MOST = 3
+#: What one worker is to end within the objective; of the manifest's 30 s that is left when minutes pass in seconds.
+OBJECTIVE_S = 30.0 / FACTOR
+
+
+@dataclass
+class Trace:
+    """What was seen: (seconds, queued, running, replicas), and what became of the pictures."""
+
+    spec: Spec
+    rows: list[tuple[float, int, int, int]] = field(default_factory=list)
+    #: When each burst was sent, and when nothing of it was left.
+    bursts: list[tuple[float, float]] = field(default_factory=list)
+    accepted: int = 0
+    succeeded: int = 0
+    #: Of jobs that were sent singly, by their own list: what they ended as, and how often they were tried.
+    single: dict[str, tuple[str, int]] = field(default_factory=dict)
+    #: Exit statuses of the workers that were taken away.
+    left: list[int] = field(default_factory=list)
+
+    @property
+    def turns(self) -> int:
+        """How often it changed direction."""
+        steps = [b[3] - a[3] for a, b in pairwise(self.rows) if b[3] != a[3]]
+        return sum(1 for a, b in pairwise(steps) if (a > 0) != (b > 0))
+
+
+@contextmanager
+def prometheus(folder: Path, gateway_url: str) -> Iterator[str]:
+    """A Prometheus that scrapes the gateway each second; yields its address."""
+    port = free_port()
+    target = gateway_url.removeprefix("http://")
+    config = folder / "prometheus.yml"
+    jobs = [{"job_name": "pawqueue-gateway", "static_configs": [{"targets": [target]}]}]
+    config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
+    command = [need("prometheus", "prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    with running("prometheus", [*command, f"--web.listen-address=127.0.0.1:{port}"], folder):
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(f"{url}/-/ready"), "Prometheus becoming ready")
+        yield url
+
+
+def _answers(url: str) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(url).status_code == 200
+    return False
+
+
+class Cluster:
+    """The workers, and the loop that has as many of them run as the autoscaler wants."""
+
+    def __init__(self, stack: Stack, prometheus_url: str, spec: Spec) -> None:
+        self.trace = Trace(spec)
+        self._stack, self._scaler = stack, Autoscaler(spec)
+        self._ledger = RedisLedger(connect(stack.redis_url))
+        (rule,) = yaml.safe_load(_ADAPTER.read_text())["rules"]["external"]
+        assert rule["name"]["as"] == spec.metric
+        self._query = {"query": rule["metricsQuery"]}
+        self._prometheus = httpx.Client(base_url=prometheus_url, timeout=20)
+        self._workers: list[Process] = [stack.workers[0]]
+        self._running = ExitStack()
+        self._began_s = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="autoscaler")
+
+    def __enter__(self) -> "Cluster":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._running.close()
+        self._prometheus.close()
+
+    def now_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began_s
+
+    def unfinished(self) -> int:
+        """Jobs that wait or run, by the ledger itself."""
+        return sum(row.queued + row.running for row in self._ledger.stats(QUEUES).queues.values())
+
+    def ended(self) -> dict[str, int]:
+        """Jobs that ended since the ledger began, by status."""
+        found: dict[str, int] = {}
+        for (_, status, _), count in self._ledger.stats(QUEUES).totals.items():
+            found[status] = found.get(status, 0) + count
+        return found
+
+    def _run(self) -> None:
+        while not self._stop.wait(SYNC_S / FACTOR):
+            value = self._value()
+            queues = self._ledger.stats(QUEUES).queues.values()
+            wanted = self._scaler.decide(self.now_s(), len(self._workers), value)
+            self._scale(wanted)
+            queued, busy = sum(row.queued for row in queues), sum(row.running for row in queues)
+            self.trace.rows.append((self.now_s(), queued, busy, wanted))
+
+    def _value(self) -> float:
+        rows = self._prometheus.get("/api/v1/query", params=self._query).json()["data"]["result"]
+        return float(rows[0]["value"][1]) if rows else 0.0
+
+    def _scale(self, wanted: int) -> None:
+        while len(self._workers) < wanted:
+            name, command = f"worker-{len(self.trace.rows)}-{len(self._workers)}", [sys.executable, "-m", "worker"]
+            self._workers.append(
+                self._running.enter_context(running(name, command, self._stack.folder, self._stack.environ))
+            )
+        while len(self._workers) > wanted:
+            self.trace.left.append(self._workers.pop().stop())
+
+
+def play(folder: Path, pictures: int) -> Trace:
+    """Two bursts of pictures, and single ones all the time; ends when the workers are back to one."""
+    with running_stack(folder, log_level="warning") as stack, prometheus(folder, stack.url) as address:
+        photos = _photos(folder / "photos", pictures)
+        rate_per_s = _submit(stack, photos, folder)
+        spec = _spec(rate_per_s)
+        with Cluster(stack, address, spec) as cluster, _trickle(stack, cluster.trace):
+            before = cluster.ended().get("succeeded", 0)
+            for _ in range(2):
+                sent_s = cluster.now_s()
+                _submit(stack, photos, folder)
+                cluster.trace.bursts.append((sent_s, cluster.now_s()))
+                time.sleep(spec.down.window_s / 4)  # between two folders
+            wait_until(lambda: cluster.trace.rows[-1][3] == spec.least, "the workers being taken away", 300)
+        wait_until(lambda: not cluster.unfinished(), "the last pictures", 60)
+        cluster.trace.accepted = 2 * pictures + len(cluster.trace.single)
+        cluster.trace.succeeded = cluster.ended()["succeeded"] - before
+        return cluster.trace
+
+
+def _spec(rate_per_s: float) -> Spec:
+    """The autoscaler of the manifests, its target for a worker as fast as those here."""
+    shipped = read_spec().faster(FACTOR)
+    return Spec(
+        shipped.metric, rate_per_s * OBJECTIVE_S, shipped.least, min(_MOST, shipped.most), shipped.up, shipped.down
+    )
+
+
+def _photos(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    data = [draw((160, 120), (n, 90, 200 - n), form="JPEG") for n in range(100)]
+    for number in range(count):
+        (folder / f"{number:05}.jpg").write_bytes(data[number % len(data)])
+    return folder
+
+
+def _submit(stack: Stack, photos: Path, folder: Path) -> float:
+    """Send all of them as one folder and wait for the outcomes; returns pictures a second."""
+    began_s = time.monotonic()
+    command = [sys.executable, "-m", "pawqueue", "submit", photos, "--url", stack.url, "--out", folder / "out.csv"]
+    subprocess.run([*command, "--quiet"], cwd=ROOT, check=True, capture_output=True)
+    return len(list(photos.iterdir())) / (time.monotonic() - began_s)
+
+
+@contextmanager
+def _trickle(stack: Stack, trace: Trace) -> Iterator[None]:
+    """A single picture now and then, each followed to its outcome, whatever happens to the workers."""
+    stop, picture = threading.Event(), draw((160, 120), (1, 2, 3), form="JPEG")
+
+    def send() -> None:
+        with httpx.Client(base_url=stack.url, timeout=90) as http:
+            while not stop.wait(0.1):
+                answer = http.post("/v1/jobs", content=picture, headers={"Prefer": "wait=60"})
+                job = answer.json()
+                trace.single[job["id"]] = (job["status"], job["attempts"])
+
+    thread = threading.Thread(target=send, name="trickle")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def draw_plot(trace: Trace, path: Path) -> None:
+    """Queue, in flight and replicas over time."""
+    from matplotlib.figure import Figure
+
+    at_s, queued, busy, replicas = zip(*trace.rows, strict=True)
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    jobs, workers = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    jobs.fill_between(at_s, queued, color="#9ecae1", label="queued")
+    jobs.plot(at_s, busy, color="#08519c", linestyle="--", label="in flight")
+    target = trace.spec.target
+    jobs.axhline(target, color="#666666", linestyle=":", label=f"target for a worker: {target:,.0f} jobs")
+    jobs.set_ylabel("jobs")
+    workers.step(at_s, replicas, where="post", color="#a63603")
+    workers.set_ylabel("workers")
+    workers.set_yticks(range(trace.spec.most + 1))
+    workers.set_xlabel(f"seconds here, each {FACTOR:g} s of a cluster")
+    for axis in (jobs, workers):
+        axis.grid(alpha=0.3)
+        for sent_s, cleared_s in trace.bursts:
+            axis.axvspan(sent_s, cleared_s, color="0.93", zorder=0)
+    jobs.legend(loc="upper right")
+    jobs.set_title(
+        "Two folders (grey: from the first picture sent to the last outcome), and single pictures all the time"
+    )
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Play it, print what was seen, write the plot."""
+    parser = argparse.ArgumentParser(prog="python -m tests.deploy.autoscaling", description=__doc__)
+    parser.add_argument("--pictures", type=int, default=4000, help="in each folder (default 4000)")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "autoscaling.png")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pawqueue-autoscaling-") as folder:
+        trace = play(Path(folder), given.pictures)
+    for sent_s, cleared_s in trace.bursts:
+        print(f"a folder of {given.pictures:,}: sent at {sent_s:.0f} s, cleared in {cleared_s - sent_s:.0f} s")
+    print(f"target {trace.spec.target:.0f} jobs a worker; workers: {[row[3] for row in trace.rows]}")
+    print(f"accepted {trace.accepted:,}, succeeded {trace.succeeded:,}; workers left with {trace.left}")
+    draw_plot(trace, given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The worker's autoscaler: reckoned as Kubernetes does, argued by simulation, and tried on real parts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.autoscaler import MANIFEST, Autoscaler, Behavior, Spec, read_spec
+from benchmarks.autoscaling import folders, one_folder, simulate, table, wave
+from tests.deploy.autoscaling import OBJECTIVE_S, play
+from tests.support.services import ROOT
+
+SPEC = Spec("jobs", 100, 1, 10, up=Behavior(0, 2, 30), down=Behavior(60, 1, 60))
+
+
+def test_it_takes_as_many_as_the_target_says_within_its_rate() -> None:
+    scaler = Autoscaler(SPEC)
+    assert scaler.decide(0, 1, 950) == 3  # ten are wanted; two come in 30 s
+    assert scaler.decide(15, 3, 950) == 3
+    assert scaler.decide(31, 3, 950) == 5
+    assert scaler.decide(46, 5, 545) == 5  # within a tenth of the target
+
+
+def test_it_goes_down_slowly_and_only_when_no_need_was_seen_for_long() -> None:
+    scaler = Autoscaler(SPEC)
+    assert scaler.decide(0, 4, 400) == 4
+    assert scaler.decide(30, 4, 0) == 4
+    assert scaler.decide(61, 4, 0) == 3
+    assert scaler.decide(76, 3, 0) == 3
+    assert scaler.decide(122, 3, 0) == 2
+    assert scaler.decide(200, 1, 0) == 1  # never fewer than the least
+
+
+def test_a_rise_may_have_to_last() -> None:
+    scaler = Autoscaler(replace(SPEC, up=replace(SPEC.up, window_s=60)))
+    assert scaler.decide(0, 1, 100) == 1
+    assert scaler.decide(15, 1, 300) == 1
+    assert scaler.decide(61, 1, 300) == 3
+
+
+@pytest.mark.parametrize("load", [one_folder, folders, wave])
+def test_as_shipped_it_does_not_flap(load: object) -> None:
+    seen = simulate(read_spec(), load, 3600)  # type: ignore[arg-type]
+    assert seen.turns <= 1
+    assert simulate(replace(read_spec(), down=Behavior(0, 8, 15)), wave, 3600).turns > 10  # what it is kept from
+
+
+def test_the_documentation_holds_what_the_simulation_says() -> None:
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    assert "\n".join(table()) in text, "run `python -m benchmarks.autoscaling` and put its table into docs/scaling.md"
+
+
+def test_keda_behaves_like_the_autoscaler_that_it_stands_in_for() -> None:
+    keda = yaml.safe_load((ROOT / "deploy/k8s/components/keda/scaled-object.yaml").read_text())["spec"]
+    autoscaler = next(
+        one["spec"]
+        for one in yaml.safe_load_all(MANIFEST.read_text())
+        if one and one["kind"] == "HorizontalPodAutoscaler"
+    )
+    assert keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == autoscaler["behavior"]
+    (metric,) = autoscaler["metrics"]
+    assert keda["triggers"][0]["metadata"]["threshold"] == metric["external"]["target"]["averageValue"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_workers_come_and_go_and_nothing_is_lost(tmp_path: Path) -> None:
+    pictures = 2500
+    trace = play(tmp_path, pictures)
+    replicas = [row[3] for row in trace.rows]
+    assert (max(replicas), replicas[-1]) == (trace.spec.most, trace.spec.least)
+    assert trace.turns == 1, replicas
+    assert trace.succeeded == trace.accepted
+    assert set(trace.single.values()) == {("succeeded", 1)}
+    assert trace.left == [0] * (trace.spec.most - trace.spec.least)
+    # More workers on the cores of one end nothing much sooner; but a folder must not wait for what they do.
+    one_worker_s = pictures * OBJECTIVE_S / trace.spec.target
+    assert all(cleared_s - sent_s < 3 * one_worker_s for sent_s, cleared_s in trace.bursts), trace.bursts
