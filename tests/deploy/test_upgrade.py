@@ -1,0 +1,24 @@
+"""A rolling upgrade from the commit before to this one, under load."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.upgrade import upgrade_from
+from tests.support.services import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_client_notices_an_upgrade(tmp_path: Path) -> None:
+    found = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--verify", "HEAD~1"], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        pytest.skip("this checkout does not hold the commit before: `git fetch --unshallow` brings it")
+    told = upgrade_from(found.stdout.strip(), tmp_path)
+    assert not told.faults
+    assert {status for status, _ in told.jobs.values()} == {"succeeded"}
+    assert len(told.jobs) > 50
+    assert set(told.exits.values()) == {0}
