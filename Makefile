@@ -15,6 +15,7 @@ N ?= 200
 IMAGES ?= localhost/pawqueue
 TAG ?= local
 DOCKER ?= docker
+BUILD_FLAGS ?=
 SCANNER ?= docker.io/aquasec/trivy:0.57.1
 
 LOCKS := gateway worker worker-gpu dashboard training client performance local redis dev
@@ -93,7 +94,7 @@ packages:  ## install the Debian packages whose commands the tests need
 
 images:  ## build the three images: IMAGES=prefix TAG=tag
 	@for name in gateway worker dashboard; do \
-	  $(DOCKER) build --build-arg REVISION="$(TAG)" -f Dockerfile.$$name -t "$(IMAGES)-$$name:$(TAG)" . || exit 1; \
+	  $(DOCKER) build $(BUILD_FLAGS) --build-arg REVISION="$(TAG)" -f Dockerfile.$$name -t "$(IMAGES)-$$name:$(TAG)" . || exit 1; \
 	done
 
 scan:  ## look for known holes in the images: fails on a serious one that has a fix

@@ -1,0 +1,26 @@
+"""Gives each file below the named folders a time made of its content, and plain modes: equal bytes make equal image layers."""
+
+import os
+import sys
+import zlib
+from pathlib import Path
+
+_SECONDS = 10**9
+
+
+def content_time_s(path: Path) -> int:
+    """Seconds since 1970, another one when the content is another: browsers are told by a file's time that it changed."""
+    return zlib.crc32(path.read_bytes()) % _SECONDS if path.is_file() and not path.is_symlink() else 0
+
+
+def settle(path: Path) -> None:
+    """Fix time and mode of one file, folder or link."""
+    if not path.is_symlink():
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    os.utime(path, (content_time_s(path),) * 2, follow_symlinks=False)
+
+
+if __name__ == "__main__":
+    for root in map(Path, sys.argv[1:]):
+        for path in (*root.rglob("*"), root):
+            settle(path)
