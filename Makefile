@@ -15,14 +15,16 @@ N ?= 200
 IMAGES ?= localhost/pawqueue
 TAG ?= local
 DOCKER ?= docker
+COMPOSE ?= docker compose
 BUILD_FLAGS ?=
 SCANNER ?= docker.io/aquasec/trivy:0.57.1
 
-LOCKS := gateway worker worker-gpu dashboard training client performance local redis dev
+SERVICES := gateway worker dashboard mlflow
+LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow conformance coverage packages images scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-slow conformance coverage packages images test-containers scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -92,19 +94,22 @@ mlflow-upload:  ## send the last training result to MLflow, after a run that cou
 packages:  ## install the Debian packages whose commands the tests need
 	@.ci/packages
 
-images:  ## build the three images: IMAGES=prefix TAG=tag
-	@for name in gateway worker dashboard; do \
+images:  ## build the four images: IMAGES=prefix TAG=tag
+	@for name in $(SERVICES); do \
 	  $(DOCKER) build $(BUILD_FLAGS) --build-arg REVISION="$(TAG)" -f Dockerfile.$$name -t "$(IMAGES)-$$name:$(TAG)" . || exit 1; \
 	done
 
+test-containers: images  ## build the images and show that docker-compose.yml runs: DOCKER=podman COMPOSE=podman-compose
+	@exec $(DEVELOP) python -m tests.containers --engine "$(DOCKER)" --compose "$(COMPOSE)" --images "$(IMAGES)"
+
 scan:  ## look for known holes in the images: fails on a serious one that has a fix
-	@for name in gateway worker dashboard; do \
+	@for name in $(SERVICES); do \
 	  $(DOCKER) run --rm -v /var/run/docker.sock:/var/run/docker.sock $(SCANNER) image --exit-code 1 --ignore-unfixed \
 	    --severity HIGH,CRITICAL "$(IMAGES)-$$name:$(TAG)" || exit 1; \
 	done
 
 push:  ## push the images that `make images` built
-	@for name in gateway worker dashboard; do $(DOCKER) push "$(IMAGES)-$$name:$(TAG)" || exit 1; done
+	@for name in $(SERVICES); do $(DOCKER) push "$(IMAGES)-$$name:$(TAG)" || exit 1; done
 
 roll-out:  ## put the images of TAG on the cluster, try them, go back by itself when they do not serve
 	@exec sh deploy/local/with-python -m deploy.roll_out --images "$(IMAGES)" --tag "$(TAG)"

@@ -1,0 +1,60 @@
+"""Clients of the composed service, with a list of their own of what they were promised."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from tests.support.pictures import draw
+
+
+class Clients:
+    """Threads that send single pictures without end, and follow each to its outcome."""
+
+    def __init__(self, url: str, key: str, threads: int = 3) -> None:
+        self._url, self._headers = url, {"Authorization": f"Bearer {key}"}
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(threads)]
+        #: Ids of accepted jobs.
+        self.promised: list[str] = []
+        #: What else was answered: statuses, or the name of an error of the connection.
+        self.refused: Counter[str] = Counter()
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Send while the context is entered."""
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+
+    def outcomes(self) -> Counter[str]:
+        """What became of every job that was promised."""
+        found: Counter[str] = Counter()
+        with httpx.Client(base_url=self._url, headers=self._headers, timeout=90) as http:
+            for job_id in self.promised:
+                answer = http.get(f"/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
+                found[answer.json().get("status", str(answer.status_code))] += 1
+        return found
+
+    def _send(self, number: int) -> None:
+        picture = draw((160, 120), (60 * number, 90, 30), form="JPEG")
+        with httpx.Client(base_url=self._url, headers=self._headers, timeout=20) as http:
+            while not self._stop.wait(0.02):
+                try:
+                    answer = http.post("/v1/jobs", content=picture)
+                except httpx.HTTPError as error:
+                    self.refused[type(error).__name__] += 1
+                    self._stop.wait(0.5)
+                    continue
+                if answer.status_code == 202:
+                    self.promised.append(answer.json()["id"])
+                else:
+                    self.refused[str(answer.status_code)] += 1
+                    self._stop.wait(0.5)

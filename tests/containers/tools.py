@@ -1,0 +1,98 @@
+"""The commands of containers: podman or docker, and their compose."""
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.services import ROOT
+
+PROJECT = "pawqueue-test"
+#: Ours first, in the order in which `make images` builds them.
+BUILT = ("gateway", "worker", "dashboard", "mlflow")
+SERVICES = ("redis", *BUILT, "prometheus")
+
+
+class ContainersError(Exception):
+    """Something that was to be shown did not hold."""
+
+
+def demand(holds: bool, what: str) -> None:
+    """Raise unless it holds."""
+    if not holds:
+        raise ContainersError(what)
+
+
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 120.0) -> float:
+    """Wait until it holds; returns the seconds that took."""
+    began_s = time.monotonic()
+    while not condition():
+        demand(time.monotonic() - began_s < timeout_s, f"{what} did not happen within {timeout_s:g} s")
+        time.sleep(0.2)
+    return time.monotonic() - began_s
+
+
+@dataclass(frozen=True)
+class Tools:
+    """How containers are run here; `environ` holds what the compose file asks for."""
+
+    engine: str
+    compose: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str) -> str:
+        """What a command of the engine prints.
+
+        Raises:
+            ContainersError: it fails.
+        """
+        return self._call([*shlex.split(self.engine), *arguments])
+
+    def up(self, *arguments: str) -> None:
+        """Bring the services of the compose file up."""
+        self._compose("up", "-d", "--no-build", *arguments)
+
+    def down(self) -> None:
+        """Take everything of the project away, volumes included."""
+        self._compose("down", "-v")
+        # podman-compose leaves volumes the first time that more than one container of a service has used them.
+        if self.leftovers():
+            self._compose("down", "-v")
+
+    def containers(self, service: str = "", *, all_of_them: bool = False) -> list[str]:
+        """Ids of the running containers of a service, or of all services."""
+        label = f"label=com.docker.compose.project={PROJECT}"
+        filters = ["--filter", label]
+        if service:
+            filters += ["--filter", f"label=com.docker.compose.service={service}"]
+        return self.run("ps", "-q", *(["-a"] if all_of_them else []), *filters).split()
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """All that the engine knows of a container or an image."""
+        (found,) = json.loads(self.run("inspect", container))
+        known: dict[str, Any] = found
+        return known
+
+    def leftovers(self) -> list[str]:
+        """Containers, volumes and networks of the project."""
+        found = self.containers(all_of_them=True)
+        for kind in ("volume", "network"):
+            names = self.run(kind, "ls", "--format", "{{.Name}}").split()
+            found += [f"{kind} {name}" for name in names if name.startswith(PROJECT)]
+        return found
+
+    def _compose(self, *arguments: str) -> None:
+        profiles = ["--profile", "monitoring", "--profile", "tracking"]
+        self._call([*shlex.split(self.compose), "-p", PROJECT, *profiles, *arguments])
+
+    def _call(self, command: list[str]) -> str:
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **self.environ}, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ContainersError(f"`{shlex.join(command)}` failed:\n{(done.stderr or done.stdout)[-2000:]}")
+        return done.stdout
