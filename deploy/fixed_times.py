@@ -1,4 +1,4 @@
-"""Gives each file below the named folders a time made of its content, and plain modes: equal bytes make equal image layers."""
+"""Gives each file below the named folders a time made of its content: equal bytes make equal image layers."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ _SECONDS = 10**9
 
 
 def content_time_s(path: Path) -> int:
-    """Seconds since 1970, another one when the content is another: browsers are told by a file's time that it changed."""
+    """Seconds since 1970, another one when the content is another: browsers ask by it what changed."""
     return zlib.crc32(path.read_bytes()) % _SECONDS if path.is_file() and not path.is_symlink() else 0
 
 
