@@ -193,6 +193,8 @@ class Job:
     def log_fields(self) -> dict[str, Any]:
         """What a log line about this job carries."""
         fields: dict[str, Any] = {"job_id": self.id, "file": self.file, "size_bytes": self.size_bytes}
+        if self.owner:
+            fields["owner"] = self.owner
         if self.outcome and self.outcome.prediction:
             fields |= {"label": self.outcome.prediction.label, "confidence": self.outcome.prediction.confidence}
         if self.outcome and self.outcome.error:

@@ -41,7 +41,7 @@ def _navigate(app: Dash, parts: Parts) -> None:
         if page is None:
             return html.P("There is no such page.", className="note"), navigation("")
         snapshot, search = parts.reader.latest, search or ""
-        contents = page.make(snapshot, viewer(), search)
+        contents = parts.maker.contents(page, snapshot, viewer(), search)
         return page_layout(page, contents, snapshot, viewer(), search, parts.refresh_s), navigation(page.path)
 
     _in_browser(app, "arrive", Input("url", "pathname"))

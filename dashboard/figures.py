@@ -15,7 +15,14 @@ COLORS = ("#1f78c8", "#c8570a", "#0a8f6c", "#b0508e", "#8a7400", "#6a6fd0")
 #: The same order, so that nothing hangs on colour alone.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS = ("", "/", ".", "x", "-", "+")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+#: Up to so many a count has a tick for each.
+_COUNTED_MAX = 5
 _TALL, _MARGIN = 240, {"l": 52, "r": 12, "t": 8, "b": 36}
+
+
+#: Ticks that nobody sees keep the names of one axis from the other's.
+_APART = {"ticks": "outside", "ticklen": 5, "tickcolor": "rgba(0,0,0,0)"}
 
 
 def layout(y_title: str, x_title: str = "", **more: Any) -> dict[str, Any]:
@@ -28,7 +35,7 @@ def layout(y_title: str, x_title: str = "", **more: Any) -> dict[str, Any]:
         "font": {"family": "inherit", "size": 12},
         "hovermode": "x unified",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "xaxis": {"title": {"text": x_title}, "showgrid": False, "zeroline": False, "fixedrange": True},
+        "xaxis": {"title": {"text": x_title}, "showgrid": False, "zeroline": False, "fixedrange": True} | _APART,
         "yaxis": {"title": {"text": y_title}, "rangemode": "tozero", "zeroline": False, "fixedrange": True},
         "uirevision": "kept",  # what a viewer has switched off in a legend stays off
         **more,
@@ -41,16 +48,26 @@ def lines(rows: Sequence[tuple[str, Sequence[Point]]], y_title: str) -> Figure:
         "data": [_line(at, name, points) for at, (name, points) in enumerate(rows)],
         "layout": layout(y_title),
     }
-    figure["layout"]["showlegend"] = len(rows) > 1
-    figure["layout"]["xaxis"] |= {"type": "date", "tickformat": _clock_format(rows), "nticks": 5}
+    figure["layout"]["showlegend"] = True  # what a line alone is must be told too
+    figure["layout"]["xaxis"] |= {"type": "date", **_clock_ticks([at_s for _, points in rows for at_s, _ in points])}
+    figure["layout"]["yaxis"] |= _whole_ticks([value for _, points in rows for _, value in points])
     return figure
 
 
-def _clock_format(rows: Sequence[tuple[str, Sequence[Point]]]) -> str:
-    """Seconds where minutes would repeat themselves, days where hours would."""
-    times = [at_s for _, points in rows for at_s, _ in points]
-    span_s = max(times, default=0.0) - min(times, default=0.0)
-    return "%H:%M:%S" if span_s < 400 else "%H:%M" if span_s < 86_400 else "%d %b %H:%M"
+def _clock_ticks(times_s: Sequence[float]) -> dict[str, Any]:
+    """Seconds where minutes would repeat themselves, days where hours would; one tick for one moment."""
+    first_s, last_s = min(times_s, default=0.0), max(times_s, default=0.0)
+    if first_s == last_s:
+        return {"tickformat": "%H:%M:%S", "tickvals": [round(first_s) * 1000]}
+    span_s = last_s - first_s
+    return {"nticks": 5, "tickformat": "%H:%M:%S" if span_s < 400 else "%H:%M" if span_s < 86_400 else "%d %b %H:%M"}
+
+
+def _whole_ticks(values: Sequence[float | None]) -> dict[str, Any]:
+    """Ticks at whole numbers for few things that are counted: there are no 0.2 jobs."""
+    known = [value for value in values if value is not None]
+    are_few = 0 < max(known, default=0) <= _COUNTED_MAX and all(float(value).is_integer() for value in known)
+    return {"dtick": 1} if are_few else {}
 
 
 def _line(at: int, name: str, points: Sequence[Point]) -> dict[str, Any]:
@@ -61,6 +78,7 @@ def _line(at: int, name: str, points: Sequence[Point]) -> dict[str, Any]:
         "x": [round(at_s) * 1000 for at_s, _ in points],
         "y": [rounded(value) for _, value in points],
         "line": {"color": COLORS[at % len(COLORS)], "dash": DASHES[at % len(DASHES)], "width": 2},
+        "marker": {"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 7},
         "connectgaps": False,
     }
 
@@ -79,6 +97,7 @@ def bars(names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], y_ti
     ]
     figure: Figure = {"data": data, "layout": layout(y_title, x_title, barmode="group", showlegend=len(rows) > 1)}
     figure["layout"]["xaxis"] |= {"type": "category"}
+    figure["layout"]["yaxis"] |= _whole_ticks([value for _, values in rows for value in values])
     return figure
 
 

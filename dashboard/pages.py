@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from plotly.io.json import to_json_plotly as to_json
@@ -85,6 +86,20 @@ BY_PATH = {page.path: page for page in PAGES}
 _KEPT_MAX = 64
 
 
+class _Slot:
+    """One thing that is made once: by the first who asks, while others who want the same wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: list[Any] = []
+
+    def get(self, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if not self._made:
+                self._made.append(make())
+            return self._made[0]
+
+
 class Maker:
     """Makes things once a snapshot, whatever the number of viewers; safe to share between threads.
 
@@ -94,7 +109,7 @@ class Maker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         #: Sequence of a snapshot -> what was made of it, by key.
-        self._made: dict[int, dict[tuple[str, ...], Any]] = {}
+        self._slots: dict[int, dict[tuple[str, ...], _Slot]] = {}
         #: How to make what was asked for since the last `renew`.
         self._asked: dict[tuple[str, ...], Callable[[Snapshot], Any]] = {}
 
@@ -102,35 +117,40 @@ class Maker:
         """What `make` gives for this snapshot; `key` tells it from what else is made of the snapshot."""
         with self._lock:
             self._asked[key] = make
-            kept = self._kept(snapshot.sequence)
-            if key not in kept:
-                kept[key] = make(snapshot)
-            made: T = kept[key]
-            return made
+            slot = self._slot(snapshot.sequence, key)
+        made: T = slot.get(lambda: make(snapshot))  # without the lock: what takes long keeps nobody else waiting
+        return made
 
     def renew(self, snapshot: Snapshot) -> None:
         """Make of a new snapshot what was asked of the last one."""
         with self._lock:
             wanted, self._asked = list(self._asked.items())[-_KEPT_MAX:], {}
-        made = {}
-        for key, make in wanted:
+            slots = [(self._slot(snapshot.sequence, key), make) for key, make in wanted]
+        for slot, make in slots:
             with suppress(Exception):  # whoever asks for it is to meet the error, and nobody else
-                made[key] = make(snapshot)
-        with self._lock:
-            self._kept(snapshot.sequence).update(made)
+                slot.get(partial(make, snapshot))
+
+    def contents(self, page: Page, snapshot: Snapshot, viewer: Viewer, search: str = "") -> Contents:
+        """What the cards of the page show."""
+        key = ("contents", page.name, viewer.scope, _filters(page, search))
+        return self.once(snapshot, key, lambda of: page.make(of, viewer, search))
 
     def values(self, page: Page, snapshot: Snapshot, viewer: Viewer, search: str = "") -> list[Any]:
         """What a refresh of the page sends: plain values, which cost little to write out for each viewer."""
-        filters = search_of(filters_of(search)) if page.name == "predictions" else ""
-        return self.once(snapshot, (page.name, viewer.scope, filters), lambda of: _values(page, of, viewer, search))
+        key = (page.name, viewer.scope, _filters(page, search))
+        return self.once(snapshot, key, lambda of: _values(page, of, viewer, search))
 
-    def _kept(self, sequence: int) -> dict[tuple[str, ...], Any]:
-        """What is kept of a snapshot; of older ones only the one before, which some may still be reading."""
-        self._made = {one: kept for one, kept in self._made.items() if sequence - one in (0, 1, -1)}
-        kept = self._made.setdefault(sequence, {})
-        if len(kept) >= _KEPT_MAX:
-            kept.clear()
-        return kept
+    def _slot(self, sequence: int, key: tuple[str, ...]) -> _Slot:
+        """A place of a snapshot; of older ones only the one before is kept, which some may still be reading."""
+        self._slots = {one: slots for one, slots in self._slots.items() if sequence - one in (0, 1, -1)}
+        slots = self._slots.setdefault(sequence, {})
+        if len(slots) >= _KEPT_MAX and key not in slots:
+            slots.clear()
+        return slots.setdefault(key, _Slot())
+
+
+def _filters(page: Page, search: str) -> str:
+    return search_of(filters_of(search)) if page.name == "predictions" else ""
 
 
 def _values(page: Page, snapshot: Snapshot, viewer: Viewer, search: str) -> list[Any]:

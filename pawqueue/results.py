@@ -77,7 +77,8 @@ def row_of_line(values: dict[str, Any]) -> Row:
         error_code=error.get("code", ""),
         error=error.get("detail", ""),
         job_id="" if refused else values.get("job_id") or "",
-        latency_ms=_latency_ms(values.get("created_at"), values.get("finished_at")),
+        # No work was done: the same row as is made of the refusal's own answer, whichever of the two comes first.
+        latency_ms=None if refused else _latency_ms(values.get("created_at"), values.get("finished_at")),
         model=f"{model['name']}@{model['version']}" if model else "",
     )
 

@@ -60,6 +60,12 @@ _SUBMIT_REFUSALS = (*PICTURE_REFUSALS, ConflictError, IdempotencyMismatchError)
 def jobs_routes(services: Services) -> Routes:
     """The routes of single jobs."""
     routes = Routes("jobs", services, "One picture, one job.", "/v1/jobs")
+    _add_submitting(routes, services)
+    _add_reading(routes, services)
+    return routes
+
+
+def _add_submitting(routes: Routes, services: Services) -> None:
     max_wait_s = services.settings.wait_max_s
 
     @routes.add(
@@ -96,6 +102,8 @@ def jobs_routes(services: Services) -> Routes:
         upload = read_upload(query, header, wait_s, path.job_id)
         return _accepted(services, services.submitter.submit(upload), wait_s)
 
+
+def _add_reading(routes: Routes, services: Services) -> None:
     @routes.add(
         "GET",
         "/<job_id>",
@@ -105,7 +113,7 @@ def jobs_routes(services: Services) -> Routes:
     )
     def read(path: JobPath, header: WaitHeader) -> Response:
         """Read a job, or wait for its outcome."""
-        wait_s = granted_wait_s(header, max_wait_s)
+        wait_s = granted_wait_s(header, services.settings.wait_max_s)
         return _answer(services, own(services.waiters.wait(path.job_id, wait_s, caller())), wait_s)
 
     @routes.add(
@@ -120,8 +128,6 @@ def jobs_routes(services: Services) -> Routes:
         own(services.ledger.get([path.job_id])[0])
         services.ledger.cancel([path.job_id], services.settings.result_ttl_s)
         return _answer(services, own(services.ledger.get([path.job_id])[0]))
-
-    return routes
 
 
 def _accepted(services: Services, job: Job, wait_s: float) -> Response:

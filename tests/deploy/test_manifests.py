@@ -37,9 +37,7 @@ def pod(workload: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_overlay_is_valid(
-    overlay: str, version: str, documents: Render, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_overlay_is_valid(overlay: str, version: str, documents: Render, monkeypatch: pytest.MonkeyPatch) -> None:
     # Its schemas are megabytes, read anew for each resource: kept, the same takes a tenth of the time.
     monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", _schema)
     own = [document for document in documents(overlay) if not document["apiVersion"].startswith(_FOREIGN)]

@@ -2,11 +2,8 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,48 +14,18 @@ from click.testing import CliRunner, Result
 
 import training.run
 from bundle.manifest import read_manifest
+from tests.support.mlflow import starting_mlflow, wait_for_mlflow
 from tests.training.drawn import ROOT, tiny_params, write_folders
 from training import models_cli
 from training.errors import TrainingError
 from training.tracking import EXPERIMENT, record_result
 
-_START_S = 60
-
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an MLflow tracking server, still starting: it has time until something is trained."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment = {**os.environ, **quiet}
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(20)
-
-
-def wait_for(url: str) -> None:
-    """Wait until something answers."""
-    until = time.monotonic() + _START_S
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail("the MLflow server did not start")
+    with starting_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +89,7 @@ def trained(
 @pytest.fixture
 def tracked(project: Path, trained: object, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let this process work in the project, and give the address of the MLflow server to which it sends results."""
-    wait_for(f"{mlflow_server}/health")
+    wait_for_mlflow(mlflow_server)
     monkeypatch.chdir(project)
     monkeypatch.setenv("PYTHONPATH", str(project))
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", mlflow_server)

@@ -1,5 +1,7 @@
 """The job record."""
 
+from dataclasses import replace
+
 import pytest
 
 from contract.errors import PawqueueError, error_classes
@@ -65,6 +67,7 @@ def test_log_lines_carry_what_operators_look_for() -> None:
         "confidence": 0.9,
         "latency_ms": 77,
     }
+    assert replace(ENDED, owner="key-1").log_fields()["owner"] == "key-1"  # whose uploads these are
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_alike_is_zero_and_apart_is_one() -> None:
 
 @pytest.mark.parametrize(("value", "place"), [(-1, 0), (0, 0), (0.49, 0), (0.5, 1), (1, 1), (9, 1)])
 def test_values_outside_of_the_edges_count_in_the_nearest_bin(value: float, place: int) -> None:
-    assert Reference((1, 1), (0, 0.5, 1)).bin_of(value) == place
+    assert Reference((1, 1), (0, 0.5, 1)).histogram([value]) == ((1, 0), (0, 1))[place]
 
 
 def test_nothing_is_said_of_few_pictures() -> None:

@@ -1,5 +1,7 @@
 """Every card of every page in every state: words always, zeros never, and figures that Plotly takes."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -192,6 +194,16 @@ def test_what_is_looked_at_is_made_before_it_is_asked_for_again() -> None:
     maker.renew(third)
     maker.renew(replace(third, sequence=4))
     assert made == [1, 2, 3]  # nobody asked meanwhile
+
+
+def test_what_takes_long_keeps_nobody_else_waiting() -> None:
+    maker, of, go_on = Maker(), snapshot(), threading.Event()
+    with ThreadPoolExecutor(2) as threads:
+        slow = [threads.submit(maker.once, of, ("slow",), lambda _of: go_on.wait(30)) for _ in range(2)]
+        assert maker.once(of, ("quick",), lambda _of: "made") == "made"
+        assert not any(one.done() for one in slow)
+        go_on.set()
+        assert [one.result(30) for one in slow] == [True, True]
 
 
 def test_what_cannot_be_made_fails_for_who_asks_alone() -> None:

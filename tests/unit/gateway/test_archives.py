@@ -135,13 +135,13 @@ def test_a_member_that_lies_about_its_size_is_not_read_further() -> None:
     assert picture.refused
 
 
-def bomb_tar() -> bytes:
-    """A gzip of a tar with one member of 13 MB of zeros."""
+def bomb_tar(scale: int = 1) -> bytes:
+    """A gzip of a tar with one member of 13 MB of zeros, or of `scale` times as many."""
     info = tarfile.TarInfo("zeros.png")
-    info.size = 13_000_000
+    info.size = 13_000_000 * scale
     packer = zlib.compressobj(wbits=31)
     parts = [packer.compress(info.tobuf())]
-    parts += [packer.compress(bytes(1_000_000)) for _ in range(13)]
+    parts += [packer.compress(bytes(1_000_000)) for _ in range(13 * scale)]
     return b"".join([*parts, packer.flush()])
 
 
@@ -166,9 +166,9 @@ def full_directory_zip() -> bytes:
     return directory + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, len(directory), 0, 0)
 
 
-def deep_zip() -> bytes:
-    """Members that are each small enough, and together far more than went in."""
-    return zip_of({f"{n}.png": bytes(99_000) for n in range(140)}, zipfile.ZIP_DEFLATED)
+def deep_zip(scale: int = 1) -> bytes:
+    """Members that are each small enough, and together far more than went in: 14 MB, or `scale` times as much."""
+    return zip_of({f"{n}.png": bytes(99_000) for n in range(140 * scale)}, zipfile.ZIP_DEFLATED)
 
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract.job import Job
-from pawqueue.results import COLUMNS, ResultsFile, Row, read_rows, row_of
+from pawqueue.results import COLUMNS, ResultsFile, Row, read_rows, row_of, row_of_line
 from pawqueue.text import shown
 from tests.unit.pawqueue.fakes import JOB_ID, job
 
@@ -39,6 +39,13 @@ def test_a_prediction_and_an_error_become_rows() -> None:
     assert good == Row("a.jpg", "cat", 0.75, "succeeded", "", "", JOB_ID, 250, "cats-dogs@1.0")
     bad = row_of("b.jpg", Job.from_dict(job("failed", code="undecodable_image")))
     assert bad == Row("b.jpg", "", None, "failed", "undecodable_image", "It is undecodable_image.", JOB_ID, 250, "")
+
+
+def test_a_refusal_is_the_same_row_whoever_tells_of_it() -> None:
+    error = {"code": "not_an_image", "detail": "Send JPEG."}
+    times = {"created_at": "2026-01-01T00:00:01.000Z", "finished_at": "2026-01-01T00:00:01.250Z"}
+    line = {"custom_id": "a.jpg", "job_id": JOB_ID, "status": "failed", "error": error, **times}
+    assert row_of_line(line) == Row("a.jpg", status="refused", error_code="not_an_image", error="Send JPEG.")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)

@@ -1,0 +1,62 @@
+"""The back-up of docs/operations.md, step by step: what was copied is there again in another Redis."""
+
+import shutil
+from pathlib import Path
+
+import redis
+
+from contract.access import Scope, make_key
+from contract.broker import BULK
+from contract.job import Job, JobStatus, ModelRef, Outcome, Prediction, new_job_id, now_ms
+from contract.key_store import RedisKeyStore
+from contract.ledger_redis import RedisLedger
+from contract.ledger_types import Claim
+from contract.redis_client import connect
+from tests.support.ledger import store
+from tests.support.services import running_redis, wait_until
+
+ANSWER = Outcome(prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}), model=ModelRef("cats-dogs", "1"))
+
+
+def waiting_job(ledger: RedisLedger) -> str:
+    job = Job(new_job_id(), BULK, now_ms(), image="x")
+    store(ledger, [job])
+    return job.id
+
+
+def ended_job(ledger: RedisLedger) -> str:
+    job_id = waiting_job(ledger)
+    (claim,) = ledger.claim([job_id], 1000, 60, now_ms())
+    assert isinstance(claim, Claim)
+    ledger.commit([(claim, ANSWER)], 3600, now_ms())
+    return job_id
+
+
+def back_up(url: str, folder: Path, target: Path) -> None:
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        client.bgrewriteaof()
+        wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, "Rewriting the file")
+    (target / "redis").mkdir(parents=True)
+    for path in (folder / "redis").glob("appendonly*"):  # a folder since Redis 7, a file before
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, target / "redis" / path.name)
+
+
+def test_a_back_up_restores_jobs_outcomes_and_api_keys(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    stored, _ = make_key("office", (Scope.READ,))
+    with running_redis(old) as url:
+        ledger = RedisLedger(connect(url))
+        waits, ended = waiting_job(ledger), ended_job(ledger)
+        RedisKeyStore(connect(url)).put(stored)
+        back_up(url, old, new)
+        later = waiting_job(ledger)
+    with running_redis(new) as url:
+        restored = RedisLedger(connect(url))
+        first, second, third = restored.get([waits, ended, later])
+        assert first
+        assert first.status is JobStatus.QUEUED
+        assert second
+        assert second.outcome == ANSWER
+        assert third is None  # it came after the copy
+        assert [key.id for key in RedisKeyStore(connect(url)).all()] == [stored.id]
+        assert isinstance(restored.claim([waits], 1000, 60, now_ms())[0], Claim)

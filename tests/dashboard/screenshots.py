@@ -1,0 +1,128 @@
+"""Draw the pages as pictures: `python -m tests.dashboard.screenshots [FOLDER]` writes those of `docs/images`.
+
+A stack of its own is kept under load with pictures that the project may ship. How long a fresh browser takes to show
+each page is measured on the way, and printed.
+"""
+
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+from tests.dashboard.conftest import PHOTOS, send
+from tests.dashboard.test_pages import PAGES
+from tests.support.browser import running_browser
+from tests.support.dashboard import running_dashboard
+from tests.support.services import ROOT, Stack, running_stack
+
+_CLIENTS, _WARM_S = 12, 150.0
+_PAINTS = 5
+_PAINT_MS = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+
+
+def main() -> int:
+    """Write them; returns the exit status."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        running_stack(Path(scratch)) as stack,
+        running_dashboard(Path(scratch), stack.environ) as dashboard,
+        running_browser() as browser,
+    ):
+        for path in PAGES:
+            _measure(browser, dashboard.url, path)
+        with _load(stack):
+            time.sleep(_WARM_S)  # history to show
+            _write(browser, dashboard.url, folder)
+    return 0
+
+
+def _measure(browser: Browser, url: str, path: str) -> None:
+    """First paint, and until all is drawn, of a browser that has nothing in its cache."""
+    paints, wholes = [], []
+    for _ in range(_PAINTS):
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True)
+        page, began_s = context.new_page(), time.monotonic()
+        page.goto(f"{url}{path}")
+        page.wait_for_selector("main h1")
+        wholes.append(1000 * (time.monotonic() - began_s))
+        paints.append(page.evaluate(_PAINT_MS))
+        context.close()
+    middle = _PAINTS // 2
+    print(f"{path}: first paint {sorted(paints)[middle]:.0f} ms, cards there after {sorted(wholes)[middle]:.0f} ms")
+
+
+@contextmanager
+def _load(stack: Stack) -> Iterator[None]:
+    """Pictures keep coming, in waves, a broken one now and then."""
+    stopping = threading.Event()
+    broken = stack.folder / "broken.png"
+    broken.write_bytes(PHOTOS[0].read_bytes()[:300])
+
+    def client(seed: int) -> None:
+        chance = random.Random(seed)
+        while not stopping.is_set():
+            pick = [broken] if chance.random() < 0.01 else chance.choices(PHOTOS, k=20)
+            send(stack, pick, chance.choice(["interactive", "bulk"]))
+            stopping.wait(chance.random() * 3)
+
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        for seed in range(_CLIENTS):
+            pool.submit(client, seed)
+        yield
+        stopping.set()
+
+
+def _write(browser: Browser, url: str, folder: Path) -> None:
+    for name, path, width, height, whole in (
+        ("live", "/", 1280, 900, True),
+        ("predictions", "/predictions", 1280, 900, False),
+        ("models", "/models", 1280, 900, False),
+        ("drift", "/drift", 1280, 900, True),
+        ("capacity", "/capacity", 1280, 900, False),
+        ("phone", "/", 400, 900, False),
+    ):
+        page = _open(browser, f"{url}{path}", width, height, scheme="dark" if name == "phone" else "light")
+        for selector in PAGES[path]:
+            page.wait_for_selector(selector, state="attached")
+        _shoot(page, folder / f"dashboard-{name}.png", whole=whole)
+    page = _open(browser, f"{url}/predictions", 1000, 900)
+    page.locator("#predictions-gallery .tile").first.click()
+    page.wait_for_selector("#predictions-one .js-plotly-plot .trace")
+    _shoot(page, folder / "dashboard-prediction.png")
+    page = _open(browser, f"{url}/try", 1000, 900)
+    page.locator("#try-upload input").set_input_files(PHOTOS[:3])
+    page.wait_for_function("document.querySelectorAll('.result .probabilities').length === 3")
+    _shoot(page, folder / "dashboard-try.png")
+
+
+def _open(browser: Browser, url: str, width: int, height: int, scheme: str = "light") -> Page:
+    size = {"width": width, "height": height}
+    dark = scheme == "dark"
+    page = browser.new_context(
+        viewport=size,  # type: ignore[arg-type]
+        color_scheme="dark" if dark else "light",
+        bypass_csp=True,
+    ).new_page()
+    page.goto(url)
+    page.wait_for_selector("main h1")
+    return page
+
+
+def _shoot(page: Page, file: Path, *, whole: bool = False) -> None:
+    page.wait_for_timeout(1500)  # for the transitions of the charts
+    page.screenshot(path=file, full_page=whole)
+    print(file)
+    page.context.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

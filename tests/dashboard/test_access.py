@@ -1,0 +1,69 @@
+"""A dashboard that asks for an API key, beside a gateway that asks for one too, even for its metrics."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.conftest import PHOTOS, send
+from tests.support.dashboard import Dashboard, running_dashboard
+from tests.support.services import Stack
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Guarded:
+    """The dashboard, and API keys by the name of whom they were given to."""
+
+    dashboard: Dashboard
+    keys: dict[str, str]
+    gateway_url: str
+
+
+@pytest.fixture
+def guarded(stack: Stack, tmp_path: Path) -> Iterator[Guarded]:
+    with ExitStack() as services:
+        gateway = services.enter_context(stack.another_gateway(access="required", metrics_access="key"))
+        keys = {name: gateway.make_key() for name in ("ada", "bob")} | {"boss": gateway.make_key("--scope", "admin")}
+        dashboard = running_dashboard(
+            tmp_path, stack.environ, access="required", gateway_url=gateway.url, metrics_key=keys["bob"]
+        )
+        yield Guarded(services.enter_context(dashboard), keys, gateway.url)
+
+
+def sign_in(page: Page, key: str) -> None:
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_each_viewer_sees_what_the_key_allows(guarded: Guarded, stack: Stack, new_tab: Any) -> None:
+    jobs = {
+        name: send(stack, [PHOTOS[0]], url=guarded.gateway_url, api_key=guarded.keys[name])[0]["id"]
+        for name in ("ada", "bob")
+    }
+    tab = new_tab(guarded.dashboard.url)
+    page = tab.open("/")
+    expect(page.get_by_role("heading")).to_have_text("Pawqueue")
+    sign_in(page, "wrong")
+    expect(page.get_by_role("alert")).to_be_visible()
+    tab.troubles.clear()  # the browser tells of the refusal on its console
+
+    sign_in(page, guarded.keys["ada"])
+    expect(page.locator("#live-now")).to_have_class("card is-ok is-wide")  # the metrics that ask for a key were read
+    tab.open("/predictions")
+    expect(page.locator(".tile", has_text=jobs["ada"])).to_be_visible()
+    expect(page.locator(".tile", has_text=jobs["bob"])).to_have_count(0)
+    page.goto(f"{guarded.dashboard.url}/predictions?job={jobs['bob']}")
+    expect(page.locator("#predictions-one")).not_to_contain_text("Probabilities")
+
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    sign_in(page, guarded.keys["boss"])
+    tab.open("/predictions")
+    for job_id in jobs.values():
+        expect(page.locator(".tile", has_text=job_id)).to_be_visible()

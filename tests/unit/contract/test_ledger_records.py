@@ -1,0 +1,101 @@
+"""Stored records: what this version writes and reads, so that versions may run side by side.
+
+`WRITTEN` is what version 0.1.0 stores. Change it with care: a field may be added, and none may be taken away or change
+its meaning as long as services of that version can share a Redis with this one.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from contract.job import SCHEMA, Features, Job, JobError, JobStatus, ModelRef, Outcome, Prediction, Timings
+from contract.ledger_records import job_from_fields, job_to_fields, outcome_to_json, submission_from_fields
+
+ID = "018bcfe5-687b-7000-8000-000000000001"
+WRITTEN: dict[str, str] = {
+    "v": "1",
+    "status": "queued",
+    "queue": "bulk",
+    "created_ms": "1700000000123",
+    "size_bytes": "55000",
+    "file": "cat.jpg",
+    "image": "file:ab/cd",
+    "deadline_ms": "1700000060000",
+    "owner": "key-1",
+    "submission": "018bcfe5-687b-7000-8000-000000000002",
+}
+ENDED = WRITTEN | {
+    "status": "succeeded",
+    "started_ms": "1700000000150",
+    "finished_ms": "1700000000200",
+    "attempts": "1",
+    "fence": "7",
+    "outcome": (
+        '{"prediction":{"label":"cat","confidence":0.9,"probabilities":{"cat":0.9,"dog":0.1}},"model":{"name":"cats-dogs",'
+        '"version":"1"},"batch_size":8,"timings":{"queue_ms":1.0,"batch_wait_ms":2.0,"decode_ms":3.0,"predict_ms":4.0},'
+        '"features":{"width":500,"height":375,"brightness":0.5,"contrast":0.2}}'
+    ),
+}
+SUBMISSION = {
+    "name": "photos",
+    "queue": "bulk",
+    "owner": "key-1",
+    "deadline_s": "",
+    "created_ms": "1700000000123",
+    "succeeded": "3",
+}
+
+
+def the_job() -> Job:
+    found = job_from_fields(ID, WRITTEN)
+    assert found
+    return found
+
+
+def test_this_version_writes_what_the_first_one_reads() -> None:
+    assert {name: str(value) for name, value in job_to_fields(the_job()).items()} == WRITTEN
+    assert str(SCHEMA) == WRITTEN["v"]
+
+
+def test_this_version_reads_what_the_first_one_wrote() -> None:
+    outcome = Outcome(
+        prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}),
+        model=ModelRef("cats-dogs", "1"),
+        batch_size=8,
+        timings=Timings(1.0, 2.0, 3.0, 4.0),
+        features=Features(500, 375, 0.5, 0.2),
+    )
+    assert job_from_fields(ID, ENDED) == replace(
+        the_job(),
+        status=JobStatus.SUCCEEDED,
+        started_ms=1_700_000_000_150,
+        finished_ms=1_700_000_000_200,
+        attempts=1,
+        fence=7,
+        outcome=outcome,
+    )
+    assert outcome_to_json(outcome) == ENDED["outcome"]
+    submission = submission_from_fields(ID, SUBMISSION)
+    assert submission
+    assert (submission.name, submission.owner, submission.counts.succeeded) == ("photos", "key-1", 3)
+
+
+@pytest.mark.parametrize("fields", [WRITTEN, ENDED])
+def test_fields_of_a_newer_version_are_passed_over(fields: dict[str, str]) -> None:
+    newer = fields | {"mood": "fine"}
+    if "outcome" in fields:
+        newer["outcome"] = fields["outcome"].replace('"model":{', '"coffee":true,"model":{"origin":"x",')
+    assert job_from_fields(ID, newer) == job_from_fields(ID, fields)
+
+
+def test_a_record_without_what_may_be_absent_is_read() -> None:
+    least = {name: WRITTEN[name] for name in ("v", "status", "queue", "created_ms")}
+    assert job_from_fields(ID, least) == Job(ID, "bulk", 1_700_000_000_123)
+
+
+def test_an_error_code_of_a_newer_version_is_kept() -> None:
+    fields = ENDED | {"status": "failed", "outcome": '{"error":{"code":"from_tomorrow","detail":"Why."}}'}
+    found = job_from_fields(ID, fields)
+    assert found
+    assert found.outcome
+    assert found.outcome.error == JobError("from_tomorrow", "Why.")
