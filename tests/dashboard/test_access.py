@@ -61,7 +61,7 @@ def test_each_viewer_sees_what_the_key_allows(guarded: Guarded, stack: Stack, ne
     page.goto(f"{guarded.dashboard.url}/predictions?job={jobs['bob']}")
     expect(page.locator("#predictions-one")).not_to_contain_text("Probabilities")
 
-    page.get_by_role("button", name="Sign out").click()
+    tab.open("/").get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("API key")).to_be_visible()
     sign_in(page, guarded.keys["boss"])
     tab.open("/predictions")
