@@ -24,7 +24,7 @@ LOCKS := gateway worker worker-gpu dashboard tracking training client performanc
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow conformance coverage packages images test-containers scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,9 @@ images:  ## build the four images: IMAGES=prefix TAG=tag
 
 test-containers: images  ## build the images and show that docker-compose.yml runs: DOCKER=podman COMPOSE=podman-compose
 	@exec $(DEVELOP) python -m tests.containers --engine "$(DOCKER)" --compose "$(COMPOSE)" --images "$(IMAGES)"
+
+test-kube:  ## run the Deployments of the rendered manifests by podman, with the images that `make images` built
+	@exec $(DEVELOP) python -m tests.containers.kube
 
 scan:  ## look for known holes in the images: fails on a serious one that has a fix
 	@for name in $(SERVICES); do \

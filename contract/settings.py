@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 #: Every variable begins with it.
 PREFIX = "PAWQUEUE_"
@@ -136,6 +137,19 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level of log lines written.")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_of_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        wanted = "must be redis://[:PASSWORD@]HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH"
+        try:
+            parts = urlsplit(value.get_secret_value() if value else "redis://none")
+            is_good = parts.scheme in ("redis", "rediss", "unix") and parts.port != 0
+        except ValueError:  # of the port
+            is_good = False
+        if not is_good:
+            raise ValueError(wanted)
+        return value
+
     def access_is_required(self) -> bool:
         """Whether the gateway asks for API keys."""
         return self.access == "required" or (self.access == "auto" and not self.is_local())
@@ -215,5 +229,5 @@ def _explain(problem: Any) -> str:
     name = str(problem["loc"][0])
     field = Settings.model_fields[name]
     value = "(hidden)" if is_secret(name) else repr(problem["input"])
-    wanted = problem["msg"].replace("Input should be", "must be")
+    wanted = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     return f"{variable_of(name)}={value}: {wanted}. {field.description} Default: {field.default}."

@@ -50,6 +50,15 @@ def test_secrets_do_not_show() -> None:
     assert settings.redis_address() == "redis://:hunter2@redis:6379/0"
 
 
+@pytest.mark.parametrize(
+    "url", ["localhost:6379", "http://:hunter2@redis", "redis://:hunter2@redis:port/0", "cmVkaXM="]
+)
+def test_an_address_that_is_none_of_redis_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"PAWQUEUE_REDIS_URL=\(hidden\): must be redis://") as caught:
+        load_settings({"PAWQUEUE_REDIS_URL": url})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_settings_cannot_be_changed_later() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings({}).batch_size = 1  # type: ignore[misc]

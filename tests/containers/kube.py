@@ -1,0 +1,149 @@
+"""The rendered Kubernetes manifests, run by `podman kube play` as far as that goes: `make test-kube`.
+
+What podman 4.3 has no notion of is stood in for, and only that: a StatefulSet is played as a Deployment with its claim
+as a volume, a Secret as a ConfigMap (it would be handed out without being decoded), and in addresses the names of
+Services, which nothing answers for, are replaced by those of pods. Namespaces, autoscalers, policies, budgets and
+probes over HTTP are passed over.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.containers.tools import ContainersError, Tools, demand, until
+from tests.deploy.conftest import rendered
+from tests.support.services import ROOT, free_port
+
+NETWORK = "pawqueue-kube"
+_SECRET = "pawqueue-secret"
+SERVICES = ("redis", "redis-images", "gateway", "worker", "dashboard")
+_PICTURE = ROOT / "examples" / "photos" / "cat.jpg"
+Document = dict[str, Any]
+
+
+def documents(overlay: str) -> list[Document]:
+    """What podman is given: the Deployments, ConfigMaps, claims and the Secret of an overlay."""
+    secret = subprocess.run(["sh", "deploy/k8s/make-secret"], cwd=ROOT, capture_output=True, text=True, check=True)
+    text = f"{secret.stdout}---\n{rendered(overlay)}"
+    found = [part for document in yaml.safe_load_all(text) for part in _played(document)]
+    return [_with_pod_names(document) for document in found]
+
+
+def _played(document: Document) -> Iterator[Document]:
+    if document["kind"] == "StatefulSet":
+        claims = document["spec"].pop("volumeClaimTemplates", [])
+        yield from ({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim} for claim in claims)
+        volumes = document["spec"]["template"]["spec"].setdefault("volumes", [])
+        for claim in claims:
+            name = claim["metadata"]["name"]
+            volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name}})
+        document = document | {"kind": "Deployment"}
+    pod = document.get("spec", {}).get("template", {}).get("spec", {})
+    for volume in pod.get("volumes", []):
+        if secret := volume.pop("secret", None):
+            volume["configMap"] = {"name": _SECRET, "items": secret["items"]}
+    for container in pod.get("containers", []):
+        for port in container["ports"]:  # else podman 4.3 publishes them under their own numbers, for everybody
+            port |= {"hostIP": "127.0.0.1", "hostPort": free_port()}
+    if document["kind"] == "Secret":
+        yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _SECRET}, "data": document["stringData"]}
+    if document["kind"] in ("Deployment", "ConfigMap"):
+        yield document
+
+
+def _with_pod_names(document: Document) -> Document:
+    """Addresses of Services as those of the pods behind them."""
+    if document["kind"] == "ConfigMap":
+        for key, value in document["data"].items():
+            document["data"][key] = re.sub(r"([@/])(redis-images|redis|gateway):", r"\1\2-pod-0:", value)
+    return document
+
+
+def container_of(service: str) -> str:
+    """The name that podman gives the container of a Deployment."""
+    return f"{service}-pod-0-{'redis' if service == 'redis-images' else service}"
+
+
+@contextmanager
+def played(tools: Tools, overlay: str) -> Iterator[None]:
+    """The pods of an overlay; nothing of them stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "all.yaml")
+        file.touch(0o600)
+        file.write_text(yaml.safe_dump_all(documents(overlay)))
+        tools.run("network", "create", NETWORK)
+        try:
+            tools.run("play", "kube", "--network", NETWORK, str(file))
+            yield
+        finally:
+            _remove(tools)
+
+
+def _remove(tools: Tools) -> None:
+    pods = [("pod", "rm", "-f", f"{service}-pod-0") for service in SERVICES]
+    for command in (*pods, ("volume", "rm", _SECRET), ("volume", "rm", "data"), ("network", "rm", "-f", NETWORK)):
+        with suppress(ContainersError):  # it may not have come so far
+            tools.run(*command)
+
+
+def address_of(tools: Tools, service: str) -> str:
+    """Address of a service's first port on this machine."""
+    return f"http://{tools.run('port', container_of(service)).split()[-1]}"
+
+
+def show(tools: Tools) -> None:
+    """Everything runs as the manifests say, and a picture is predicted."""
+    for service in SERVICES:
+        until(lambda one=service: tools.inspect(container_of(one))["State"]["Running"], f"{service} running")  # type: ignore[misc]
+        found = tools.inspect(container_of(service))
+        demand(found["HostConfig"]["ReadonlyRootfs"], f"{service} can write to its root file system")
+        demand(found["Config"]["User"].split(":")[0] not in ("", "0", "root"), f"{service} runs as root")
+        print(f"ok  {service:14} runs, as user {found['Config']['User']}, on a read-only disk", flush=True)
+    gateway = address_of(tools, "gateway")
+    took_s = until(lambda: _is_served(gateway), "a model being served")
+    print(f"ok  a model is served after {took_s:.0f} s", flush=True)
+    make_key = ("python", "-m", "gateway.keys_cli", "create", "--name", "tests")
+    key = tools.run("exec", container_of("gateway"), *make_key).split()[-1]
+    headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=30", "Content-Type": "image/jpeg"}
+    demand(httpx.post(f"{gateway}/v1/jobs", content=b"").status_code == 401, "The gateway asks for no key.")
+    job = httpx.post(f"{gateway}/v1/jobs", content=_PICTURE.read_bytes(), headers=headers, timeout=60).json()
+    demand(job["status"] == "succeeded", f"The picture was not predicted: {job}")
+    print(f"ok  a picture is predicted: {job['prediction']['label']}", flush=True)
+    page = httpx.get(f"{address_of(tools, 'dashboard')}/", follow_redirects=True, timeout=30)
+    demand("sign-in" in str(page.url), "The dashboard asks for no key.")
+    print("ok  the dashboard answers with its page to sign in", flush=True)
+
+
+def _is_served(url: str) -> bool:
+    with suppress(httpx.HTTPError, ValueError, KeyError):
+        return bool(httpx.get(f"{url}/health", timeout=5).json()["model_loaded"])
+    return False
+
+
+def main() -> int:
+    """Play and show; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", default="podman", help="podman's command")
+    parser.add_argument("--overlay", default="overlays/local", help="folder of deploy/k8s")
+    given = parser.parse_args()
+    tools = Tools(given.engine, "")
+    try:
+        with played(tools, given.overlay):
+            show(tools)
+    except ContainersError as error:
+        print(f"FAILED  {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
