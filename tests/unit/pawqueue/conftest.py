@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from pawqueue import cli, database, deadline
+from tests.support.services import wait_until
 
 Pawqueue = Callable[..., int]
 
@@ -17,8 +18,11 @@ class FakeTime:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.pauses_s: list[float] = []
+        #: Time stands still until this holds: what other threads do first is not overtaken.
+        self.may_pass: Callable[[], bool] = lambda: True
 
     def sleep(self, _wake: threading.Event, seconds: float) -> None:
+        wait_until(self.may_pass, "What time waits for")
         self.pauses_s.append(seconds)
         self.now_s += seconds
 

@@ -222,6 +222,7 @@ def test_giving_up_keeps_what_was_received_and_says_how_to_go_on(
     folder: Path, gateway: FakeSubmissions, out: Path, fake_time: FakeTime, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
     gateway.held, gateway.model_loaded = {"b.jpg", "c.jpg"}, False
+    fake_time.may_pass = lambda: len(gateway.sent) == 3
     assert pawqueue("submit", folder, "--out", out, "--give-up-after", 20) == 2
     assert names(out) == ["a.jpg"]
     error = " ".join(capsys.readouterr().err.split())
