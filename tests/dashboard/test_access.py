@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.dashboard.conftest import PHOTOS, send
+from tests.dashboard.test_pages import violations
 from tests.support.dashboard import Dashboard, running_dashboard
 from tests.support.services import Stack
 
@@ -49,6 +50,7 @@ def test_each_viewer_sees_what_the_key_allows(guarded: Guarded, stack: Stack, ne
     tab = new_tab(guarded.dashboard.url)
     page = tab.open("/")
     expect(page.get_by_role("heading")).to_have_text("Pawqueue")
+    assert not violations(page)
     sign_in(page, "wrong")
     expect(page.get_by_role("alert")).to_be_visible()
     tab.troubles.clear()  # the browser tells of the refusal on its console
