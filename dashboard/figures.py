@@ -29,13 +29,14 @@ def layout(y_title: str, x_title: str = "", **more: Any) -> dict[str, Any]:
     """The layout that all figures share."""
     return {
         "height": _TALL,
-        "margin": _MARGIN,
+        "margin": _MARGIN | ({"b": 54} if x_title else {}),
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "inherit", "size": 12},
         "hovermode": "x unified",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "xaxis": {"title": {"text": x_title}, "showgrid": False, "zeroline": False, "fixedrange": True} | _APART,
+        "xaxis": {"title": {"text": x_title, "standoff": 10}, "showgrid": False, "zeroline": False, "fixedrange": True}
+        | _APART,
         "yaxis": {"title": {"text": y_title}, "rangemode": "tozero", "zeroline": False, "fixedrange": True},
         "uirevision": "kept",  # what a viewer has switched off in a legend stays off
         **more,

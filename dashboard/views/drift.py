@@ -86,8 +86,8 @@ def _row(drift: FeatureDrift) -> tuple[str, ...]:
     return (
         _TITLES[drift.feature][0],
         number(drift.sample),
-        number(distance.psi, 2) if distance else "-",
-        number(distance.ks, 2) if distance and distance.ks is not None else "-",
+        f"{distance.psi:.2f}" if distance else "-",
+        f"{distance.ks:.2f}" if distance and distance.ks is not None else "-",
         verdict(distance, drift.sample),
     )
 

@@ -60,10 +60,14 @@ def _served(snapshot: Snapshot) -> Content:
         ("Made", str(manifest.get("created_at") or "not told")),
         ("Code", str(manifest.get("git_revision") or "not told")),
         ("Temperature", number(_float(manifest.get("temperature")))),
-        *((name.replace("_", " "), str(value)) for name, value in (manifest.get("data") or {}).items()),
+        *((name.replace("_", " "), _shown(value)) for name, value in (manifest.get("data") or {}).items()),
         *((f"{name} (library)", str(value)) for name, value in (manifest.get("libraries") or {}).items()),
     ]
     return replace(content, stats=stats, table=Table(("Of the bundle", "Value"), tuple(rows)))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def served_by(snapshot: Snapshot) -> str:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from tests.dashboard.conftest import PHOTOS, send
 from tests.dashboard.test_pages import PAGES
@@ -39,9 +40,11 @@ def main() -> int:
     ):
         for path in PAGES:
             _measure(browser, dashboard.url, path)
+        send(stack, PHOTOS)  # few enough that each has a thumbnail
+        _write_predictions(browser, dashboard.url, folder)
         with _load(stack):
             time.sleep(_WARM_S)  # history to show
-            _write(browser, dashboard.url, folder)
+            _write_numbers(browser, dashboard.url, folder)
     return 0
 
 
@@ -81,37 +84,32 @@ def _load(stack: Stack) -> Iterator[None]:
         stopping.set()
 
 
-def _write(browser: Browser, url: str, folder: Path) -> None:
-    for name, path, width, height, whole in (
-        ("live", "/", 1280, 900, True),
-        ("predictions", "/predictions", 1280, 900, False),
-        ("models", "/models", 1280, 900, False),
-        ("drift", "/drift", 1280, 900, True),
-        ("capacity", "/capacity", 1280, 900, False),
-        ("phone", "/", 400, 900, False),
-    ):
-        page = _open(browser, f"{url}{path}", width, height, scheme="dark" if name == "phone" else "light")
-        for selector in PAGES[path]:
-            page.wait_for_selector(selector, state="attached")
-        _shoot(page, folder / f"dashboard-{name}.png", whole=whole)
-    page = _open(browser, f"{url}/predictions", 1000, 900)
+def _write_predictions(browser: Browser, url: str, folder: Path) -> None:
+    page = _open(browser, f"{url}/predictions", 1280)
+    page.wait_for_function(f"document.querySelectorAll('#predictions-gallery img').length === {len(PHOTOS)}")
+    _shoot(page, folder / "dashboard-predictions.png")
+    page = _open(browser, f"{url}/predictions", 1000)
     page.locator("#predictions-gallery .tile").first.click()
     page.wait_for_selector("#predictions-one .js-plotly-plot .trace")
     _shoot(page, folder / "dashboard-prediction.png")
-    page = _open(browser, f"{url}/try", 1000, 900)
+    page = _open(browser, f"{url}/try", 1000)
     page.locator("#try-upload input").set_input_files(PHOTOS[:3])
     page.wait_for_function("document.querySelectorAll('.result .probabilities').length === 3")
     _shoot(page, folder / "dashboard-try.png")
 
 
-def _open(browser: Browser, url: str, width: int, height: int, scheme: str = "light") -> Page:
-    size = {"width": width, "height": height}
-    dark = scheme == "dark"
-    page = browser.new_context(
-        viewport=size,  # type: ignore[arg-type]
-        color_scheme="dark" if dark else "light",
-        bypass_csp=True,
-    ).new_page()
+def _write_numbers(browser: Browser, url: str, folder: Path) -> None:
+    for path in ("/", "/models", "/drift", "/capacity"):
+        page = _open(browser, f"{url}{path}", 1280)
+        for selector in PAGES[path]:
+            page.wait_for_selector(selector, state="attached")
+        _shoot(page, folder / f"dashboard-{path.strip('/') or 'live'}.png", whole=path == "/drift")
+    _shoot(_open(browser, url, 400, scheme="dark"), folder / "dashboard-phone.png")
+
+
+def _open(browser: Browser, url: str, width: int, scheme: Literal["light", "dark"] = "light") -> Page:
+    size: ViewportSize = {"width": width, "height": 900}
+    page = browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=True).new_page()
     page.goto(url)
     page.wait_for_selector("main h1")
     return page
