@@ -140,10 +140,10 @@ class Settings(BaseModel):
     @field_validator("redis_url")
     @classmethod
     def _is_of_redis(cls, value: SecretStr | None) -> SecretStr | None:
-        wanted = "must be redis://[:PASSWORD@]HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH"
+        wanted = "must be redis://[:PASSWORD@]HOST:PORT/NUMBER, or rediss:// for TLS"
         try:
             parts = urlsplit(value.get_secret_value() if value else "redis://none")
-            is_good = parts.scheme in ("redis", "rediss", "unix") and parts.port != 0
+            is_good = parts.scheme in ("redis", "rediss") and parts.port != 0  # Celery takes no unix://
         except ValueError:  # of the port
             is_good = False
         if not is_good:

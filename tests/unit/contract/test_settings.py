@@ -51,7 +51,7 @@ def test_secrets_do_not_show() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:6379", "http://:hunter2@redis", "redis://:hunter2@redis:port/0", "cmVkaXM="]
+    "url", ["localhost:6379", "unix:///run/redis", "http://:hunter2@redis", "redis://:hunter2@redis:port/0", "cmVkaXM="]
 )
 def test_an_address_that_is_none_of_redis_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(SettingsError, match=r"PAWQUEUE_REDIS_URL=\(hidden\): must be redis://") as caught:
