@@ -12,6 +12,9 @@ from tests.support.services import wait_until
 Pawqueue = Callable[..., int]
 
 
+_MOMENT_S = 0.002
+
+
 class FakeTime:
     """The clock of `pawqueue.deadline`."""
 
@@ -21,8 +24,9 @@ class FakeTime:
         #: Time stands still until this holds: what other threads do first is not overtaken.
         self.may_pass: Callable[[], bool] = lambda: True
 
-    def sleep(self, _wake: threading.Event, seconds: float) -> None:
+    def sleep(self, wake: threading.Event, seconds: float) -> None:
         wait_until(self.may_pass, "What time waits for")
+        wake.wait(_MOMENT_S)  # else time could run out before another thread has had its turn
         self.pauses_s.append(seconds)
         self.now_s += seconds
 
