@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def address_of(tools: Tools, service: str) -> str:
 def show(tools: Tools) -> None:
     """Everything runs as the manifests say, and a picture is predicted."""
     for service in SERVICES:
-        until(lambda one=service: tools.inspect(container_of(one))["State"]["Running"], f"{service} running")  # type: ignore[misc]
+        until(partial(_runs, tools, service), f"{service} running")
         found = tools.inspect(container_of(service))
         demand(found["HostConfig"]["ReadonlyRootfs"], f"{service} can write to its root file system")
         demand(found["Config"]["User"].split(":")[0] not in ("", "0", "root"), f"{service} runs as root")
@@ -121,6 +122,10 @@ def show(tools: Tools) -> None:
     page = httpx.get(f"{address_of(tools, 'dashboard')}/", follow_redirects=True, timeout=30)
     demand("sign-in" in str(page.url), "The dashboard asks for no key.")
     print("ok  the dashboard answers with its page to sign in", flush=True)
+
+
+def _runs(tools: Tools, service: str) -> bool:
+    return bool(tools.inspect(container_of(service))["State"]["Running"])
 
 
 def _is_served(url: str) -> bool:
