@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -42,7 +43,15 @@ def prometheus(stack: Stack, tmp_path: Path) -> Iterator[str]:
     address = f"127.0.0.1:{free_port()}"
     options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     with running("prometheus", [command, *options, f"--web.listen-address={address}"], tmp_path):
+        wait_until(lambda: _is_ready(f"http://{address}"), "Prometheus being ready")
         yield f"http://{address}"
+
+
+def _is_ready(url: str) -> bool:
+    """It answers 503 while it opens its files."""
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/-/ready", timeout=5).status_code == 200
+    return False
 
 
 def test_every_quantity_is_answered_and_shown(prometheus: str, stack: Stack, new_tab: object, tmp_path: Path) -> None:
