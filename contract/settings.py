@@ -1,10 +1,10 @@
 """Every setting of every service: one typed table, read once from the environment."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 PREFIX = "PAWQUEUE_"
 #: Of a rate limit.
 RATE_PATTERN = r"^[1-9][0-9]{0,8} ?(/|per) ?([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?$"
+#: What both Celery and redis-py take; the latter would pass over a database that is no number.
+_REDIS_URL = re.compile(
+    r"rediss?://([^@/?#]*@)?([\w.-]+|\[[0-9a-fA-F:.]+\])?(:\d{1,5})?(/\d*)?(\?ssl_\w+=[^&#]*(&ssl_\w+=[^&#]*)*)?"
+)
 
 
 class SettingsError(Exception):
@@ -140,14 +144,8 @@ class Settings(BaseModel):
     @field_validator("redis_url")
     @classmethod
     def _is_of_redis(cls, value: SecretStr | None) -> SecretStr | None:
-        wanted = "must be redis://[:PASSWORD@]HOST:PORT/NUMBER, or rediss:// for TLS"
-        try:
-            parts = urlsplit(value.get_secret_value() if value else "redis://none")
-            is_good = parts.scheme in ("redis", "rediss") and parts.port != 0  # Celery takes no unix://
-        except ValueError:  # of the port
-            is_good = False
-        if not is_good:
-            raise ValueError(wanted)
+        if value is not None and not _REDIS_URL.fullmatch(value.get_secret_value()):
+            raise ValueError("must be redis://[:PASSWORD@]HOST:PORT/NUMBER, or rediss:// for TLS with ?ssl_... options")
         return value
 
     def access_is_required(self) -> bool:

@@ -67,7 +67,7 @@ def _clock_ticks(times_s: Sequence[float]) -> dict[str, Any]:
 def _whole_ticks(values: Sequence[float | None]) -> dict[str, Any]:
     """Ticks at whole numbers for few things that are counted: there are no 0.2 jobs."""
     known = [value for value in values if value is not None]
-    are_few = 0 < max(known, default=0) <= _COUNTED_MAX and all(float(value).is_integer() for value in known)
+    are_few = max(known, default=0) <= _COUNTED_MAX and all(float(value).is_integer() for value in known)
     return {"dtick": 1} if are_few else {}
 
 

@@ -67,7 +67,7 @@ def _served(snapshot: Snapshot) -> Content:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def served_by(snapshot: Snapshot) -> str:

@@ -26,6 +26,8 @@ from tests.support.services import ROOT, free_port
 
 NETWORK = "pawqueue-kube"
 _SECRET = "pawqueue-secret"
+#: What podman makes volumes of: the Secret, and the ledger's claim.
+_VOLUMES = (_SECRET, "data")
 SERVICES = ("redis", "redis-images", "gateway", "worker", "dashboard")
 _PICTURE = ROOT / "examples" / "photos" / "cat.jpg"
 Document = dict[str, Any]
@@ -81,6 +83,7 @@ def played(tools: Tools, overlay: str) -> Iterator[None]:
         file = Path(folder, "all.yaml")
         file.touch(0o600)
         file.write_text(yaml.safe_dump_all(documents(overlay)))
+        _demand_room(tools)
         tools.run("network", "create", NETWORK)
         try:
             tools.run("play", "kube", "--network", NETWORK, str(file))
@@ -89,9 +92,17 @@ def played(tools: Tools, overlay: str) -> Iterator[None]:
             _remove(tools)
 
 
+def _demand_room(tools: Tools) -> None:
+    """What is there under these names is somebody else's, and must neither be used nor taken away."""
+    there = {*tools.run("pod", "ls", "--format", "{{.Name}}").split(), *tools.run("volume", "ls", "-q").split()}
+    ours = {*(f"{service}-pod-0" for service in SERVICES), *_VOLUMES} & there
+    demand(not ours, f"There are pods or volumes of these names already: {', '.join(sorted(ours))}")
+
+
 def _remove(tools: Tools) -> None:
     pods = [("pod", "rm", "-f", f"{service}-pod-0") for service in SERVICES]
-    for command in (*pods, ("volume", "rm", _SECRET), ("volume", "rm", "data"), ("network", "rm", "-f", NETWORK)):
+    volumes = [("volume", "rm", name) for name in _VOLUMES]
+    for command in (*pods, *volumes, ("network", "rm", "-f", NETWORK)):
         with suppress(ContainersError):  # it may not have come so far
             tools.run(*command)
 

@@ -51,12 +51,38 @@ def test_secrets_do_not_show() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:6379", "unix:///run/redis", "http://:hunter2@redis", "redis://:hunter2@redis:port/0", "cmVkaXM="]
+    "url",
+    [
+        "localhost:6379",
+        "unix:///run/redis",
+        "http://:hunter2@redis",
+        "redis://:hunter2@redis:port/0",
+        "REDIS://redis:6379/0",
+        "redis:/redis",
+        "redis://redis/zero",
+        "redis://redis/0?db=2",
+        "redis://:hunter2/x@redis",
+        "cmVkaXM=",
+    ],
 )
 def test_an_address_that_is_none_of_redis_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(SettingsError, match=r"PAWQUEUE_REDIS_URL=\(hidden\): must be redis://") as caught:
         load_settings({"PAWQUEUE_REDIS_URL": url})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis",
+        "redis://redis:6379/",
+        "redis://user:p%40ss:word@10.0.0.1:6380/15",
+        "redis://[::1]:6379/0",
+        "rediss://:secret@redis.example.com:6380/0?ssl_ca_certs=/etc/ssl/redis.pem&ssl_cert_reqs=required",
+    ],
+)
+def test_addresses_of_redis_are_taken(url: str) -> None:
+    assert load_settings({"PAWQUEUE_REDIS_URL": url}).redis_address() == url
 
 
 def test_settings_cannot_be_changed_later() -> None:
