@@ -99,13 +99,18 @@ def revoke_keys(key_ids: tuple[str, ...]) -> None:
 def _store() -> Iterator[KeyStore]:
     try:
         settings = load_settings(os.environ)
-        with connect(settings.redis_address()) as client:
-            yield RedisKeyStore(client)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
+    try:
+        with connect(settings.redis_address()) as client:
+            yield RedisKeyStore(client)
     except UnavailableError:
+        where = (
+            "named by PAWQUEUE_REDIS_URL" if settings.redis_url else f"on port {settings.redis_port} of this machine"
+        )
         raise click.UsageError(
-            "Redis does not answer. Start the service (`make up`), or name its Redis in PAWQUEUE_REDIS_URL."
+            f"No Redis answers {where}. Start the service (`make up`), and give this command the same "
+            "PAWQUEUE_REDIS_PORT or PAWQUEUE_REDIS_URL as the service has."
         ) from None
 
 

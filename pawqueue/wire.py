@@ -202,7 +202,10 @@ def _problem(response: httpx.Response) -> dict[str, str]:
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        return {"title": response.reason_phrase, "detail": f"The server answered {response.reason_phrase}."}
+        return {
+            "title": response.reason_phrase,
+            "detail": f"The server answered {response.reason_phrase}, and not as a gateway does.",
+        }
     return {name: value for name, value in values.items() if isinstance(value, str)}
 
 

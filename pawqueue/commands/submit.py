@@ -94,7 +94,8 @@ def submit(
     options = Options(RunOptions(**values), url, api_key, resume, label_from_folder, as_json)
     memory = state_path(options.run.out)
     if resume and options.run.out.exists() and not memory.exists():
-        click.echo(f"Nothing to resume: {shown(str(options.run.out))} is of a run that came to its end.", err=True)
+        ended = f"{shown(str(options.run.out))} is of a run that came to its end"
+        click.echo(f"Nothing to resume: {ended}. Without --resume a new one begins.", err=True)
         return 0
     _check_place(options.run.out)
     if not resume:

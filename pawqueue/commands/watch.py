@@ -18,7 +18,8 @@ from pawqueue.submission import Submission
 from pawqueue.submissions import Submissions
 from pawqueue.wire import Wire
 
-#: How long a gateway that does not answer is waited for.
+#: How long a gateway that does not answer is waited for: at first, when the address may be wrong, and later.
+_FIRST_PATIENCE_S = 5.0
 _PATIENCE_S = 60.0
 _LATEST = 5
 _Show = Callable[[RenderableType, str, dict[str, object]], None]
@@ -71,9 +72,10 @@ def _showing(console: Console, *, as_json: bool) -> Iterator[_Show]:
 
 
 def _watch_submission(wire: Wire, submission_id: str, show: _Show, interval_s: float, *, once: bool) -> Submission:
-    submissions = Submissions(wire)
+    submissions, patience_s = Submissions(wire), _FIRST_PATIENCE_S
     while True:
-        submission = submissions.get(submission_id, Deadline(_PATIENCE_S))
+        submission = submissions.get(submission_id, Deadline(patience_s))
+        patience_s = _PATIENCE_S
         show(submission_panel(submission), submission_line(submission), submission.to_dict())
         if once or submission.status.is_final:
             return submission
@@ -83,7 +85,7 @@ def _watch_submission(wire: Wire, submission_id: str, show: _Show, interval_s: f
 def _watch_service(wire: Wire, show: _Show, interval_s: float, *, once: bool) -> None:
     before: ServiceState | None = None
     while True:
-        now = look_at_service(wire, Deadline(_PATIENCE_S))
+        now = look_at_service(wire, Deadline(_PATIENCE_S if before else _FIRST_PATIENCE_S))
         latest = _latest(wire) if now.ledger_up else []
         values: dict[str, object] = {
             **now.to_dict(),
