@@ -24,7 +24,7 @@ LOCKS := gateway worker worker-gpu dashboard tracking training client performanc
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-unit test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ up:  ## start all services and keep them running until Ctrl-C
 
 test:  ## run the tests that take seconds
 	@exec $(DEVELOP) python -m pytest -m "not slow and not long"
+
+test-unit:  ## run the tests that start no service, on all cores
+	@exec $(DEVELOP) python -m pytest tests/unit -n logical
 
 test-slow:  ## run the tests that take minutes
 	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }

@@ -74,13 +74,18 @@ class LazyGroup(click.Group):
         return sorted(_entries())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        entry = _entries().get(cmd_name)
+        entry = _own(cmd_name) if cmd_name in _OWN else _entries().get(cmd_name)
         return LazyCommand(entry) if entry else None
+
+
+def _own(name: str) -> EntryPoint:
+    """A command of the client, for which no installed package needs to be read."""
+    return EntryPoint(name, _OWN[name], GROUP)
 
 
 def _entries() -> dict[str, EntryPoint]:
     found = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
-    return found | {name: EntryPoint(name, place, GROUP) for name, place in _OWN.items()}
+    return found | {name: _own(name) for name in _OWN}
 
 
 @click.group(

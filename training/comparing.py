@@ -7,7 +7,15 @@ from scipy.stats import binomtest
 
 from bundle.manifest import Interval
 from training.errors import TrainingError
-from training.measure import Classes, Probabilities, accuracy, calibration_error, recentred
+from training.measure import (
+    Classes,
+    Probabilities,
+    accuracy,
+    calibration_error,
+    calibration_error_of,
+    calibration_gaps,
+    recentred,
+)
 from training.predictions import Predictions
 
 #: Greatest chance of such a result between equals at which a model counts as better.
@@ -83,8 +91,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 def _calibration_change(ours: Probabilities, others: Probabilities, truth: Classes) -> Interval:
     draw = np.random.default_rng(0)
+    mine, theirs = calibration_gaps(ours, truth), calibration_gaps(others, truth)
     changes = []
     for _ in range(_ROUNDS):
         rows = draw.integers(len(truth), size=len(truth))
-        changes.append(calibration_error(ours[rows], truth[rows]) - calibration_error(others[rows], truth[rows]))
-    return recentred(calibration_error(ours, truth) - calibration_error(others, truth), changes)
+        error, before = (calibration_error_of(place[rows], gaps[rows]) for place, gaps in (mine, theirs))
+        changes.append(error - before)
+    return recentred(calibration_error_of(*mine) - calibration_error_of(*theirs), changes)

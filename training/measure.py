@@ -11,8 +11,9 @@ from bundle.manifest import Interval
 
 Probabilities = NDArray[np.float64]
 Classes = NDArray[np.int64]
+Bins = NDArray[np.intp]
 
-#: Width of the bins over which confidence and accuracy are compared.
+#: Bins of equal width over which confidence and accuracy are compared.
 CALIBRATION_BINS = 15
 _LEAST_PROBABILITY = 1e-7
 
@@ -69,8 +70,9 @@ def area_under_curve(answers: Probabilities, truth: Classes) -> float:
 
 def calibration_bins(answers: Probabilities, truth: Classes) -> list[CalibrationBin]:
     """Compare confidence with accuracy over bins of equal width."""
-    counts, *sums = _binned(answers, truth)
-    means = [values / np.maximum(counts, 1) for values in sums]
+    place, confidence, right = _binned(answers, truth)
+    counts = np.bincount(place, minlength=CALIBRATION_BINS)
+    means = [np.bincount(place, values, CALIBRATION_BINS) / np.maximum(counts, 1) for values in (confidence, right)]
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     columns = (edges[:-1], edges[1:], counts, *means)
     return [
@@ -80,18 +82,26 @@ def calibration_bins(answers: Probabilities, truth: Classes) -> list[Calibration
 
 def calibration_error(answers: Probabilities, truth: Classes) -> float:
     """Mean distance of confidence from accuracy over `CALIBRATION_BINS` bins, weighted by their pictures (ECE)."""
-    _, confidence, right = _binned(answers, truth)
-    return float(np.abs(confidence - right).sum() / len(truth))
+    return calibration_error_of(*calibration_gaps(answers, truth))
 
 
-def _binned(answers: Probabilities, truth: Classes) -> tuple[NDArray[np.int64], Probabilities, Probabilities]:
-    """Count the pictures of each bin, and sum their confidence and how many of them are right."""
+def calibration_gaps(answers: Probabilities, truth: Classes) -> tuple[Bins, Probabilities]:
+    """The bin of each picture, and by how much its confidence is above being right; (n,) both."""
+    place, confidence, right = _binned(answers, truth)
+    return place, confidence - right
+
+
+def calibration_error_of(place: Bins, gaps: Probabilities) -> float:
+    """The calibration error of pictures in those bins with those gaps."""
+    return float(np.abs(np.bincount(place, gaps, CALIBRATION_BINS)).sum() / len(place))
+
+
+def _binned(answers: Probabilities, truth: Classes) -> tuple[Bins, Probabilities, NDArray[np.bool_]]:
+    """Of each picture: its bin, its confidence, whether it is right."""
     chosen = answers.argmax(axis=1)
     confidence = answers[np.arange(len(answers)), chosen]
     place = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
-    summed = np.bincount(place, confidence, CALIBRATION_BINS).astype(np.float64)
-    right = np.bincount(place, chosen == truth, CALIBRATION_BINS).astype(np.float64)
-    return np.bincount(place, minlength=CALIBRATION_BINS), summed, right
+    return place, confidence, chosen == truth
 
 
 def _macro(column: int) -> Callable[[Probabilities, Classes], float]:

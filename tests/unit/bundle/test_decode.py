@@ -147,8 +147,8 @@ def test_a_picture_converted_in_strips_is_the_one_converted_whole(mode: str) -> 
     shades = Image.merge("RGBA", [noise, noise.rotate(90), noise.rotate(180), noise.rotate(45)])
     deep = np.asarray(noise).astype(np.float32)
     image = {
-        "P": lambda: shades.convert("RGB").quantize(32),
-        "PA": lambda: shades.convert("RGB").quantize(32).convert("PA"),
+        "P": lambda: shades.convert("RGB").quantize(32, Image.Quantize.FASTOCTREE),
+        "PA": lambda: shades.convert("RGB").quantize(32, Image.Quantize.FASTOCTREE).convert("PA"),
         "I;16": lambda: Image.fromarray((deep * 257).astype(np.uint16)),
         "I": lambda: Image.fromarray((deep * 100).astype(np.int32)),
         "F": lambda: Image.fromarray(deep / 255),

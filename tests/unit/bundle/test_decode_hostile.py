@@ -11,7 +11,7 @@ from tests.support.hostile import picture
 
 _WHOLE = {form: picture(form) for form in FORMATS}
 _LIMITS = UploadLimits(max_bytes=1_000_000, max_pixels=5_000_000)
-_SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+_SETTINGS = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @st.composite

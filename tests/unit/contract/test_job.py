@@ -18,6 +18,8 @@ from contract.job import (
     new_job_id,
 )
 
+#: Tests are named by it: the same in every process.
+JOB_ID = "019abc12-3456-7890-abcd-ef0123456789"
 ENDED = Job(
     id=new_job_id(),
     queue="interactive",
@@ -85,7 +87,7 @@ def test_job_ids_are_uuid_7_and_sort_by_time() -> None:
     assert sorted(ids, key=lambda job_id: job_id[:13]) == ids
 
 
-@pytest.mark.parametrize("text", ["", "nope", "../etc/passwd", ENDED.id.upper(), ENDED.id + "0", ENDED.id + "\n"])
+@pytest.mark.parametrize("text", ["", "nope", "../etc/passwd", JOB_ID.upper(), JOB_ID + "0", JOB_ID + "\n"])
 def test_other_texts_are_no_job_ids(text: str) -> None:
     assert not is_job_id(text)
 

@@ -1,12 +1,13 @@
 """A gateway on memory: real application, committer and waiters; ledger and image store are the fakes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from flask.testing import FlaskClient
 
 from contract.access import Access
+from contract.broker import QUEUES
 from contract.image_store import ImageStore, MemoryImageStore
 from contract.job import Features, Job, ModelRef, Outcome, Prediction, Timings
 from contract.key_store import MemoryKeyStore
@@ -76,6 +77,20 @@ def cat() -> Outcome:
 @pytest.fixture
 def gateway() -> Gateway:
     return make_gateway()
+
+
+@pytest.fixture(scope="session")
+def _shared() -> Gateway:
+    return make_gateway()
+
+
+@pytest.fixture
+def refusing(_shared: Gateway) -> Iterator[Gateway]:
+    """A gateway that is asked for nothing it would do: tests share it, and it is left as it was."""
+    yield _shared
+    assert not _shared.published
+    assert not _shared.images._images
+    assert not any(queue.queued for queue in _shared.ledger.stats(QUEUES).queues.values())
 
 
 def make_gateway(images: ImageStore | None = None, **changes: str) -> Gateway:

@@ -264,7 +264,7 @@ def test_what_leads_out_is_known() -> None:
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_no_damage_raises_anything_else(kind: str, data: st.DataObject) -> None:
     members = {"a.png": RED, "b/" + "long" * 60 + ".png": RED, "c.png": b""}
@@ -334,7 +334,7 @@ def test_a_form_that_cannot_be_read_is_refused(body: bytes) -> None:
         list(read_form(reader(body), BOUNDARY, MAX_BYTES))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_no_damage_to_a_form_raises_anything_else(data: st.DataObject) -> None:
     body = bytearray(form(part(b'name="file"; filename="a.png"'), part(b'name="file"; filename="b.png"')))

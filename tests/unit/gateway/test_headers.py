@@ -15,8 +15,8 @@ def test_a_request_keeps_the_id_that_it_brings(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "two words", "new\tline", "käse", '"><script>'])
-def test_a_request_gets_an_id_where_it_brings_none_that_is_fit(gateway: Gateway, given: str) -> None:
-    told = [gateway.client.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2)]
+def test_a_request_gets_an_id_where_it_brings_none_that_is_fit(refusing: Gateway, given: str) -> None:
+    told = [refusing.client.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2)]
     assert given not in told
     assert told[0] != told[1]
 

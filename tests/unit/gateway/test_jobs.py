@@ -128,20 +128,20 @@ def test_refused_when_empty(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("data", [b"hello", b"%PDF-1.7 ...", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\0" * 500])
-def test_refused_when_no_image(gateway: Gateway, data: bytes) -> None:
-    refused(upload(gateway, data), 415, "not_an_image")
+def test_refused_when_no_image(refusing: Gateway, data: bytes) -> None:
+    refused(upload(refusing, data), 415, "not_an_image")
 
 
-def test_refused_in_other_formats(gateway: Gateway) -> None:
+def test_refused_in_other_formats(refusing: Gateway) -> None:
     for form in ("PPM", "TGA", "ICO"):
-        refused(upload(gateway, draw(form=form)), 415, "unsupported_format")
+        refused(upload(refusing, draw(form=form)), 415, "unsupported_format")
 
 
 @pytest.mark.parametrize("size", [100_001, 150_000, 500_000])
-def test_refused_over_the_size_limit(gateway: Gateway, size: int) -> None:
-    problem = refused(upload(gateway, draw() + b"\0" * (size - len(draw()))), 413, "upload_too_large")
+def test_refused_over_the_size_limit(refusing: Gateway, size: int) -> None:
+    problem = refused(upload(refusing, draw() + b"\0" * (size - len(draw()))), 413, "upload_too_large")
     assert "100,000 bytes" in problem["detail"]
-    raw = gateway.client.post("/v1/jobs", data=b"\0" * size, content_type="image/png")
+    raw = refusing.client.post("/v1/jobs", data=b"\0" * size, content_type="image/png")
     refused(raw, 413, "upload_too_large")
 
 

@@ -15,9 +15,9 @@ from tests.unit.gateway.conftest import Gateway, cat, make_gateway
 _BESIDE = {"/openapi.json", "/docs", "/docs/<name>", "/redoc"}
 
 
-@pytest.fixture
-def document(gateway: Gateway) -> dict[str, Any]:
-    found: dict[str, Any] = gateway.client.get("/openapi.json").get_json()
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = make_gateway().client.get("/openapi.json").get_json()
     return found
 
 
@@ -82,31 +82,31 @@ def test_real_jobs_fit_the_schema_and_have_no_member_that_it_does_not_name(gatew
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
-def test_the_pages_ask_this_server_alone(gateway: Gateway, page: str) -> None:
-    response = gateway.client.get(page)
+def test_the_pages_ask_this_server_alone(refusing: Gateway, page: str) -> None:
+    response = refusing.client.get(page)
     assert response.status_code == 200
     assert "script-src 'self';" in response.headers["Content-Security-Policy"]
     for address in re.findall(r'(?:src|href)="([^"]+)"', response.text):
-        assert address == "data:," or gateway.client.get(address).status_code == 200, address
+        assert address == "data:," or refusing.client.get(address).status_code == 200, address
 
 
-def test_redoc_fetches_no_logo(gateway: Gateway) -> None:
-    script = gateway.client.get("/docs/redoc.standalone.js")
+def test_redoc_fetches_no_logo(refusing: Gateway) -> None:
+    script = refusing.client.get("/docs/redoc.standalone.js")
     assert script.mimetype == "text/javascript"
     assert "cdn.redoc" not in script.text
 
 
-def test_only_the_files_of_the_pages_are_served(gateway: Gateway) -> None:
+def test_only_the_files_of_the_pages_are_served(refusing: Gateway) -> None:
     for name in ("nope.js", "..%2Fapp.py", "%2e%2e%2fapp.py", "docs.html"):
-        assert gateway.client.get(f"/docs/{name}").status_code == 404
+        assert refusing.client.get(f"/docs/{name}").status_code == 404
 
 
 @pytest.mark.parametrize(
     ("query", "told"),
     [("queue=fast", "queue='fast': must be 'interactive' or 'bulk'."), ("deadline_s=-1", "deadline_s='-1': must be")],
 )
-def test_a_parameter_that_does_not_fit_is_named(gateway: Gateway, query: str, told: str) -> None:
-    response = gateway.client.post(f"/v1/jobs?{query}", data=draw(), content_type="image/png")
+def test_a_parameter_that_does_not_fit_is_named(refusing: Gateway, query: str, told: str) -> None:
+    response = refusing.client.post(f"/v1/jobs?{query}", data=draw(), content_type="image/png")
     assert response.status_code == 400
     assert told in response.get_json()["detail"]
 

@@ -124,8 +124,8 @@ def test_a_deadline_is_kept_with_the_job(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "abc", "nan", "inf", "1e9", "999999999"])
-def test_a_deadline_that_cannot_be_read_is_refused(gateway: Gateway, text: str) -> None:
-    refused(upload(gateway, RED, query=f"?deadline_s={text}"), 400, "bad_request")
+def test_a_deadline_that_cannot_be_read_is_refused(refusing: Gateway, text: str) -> None:
+    refused(upload(refusing, RED, query=f"?deadline_s={text}"), 400, "bad_request")
 
 
 def test_a_waiting_job_shows_its_place_and_estimated_wait(gateway: Gateway) -> None:

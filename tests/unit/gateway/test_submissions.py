@@ -85,8 +85,8 @@ def test_a_submission_is_opened_with_and_without_a_wish(gateway: Gateway) -> Non
 @pytest.mark.parametrize(
     "body", [{"queue": "fast"}, {"name": "x" * 201}, {"deadline_s": 0}, {"name": 5}, [], "x", {"deadline_s": "soon"}]
 )
-def test_a_wish_that_does_not_fit_is_refused(gateway: Gateway, body: Any) -> None:
-    refused(gateway.client.post("/v1/submissions", json=body), 400, "bad_request")
+def test_a_wish_that_does_not_fit_is_refused(refusing: Gateway, body: Any) -> None:
+    refused(refusing.client.post("/v1/submissions", json=body), 400, "bad_request")
 
 
 def test_opening_again_under_an_id_or_a_key_is_safe(gateway: Gateway) -> None:
@@ -308,14 +308,14 @@ def test_a_wish_for_results_that_does_not_fit_is_refused(gateway: Gateway, query
     refused(gateway.client.get(f"{opened(gateway)}/results?{query}"), 400, "bad_request")
 
 
-@pytest.mark.parametrize("submission_id", [new_job_id(), "nope", "%2e%2e"])
-def test_unknown_submissions_are_not_found(gateway: Gateway, submission_id: str) -> None:
+@pytest.mark.parametrize("submission_id", ["019abc12-3456-7890-abcd-ef0123456789", "nope", "%2e%2e"])
+def test_unknown_submissions_are_not_found(refusing: Gateway, submission_id: str) -> None:
     address = f"/v1/submissions/{submission_id}"
-    refused(gateway.client.get(address), 404, "not_found")
-    refused(gateway.client.delete(address), 404, "not_found")
-    refused(gateway.client.get(f"{address}/results"), 404, "not_found")
-    refused(gateway.client.post(f"{address}/close"), 404, "not_found")
-    refused(send(gateway, address, {"red.png": RED}), 404, "not_found")
+    refused(refusing.client.get(address), 404, "not_found")
+    refused(refusing.client.delete(address), 404, "not_found")
+    refused(refusing.client.get(f"{address}/results"), 404, "not_found")
+    refused(refusing.client.post(f"{address}/close"), 404, "not_found")
+    refused(send(refusing, address, {"red.png": RED}), 404, "not_found")
 
 
 def test_the_latest_are_listed(gateway: Gateway) -> None:
@@ -327,8 +327,8 @@ def test_the_latest_are_listed(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("deadline_s", [True, "60", 0, -1])
-def test_a_deadline_is_a_number_above_zero(gateway: Gateway, deadline_s: object) -> None:
-    refused(gateway.client.post("/v1/submissions", json={"deadline_s": deadline_s}), 400, "bad_request")
+def test_a_deadline_is_a_number_above_zero(refusing: Gateway, deadline_s: object) -> None:
+    refused(refusing.client.post("/v1/submissions", json={"deadline_s": deadline_s}), 400, "bad_request")
 
 
 def test_a_deadline_is_that_of_each_job(gateway: Gateway) -> None:
