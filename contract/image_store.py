@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from contract import keys
 from contract.errors import UnavailableError
+from contract.file_layout import spread_subfolders
 
 
 class ImageStore(ABC):
@@ -73,6 +74,7 @@ class FileImageStore(ImageStore):
         self._folder = folder
         self._root = str(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        spread_subfolders(folder)
 
     def put(self, data: bytes) -> str:
         ref = _new_ref()
@@ -120,8 +122,14 @@ class FileImageStore(ImageStore):
 
 
 def _write(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:  # noqa: PTH123 - text: see `FileImageStore._path`
-        file.write(data)
+    # Without a file object, which costs as much as half of the system calls.
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(handle, left) :]
+    finally:
+        os.close(handle)
 
 
 class RedisImageStore(ImageStore):
