@@ -1,7 +1,7 @@
-"""The Keras runtime, the only file that knows the backend: load a bundle, warm it up, predict."""
+"""The Keras runtime: load a bundle on the chosen backend, check it, warm it up, predict."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from bundle.golden import RECIPE, fingerprint, golden_inputs
 from bundle.manifest import MODEL_FILE, BundleError, Manifest, read_manifest
 from contract.log import get_logger
+from worker.side_by_side import Call
 
 _log = get_logger(__name__)
-
-#: uint8 (batch, height, width, 3) to raw outputs (batch, units).
-Call = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 
 #: How far a probability may lie from the bundle's own golden output. Between processors float32 differs in the sixth
 #: digit; bfloat16 keeps 8 bits of the mantissa.
@@ -57,8 +55,9 @@ class KerasModel:
         golden = self._manifest.golden
         if golden.recipe != RECIPE or golden.inputs_sha256 != fingerprint(inputs):
             raise BundleError(f"{self.name} {self.version} was exported with other golden inputs; export it again.")
-        found = np.concatenate([self.predict(inputs[at : at + 1]) for at in range(len(inputs))])
-        return float(np.abs(found - np.array(golden.outputs, np.float32)).max())
+        singly = np.concatenate([self.predict(inputs[at : at + 1]) for at in range(len(inputs))])
+        expected = np.array(golden.outputs, np.float32)
+        return max(float(np.abs(found - expected).max()) for found in (singly, self.predict(inputs)))
 
     def _pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Fill up to the next allowed batch size, so that nothing is compiled while jobs wait."""
@@ -156,41 +155,9 @@ def _use_bfloat16(network: Any) -> None:
 
 
 def _tensorflow_call(network: Any, manifest: Manifest, precision: str) -> Call:
-    """One compiled function for batches of any size."""
-    import tensorflow as tf  # noqa: PLC0415
+    from worker.tensorflow_call import tensorflow_call  # noqa: PLC0415 - other backends do without TensorFlow
 
-    shape = (None, manifest.input.height, manifest.input.width, 3)
-
-    # Keras needs no autograph, which leaves files of its own in the temporary folder.
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False)  # type: ignore[untyped-decorator]
-    def call(pixels: Any) -> Any:
-        return tf.cast(network(tf.cast(pixels, tf.float32), training=False), tf.float32)
-
-    compiled = call.get_concrete_function()
-    if precision == "bfloat16" or _normalizes(network):
-        compiled = _frozen(compiled)
-
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
-        outputs = compiled(tf.constant(pixels))
-        found: NDArray[np.floating] = (outputs[0] if isinstance(outputs, (list, tuple)) else outputs).numpy()
-        return found
-
-    return run
-
-
-def _normalizes(network: Any) -> bool:
-    layers = network._flatten_layers()  # Keras offers no public walk into nested models
-    return any(type(layer).__name__ == "BatchNormalization" for layer in layers)
-
-
-def _frozen(compiled: Any) -> Any:
-    """The function with its weights as constants; costs seconds for a large model, each time a worker starts.
-
-    TensorFlow then folds batch normalization and conversions into the weights, once instead of at every call.
-    """
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: PLC0415
-
-    return convert_variables_to_constants_v2(compiled)
+    return tensorflow_call(network, manifest.input.height, manifest.input.width, precision)
 
 
 def choose_backend(name: str) -> None:
@@ -201,4 +168,5 @@ def choose_backend(name: str) -> None:
     os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its chatter stays out of the log
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # see `worker.tensorflow_call`
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -5,7 +5,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -18,7 +17,7 @@ from dashboard.quantities import QUANTITIES
 from dashboard.sources import PrometheusSource
 from tests.dashboard.conftest import PHOTOS, send
 from tests.support.dashboard import running_dashboard
-from tests.support.services import Stack, free_port, running, wait_until
+from tests.support.services import Stack, answers, free_port, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -43,15 +42,8 @@ def prometheus(stack: Stack, tmp_path: Path) -> Iterator[str]:
     address = f"127.0.0.1:{free_port()}"
     options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     with running("prometheus", [command, *options, f"--web.listen-address={address}"], tmp_path):
-        wait_until(lambda: _is_ready(f"http://{address}"), "Prometheus being ready")
+        wait_until(lambda: answers(f"http://{address}/-/ready"), "Prometheus being ready")
         yield f"http://{address}"
-
-
-def _is_ready(url: str) -> bool:
-    """It answers 503 while it opens its files."""
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/-/ready", timeout=5).status_code == 200
-    return False
 
 
 def test_every_quantity_is_answered_and_shown(prometheus: str, stack: Stack, new_tab: object, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +25,7 @@ from contract.ledger_redis import RedisLedger
 from contract.redis_client import connect
 from tests.deploy.conftest import need
 from tests.support.pictures import draw
-from tests.support.services import ROOT, Process, Stack, free_port, running, running_stack, wait_until
+from tests.support.services import ROOT, Process, Stack, answers, free_port, running, running_stack, wait_until
 
 #: Minutes of a cluster pass in seconds here.
 FACTOR = 15.0
@@ -69,14 +69,8 @@ def prometheus(folder: Path, gateway_url: str) -> Iterator[str]:
     command = [need("prometheus", "prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     with running("prometheus", [*command, f"--web.listen-address=127.0.0.1:{port}"], folder):
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _answers(f"{url}/-/ready"), "Prometheus becoming ready")
+        wait_until(lambda: answers(f"{url}/-/ready"), "Prometheus becoming ready")
         yield url
-
-
-def _answers(url: str) -> bool:
-    with suppress(httpx.HTTPError):
-        return httpx.get(url).status_code == 200
-    return False
 
 
 class Cluster:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from tests.support.pictures import draw
-from tests.support.services import ROOT, Process, free_port, running, running_redis, wait_until
+from tests.support.services import ROOT, Process, answers, free_port, running, running_redis, wait_until
 
 _CLIENTS = 6
 #: How long a gateway goes on after it was taken out of rotation: what a `preStop` pause is for.
@@ -187,9 +187,7 @@ class Upgrade:
 
 def _is_ready(url: str, process: Process) -> bool:
     assert process.handle.poll() is None, f"{process.log.stem} ended; its log ends:\n{process.tail()}"
-    with suppress(httpx.HTTPError):
-        return httpx.get(url, timeout=5).status_code == 200
-    return False
+    return answers(url)
 
 
 def upgrade_from(revision: str, folder: Path) -> Told:

@@ -1,15 +1,13 @@
 """A dashboard in a process of its own, for tests."""
 
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.services import Process, free_port, running, wait_until
+from tests.support.services import Process, answers, free_port, running, wait_until
 
 
 @dataclass
@@ -38,8 +36,4 @@ def running_dashboard(folder: Path, environ: dict[str, str], **settings: Any) ->
 
 def _answers(url: str, process: Process) -> bool:
     assert process.handle.poll() is None, process.tail()
-    try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=5):
-            return True
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
+    return answers(f"{url}/healthz")

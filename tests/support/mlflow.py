@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.services import free_port, wait_until
+from tests.support.services import answers, free_port, wait_until
 
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -34,12 +33,4 @@ def starting_mlflow(folder: Path) -> Iterator[str]:
 
 def wait_for_mlflow(url: str) -> None:
     """Return when the server answers."""
-    wait_until(lambda: _answers(f"{url}/health"), "MLflow answering")
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError:
-        return False
+    wait_until(lambda: answers(f"{url}/health"), "MLflow answering")

@@ -1,0 +1,59 @@
+"""A batch in parts: each picture's output at its place, small batches whole, what a part raises raised."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from worker.side_by_side import PART, SideBySide, usable_cores
+
+
+class Recorder:
+    """A call that gives each picture's first value, and keeps the sizes it was called with."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
+        self.sizes.append(len(pixels))
+        if 255 in pixels:
+            raise RuntimeError("a bad part")
+        return pixels.reshape(len(pixels), -1)[:, :1].astype(np.float32)
+
+
+def pictures(count: int) -> NDArray[np.uint8]:
+    return np.arange(count, dtype=np.uint8).reshape(count, 1, 1, 1).repeat(3, axis=3)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 31, 32, 100])
+def test_each_picture_is_answered_at_its_place_in_parts_of_a_few(count: int, cores: int) -> None:
+    wide, narrow = Recorder(), Recorder()
+    found = SideBySide(wide, narrow, cores)(pictures(count))
+    assert found[:, 0].tolist() == list(range(count))
+    assert sum(wide.sizes) + sum(narrow.sizes) == count
+    if count == 1 or count < cores:
+        assert wide.sizes == [count]
+    else:
+        assert max(narrow.sizes) <= PART
+        assert len(narrow.sizes) % cores == 0
+        assert max(narrow.sizes) - min(narrow.sizes) <= 1
+
+
+def test_what_a_part_raises_is_raised_and_the_next_batch_runs() -> None:
+    call = SideBySide(Recorder(), Recorder(), 2)
+    bad = pictures(16)
+    bad[13] = 255
+    with pytest.raises(RuntimeError, match="a bad part"):
+        call(bad)
+    assert len(call(pictures(16))) == 16
+
+
+@pytest.mark.parametrize(("text", "cores"), [("100000 100000", 1), ("150000 100000", 2), ("1000 100000", 1)])
+def test_the_limit_of_a_container_is_kept(tmp_path: Path, text: str, cores: int) -> None:
+    limit = tmp_path / "cpu.max"
+    limit.write_text(text)
+    assert usable_cores(limit) == min(cores, usable_cores(tmp_path / "missing"))
+    limit.write_text("max 100000")
+    assert usable_cores(limit) == usable_cores(tmp_path / "missing") >= 1
