@@ -1,7 +1,7 @@
 """The way of a message through a worker: claim, fetch, decode, gather to batches, predict, commit.
 
-Threads: Celery's (claim and fetch), `decode` (several), `predict` (one, the only one that touches the model), and the
-committer's. Decoding of the next batch overlaps with the predicting of this one.
+Threads: Celery's (claim and fetch), `decode` (several), `predict` (one, the only one that calls the model, which may
+have threads of its own), and the committer's. Decoding of the next batch overlaps with the predicting of this one.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""The one thread that touches the model: takes batches, predicts, pairs each picture with its outcome."""
+"""The one thread that calls the model: takes batches, predicts, pairs each picture with its outcome."""
 
 import threading
 import time

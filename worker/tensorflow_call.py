@@ -15,17 +15,20 @@ _WEIGHTS_MAX_BYTES = 500_000_000
 
 
 def tensorflow_call(network: Any, height: int, width: int, precision: str) -> Call:
-    """One compiled function for batches of any size; on CPUs parts of a batch run beside each other."""
+    """One compiled function for batches of any size; on CPUs parts of a batch soon run beside each other."""
     compiled = _compiled(network, height, width)
-    cores = usable_cores()
-    is_split = not tf.config.list_physical_devices("GPU") and 4 * network.count_params() < _WEIGHTS_MAX_BYTES
-    gains = precision == "bfloat16" or _normalizes(network)
     # With weights as constants TensorFlow folds batch normalization and conversions into them once, not at every call.
-    frozen = convert_variables_to_constants_v2(compiled) if gains or (is_split and cores > 1) else None
-    wide = _eager(frozen if gains else compiled)
-    if not is_split:
+    gains = precision == "bfloat16" or _normalizes(network)
+    frozen = convert_variables_to_constants_v2(compiled) if gains else None
+    wide, cores = _eager(frozen or compiled), usable_cores()
+    if tf.config.list_physical_devices("GPU") or 4 * network.count_params() > _WEIGHTS_MAX_BYTES:
         return wide
-    return SideBySide(wide, _on_one_core(frozen, cores) if frozen and cores > 1 else wide, cores)
+    call = SideBySide(wide, cores)
+    if cores == 1:
+        call.narrow = wide
+    else:
+        call.build(lambda: _on_one_core(frozen or convert_variables_to_constants_v2(compiled), cores), height, width)
+    return call
 
 
 def _compiled(network: Any, height: int, width: int) -> Any:
