@@ -19,12 +19,13 @@ COMPOSE ?= docker compose
 BUILD_FLAGS ?=
 SCANNER ?= docker.io/aquasec/trivy:0.57.1
 
+UNIT_EDGE := contract gateway pawqueue
 SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
 UV := sh deploy/local/with-python -m deploy.local.uv
 COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-unit test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,8 +39,16 @@ up:  ## start all services and keep them running until Ctrl-C
 test:  ## run the tests that take seconds
 	@exec $(DEVELOP) python -m pytest -m "not slow and not long"
 
-test-unit:  ## run the tests that start no service, on all cores
-	@exec $(DEVELOP) python -m pytest tests/unit -n logical
+test-unit:  ## run the tests that start no service, in two halves side by side
+	@$(DEVELOP) true
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-unit-edge test-unit-core
+
+# Halves of about the same length, cut so that neither imports all libraries.
+test-unit-edge:
+	@$(DEVELOP) python -m pytest $(addprefix tests/unit/,$(UNIT_EDGE))
+
+test-unit-core:
+	@$(DEVELOP) python -m pytest $(filter-out $(addprefix tests/unit/,$(UNIT_EDGE)),$(patsubst %/__init__.py,%,$(wildcard tests/unit/*/__init__.py)))
 
 test-slow:  ## run the tests that take minutes
 	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }

@@ -36,11 +36,12 @@ def free_port() -> int:
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _START_S) -> None:
     """Return as soon as `condition` holds; fail after `timeout_s`."""
-    end_s = time.monotonic() + timeout_s
+    end_s, pause_s = time.monotonic() + timeout_s, 0.001
     while not condition():
         if time.monotonic() > end_s:
             raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(0.02, pause_s * 1.5)
 
 
 def answers(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from training.params import Params, read_params
 ROOT = Path(__file__).parents[2]
 
 
+@cache
 def drawn_jpeg(label: int, seed: int, side: int = 48) -> bytes:
     """Draw stripes that lie (0), stand (1) or cross (2), over a background of random blobs."""
     draw = np.random.default_rng((label, seed))

@@ -93,6 +93,12 @@ def refusing(_shared: Gateway) -> Iterator[Gateway]:
     assert not any(queue.queued for queue in _shared.ledger.stats(QUEUES).queues.values())
 
 
+@pytest.fixture(scope="session")
+def asking() -> Gateway:
+    """A gateway that asks for API keys, for tests that only read what it tells everybody."""
+    return make_gateway(access="required")
+
+
 def make_gateway(images: ImageStore | None = None, **changes: str) -> Gateway:
     """A gateway whose settings are those of the tests, with `changes`."""
     chosen = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait_s": "5"} | changes

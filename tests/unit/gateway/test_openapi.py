@@ -21,6 +21,13 @@ def document() -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def guarded(asking: Gateway) -> dict[str, Any]:
+    """The document where API keys are asked for."""
+    found: dict[str, Any] = asking.client.get("/openapi.json").get_json()
+    return found
+
+
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -55,11 +62,17 @@ def test_every_parameter_is_described_with_an_example_or_its_values(document: di
             assert "example" in parameter or "enum" in parameter["schema"], (name, parameter["name"])
 
 
-def test_every_error_of_a_request_is_shown() -> None:
-    document = make_gateway(access="required").client.get("/openapi.json").get_json()
-    shown = set(re.findall(r"urn:pawqueue:error:([a-z_]+)", str(document)))
+def test_every_error_of_a_request_is_shown(guarded: dict[str, Any]) -> None:
+    shown = set(re.findall(r"urn:pawqueue:error:([a-z_]+)", str(guarded)))
     of_requests = {code for code, kind in error_classes().items() if not issubclass(kind, JobFailedError)}
     assert of_requests - {"no_model"} <= shown  # that one is of /predict alone, whose errors have a form of their own
+
+
+def test_it_says_which_key_an_operation_needs(guarded: dict[str, Any]) -> None:
+    submit = guarded["paths"]["/v1/jobs"]["post"]
+    assert submit["security"] == [{"bearer": ["submit"]}, {"api_key": ["submit"]}]
+    assert {"401", "403", "429"} <= submit["responses"].keys()
+    assert "security" not in guarded["paths"]["/healthz"]["get"]
 
 
 def test_it_holds_nothing_that_the_library_adds_by_itself(document: dict[str, Any]) -> None:
