@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmarks.service import ROOT, BareProcess, Service, bare_process, service
+from contract.cores import usable_cores
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,20 @@ def auto(run: Run) -> None:
 
 
 def two_workers(run: Run) -> None:
-    """Two worker processes, to one, in the same stack."""
-    with service(run.room("two"), model=run.model, precision="float32") as stack:
-        load = ("--clients", 64, "--seconds", run.scale.seconds)
-        stack.load(*load)
+    """Two worker processes with half of the cores each, to one with all of them, in the same stack."""
+    cores = usable_cores()
+    with service(run.room("two"), workers=0, model=run.model, precision="float32") as stack:
+
+        def pictures_per_s(workers: int) -> float:
+            with ExitStack() as running:
+                for _ in range(workers):
+                    running.enter_context(stack.worker(cores=max(1, cores // workers)))
+                stack.load("--clients", 64, "--seconds", run.scale.seconds)  # the first batches run in one piece
+                found: float = stack.load("--clients", 64, "--seconds", run.scale.seconds)["images_per_s"]
+                return found
+
         for _ in range(run.scale.rounds):
-            one = stack.load(*load)["images_per_s"]
-            with stack.worker():
-                stack.load("--clients", 64, "--seconds", 1)
-                two = stack.load(*load)["images_per_s"]
+            one, two = pictures_per_s(1), pictures_per_s(2)
             run.add("two-workers", two / one, one=one, two=two)
 
 

@@ -117,11 +117,12 @@ class Service:
         return RedisLedger(connect(self.redis_url))
 
     @contextmanager
-    def worker(self) -> Iterator[Started]:
-        """One more worker, ready."""
+    def worker(self, cores: int | None = None) -> Iterator[Started]:
+        """One more worker, ready; its model computes on `cores`, as `make up` would share them out."""
         known = len(self.ledger().workers())
         command = [sys.executable, "-m", "worker"]
-        with started(f"worker-{len(self.workers)}", command, self.folder, self.environ) as worker:
+        environ = self.environ | ({"PAWQUEUE_WORKER_CORES": str(cores)} if cores else {})
+        with started(f"worker-{len(self.workers)}", command, self.folder, environ) as worker:
             ready_at_s = until(lambda: len(self.ledger().workers()) > known, worker)
             worker.ready_s = ready_at_s - worker.started_s
             self.workers.append(worker)

@@ -49,6 +49,14 @@ class Settings(BaseModel):
     )
     state_dir: Path = _setting(Path("state"), "Folder for all that outlives a restart on one machine.")
     workers: int = _setting(1, "Worker processes that `make up` and `make demo` start.", ge=1, le=64)
+    worker_cores: int | None = _setting(
+        None,
+        "Cores on which a worker's model computes; unset: all that it may use, and `make up` shares them out among its "
+        "workers.",
+        "cores",
+        ge=1,
+        le=1024,
+    )
     worker_metrics_host: str = _setting("127.0.0.1", "Address on which a worker's metrics are read.")
     worker_metrics_port: int = _setting(
         9101, "Port of the first worker's metrics; each further worker takes the next.", ge=0, le=65535

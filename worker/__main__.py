@@ -5,6 +5,7 @@ import signal
 import sys
 
 from bundle.manifest import BundleError
+from contract.cores import usable_cores
 from contract.log import configure_logging, get_logger
 from contract.settings import SettingsError, load_settings
 from worker.health import Health, serve_health
@@ -21,7 +22,8 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    choose_backend(settings.backend)
+    cores = settings.worker_cores or usable_cores()
+    choose_backend(settings.backend, cores)
     configure_logging(settings.log_level, "worker")
     # Until Celery takes over, nothing is in hand yet.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -40,7 +42,7 @@ def main() -> int:
         return 2
     folder = model_folder(settings)
     try:
-        model = load_model(folder, settings.precision, settings.batch_size)
+        model = load_model(folder, settings.precision, settings.batch_size, cores)
     except BundleError as error:
         _log.error("The model cannot be served", reason=str(error))
         return 1

@@ -69,8 +69,8 @@ class KerasModel:
         )
 
 
-def load_model(folder: Path, precision: str, batch_size: int) -> KerasModel:
-    """Load, check and warm up the bundle at `folder`.
+def load_model(folder: Path, precision: str, batch_size: int, cores: int) -> KerasModel:
+    """Load, check and warm up the bundle at `folder`, to compute on `cores`.
 
     `precision` is `float32`, `bfloat16` or `auto` (bfloat16 where the processor has it and the golden outputs agree).
 
@@ -80,10 +80,12 @@ def load_model(folder: Path, precision: str, batch_size: int) -> KerasModel:
     manifest = read_manifest(folder)
     if precision == "auto":
         precision = "bfloat16" if processor_has_bfloat16() else "float32"
-        if precision == "bfloat16" and (model := _load(folder, manifest, precision, batch_size, must_agree=False)):
+        if precision == "bfloat16" and (
+            model := _load(folder, manifest, precision, batch_size, cores, must_agree=False)
+        ):
             return model
         precision = "float32"
-    model = _load(folder, manifest, precision, batch_size, must_agree=True)
+    model = _load(folder, manifest, precision, batch_size, cores, must_agree=True)
     assert model is not None  # noqa: S101 - must_agree raises otherwise
     return model
 
@@ -104,13 +106,17 @@ def batch_sizes_up_to(largest: int) -> list[int]:
     return [*sizes, largest]
 
 
-def _load(folder: Path, manifest: Manifest, precision: str, batch_size: int, *, must_agree: bool) -> KerasModel | None:
+def _load(
+    folder: Path, manifest: Manifest, precision: str, batch_size: int, cores: int, *, must_agree: bool
+) -> KerasModel | None:
     keras = _import_keras()
     network = _read_network(keras, folder / MODEL_FILE)
     if precision == "bfloat16":
         _use_bfloat16(network)
     backend = keras.backend.backend()
-    call = _tensorflow_call(network, manifest, precision) if backend == "tensorflow" else network.predict_on_batch
+    call = (
+        _tensorflow_call(network, manifest, precision, cores) if backend == "tensorflow" else network.predict_on_batch
+    )
     model = KerasModel(manifest, call, backend, precision, batch_sizes_up_to(batch_size))
     distance = model.golden_distance()
     if distance > _TOLERANCE[precision]:
@@ -153,14 +159,14 @@ def _use_bfloat16(network: Any) -> None:
         layer.dtype_policy = "mixed_bfloat16"
 
 
-def _tensorflow_call(network: Any, manifest: Manifest, precision: str) -> Call:
+def _tensorflow_call(network: Any, manifest: Manifest, precision: str, cores: int) -> Call:
     from worker.tensorflow_call import tensorflow_call  # noqa: PLC0415 - other backends do without TensorFlow
 
-    return tensorflow_call(network, manifest.input.height, manifest.input.width, precision)
+    return tensorflow_call(network, manifest.input.height, manifest.input.width, precision, cores)
 
 
-def choose_backend(name: str) -> None:
-    """Have Keras run on `tensorflow`, `jax` or `torch`; call it before anything imports Keras.
+def choose_backend(name: str, cores: int) -> None:
+    """Have Keras run on `tensorflow`, `jax` or `torch`, with `cores` threads; call it before anything imports Keras.
 
     On a GPU memory is taken as it is needed, not all at once, so that several workers share one.
     """
@@ -168,4 +174,7 @@ def choose_backend(name: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its chatter stays out of the log
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # see `worker.tensorflow_call`
+    # By itself it takes a thread for each core of the machine, however few of them its container may use.
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, str(cores))
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

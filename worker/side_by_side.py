@@ -1,12 +1,9 @@
 """A batch as many small calls beside each other, one a core, instead of one call over all cores."""
 
 import math
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +19,6 @@ Call = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 PART = 4
 #: Between the wide and the narrow call: bfloat16 rounds in the third digit.
 _TOLERANCE = 0.02
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 class SideBySide:
@@ -67,12 +63,3 @@ class SideBySide:
         parts = np.concatenate([narrow(pixels[:-1]), narrow(pixels[-1:])])
         if not np.allclose(parts, self._wide(pixels), rtol=_TOLERANCE, atol=_TOLERANCE):
             raise ValueError("its parts are answered otherwise than the whole")
-
-
-def usable_cores(limit: Path = _CGROUP_LIMIT) -> int:
-    """Cores that this process may use: of its affinity, and within the limit of its container (cgroup version 2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no such file, no limit ("max")
-        quota_us, period_us = map(int, limit.read_text().split())
-        return max(1, min(cores, math.ceil(quota_us / period_us)))
-    return cores

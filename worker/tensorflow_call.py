@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from worker.side_by_side import Call, SideBySide, usable_cores
+from worker.side_by_side import Call, SideBySide
 
 #: Weights beyond it are not held twice.
 _WEIGHTS_MAX_BYTES = 500_000_000
 
 
-def tensorflow_call(network: Any, height: int, width: int, precision: str) -> Call:
-    """One compiled function for batches of any size; on CPUs parts of a batch soon run beside each other."""
+def tensorflow_call(network: Any, height: int, width: int, precision: str, cores: int) -> Call:
+    """One compiled function for batches of any size; on CPUs parts of a batch soon run on `cores` beside each other."""
     compiled = _compiled(network, height, width)
     # With weights as constants TensorFlow folds batch normalization and conversions into them once, not at every call.
     gains = precision == "bfloat16" or _normalizes(network)
     frozen = convert_variables_to_constants_v2(compiled) if gains else None
-    wide, cores = _eager(frozen or compiled), usable_cores()
+    wide = _eager(frozen or compiled)
     if tf.config.list_physical_devices("GPU") or 4 * network.count_params() > _WEIGHTS_MAX_BYTES:
         return wide
     call = SideBySide(wide, cores)

@@ -8,6 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from contract.cores import usable_cores
 from contract.settings import Settings, variable_of
 from deploy.local.errors import UsageError
 from deploy.local.ports import Port
@@ -95,5 +96,8 @@ def _worker(settings: Settings, index: int) -> Program:
         stage=2,
         stop_s=settings.drain_s + _STOP_MARGIN_S,
         group="workers",  # a group is stopped at once, so that the workers drain side by side
-        environment={variable_of("worker_metrics_port"): str(metrics_port(settings, index))},
+        environment={
+            variable_of("worker_metrics_port"): str(metrics_port(settings, index)),
+            variable_of("worker_cores"): str(settings.worker_cores or max(1, usable_cores() // settings.workers)),
+        },
     )

@@ -15,8 +15,8 @@ import sys, json
 from pathlib import Path
 import numpy as np
 from worker.runtime import choose_backend, load_model
-choose_backend(sys.argv[1])
-model = load_model(Path("models/cats-dogs"), "float32", 4)
+choose_backend(sys.argv[1], 1)
+model = load_model(Path("models/cats-dogs"), "float32", 4, 1)
 pixels = np.random.default_rng(0).integers(0, 255, (5, model.height, model.width, 3), dtype=np.uint8)
 shapes = [model.predict(pixels[:3]).shape, model.predict(pixels[:4]).shape]
 print(json.dumps([model.backend, model.golden_distance(), *shapes]))

@@ -53,6 +53,19 @@ def test_as_many_workers_as_set_each_with_its_port() -> None:
     assert [port.number for port in ports_of(settings)][-3:] == [9200, 9201, 9202]
 
 
+@pytest.mark.parametrize(
+    ("workers", "chosen", "cores"), [(1, None, "8"), (3, None, "2"), (16, None, "1"), (3, "5", "5")]
+)
+def test_workers_share_the_cores_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, workers: int, chosen: str | None, cores: str
+) -> None:
+    monkeypatch.setattr("deploy.local.services.usable_cores", lambda: 8)
+    environ = {"PAWQUEUE_WORKERS": str(workers)} | ({"PAWQUEUE_WORKER_CORES": chosen} if chosen else {})
+
+    programs = [program for program in programs_of(load_settings(environ)) if program.group == "workers"]
+    assert [program.environment["PAWQUEUE_WORKER_CORES"] for program in programs] == [cores] * workers
+
+
 def test_without_metrics_no_port_is_needed() -> None:
     settings = load_settings({"PAWQUEUE_WORKERS": "2", "PAWQUEUE_WORKER_METRICS_PORT": "0"})
 

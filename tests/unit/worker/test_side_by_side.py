@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from worker.side_by_side import PART, SideBySide, usable_cores
+from worker.side_by_side import PART, SideBySide
 
 
 class Recorder:
@@ -93,12 +92,3 @@ def test_a_model_that_cannot_be_split_is_served_whole(make: Callable[[], Any]) -
     wide.sizes.clear()
     assert call(pictures(8))[:, 0].tolist() == list(range(8))
     assert wide.sizes == [8]
-
-
-@pytest.mark.parametrize(("text", "cores"), [("100000 100000", 1), ("150000 100000", 2), ("1000 100000", 1)])
-def test_the_limit_of_a_container_is_kept(tmp_path: Path, text: str, cores: int) -> None:
-    limit = tmp_path / "cpu.max"
-    limit.write_text(text)
-    assert usable_cores(limit) == min(cores, usable_cores(tmp_path / "missing"))
-    limit.write_text("max 100000")
-    assert usable_cores(limit) == usable_cores(tmp_path / "missing") >= 1
