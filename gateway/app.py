@@ -1,8 +1,11 @@
 """The Flask application: routes, error handler, metrics of requests."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 
 from gateway.headers import add_headers
 from gateway.problems import register_problem_handlers
@@ -21,7 +24,7 @@ _FORM_OVERHEAD_BYTES = 64 * 1024
 
 def create_app(services: Services) -> Flask:
     """Build the application around `services`."""
-    app = Flask("gateway", static_folder=None)
+    app = _Application("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -34,6 +37,29 @@ def create_app(services: Services) -> Flask:
     add_headers(app, services.settings.cors_origins)
     services.guard.protect(app)
     return app
+
+
+class _NoSessions(SessionInterface):
+    """Nobody has a session: Flask need not look for one, nor make and weigh an empty one, at each request."""
+
+    _none = NullSession()
+
+    def open_session(self, _app: Flask, _request: Request) -> SessionMixin:
+        """Every request's: none."""
+        return self._none
+
+    def save_session(self, _app: Flask, _session: SessionMixin, _response: Response) -> None:
+        """Keep nothing."""
+
+
+class _Application(Flask):
+    """Flask without what a request pays for and no route here uses."""
+
+    session_interface = _NoSessions()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """All functions are synchronous: they need not be looked at one by one at each request."""
+        return func
 
 
 def declare_routes(services: Services) -> list[Routes]:

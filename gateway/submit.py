@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from contract.errors import ConflictError, NotFoundError, PawqueueError, UnavailableError
@@ -76,16 +76,16 @@ class Submitter:
         """
         check_upload(upload.data, self.limits)
         self.load.refuse_when_full()
-        with self._only_one(upload.owned_key):
+        with self._only_one(upload.owned_key) if upload.idempotency_key else nullcontext():
             return self._store(upload)
 
     def _store(self, upload: Upload) -> Job:
         image = self.images.put(upload.data)
         job = _job_of(upload, image)
         fingerprint = hashlib.sha256(upload.data).hexdigest() if upload.may_be_repeated else ""
-        with self.waiters.expect(job.id) as ended:
+        with self.waiters.expect(job.id) if upload.wait_s > 0 else nullcontext() as ended:
             standing_id = self._commit(Submit(job, upload.owned_key, fingerprint))
-            if standing_id == job.id and upload.wait_s > 0:
+            if ended and standing_id == job.id:
                 return self.waiters.result(ended, job.id, upload.wait_s) or job
         return job if standing_id == job.id and not upload.job_id else self._known(standing_id, upload.wait_s)
 
@@ -122,8 +122,7 @@ class Submitter:
                 raise ConflictError(
                     "An upload with this Idempotency-Key is being accepted just now. Ask again shortly."
                 )
-            if idempotency_key:
-                self._in_flight.add(idempotency_key)
+            self._in_flight.add(idempotency_key)
         try:
             yield
         finally:
