@@ -12,23 +12,26 @@ from benchmarks.processes import family, threads_cpu_s
 from benchmarks.service import Service, service
 
 _RATE_HZ = 200
-#: Step -> parts of a frame's name; the first that fits any frame of a sample, the innermost frame first, has it.
+#: Step -> parts of a frame's name: a sample belongs to the step of its innermost frame that has one. Redis's client has
+#: none, so that its time goes to who called it.
 _GATEWAY = {
     "check of the header": ("uploads.py",),
     "image store": ("image_store.py",),
-    "ledger: write": ("ledger_redis.py", "redis/client.py", "redis/connection.py"),
+    "ledger": ("ledger_redis", "contract/redis_client.py"),
     "Celery: publish": ("celery/", "kombu/"),
     "waiters": ("waiters.py",),
     "answer as JSON": ("contract/job.py", "flask/json"),
-    "metrics and headers": ("prometheus_client", "headers.py", "structlog"),
+    "metrics and headers": ("prometheus_client", "gateway/headers.py", "structlog"),
     "group commit": ("committer.py",),
-    "Flask and Werkzeug": ("flask", "werkzeug", "gateway/"),
-    "HTTP: gunicorn and gevent": ("gunicorn", "gevent"),
+    "HTTP: gunicorn and gevent": ("gunicorn", "gevent", "gateway/server.py"),
+    "checks by pydantic": ("pydantic",),
+    "Flask and Werkzeug": ("flask", "werkzeug"),
+    "routes": ("gateway/",),
 }
 _WORKER = {
     "decode": ("bundle/decode.py", "PIL/"),
     "features": ("features.py",),
-    "model call": ("runtime.py", "tensorflow", "keras"),
+    "model call": ("runtime.py", "side_by_side.py", "tensorflow", "keras"),
     "image store": ("image_store.py",),
     "ledger": ("ledger_redis.py", "contract/ledger"),
     "log": ("structlog", "logging/"),
@@ -100,7 +103,8 @@ def seconds_of(stacks: str, used_s: Mapping[int, float], steps: Mapping[str, tup
 
 
 def _step_of(frames: list[str], steps: Mapping[str, tuple[str, ...]]) -> str:
-    for step, parts in steps.items():
-        if any(part in frame for frame in frames for part in parts):
-            return step
+    for frame in reversed(frames):
+        for step, parts in steps.items():
+            if any(part in frame for part in parts):
+                return step
     return "other"

@@ -76,3 +76,9 @@ def test_cpu_of_threads_is_shared_out_by_their_samples() -> None:
     steps = {"decode": ("decode.py",), "log": ("structlog",)}
     found = seconds_of(stacks, {7: 2.0, 8: 0.0, 9: 5.0}, steps)
     assert found == {"native threads": 5.0, "decode": 1.5, "log": 0.5}
+
+
+def test_a_sample_belongs_to_the_innermost_step_that_it_is_in() -> None:
+    stacks = "thread (7): main;handle (server.py:1);wsgi_app (flask/app.py:2);send (redis/client.py:3) 8"
+    steps = {"HTTP": ("server.py",), "Flask": ("flask",)}
+    assert seconds_of(stacks, {7: 2.0}, steps) == {"Flask": 2.0}
