@@ -28,7 +28,7 @@ COMPILE := $(UV) --directory requirements pip compile -q --universal --python-ve
 .PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo:  ## classify a folder of pictures: PHOTOS=folder OUT=results.csv
 	@exec $(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)"

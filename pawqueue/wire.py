@@ -156,7 +156,7 @@ class Wire:
 
     def _unreachable(self, error: httpx.TransportError) -> str:
         reason = str(error) or type(error).__name__
-        return f"Nothing answers at {self.url} ({reason}); is the gateway running, and is this its address?"
+        return f"Nothing answers at {self.url} ({reason}); is the gateway running, and is this its address (--url, PAWQUEUE_URL)?"
 
 
 def _checked(url: str) -> str:
