@@ -156,7 +156,8 @@ class Wire:
 
     def _unreachable(self, error: httpx.TransportError) -> str:
         reason = str(error) or type(error).__name__
-        return f"Nothing answers at {self.url} ({reason}); is the gateway running, and is this its address (--url, PAWQUEUE_URL)?"
+        asked = "is the gateway running, and is this its address (--url, PAWQUEUE_URL)?"
+        return f"Nothing answers at {self.url} ({reason}); {asked}"
 
 
 def _checked(url: str) -> str:
