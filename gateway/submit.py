@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from contract.errors import ConflictError, NotFoundError, PawqueueError, UnavailableError
 from contract.image_store import ImageStore
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger_types import Submit
+from contract.ledger_types import Receipt, Submit
 from gateway.committer import GroupCommitter
 from gateway.load import LoadMeter
 from gateway.uploads import UploadLimits, check_upload
@@ -84,13 +84,14 @@ class Submitter:
         job = _job_of(upload, image)
         fingerprint = hashlib.sha256(upload.data).hexdigest() if upload.may_be_repeated else ""
         with self.waiters.expect(job.id) if upload.wait_s > 0 else nullcontext() as ended:
-            standing_id = self._commit(Submit(job, upload.owned_key, fingerprint))
-            if ended and standing_id == job.id:
+            receipt = self._commit(Submit(job, upload.owned_key, fingerprint))
+            # A job that was there before may have ended unheard.
+            if ended and receipt.is_new:
                 return self.waiters.result(ended, job.id, upload.wait_s) or job
-        return job if standing_id == job.id and not upload.job_id else self._known(standing_id, upload.wait_s)
+        return job if receipt.is_new else self._known(receipt.job_id, upload.wait_s)
 
-    def _commit(self, submit: Submit) -> str:
-        """Have the job written; returns the id of the job that stands for the upload.
+    def _commit(self, submit: Submit) -> Receipt:
+        """Have the job written; the receipt names the job that stands for the upload.
 
         Its picture goes again if it was refused or another job stands for it. When the ledger did not answer the job
         may have been written all the same: then the picture stays, and is swept with age if nobody wants it.
@@ -104,7 +105,7 @@ class Submitter:
             raise
         if not receipt.is_new:
             self.images.delete([submit.job.image])
-        return receipt.job_id
+        return receipt
 
     def _known(self, job_id: str, wait_s: float) -> Job:
         job = self.waiters.wait(job_id, wait_s)

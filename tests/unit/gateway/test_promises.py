@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ def test_a_job_put_twice_is_one_job(gateway: Gateway) -> None:
     assert len(gateway.published) == 1
     refused(put(gateway, job_id, BLUE), 409, "conflict")
     assert gateway.images.get([gateway.job(job_id).image]) == [RED]
+
+
+def test_who_puts_an_ended_job_again_does_not_wait_for_an_end_that_was(gateway: Gateway) -> None:
+    address, gateway.answers = f"/v1/jobs/{new_job_id()}", True
+    gateway.client.put(address, data=draw(), content_type="image/png")
+    began_s = time.monotonic()
+    again = gateway.client.put(address, data=draw(), content_type="image/png", headers={"Prefer": "wait=30"})
+    assert (again.status_code, again.get_json()["status"]) == (200, "succeeded")
+    assert time.monotonic() - began_s < 20
 
 
 def test_a_job_can_only_be_put_under_a_job_id(gateway: Gateway) -> None:
