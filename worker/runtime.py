@@ -178,7 +178,7 @@ def choose_backend(name: str, cores: int) -> None:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # see `worker.tensorflow_call`
     if platform.machine() in _X86_64:
-        # TensorFlow itself does so only where there is AVX-512; with AVX2 alone it gains as much (decisions/035).
+        # TensorFlow itself does so only where there is AVX-512; with AVX2 alone it gains, too (decisions/035).
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # By itself it takes a thread for each core of the machine, however few of them its container may use.
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):

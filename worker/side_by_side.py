@@ -66,6 +66,6 @@ class SideBySide:
             raise ValueError("its parts are answered otherwise than the whole")
 
     def _warm_up(self, narrow: Call, height: int, width: int) -> None:
-        """Run every size of a part on all cores at once: each thread compiles for each size once."""
+        """Run every size of a part, as many at once as there are cores: what is compiled for a size is compiled now."""
         for size in range(1, PART + 1):
             list(self._pool.map(narrow, [np.zeros((size, height, width, 3), np.uint8)] * self._cores))
