@@ -19,6 +19,8 @@ COMPOSE ?= docker compose
 BUILD_FLAGS ?=
 SCANNER ?= docker.io/aquasec/trivy:0.57.1
 
+# Half of the time a single lane waits for services to start; tests that share some are in one lane (tests/conftest.py).
+LANES := -n 2 --dist loadgroup --no-loadscope-reorder
 UNIT_EDGE := contract gateway pawqueue
 SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
@@ -36,8 +38,8 @@ demo:  ## classify a folder of pictures: PHOTOS=folder OUT=results.csv
 up:  ## start all services and keep them running until Ctrl-C
 	@exec $(RUN) python -m deploy.local up
 
-test:  ## run the tests that take seconds
-	@exec $(DEVELOP) python -m pytest -m "not slow and not long"
+test:  ## run the tests that take seconds, in two lanes
+	@exec $(DEVELOP) python -m pytest $(LANES) -m "not slow and not long"
 
 test-unit:  ## run the tests that start no service, in two halves side by side
 	@$(DEVELOP) true
@@ -54,7 +56,7 @@ test-slow:  ## run the tests that take minutes
 	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }
 
 coverage:  ## run the tests that take seconds and write coverage.xml
-	@exec $(DEVELOP) python -m pytest -m "not slow and not long" --cov --cov-report=term --cov-report=xml
+	@exec $(DEVELOP) python -m pytest $(LANES) -m "not slow and not long" --cov --cov-report=term --cov-report=xml
 
 conformance:  ## try the gateway with over 5,000 requests made up from its own document (some ten minutes)
 	@exec $(DEVELOP) python -m pytest -m long tests/api

@@ -69,16 +69,19 @@ _CONTROLS = [Input(f"predictions-{name}", "value") for name in ("label", "status
 
 def _predictions(app: Dash, parts: Parts, maker: Maker) -> None:
     @app.callback(
-        Output("predictions-gallery", "children"),
+        Output("predictions-found", "data"),
         Output("predictions-count", "children"),
         Output("predictions-csv", "href"),
         Input("predictions-seen", "data"),
         Input("predictions-url", "search"),
     )
-    def show_gallery(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
+    def find(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
         snapshot, filters, who = parts.reader.latest, filters_of(search or ""), viewer()
         key = ("gallery", who.scope, search_of(filters))
         return maker.once(snapshot, key, lambda of: _gallery(of, who, filters))
+
+    drawn = Output("predictions-gallery", "children"), Output("predictions-held", "className")
+    _in_browser(app, "draw", *drawn, Input("predictions-found", "data"))
 
     @app.callback(
         Output("predictions-url", "search"),
@@ -106,11 +109,13 @@ def _predictions(app: Dash, parts: Parts, maker: Maker) -> None:
         return opened(row, job_id, snapshot.thumbnails)
 
 
-def _gallery(snapshot: Snapshot, who: Viewer, filters: Filters) -> tuple[Any, str, str]:
+def _gallery(snapshot: Snapshot, who: Viewer, filters: Filters) -> tuple[dict[str, Any], str, str]:
     rows = shown(who.own(snapshot.jobs), filters, snapshot.at_s)
     fit = f"{count(len(rows), 'job fits', 'jobs fit')} the filters, {remembered(snapshot)}"
     note = f"{fit}; the newest {SHOWN} are shown." if len(rows) > SHOWN else f"{fit}."
-    return plain(gallery(rows, filters, snapshot.thumbnails)), note, f"/predictions.csv{search_of(filters)}"
+    search, tiles = search_of(filters), plain(gallery(rows, filters, snapshot.thumbnails))
+    # With the sequence no two are equal: the browser looks again at what it has not drawn.
+    return {"sequence": snapshot.sequence, "search": search, "tiles": tiles}, note, f"/predictions.csv{search}"
 
 
 def _controls_of(filters: Filters) -> list[Any]:

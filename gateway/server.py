@@ -2,6 +2,7 @@
 
 import gc
 import json
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -149,6 +150,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def init_process(self) -> None:
         """Start; gunicorn offers no setting for the form of its own errors, nor for how much it reads at once."""
+        # Until gunicorn sets its own, a signal would go to the copy of its parent's handlers, and be lost.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self.handle_exit)
         util.write_error = write_problem
         parser.SocketUnreader = _Unreader
         #: Connections without a request, and since when, in seconds.

@@ -4,7 +4,7 @@
     const PICTURES_MAX = 20, BYTES_MAX = 100e6, ALIVE_MS = 5000;
     const none = () => window.dash_clientside.no_update;
     const previews = {};
-    let arrived = false;
+    let arrived = false, drawn = "";
 
     function arrive(path) {
         const link = Array.from(document.querySelectorAll("nav a")).find((a) => a.getAttribute("href") === path);
@@ -49,6 +49,22 @@
         return ids.map((id) => previews[id.key] || "");
     }
 
+    // Dash draws all tiles anew, and with them goes the focus, or the picture under the pointer: these are left alone.
+    function draw(found) {
+        const gallery = document.getElementById("predictions-gallery");
+        const isSame = gallery.dataset.search === found.search && gallery.childElementCount > 0;
+        if (isSame && JSON.stringify(found.tiles) === drawn) {
+            return [none(), "held"];
+        }
+        const isLookedAt = gallery.matches(":hover, :focus-within") || document.querySelector("[role=dialog]");
+        if (isSame && isLookedAt) {
+            return [none(), "held is-held"];
+        }
+        gallery.dataset.search = found.search;
+        drawn = JSON.stringify(found.tiles);
+        return [found.tiles, "held"];
+    }
+
     // Dash's upload has an input of its own, which it gives no name.
     function nameInput() {
         const input = document.querySelector("#try-upload input[type=file]:not([aria-label])");
@@ -57,7 +73,7 @@
         }
     }
 
-    window.dash_clientside = Object.assign({}, window.dash_clientside, {pawqueue: {arrive, take, merge, preview}});
+    window.dash_clientside = Object.assign({}, window.dash_clientside, {pawqueue: {arrive, take, merge, preview, draw}});
 
     let goneSince = null;
     async function look() {

@@ -13,9 +13,10 @@ import pytest
 from tests.support.pictures import draw
 from tests.support.services import Gateway, running_stack, wait_until
 
-_UPLOADS = 30
+_UPLOADS = 15
 _FLOODERS = 12
-_PICTURE = draw((500, 375), form="JPEG")
+#: Cheap to send and dear to decode, so that the flood outruns the worker on any machine.
+_PICTURE = draw((1600, 1200), form="PNG")
 
 
 @dataclass

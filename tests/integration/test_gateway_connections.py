@@ -38,11 +38,15 @@ gateway.main()
 def gateway(folder: Path, redis_url: str, *command: str, **settings: str) -> Iterator[tuple[int, Process]]:
     """A gateway without a worker; yields its port when it answers."""
     port = free_port()
-    environ = {"PAWQUEUE_REDIS_URL": redis_url, "PAWQUEUE_GATEWAY_PORT": str(port), "PAWQUEUE_LOG_LEVEL": "warning"}
-    environ |= {"PAWQUEUE_STATE_DIR": str(folder / "state")} | settings
+    environ = variables(folder, redis_url, port) | settings
     with running("gateway", [sys.executable, *(command or ("-m", "gateway"))], folder, environ) as process:
         wait_until(lambda: answers(port), "the gateway answering")
         yield port, process
+
+
+def variables(folder: Path, redis_url: str, port: int) -> dict[str, str]:
+    environ = {"PAWQUEUE_REDIS_URL": redis_url, "PAWQUEUE_GATEWAY_PORT": str(port), "PAWQUEUE_LOG_LEVEL": "warning"}
+    return environ | {"PAWQUEUE_STATE_DIR": str(folder / "state")}
 
 
 def opened(port: int, text: bytes = b"") -> socket.socket:
@@ -93,6 +97,14 @@ def test_a_stopping_gateway_finishes_what_has_begun_and_does_not_wait_for_the_id
         assert answer(upload)[0] == 202
         assert process.handle.wait(60) == 0
     assert RedisLedger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
+
+
+def test_a_gateway_that_is_stopped_while_it_starts_does_not_wait_for_anything(tmp_path: Path, clean_redis: str) -> None:
+    environ = variables(tmp_path, clean_redis, free_port()) | {"PAWQUEUE_DRAIN_S": "60"}
+    with running("gateway", [sys.executable, "-m", "gateway"], tmp_path, environ) as process:
+        wait_until(lambda: bool(psutil.Process(process.handle.pid).children()), "the process that serves")
+        process.handle.send_signal(signal.SIGTERM)
+        assert process.handle.wait(30) == 0, process.tail()
 
 
 def test_a_stopping_gateway_cuts_off_what_does_not_end(tmp_path: Path, clean_redis: str) -> None:
