@@ -7,7 +7,7 @@ import sys
 from bundle.manifest import BundleError
 from contract.cores import usable_cores
 from contract.log import configure_logging, get_logger
-from contract.settings import SettingsError, load_settings
+from contract.settings import Settings, SettingsError, load_settings
 from worker.health import Health, serve_health
 from worker.metrics import WorkerMetrics
 from worker.runtime import choose_backend, load_model
@@ -22,9 +22,9 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    cores = settings.worker_cores or usable_cores()
-    choose_backend(settings.backend, cores)
     configure_logging(settings.log_level, "worker")
+    cores = _cores_of(settings)
+    choose_backend(settings.backend, cores)
     # Until Celery takes over, nothing is in hand yet.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from worker.app import build_worker, model_folder  # noqa: PLC0415 - after the log is set up
@@ -48,6 +48,23 @@ def main() -> int:
         return 1
     _log.info("Model loaded", model=model.name, version=model.version, precision=model.precision, backend=model.backend)
     return build_worker(settings, model, metrics, health, f"http://{host}:{port}/metrics").run()
+
+
+def _cores_of(settings: Settings) -> int:
+    """Cores for the model; what cannot be meant is said."""
+    usable = usable_cores()
+    if settings.worker_cores and settings.worker_cores > usable:
+        _log.warning(
+            "PAWQUEUE_WORKER_CORES is more than this process may use", cores=settings.worker_cores, usable=usable
+        )
+    cores = min(settings.worker_cores or usable, usable)
+    if cores > settings.batch_size:
+        _log.warning(
+            "A batch has fewer pictures than the worker has cores: set PAWQUEUE_BATCH_SIZE higher, or run more workers",
+            cores=cores,
+            batch_size=settings.batch_size,
+        )
+    return cores
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ def _load(
         _use_bfloat16(network)
     backend = keras.backend.backend()
     call = (
-        _tensorflow_call(network, manifest, precision, cores) if backend == "tensorflow" else network.predict_on_batch
+        _tensorflow_call(network, manifest, precision, min(cores, batch_size))  # a core more would have no picture
+        if backend == "tensorflow"
+        else network.predict_on_batch
     )
     model = KerasModel(manifest, call, backend, precision, batch_sizes_up_to(batch_size))
     distance = model.golden_distance()

@@ -24,10 +24,11 @@ def tensorflow_call(network: Any, height: int, width: int, precision: str, cores
     if tf.config.list_physical_devices("GPU") or 4 * network.count_params() > _WEIGHTS_MAX_BYTES:
         return wide
     call = SideBySide(wide, cores)
-    if cores == 1:
-        call.narrow = wide
-    else:
-        call.build(lambda: _on_one_core(frozen or convert_variables_to_constants_v2(compiled), cores), height, width)
+    call.build(
+        lambda: wide if cores == 1 else _on_one_core(frozen or convert_variables_to_constants_v2(compiled), cores),
+        height,
+        width,
+    )
     return call
 
 
