@@ -19,8 +19,8 @@ COMPOSE ?= docker compose
 BUILD_FLAGS ?=
 SCANNER ?= docker.io/aquasec/trivy:0.57.1
 
-# Half of the time a single lane waits for services to start; tests that share some are in one lane (tests/conftest.py).
-LANES := -n 2 --dist loadgroup --no-loadscope-reorder
+# A single lane waits half of its time for services to start. A file stays in one lane, with what its tests share.
+LANES := -n 2 --dist loadfile --no-loadscope-reorder
 UNIT_EDGE := contract gateway pawqueue
 SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev

@@ -19,17 +19,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two lanes (`make test`): one begins with all tests of the shared stack, the other takes file after file."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("stack" if _shares_stack(item) else item.path.name))
-    items.sort(key=_shares_stack, reverse=True)
-
-
-def _shares_stack(item: pytest.Item) -> bool:
-    return "stack" in getattr(item, "fixturenames", ())
-
-
 def pytest_configure() -> None:
     """Tests see the settings they make themselves, never those of the caller's shell."""
     gc.set_threshold(100_000, 50, 100)  # it took a tenth of the unit tests' time

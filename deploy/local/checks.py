@@ -16,7 +16,7 @@ import redis
 
 from bundle.manifest import BundleError, read_manifest
 from contract.redis_client import connect
-from contract.settings import PREFIX, Settings, SettingsError, load_settings, variable_of
+from contract.settings import PREFIX, Settings, SettingsError, is_secret, load_settings, variable_of
 from deploy.local.bootstrap import GROUPS, VERSIONS
 from deploy.local.errors import LocalError
 from deploy.local.ports import why_not
@@ -94,6 +94,7 @@ def check_packages(lock: Callable[[str], Path] = lock_file) -> Finding:
 def check_variables(environ: Mapping[str, str]) -> Finding:
     """Whether every variable with our prefix is one that something reads."""
     known = {variable_of(name) for name in Settings.model_fields} | {PREFIX + name for name in _OTHER_VARIABLES}
+    known |= {f"{variable_of(name)}_FILE" for name in Settings.model_fields if is_secret(name)}
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     if not unknown:
         return Finding("variables", Level.OK, f"every {PREFIX}* variable is one that is read")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from contract.settings import PREFIX, Settings, load_settings
+from deploy.local.checks import Level, check_variables
 from deploy.local.claim import claimed
 from deploy.local.errors import UsageError
 from deploy.local.ports import check_ports, pick_ports
@@ -62,11 +63,19 @@ def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _services(settings: Settings, environ: Mapping[str, str]) -> Iterator[Watch]:
+    _tell_variables(environ)
     with claimed(settings.state_dir):
         check_ports(ports_of(settings))
         check_given_redis(settings)
         with running_stack(programs_of(settings), settings.state_dir, _absolute(environ, settings)) as stack:
             yield Watch(stack)
+
+
+def _tell_variables(environ: Mapping[str, str]) -> None:
+    """Say which variable nobody reads: a misspelt one would go unnoticed."""
+    found = check_variables(environ)
+    if found.level is not Level.OK:
+        print(f"Warning: {found.text}. {found.mend}", file=sys.stderr, flush=True)
 
 
 def _absolute(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:

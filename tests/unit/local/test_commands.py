@@ -79,3 +79,10 @@ def test_a_setting_that_does_not_fit_ends_with_status_2(
 )
 def test_the_gateway_is_reached_on_this_machine(host: str, url: str) -> None:
     assert gateway_url(load_settings({"PAWQUEUE_GATEWAY_HOST": host})) == url
+
+
+def test_a_variable_that_nobody_reads_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ports = demo_environ({}, tmp_path)
+    with pytest.raises(AssertionError, match="something was started"):
+        commands.up({**ports, "PAWQUEUE_WORKER": "2"})
+    assert "PAWQUEUE_WORKER (meant PAWQUEUE_WORKERS?)" in capsys.readouterr().err

@@ -34,7 +34,9 @@ def test_packages_are_compared_with_the_lock_files(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_variable_is_named_with_what_was_meant() -> None:
-    finding = checks.check_variables({"PAWQUEUE_REDIS_PROT": "1", "PAWQUEUE_URL": "x", "HOME": "/"})
+    finding = checks.check_variables(
+        {"PAWQUEUE_REDIS_PROT": "1", "PAWQUEUE_URL": "x", "PAWQUEUE_REDIS_URL_FILE": "x", "HOME": "/"}
+    )
     assert (finding.level, finding.text) == (
         Level.WARNING,
         "nobody reads PAWQUEUE_REDIS_PROT (meant PAWQUEUE_REDIS_PORT?)",
