@@ -98,13 +98,13 @@ def _predictions(snapshot: Snapshot, viewer: Viewer, search: str, cards: list[Co
         html.Div(
             [
                 html.P(id="predictions-count", className="note", role="status"),
-                html.P("Pictures stand still while you point at them.", id="predictions-held", className="held"),
+                html.P("Pictures stand still while you use them.", id="predictions-held", className="held"),
                 html.A("Download as CSV", id="predictions-csv", href=f"/predictions.csv{search}", className="button"),
             ],
             className="row",
         ),
         dcc.Store(id="predictions-found"),
-        html.Ul(id="predictions-gallery", className="gallery"),
+        html.Ul(id="predictions-gallery", className="gallery", tabIndex=-1),
         html.Div(cards, className="cards"),
         dmc.Modal(
             id="predictions-opened",

@@ -1,10 +1,10 @@
 // What is done in the browser: page titles, uploads and their previews, and a word when the dashboard itself is gone.
 (function () {
     "use strict";
-    const PICTURES_MAX = 20, BYTES_MAX = 100e6, ALIVE_MS = 5000;
+    const PICTURES_MAX = 20, BYTES_MAX = 100e6, ALIVE_MS = 5000, USED_MS = 10000;
     const none = () => window.dash_clientside.no_update;
     const previews = {};
-    let arrived = false, drawn = "";
+    let arrived = false, drawn = "", usedAt = 0;
 
     function arrive(path) {
         const link = Array.from(document.querySelectorAll("nav a")).find((a) => a.getAttribute("href") === path);
@@ -49,20 +49,53 @@
         return ids.map((id) => previews[id.key] || "");
     }
 
-    // Dash draws all tiles anew, and with them goes the focus, or the picture under the pointer: these are left alone.
+    // Dash draws all tiles anew, and with them go the picture under the pointer and the focus: while somebody points or
+    // moves among them, or has one open, they stand still.
     function draw(found) {
         const gallery = document.getElementById("predictions-gallery");
+        if (!gallery) {
+            return [none(), none()];
+        }
         const isSame = gallery.dataset.search === found.search && gallery.childElementCount > 0;
         if (isSame && JSON.stringify(found.tiles) === drawn) {
             return [none(), "held"];
         }
-        const isLookedAt = gallery.matches(":hover, :focus-within") || document.querySelector("[role=dialog]");
-        if (isSame && isLookedAt) {
+        if (isSame && isUsed(gallery)) {
             return [none(), "held is-held"];
         }
+        keepFocus(gallery);
         gallery.dataset.search = found.search;
         drawn = JSON.stringify(found.tiles);
         return [found.tiles, "held"];
+    }
+
+    // A finger leaves no pointer behind, though browsers believe so; the focus may lie there long after.
+    function isUsed(gallery) {
+        const isPointedAt = window.matchMedia("(hover: hover)").matches && gallery.matches(":hover");
+        return isPointedAt || Date.now() - usedAt < USED_MS || document.querySelector("[role=dialog]") !== null;
+    }
+    function noteUse(event) {
+        if (event.target.closest && event.target.closest("#predictions-gallery")) {
+            usedAt = Date.now();
+        }
+    }
+
+    // The focus goes on to the same picture, or to the gallery once that is no longer shown.
+    function keepFocus(gallery) {
+        const focused = gallery.querySelector(":focus");
+        if (!focused) {
+            return;
+        }
+        const href = focused.getAttribute("href"), focusVisible = focused.matches(":focus-visible");
+        const observer = new MutationObserver(() => {
+            if (focused.isConnected) {
+                return;
+            }
+            observer.disconnect();
+            const same = Array.from(gallery.querySelectorAll("a")).find((a) => a.getAttribute("href") === href);
+            (same || gallery).focus({preventScroll: true, focusVisible: focusVisible});
+        });
+        observer.observe(gallery, {childList: true, subtree: true});
     }
 
     // Dash's upload has an input of its own, which it gives no name.
@@ -98,6 +131,8 @@
             time.dataset.age = seconds < 120 ? `, ${seconds} s ago` : `, ${Math.round(seconds / 60)} min ago`;
         }
     }
+    document.addEventListener("keyup", noteUse);  // of a Tab it goes to where the focus has gone
+    document.addEventListener("pointerdown", noteUse);
     window.setInterval(age, 1000);
     window.setInterval(nameInput, 1000);
     window.setInterval(look, ALIVE_MS);

@@ -78,8 +78,9 @@ def _chart(snapshot: Snapshot, unit: str, rows: list[tuple[str, tuple[Point, ...
 
 def remembered(snapshot: Snapshot) -> str:
     """How many jobs the page stands on."""
-    text = f"of the last {count(len(snapshot.jobs), 'job', 'jobs')} that ended"
-    return f"{text}, a sample of all" if snapshot.jobs_are_sampled else text
+    if snapshot.jobs_are_sampled:  # more ended than are read
+        return f"of {len(snapshot.jobs):,} taken as a sample of those that ended last"
+    return f"of the last {count(len(snapshot.jobs), 'job', 'jobs')} that ended"
 
 
 _COLUMNS = ("job_id", "file", "status", "label", "confidence", "model", "ended_at", "latency_ms", "attempts", "error")

@@ -24,8 +24,11 @@ from deploy.local.redis_server import OLDEST_VERSION, find_redis_server
 from deploy.local.services import ports_of
 from deploy.local.stamps import LOCKS, ROOT, lock_file
 
-#: Read by the command, the tests and the shell, not by the services.
-_OTHER_VARIABLES = ("URL", "API_KEY", "DATA", "COMPLETE")
+#: Read by the command, the tests, the shell, training and Compose, not by the services.
+_OTHER_VARIABLES = ("URL", "API_KEY", "DATA", "COMPLETE", "BUILD", "TRAINING_ERROR_FILE", "PUBLISH", "MLFLOW_PORT")
+_IMAGES = ("GATEWAY", "WORKER", "DASHBOARD", "MLFLOW", "PROMETHEUS")
+#: Of names that one may have been mistaken for the other (0 to 1); all begin alike.
+_ALIKE = 0.8
 _LITTLE_BYTES, _TOO_LITTLE_BYTES = 5_000_000_000, 500_000_000
 
 
@@ -94,6 +97,7 @@ def check_packages(lock: Callable[[str], Path] = lock_file) -> Finding:
 def check_variables(environ: Mapping[str, str]) -> Finding:
     """Whether every variable with our prefix is one that something reads."""
     known = {variable_of(name) for name in Settings.model_fields} | {PREFIX + name for name in _OTHER_VARIABLES}
+    known |= {f"{PREFIX}{service}_IMAGE" for service in _IMAGES}
     known |= {f"{variable_of(name)}_FILE" for name in Settings.model_fields if is_secret(name)}
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     if not unknown:
@@ -188,5 +192,5 @@ def _installed(name: str) -> str:
 
 
 def _guess(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
+    close = difflib.get_close_matches(name, known, 1, _ALIKE)
     return f"meant {close[0]}?" if close else "no such setting"

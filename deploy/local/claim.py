@@ -25,8 +25,8 @@ def claimed(state_dir: Path) -> Iterator[None]:
         except OSError:
             raise UsageError(
                 f"The services of {state_dir} are running already (process {_owner(lock)}): stop those first, "
-                "or set PAWQUEUE_STATE_DIR and PAWQUEUE_GATEWAY_PORT, _DASHBOARD_PORT, _REDIS_PORT and "
-                "_WORKER_METRICS_PORT to start others beside them."
+                "or set PAWQUEUE_STATE_DIR, PAWQUEUE_GATEWAY_PORT, PAWQUEUE_DASHBOARD_PORT, PAWQUEUE_REDIS_PORT and "
+                "PAWQUEUE_WORKER_METRICS_PORT to start others beside them."
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")

@@ -99,7 +99,7 @@ def submit(
         return 0
     _check_place(options.run.out)
     if not resume:
-        RunState(memory).remove()
+        _begin_anew(memory)
     with remembering(memory) as state:
         return _run(options, state)
 
@@ -120,6 +120,14 @@ def _run(options: Options, state: RunState) -> int:
     if run.tally.done == run.tally.total:
         state.remove()
     return run.tally.exit_code if ending is None else _explain(ending, options, run)
+
+
+def _begin_anew(memory: Path) -> None:
+    if memory.exists():
+        click.echo(
+            "A run that was interrupted here is given up, and all is sent anew; --resume goes on with one.", err=True
+        )
+    RunState(memory).remove()
 
 
 def _check_place(out: Path) -> None:

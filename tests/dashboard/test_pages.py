@@ -143,32 +143,34 @@ def test_filters_stand_in_the_address_and_a_picture_opens(dashboard: Dashboard, 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("load")
-def test_pictures_stand_still_while_somebody_points_at_them_or_has_the_focus_on_one(
-    dashboard: Dashboard, new_tab: Any
+def test_pictures_stand_still_while_they_are_used_and_the_focus_stays_on_one(
+    dashboard: Dashboard, stack: Stack, new_tab: Any
 ) -> None:
     page = new_tab(dashboard.url).open("/predictions")
     tiles, held = page.locator("#predictions-gallery .tile"), page.locator("#predictions-held")
-    expect(held).to_be_hidden()
-    newest = str(tiles.first.get_attribute("href"))
-    expect(tiles.first).not_to_have_attribute("href", newest)  # pictures keep coming in
-
-    tiles.nth(1).focus()
-    expect(held).to_be_visible()
+    expect(tiles.nth(1)).to_be_visible()
+    page.locator("#predictions-csv").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
     focused = page.locator("#predictions-gallery .tile:focus")
-    job_id = str(focused.get_attribute("href")).rpartition("=")[-1]
+    address = str(focused.get_attribute("href"))
+    send(stack, PHOTOS[:2])
+    expect(held).to_be_visible()
+
     page.keyboard.press("Enter")
-    expect(page.get_by_role("dialog")).to_contain_text(job_id)
+    expect(page.get_by_role("dialog")).to_contain_text(address.rpartition("=")[-1])
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    expect(focused).to_have_attribute("href", f"/predictions?job={job_id}")  # the focus is where it was
-
-    tiles.nth(1).blur()
+    expect(tiles.nth(3)).to_have_attribute("href", address)  # some seconds later the two have come in
+    expect(focused).to_have_attribute("href", address)
     expect(held).to_be_hidden()
+
     tiles.nth(1).hover()
+    send(stack, PHOTOS[:2])
     expect(held).to_be_visible()
     page.mouse.move(0, 0)
     expect(held).to_be_hidden()
+    expect(tiles.nth(5)).to_have_attribute("href", address)
 
 
 def test_pictures_are_downloaded_as_csv(dashboard: Dashboard, new_tab: Any) -> None:

@@ -1,6 +1,7 @@
 """`pawqueue doctor`: each thing that can be wrong is found and comes with what to do."""
 
 import json
+import re
 import socket
 from collections import namedtuple
 from pathlib import Path
@@ -13,7 +14,7 @@ from deploy.local import checks
 from deploy.local.checks import Finding, Level
 from deploy.local.gateway_checks import check_gateway
 from pawqueue import cli
-from tests.support.services import free_port
+from tests.support.services import ROOT, free_port
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -41,6 +42,14 @@ def test_a_mistyped_variable_is_named_with_what_was_meant() -> None:
         Level.WARNING,
         "nobody reads PAWQUEUE_REDIS_PROT (meant PAWQUEUE_REDIS_PORT?)",
     )
+
+
+def test_every_variable_that_compose_or_training_reads_is_known() -> None:
+    read = [ROOT / "docker-compose.yml", *ROOT.glob("deploy/compose/*"), *ROOT.glob("training/*")]
+    text = "\n".join(path.read_text() for path in read if path.is_file())
+    used = dict.fromkeys(re.findall(r"\bPAWQUEUE_[A-Z_]+", text), "x")
+    assert "PAWQUEUE_PUBLISH" in used
+    assert checks.check_variables(used).level is Level.OK, checks.check_variables(used).text
 
 
 def test_a_setting_that_does_not_fit_is_said(tmp_path: Path) -> None:

@@ -235,6 +235,19 @@ def test_giving_up_keeps_what_was_received_and_says_how_to_go_on(
     assert not list(out.parent.glob("*.run"))
 
 
+def test_a_run_that_is_not_gone_on_with_is_given_up_aloud(
+    folder: Path, gateway: FakeSubmissions, out: Path, fake_time: FakeTime, pawqueue: Pawqueue, capsys: Capture
+) -> None:
+    gateway.held, gateway.model_loaded = {"b.jpg", "c.jpg"}, False
+    fake_time.may_pass = lambda: len(gateway.sent) == 3
+    assert pawqueue("submit", folder, "--out", out, "--give-up-after", 20) == 2
+    gateway.held, fake_time.may_pass = set(), lambda: True
+    capsys.readouterr()
+    assert pawqueue("submit", folder, "--out", out) == 0
+    assert "all is sent anew; --resume goes on" in capsys.readouterr().err
+    assert len(gateway.sent) == 6
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_what_was_received_and_is_exit_code_130(
     number: signal.Signals, folder: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, capsys: Capture
