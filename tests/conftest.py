@@ -19,6 +19,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    """What ten collections would look through after the last test, one has; two seconds of the unit tests."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_configure() -> None:
     """Tests see the settings they make themselves, never those of the caller's shell."""
     gc.set_threshold(100_000, 50, 100)  # it took a tenth of the unit tests' time
