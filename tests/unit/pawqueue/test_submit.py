@@ -218,12 +218,18 @@ def _refuse_connection(_request: httpx.Request) -> None:
     raise httpx.ConnectError("Connection refused")
 
 
-def test_giving_up_keeps_what_was_received_and_says_how_to_go_on(
-    folder: Path, gateway: FakeSubmissions, out: Path, fake_time: FakeTime, pawqueue: Pawqueue, capsys: Capture
+def give_up_after_one(
+    folder: Path, gateway: FakeSubmissions, out: Path, fake_time: FakeTime, pawqueue: Pawqueue
 ) -> None:
     gateway.held, gateway.model_loaded = {"b.jpg", "c.jpg"}, False
     fake_time.may_pass = lambda: len(gateway.sent) == 3
     assert pawqueue("submit", folder, "--out", out, "--give-up-after", 20) == 2
+
+
+def test_giving_up_keeps_what_was_received_and_says_how_to_go_on(
+    folder: Path, gateway: FakeSubmissions, out: Path, fake_time: FakeTime, pawqueue: Pawqueue, capsys: Capture
+) -> None:
+    give_up_after_one(folder, gateway, out, fake_time, pawqueue)
     assert names(out) == ["a.jpg"]
     error = " ".join(capsys.readouterr().err.split())
     assert "Gave up: The gateway took pictures, but for 20 s no answer came" in error
@@ -238,9 +244,7 @@ def test_giving_up_keeps_what_was_received_and_says_how_to_go_on(
 def test_a_run_that_is_not_gone_on_with_is_given_up_aloud(
     folder: Path, gateway: FakeSubmissions, out: Path, fake_time: FakeTime, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
-    gateway.held, gateway.model_loaded = {"b.jpg", "c.jpg"}, False
-    fake_time.may_pass = lambda: len(gateway.sent) == 3
-    assert pawqueue("submit", folder, "--out", out, "--give-up-after", 20) == 2
+    give_up_after_one(folder, gateway, out, fake_time, pawqueue)
     gateway.held, fake_time.may_pass = set(), lambda: True
     capsys.readouterr()
     assert pawqueue("submit", folder, "--out", out) == 0
