@@ -32,7 +32,7 @@ COMPILE := $(UV) --directory requirements pip compile -q --universal --python-ve
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
-demo:  ## classify a folder of pictures: PHOTOS=folder OUT=results.csv
+demo:  ## classify a folder of images: PHOTOS=folder OUT=results.csv
 	@exec $(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)"
 
 up:  ## start all services and keep them running until Ctrl-C
@@ -93,13 +93,13 @@ lock:  ## resolve requirements/*.in into the lock files
 	done
 	@$(COMPILE) --generate-hashes uv.in -o uv.txt
 
-train:  ## train a model: DATA=folder of labelled pictures
+train:  ## train a model: DATA=folder of labelled images
 	@exec $(TRAIN) python -m training.run $(if $(DATA),"$(DATA)")
 
-performance:  ## measure a running service on labelled pictures: URL=address DIR=folder N=200
+performance:  ## measure a running service on labelled images: URL=address DIR=folder N=200
 	@exec $(MEASURE) python deploy/performance_tracking.py --api-url "$(URL)" --test-dir "$(DIR)" --max-samples "$(N)"
 
-data-download:  ## fetch the public set of labelled pictures (address and checksum in params.yaml)
+data-download:  ## fetch the public set of labelled images (address and checksum in params.yaml)
 	@exec $(TRAIN) python -m training.download
 
 mlflow-upload:  ## send the last training result to MLflow, after a run that could not

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from benchmarks.autoscaler import SYNC_S, Autoscaler, Behavior, Spec, read_spec
 
-#: Pictures a second that one worker ends.
+#: Images a second that one worker ends.
 RATE_PER_S = 100.0
-#: From the decision to the first picture: a pod is placed, the model is loaded and warmed up.
+#: From the decision to the first image: a pod is placed, the model is loaded and warmed up.
 START_S = 20.0
 #: Age of what the autoscaler reads: a scrape each 5 s, an adapter that keeps answers for some seconds.
 LAG_S = 10.0
@@ -75,7 +75,7 @@ def simulate(spec: Spec, load: Load, seconds: int) -> Seen:
 
 
 def one_folder(now_s: float) -> float:
-    """100,000 pictures, as fast as a client sends them."""
+    """100,000 images, as fast as a client sends them."""
     return 1000.0 if now_s < 100 else 0.0
 
 

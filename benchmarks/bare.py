@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.picture import photo
+from benchmarks.image import photo
 
 _BATCH = 32
 _DECODE_THREADS = 2
@@ -78,7 +78,7 @@ class Bare:
         return {"images_per_s": count / elapsed_s, "cpu_ms": used_s * 1000 / count}
 
     def single(self, count: int) -> dict[str, float]:
-        """Median milliseconds to decode and predict one picture."""
+        """Median milliseconds to decode and predict one image."""
         took = []
         for _ in range(count):
             started_s = time.perf_counter()

@@ -27,17 +27,17 @@ class Goal:
 
 
 GOALS = (
-    Goal("wait-32", "one picture a request, 32 clients, baseline_cnn float32, to the bare loop", 0.85, 0.92, "higher"),
+    Goal("wait-32", "one image a request, 32 clients, baseline_cnn float32, to the bare loop", 0.85, 0.92, "higher"),
     Goal("wait-128", "the same, 128 clients", 0.85, 0.92, "higher"),
     Goal("shipped-32", "the same, 32 clients, the shipped model", 0.75, 0.88, "higher"),
     Goal("poll-32", "submit, then ask by id, 32 clients, baseline_cnn float32", 0.78, 0.88, "higher"),
     Goal("bulk", "bulk through the client, its own cost included", 0.90, 0.95, "higher"),
-    Goal("auto-32", "one picture a request, 32 clients, precision auto, to its own bare loop", 0.75, 0.88, "higher"),
-    Goal("latency-1", "one client, p50, to decode and predict of one picture in a bare process", 1.7, 1.4, "lower"),
+    Goal("auto-32", "one image a request, 32 clients, precision auto, to its own bare loop", 0.75, 0.88, "higher"),
+    Goal("latency-1", "one client, p50, to decode and predict of one image in a bare process", 1.7, 1.4, "lower"),
     Goal("tail-32", "p99 / p50 at 32 clients", 2.0, 1.5, "lower"),
     Goal("submit-cpu", "submit: the gateway's CPU a job, to a Flask route that only reads the body", 2.5, 2.0, "lower"),
-    Goal("backlog-p50", "submit p50 behind a backlog (7 kB pictures), to an empty queue", 1.2, 1.0, "lower"),
-    Goal("ledger-memory", "ledger memory of a queued job, picture aside", 1.0, 0.5, "lower", "kB"),
+    Goal("backlog-p50", "submit p50 behind a backlog (7 kB images), to an empty queue", 1.2, 1.0, "lower"),
+    Goal("ledger-memory", "ledger memory of a queued job, image aside", 1.0, 0.5, "lower", "kB"),
     Goal("waiters-memory", "clients that wait: the gateway's memory on top", 40, 15, "lower", "MB"),
     Goal("waiters-commands", "clients that wait: Redis commands a second for each 1,000 of them", 10, 5, "lower", "/s"),
     Goal("gateway-start", "gateway ready after its start, to importing its libraries", 1.5, 1.2, "lower"),

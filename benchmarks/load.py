@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from benchmarks.picture import photo, small_photo
+from benchmarks.image import photo, small_photo
 
 _WAIT_S = 30
 _CHUNK = 262_144
@@ -44,7 +44,7 @@ class Tally:
     """What came of it."""
 
     latencies_ms: list[float] = field(default_factory=list)
-    #: Pictures sent, those of the warm-up included.
+    #: Images sent, those of the warm-up included.
     sent: int = 0
     failures: dict[str, int] = field(default_factory=dict)
 
@@ -54,7 +54,7 @@ class Tally:
 
 
 class Client:
-    """One connection; sends the next picture when the last one is through."""
+    """One connection; sends the next image when the last one is through."""
 
     def __init__(self, load: Load, tally: Tally) -> None:
         self.socket = socket.create_connection(("127.0.0.1", load.port))
@@ -66,14 +66,14 @@ class Client:
         self.busy = False
 
     def send(self) -> None:
-        """Send the next picture."""
+        """Send the next image."""
         self.busy, self._asks = True, False
         self._tally.sent += 1
         self._began_s = time.perf_counter()
         self.socket.sendall(self._load.request)
 
     def receive(self) -> bool:
-        """Read what came; True when the picture is through."""
+        """Read what came; True when the image is through."""
         self._received += self.socket.recv(_CHUNK)
         status, body = self._answer()
         if not status:
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--warm-up", dest="warm_up_s", type=float, default=0.5, help="seconds that do not count")
     parser.add_argument("--mode", choices=["wait", "poll", "submit", "plain"], default="wait")
     parser.add_argument("--path", default="/v1/jobs")
-    parser.add_argument("--small", action="store_true", help="pictures of 7 kB instead of 55 kB")
+    parser.add_argument("--small", action="store_true", help="images of 7 kB instead of 55 kB")
     given = parser.parse_args()
     load = Load(given.port, given.mode, given.path, small_photo() if given.small else photo())
     print(json.dumps(run(load, given.clients, given.seconds, given.warm_up_s)))

@@ -67,7 +67,7 @@ _LOADS = ((1, "wait"), (8, "wait"), (32, "wait"), (128, "wait"), (32, "poll"))
 
 
 def serving(run: Run) -> None:
-    """Pictures a second with various clients, baseline_cnn in float32, round after round beside the bare loop."""
+    """Images a second with various clients, baseline_cnn in float32, round after round beside the bare loop."""
     with _both(run, "serving", run.model, "float32") as (stack, bare):
         for _ in range(run.scale.rounds):
             loop = bare.ask("loop", run.scale.seconds)
@@ -101,7 +101,7 @@ def two_workers(run: Run) -> None:
     cores = usable_cores()
     with service(run.room("two"), workers=0, model=run.model, precision="float32") as stack:
 
-        def pictures_per_s(workers: int) -> float:
+        def images_per_s(workers: int) -> float:
             with ExitStack() as running:
                 for _ in range(workers):
                     running.enter_context(stack.worker(cores=max(1, cores // workers)))
@@ -110,7 +110,7 @@ def two_workers(run: Run) -> None:
                 return found
 
         for _ in range(run.scale.rounds):
-            one, two = pictures_per_s(1), pictures_per_s(2)
+            one, two = images_per_s(1), images_per_s(2)
             run.add("two-workers", two / one, one=one, two=two)
 
 

@@ -37,7 +37,7 @@ _WORKER = {
     "log": ("structlog", "logging/"),
     "metrics": ("prometheus_client", "worker/metrics.py"),
     "Celery: consume": ("celery/", "kombu/"),
-    "outcomes": ("committer.py", "predictor.py"),
+    "results": ("committer.py", "predictor.py"),
     "pipeline": ("worker/", "concurrent/futures"),
 }
 

@@ -18,12 +18,12 @@ _BATCH = 32
 _GROUP = 32
 #: Share of its time that a part may be busy if the wait before it is to stay short.
 _FULL = 0.8
-_PICTURE_MB = 0.055
+_IMAGE_MB = 0.055
 
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU milliseconds a picture of each part, as measured; the worker's is spread over the cores that it has."""
+    """CPU milliseconds an image of each part, as measured; the worker's is spread over the cores that it has."""
 
     gateway_ms: float = 0.95
     redis_ms: float = 0.18
@@ -42,7 +42,7 @@ class Cell:
 
 
 @dataclass
-class Outcome:
+class JobResult:
     """What a simulated cell did."""
 
     latencies_ms: list[float] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Outcome:
 
 
 class Simulation:
-    """A cell under a steady load of single pictures."""
+    """A cell under a steady load of single images."""
 
     def __init__(self, cell: Cell, costs: Costs, seconds: float, seed: int = 0) -> None:
         self._cell, self._costs = cell, costs
@@ -66,16 +66,16 @@ class Simulation:
         self._submitted = simpy.Store(self._env)
         self._queued = simpy.Store(self._env)
         self._end_ms = seconds * 1000
-        self.outcome = Outcome()
+        self.result = JobResult()
 
-    def run(self) -> Outcome:
+    def run(self) -> JobResult:
         """Simulate; the first tenth does not count."""
         self._env.process(self._arrive())
         self._env.process(self._write())
         for _ in range(self._cell.workers):
             self._env.process(self._work())
         self._env.run(until=self._end_ms)
-        return self.outcome
+        return self.result
 
     def _arrive(self) -> Generator[Any, Any, None]:
         while True:
@@ -100,11 +100,11 @@ class Simulation:
             batch = yield from self._gather(self._queued, _BATCH)
             took_ms = self._costs.worker_ms * len(batch)
             yield self._env.timeout(took_ms)
-            self.outcome.busy_ms["worker"] += took_ms
+            self.result.busy_ms["worker"] += took_ms
             yield from self._use("redis", self._redis, self._costs.redis_ms / 2 * len(batch))
             for came_ms in batch:
                 if came_ms > self._end_ms / 10:
-                    self.outcome.latencies_ms.append(self._env.now - came_ms)
+                    self.result.latencies_ms.append(self._env.now - came_ms)
 
     def _gather(self, store: simpy.Store, most: int) -> Generator[Any, Any, list[float]]:
         """Wait for one, then take what else is there; workers share what is there fairly."""
@@ -118,17 +118,17 @@ class Simulation:
         with resource.request() as turn:
             yield turn
             yield self._env.timeout(took_ms)
-            self.outcome.busy_ms[name] += took_ms
+            self.result.busy_ms[name] += took_ms
 
 
-def shares(cell: Cell, outcome: Outcome, seconds: float) -> dict[str, float]:
+def shares(cell: Cell, result: JobResult, seconds: float) -> dict[str, float]:
     """How busy each part was, 0..1."""
     cores = {"gateway": cell.gateways, "redis": 1, "worker": cell.workers}
-    return {name: outcome.busy_ms[name] / (seconds * 1000 * cores[name]) for name in cores}
+    return {name: result.busy_ms[name] / (seconds * 1000 * cores[name]) for name in cores}
 
 
 def capacity_per_s(costs: Costs) -> dict[str, float]:
-    """Pictures a second that one core of each part carries when it is as busy as it may be."""
+    """Images a second that one core of each part carries when it is as busy as it may be."""
     return {
         "a gateway core": _FULL * 1000 / costs.gateway_ms,
         "a Redis": _FULL * 1000 / (costs.redis_ms + costs.sync_ms / _GROUP),
@@ -156,14 +156,14 @@ _LOADS = (100, 1000, 10_000, 100_000)
 def table(costs: Costs, seconds: float = 4.0) -> str:
     """The table of `docs/scaling.md`, in Markdown."""
     rows = [*_STEPS, *((f"{load:,}/s, laid out for it", *cells_for(load, costs)) for load in _LOADS)]
-    heads = ["load", "cells", "a cell: pictures/s", "gateway cores", "worker cores", "busy: gateway, Redis, worker"]
+    heads = ["load", "cells", "a cell: images/s", "gateway cores", "worker cores", "busy: gateway, Redis, worker"]
     heads += ["p50 ms", "p99 ms", "MB/s in all"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, count, cell in rows:
-        outcome = Simulation(cell, costs, seconds).run()
-        busy = ", ".join(f"{share:.0%}" for share in shares(cell, outcome, seconds).values())
-        slow = f"{outcome.percentile(0.5):.0f} | {outcome.percentile(0.99):.0f}"
-        traffic = count * cell.rate_per_s * _PICTURE_MB
+        result = Simulation(cell, costs, seconds).run()
+        busy = ", ".join(f"{share:.0%}" for share in shares(cell, result, seconds).values())
+        slow = f"{result.percentile(0.5):.0f} | {result.percentile(0.99):.0f}"
+        traffic = count * cell.rate_per_s * _IMAGE_MB
         lines.append(
             f"| {name} | {count} | {cell.rate_per_s:,.0f} | {cell.gateways} | {cell.workers} | {busy} | {slow} "
             f"| {traffic:,.0f} |"
@@ -185,7 +185,7 @@ def main() -> None:
     given = parser.parse_args()
     costs = costs_of(given.costs) if given.costs else Costs()
     for name, carried in capacity_per_s(costs).items():
-        print(f"{name} carries {carried:,.0f} pictures a second")
+        print(f"{name} carries {carried:,.0f} images a second")
     print(table(costs))
 
 

@@ -158,7 +158,7 @@ def run_load(port: int, *arguments: Any) -> dict[str, Any]:
         raise BenchmarkError(f"The load failed: {done.stderr[-1500:]}")
     result: dict[str, Any] = json.loads(done.stdout)
     if result["failures"]:
-        raise BenchmarkError(f"Not all pictures came through: {result['failures']}")
+        raise BenchmarkError(f"Not all images came through: {result['failures']}")
     return result
 
 

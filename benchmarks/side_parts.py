@@ -10,8 +10,8 @@ from statistics import median
 
 import redis
 
+from benchmarks.image import photo, small_photo
 from benchmarks.parts import Run
-from benchmarks.picture import photo, small_photo
 from benchmarks.processes import cpu_s, memory_bytes
 from benchmarks.service import ROOT, Service, Started, bare_process, run_load, service, started, until
 from contract import keys
@@ -78,7 +78,7 @@ def backlog(run: Run) -> None:
 
 
 def fill(stack: Service, count: int, data: bytes) -> None:
-    """Queue jobs with their pictures and messages, as the gateway would, without the gateway."""
+    """Queue jobs with their images and messages, as the gateway would, without the gateway."""
     ledger, celery = stack.ledger(), make_celery(stack.redis_url)
     images = open_image_store(str(Path(stack.environ["PAWQUEUE_STATE_DIR"]) / "images"), 86_400)
     limits = QueueLimits(10**9, 10**15)
@@ -137,7 +137,7 @@ def _photos(folder: Path, count: int) -> Path:
 
 
 def _job(image: str, size_bytes: int) -> Job:
-    return Job(new_job_id(), INTERACTIVE, now_ms(), file="picture.jpg", size_bytes=size_bytes, image=image)
+    return Job(new_job_id(), INTERACTIVE, now_ms(), file="image.jpg", size_bytes=size_bytes, image=image)
 
 
 def _listens(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Picture bytes to the RGB pixels that a model takes: the one image decoder of training and serving."""
+"""Image bytes to the RGB pixels that a model takes: the one image decoder of training and serving."""
 
 import io
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from PIL import Image
 #: Formats that are read, by Pillow's names; the gateway refuses all others by the same list in `contract/uploads`.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
-#: Pictures of other modes than RGB are converted so many rows at a time: whole, they would take many times their size.
+#: Images of other modes than RGB are converted so many rows at a time: whole, they would take many times their size.
 _STRIP_ROWS = 256
 
 _ORIENTATION_TAG = 0x0112
@@ -30,21 +30,21 @@ _SWAPS_SIDES = frozenset({5, 6, 7, 8})
 
 
 class UndecodableImageError(ValueError):
-    """The bytes are no picture, or a picture whose pixels are truncated, corrupt or of an unknown kind."""
+    """The bytes are no image, or an image whose pixels are truncated, corrupt or of an unknown kind."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One decoded picture."""
+class DecodedImage:
+    """One decoded image."""
 
     #: uint8, (height, width, 3), RGB, as large as the model's input.
     pixels: NDArray[np.uint8]
-    #: Size of the picture as it was stored and shown upright, in pixels.
+    #: Size of the image as it was stored and shown upright, in pixels.
     width: int
     height: int
 
 
-def decode(data: bytes, height: int, width: int) -> Picture:
+def decode(data: bytes, height: int, width: int) -> DecodedImage:
     """Decode `data`, turn it upright and squash it to `height` x `width` (bilinear, antialiased).
 
     The first frame stands for an animation; transparency is laid over white; 16-bit grey keeps its high byte.
@@ -62,7 +62,7 @@ def decode(data: bytes, height: int, width: int) -> Picture:
         raise UndecodableImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _decode_opened(image: Image.Image, height: int, width: int) -> Picture:
+def _decode_opened(image: Image.Image, height: int, width: int) -> DecodedImage:
     longest = max(height, width)
     full_width, full_height = image.size
     # JPEG only: decode at 1/2, 1/4 or 1/8 when that still leaves at least the input's size.
@@ -77,11 +77,11 @@ def _decode_opened(image: Image.Image, height: int, width: int) -> Picture:
     small = _resize(image, target)
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
-    return Picture(np.asarray(small, dtype=np.uint8), full_width, full_height)
+    return DecodedImage(np.asarray(small, dtype=np.uint8), full_width, full_height)
 
 
 def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
-    """What `resize` with a reducing gap makes of the whole picture in RGB, never holding more than a strip of it so."""
+    """What `resize` with a reducing gap makes of the whole image in RGB, never holding more than a strip of it so."""
     (width, height), gap = image.size, _REDUCING_GAP
     by = max(1, int(width / target[0] / gap)), max(1, int(height / target[1] / gap))
     if by == (1, 1) or image.mode == "RGB":
@@ -102,7 +102,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image, top_value: float | None = None) -> Image.Image:
-    """The picture in RGB; `top_value` is the largest value of the deep grey picture of which it is a part."""
+    """The image in RGB; `top_value` is the largest value of the deep grey image of which it is a part."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):
@@ -125,7 +125,7 @@ def _deep_grey_to_rgb(image: Image.Image, top_value: float) -> Image.Image:
 
 
 def _top_value(image: Image.Image) -> float:
-    """The largest value of a deep grey picture; 0 for any other, where nobody asks."""
+    """The largest value of a deep grey image; 0 for any other, where nobody asks."""
     if not image.mode.startswith(("I", "F")):
         return 0.0
     tops = range(0, image.height, _STRIP_ROWS)

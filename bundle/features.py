@@ -1,4 +1,4 @@
-"""What is measured on every picture, to compare live pictures with those of training."""
+"""What is measured on every image, to compare live images with those of training."""
 
 import math
 

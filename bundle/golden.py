@@ -10,10 +10,10 @@ COUNT = 8
 
 
 def golden_inputs(height: int, width: int) -> NDArray[np.uint8]:
-    """Draw the golden pictures: uint8, (8, height, width, 3), from flat and smooth to busy."""
+    """Draw the golden images: uint8, (8, height, width, 3), from flat and smooth to busy."""
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
     across, down = x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1)
-    pictures = [
+    images = [
         np.stack([across, down, (across + down) // 2], -1),
         np.stack([down, 255 - across, across], -1),
         *(_noise(y // cell, x // cell, salt) for cell, salt in ((4, 1), (16, 2), (32, 3))),
@@ -21,7 +21,7 @@ def golden_inputs(height: int, width: int) -> NDArray[np.uint8]:
         _disc(y, x, height, width, inside=(30, 30, 34), outside=(200, 210, 225)),
         (_noise(y // 8, x // 8, 4) + np.stack([across] * 3, -1)) // 2,
     ]
-    return np.stack(pictures).astype(np.uint8)
+    return np.stack(images).astype(np.uint8)
 
 
 def fingerprint(inputs: NDArray[np.uint8]) -> str:

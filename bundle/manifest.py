@@ -26,7 +26,7 @@ class InputSpec(_Part):
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
-    #: `squash`: the whole picture is resized to the input, its aspect ratio not kept.
+    #: `squash`: the whole image is resized to the input, its aspect ratio not kept.
     resize: Literal["squash"] = "squash"
 
 
@@ -90,7 +90,7 @@ class Manifest(_Part):
         units = 1 if self.output == "sigmoid" else len(self.labels)
         if values.shape[1] != units:
             raise BundleError(
-                f"{self.name}: the model gives {values.shape[1]} outputs a picture but a {self.output} "
+                f"{self.name}: the model gives {values.shape[1]} outputs an image but a {self.output} "
                 f"over {len(self.labels)} labels has {units}; export the bundle again."
             )
         return np.concatenate([1 - values, values], axis=1) if self.output == "sigmoid" else values

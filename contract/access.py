@@ -28,7 +28,7 @@ _NOBODY = hashlib.sha256(b"").hexdigest()
 class Scope(StrEnum):
     """What an API key may be used for."""
 
-    #: Send pictures, cancel one's own jobs.
+    #: Send images, cancel one's own jobs.
     SUBMIT = "submit"
     #: Read one's own jobs.
     READ = "read"

@@ -18,7 +18,7 @@ PawqueueError
 │   ├── RateLimitedError        429 rate_limited
 │   ├── NoModelError            503 no_model
 │   └── UnavailableError        503 unavailable
-└── JobFailedError              the job: it was accepted and has an error for an outcome
+└── JobFailedError              the job: it was accepted and has an error for a result
     ├── UndecodableImageError   422 undecodable_image
     ├── PredictFailedError      500 predict_failed
     ├── WorkerLostError         500 worker_lost
@@ -52,25 +52,25 @@ class UploadError(PawqueueError):
 
 
 class NoFileError(UploadError):
-    """The request carries no picture."""
+    """The request carries no image."""
 
     code, title = "no_file", "No file"
 
 
 class EmptyUploadError(UploadError):
-    """The picture has no bytes."""
+    """The image has no bytes."""
 
     code, title = "empty_upload", "Empty upload"
 
 
 class NotAnImageError(UploadError):
-    """The bytes are not a picture, or its header is broken."""
+    """The bytes are not an image, or its header is broken."""
 
     code, title, http_status = "not_an_image", "Not an image", 415
 
 
 class UnsupportedFormatError(UploadError):
-    """A picture, but of a format that is not served."""
+    """An image, but of a format that is not served."""
 
     code, title, http_status = "unsupported_format", "Unsupported format", 415
 
@@ -112,7 +112,7 @@ class ConflictError(PawqueueError):
 
 
 class IdempotencyMismatchError(PawqueueError):
-    """The idempotency key was sent before with another picture."""
+    """The idempotency key was sent before with another image."""
 
     code, title, http_status = "idempotency_mismatch", "Idempotency key reused", 422
 
@@ -149,23 +149,23 @@ class UnavailableError(BusyError):
 
 
 class JobFailedError(PawqueueError):
-    """The job was accepted and its outcome is this error."""
+    """The job was accepted and its result is this error."""
 
 
 class UndecodableImageError(JobFailedError):
-    """The picture's pixels are truncated or corrupt."""
+    """The image's pixels are truncated or corrupt."""
 
     code, title, http_status = "undecodable_image", "Undecodable image", 422
 
 
 class PredictFailedError(JobFailedError):
-    """The model raised on this picture alone."""
+    """The model raised on this image alone."""
 
     code, title = "predict_failed", "Prediction failed"
 
 
 class WorkerLostError(JobFailedError):
-    """Workers died on this picture as often as is allowed."""
+    """Workers died on this image as often as is allowed."""
 
     code, title = "worker_lost", "Worker lost"
 

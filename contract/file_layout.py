@@ -14,7 +14,7 @@ def spread_subfolders(folder: Path) -> bool:
     """Have the file system lay subfolders of `folder` that are made from now on far apart; whether it will.
 
     Before ext4 gives a new file an inode, it passes over each free one of the subfolder's block group that was in use
-    within the last minutes (`recently_deleted` in fs/ext4/ialloc.c). With all of the pictures in one group that takes
+    within the last minutes (`recently_deleted` in fs/ext4/ialloc.c). With all of the images in one group that takes
     longer than to write them. Other file systems know no such hint, and need none.
     """
     if sys.platform != "linux":

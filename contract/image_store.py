@@ -1,4 +1,4 @@
-"""Where pictures wait between gateway and worker: beside the queue, never in a message nor in the append-only file."""
+"""Where images wait between gateway and worker: beside the queue, never in a message nor in the append-only file."""
 
 import os
 import secrets
@@ -20,26 +20,26 @@ from contract.file_layout import spread_subfolders
 
 
 class ImageStore(ABC):
-    """Keeps the bytes of pictures by reference; methods raise `UnavailableError` when the store fails."""
+    """Keeps the bytes of images by reference; methods raise `UnavailableError` when the store fails."""
 
     @abstractmethod
     def put(self, data: bytes) -> str:
-        """Store a picture; returns the reference that a job record carries."""
+        """Store an image; returns the reference that a job record carries."""
 
     def put_many(self, images: Sequence[bytes]) -> list[str]:
-        """Store pictures, in one round trip where the store can; returns their references."""
+        """Store images, in one round trip where the store can; returns their references."""
         return [self.put(data) for data in images]
 
     @abstractmethod
     def get(self, refs: Sequence[str]) -> list[bytes | None]:
-        """Read pictures in one round trip; None for one that is gone."""
+        """Read images in one round trip; None for one that is gone."""
 
     @abstractmethod
     def delete(self, refs: Sequence[str]) -> None:
-        """Forget pictures; unknown references are passed over."""
+        """Forget images; unknown references are passed over."""
 
     def sweep(self, older_than_s: float) -> int:
-        """Forget and count pictures that were stored longer ago; stores that do so by themselves need not."""
+        """Forget and count images that were stored longer ago; stores that do so by themselves need not."""
         del older_than_s
         return 0
 
@@ -68,7 +68,7 @@ class MemoryImageStore(ImageStore):
 
 
 class FileImageStore(ImageStore):
-    """Pictures as files under one folder, which gateway and workers share."""
+    """Images as files under one folder, which gateway and workers share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -133,7 +133,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 class RedisImageStore(ImageStore):
-    """Pictures in a Redis of their own, one that keeps nothing on disk."""
+    """Images in a Redis of their own, one that keeps nothing on disk."""
 
     def __init__(self, url: str, ttl_s: int) -> None:
         # No retries: the caller says 503, or asks again by itself.
@@ -171,7 +171,7 @@ class RedisImageStore(ImageStore):
 
 
 class FsspecImageStore(ImageStore):
-    """Pictures at any address that fsspec knows, such as s3://bucket/folder (its package is to be installed beside)."""
+    """Images at any address that fsspec knows, such as s3://bucket/folder (its package is to be installed beside)."""
 
     def __init__(self, url: str) -> None:
         import fsspec  # noqa: PLC0415 - heavy, and needed by this store alone

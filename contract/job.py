@@ -1,4 +1,4 @@
-"""The job record: one picture and its outcome. Standard library only, so that clients may use it."""
+"""The job record: one image and its result. Standard library only, so that clients may use it."""
 
 import re
 import secrets
@@ -38,7 +38,7 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model said of a picture."""
+    """What the model said of an image."""
 
     label: str
     #: Probability of `label`, 0..1.
@@ -80,7 +80,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is measured on the picture, to compare live pictures with those of training."""
+    """What is measured on the image, to compare live images with those of training."""
 
     #: As stored, turned upright, in pixels.
     width: int
@@ -92,20 +92,20 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobResult:
     """How a job ended: exactly one of `prediction` and `error` is set."""
 
     prediction: Prediction | None = None
     error: JobError | None = None
     model: ModelRef | None = None
-    #: Pictures predicted in the same call.
+    #: Images predicted in the same call.
     batch_size: int | None = None
     timings: Timings | None = None
     features: Features | None = None
 
     def __post_init__(self) -> None:
         if (self.prediction is None) == (self.error is None):
-            raise ValueError("An outcome is either a prediction or an error.")
+            raise ValueError("A result is either a prediction or an error.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the absent parts."""
@@ -113,10 +113,10 @@ class Outcome:
 
     def all_parts(self) -> dict[str, Any]:
         """Plain values, None for what is absent; without `asdict`, which copies for ten times as long."""
-        return {name: _plain(getattr(self, name)) for name in _OUTCOME_FIELDS}
+        return {name: _plain(getattr(self, name)) for name in _RESULT_FIELDS}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Outcome":
+    def from_dict(cls, values: dict[str, Any]) -> "JobResult":
         """Undo `to_dict`; unknown fields, of a newer version, are passed over."""
         return cls(
             prediction=_build(Prediction, values.get("prediction")),
@@ -130,7 +130,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture and its outcome; times are Unix time in milliseconds."""
+    """One image and its result; times are Unix time in milliseconds."""
 
     id: str
     queue: str
@@ -141,9 +141,9 @@ class Job:
     size_bytes: int = 0
     #: Who may read it: the id of the API key that sent it; empty where none was asked for.
     owner: str = ""
-    #: The submission that it belongs to; empty for a single picture.
+    #: The submission that it belongs to; empty for a single image.
     submission: str = ""
-    #: Where the picture waits in the image store; empty once the job is final.
+    #: Where the image waits in the image store; empty once the job is final.
     image: str = ""
     started_ms: int | None = None
     finished_ms: int | None = None
@@ -153,11 +153,11 @@ class Job:
     attempts: int = 0
     #: Number of the latest claim; a commit must carry it.
     fence: int = 0
-    outcome: Outcome | None = None
+    result: JobResult | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The job object of the HTTP interface: times as RFC 3339, outcome laid flat, every field present."""
-        outcome = self.outcome.all_parts() if self.outcome else dict.fromkeys(_OUTCOME_FIELDS)
+        """The job object of the HTTP interface: times as RFC 3339, result laid flat, every field present."""
+        result = self.result.all_parts() if self.result else dict.fromkeys(_RESULT_FIELDS)
         return {
             "id": self.id,
             "status": str(self.status),
@@ -169,7 +169,7 @@ class Job:
             "finished_at": time_text(self.finished_ms),
             "deadline_at": time_text(self.deadline_ms),
             "attempts": self.attempts,
-            **outcome,
+            **result,
         }
 
     @classmethod
@@ -187,7 +187,7 @@ class Job:
             finished_ms=_to_ms(values.get("finished_at")),
             deadline_ms=_to_ms(values.get("deadline_at")),
             attempts=values.get("attempts", 0),
-            outcome=Outcome.from_dict(values) if ended else None,
+            result=JobResult.from_dict(values) if ended else None,
         )
 
     def log_fields(self) -> dict[str, Any]:
@@ -195,20 +195,20 @@ class Job:
         fields: dict[str, Any] = {"job_id": self.id, "file": self.file, "size_bytes": self.size_bytes}
         if self.owner:
             fields["owner"] = self.owner
-        if self.outcome and self.outcome.prediction:
-            fields |= {"label": self.outcome.prediction.label, "confidence": self.outcome.prediction.confidence}
-        if self.outcome and self.outcome.error:
-            fields["code"] = self.outcome.error.code
+        if self.result and self.result.prediction:
+            fields |= {"label": self.result.prediction.label, "confidence": self.result.prediction.confidence}
+        if self.result and self.result.error:
+            fields["code"] = self.result.error.code
         if self.finished_ms is not None:
             fields["latency_ms"] = self.finished_ms - self.created_ms
         return fields
 
 
-_OUTCOME_FIELDS = tuple(Outcome.__dataclass_fields__)
+_RESULT_FIELDS = tuple(JobResult.__dataclass_fields__)
 
 
 def _plain(part: Any) -> Any:
-    """A part of an outcome as a dictionary of its fields; numbers and None as they are."""
+    """A part of a result as a dictionary of its fields; numbers and None as they are."""
     names = getattr(part, "__dataclass_fields__", None)
     return part if names is None else {name: getattr(part, name) for name in names}
 

@@ -9,15 +9,15 @@ JOB = f"{PREFIX}job:"
 QUEUED = f"{PREFIX}queued:"
 #: Sorted set by queue, of job ids by the end of their lease: the jobs that a worker holds.
 RUNNING = f"{PREFIX}running:"
-#: Hash of queue to the bytes of the pictures of its waiting jobs.
+#: Hash of queue to the bytes of the images of its waiting jobs.
 QUEUED_BYTES = f"{PREFIX}queued-bytes"
 #: Hash by queue, of owner to the number of its waiting jobs; one who has none is not there.
 OWNER_JOBS = f"{PREFIX}owner-jobs:"
-#: Hash by queue, of owner to the bytes of the pictures of its waiting jobs.
+#: Hash by queue, of owner to the bytes of the images of its waiting jobs.
 OWNER_BYTES = f"{PREFIX}owner-bytes:"
 #: Hash, one a submission: its record, with a count for each state of its jobs.
 SUBMISSION = f"{PREFIX}submission:"
-#: List, one a submission: the ids of its jobs in order of acceptance, those of rejected pictures among them.
+#: List, one a submission: the ids of its jobs in order of acceptance, those of rejected images among them.
 SUBMISSION_JOBS = f"{PREFIX}submission-jobs:"
 #: Sorted set by owner, of the ids of the latest submissions by the time of their opening.
 SUBMISSIONS = f"{PREFIX}submissions:"
@@ -29,7 +29,7 @@ UNSEEN = f"{PREFIX}unseen:"
 DEADLINES = f"{PREFIX}deadlines"
 #: Sorted set of the ids of jobs that killed their workers, by the time at which they were given up.
 DEAD = f"{PREFIX}dead"
-#: List of references of pictures that nobody needs any more.
+#: List of references of images that nobody needs any more.
 DISCARDED = f"{PREFIX}discarded"
 #: String with an expiry: which worker reconciles.
 LEADER = f"{PREFIX}leader"
@@ -51,7 +51,7 @@ RATES = f"{PREFIX}rates"
 WORKERS = f"{PREFIX}workers"
 #: Sorted set of worker ids by the time at which their heartbeat counts no longer.
 WORKERS_ALIVE = f"{PREFIX}workers-alive"
-#: String with an expiry, one a picture, where pictures wait in Redis.
+#: String with an expiry, one an image, where images wait in Redis.
 IMAGE = f"{PREFIX}image:"
 #: String with an expiry, one a job: its thumbnail in Base64.
 THUMBNAIL = f"{PREFIX}thumbnail:"
@@ -95,7 +95,7 @@ def submissions(owner: str) -> str:
 
 
 def image(ref: str) -> str:
-    """Key of a waiting picture."""
+    """Key of a waiting image."""
     return IMAGE + ref
 
 

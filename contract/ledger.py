@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
-from contract.job import Job, Outcome
+from contract.job import Job, JobResult
 from contract.ledger_submissions import SubmissionLedger
 from contract.ledger_types import Claim, Heartbeat, LedgerMemory, LedgerStats, QueueLimits, Receipt, Submit, Sweep
 
@@ -46,7 +46,7 @@ class Ledger(SubmissionLedger):
         """Give jobs back to the queue, at their old place, the attempt uncounted."""
 
     @abstractmethod
-    def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
+    def commit(self, results: Sequence[tuple[Claim, JobResult]], ttl_s: int, now_ms: int = 0) -> list[bool]:
         """End jobs, wake whoever waits; False, and nothing changed, where the fence is not current."""
 
     @abstractmethod
@@ -67,19 +67,19 @@ class Ledger(SubmissionLedger):
 
     @abstractmethod
     def dead_image(self, job_id: str) -> str | None:
-        """The reference of the picture of a job in the dead-letter list; None if it is not there."""
+        """The reference of the image of a job in the dead-letter list; None if it is not there."""
 
     @abstractmethod
     def unbury(self, job_id: str) -> str | None:
-        """Take a job off the dead-letter list; the reference of its picture, None if it is not there."""
+        """Take a job off the dead-letter list; the reference of its image, None if it is not there."""
 
     @abstractmethod
     def discard(self, image: str) -> None:
-        """Leave a picture to be deleted."""
+        """Leave an image to be deleted."""
 
     @abstractmethod
     def take_discarded(self, count: int) -> list[str]:
-        """References of up to `count` pictures that nobody needs any more; each is told once."""
+        """References of up to `count` images that nobody needs any more; each is told once."""
 
     @abstractmethod
     def lead(self, worker_id: str, ttl_ms: int) -> bool:

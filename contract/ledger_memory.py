@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
-from contract.job import Job, JobStatus, Outcome
+from contract.job import Job, JobResult, JobStatus
 from contract.job import now_ms as wall_ms
 from contract.ledger_memory_submissions import MemorySubmissions
 from contract.ledger_types import (
@@ -131,25 +131,25 @@ class MemoryLedger(MemorySubmissions):
         self._begun.discard(job.id)
         del self._lease_ends_ms[job.id]
 
-    def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
+    def commit(self, results: Sequence[tuple[Claim, JobResult]], ttl_s: int, now_ms: int = 0) -> list[bool]:
         with self._lock:
-            return [self._commit_one(claim, outcome, now_ms or wall_ms()) for claim, outcome in outcomes]
+            return [self._commit_one(claim, result, now_ms or wall_ms()) for claim, result in results]
 
-    def _commit_one(self, claim: Claim, outcome: Outcome, now: int) -> bool:
+    def _commit_one(self, claim: Claim, result: JobResult, now: int) -> bool:
         if not self._is_current(claim):
             return False
-        self._end(self._jobs[claim.job.id], final_status(outcome), outcome, now)
+        self._end(self._jobs[claim.job.id], final_status(result), result, now)
         return True
 
-    def _end(self, job: Job, status: JobStatus, outcome: Outcome | None, now: int) -> Job:
+    def _end(self, job: Job, status: JobStatus, result: JobResult | None, now: int) -> Job:
         """End a job for good, and tell it; returns it as it was before."""
-        self._put(replace(job, status=status, outcome=outcome, finished_ms=now, image=""))
+        self._put(replace(job, status=status, result=result, finished_ms=now, image=""))
         self._lease_ends_ms.pop(job.id, None)
         self._unseen_since_ms.pop(job.id, None)
-        prediction = outcome.prediction if outcome else None
+        prediction = result.prediction if result else None
         self._totals[job.queue, str(status), prediction.label if prediction else ""] += 1
-        if outcome and outcome.error:
-            self._errors[outcome.error.code] += 1
+        if result and result.error:
+            self._errors[result.error.code] += 1
         self._events.append(job.id)
         self._tell(job.id)
         return job

@@ -1,4 +1,4 @@
-"""The lists beside the jobs of the ledger in memory: workers, dead letters, discarded pictures, who listens."""
+"""The lists beside the jobs of the ledger in memory: workers, dead letters, discarded images, who listens."""
 
 import queue
 import threading
@@ -16,7 +16,7 @@ class MemoryLists(Ledger):
         self._lock = threading.RLock()
         self._beats: dict[str, tuple[Heartbeat, int]] = {}
         self._leader = ""
-        #: Job id -> reference of its picture, in order of death.
+        #: Job id -> reference of its image, in order of death.
         self._dead: dict[str, str] = {}
         self._discarded: list[str] = []
         #: Ids of ended jobs, newest last.

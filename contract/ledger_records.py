@@ -1,9 +1,9 @@
-"""How jobs, claims and outcomes are written in Redis."""
+"""How jobs, claims and results are written in Redis."""
 
 import json
 from typing import Any
 
-from contract.job import SCHEMA, Job, JobStatus, Outcome
+from contract.job import SCHEMA, Job, JobResult, JobStatus
 from contract.ledger_types import Claim, Submit
 from contract.submission import COUNTED, Counts, Submission
 
@@ -30,14 +30,14 @@ def submit_to_row(submit: Submit) -> list[str | int]:
     return [*head, submit.idempotency_key, submit.fingerprint, job.owner, job.submission, len(values), *values]
 
 
-def outcome_to_json(outcome: Outcome) -> str:
-    """An outcome as it is stored."""
-    return json.dumps(outcome.to_dict(), separators=(",", ":"), ensure_ascii=False)
+def result_to_json(result: JobResult) -> str:
+    """A result as it is stored."""
+    return json.dumps(result.to_dict(), separators=(",", ":"), ensure_ascii=False)
 
 
-def code_of(outcome: Outcome) -> str:
-    """The error code of an outcome, empty for a prediction."""
-    return outcome.error.code if outcome.error else ""
+def code_of(result: JobResult) -> str:
+    """The error code of a result, empty for a prediction."""
+    return result.error.code if result.error else ""
 
 
 def claim_from_row(job_id: str, row: list[str] | None) -> Claim | None:
@@ -52,7 +52,7 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
     """A job out of its stored record; None where there is none."""
     if not fields:
         return None
-    outcome = fields.get("outcome")
+    result = fields.get("outcome")
     return Job(
         id=job_id,
         queue=fields["queue"],
@@ -68,13 +68,13 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
         deadline_ms=_int_or_none(fields.get("deadline_ms")),
         attempts=int(fields.get("attempts", 0)),
         fence=int(fields.get("fence", 0)),
-        outcome=Outcome.from_dict(json.loads(outcome)) if outcome else None,
+        result=JobResult.from_dict(json.loads(result)) if result else None,
     )
 
 
 def rejected_to_row(job: Job) -> list[str | int]:
-    """A picture that became no job as the arguments that `reject.lua` takes for it."""
-    fields = job_to_fields(job) | ({"outcome": outcome_to_json(job.outcome)} if job.outcome else {})
+    """An image that became no job as the arguments that `reject.lua` takes for it."""
+    fields = job_to_fields(job) | ({"outcome": result_to_json(job.result)} if job.result else {})
     values: list[str | int] = [value for field in fields.items() for value in field]
     return [job.id, job.submission, len(values), *values]
 

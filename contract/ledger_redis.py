@@ -7,14 +7,14 @@ from typing import Any, cast
 
 from contract import keys
 from contract.errors import UnavailableError
-from contract.job import Job, Outcome
+from contract.job import Job, JobResult
 from contract.ledger import Ledger
 from contract.ledger_records import (
     claim_from_row,
     code_of,
     job_from_fields,
-    outcome_to_json,
     pairs,
+    result_to_json,
     submit_to_row,
 )
 from contract.ledger_redis_submissions import RedisSubmissions
@@ -59,7 +59,7 @@ class RedisLedger(RedisSubmissions, Ledger):
 
     @unavailable_when_gone
     def claim(self, job_ids: Sequence[str], lease_ms: int, ttl_s: int, now_ms: int = 0) -> list[Claim | None]:
-        rows = self._run("claim", now_ms, lease_ms, ttl_s, outcome_to_json(EXPIRED), code_of(EXPIRED), *job_ids)
+        rows = self._run("claim", now_ms, lease_ms, ttl_s, result_to_json(EXPIRED), code_of(EXPIRED), *job_ids)
         return [claim_from_row(job_id, row) for job_id, row in zip(job_ids, rows, strict=True)]
 
     @unavailable_when_gone
@@ -75,12 +75,12 @@ class RedisLedger(RedisSubmissions, Ledger):
         return _flags(self._run("release", *_fences(claims)))
 
     @unavailable_when_gone
-    def commit(self, outcomes: Sequence[tuple[Claim, Outcome]], ttl_s: int, now_ms: int = 0) -> list[bool]:
+    def commit(self, job_results: Sequence[tuple[Claim, JobResult]], ttl_s: int, now_ms: int = 0) -> list[bool]:
         rows: list[str | int] = []
-        for claim, outcome in outcomes:
-            label = outcome.prediction.label if outcome.prediction else ""
-            status = str(final_status(outcome))
-            rows += [claim.job.id, claim.fence, status, label, code_of(outcome), outcome_to_json(outcome)]
+        for claim, job_result in job_results:
+            label = job_result.prediction.label if job_result.prediction else ""
+            status = str(final_status(job_result))
+            rows += [claim.job.id, claim.fence, status, label, code_of(job_result), result_to_json(job_result)]
         return _flags(self._run("commit", ttl_s, now_ms, *rows))
 
     @unavailable_when_gone
@@ -90,7 +90,7 @@ class RedisLedger(RedisSubmissions, Ledger):
     @unavailable_when_gone
     def recover(self, sweep: Sweep, now_ms: int = 0) -> list[str]:
         limits = (sweep.oldest_message_ms, sweep.grace_ms, sweep.max_attempts, sweep.limit, sweep.ttl_s)
-        ends = (code_of(LOST), outcome_to_json(LOST), code_of(EXPIRED), outcome_to_json(EXPIRED))
+        ends = (code_of(LOST), result_to_json(LOST), code_of(EXPIRED), result_to_json(EXPIRED))
         orphans: list[str] = self._run("recover", sweep.queue, now_ms, *limits, *ends)
         return orphans
 

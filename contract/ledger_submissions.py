@@ -41,7 +41,7 @@ class SubmissionLedger(ABC):
 
     @abstractmethod
     def reject(self, jobs: Sequence[Job], ttl_s: int, now_ms: int = 0) -> list[bool]:
-        """Record pictures that became no job, each with the error that is its outcome, in their submissions.
+        """Record images that became no job, each with the error that is its result, in their submissions.
 
         Returns:
             False for one that is recorded already, under whatever state, or whose submission takes no more.

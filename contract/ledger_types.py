@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from contract.errors import DeadlineExpiredError, WorkerLostError
-from contract.job import Job, JobError, JobStatus, Outcome
+from contract.job import Job, JobError, JobResult, JobStatus
 
 
 class Submitted(IntEnum):
@@ -33,7 +33,7 @@ class Submit:
     job: Job
     #: The caller's name for this submit, so that a repeated one is recognized.
     idempotency_key: str = ""
-    #: Hash of the picture; only needed where a submit may be repeated.
+    #: Hash of the image; only needed where a submit may be repeated.
     fingerprint: str = ""
 
 
@@ -66,7 +66,7 @@ class QueueLimits:
 
     @property
     def owner_max_bytes(self) -> int:
-        """Most bytes of one owner's pictures."""
+        """Most bytes of one owner's images."""
         return int(self.max_bytes * self.owner_share)
 
 
@@ -108,7 +108,7 @@ class QueueStats:
     running: int = 0
     #: Milliseconds since the oldest job that waits was accepted; 0 when none waits.
     oldest_age_ms: int = 0
-    #: Of the pictures of the jobs that wait.
+    #: Of the images of the jobs that wait.
     queued_bytes: int = 0
 
 
@@ -152,14 +152,14 @@ class Sweep:
     limit: int = 1000
 
 
-#: The outcome of a job that workers died on as often as is allowed.
-LOST = Outcome(
+#: The result of a job that workers died on as often as is allowed.
+LOST = JobResult(
     error=JobError(
-        WorkerLostError.code, "Workers died on this picture as often as is allowed. It stands in the dead-letter list."
+        WorkerLostError.code, "Workers died on this image as often as is allowed. It stands in the dead-letter list."
     )
 )
-#: The outcome of a job whose deadline passed.
-EXPIRED = Outcome(
+#: The result of a job whose deadline passed.
+EXPIRED = JobResult(
     error=JobError(
         DeadlineExpiredError.code, "Its deadline passed before a worker took it. Send it again with more time."
     )
@@ -170,8 +170,8 @@ EXPIRED = Outcome(
 IDEMPOTENCY_TTL_S = 86_400
 
 
-def final_status(outcome: Outcome) -> JobStatus:
-    """The state that an outcome leads to."""
-    if outcome.error:
-        return JobStatus.EXPIRED if outcome.error.code == DeadlineExpiredError.code else JobStatus.FAILED
+def final_status(job_result: JobResult) -> JobStatus:
+    """The state that a result leads to."""
+    if job_result.error:
+        return JobStatus.EXPIRED if job_result.error.code == DeadlineExpiredError.code else JobStatus.FAILED
     return JobStatus.SUCCEEDED

@@ -35,7 +35,7 @@ def configure_logging(level: str, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Pillow warns of large pictures and of odd metadata; limits are checked, and the rest is the sender's business.
+    # Pillow warns of large images and of odd metadata; limits are checked, and the rest is the sender's business.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

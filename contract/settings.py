@@ -45,7 +45,7 @@ class Settings(BaseModel):
         None, "Redis for ledger and queue; unset: one is started on `PAWQUEUE_REDIS_PORT` of this machine."
     )
     image_store_url: SecretStr | None = _setting(
-        None, "Where pictures wait: a folder, `redis://`, or an fsspec address; unset: `images` in the state folder."
+        None, "Where images wait: a folder, `redis://`, or an fsspec address; unset: `images` in the state folder."
     )
     state_dir: Path = _setting(Path("state"), "Folder for all that outlives a restart on one machine.")
     workers: int = _setting(1, "Worker processes that `make up` and `make demo` start.", ge=1, le=64)
@@ -70,28 +70,28 @@ class Settings(BaseModel):
     backend: Literal["tensorflow", "jax", "torch"] = _setting(
         "tensorflow", "What Keras runs on; `jax` and `torch` are to be installed beside it, as for a GPU."
     )
-    batch_size: int = _setting(32, "Most pictures predicted in one call.", "pictures", ge=1, le=1024)
+    batch_size: int = _setting(32, "Most images predicted in one call.", "images", ge=1, le=1024)
     batch_wait_ms: float = _setting(
-        5.0, "Longest wait of a decoded picture for others that are on their way.", "ms", ge=0, le=10_000
+        5.0, "Longest wait of a decoded image for others that are on their way.", "ms", ge=0, le=10_000
     )
-    decode_threads: int = _setting(2, "Threads that decode pictures in a worker.", "threads", ge=1, le=64)
+    decode_threads: int = _setting(2, "Threads that decode images in a worker.", "threads", ge=1, le=64)
     lease_s: float = _setting(10.0, "How long a worker's claim on a job holds without renewal.", "s", gt=0, le=3600)
     drain_s: float = _setting(30.0, "Longest time a stopping worker spends on what it holds.", "s", ge=0, le=3600)
     sweep_s: float = _setting(2.0, "Pause between two looks for jobs that nobody works on.", "s", gt=0, le=600)
-    max_attempts: int = _setting(3, "Times a picture may be tried when workers die on it.", "attempts", ge=1, le=100)
+    max_attempts: int = _setting(3, "Times an image may be tried when workers die on it.", "attempts", ge=1, le=100)
     predict_limit_s: float = _setting(
         60.0, "Longest call of the model; a worker that is in one for longer ends itself, to be replaced.", "s", gt=0
     )
     decode_limit_s: float = _setting(
-        30.0, "Longest time that a picture may take to be decoded; beyond it its job fails.", "s", gt=0
+        30.0, "Longest time that an image may take to be decoded; beyond it its job fails.", "s", gt=0
     )
     result_ttl_s: int = _setting(86_400, "How long an ended job is kept.", "s", ge=1)
-    image_ttl_s: int = _setting(86_400, "How long a picture is kept at most, whatever becomes of its job.", "s", ge=1)
-    upload_max_bytes: int = _setting(20_000_000, "Largest picture accepted.", "bytes", ge=1)
-    upload_max_pixels: int = _setting(50_000_000, "Most pixels of a picture accepted.", "pixels", ge=1)
+    image_ttl_s: int = _setting(86_400, "How long an image is kept at most, whatever becomes of its job.", "s", ge=1)
+    upload_max_bytes: int = _setting(20_000_000, "Largest image accepted.", "bytes", ge=1)
+    upload_max_pixels: int = _setting(50_000_000, "Most pixels of an image accepted.", "pixels", ge=1)
     bulk_max_bytes: int = _setting(
         2_000_000_000,
-        "Largest form, tar or zip of pictures, and most that one may unpack to.",
+        "Largest form, tar or zip of images, and most that one may unpack to.",
         "bytes",
         ge=1,
     )
@@ -99,7 +99,7 @@ class Settings(BaseModel):
         1_000_000, "Most jobs that may wait in a queue; beyond it uploads get 429.", "jobs", ge=1
     )
     queue_max_bytes: int = _setting(
-        20_000_000_000, "Most bytes of pictures that may wait in a queue; beyond it uploads get 429.", "bytes", ge=1
+        20_000_000_000, "Most bytes of images that may wait in a queue; beyond it uploads get 429.", "bytes", ge=1
     )
     ledger_max_bytes: int = _setting(
         2_000_000_000, "Most memory that the ledger's Redis may take; beyond it uploads get 503.", "bytes", ge=1
@@ -122,7 +122,7 @@ class Settings(BaseModel):
         "", "Origins, separated by commas, whose pages may call the gateway from a browser; empty: none."
     )
     wait_max_s: float = _setting(60.0, "Longest wait that `Prefer: wait` is granted.", "s", ge=0, le=3600)
-    predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its outcome.", "s", gt=0, le=3600)
+    predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its result.", "s", gt=0, le=3600)
     dashboard_refresh_s: float = _setting(
         5.0, "Pause between two readings of the dashboard, and between two refreshes of its pages.", "s", ge=0.2, le=600
     )

@@ -11,7 +11,7 @@ from contract.job import time_text
 class SubmissionStatus(StrEnum):
     """The states of a submission; the last two are final."""
 
-    #: It takes pictures.
+    #: It takes images.
     OPEN = "open"
     #: It takes no more, and some of its jobs have not ended.
     CLOSED = "closed"
@@ -28,7 +28,7 @@ class SubmissionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The pictures of a submission by state: those of its jobs, and `rejected` for what became none."""
+    """The images of a submission by state: those of its jobs, and `rejected` for what became none."""
 
     queued: int = 0
     running: int = 0
@@ -51,7 +51,7 @@ class Counts:
 
     @property
     def processed(self) -> int:
-        """Those that left the queue with an outcome, which a rate is made from."""
+        """Those that left the queue with a result, which a rate is made from."""
         return self.succeeded + self.failed + self.expired
 
 
@@ -70,7 +70,7 @@ class Submission:
     name: str = ""
     #: Who may read it: the id of the API key that opened it; empty where none was asked for.
     owner: str = ""
-    #: Seconds from a picture's acceptance to the end of its deadline.
+    #: Seconds from an image's acceptance to the end of its deadline.
     deadline_s: float | None = None
     closed_ms: int | None = None
     canceled_ms: int | None = None
@@ -128,8 +128,8 @@ def _rate(count: int, elapsed_ms: int) -> float | None:
     return 1000 * count / elapsed_ms if elapsed_ms > 0 else None
 
 
-def picture_job_id(submission_id: str, custom_id: str) -> str:
-    """Id of the job of one picture of a submission: the same whenever it is sent."""
+def image_job_id(submission_id: str, custom_id: str) -> str:
+    """Id of the job of one image of a submission: the same whenever it is sent."""
     return _uuid_of(submission_id, custom_id)
 
 

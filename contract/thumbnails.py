@@ -1,4 +1,4 @@
-"""Small pictures that workers keep for the dashboard, for a short while: in memory for tests, in Redis otherwise."""
+"""Small images that workers keep for the dashboard, for a short while: in memory for tests, in Redis otherwise."""
 
 import base64
 from abc import ABC, abstractmethod

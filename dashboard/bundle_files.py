@@ -1,4 +1,4 @@
-"""Reads the plain files of the served bundle: manifest, card, answers to the test pictures. It opens no model."""
+"""Reads the plain files of the served bundle: manifest, card, answers to the test images. It opens no model."""
 
 import csv
 import json

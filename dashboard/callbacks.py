@@ -133,8 +133,8 @@ def _try_it(app: Dash, parts: Parts) -> None:
         return service_status(parts.reader.latest)
 
     @app.callback(Output("try-added", "data"), Input("try-sent", "data"), prevent_initial_call=True)
-    def send(pictures: list[dict[str, str]] | None) -> Any:
-        return data_of(sent(parts.gateway, pictures or [], viewer().api_key))
+    def send(images: list[dict[str, str]] | None) -> Any:
+        return data_of(sent(parts.gateway, images or [], viewer().api_key))
 
     @app.callback(
         Output("try-told", "data"),
@@ -154,7 +154,7 @@ def _try_it(app: Dash, parts: Parts) -> None:
         entries = entries_of(data)
         return [result(entry) for entry in entries], not any(entry.is_open for entry in entries)
 
-    # What is better done where the pictures are:
+    # What is better done where the images are:
     taken = Output("try-sent", "data"), Output("try-note", "children")
     _in_browser(app, "take", *taken, Input("try-upload", "contents"), State("try-upload", "filename"))
     news = Input("try-added", "data"), Input("try-told", "data")

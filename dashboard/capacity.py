@@ -1,4 +1,4 @@
-"""How many pictures the workers can do, how many workers the queue wants, and how long it takes to clear."""
+"""How many images the workers can do, how many workers the queue wants, and how long it takes to clear."""
 
 import math
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ class Capacity:
     workers: int
     #: Jobs that wait or run.
     backlog: float | None
-    #: Pictures a second that come in, and that all workers do just now.
+    #: Images a second that come in, and that all workers do just now.
     accepted_per_s: float | None
     done_per_s: float | None
-    #: Pictures a second that one worker could do if it were busy all the time.
+    #: Images a second that one worker could do if it were busy all the time.
     limit_per_worker: float | None
     #: Whether that was seen under a full load; else it is an estimate.
     is_seen: bool = False
 
     @property
     def limit_per_s(self) -> float | None:
-        """Pictures a second that all workers could do."""
+        """Images a second that all workers could do."""
         return None if self.limit_per_worker is None else self.limit_per_worker * self.workers
 
     def clear_s(self, workers: int) -> float | None:
@@ -63,7 +63,7 @@ def capacity_of(series: dict[str, tuple[Series, ...]], workers: int) -> Capacity
 
 
 def limit_of(series: dict[str, tuple[Series, ...]]) -> tuple[float | None, bool]:
-    """Pictures a second of one worker at full load, and whether that was seen: else it is an estimate.
+    """Images a second of one worker at full load, and whether that was seen: else it is an estimate.
 
     Seen: the most that a worker did in a minute through which jobs waited. Estimated: what it did by the share of the
     time it was busy. The median over workers is taken.

@@ -1,4 +1,4 @@
-"""Live pictures against those of training: histograms on the bundle's own edges, PSI and KS."""
+"""Live images against those of training: histograms on the bundle's own edges, PSI and KS."""
 
 import math
 from bisect import bisect_left
@@ -11,9 +11,9 @@ from typing import Any
 
 from dashboard.job_rows import JobRow
 
-#: Below so many pictures nothing is said.
+#: Below so many images nothing is said.
 SAMPLE_MIN = 200
-#: So many windows of `SAMPLE_MIN` pictures are shown over time.
+#: So many windows of `SAMPLE_MIN` images are shown over time.
 WINDOWS_MAX = 20
 #: The usual bounds of the population stability index: below the first alike, above the second changed.
 PSI_BOUNDS = (0.1, 0.25)
@@ -58,13 +58,13 @@ class FeatureDrift:
     feature: str
     reference: Reference
     live: tuple[int, ...]
-    #: Of all the live pictures; None below the least sample.
+    #: Of all the live images; None below the least sample.
     distance: Distance | None
     over_time: tuple[Distance, ...]
 
     @property
     def sample(self) -> int:
-        """Live pictures counted."""
+        """Live images counted."""
         return sum(self.live)
 
 
@@ -118,7 +118,7 @@ def ks(expected: Sequence[float], found: Sequence[float]) -> float:
 def verdict(distance: Distance | None, sample: int) -> str:
     """What a distance means, in words; none below the least sample."""
     if distance is None:
-        return f"No verdict: {sample:,} of at least {SAMPLE_MIN} pictures."
+        return f"No verdict: {sample:,} of at least {SAMPLE_MIN} images."
     if distance.psi < PSI_BOUNDS[0]:
         return "Like training."
     return "Somewhat unlike training." if distance.psi < PSI_BOUNDS[1] else "Unlike training."

@@ -126,7 +126,7 @@ def overlaid(
             "line": {"color": COLORS[1], "width": 2.5, "shape": "hv"},
         },
     ]
-    return {"data": data, "layout": layout("% of pictures", x_title, bargap=0)}
+    return {"data": data, "layout": layout("% of images", x_title, bargap=0)}
 
 
 def heatmap(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:
@@ -170,7 +170,7 @@ def calibration(points: Sequence[tuple[float, float, int]]) -> Figure:
             "name": "this model",
             "x": [rounded(sure * 100) for sure, _, _ in points],
             "y": [rounded(right * 100) for _, right, _ in points],
-            "text": [f"{count:,} pictures" for _, _, count in points],
+            "text": [f"{count:,} images" for _, _, count in points],
             "line": {"color": COLORS[0], "width": 2},
             "marker": {"size": 8},
         },

@@ -1,4 +1,4 @@
-"""Predictions as pictures with their answers, and one of them opened."""
+"""Predictions as images with their answers, and one of them opened."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from dashboard.components import GRAPH, said
 from dashboard.job_rows import Filters, JobRow, search_of
 from dashboard.text import clock_s, count, milliseconds, moment, percent
 
-#: So many pictures are shown.
+#: So many images are shown.
 SHOWN = 36
 
 
@@ -23,7 +23,7 @@ def gallery(rows: Sequence[JobRow], filters: Filters, thumbnails: Mapping[str, b
 
 def _tile(row: JobRow, filters: Filters, *, has_thumbnail: bool) -> Component:
     inner = [
-        _picture(row, has_thumbnail=has_thumbnail),
+        _image(row, has_thumbnail=has_thumbnail),
         html.Span(row.label or row.error_code or row.status, className="answer"),
         bar(row.confidence) if row.confidence is not None else html.Span(row.status, className="more"),
         html.Span(f"{clock_s(row.ended_s)} UTC · {milliseconds(row.latency_ms)}", className="more"),
@@ -34,7 +34,7 @@ def _tile(row: JobRow, filters: Filters, *, has_thumbnail: bool) -> Component:
     return html.Li(dcc.Link(inner, href=f"/predictions{search_of(filters, row.id)}", className="tile"))
 
 
-def _picture(row: JobRow, *, has_thumbnail: bool) -> Component:
+def _image(row: JobRow, *, has_thumbnail: bool) -> Component:
     if has_thumbnail:
         return html.Img(src=f"/thumbnails/{row.id}", alt=f"Thumbnail of {row.file or row.id}", className="thumbnail")
     return html.Div("no thumbnail kept", className="thumbnail none")
@@ -51,7 +51,7 @@ def opened(row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes]) -> 
     if row is None:
         text = f"The job {job_id} is not among those that the dashboard remembers, or it is not yours."
         return [html.P(text)]
-    parts = [_picture(row, has_thumbnail=row.id in thumbnails), _answers(row), *_timings(row), _facts(row)]
+    parts = [_image(row, has_thumbnail=row.id in thumbnails), _answers(row), *_timings(row), _facts(row)]
     return [html.Div(parts, className="opened")]
 
 
@@ -89,8 +89,8 @@ def _facts(row: JobRow) -> Component:
         ("Latency", milliseconds(row.latency_ms)),
         ("Attempts", str(row.attempts)),
         ("Queue", row.queue),
-        ("Batch", count(row.batch_size, "picture", "pictures") if row.batch_size else "none"),
-        ("Picture", size),
+        ("Batch", count(row.batch_size, "image", "images") if row.batch_size else "none"),
+        ("Image", size),
     )
     return html.Dl([entry for name, text in rows for entry in (html.Dt(name), html.Dd(text))], className="facts")
 

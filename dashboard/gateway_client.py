@@ -45,7 +45,7 @@ class GatewayClient:
         return found if isinstance(found, dict) else {}
 
     def submit(self, data: bytes, name: str, api_key: str) -> Answer:
-        """Send a picture."""
+        """Send an image."""
         headers = {"Content-Type": "application/octet-stream", **_credential(api_key)}
         return self._ask("POST", f"/v1/jobs?file={quote(name)}", headers, data)
 

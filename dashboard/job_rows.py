@@ -38,9 +38,9 @@ class JobRow:
 
 def row_of(job: Job) -> JobRow:
     """Lay a job flat."""
-    outcome = job.outcome
-    prediction, error = (outcome.prediction, outcome.error) if outcome else (None, None)
-    model = outcome.model if outcome else None
+    result = job.result
+    prediction, error = (result.prediction, result.error) if result else (None, None)
+    model = result.model if result else None
     return JobRow(
         id=job.id,
         owner=job.owner,
@@ -54,9 +54,9 @@ def row_of(job: Job) -> JobRow:
         confidence=prediction.confidence if prediction else None,
         probabilities=prediction.probabilities if prediction else {},
         model=f"{model.name} {model.version}" if model else "",
-        batch_size=outcome.batch_size if outcome else None,
-        timings=outcome.timings if outcome else None,
-        features=outcome.features if outcome else None,
+        batch_size=result.batch_size if result else None,
+        timings=result.timings if result else None,
+        features=result.features if result else None,
         error_code=error.code if error else "",
         error_detail=error.detail if error else "",
     )

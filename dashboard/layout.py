@@ -98,7 +98,7 @@ def _predictions(snapshot: Snapshot, viewer: Viewer, search: str, cards: list[Co
         html.Div(
             [
                 html.P(id="predictions-count", className="note", role="status"),
-                html.P("Pictures stand still while you use them.", id="predictions-held", className="held"),
+                html.P("Images stand still while you use them.", id="predictions-held", className="held"),
                 html.A("Download as CSV", id="predictions-csv", href=f"/predictions.csv{search}", className="button"),
             ],
             className="row",

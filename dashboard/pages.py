@@ -55,7 +55,7 @@ PAGES = (
         predictions.SPECS,
         _predictions,
     ),
-    Page("try", "/try", "Try it", "Drop pictures and see what becomes of them."),
+    Page("try", "/try", "Try it", "Drop images and see what becomes of them."),
     Page(
         "models",
         "/models",
@@ -68,7 +68,7 @@ PAGES = (
         "drift",
         "/drift",
         "Drift",
-        "Live pictures against those of training.",
+        "Live images against those of training.",
         drift.SPECS,
         lambda s, v, _q: drift.contents(s, v.own(s.jobs)),
     ),

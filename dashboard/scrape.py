@@ -99,8 +99,8 @@ def _over_time(quantity: Quantity, before: Targets, after: Targets, elapsed_s: f
         waiting = [sum(value for _, value in _select(quantity, "pawqueue_queue_jobs", at)) for at in (before, after)]
         return {(): max(0.0, ended + waiting[1] - waiting[0]) / elapsed_s}
     if quantity.kind == "mean":
-        pictures, batches = (sum(grown(f"{quantity.metric}_{part}").values()) for part in ("sum", "count"))
-        return {(): pictures / batches} if batches else {}
+        images, batches = (sum(grown(f"{quantity.metric}_{part}").values()) for part in ("sum", "count"))
+        return {(): images / batches} if batches else {}
     buckets = grown(f"{quantity.metric}_bucket", ("le",))
     if quantity.kind == "buckets":
         return buckets

@@ -66,7 +66,7 @@ class Served:
     manifest: Mapping[str, Any]
     #: Its README, in Markdown.
     card: str = ""
-    #: (true label, said label, confidence), one a test picture.
+    #: (true label, said label, confidence), one a test image.
     answers: tuple[tuple[str, str, float], ...] = ()
 
     @property

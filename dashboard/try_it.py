@@ -1,4 +1,4 @@
-"""The page Try it: pictures are sent through the gateway, as anybody else would."""
+"""The page Try it: images are sent through the gateway, as anybody else would."""
 
 import base64
 import binascii
@@ -15,14 +15,14 @@ from dashboard.snapshot import Snapshot
 from dashboard.text import clock, milliseconds
 
 #: More at once is a folder: `pawqueue submit`.
-PICTURES_MAX = 20
-#: Pictures that stay on the page.
+IMAGES_MAX = 20
+#: Images that stay on the page.
 SHOWN_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A picture on the page; `key` finds its preview, which never leaves the browser twice."""
+    """An image on the page; `key` finds its preview, which never leaves the browser twice."""
 
     key: str
     name: str
@@ -39,14 +39,14 @@ class Entry:
         return self.status in ("queued", "running")
 
 
-def sent(gateway: GatewayClient, pictures: Sequence[Mapping[str, str]], api_key: str) -> list[Entry]:
-    """Send pictures as the browser gives them (`key`, `name`, `contents` as a data URL)."""
-    return [_send(gateway, picture, api_key) for picture in pictures[:PICTURES_MAX]]
+def sent(gateway: GatewayClient, images: Sequence[Mapping[str, str]], api_key: str) -> list[Entry]:
+    """Send images as the browser gives them (`key`, `name`, `contents` as a data URL)."""
+    return [_send(gateway, image, api_key) for image in images[:IMAGES_MAX]]
 
 
-def _send(gateway: GatewayClient, picture: Mapping[str, str], api_key: str) -> Entry:
-    entry = Entry(str(picture["key"]), str(picture["name"]))
-    _, _, text = picture["contents"].partition(",")
+def _send(gateway: GatewayClient, image: Mapping[str, str], api_key: str) -> Entry:
+    entry = Entry(str(image["key"]), str(image["name"]))
+    _, _, text = image["contents"].partition(",")
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error:
@@ -100,7 +100,7 @@ def data_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def result(entry: Entry) -> Component:
-    """A picture and what became of it."""
+    """An image and what became of it."""
     inner: list[Any] = [
         html.Img(id={"type": "preview", "key": entry.key}, alt=f"Preview of {entry.name}", className="preview"),
         html.P(entry.name, className="name"),
@@ -133,7 +133,7 @@ def service_status(snapshot: Snapshot) -> list[Component]:
     elif gateway.read_at_s is None:
         rows = [("API", "not asked yet"), ("Model", "not asked yet")]
     else:
-        loaded = "ready" if health.get("model_loaded") else "no worker serves one: pictures wait"
+        loaded = "ready" if health.get("model_loaded") else "no worker serves one: images wait"
         names = sorted({f"{worker.model_name} {worker.model_version}" for worker in snapshot.workers})
         rows = [
             ("API", f"{health.get('status', 'unknown')}, version {health.get('version', 'unknown')}"),
@@ -143,13 +143,13 @@ def service_status(snapshot: Snapshot) -> list[Component]:
 
 
 def try_page() -> Component:
-    """Where pictures are dropped, and what has become of them."""
+    """Where images are dropped, and what has become of them."""
     drop = dcc.Upload(
         id="try-upload",
         children=html.Div(
             [
-                html.Button("Choose pictures", type="button", className="button"),
-                html.Span(f"or drop up to {PICTURES_MAX} of them here: JPG, JPEG, PNG, WebP"),
+                html.Button("Choose images", type="button", className="button"),
+                html.Span(f"or drop up to {IMAGES_MAX} of them here: JPG, JPEG, PNG, WebP"),
             ],
             className="drop",
         ),

@@ -1,4 +1,4 @@
-"""What `performance_tracking.py` makes of its measurements: latency figures, a table, a picture."""
+"""What `performance_tracking.py` makes of its measurements: latency figures, a table, an image."""
 
 import importlib.util
 import statistics
@@ -37,7 +37,7 @@ def show_latency(console: Console, report: dict[str, Any]) -> None:
         table.add_row(*(f"{value:,.1f}" for value in report["latency_ms"].values()))
         console.print(table)
         speed = f"{report['images_per_s']:,.1f} images/s with {report['concurrency']} at once"
-        console.print(f"{report['samples']:,} pictures in {report['seconds']:,.1f} s: {speed}.", highlight=False)
+        console.print(f"{report['samples']:,} images in {report['seconds']:,.1f} s: {speed}.", highlight=False)
     for error, count in report["errors"].items():
         console.print(f"{count:,} without an answer: {error}", highlight=False)
 
@@ -52,7 +52,7 @@ def draw_plot(path: Path, report: dict[str, Any], latencies_ms: list[float]) -> 
     matrix, scores, times = figure.subplots(1, 3)
     low, high = report["accuracy_interval_95"]
     figure.suptitle(
-        f"{report['pictures']:,} pictures: accuracy {_percent(report['accuracy'])} "
+        f"{report['images']:,} images: accuracy {_percent(report['accuracy'])} "
         f"(95 % interval {_percent(low)} to {_percent(high)})"
     )
     _draw_matrix(matrix, report)
@@ -92,7 +92,7 @@ def _draw_latency(axes: Any, report: dict[str, Any], latencies_ms: list[float]) 
     axes.hist(latencies_ms, bins=min(40, max(5, len(latencies_ms) // 4)), color=_BLUE)
     for name, color in (("p50", _ORANGE), ("p95", "black")):
         axes.axvline(figures[name], color=color, linestyle="--", label=f"{name} {figures[name]:,.1f} ms")
-    axes.set(xlabel="ms", ylabel="pictures", title=f"Latency, {report['concurrency']} at once")
+    axes.set(xlabel="ms", ylabel="images", title=f"Latency, {report['concurrency']} at once")
     axes.legend(frameon=False)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measures a running service on labelled pictures: accuracy, precision, recall, F1, confusion, latency; JSON and plot.
+"""Measures a running service on labelled images: accuracy, precision, recall, F1, confusion, latency; JSON and plot.
 
     python deploy/performance_tracking.py --api-url http://127.0.0.1:8000 --test-dir test-set --max-samples 200
 
-The pictures lie in a folder a class (`test-set/cats/1.jpg`). They are sent to `POST /predict`, so that the synchronous
+The images lie in a folder a class (`test-set/cats/1.jpg`). They are sent to `POST /predict`, so that the synchronous
 system that Pawqueue replaces can be measured by the same script.
 """
 
@@ -40,7 +40,7 @@ _ENDING = "_probability"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one picture."""
+    """What came of one image."""
 
     path: Path
     latency_ms: float
@@ -66,7 +66,7 @@ class Measurement:
         return comparison
 
     def latencies_ms(self) -> list[float]:
-        """Of the pictures that have a label."""
+        """Of the images that have a label."""
         return [answer.latency_ms for answer in self.answers if answer.label]
 
     def to_dict(self, api_url: str, concurrency: int) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Measurement:
 
 
 class Predictor:
-    """Sends pictures to `/predict`."""
+    """Sends images to `/predict`."""
 
     def __init__(self, api_url: str, api_key: str, measurement: Measurement) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -94,7 +94,7 @@ class Predictor:
         self._measurement = measurement
 
     def predict(self, path: Path) -> Answer:
-        """Send one picture; a service that says "busy" is asked again, and the pause counts for no latency."""
+        """Send one image; a service that says "busy" is asked again, and the pause counts for no latency."""
         content = path.read_bytes()
         for number in range(1, _TRIES + 1):
             started_s = time.perf_counter()
@@ -117,7 +117,7 @@ class Predictor:
 
 
 def samples(folder: Path, most: int) -> list[Path]:
-    """Up to `most` pictures, as many of each folder as possible; the same ones every time."""
+    """Up to `most` images, as many of each folder as possible; the same ones every time."""
     by_class: dict[Path, list[Path]] = {}
     for file in find_files([folder]):
         by_class.setdefault(file.path.parent, []).append(file.path)
@@ -128,7 +128,7 @@ def samples(folder: Path, most: int) -> list[Path]:
 
 
 def measure(api_url: str, paths: list[Path], concurrency: int, console: Console) -> Measurement:
-    """Send the pictures, `concurrency` at once; the first one goes ahead and is not counted, to warm everything up."""
+    """Send the images, `concurrency` at once; the first one goes ahead and is not counted, to warm everything up."""
     measurement = Measurement()
     predictor = Predictor(api_url, os.environ.get("PAWQUEUE_API_KEY", ""), measurement)
     predictor.predict(paths[0])
@@ -142,11 +142,11 @@ def measure(api_url: str, paths: list[Path], concurrency: int, console: Console)
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure and report; 0 when every picture got a label, 1 when some did not, 2 when none did."""
+    """Measure and report; 0 when every image got a label, 1 when some did not, 2 when none did."""
     options = _options(words)
     paths = samples(options.test_dir, options.max_samples)
     if not paths:
-        print(f"{options.test_dir} holds no picture: give a folder with a folder for each class.", file=sys.stderr)
+        print(f"{options.test_dir} holds no image: give a folder with a folder for each class.", file=sys.stderr)
         return 2
     console = Console()
     measurement = measure(options.api_url, paths, options.concurrency, Console(stderr=True))
@@ -164,10 +164,10 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _options(words: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure a running service on labelled pictures.")
+    parser = argparse.ArgumentParser(description="Measure a running service on labelled images.")
     parser.add_argument("--api-url", required=True, help="the service, such as http://127.0.0.1:8000")
     parser.add_argument("--test-dir", required=True, type=Path, help="a folder with a folder for each class")
-    parser.add_argument("--max-samples", type=_positive, default=200, help="most pictures (default: %(default)s)")
+    parser.add_argument("--max-samples", type=_positive, default=200, help="most images (default: %(default)s)")
     parser.add_argument("--concurrency", type=_positive, default=1, help="requests at once (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("performance"), help="folder to write (default: %(default)s)")
     return parser.parse_args(words)

@@ -77,9 +77,9 @@ def check_health(gateway: Gateway) -> str:
 
 
 def check_predict(gateway: Gateway) -> str:
-    """The endpoint of the replaced system: picture in, class out."""
+    """The endpoint of the replaced system: image in, class out."""
     head = 'Content-Disposition: form-data; name="file"; filename="smoke.png"\r\nContent-Type: image/png'
-    body = b"--%b\r\n%b\r\n\r\n%b\r\n--%b--\r\n" % (_BOUNDARY.encode(), head.encode(), picture(), _BOUNDARY.encode())
+    body = b"--%b\r\n%b\r\n\r\n%b\r\n--%b--\r\n" % (_BOUNDARY.encode(), head.encode(), image(), _BOUNDARY.encode())
     answer = gateway.ask("POST", "/predict", body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
     if answer.status != 200:
         raise SmokeError(f"/predict answers {answer.status}: {answer.body}")
@@ -89,9 +89,9 @@ def check_predict(gateway: Gateway) -> str:
 
 
 def check_jobs(gateway: Gateway) -> str:
-    """The queue: a picture becomes a job, and the job ends with a prediction."""
+    """The queue: an image becomes a job, and the job ends with a prediction."""
     headers = {"Content-Type": "application/octet-stream", "Prefer": "wait=10"}
-    answer = gateway.ask("POST", "/v1/jobs?file=smoke.png", picture(), headers)
+    answer = gateway.ask("POST", "/v1/jobs?file=smoke.png", image(), headers)
     while answer.status in (200, 202) and answer.body["status"] not in _FINAL:
         if gateway.left_s() < _POLL_S:
             raise SmokeError(f"job {answer.body['id']} is still {answer.body['status']}")
@@ -105,14 +105,14 @@ def check_jobs(gateway: Gateway) -> str:
 
 
 def check_refusal(gateway: Gateway) -> str:
-    """What is no picture is refused with a reason, and stored nowhere."""
-    answer = gateway.ask("POST", "/v1/jobs", b"no picture", {"Content-Type": "application/octet-stream"})
+    """What is no image is refused with a reason, and stored nowhere."""
+    answer = gateway.ask("POST", "/v1/jobs", b"no image", {"Content-Type": "application/octet-stream"})
     if answer.status != 415:
-        raise SmokeError(f"/v1/jobs takes a text for a picture: {answer.status} {answer.body}")
+        raise SmokeError(f"/v1/jobs takes a text for an image: {answer.status} {answer.body}")
     return f"{answer.status} {answer.body.get('code')}"
 
 
-def picture(side: int = 64) -> bytes:
+def image(side: int = 64) -> bytes:
     """A PNG of coloured stripes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Makes the pictures of `examples/photos` again: drawn cats and dogs, and variants of the one photograph."""
+"""Makes the images of `examples/photos` again: drawn cats and dogs, and variants of the one photograph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Coat:
 
 
 class Canvas:
-    """A picture of 400 x 300 points to draw on."""
+    """An image of 400 x 300 points to draw on."""
 
     def __init__(self, background: Color) -> None:
         self._image = Image.new("RGB", (400 * _SCALE, 300 * _SCALE), background)
@@ -47,7 +47,7 @@ class Canvas:
         """A line through points."""
         self._draw.line([(x * _SCALE, y * _SCALE) for x, y in points], fill=color, width=round(width * _SCALE))
 
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         """What was drawn, a little soft, as a camera would see it."""
         return self._image.resize((400, 300), Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(0.6))
 
@@ -72,7 +72,7 @@ def cat(coat: Coat) -> Image.Image:
     canvas.shape((188, 185), (212, 185), (200, 198), color=PINK)
     canvas.line((200, 198), (200, 210), (182, 220))
     canvas.line((200, 210), (218, 220))
-    return canvas.picture()
+    return canvas.image()
 
 
 def dog(coat: Coat) -> Image.Image:
@@ -92,7 +92,7 @@ def dog(coat: Coat) -> Image.Image:
     canvas.oval(192, 168, 12, 7, (150, 140, 140))
     canvas.line((200, 190), (200, 228), width=3)
     canvas.line((165, 235), (200, 228), (235, 235), width=3)
-    return canvas.picture()
+    return canvas.image()
 
 
 GINGER = Coat((214, 138, 62), (170, 98, 40), (250, 226, 196), (140, 170, 60), (188, 204, 214))
@@ -119,7 +119,7 @@ def draw_animals(folder: Path) -> None:
 
 
 def vary_photograph(folder: Path) -> None:
-    """Write the photograph `cat.jpg` in the forms that pictures come in."""
+    """Write the photograph `cat.jpg` in the forms that images come in."""
     with Image.open(PHOTOS / "cat.jpg") as opened:
         photo = opened.convert("RGB")
     photo.crop((90, 40, 390, 290)).save(folder / "cat-face.jpg", quality=_QUALITY)

@@ -18,7 +18,7 @@ from gateway.routes.submissions import submissions_routes
 from gateway.routing import Routes
 from gateway.services import Services
 
-#: What a form may hold beside the picture: part headers, small fields.
+#: What a form may hold beside the image: part headers, small fields.
 _FORM_OVERHEAD_BYTES = 64 * 1024
 
 

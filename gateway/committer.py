@@ -60,7 +60,7 @@ class GroupCommitter:
         Raises:
             QueueFullError: too much waits.
             ConflictError: the id is taken.
-            IdempotencyMismatchError: the idempotency key was sent before with another picture.
+            IdempotencyMismatchError: the idempotency key was sent before with another image.
             UnavailableError: the ledger did not answer; whether the job was written is not known.
         """
         entry = _Entry(submit)
@@ -137,13 +137,13 @@ class GroupCommitter:
             return QueueFullError("The queue is full; nothing was stored. Send it again later.", retry_after_s=advice_s)
         if result is Submitted.MISMATCHED:
             return IdempotencyMismatchError(
-                "This Idempotency-Key was sent before with another picture. Use a new key for a new picture."
+                "This Idempotency-Key was sent before with another image. Use a new key for a new image."
             )
         if result is Submitted.CROWDED:
             advice_s = self._load.advice_s(_ROOM_JOBS)
             text = "Your jobs fill your share of the queue; nothing was stored. Send it again later."
             return QueueFullError(text, retry_after_s=advice_s)
-        return ConflictError("A job with this id exists already, for another picture. Use another id.")
+        return ConflictError("A job with this id exists already, for another image. Use another id.")
 
 
 def _refuse(group: Sequence[_Entry], error: Exception) -> None:

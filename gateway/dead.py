@@ -18,7 +18,7 @@ _UNTRIED: dict[str, Any] = {
     "deadline_ms": None,
     "attempts": 0,
     "fence": 0,
-    "outcome": None,
+    "result": None,
     # Its own may be closed.
     "submission": "",
 }
@@ -44,7 +44,7 @@ class DeadLetters:
         return self._find(job_id)[0]
 
     def retry(self, job_id: str) -> Job:
-        """Submit the picture of a dead job as a new job, with all its attempts before it; returns the new one.
+        """Submit the image of a dead job as a new job, with all its attempts before it; returns the new one.
 
         The new job stands before the dead one leaves the list, and its id follows from the dead one's: whatever comes
         in between, trying again makes no second one.
@@ -61,7 +61,7 @@ class DeadLetters:
         return job if receipt.is_new else self._job(new_id)
 
     def drop(self, job_id: str) -> Job:
-        """Take a job off the list and delete its picture; returns it.
+        """Take a job off the list and delete its image; returns it.
 
         Raises:
             NotFoundError: it is not on the list.
@@ -74,7 +74,7 @@ class DeadLetters:
         return dead
 
     def _find(self, job_id: str) -> tuple[Job, str]:
-        """A job on the list, and the reference of its picture."""
+        """A job on the list, and the reference of its image."""
         image = self.ledger.dead_image(job_id)
         if image is None:
             raise _missing()

@@ -1,4 +1,4 @@
-"""A form of many pictures, read piece by piece: one picture is in memory at a time."""
+"""A form of many images, read piece by piece: one image is in memory at a time."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,12 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 from contract.errors import NoFileError, UploadError, UploadTooLargeError
 from gateway.incoming import Incoming, Read, incoming, too_large
 
-#: Most pictures of a form.
-FORM_MAX_PICTURES = 100
-#: Most parts of a form, those that are no pictures included.
+#: Most images of a form.
+FORM_MAX_IMAGES = 100
+#: Most parts of a form, those that are no images included.
 _PARTS_MAX = 200
 _PIECE_BYTES = 65_536
-#: Of what is held back until a part's header, or the next piece of its picture, is complete.
+#: Of what is held back until a part's header, or the next piece of its image, is complete.
 _BUFFER_MAX_BYTES = 4 * _PIECE_BYTES
 _PART = "file"
 
@@ -22,7 +22,7 @@ def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[Incoming]:
     """Yield the parts named `file` of a form, each of at most `max_bytes`.
 
     Raises:
-        UploadError: the form cannot be read, has no picture or too many.
+        UploadError: the form cannot be read, has no image or too many.
     """
     if not boundary:
         raise UploadError("The form names no boundary. Let your HTTP library write the Content-Type header.")
@@ -35,18 +35,18 @@ def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[Incoming]:
             part.add(event.data)
             if not event.more_data:
                 count += 1
-                if count > FORM_MAX_PICTURES:
+                if count > FORM_MAX_IMAGES:
                     raise UploadTooLargeError(
-                        f"A form may hold {FORM_MAX_PICTURES} pictures. Send the others in another, or all in a tar."
+                        f"A form may hold {FORM_MAX_IMAGES} images. Send the others in another, or all in a tar."
                     )
-                yield part.picture()
+                yield part.image()
                 part = None
     if count == 0:
-        raise NoFileError("The form has no picture. Send each as a part named `file`, as in `curl -F file=@cat.jpg`.")
+        raise NoFileError("The form has no image. Send each as a part named `file`, as in `curl -F file=@cat.jpg`.")
 
 
 class _Part:
-    """A picture as it grows."""
+    """An image as it grows."""
 
     def __init__(self, event: File | Field, max_bytes: int) -> None:
         self._name = event.filename if isinstance(event, File) else ""
@@ -61,7 +61,7 @@ class _Part:
         else:
             self._pieces.append(piece)
 
-    def picture(self) -> Incoming:
+    def image(self) -> Incoming:
         if not self._name:
             raise UploadError("A part named `file` has no filename. Give it one: results are told by it.")
         if self._size > self._max_bytes:

@@ -1,4 +1,4 @@
-"""Pictures as they come out of a request's body, one after another; their names are labels and never become paths."""
+"""Images as they come out of a request's body, one after another; their names are labels and never become paths."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LEADS_OUT = "The name of this member leads out of the archive. Pack it under a r
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One picture, or why it cannot be one."""
+    """One image, or why it cannot be one."""
 
     custom_id: str
     data: bytes = b""
@@ -38,10 +38,10 @@ def _readable(character: str) -> str:
 
 
 def incoming(name: str, data: bytes) -> Incoming:
-    """A picture under its label; refused where that is none."""
+    """An image under its label; refused where that is none."""
     custom_id = label_of(name)
     if not custom_id:
-        return Incoming("", b"", UploadError("The picture has no name. Name it: results are told by `custom_id`."))
+        return Incoming("", b"", UploadError("The image has no name. Name it: results are told by `custom_id`."))
     if len(custom_id) > CUSTOM_ID_MAX:
         shortened = f"{custom_id[:_NAME_SHOWN]}..."
         return Incoming(custom_id, b"", UploadError(f"The name {shortened} is longer than {CUSTOM_ID_MAX} characters."))
@@ -49,13 +49,13 @@ def incoming(name: str, data: bytes) -> Incoming:
 
 
 def refused(name: str, detail: str) -> Incoming:
-    """A member that is no picture for a reason of its own."""
+    """A member that is no image for a reason of its own."""
     return Incoming(label_of(name), b"", UploadError(detail))
 
 
 def too_large(name: str, max_bytes: int) -> Incoming:
-    """A picture over the limit."""
-    detail = f"The picture is larger than the limit of {max_bytes:,} bytes. Send a smaller one."
+    """An image over the limit."""
+    detail = f"The image is larger than the limit of {max_bytes:,} bytes. Send a smaller one."
     return Incoming(label_of(name), b"", UploadTooLargeError(detail))
 
 

@@ -26,7 +26,7 @@ class GatewayMetrics:
         )
         self.seconds = Histogram(
             "pawqueue_http_request_seconds",
-            "Time to answer, waiting for outcomes included.",
+            "Time to answer, waiting for results included.",
             ["method", "route"],
             buckets=_SECONDS,
             registry=self.registry,

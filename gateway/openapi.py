@@ -19,8 +19,8 @@ from gateway.answers import PROBLEMS_OF_ACCESS, PROBLEMS_OF_ALL, Answer, refusal
 from gateway.routing import Operation, Routes
 from gateway.schemas import Problem
 
-_ABOUT = """Pictures go in, wait in a durable queue, are predicted in batches, and every accepted picture gets exactly
-one outcome.
+_ABOUT = """Images go in, wait in a durable queue, are predicted in batches, and every accepted image gets exactly
+one result.
 
 A `202` is sent only after the job is written. Every refusal is a problem (RFC 9457): its `code` is for programs, its
 `detail` says what to do. `429` and `503` carry `Retry-After`: the same request may succeed then."""

@@ -19,7 +19,7 @@ _log = get_logger(__name__)
 
 #: What to do about errors that the web framework raises.
 _ADVICE = {
-    400: "The request could not be read. Send a form with a part named `file`, or the picture as the body.",
+    400: "The request could not be read. Send a form with a part named `file`, or the image as the body.",
     404: "There is nothing at this address. Jobs are at `/v1/jobs`.",
     405: "This address does not take this method. The `Allow` header lists those it takes.",
 }

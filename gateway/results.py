@@ -59,9 +59,9 @@ def as_csv(parts: Iterator[list[Row]]) -> Iterator[str]:
 
 def cells_of(job: Job) -> tuple[str, ...]:
     """A row of the CSV; text that a spreadsheet would run as a formula gets an apostrophe before it."""
-    outcome = job.outcome
-    prediction, error = (outcome.prediction, outcome.error) if outcome else (None, None)
-    model = outcome.model if outcome else None
+    result = job.result
+    prediction, error = (result.prediction, result.error) if result else (None, None)
+    model = result.model if result else None
     latency_ms = None if job.finished_ms is None else max(0, job.finished_ms - job.created_ms)
     cells = (
         job.file,

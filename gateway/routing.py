@@ -15,7 +15,7 @@ from gateway.services import Services
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-#: Of a JSON body; pictures have a limit of their own.
+#: Of a JSON body; images have a limit of their own.
 _BODY_MAX_BYTES = 65_536
 
 

@@ -51,12 +51,12 @@ class JobPath(BaseModel):
 
 
 class SubmitQuery(BaseModel):
-    """How a picture is to be treated."""
+    """How an image is to be treated."""
 
     queue: Queue = Field(
         "interactive", description="`bulk` for what nobody waits for: it is served when no interactive job waits."
     )
-    file: str = shown("File name of a picture that is sent as the body.", "cat.jpg")
+    file: str = shown("File name of an image that is sent as the body.", "cat.jpg")
     deadline_s: float = absent(
         "Seconds: a job that no worker has taken by then ends `expired`.",
         60,
@@ -80,7 +80,7 @@ class SubmitHeaders(WaitHeader):
     """A wish to wait, and the sender's name for this upload."""
 
     idempotency_key: str = shown(
-        "Kept for 24 h: the same key and picture give the same job, so that sending again does no harm.",
+        "Kept for 24 h: the same key and image give the same job, so that sending again does no harm.",
         "cat-17",
         alias="Idempotency-Key",
         max_length=_IDEMPOTENCY_KEY_MAX,
@@ -88,7 +88,7 @@ class SubmitHeaders(WaitHeader):
 
 
 class PredictionObject(BaseModel):
-    """What the model said of a picture."""
+    """What the model said of an image."""
 
     label: str
     confidence: float = Field(ge=0, le=1, description="Probability of `label`.")
@@ -119,7 +119,7 @@ class TimingsObject(BaseModel):
 
 
 class FeaturesObject(BaseModel):
-    """What was measured on the picture."""
+    """What was measured on the image."""
 
     width: int
     height: int
@@ -134,7 +134,7 @@ class UrlsObject(BaseModel):
 
 
 class JobObject(BaseModel):
-    """One picture and its outcome."""
+    """One image and its result."""
 
     id: str = Field(pattern=UUID)
     status: Status
@@ -149,7 +149,7 @@ class JobObject(BaseModel):
     prediction: PredictionObject | None
     error: ErrorObject | None
     model: ModelObject | None
-    batch_size: int | None = Field(description="Pictures that were predicted in the same call.")
+    batch_size: int | None = Field(description="Images that were predicted in the same call.")
     timings: TimingsObject | None
     features: FeaturesObject | None
     urls: UrlsObject = absent("Where to go on.")
@@ -209,20 +209,20 @@ FAILED_JOB = example_job(
     started_at="2026-03-01T12:00:00.004Z",
     finished_at="2026-03-01T12:00:00.009Z",
     attempts=1,
-    error={"code": "undecodable_image", "detail": "The picture is truncated. Send the whole file."},
+    error={"code": "undecodable_image", "detail": "The image is truncated. Send the whole file."},
     model={"name": "cats-dogs", "version": "1"},
 )
 CANCELED_JOB = example_job(JobStatus.CANCELED, finished_at="2026-03-01T12:00:00.009Z")
 
-#: The picture, as a part of a form or as the body itself.
-PICTURE_BODY: dict[str, Any] = {
+#: The image, as a part of a form or as the body itself.
+IMAGE_BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary", "description": "The picture."}},
+                "properties": {"file": {"type": "string", "format": "binary", "description": "The image."}},
             },
         },
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},

@@ -114,7 +114,7 @@ class _Line:
 
 
 class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
-    """Takes what has come of a picture at once, not 8 kB at a time; a body that only drips in is given up."""
+    """Takes what has come of an image at once, not 8 kB at a time; a body that only drips in is given up."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock, _CHUNK_BYTES)

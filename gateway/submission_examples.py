@@ -55,7 +55,7 @@ CANCELED_SUBMISSION = _example(
 _ACCEPTED = {"custom_id": "beach/cat.jpg", "job_id": JOB_ID, "repeated": False}
 TAKEN = {
     "accepted": [_ACCEPTED],
-    "rejected": [{"custom_id": "notes.txt", "code": "not_an_image", "detail": "The upload is not a picture."}],
+    "rejected": [{"custom_id": "notes.txt", "code": "not_an_image", "detail": "The upload is not an image."}],
     "left": [],
     "left_from": None,
 }
@@ -74,8 +74,8 @@ RESULT_LINE = {
 }
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-#: Many pictures, as parts of a form or in an archive.
-PICTURES_BODY: dict[str, Any] = {
+#: Many images, as parts of a form or in an archive.
+IMAGES_BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
@@ -87,7 +87,7 @@ PICTURES_BODY: dict[str, Any] = {
                         "type": "array",
                         "maxItems": 100,
                         "items": {"type": "string", "format": "binary"},
-                        "description": "Up to 100 pictures; the filename of each part is its `custom_id`.",
+                        "description": "Up to 100 images; the filename of each part is its `custom_id`.",
                     }
                 },
             }

@@ -40,7 +40,7 @@ class SubmissionWish(BaseModel):
     deadline_s: float | None = Field(
         None,
         strict=True,  # else `true` would be a second
-        description="Seconds from a picture's acceptance: if no worker has taken it by then, it ends `expired`.",
+        description="Seconds from an image's acceptance: if no worker has taken it by then, it ends `expired`.",
         gt=0,
         le=DEADLINE_MAX_S,
         allow_inf_nan=False,
@@ -82,7 +82,7 @@ class ResultsQuery(BaseModel):
         0,
         ge=0,
         le=2**53,
-        description="Go on behind the picture of this place `n` in the order of acceptance.",
+        description="Go on behind the image of this place `n` in the order of acceptance.",
         json_schema_extra={"example": 100},
     )
     limit: int = absent("At most so many; what lies behind the last of them is not even looked at.", 500, ge=1)
@@ -99,7 +99,7 @@ class AcceptHeader(BaseModel):
 
 
 class CountsObject(BaseModel):
-    """Its pictures by state; `total` is the sum of the others."""
+    """Its images by state; `total` is the sum of the others."""
 
     total: int
     queued: int
@@ -108,7 +108,7 @@ class CountsObject(BaseModel):
     failed: int
     canceled: int
     expired: int
-    rejected: int = Field(description="Refused as no picture; their rows say `failed`.")
+    rejected: int = Field(description="Refused as no image; their rows say `failed`.")
 
 
 class SubmissionUrls(BaseModel):
@@ -143,16 +143,16 @@ class SubmissionList(BaseModel):
     submissions: list[SubmissionObject]
 
 
-class AcceptedPicture(BaseModel):
-    """A picture that is a job now."""
+class AcceptedImage(BaseModel):
+    """An image that is a job now."""
 
     custom_id: str = Field(max_length=CUSTOM_ID_MAX)
     job_id: str = Field(pattern=UUID)
     repeated: bool = Field(description="It was sent before: the job is the one of then.")
 
 
-class RejectedPicture(BaseModel):
-    """A picture that cannot be a job."""
+class RejectedImage(BaseModel):
+    """An image that cannot be a job."""
 
     custom_id: str
     code: str
@@ -160,11 +160,11 @@ class RejectedPicture(BaseModel):
 
 
 class TakenObject(BaseModel):
-    """What became of the pictures of one request."""
+    """What became of the images of one request."""
 
-    accepted: list[AcceptedPicture]
-    rejected: list[RejectedPicture]
-    left: list[str] = Field(description="The `custom_id` of pictures that are to be sent again later.")
+    accepted: list[AcceptedImage]
+    rejected: list[RejectedImage]
+    left: list[str] = Field(description="The `custom_id` of images that are to be sent again later.")
     left_from: str | None = Field(description="The first of them; of an archive everything from it on is left.")
 
 

@@ -80,7 +80,7 @@ class Submissions:
         return submission
 
     def close(self, caller: Caller, submission_id: str) -> Submission:
-        """Let a submission take no more pictures; closing twice is fine.
+        """Let a submission take no more images; closing twice is fine.
 
         Raises:
             NotFoundError: it is unknown, or another's.

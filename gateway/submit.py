@@ -1,4 +1,4 @@
-"""The use case: one picture in, one job out."""
+"""The use case: one image in, one job out."""
 
 import hashlib
 import threading
@@ -20,7 +20,7 @@ _FILE_NAME_MAX = 255
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture and how its sender wants it treated."""
+    """An image and how its sender wants it treated."""
 
     data: bytes
     queue: str
@@ -29,9 +29,9 @@ class Upload:
     job_id: str = ""
     #: The sender's name for this upload, so that sending it again does no harm.
     idempotency_key: str = ""
-    #: Seconds after which nobody wants the outcome any more.
+    #: Seconds after which nobody wants the result any more.
     deadline_s: float | None = None
-    #: Seconds to wait for the outcome.
+    #: Seconds to wait for the result.
     wait_s: float = 0.0
     #: Id of the API key that it came with; empty where none is asked for.
     owner: str = ""
@@ -49,9 +49,9 @@ class Upload:
 
 @dataclass(frozen=True)
 class Submitter:
-    """Checks a picture, stores it, records it, queues it.
+    """Checks an image, stores it, records it, queues it.
 
-    In that order, so that a queued job always has its picture.
+    In that order, so that a queued job always has its image.
     """
 
     images: ImageStore
@@ -63,16 +63,16 @@ class Submitter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def submit(self, upload: Upload) -> Job:
-        """Accept a picture as a job, or recognize one that was accepted before.
+        """Accept an image as a job, or recognize one that was accepted before.
 
         Returns:
             The job: final if it ended in time, else as it stands.
 
         Raises:
-            UploadError: the picture was refused.
+            UploadError: the image was refused.
             BusyError: it was not accepted for now; nothing is kept of it.
             ConflictError: the id is taken, or the same upload is being accepted just now.
-            IdempotencyMismatchError: the idempotency key was sent before with another picture.
+            IdempotencyMismatchError: the idempotency key was sent before with another image.
         """
         check_upload(upload.data, self.limits)
         self.load.refuse_when_full()
@@ -93,8 +93,8 @@ class Submitter:
     def _commit(self, submit: Submit) -> Receipt:
         """Have the job written; the receipt names the job that stands for the upload.
 
-        Its picture goes again if it was refused or another job stands for it. When the ledger did not answer the job
-        may have been written all the same: then the picture stays, and is swept with age if nobody wants it.
+        Its image goes again if it was refused or another job stands for it. When the ledger did not answer the job
+        may have been written all the same: then the image stays, and is swept with age if nobody wants it.
         """
         try:
             receipt = self.committer.commit(submit)

@@ -1,4 +1,4 @@
-"""A tar of pictures, plain or gzipped, read as it comes: one picture is in memory at a time, nothing goes to disk."""
+"""A tar of images, plain or gzipped, read as it comes: one image is in memory at a time, nothing goes to disk."""
 
 import tarfile
 import zlib
@@ -32,12 +32,12 @@ def read_tar(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[Incom
             count += 1
             yield _member(info, source, max_bytes)
     if count == 0:
-        raise NoFileError("The archive has no pictures. Put files into it, and send it again.")
+        raise NoFileError("The archive has no images. Put files into it, and send it again.")
 
 
 def _member(info: tarfile.TarInfo, source: "_Forward", max_bytes: int) -> Incoming:
     if not info.isreg() or info.issparse():
-        return refused(info.name, "This member of the archive is a link or a device, not a file with a picture.")
+        return refused(info.name, "This member of the archive is a link or a device, not a file with an image.")
     if leads_out(info.name):
         return refused(info.name, LEADS_OUT)
     if info.size > max_bytes:

@@ -2,9 +2,9 @@
 
 from contract.errors import UploadTooLargeError
 
-#: Pictures are packed already: more than this many bytes out of one is no archive of pictures.
+#: Images are packed already: more than this many bytes out of one is no archive of images.
 _RATIO_MAX = 100
-#: So many bytes may come out whatever went in: a few flat pictures pack very well.
+#: So many bytes may come out whatever went in: a few flat images pack very well.
 _FREE_BYTES = 100_000_000
 
 
@@ -39,7 +39,7 @@ class UnpackBudget:
                 f"The archive unpacks to more than {self._max_bytes:,} bytes. Send the rest in another one."
             )
         if self._unpacked > _FREE_BYTES + _RATIO_MAX * self._packed:
-            raise UploadTooLargeError("The archive unpacks to far more than pictures do. Send them uncompressed.")
+            raise UploadTooLargeError("The archive unpacks to far more than images do. Send them uncompressed.")
 
     def count_member(self) -> None:
         """One more member was found.

@@ -17,7 +17,7 @@ from contract.errors import (
 #: Pillow's names of the formats that are served.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _JPEG_START, _JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
-#: Encoders write about ten; each costs a decoder the whole picture's time again.
+#: Encoders write about ten; each costs a decoder the whole image's time again.
 _JPEG_SCANS_MAX = 200
 #: Of a JPEG's segment: 0xFF, kind, length, and of a frame header further depth, height, width, components.
 _FRAME_HEADER = struct.Struct(">BBHBHHB")
@@ -30,35 +30,35 @@ _SERVED = "Send JPEG, PNG, WebP, BMP, GIF or TIFF."
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """How large a picture may be."""
+    """How large an image may be."""
 
     max_bytes: int
     max_pixels: int
 
 
 def check_upload(data: bytes, limits: UploadLimits) -> None:
-    """Return if `data` looks like a picture that a worker can be asked to decode.
+    """Return if `data` looks like an image that a worker can be asked to decode.
 
     Raises:
         UploadError: a subclass that says what is wrong and what to send instead.
     """
     if not data:
-        raise EmptyUploadError("The picture has no bytes. Send the content of an image file.")
+        raise EmptyUploadError("The image has no bytes. Send the content of an image file.")
     if len(data) > limits.max_bytes:
         raise UploadTooLargeError(too_large_text(limits.max_bytes))
     if data.startswith(_JPEG_START) and data.count(_JPEG_SCAN) > _JPEG_SCANS_MAX:
-        raise NotAnImageError("The JPEG has far more scans than a picture needs. Save it anew and send that.")
+        raise NotAnImageError("The JPEG has far more scans than an image needs. Save it anew and send that.")
     width, height = _size_of(data)
     if width * height > limits.max_pixels:
         raise TooManyPixelsError(
-            f"The picture has {width} x {height} pixels, more than the limit of {limits.max_pixels:,}. "
+            f"The image has {width} x {height} pixels, more than the limit of {limits.max_pixels:,}. "
             "Send a smaller one."
         )
 
 
 def too_large_text(max_bytes: int) -> str:
     """What a caller is told whose upload is over the limit."""
-    return f"The upload is larger than the limit of {max_bytes:,} bytes. Send a smaller picture."
+    return f"The upload is larger than the limit of {max_bytes:,} bytes. Send a smaller image."
 
 
 def _size_of(data: bytes) -> tuple[int, int]:
@@ -67,12 +67,12 @@ def _size_of(data: bytes) -> tuple[int, int]:
     try:
         return _read_header(data, FORMATS)
     except Image.DecompressionBombError:
-        raise TooManyPixelsError("The picture has far more pixels than the limit. Send a smaller one.") from None
+        raise TooManyPixelsError("The image has far more pixels than the limit. Send a smaller one.") from None
     except UnidentifiedImageError:
         raise _refusal(data) from None
     # Pillow's header readers raise nearly anything on hostile bytes.
     except Exception as error:
-        raise NotAnImageError(f"The picture's header is broken. {_SERVED}") from error
+        raise NotAnImageError(f"The image's header is broken. {_SERVED}") from error
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -93,12 +93,12 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _refusal(data: bytes) -> NotAnImageError | UnsupportedFormatError:
-    """Tell a picture of another format from what is no picture at all."""
+    """Tell an image of another format from what is no image at all."""
     try:
         _read_header(data, None)
-    except Exception:  # noqa: BLE001 - whatever it is, it is not a picture
-        return NotAnImageError(f"The upload is not a picture, or its header is broken. {_SERVED}")
-    return UnsupportedFormatError(f"Pictures of this format are not served. {_SERVED}")
+    except Exception:  # noqa: BLE001 - whatever it is, it is not an image
+        return NotAnImageError(f"The upload is not an image, or its header is broken. {_SERVED}")
+    return UnsupportedFormatError(f"Images of this format are not served. {_SERVED}")
 
 
 def _read_header(data: bytes, formats: tuple[str, ...] | None) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A zip of pictures: its list of members is at its end, so it goes to disk first; one picture is in memory at once."""
+"""A zip of images: its list of members is at its end, so it goes to disk first; one image is in memory at once."""
 
 import zipfile
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def read_zip(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[Incom
         with _opened(file) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
             if not infos:
-                raise NoFileError("The archive has no pictures. Put files into it, and send it again.")
+                raise NoFileError("The archive has no images. Put files into it, and send it again.")
             for info in infos:
                 budget.count_member()
                 yield _member(archive, info, max_bytes, budget)
@@ -87,7 +87,7 @@ def _reason_against(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & _ENCRYPTED:
         return "This member of the archive is encrypted. Pack it without a password."
     if info.external_attr >> 16 & _KIND == _LINK:
-        return "This member of the archive is a link, not a file with a picture."
+        return "This member of the archive is a link, not a file with an image."
     if leads_out(info.filename):
         return LEADS_OUT
     if info.compress_type not in _READABLE:

@@ -1,6 +1,6 @@
 """The Python client of Pawqueue: `with Pawqueue("http://127.0.0.1:8000") as client: client.predict("cat.jpg")`."""
 
-from contract.job import Job, JobError, JobStatus, ModelRef, Outcome, Prediction, Timings
+from contract.job import Job, JobError, JobResult, JobStatus, ModelRef, Prediction, Timings
 from pawqueue.client import BULK, DEFAULT_URL, INTERACTIVE, Pawqueue
 from pawqueue.errors import ClientError, JobFailedError, RefusedError, TimedOutError, UnreachableError
 from pawqueue.results import Row
@@ -15,9 +15,9 @@ __all__ = [
     "Job",
     "JobError",
     "JobFailedError",
+    "JobResult",
     "JobStatus",
     "ModelRef",
-    "Outcome",
     "Pawqueue",
     "Prediction",
     "RefusedError",

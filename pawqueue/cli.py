@@ -30,8 +30,8 @@ _OWN = {
 
 #: What the list of commands says; asking the command itself would import it.
 _SUMMARIES = {
-    "submit": "Classify a folder of pictures into a file of results.",
-    "predict": "Classify a few pictures and print their labels.",
+    "submit": "Classify a folder of images into a file of results.",
+    "predict": "Classify a few images and print their labels.",
     "watch": "Watch a submission or the service, live.",
     "status": "Show a job or a submission.",
     "fetch": "Fetch the results of submissions or jobs.",
@@ -95,7 +95,7 @@ def _entries() -> dict[str, EntryPoint]:
 )
 @click.version_option(package_name="pawqueue")
 def cli() -> None:
-    """Classify pictures through a Pawqueue gateway.
+    """Classify images through a Pawqueue gateway.
 
     \b
     Examples:

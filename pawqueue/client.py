@@ -13,7 +13,7 @@ from pawqueue.deadline import Deadline
 from pawqueue.errors import JobFailedError
 from pawqueue.files import FoundFile, find_files
 from pawqueue.folder import Plan
-from pawqueue.jobs import LONG_POLL_S, Jobs, Picture, body_of
+from pawqueue.jobs import LONG_POLL_S, Image, Jobs, body_of
 from pawqueue.lookup import Lookup
 from pawqueue.reading import read_results
 from pawqueue.results import Row
@@ -28,14 +28,14 @@ INTERACTIVE, BULK = "interactive", "bulk"
 
 
 class Pawqueue:
-    """Submits pictures to a gateway and reads their jobs; safe to share between threads.
+    """Submits images to a gateway and reads their jobs; safe to share between threads.
 
     Every call has a deadline of `timeout_s` seconds, the client's unless the call names its own. Within it, lost
     connections and answers that say "busy" (429, 502, 503, 504) are tried again, not before the `Retry-After` that came
-    with them. A picture whose answer was lost is sent again as the same job.
+    with them. An image whose answer was lost is sent again as the same job.
 
     Every call raises `RefusedError` (the gateway said no), `UnreachableError` or `TimedOutError`, see
-    `pawqueue/errors.py`; a picture that cannot be read raises `OSError`. That a picture was accepted and has no
+    `pawqueue/errors.py`; an image that cannot be read raises `OSError`. That an image was accepted and has no
     prediction is a `JobFailedError` of `predict`, and a row's or a job's status everywhere else.
     """
 
@@ -65,14 +65,14 @@ class Pawqueue:
         self._wire.close()
 
     def submit(
-        self, picture: Picture, *, queue: str = INTERACTIVE, name: str | None = None, timeout_s: float | None = None
+        self, image: Image, *, queue: str = INTERACTIVE, name: str | None = None, timeout_s: float | None = None
     ) -> Job:
-        """Send a picture and return its job, most likely `queued`.
+        """Send an image and return its job, most likely `queued`.
 
-        `picture` is a path, bytes, or a file opened for reading bytes; `name` is kept with the job (default: the file's
+        `image` is a path, bytes, or a file opened for reading bytes; `name` is kept with the job (default: the file's
         name); `queue` is `interactive` or `bulk`.
         """
-        body, file = body_of(picture)
+        body, file = body_of(image)
         return self._jobs.submit(body, file if name is None else name, queue, self._deadline(timeout_s))
 
     def get(self, job_id: str, *, timeout_s: float | None = None) -> Job:
@@ -96,14 +96,14 @@ class Pawqueue:
         found = self._jobs.get(what, deadline, LONG_POLL_S) if isinstance(what, str) else what
         return ended(self._lookup, found, deadline)
 
-    def predict(self, picture: Picture, *, name: str | None = None, timeout_s: float | None = None) -> Job:
-        """Send a picture and return its job with the prediction.
+    def predict(self, image: Image, *, name: str | None = None, timeout_s: float | None = None) -> Job:
+        """Send an image and return its job with the prediction.
 
         Raises:
             JobFailedError: the job ended without a prediction.
         """
         deadline = self._deadline(timeout_s)
-        body, file = body_of(picture)
+        body, file = body_of(image)
         job = self._jobs.submit(body, file if name is None else name, INTERACTIVE, deadline, LONG_POLL_S)
         for seen in self._jobs.follow(job, deadline):
             job = seen
@@ -121,7 +121,7 @@ class Pawqueue:
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
     ) -> Generator[Row]:
-        """Classify the pictures of a folder, with all below it, as one submission; yield a row for each as it ends.
+        """Classify the images of a folder, with all below it, as one submission; yield a row for each as it ends.
 
         Memory does not grow with their number. Whoever leaves the rows before their end may `close()` them, which ends
         the sending; the service goes on with what it has. `memory` names a file that remembers the run: where it is
@@ -168,7 +168,7 @@ class Pawqueue:
     def results(
         self, submission: Submission | str, *, statuses: Iterable[str] = (), timeout_s: float | None = None
     ) -> Iterator[Row]:
-        """Yield a row for each picture of a submission that has ended, or is in one of `statuses`, as accepted.
+        """Yield a row for each image of a submission that has ended, or is in one of `statuses`, as accepted.
 
         Also while it runs; read as a stream. `timeout_s` is for each row.
         """

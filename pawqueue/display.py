@@ -109,17 +109,17 @@ def _more(hidden: int) -> Text | None:
 def _facts(job: Job) -> list[tuple[str, Text]]:
     facts = [("job", job.id), ("status", str(job.status)), ("file", shown(job.file)), ("queue", job.queue)]
     facts += [(name, value) for name, value in job.to_dict().items() if name.endswith("_at") and value]
-    outcome = job.outcome
-    if outcome and outcome.error:
-        facts.append(("error", f"{shown(outcome.error.code)}: {shown(outcome.error.detail)}"))
-    if outcome and outcome.model:
-        facts.append(("model", shown(f"{outcome.model.name}@{outcome.model.version}")))
-    if outcome and outcome.timings:
-        facts.append(("time", _time_text(outcome.timings)))
-    if outcome and outcome.batch_size:
-        facts.append(("batch", f"one of {outcome.batch_size} predicted together"))
+    result = job.result
+    if result and result.error:
+        facts.append(("error", f"{shown(result.error.code)}: {shown(result.error.detail)}"))
+    if result and result.model:
+        facts.append(("model", shown(f"{result.model.name}@{result.model.version}")))
+    if result and result.timings:
+        facts.append(("time", _time_text(result.timings)))
+    if result and result.batch_size:
+        facts.append(("batch", f"one of {result.batch_size} predicted together"))
     texts = [(name, Text(value)) for name, value in facts]
-    return texts + (_probabilities(outcome.prediction) if outcome and outcome.prediction else [])
+    return texts + (_probabilities(result.prediction) if result and result.prediction else [])
 
 
 def _time_text(timings: Timings) -> str:

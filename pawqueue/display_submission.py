@@ -74,7 +74,7 @@ def _facts(submission: Submission) -> list[tuple[str, str]]:
         ("name", shown(submission.name)),
         ("state", str(submission.status)),
         ("queue", submission.queue),
-        ("pictures", f"{submission.counts.total:,}: {counts_text(submission.counts)}"),
+        ("images", f"{submission.counts.total:,}: {counts_text(submission.counts)}"),
         ("rate", f"{submission.rate_per_s:,.1f} images/s" if submission.rate_per_s else ""),
         ("opened", _clock(submission.created_s)),
         ("closed", _clock(submission.closed_s)),

@@ -34,7 +34,7 @@ def truth_text(comparison: Comparison) -> str:
 
 def _nothing(comparison: Comparison) -> str:
     labels = ", ".join(shown(label) for label in comparison.labels) or "none yet"
-    return f"Nothing to compare: no picture with a prediction lies in a folder named after a label ({labels})."
+    return f"Nothing to compare: no image with a prediction lies in a folder named after a label ({labels})."
 
 
 def _matrix(comparison: Comparison) -> Table:

@@ -35,7 +35,7 @@ def _head(now: ServiceState, before: ServiceState | None, url: str) -> Text:
     head = Text(f"Pawqueue at {url}: ", style="bold")
     head.append(workers_text(now), style="green" if now.workers else "red")
     if not now.workers:
-        head.append(" - pictures wait until one starts", style="red")
+        head.append(" - images wait until one starts", style="red")
     head.append("" if rate is None else f", {rate:,.1f} images/s")
     if now.dead:
         head.append(f", {now.dead:,} dead (pawqueue dead list)", style="yellow")

@@ -2,7 +2,7 @@
 
 ClientError
 ├── RefusedError      the gateway understood and said no: send something else, or later when `retryable`
-├── JobFailedError    the picture was accepted and its outcome is no prediction
+├── JobFailedError    the image was accepted and its result is no prediction
 ├── UnreachableError  no answer, or none of a Pawqueue gateway
 └── TimedOutError     the deadline passed first
 """
@@ -36,12 +36,12 @@ class RefusedError(ClientError):
 
 
 class JobFailedError(ClientError):
-    """The picture was accepted, and its job ended without a prediction."""
+    """The image was accepted, and its job ended without a prediction."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        error = job.outcome.error if job.outcome else None
-        #: Stable name for programs: the outcome's error code, else the job's status.
+        error = job.result.error if job.result else None
+        #: Stable name for programs: the result's error code, else the job's status.
         self.code = error.code if error else str(job.status)
         super().__init__(f"Job {job.id} {job.status}: {error.detail if error else 'it has no prediction.'}")
 

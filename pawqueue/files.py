@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pawqueue.text import valid_unicode
 
-#: File name endings of pictures, in lower case.
+#: File name endings of images, in lower case.
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 

@@ -22,7 +22,7 @@ from pawqueue.submissions import Submissions
 Result = tuple[int, Row]
 
 _NOT_FOUND = 404
-#: Pauses between two looks for results while pictures are being sent.
+#: Pauses between two looks for results while images are being sent.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 #: Longest that the gateway holds its answer back once all is sent, in seconds.
 _LAST_WAIT_S = 1
@@ -46,7 +46,7 @@ class Plan:
 
 
 class FolderRun:
-    """Sends the files of `state` and collects their outcomes there."""
+    """Sends the files of `state` and collects their results there."""
 
     def __init__(self, submissions: Submissions, state: RunState, plan: Plan) -> None:
         self._submissions = submissions
@@ -59,7 +59,7 @@ class FolderRun:
         self.sent = 0
 
     def results(self) -> Iterator[Result | None]:
-        """Yield what came of each file that has no outcome yet, in the order in which they end; once a run.
+        """Yield what came of each file that has no result yet, in the order in which they end; once a run.
 
         After each look for results comes a None, so that the caller can show that the run lives.
 
@@ -172,13 +172,11 @@ class FolderRun:
         if self._deadline.remaining_s() < patience_s / 2 and self._is_served(self._deadline):
             self._deadline.renew()
         if pause_s > 0 and not self._deadline.pause(min(pause_s, patience_s / 4)) and not self._stopped:
-            raise ClientError(
-                f"The gateway took pictures, but for {patience_s:g} s no answer came; is a worker running?"
-            )
+            raise ClientError(f"The gateway took images, but for {patience_s:g} s no answer came; is a worker running?")
 
     def _give_up_lost(self) -> Iterator[Result]:
-        """Every picture has ended, but some outcomes are not there any more."""
-        row = Row("", status="failed", error_code="not_found", error="The service has no outcome of it any more.")
+        """Every image has ended, but some results are not there any more."""
+        row = Row("", status="failed", error_code="not_found", error="The service has no result of it any more.")
         while entries := self._state.waiting(_AT_ONCE):
             for entry in entries:
                 if named := self._state.ended(entry.index, row):

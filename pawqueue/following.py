@@ -19,7 +19,7 @@ _EVERYTHING = 2**31
 class Following:
     """The place up to which the results of one submission were read, kept in `state`.
 
-    Results come in the order of acceptance, but end in any: the place is behind the last picture before which all
+    Results come in the order of acceptance, but end in any: the place is behind the last image before which all
     have ended, and what was read ahead of it is passed over the next time.
     """
 
@@ -66,7 +66,7 @@ class Following:
         return self._state.record([(line.custom_id, row_of_line(line.values)) for line in lines], self._place)
 
     def _first_missing(self) -> int:
-        """The first picture that has not ended; everything before it has."""
+        """The first image that has not ended; everything before it has."""
         lines = self._submissions.results(self.submission_id, self._deadline, self._place, _NOT_ENDED, limit=1)
         first = next((line.n for line in lines), max(self._ahead) + 1)
         lines.close()

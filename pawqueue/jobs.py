@@ -16,7 +16,7 @@ from pawqueue.text import valid_unicode
 from pawqueue.wire import Body, Call, Wire, granted_s, object_of
 
 #: What `submit` takes: a path, the bytes themselves, or a file opened for reading bytes.
-Picture = str | os.PathLike[str] | bytes | BinaryIO
+Image = str | os.PathLike[str] | bytes | BinaryIO
 
 #: Longest that one request waits for a job's end, in seconds; shorter than proxies cut connections off.
 LONG_POLL_S = 20
@@ -33,9 +33,9 @@ class Jobs:
         self.wire = wire
 
     def submit(self, body: Body, name: str, queue: str, deadline: Deadline, wait_s: float = 0) -> Job:
-        """Send a picture; the job may have ended already when `wait_s` lets the gateway hold its answer back.
+        """Send an image; the job may have ended already when `wait_s` lets the gateway hold its answer back.
 
-        The job's id is made here, so that a picture that is sent again after a lost answer is the same job.
+        The job's id is made here, so that an image that is sent again after a lost answer is the same job.
         """
         query = {"queue": queue, "file": valid_unicode(name)[-_NAME_MAX_CHARS:]}
         call = Call("PUT", f"/v1/jobs/{new_job_id()}", query, body, wait_s=granted_s(wait_s, deadline))
@@ -70,11 +70,11 @@ class Jobs:
         return [Job.from_dict(values) for values in listed["jobs"]]
 
     def retry_dead(self, job_id: str, deadline: Deadline) -> Job:
-        """Submit the picture of a dead job again; the new job."""
+        """Submit the image of a dead job again; the new job."""
         return self._job(self.wire.send(Call("POST", f"/v1/dead/{quote(job_id, safe='')}/retry"), deadline))
 
     def drop_dead(self, job_id: str, deadline: Deadline) -> Job:
-        """Take a job off the dead-letter list, with its picture; that job."""
+        """Take a job off the dead-letter list, with its image; that job."""
         return self._job(self.wire.send(Call("DELETE", f"/v1/dead/{quote(job_id, safe='')}"), deadline))
 
     def is_served(self, deadline: Deadline) -> bool:
@@ -104,22 +104,22 @@ class Jobs:
             raise self.wire.stranger() from error
 
 
-def body_of(picture: Picture) -> tuple[Body, str]:
-    """How to open a picture, anew for every try, and its name.
+def body_of(image: Image) -> tuple[Body, str]:
+    """How to open an image, anew for every try, and its name.
 
     Raises:
-        TypeError: it is none of the kinds of `Picture`.
+        TypeError: it is none of the kinds of `Image`.
     """
-    if isinstance(picture, bytes | bytearray | memoryview):
-        content = bytes(picture)
+    if isinstance(image, bytes | bytearray | memoryview):
+        content = bytes(image)
         return (lambda: nullcontext(content)), ""
-    if isinstance(picture, str | os.PathLike):
-        path = Path(picture)
+    if isinstance(image, str | os.PathLike):
+        path = Path(image)
         return file_body(path), path.name
-    read = picture.read() if hasattr(picture, "read") else None
+    read = image.read() if hasattr(image, "read") else None
     if not isinstance(read, bytes):
-        raise TypeError(f"A picture is a path, bytes, or a file opened in mode 'rb', not {type(picture).__name__}.")
-    return (lambda: nullcontext(read)), _name_of(picture)
+        raise TypeError(f"An image is a path, bytes, or a file opened in mode 'rb', not {type(image).__name__}.")
+    return (lambda: nullcontext(read)), _name_of(image)
 
 
 def file_body(path: Path) -> Body:

@@ -56,14 +56,14 @@ def looking(console: Console, files: Iterator[FoundFile], *, quiet: bool) -> Ite
     if quiet or not console.is_terminal:
         yield files
         return
-    with console.status("Looking for pictures") as status:
+    with console.status("Looking for images") as status:
         yield _counted(files, status)
 
 
 def _counted(files: Iterator[FoundFile], status: Status) -> Iterator[FoundFile]:
     for number, file in enumerate(files, 1):
         if number % _COUNT_EVERY == 0:
-            status.update(f"Looking for pictures: {number:,} so far")
+            status.update(f"Looking for images: {number:,} so far")
         yield file
 
 

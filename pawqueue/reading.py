@@ -11,7 +11,7 @@ from pawqueue.submissions import Submissions
 def read_results(
     submissions: Submissions, submission_id: str, deadline: Deadline, statuses: Sequence[str] = ()
 ) -> Iterator[Row]:
-    """Yield a row for each picture that has ended, or is in one of `statuses`, in the order of acceptance.
+    """Yield a row for each image that has ended, or is in one of `statuses`, in the order of acceptance.
 
     The deadline is renewed by each row. Raises what `Wire.send` raises.
     """

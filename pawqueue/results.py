@@ -16,7 +16,7 @@ from pawqueue.text import cell, from_cell
 
 #: A file that the gateway did not accept, and one that could not be opened; other states are those of its job.
 REFUSED, UNREADABLE = "refused", "unreadable"
-#: Errors by which a gateway refuses a picture; none of them is the outcome of a job.
+#: Errors by which a gateway refuses an image; none of them is the result of a job.
 _REFUSALS = frozenset(code for code, kind in error_classes().items() if issubclass(kind, UploadError | ConflictError))
 
 
@@ -33,7 +33,7 @@ class Row:
     error_code: str = ""
     error: str = ""
     job_id: str = ""
-    #: From acceptance to outcome, by the clocks of the service.
+    #: From acceptance to result, by the clocks of the service.
     latency_ms: int | None = None
     #: `name@version`.
     model: str = ""
@@ -48,10 +48,10 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 def row_of(file: str, job: Job) -> Row:
     """Lay a job flat."""
-    outcome = job.outcome
-    prediction = outcome.prediction if outcome else None
-    error = outcome.error if outcome else None
-    model = outcome.model if outcome else None
+    result = job.result
+    prediction = result.prediction if result else None
+    error = result.error if result else None
+    model = result.model if result else None
     return Row(
         file,
         label=prediction.label if prediction else "",

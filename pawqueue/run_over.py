@@ -35,5 +35,5 @@ def run_over(
 def _late(state: RunState, end: Deadline) -> str:
     submission_id = state.noted("submission")
     return (
-        f"Not every picture has ended within {end.patience_s:g} s; the service goes on with submission {submission_id}."
+        f"Not every image has ended within {end.patience_s:g} s; the service goes on with submission {submission_id}."
     )

@@ -14,7 +14,7 @@ from typing import Self
 
 from pawqueue.custom_ids import custom_id_of
 from pawqueue.database import Database
-from pawqueue.picture import LoadedPicture
+from pawqueue.image import LoadedImage
 from pawqueue.results import Row
 
 #: Version of the file; another one is not read.
@@ -142,7 +142,7 @@ class RunState:
                 (custom_id, index),
             )
 
-    def outcome_of(self, sha256: bytes) -> Row | None:
+    def result_of(self, sha256: bytes) -> Row | None:
         """A prediction that a file of the same content has got in this run."""
         for (text,) in self._database.all("SELECT row FROM files WHERE sha256 = ? AND state = ?", sha256, _ENDED):
             if (row := _row(text)).succeeded:
@@ -150,7 +150,7 @@ class RunState:
         return None
 
     def forget_sent(self) -> int:
-        """Let everything without an outcome be sent anew, because nobody else remembers it; how many that are."""
+        """Let everything without a result be sent anew, because nobody else remembers it; how many that are."""
         return self._database.change("UPDATE files SET state = ? WHERE state = ?", _TO_SEND, _SENT)
 
     def to_send(self, after: int, limit: int) -> list[Entry]:
@@ -158,23 +158,23 @@ class RunState:
         query = "SELECT id, path, name, custom_id FROM files WHERE state = 0 AND id > ? ORDER BY id LIMIT ?"
         return [_entry(*found) for found in self._database.all(query, after, limit)]
 
-    def sending(self, pictures: Iterable[LoadedPicture]) -> None:
+    def sending(self, images: Iterable[LoadedImage]) -> None:
         """Remember what the gateway is about to get."""
         with self._database.transaction() as database:
             database.executemany(
                 "UPDATE files SET stamp = ?, sha256 = ? WHERE id = ?",
-                [(picture.stamp, picture.sha256, picture.index) for picture in pictures],
+                [(image.stamp, image.sha256, image.index) for image in images],
             )
 
-    def sent(self, pictures: Iterable[LoadedPicture]) -> None:
+    def sent(self, images: Iterable[LoadedImage]) -> None:
         """Remember what the gateway has taken."""
         with self._database.transaction() as database:
             database.executemany(
-                "UPDATE files SET state = max(state, ?) WHERE id = ?", [(_SENT, picture.index) for picture in pictures]
+                "UPDATE files SET state = max(state, ?) WHERE id = ?", [(_SENT, image.index) for image in images]
             )
 
     def ended(self, index: int, row: Row) -> Row | None:
-        """Remember the outcome of a file that became no job; returns it with the file's name, None if it is known."""
+        """Remember the result of a file that became no job; returns it with the file's name, None if it is known."""
         with self._database.transaction() as database:
             name, state = database.execute("SELECT name, state FROM files WHERE id = ?", (index,)).fetchone()
             if state == _ENDED:
@@ -183,11 +183,11 @@ class RunState:
             database.execute("UPDATE files SET state = ?, row = ? WHERE id = ?", (_ENDED, _text(named), index))
         return named
 
-    def record(self, outcomes: Sequence[tuple[str, Row]], place: int) -> list[tuple[int, Row]]:
-        """Remember outcomes by `custom_id`, and how far the results were read; returns those that are news."""
+    def record(self, job_results: Sequence[tuple[str, Row]], place: int) -> list[tuple[int, Row]]:
+        """Remember results by `custom_id`, and how far the results were read; returns those that are news."""
         news = []
         with self._database.transaction() as database:
-            for custom_id, row in outcomes:
+            for custom_id, row in job_results:
                 query = "SELECT id, name FROM files WHERE custom_id = ? AND state < ?"
                 found = database.execute(query, (custom_id, _ENDED)).fetchone()
                 if found:
@@ -203,16 +203,16 @@ class RunState:
         return int(self._database.value("SELECT count(*) FROM files") or 0)
 
     def sent_count(self) -> int:
-        """Files that the gateway has, with or without an outcome."""
+        """Files that the gateway has, with or without a result."""
         return int(self._database.value("SELECT count(*) FROM files WHERE state > ?", _TO_SEND) or 0)
 
     def waiting(self, limit: int) -> list[Entry]:
-        """Files that were sent and have no outcome."""
+        """Files that were sent and have no result."""
         query = "SELECT id, path, name, custom_id FROM files WHERE state = 1 ORDER BY id LIMIT ?"
         return [_entry(*found) for found in self._database.all(query, limit)]
 
     def rows(self) -> Iterator[tuple[Entry, Row]]:
-        """Every file that has an outcome, in the order found."""
+        """Every file that has a result, in the order found."""
         query = "SELECT id, path, name, custom_id, row FROM files WHERE state = 2 ORDER BY id"
         for *entry, row in self._database.each(query):
             yield _entry(*entry), _row(row)

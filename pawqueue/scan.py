@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable
 
 from pawqueue.files import FoundFile
-from pawqueue.picture import sha256_of, stamp_of
+from pawqueue.image import sha256_of, stamp_of
 from pawqueue.results import UNREADABLE
 from pawqueue.run_state import Known, RunState
 
@@ -22,7 +22,7 @@ def compare(state: RunState, files: Iterable[FoundFile]) -> None:
     """Go through the files of an interrupted run again.
 
     What holds the same as when it was sent is not sent again, whatever its dates say; what holds something else, and
-    what could not be read, is. A new file that holds what another one held takes over that one's outcome.
+    what could not be read, is. A new file that holds what another one held takes over that one's result.
     """
     for file in files:
         known = state.known(file.path)
@@ -32,15 +32,15 @@ def compare(state: RunState, files: Iterable[FoundFile]) -> None:
             else:
                 _look_again(state, file, known)
         except OSError:
-            # It is sent, or was: the sender will say what is wrong with it, or the outcome that is there counts.
+            # It is sent, or was: the sender will say what is wrong with it, or the result that is there counts.
             continue
 
 
 def _take_in(state: RunState, file: FoundFile) -> None:
     state.add([(file.path, file.name)])
-    known, outcome = state.known(file.path), state.outcome_of(sha256_of(file.path))
-    if known and outcome:
-        state.ended(known.index, outcome)
+    known, result = state.known(file.path), state.result_of(sha256_of(file.path))
+    if known and result:
+        state.ended(known.index, result)
 
 
 def _look_again(state: RunState, file: FoundFile, known: Known) -> None:

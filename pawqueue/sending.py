@@ -1,20 +1,20 @@
-"""Sends the files of a run: a few threads, each with one request of up to a hundred pictures under way."""
+"""Sends the files of a run: a few threads, each with one request of up to a hundred images under way."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from pawqueue.deadline import Deadline, pause_s
 from pawqueue.errors import ClientError, RefusedError
-from pawqueue.picture import LoadedPicture, read_picture
+from pawqueue.image import LoadedImage, read_image
 from pawqueue.results import REFUSED, UNREADABLE, Row
 from pawqueue.run_state import Entry, RunState
 from pawqueue.submissions import Submissions, Taken
 
-#: A request holds so many pictures, or so many bytes of them, whichever comes first.
-MOST_PICTURES, MOST_BYTES = 100, 8_000_000
+#: A request holds so many images, or so many bytes of them, whichever comes first.
+MOST_IMAGES, MOST_BYTES = 100, 8_000_000
 
 #: Refusals that are about what was sent: a smaller part of it may pass.
-_ABOUT_THE_PICTURES = frozenset({400, 413, 415, 422})
+_ABOUT_THE_IMAGES = frozenset({400, 413, 415, 422})
 
 
 class Sending:
@@ -68,8 +68,8 @@ class Sending:
     def _work(self) -> None:
         try:
             while self.fault is None and (entries := self._next()):
-                for pictures in self._loaded(entries):
-                    self._send(pictures)
+                for images in self._loaded(entries):
+                    self._send(images)
         # Whatever it is, the thread that follows the run must hear of it.
         except Exception as error:  # noqa: BLE001
             self.fault = error
@@ -78,45 +78,45 @@ class Sending:
         with self._lock:
             if self._deadline.canceled:
                 return []
-            entries = self._state.to_send(self._position, MOST_PICTURES)
+            entries = self._state.to_send(self._position, MOST_IMAGES)
             self._position = entries[-1].index if entries else self._position
             return entries
 
-    def _loaded(self, entries: Sequence[Entry]) -> Iterator[list[LoadedPicture]]:
+    def _loaded(self, entries: Sequence[Entry]) -> Iterator[list[LoadedImage]]:
         """Read the files, and yield them in parts of bounded size; one that is large goes alone."""
-        part: list[LoadedPicture] = []
+        part: list[LoadedImage] = []
         for entry in entries:
             try:
-                picture = read_picture(entry.index, entry.custom_id, entry.path)
+                image = read_image(entry.index, entry.custom_id, entry.path)
             except OSError as error:
                 why = error.strerror or str(error)
                 self._ended(entry.index, Row("", status=UNREADABLE, error_code=UNREADABLE, error=why))
                 continue
-            if part and sum(item.size_bytes for item in part) + picture.size_bytes > MOST_BYTES:
+            if part and sum(item.size_bytes for item in part) + image.size_bytes > MOST_BYTES:
                 yield part
                 part = []
-            part.append(picture)
+            part.append(image)
         if part:
             yield part
 
-    def _send(self, pictures: list[LoadedPicture]) -> None:
+    def _send(self, images: list[LoadedImage]) -> None:
         # First: a run that dies before the answer must know what it may have sent.
-        self._state.sending(pictures)
+        self._state.sending(images)
         tries = 0
-        while pictures and self._may_go_on():
+        while images and self._may_go_on():
             try:
-                taken = self._submissions.add(self._submission_id, pictures, self._deadline)
+                taken = self._submissions.add(self._submission_id, images, self._deadline)
             except RefusedError as error:
-                self._refused(pictures, error)
+                self._refused(images, error)
                 return
             except OSError as error:
-                self._unreadable(pictures, error.strerror or str(error))
+                self._unreadable(images, error.strerror or str(error))
                 return
-            left = self._note(pictures, taken)
-            tries = 0 if len(left) < len(pictures) else tries + 1
+            left = self._note(images, taken)
+            tries = 0 if len(left) < len(images) else tries + 1
             if left:
                 self._hold(pause_s(max(tries, 1), taken.retry_after_s), taken)
-            pictures = left
+            images = left
 
     def _may_go_on(self) -> bool:
         """Wait while the gateway wants nothing; whether there is any sense in sending then."""
@@ -130,40 +130,40 @@ class Sending:
         if self._is_served(self._deadline):
             self._deadline.renew()
         if seconds >= self._deadline.remaining_s():
-            raise ClientError(f"The gateway stayed busy for too long: {taken.reason or 'it took no pictures.'}")
+            raise ClientError(f"The gateway stayed busy for too long: {taken.reason or 'it took no images.'}")
         self._held = Deadline(seconds)
 
-    def _note(self, pictures: list[LoadedPicture], taken: Taken) -> list[LoadedPicture]:
+    def _note(self, images: list[LoadedImage], taken: Taken) -> list[LoadedImage]:
         """Write down what the gateway said of each; returns those of which it said nothing."""
-        accepted = [picture for picture in pictures if picture.custom_id in taken.accepted]
+        accepted = [image for image in images if image.custom_id in taken.accepted]
         self._state.sent(accepted)
         left = []
-        for picture in pictures:
-            if said := taken.rejected.get(picture.custom_id):
-                self._refuse(picture, said.code, said.detail)
-            elif picture.custom_id not in taken.accepted:
-                left.append(picture)
-        if len(left) < len(pictures):
+        for image in images:
+            if said := taken.rejected.get(image.custom_id):
+                self._refuse(image, said.code, said.detail)
+            elif image.custom_id not in taken.accepted:
+                left.append(image)
+        if len(left) < len(images):
             self._deadline.renew()
         return left
 
-    def _refused(self, pictures: list[LoadedPicture], error: RefusedError) -> None:
-        """Find out, by halves, which of the pictures the gateway will not have."""
-        if error.status not in _ABOUT_THE_PICTURES:
+    def _refused(self, images: list[LoadedImage], error: RefusedError) -> None:
+        """Find out, by halves, which of the images the gateway will not have."""
+        if error.status not in _ABOUT_THE_IMAGES:
             raise error
-        if len(pictures) > 1:
-            self._send(pictures[: len(pictures) // 2])
-            self._send(pictures[len(pictures) // 2 :])
+        if len(images) > 1:
+            self._send(images[: len(images) // 2])
+            self._send(images[len(images) // 2 :])
         else:
-            self._refuse(pictures[0], error.code, error.detail)
+            self._refuse(images[0], error.code, error.detail)
 
-    def _unreadable(self, pictures: list[LoadedPicture], why: str) -> None:
+    def _unreadable(self, images: list[LoadedImage], why: str) -> None:
         """A large file could not be read to its end; it went alone, since it is larger than a part may be."""
-        for picture in pictures:
-            self._ended(picture.index, Row("", status=UNREADABLE, error_code=UNREADABLE, error=why))
+        for image in images:
+            self._ended(image.index, Row("", status=UNREADABLE, error_code=UNREADABLE, error=why))
 
-    def _refuse(self, picture: LoadedPicture, code: str, detail: str) -> None:
-        self._ended(picture.index, Row("", status=REFUSED, error_code=code, error=detail))
+    def _refuse(self, image: LoadedImage, code: str, detail: str) -> None:
+        self._ended(image.index, Row("", status=REFUSED, error_code=code, error=detail))
 
     def _ended(self, index: int, row: Row) -> None:
         named = self._state.ended(index, row)

@@ -1,4 +1,4 @@
-"""What the command line names as pictures: folders, files, patterns, and lists on standard input."""
+"""What the command line names as images: folders, files, patterns, and lists on standard input."""
 
 import glob
 import os

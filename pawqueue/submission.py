@@ -22,13 +22,13 @@ class Submission:
     created_s: float | None = None
     closed_s: float | None = None
     finished_s: float | None = None
-    #: Pictures that end per second, lately; None when nothing is known.
+    #: Images that end per second, lately; None when nothing is known.
     rate_per_s: float | None = None
     estimated_end_s: float | None = None
 
     @property
     def ended(self) -> int:
-        """Pictures that have an outcome, refused ones included."""
+        """Images that have a result, refused ones included."""
         return self.counts.total - self.counts.pending
 
     def to_dict(self) -> dict[str, Any]:

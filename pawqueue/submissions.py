@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from pawqueue.deadline import Deadline
-from pawqueue.picture import LoadedPicture
+from pawqueue.image import LoadedImage
 from pawqueue.submission import Submission
 from pawqueue.tarring import tar_body, tar_bytes
 from pawqueue.wire import Call, Wire, granted_s, object_of, retry_after_s
@@ -20,7 +20,7 @@ _NDJSON = "application/x-ndjson, application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A picture that the gateway does not take."""
+    """An image that the gateway does not take."""
 
     code: str
     detail: str
@@ -28,7 +28,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of pictures that were sent; one that is in neither is to be sent again, after `retry_after_s`."""
+    """What became of images that were sent; one that is in neither is to be sent again, after `retry_after_s`."""
 
     #: Job ids by `custom_id`.
     accepted: dict[str, str]
@@ -63,18 +63,18 @@ class Submissions:
         call = Call("PUT", _path(submission_id), body=lambda: nullcontext(body), content_type="application/json")
         return self._submission(self.wire.send(call, deadline))
 
-    def add(self, submission_id: str, pictures: Sequence[LoadedPicture], deadline: Deadline) -> Taken:
-        """Send pictures as one tar; those of them that are sent again are the same jobs.
+    def add(self, submission_id: str, images: Sequence[LoadedImage], deadline: Deadline) -> Taken:
+        """Send images as one tar; those of them that are sent again are the same jobs.
 
         Raises:
-            OSError: a picture too large for memory can no longer be read, or has changed its size.
+            OSError: an image too large for memory can no longer be read, or has changed its size.
         """
         call = Call(
             "POST",
             f"{_path(submission_id)}/jobs",
-            body=tar_body(pictures),
+            body=tar_body(images),
             content_type="application/x-tar",
-            content_length=tar_bytes(pictures),
+            content_length=tar_bytes(images),
             takes=frozenset({429}),
         )
         response = self.wire.send(call, deadline)
@@ -84,7 +84,7 @@ class Submissions:
             raise self.wire.stranger() from error
 
     def close(self, submission_id: str, deadline: Deadline) -> Submission:
-        """Let it take no more pictures."""
+        """Let it take no more images."""
         return self._submission(self.wire.send(Call("POST", f"{_path(submission_id)}/close"), deadline))
 
     def get(self, submission_id: str, deadline: Deadline, wait_s: float = 0) -> Submission:
@@ -112,7 +112,7 @@ class Submissions:
         statuses: Sequence[str] = (),
         limit: int | None = None,
     ) -> Generator[ResultLine]:
-        """Yield the ended jobs behind the `after`-th accepted picture, in order of acceptance; asked once.
+        """Yield the ended jobs behind the `after`-th accepted image, in order of acceptance; asked once.
 
         With `statuses` those in these states; with a `limit` no more than so many.
         """

@@ -30,26 +30,26 @@ class LabelScores:
     precision: float
     recall: float
     f1: float
-    #: Pictures whose truth it is.
-    pictures: int
+    #: Images whose truth it is.
+    images: int
 
 
 @dataclass(slots=True)
 class Comparison:
-    """Counts of pictures by truth and label."""
+    """Counts of images by truth and label."""
 
     #: What the model can say.
     labels: list[str]
     #: By (truth, label).
     cells: Counter[tuple[str, str]] = field(default_factory=Counter)
     mistakes: list[Mistake] = field(default_factory=list)
-    #: Pictures with a truth and without a prediction.
+    #: Images with a truth and without a prediction.
     unpredicted: int = 0
-    #: Pictures in folders that are named after no label.
+    #: Images in folders that are named after no label.
     untold: int = 0
 
     def add(self, path: Path, file: str, label: str, confidence: float | None) -> None:
-        """Count one picture; no `label`: it has no prediction."""
+        """Count one image; no `label`: it has no prediction."""
         truth = truth_of(path, self.labels)
         if truth is None:
             self.untold += 1
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def total(self) -> int:
-        """Pictures that have both a truth and a label."""
+        """Images that have both a truth and a label."""
         return self.cells.total()
 
     @property
@@ -71,11 +71,11 @@ class Comparison:
 
     @property
     def accuracy(self) -> float:
-        """Share of pictures with the right label, 0..1; 0 when there are none."""
+        """Share of images with the right label, 0..1; 0 when there are none."""
         return self.right / self.total if self.total else 0.0
 
     def accuracy_interval(self) -> tuple[float, float]:
-        """Where the accuracy lies with 95 % confidence, from this many pictures (Wilson's interval)."""
+        """Where the accuracy lies with 95 % confidence, from this many images (Wilson's interval)."""
         return wilson(self.right, self.total)
 
     def scores(self) -> dict[str, LabelScores]:
@@ -87,7 +87,7 @@ class Comparison:
         low, high = self.accuracy_interval()
         scores = self.scores()
         means = {
-            name: _mean([getattr(score, name) for score in scores.values() if score.pictures])
+            name: _mean([getattr(score, name) for score in scores.values() if score.images])
             for name in ("precision", "recall", "f1")
         }
         return {
@@ -96,7 +96,7 @@ class Comparison:
             "accuracy_interval_95": [low, high],
             **{f"macro_{name}": value for name, value in means.items()},
             "by_label": {
-                label: {"precision": s.precision, "recall": s.recall, "f1": s.f1, "pictures": s.pictures}
+                label: {"precision": s.precision, "recall": s.recall, "f1": s.f1, "pictures": s.images}
                 for label, s in scores.items()
             },
             "labels": self.labels,

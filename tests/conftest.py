@@ -66,7 +66,7 @@ def photographs() -> Path:
         pytest.skip("real photographs are done without: PAWQUEUE_DATA=none")
     folder = Path(os.environ.get("PAWQUEUE_DATA") or ROOT.parent / "shared" / "data")
     if not folder.is_dir():
-        missing = f"no photographs at {folder}: set PAWQUEUE_DATA to a folder of labelled pictures"
+        missing = f"no photographs at {folder}: set PAWQUEUE_DATA to a folder of labelled images"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)

@@ -1,1 +1,1 @@
-"""From labelled pictures to a promoted model: read `dvc.yaml`, then the module of each stage."""
+"""From labelled images to a promoted model: read `dvc.yaml`, then the module of each stage."""

@@ -1,4 +1,4 @@
-"""Folders, tar and zip archives behind one face: names of pictures, and the bytes of each."""
+"""Folders, tar and zip archives behind one face: names of images, and the bytes of each."""
 
 import tarfile
 import zipfile
@@ -9,20 +9,20 @@ from typing import Protocol
 
 from training.errors import TrainingError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 #: No photograph is larger; a member that claims to be is a bomb or a mistake.
 _MAX_MEMBER_BYTES = 256 * 1024 * 1024
 _MAX_MEMBERS = 10_000_000
 
 
 class Archive(Protocol):
-    """What holds pictures."""
+    """What holds images."""
 
     def names(self) -> list[str]:
-        """Names of all pictures, in the order in which reading is cheapest."""
+        """Names of all images, in the order in which reading is cheapest."""
 
     def read(self, name: str) -> bytes:
-        """Bytes of one picture."""
+        """Bytes of one image."""
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
             `max_unpacked_bytes`; also while it is being read.
     """
     if not path.exists():
-        raise TrainingError(f"{path} does not exist; give DATA a folder, tar or zip of labelled pictures.")
+        raise TrainingError(f"{path} does not exist; give DATA a folder, tar or zip of labelled images.")
     try:
         if path.is_dir():
             yield _Folder(path)
@@ -61,7 +61,7 @@ class _Folder:
         return sorted(
             str(file.relative_to(self._path).as_posix())
             for file in self._path.rglob("*")
-            if _is_picture(file.name) and file.is_file()
+            if _is_image(file.name) and file.is_file()
         )
 
     def read(self, name: str) -> bytes:
@@ -75,7 +75,7 @@ class _Tar:
         budget = _Budget(path, max_unpacked_bytes)
         for member in archive:
             budget.spend(member.name, member.size)
-            if member.isreg() and _is_picture(member.name):
+            if member.isreg() and _is_image(member.name):
                 self._members[member.name] = member
 
     def names(self) -> list[str]:
@@ -93,7 +93,7 @@ class _Zip:
         budget = _Budget(path, max_unpacked_bytes)
         for member in archive.infolist():
             budget.spend(member.filename, member.file_size)
-            if not member.is_dir() and _is_picture(member.filename):
+            if not member.is_dir() and _is_image(member.filename):
                 self._members[member.filename] = member
 
     def names(self) -> list[str]:
@@ -108,7 +108,7 @@ class _Zip:
 
 
 class _Budget:
-    """Adds up what an archive would unpack to and refuses what no set of pictures is."""
+    """Adds up what an archive would unpack to and refuses what no set of images is."""
 
     def __init__(self, path: Path, max_bytes: float) -> None:
         self._path, self._max_bytes = path, max_bytes
@@ -121,7 +121,7 @@ class _Budget:
         self._members += 1
         self._bytes += size
         if size > _MAX_MEMBER_BYTES or self._members > _MAX_MEMBERS:
-            raise TrainingError(f"{self._path} is refused: {name!r} is larger than any picture, or there are too many.")
+            raise TrainingError(f"{self._path} is refused: {name!r} is larger than any image, or there are too many.")
         if self._bytes > self._max_bytes:
             raise TrainingError(
                 f"{self._path} is refused: it unpacks to more than {self._max_bytes / 1e9:g} GB "
@@ -129,6 +129,6 @@ class _Budget:
             )
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts

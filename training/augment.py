@@ -1,4 +1,4 @@
-"""Variations of training pictures: framing, shape, light, focus and compression as photographs elsewhere have."""
+"""Variations of training images: framing, shape, light, focus and compression as photographs elsewhere have."""
 
 import io
 import math
@@ -16,14 +16,14 @@ _SCALED = (
     *("rotation", "quarter_turn", "brightness", "contrast", "saturation", "white_balance"),
     *("grey", "low_light", "blur", "jpeg", "noise", "erase"),
 )
-#: Standard deviation of the strongest blur, as a part of the picture's height.
+#: Standard deviation of the strongest blur, as a part of the image's height.
 _BLUR_MAX_RADIUS = 0.012
 
 
 def augment(
     pixels: NDArray[np.uint8], height: int, width: int, params: AugmentParams, draw: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Vary one uint8 (any height, any width, 3) picture into one of (`height`, `width`, 3); `draw` decides alone."""
+    """Vary one uint8 (any height, any width, 3) image into one of (`height`, `width`, 3); `draw` decides alone."""
     image = _reframe(Image.fromarray(pixels), height, width, params, draw)
     image = _recolour(image, params, draw)
     if draw.random() < params.blur:
@@ -74,7 +74,7 @@ def _reframe(
 
 
 def _shift(length: int, shown: float, draw: np.random.Generator) -> float:
-    """How far the middle moves, in pixels, so that the crop stays within the picture (or the picture in the crop)."""
+    """How far the middle moves, in pixels, so that the crop stays within the image (or the image in the crop)."""
     return draw.uniform(-0.5, 0.5) * abs(1 - shown) * length
 
 

@@ -1,4 +1,4 @@
-"""Batches of augmented pictures, the same for the same seed and epoch on any backend and any number of threads."""
+"""Batches of augmented images, the same for the same seed and epoch on any backend and any number of threads."""
 
 import os
 from typing import Any
@@ -44,13 +44,13 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def _mixed(
         self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], index: int
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Blend each picture with its neighbour, and their targets alike (mixup)."""
+        """Blend each image with its neighbour, and their targets alike (mixup)."""
         if not self._params.augment.mixup:
             return pixels, targets
         draw = np.random.default_rng((self._params.train.seed, self._epoch, index, 1))
         share = draw.beta(self._params.augment.mixup, self._params.augment.mixup, len(pixels)).astype(np.float32)
-        by_picture, by_target = share[:, None, None, None], share[:, None]
-        blended = by_picture * pixels + (1 - by_picture) * np.roll(pixels, 1, axis=0)
+        by_image, by_target = share[:, None, None, None], share[:, None]
+        blended = by_image * pixels + (1 - by_image) * np.roll(pixels, 1, axis=0)
         return blended, by_target * targets + (1 - by_target) * np.roll(targets, 1, axis=0)
 
 

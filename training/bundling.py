@@ -83,7 +83,7 @@ def weights_version(network: keras.Model) -> str:
 def _manifest(network: keras.Model, facts: BundleFacts, folder: Path) -> Manifest:
     _, height, width, _ = network.input_shape
     output: Literal["sigmoid", "softmax"] = "sigmoid" if network.output_shape[-1] == 1 else "softmax"
-    pictures = golden_inputs(height, width)
+    images = golden_inputs(height, width)
     manifest = Manifest(
         schema=SCHEMA,
         name=facts.name,
@@ -96,13 +96,13 @@ def _manifest(network: keras.Model, facts: BundleFacts, folder: Path) -> Manifes
         metrics=facts.metrics,
         data=facts.data,
         reference=facts.reference,
-        golden=Golden(recipe=RECIPE, inputs_sha256=fingerprint(pictures), outputs=[]),
+        golden=Golden(recipe=RECIPE, inputs_sha256=fingerprint(images), outputs=[]),
         sha256={name: sha256_of(folder / name) for name in (MODEL_FILE, *facts.files)},
         libraries=library_versions(),
         git_revision=git_revision(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    answers = manifest.probabilities(network.predict(pictures, verbose=0))
+    answers = manifest.probabilities(network.predict(images, verbose=0))
     golden = manifest.golden.model_copy(update={"outputs": answers.astype(float).tolist()})
     return manifest.model_copy(update={"golden": golden})
 

@@ -1,4 +1,4 @@
-"""Is one model better than another? Judged on pictures that were test pictures of both, so that neither knew them."""
+"""Is one model better than another? Judged on images that were test images of both, so that neither knew them."""
 
 from dataclasses import dataclass
 
@@ -25,12 +25,12 @@ _ROUNDS = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """A challenger against a champion on the same pictures."""
+    """A challenger against a champion on the same images."""
 
-    pictures: int
+    images: int
     challenger_accuracy: float
     champion_accuracy: float
-    #: Pictures that only the one model got right.
+    #: Images that only the one model got right.
     only_challenger: int
     only_champion: int
     #: McNemar's exact test, two-sided.
@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """More pictures right, and not by luck."""
+        """More images right, and not by luck."""
         return self.only_challenger > self.only_champion and self.p_value < SIGNIFICANCE
 
     @property
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def compare(challenger: Predictions, champion: Predictions) -> Comparison:
-    """Compare two models on the test pictures that they share.
+    """Compare two models on the test images that they share.
 
     Raises:
         TrainingError: they share none, or know other labels.
@@ -65,7 +65,7 @@ def compare(challenger: Predictions, champion: Predictions) -> Comparison:
     place = {checksum: row for row, checksum in enumerate(champion.checksums)}
     pairs = [(row, place[checksum]) for row, checksum in enumerate(challenger.checksums) if checksum in place]
     if not pairs:
-        raise TrainingError("The models share no test picture; train both on the same data with the same prepare.seed.")
+        raise TrainingError("The models share no test image; train both on the same data with the same prepare.seed.")
     mine, theirs = (np.array(rows) for rows in zip(*pairs, strict=True))
     truth, ours, others = challenger.truth[mine], challenger.answers[mine], champion.answers[theirs]
     right, right_before = ours.argmax(axis=1) == truth, others.argmax(axis=1) == truth

@@ -1,4 +1,4 @@
-"""What a picture costs to predict: two bundles measured in turns, in one process, so that a busy machine hits both."""
+"""What an image costs to predict: two bundles measured in turns, in one process, so that a busy machine hits both."""
 
 import argparse
 import json
@@ -16,12 +16,12 @@ from bundle.manifest import MODEL_FILE, read_manifest
 from training.errors import TrainingError, run_command
 
 _BATCHES = (1, 32)
-#: ms a picture, float32, in the order of the model card.
+#: ms an image, float32, in the order of the model card.
 COLUMNS = ("cpu_ms_batch_1", "cpu_ms_batch_32", "wall_ms_batch_1", "wall_ms_batch_32")
 
 
 def measure_cost(folders: list[Path], rounds: int) -> list[dict[str, Any]]:
-    """One row a bundle: what it is and the median time in ms a picture, by batch size (see `COLUMNS`).
+    """One row a bundle: what it is and the median time in ms an image, by batch size (see `COLUMNS`).
 
     Raises:
         TrainingError: TensorFlow is not the backend; only its calls are measured as workers run them.
@@ -79,12 +79,12 @@ def _compiled(folder: Path) -> tuple[Any, tuple[int, int, int]]:
 
 
 def _timed(call: Any, pixels: NDArray[np.uint8], repeats: int) -> tuple[float, float]:
-    """CPU and wall time of one picture in ms, over `repeats` calls."""
+    """CPU and wall time of one image in ms, over `repeats` calls."""
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(repeats):
         call(pixels)
-    pictures = repeats * len(pixels)
-    return 1000 * (time.process_time() - cpu) / pictures, 1000 * (time.perf_counter() - wall) / pictures
+    images = repeats * len(pixels)
+    return 1000 * (time.process_time() - cpu) / images, 1000 * (time.perf_counter() - wall) / images
 
 
 def main() -> None:

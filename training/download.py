@@ -35,7 +35,7 @@ def download(params: DownloadParams, folder: Path) -> Path:
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise TrainingError(
             f"{params.url} (download.url in params.yaml) cannot be fetched ({error}); without internet access give "
-            "DATA=path to pictures you have."
+            "DATA=path to images you have."
         ) from error
     if found != params.sha256:
         unfinished.unlink()

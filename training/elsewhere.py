@@ -1,4 +1,4 @@
-"""How a bundle answers pictures of another source: files of any shape and size, decoded as a worker decodes them."""
+"""How a bundle answers images of another source: files of any shape and size, decoded as a worker decodes them."""
 
 import argparse
 import io
@@ -37,7 +37,7 @@ def _jpeg(image: Image.Image, **options: Any) -> bytes:
 
 
 def _tagged(image: Image.Image) -> bytes:
-    """Store the picture on its side, with the orientation tag that says so, as phones do."""
+    """Store the image on its side, with the orientation tag that says so, as phones do."""
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = _TURN_RIGHT
     return _jpeg(image.transpose(Image.Transpose.ROTATE_90), exif=exif)
@@ -56,7 +56,7 @@ def _middle(image: Image.Image, width_to_height: float) -> Image.Image:
     return image.crop((round(x), round(y), round(x + width), round(y + height)))
 
 
-#: What is done to a picture before it is sent, by the name under which its accuracy is reported.
+#: What is done to an image before it is sent, by the name under which its accuracy is reported.
 SENT_AS: dict[str, Callable[[Image.Image], bytes]] = {
     "natural shape, 320 px": _jpeg,
     "stored on its side, with orientation tag": _tagged,
@@ -74,18 +74,18 @@ SENT_AS: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 def measure_elsewhere(bundle: Path, prepared: Path, paths: list[Path], params: PrepareParams) -> dict[str, Any]:
-    """Accuracy of the bundle on the pictures at `paths`, sent in each way of `SENT_AS`, with its 95 % interval.
+    """Accuracy of the bundle on the images at `paths`, sent in each way of `SENT_AS`, with its 95 % interval.
 
-    Pictures that show a photograph of the training or the validation split are left out, whatever their size and shape.
+    Images that show a photograph of the training or the validation split are left out, whatever their size and shape.
 
     Raises:
-        TrainingError: the bundle or a source cannot be read, or no picture of its labels is left.
+        TrainingError: the bundle or a source cannot be read, or no image of its labels is left.
     """
     manifest = open_bundle(bundle)
     found = list(read_sources(paths, rename=params.rename, max_unpacked_bytes=params.max_unpacked_gb * 1e9))
     files = _unseen([file for file in found if file.label in manifest.labels], prepared)
     if not files:
-        raise TrainingError(f"DATA holds no picture of {' or '.join(manifest.labels)} that training has not seen.")
+        raise TrainingError(f"DATA holds no image of {' or '.join(manifest.labels)} that training has not seen.")
     network = keras.saving.load_model(bundle / MODEL_FILE, compile=False)
     images = [Image.open(io.BytesIO(file.data)).convert("RGB") for file in files]
     truth = np.array([manifest.labels.index(file.label) for file in files])
@@ -127,7 +127,7 @@ def main() -> None:
         description=__doc__,
         epilog="example: python -m training.elsewhere ../shared/data/natural-*.tar > build/elsewhere.json",
     )
-    parser.add_argument("data", type=Path, nargs="+", help="folders, tars or zips of labelled pictures")
+    parser.add_argument("data", type=Path, nargs="+", help="folders, tars or zips of labelled images")
     parser.add_argument("--bundle", type=Path, default=Path("build/bundle"))
     parser.add_argument("--prepared", type=Path, default=Path("build/prepared"), help="what must not be among them")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))

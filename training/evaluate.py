@@ -1,4 +1,4 @@
-"""Stage 3: judge the trained network on pictures it has never seen, and make its confidence honest."""
+"""Stage 3: judge the trained network on images it has never seen, and make its confidence honest."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     The temperature is fitted on the validation split; all figures are of the network with it.
 
     Raises:
-        TrainingError: the prepared pictures or the trained network are missing.
+        TrainingError: the prepared images or the trained network are missing.
     """
     network, note = load_trained(trained)
     held_out, test = read_split(prepared, "validation"), read_split(prepared, "test")

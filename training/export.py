@@ -67,17 +67,17 @@ def _read_metrics(evaluated: Path) -> dict[str, Interval]:
 
 
 def _describe(prepared: Path) -> dict[str, str | int | float]:
-    """Fingerprints and counts of the splits, by which models trained or tested on the same pictures are known."""
+    """Fingerprints and counts of the splits, by which models trained or tested on the same images are known."""
     facts: dict[str, str | int | float] = {}
     for name in SPLITS:
         split = read_split(prepared, name)
         facts[f"{name}_fingerprint"] = split.fingerprint
-        facts[f"{name}_pictures"] = len(split.facts)
+        facts[f"{name}_images"] = len(split.facts)
     return facts
 
 
 def _reference(test: Split, predictions: Predictions) -> dict[str, Histogram]:
-    """What test pictures look like and what the model says of them: the yardstick for drift in service."""
+    """What test images look like and what the model says of them: the yardstick for drift in service."""
     answers = predictions.answers
     light = np.array([brightness_contrast(pixels) for pixels in test.pixels])
     said = np.bincount(answers.argmax(axis=1), minlength=len(test.labels))

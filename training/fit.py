@@ -1,4 +1,4 @@
-"""Stage 2: fit a network to the prepared pictures, epoch by epoch, so that a killed run goes on where it was."""
+"""Stage 2: fit a network to the prepared images, epoch by epoch, so that a killed run goes on where it was."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from training.network import NetworkError, NetworkSpec, build_network, take_weig
 from training.params import Params, read_params
 from training.prepared import Split, read_split
 
-#: The share of the epochs after which pictures have their full size.
+#: The share of the epochs after which images have their full size.
 _GROWN = 0.6
 _SIZE_STEP_PX = 16
 _PREDICT_BATCH = 64
@@ -34,7 +34,7 @@ def train(prepared: Path, params: Params, state: Path, out: Path) -> Progress:
     The best epoch is the one of the least validation loss, measured with averaged weights if `train.ema` is set.
 
     Raises:
-        TrainingError: the architecture is unknown or the prepared pictures are missing.
+        TrainingError: the architecture is unknown or the prepared images are missing.
     """
     split, held_out = read_split(prepared, "train"), read_split(prepared, "validation")
     spec = network_spec(params, len(split.labels))
@@ -115,12 +115,12 @@ def start_from(network: keras.Model, params: Params) -> str:
 
 
 def is_any_size(params: Params) -> bool:
-    """Tell whether the network takes pictures of any size: if it pools globally."""
+    """Tell whether the network takes images of any size: if it pools globally."""
     return params.train.architecture == "compact"
 
 
-def picture_size(epoch: int, params: Params) -> tuple[int, int]:
-    """Height and width in pixels that the training pictures of an epoch have."""
+def image_size(epoch: int, params: Params) -> tuple[int, int]:
+    """Height and width in pixels that the training images of an epoch have."""
     full = (params.input.height, params.input.width)
     if not is_any_size(params):
         return full
@@ -148,7 +148,7 @@ def _run_epoch(
 ) -> Progress:
     epoch, started = progress.epoch, time.monotonic()
     keras.utils.set_random_seed(params.train.seed + epoch)
-    batches = Batches(split, params, epoch, picture_size(epoch, params))
+    batches = Batches(split, params, epoch, image_size(epoch, params))
     fitted = network.fit(as_dataset(batches), epochs=epoch + 1, initial_epoch=epoch, verbose="auto")
     if not math.isfinite(fitted.history["loss"][-1]):
         raise TrainingError(f"The loss of epoch {epoch + 1} is no number any more; lower train.learning_rate.")
@@ -188,7 +188,7 @@ def validate(network: keras.Model, split: Split) -> dict[str, float]:
 
 
 def predict(network: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities of uint8 (n, height, width, 3) pictures: float32, (n, classes), also where one unit gives them."""
+    """Probabilities of uint8 (n, height, width, 3) images: float32, (n, classes), also where one unit gives them."""
     starts = range(0, len(pixels), _PREDICT_BATCH)
     parts = [network.predict_on_batch(np.asarray(pixels[start : start + _PREDICT_BATCH])) for start in starts]
     answers = np.concatenate(parts).astype(np.float32)

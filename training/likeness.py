@@ -1,4 +1,4 @@
-"""Perceptual hashes: which pictures show the same photograph although their bytes differ."""
+"""Perceptual hashes: which images show the same photograph although their bytes differ."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -18,7 +18,7 @@ SOURCES_FILE = Path("data/sources.csv")
 
 @dataclass(frozen=True)
 class Source:
-    """One folder or archive of pictures."""
+    """One folder or archive of images."""
 
     name: str
     size_bytes: int
@@ -76,7 +76,7 @@ def _matches(words: str) -> list[Path]:
         return found
     if len(parts := shlex.split(words)) > 1:
         return [path for part in parts for path in _matches(part)]
-    raise TrainingError(f"DATA: nothing matches {words!r}; give a folder, tar or zip of labelled pictures.")
+    raise TrainingError(f"DATA: nothing matches {words!r}; give a folder, tar or zip of labelled images.")
 
 
 def _describe(path: Path) -> Source:
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.listing",
         description=__doc__,
-        epilog="example: python -m training.listing '../pictures/*.tar'",
+        epilog="example: python -m training.listing '../images/*.tar'",
     )
     parser.add_argument("data", nargs="+", help="folders, archives or quoted globs of them")
     parser.add_argument("--out", type=Path, default=SOURCES_FILE)

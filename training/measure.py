@@ -1,4 +1,4 @@
-"""Figures of merit of a classifier, each with a 95 % interval from resampling the test pictures."""
+"""Figures of merit of a classifier, each with a 95 % interval from resampling the test images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ _LEAST_PROBABILITY = 1e-7
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Pictures whose confidence lies within one bin."""
+    """Images whose confidence lies within one bin."""
 
     low: float
     high: float
     count: int
-    #: Means over the pictures of the bin; 0 where there are none.
+    #: Means over the images of the bin; 0 where there are none.
     confidence: float
     accuracy: float
 
 
 def accuracy(answers: Probabilities, truth: Classes) -> float:
-    """Share of pictures whose likeliest class is right."""
+    """Share of images whose likeliest class is right."""
     return float((answers.argmax(axis=1) == truth).mean())
 
 
@@ -41,7 +41,7 @@ def log_loss(answers: Probabilities, truth: Classes) -> float:
 
 
 def confusion(answers: Probabilities, truth: Classes) -> NDArray[np.int64]:
-    """Counts of pictures, (classes, classes): a row a true class, a column a predicted one."""
+    """Counts of images, (classes, classes): a row a true class, a column a predicted one."""
     classes = answers.shape[1]
     pairs = truth * classes + answers.argmax(axis=1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -57,7 +57,7 @@ def precision_recall_f1(table: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def area_under_curve(answers: Probabilities, truth: Classes) -> float:
-    """Area under the ROC curve, the mean over each class against the rest; classes without pictures are left out."""
+    """Area under the ROC curve, the mean over each class against the rest; classes without images are left out."""
     areas = []
     for label in range(answers.shape[1]):
         positive = truth == label
@@ -81,23 +81,23 @@ def calibration_bins(answers: Probabilities, truth: Classes) -> list[Calibration
 
 
 def calibration_error(answers: Probabilities, truth: Classes) -> float:
-    """Mean distance of confidence from accuracy over `CALIBRATION_BINS` bins, weighted by their pictures (ECE)."""
+    """Mean distance of confidence from accuracy over `CALIBRATION_BINS` bins, weighted by their images (ECE)."""
     return calibration_error_of(*calibration_gaps(answers, truth))
 
 
 def calibration_gaps(answers: Probabilities, truth: Classes) -> tuple[Bins, Probabilities]:
-    """The bin of each picture, and by how much its confidence is above being right; (n,) both."""
+    """The bin of each image, and by how much its confidence is above being right; (n,) both."""
     place, confidence, right = _binned(answers, truth)
     return place, confidence - right
 
 
 def calibration_error_of(place: Bins, gaps: Probabilities) -> float:
-    """The calibration error of pictures in those bins with those gaps."""
+    """The calibration error of images in those bins with those gaps."""
     return float(np.abs(np.bincount(place, gaps, CALIBRATION_BINS)).sum() / len(place))
 
 
 def _binned(answers: Probabilities, truth: Classes) -> tuple[Bins, Probabilities, NDArray[np.bool_]]:
-    """Of each picture: its bin, its confidence, whether it is right."""
+    """Of each image: its bin, its confidence, whether it is right."""
     chosen = answers.argmax(axis=1)
     confidence = answers[np.arange(len(answers)), chosen]
     place = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)

@@ -121,7 +121,7 @@ def _plain(found: Comparison) -> dict[str, object]:
 
 
 def _report(found: Comparison) -> None:
-    click.echo(f"on {found.pictures} test pictures of both:      challenger   champion")
+    click.echo(f"on {found.images} test images of both:      challenger   champion")
     click.echo(
         f"  accuracy            {100 * found.challenger_accuracy:9.2f} %  {100 * found.champion_accuracy:9.2f} %"
     )

@@ -36,7 +36,7 @@ def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool =
 
     It takes uint8 or float RGB of (batch, height, width, 3), values 0..255, and gives float32 probabilities of
     (batch, 1) for two classes, else (batch, classes). `dtype` is a Keras dtype policy for all layers but the last;
-    `any_size` leaves the pictures' size open, for networks that pool globally.
+    `any_size` leaves the images' size open, for networks that pool globally.
 
     Raises:
         NetworkError: the architecture is unknown, the input too small for it, or its start weights cannot be had.
@@ -96,7 +96,7 @@ def _baseline_cnn(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
     return layers.Dropout(spec.dropout)(x)
 
 
-#: Filters and blocks of each stage of `compact`; every stage halves the picture's sides.
+#: Filters and blocks of each stage of `compact`; every stage halves the image's sides.
 _COMPACT_STAGES = ((32, 1), (64, 2), (128, 3), (192, 2))
 
 

@@ -23,14 +23,14 @@ class InputParams(_Section):
 
 
 class PrepareParams(_Section):
-    """Which pictures are kept and how they are split."""
+    """Which images are kept and how they are split."""
 
     seed: int = Field(ge=0)
-    #: Training pictures are kept this much larger than the input, so that crops stay sharp.
+    #: Training images are kept this much larger than the input, so that crops stay sharp.
     enlarge: float = Field(ge=1, le=2)
-    #: Pictures with a shorter side are dropped.
+    #: Images with a shorter side are dropped.
     min_side_px: int = Field(ge=1)
-    #: Pictures whose perceptual hashes differ in at most this many of 64 bits stay in one split.
+    #: Images whose perceptual hashes differ in at most this many of 64 bits stay in one split.
     near_duplicate_bits: int = Field(ge=0, le=16)
     validation: float = Field(gt=0, lt=0.5)
     test: float = Field(gt=0, lt=0.5)
@@ -38,7 +38,7 @@ class PrepareParams(_Section):
     rename: dict[str, str] = {}
     #: An archive that unpacks to more is refused.
     max_unpacked_gb: float = Field(gt=0)
-    #: At most this many pictures of each class, the first by hash; 0 takes all.
+    #: At most this many images of each class, the first by hash; 0 takes all.
     max_per_class: int = Field(ge=0)
 
 
@@ -62,22 +62,22 @@ class TrainParams(_Section):
     ema: float = Field(ge=0, lt=1)
     #: Epochs without a better validation loss before training stops; 0 never stops early.
     patience: int = Field(ge=0)
-    #: Side of the pictures that `compact` is trained on, in its first and its last epochs; 0 is the input's. Smaller
-    #: ones train faster, and a network that was shown crops does better on pictures larger than those.
+    #: Side of the images that `compact` is trained on, in its first and its last epochs; 0 is the input's. Smaller
+    #: ones train faster, and a network that was shown crops does better on images larger than those.
     start_side_px: int = Field(ge=0)
     end_side_px: int = Field(ge=0)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 class AugmentParams(_Section):
-    """How training pictures are varied; a share is the part of pictures that a change is applied to."""
+    """How training images are varied; a share is the part of images that a change is applied to."""
 
     #: Part of the epochs after which variations have their full strength; strong ones from the start slow learning.
     full_after: Share
     #: Degrees to either side.
     rotation: float = Field(ge=0, le=180)
     flip: bool
-    #: Least and greatest part of the picture's area that is shown; above 1 shows a border.
+    #: Least and greatest part of the image's area that is shown; above 1 shows a border.
     area: tuple[float, float]
     #: Greatest stretch of width against height, as a factor.
     aspect: float = Field(ge=1, le=4)
@@ -113,7 +113,7 @@ class ExportParams(_Section):
 
 
 class DownloadParams(_Section):
-    """Where the public set of pictures is had."""
+    """Where the public set of images is had."""
 
     url: str = Field(pattern=r"^https?://")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

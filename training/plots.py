@@ -1,4 +1,4 @@
-"""Pictures of a result: curves, confusion, calibration, and the worst mistakes; the last shows the data, keep it so."""
+"""Images of a result: curves, confusion, calibration, and the worst mistakes; the last shows the data, keep it so."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def _confusion(answers: Probabilities, truth: Classes, labels: list[str]) -> Fig
         axes.text(
             column, row, str(count), ha="center", va="center", color="white" if share[row, column] > 0.5 else "black"
         )
-    axes.set(xlabel="predicted", ylabel="true", title=f"{len(truth)} test pictures")
+    axes.set(xlabel="predicted", ylabel="true", title=f"{len(truth)} test images")
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)
     return figure
@@ -69,12 +69,12 @@ def _calibration(answers: Probabilities, truth: Classes) -> Figure:
     figure = Figure(figsize=(5, 5.4), layout="constrained")
     curve, counts = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     curve.plot([0, 1], [0, 1], color="grey", linestyle=":", label="honest")
-    curve.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=_BLUE, marker="o", label="test pictures")
+    curve.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=_BLUE, marker="o", label="test images")
     curve.set(ylabel="accuracy", title="Calibration", xlim=(1 / answers.shape[1] - 0.05, 1.02), ylim=(0, 1.02))
     curve.legend(frameon=False)
     counts.bar([(b.low + b.high) / 2 for b in bins], [b.count for b in bins], width=0.06, color=_BLUE)
-    # From below 1 on, so that a bin of one picture is seen and none looks empty beside the others.
-    counts.set(xlabel="confidence", ylabel="pictures", yscale="log", ylim=(0.5, None))
+    # From below 1 on, so that a bin of one image is seen and none looks empty beside the others.
+    counts.set(xlabel="confidence", ylabel="images", yscale="log", ylim=(0.5, None))
     return figure
 
 
@@ -89,5 +89,5 @@ def _mistakes(test: Split, answers: Probabilities, truth: Classes) -> Figure:
             axes.imshow(test.pixels[row])
             said = test.labels[int(answers[row].argmax())]
             axes.set_title(f"{said} {100 * answers[row].max():.0f} %\nis {test.facts[row].label}", fontsize=8)
-    figure.suptitle(f"The worst of {len(wrong)} mistakes among {len(truth)} test pictures")
+    figure.suptitle(f"The worst of {len(wrong)} mistakes among {len(truth)} test images")
     return figure

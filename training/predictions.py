@@ -1,4 +1,4 @@
-"""A model's answers to its test pictures, by checksum, so that two models can be compared on the same pictures."""
+"""A model's answers to its test images, by checksum, so that two models can be compared on the same images."""
 
 import csv
 import io
@@ -17,9 +17,9 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers to n pictures."""
+    """Answers to n images."""
 
-    #: SHA-256 (hex) of each picture's file.
+    #: SHA-256 (hex) of each image's file.
     checksums: list[str]
     #: (n,)
     truth: Classes
@@ -29,7 +29,7 @@ class Predictions:
 
 
 def render_predictions(test: Split, answers: Probabilities) -> str:
-    """Write one row of CSV a test picture, in the order of `test`."""
+    """Write one row of CSV a test image, in the order of `test`."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["sha256", "label", *test.labels])

@@ -1,4 +1,4 @@
-"""What `prepare` found: counts, dropped pictures, groups of alike ones, and a contact sheet a class."""
+"""What `prepare` found: counts, dropped images, groups of alike ones, and a contact sheet a class."""
 
 import json
 from collections import Counter, defaultdict
@@ -13,37 +13,37 @@ from training.survey import Surveyed
 _SHEET_COLUMNS, _SHEET_ROWS, _THUMB_SIDE = 12, 8, 96
 
 
-def write_report(pictures: list[Surveyed], folder: Path) -> None:
-    """Write `report.json` and `contact-LABEL.jpg` into the folder of prepared pictures.
+def write_report(images: list[Surveyed], folder: Path) -> None:
+    """Write `report.json` and `contact-LABEL.jpg` into the folder of prepared images.
 
     The sheets show the data and, like it, stay untracked.
     """
-    (folder / "report.json").write_text(json.dumps(summarize(pictures), indent=2) + "\n", encoding="utf-8")
-    for label in sorted({picture.label for picture in pictures if not picture.dropped}):
+    (folder / "report.json").write_text(json.dumps(summarize(images), indent=2) + "\n", encoding="utf-8")
+    for label in sorted({image.label for image in images if not image.dropped}):
         _contact_sheet(folder, label).save(folder / f"contact-{label}.jpg", quality=85)
 
 
-def summarize(pictures: list[Surveyed]) -> dict[str, object]:
+def summarize(images: list[Surveyed]) -> dict[str, object]:
     """Count what was kept, what was dropped and why, and what looks alike."""
-    kept = [picture for picture in pictures if not picture.dropped]
+    kept = [image for image in images if not image.dropped]
     groups = defaultdict(list)
-    for picture in kept:
-        groups[picture.group].append(picture.name)
+    for image in kept:
+        groups[image.group].append(image.name)
     return {
-        "found": len(pictures),
+        "found": len(images),
         "kept": len(kept),
         "by_split_and_label": _counts(kept),
-        "width_px": _quartiles([picture.width for picture in kept]),
-        "height_px": _quartiles([picture.height for picture in kept]),
-        "size_bytes": _quartiles([picture.size_bytes for picture in kept]),
-        "dropped_by_reason": dict(Counter(p.dropped.split(":")[0].split(" of ")[0] for p in pictures if p.dropped)),
-        "dropped": {picture.name: picture.dropped for picture in pictures if picture.dropped},
+        "width_px": _quartiles([image.width for image in kept]),
+        "height_px": _quartiles([image.height for image in kept]),
+        "size_bytes": _quartiles([image.size_bytes for image in kept]),
+        "dropped_by_reason": dict(Counter(p.dropped.split(":")[0].split(" of ")[0] for p in images if p.dropped)),
+        "dropped": {image.name: image.dropped for image in images if image.dropped},
         "alike": [sorted(names) for names in groups.values() if len(names) > 1],
     }
 
 
 def _counts(kept: list[Surveyed]) -> dict[str, dict[str, int]]:
-    counts = Counter((picture.split, picture.label) for picture in kept)
+    counts = Counter((image.split, image.label) for image in kept)
     splits: dict[str, dict[str, int]] = {}
     for (split, label), count in sorted(counts.items()):
         splits.setdefault(split, {})[label] = count

@@ -1,4 +1,4 @@
-"""The prepared pictures on disk: one array of decoded pixels and one table of facts a split."""
+"""The prepared images on disk: one array of decoded pixels and one table of facts a split."""
 
 import csv
 import hashlib
@@ -14,7 +14,7 @@ from training.errors import TrainingError
 
 
 @dataclass(frozen=True)
-class PictureFacts:
+class ImageFacts:
     """One row of a split's table."""
 
     name: str
@@ -31,12 +31,12 @@ class Split:
 
     #: uint8, (n, height, width, 3), read from disk as needed.
     pixels: NDArray[np.uint8]
-    facts: list[PictureFacts]
+    facts: list[ImageFacts]
     labels: list[str]
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """Index of each picture's label, (n,)."""
+        """Index of each image's label, (n,)."""
         position = {label: index for index, label in enumerate(self.labels)}
         return np.array([position[fact.label] for fact in self.facts], dtype=np.int64)
 
@@ -62,7 +62,7 @@ def read_split(folder: Path, split: str) -> Split:
         labels = (folder / "labels.txt").read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise TrainingError(f"{folder} holds no prepared {split} split ({error}); run `dvc repro prepare`.") from error
-    facts = [PictureFacts(r["name"], r["label"], r["sha256"], int(r["width"]), int(r["height"])) for r in rows]
+    facts = [ImageFacts(r["name"], r["label"], r["sha256"], int(r["width"]), int(r["height"])) for r in rows]
     return Split(pixels, facts, labels)
 
 
@@ -72,7 +72,7 @@ def write_labels(folder: Path, labels: Iterable[str]) -> None:
 
 
 class SplitWriter:
-    """Appends pictures of one size to a split; a full disk raises OSError instead of killing the process, as a
+    """Appends images of one size to a split; a full disk raises OSError instead of killing the process, as a
     memory map would.
     """
 
@@ -81,11 +81,11 @@ class SplitWriter:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._array, header)
         self._table = (folder / f"{split}.csv").open("w", encoding="utf-8", newline="")
-        self._rows = csv.DictWriter(self._table, [field.name for field in fields(PictureFacts)], lineterminator="\n")
+        self._rows = csv.DictWriter(self._table, [field.name for field in fields(ImageFacts)], lineterminator="\n")
         self._rows.writeheader()
 
-    def append(self, pixels: NDArray[np.uint8], facts: PictureFacts) -> None:
-        """Add one picture, uint8 (height, width, 3)."""
+    def append(self, pixels: NDArray[np.uint8], facts: ImageFacts) -> None:
+        """Add one image, uint8 (height, width, 3)."""
         self._array.write(pixels.tobytes())
         self._rows.writerow(asdict(facts))
 

@@ -51,10 +51,10 @@ def read_version(folder: Path) -> str:
 
 
 def compare_bundles(challenger: Path, champion: Path) -> Comparison:
-    """Compare two bundles by the answers to test pictures that each carries.
+    """Compare two bundles by the answers to test images that each carries.
 
     Raises:
-        TrainingError: one is damaged or carries none, or they share no test picture.
+        TrainingError: one is damaged or carries none, or they share no test image.
     """
     for folder in (challenger, champion):
         open_bundle(folder)
@@ -102,7 +102,7 @@ def _comparison(challenger: Path, champion: Path | None, force_reason: str | Non
 def _refuse_unless_earned(found: Comparison) -> None:
     if not found.is_better:
         raise TrainingError(
-            f"Refused: on {found.pictures} shared test pictures the challenger has "
+            f"Refused: on {found.images} shared test images the challenger has "
             f"{100 * found.challenger_accuracy:.2f} % right, the champion {100 * found.champion_accuracy:.2f} % "
             f"(McNemar p = {found.p_value:.3g}; better and p < {SIGNIFICANCE} is wanted). "
             "Give `--force REASON` to promote it all the same."

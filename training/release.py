@@ -44,7 +44,7 @@ def release(bundle: Path, measured: Measured, out: Path, least_accuracy: float) 
     accuracy = 100 * manifest.metrics["accuracy"].value
     if accuracy < 100 * least_accuracy:
         raise TrainingError(
-            f"{bundle} has {accuracy:.2f} % of its test pictures right; {100 * least_accuracy:.1f} are wanted to ship."
+            f"{bundle} has {accuracy:.2f} % of its test images right; {100 * least_accuracy:.1f} are wanted to ship."
         )
     check_parity(bundle)
     costs, elsewhere = _read_json(measured.costs), _read_json(measured.elsewhere) if measured.elsewhere else None
@@ -117,8 +117,8 @@ def _elsewhere_table(found: dict[str, Any] | None) -> str:
     rows = [f"| {name} | {_percent(Interval(**share))} |" for name, share in found["sent"].items()]
     return "\n".join(
         [
-            f"{found['pictures']} photographs of the test split at their natural shape (320 px), sent in these ways",
-            "and decoded as a worker decodes them. So few pictures leave wide intervals.",
+            f"{found['images']} photographs of the test split at their natural shape (320 px), sent in these ways",
+            "and decoded as a worker decodes them. So few images leave wide intervals.",
             "",
             "| sent as | accuracy (95 %) |",
             "| --- | --- |",

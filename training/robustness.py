@@ -1,4 +1,4 @@
-"""How accuracy falls on spoilt test pictures: what photographs from elsewhere may be like."""
+"""How accuracy falls on spoilt test images: what photographs from elsewhere may be like."""
 
 import io
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def _crop(image: Image.Image) -> Image.Image:
 
 
 def _far(image: Image.Image) -> Image.Image:
-    """Show the whole picture at 60 % of either side, amid a mirrored border."""
+    """Show the whole image at 60 % of either side, amid a mirrored border."""
     small = image.resize((image.width * 3 // 5, image.height * 3 // 5), Image.Resampling.BILINEAR, reducing_gap=2)
     down, across = image.height - small.height, image.width - small.width
     padding = ((down // 2, down - down // 2), (across // 2, across - across // 2), (0, 0))
@@ -33,7 +33,7 @@ def _far(image: Image.Image) -> Image.Image:
 
 
 def _stretch(image: Image.Image) -> Image.Image:
-    """Show the middle two thirds of the width over all of it, as squashing a narrow picture does."""
+    """Show the middle two thirds of the width over all of it, as squashing a narrow image does."""
     x = image.width / 6
     return image.resize(image.size, Image.Resampling.BILINEAR, (x, 0, image.width - x, image.height))
 
@@ -66,7 +66,7 @@ SPOILT: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def measure_robustness(network: keras.Model, test: Split) -> dict[str, float]:
-    """Accuracy on the test pictures, spoilt in each way."""
+    """Accuracy on the test images, spoilt in each way."""
     return {
         name: accuracy(predict(network, _apply(spoil, test.pixels)).astype(float), test.targets)
         for name, spoil in SPOILT.items()
@@ -74,4 +74,4 @@ def measure_robustness(network: keras.Model, test: Split) -> dict[str, float]:
 
 
 def _apply(spoil: Callable[[Image.Image], Image.Image], pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.stack([np.asarray(spoil(Image.fromarray(picture))) for picture in pixels])
+    return np.stack([np.asarray(spoil(Image.fromarray(photo))) for photo in pixels])

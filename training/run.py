@@ -42,7 +42,7 @@ def _environment(error_file: Path) -> dict[str, str]:
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.run", description=__doc__, epilog="example: python -m training.run '../pictures/*.tar'"
+        prog="python -m training.run", description=__doc__, epilog="example: python -m training.run '../images/*.tar'"
     )
     parser.add_argument("data", nargs="*", help="folders, archives or quoted globs; left out: those of the last run")
     parser.add_argument("--no-tracking", action="store_true", help="do not record the result in MLflow")
@@ -51,7 +51,7 @@ def main() -> None:
     if given.data:
         list_sources(given.data, SOURCES_FILE)
     elif not SOURCES_FILE.is_file():
-        raise TrainingError("Give DATA=path: a folder, tar or zip of labelled pictures, or a quoted glob of them.")
+        raise TrainingError("Give DATA=path: a folder, tar or zip of labelled images, or a quoted glob of them.")
     repro()
     if not given.no_tracking:
         _record(Path("build"))

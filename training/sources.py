@@ -1,4 +1,4 @@
-"""Labelled pictures out of any number of folders and archives."""
+"""Labelled images out of any number of folders and archives."""
 
 import re
 from collections import defaultdict
@@ -15,7 +15,7 @@ _FLAT_NAME = re.compile(r"^([A-Za-z][\w-]*)\.\d+\.\w+$")
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """One picture file, still encoded."""
+    """One image file, still encoded."""
 
     #: Name of the source and path within it, unique over all sources.
     name: str
@@ -24,24 +24,24 @@ class LabelledFile:
 
 
 def read_sources(paths: list[Path], *, rename: dict[str, str], max_unpacked_bytes: float) -> Iterator[LabelledFile]:
-    """Yield every picture of `paths` with its label; `rename` maps names found, such as `cats`, to labels.
+    """Yield every image of `paths` with its label; `rename` maps names found, such as `cats`, to labels.
 
     Raises:
-        TrainingError: a source is missing, unreadable, refused (see `archives`) or holds no labelled picture.
+        TrainingError: a source is missing, unreadable, refused (see `archives`) or holds no labelled image.
     """
     for path in paths:
         with open_archive(path, max_unpacked_bytes) as archive:
             labels = label_names(archive.names())
             if not labels:
                 raise TrainingError(
-                    f"{path} holds no labelled picture: give class folders (cats/1.jpg) or flat names (cat.1.jpg)."
+                    f"{path} holds no labelled image: give class folders (cats/1.jpg) or flat names (cat.1.jpg)."
                 )
             for name, label in labels.items():
                 yield LabelledFile(f"{path.name}/{name}", rename.get(label, label), archive.read(name))
 
 
 def label_names(names: list[str]) -> dict[str, str]:
-    """Give each picture's name its label, in lower case; names without one are left out.
+    """Give each image's name its label, in lower case; names without one are left out.
 
     The label is the folder's name (`Cat/1.jpg`), or what stands before the first dot where one folder holds several
     such labels or has no name (`train/cat.0.jpg` beside `train/dog.0.jpg`).

@@ -1,4 +1,4 @@
-"""The first look at every picture: what it is, what is wrong with it, and into which split it goes."""
+"""The first look at every image: what it is, what is wrong with it, and into which split it goes."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from training.params import PrepareParams
 from training.sources import LabelledFile
 
 SPLITS = ("train", "validation", "test")
-#: Side in pixels at which pictures are compared with one another.
+#: Side in pixels at which images are compared with one another.
 _LOOK_SIDE = 64
 _CHUNK = 256
 
@@ -28,7 +28,7 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What is known of one picture before it is prepared."""
+    """What is known of one image before it is prepared."""
 
     name: str
     label: str
@@ -37,23 +37,23 @@ class Surveyed:
     width: int = 0
     height: int = 0
     perceptual_hash: int = 0
-    #: Why the picture is left out; empty if it is not.
+    #: Why the image is left out; empty if it is not.
     dropped: str = ""
-    #: Checksum that stands for all pictures alike; they share a split.
+    #: Checksum that stands for all images alike; they share a split.
     group: str = ""
     split: str = ""
 
 
 def survey(files: Iterable[LabelledFile], params: PrepareParams) -> list[Surveyed]:
-    """Look at every picture, drop the useless and the copies, and split the rest.
+    """Look at every image, drop the useless and the copies, and split the rest.
 
     Raises:
         TrainingError: fewer than two classes are left, or a class is too small to be split.
     """
-    pictures = list(map_in_threads(lambda file: _look(file, params.min_side_px), files))
-    pictures = _split(_group(_drop_surplus(_drop_copies(pictures), params), params), params)
-    _check_classes(pictures)
-    return pictures
+    images = list(map_in_threads(lambda file: _look(file, params.min_side_px), files))
+    images = _split(_group(_drop_surplus(_drop_copies(images), params), params), params)
+    _check_classes(images)
+    return images
 
 
 def map_in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
@@ -67,62 +67,62 @@ def map_in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> Ite
 def _look(file: LabelledFile, min_side_px: int) -> Surveyed:
     seen = Surveyed(file.name, file.label, hashlib.sha256(file.data).hexdigest(), len(file.data))
     try:
-        picture = decode(file.data, _LOOK_SIDE, _LOOK_SIDE)
+        image = decode(file.data, _LOOK_SIDE, _LOOK_SIDE)
     except UndecodableImageError as error:
         return replace(seen, dropped=f"broken: {error}")
-    seen = replace(seen, width=picture.width, height=picture.height, perceptual_hash=perceptual_hash(picture.pixels))
-    if min(picture.width, picture.height) < min_side_px:
-        return replace(seen, dropped=f"tiny: {picture.width} x {picture.height} px")
+    seen = replace(seen, width=image.width, height=image.height, perceptual_hash=perceptual_hash(image.pixels))
+    if min(image.width, image.height) < min_side_px:
+        return replace(seen, dropped=f"tiny: {image.width} x {image.height} px")
     return seen
 
 
-def _drop_copies(pictures: list[Surveyed]) -> list[Surveyed]:
-    """Keep the first of byte-identical pictures, and none where their labels contradict each other."""
+def _drop_copies(images: list[Surveyed]) -> list[Surveyed]:
+    """Keep the first of byte-identical images, and none where their labels contradict each other."""
     labels: dict[str, set[str]] = {}
-    for picture in pictures:
-        labels.setdefault(picture.sha256, set()).add(picture.label)
+    for image in images:
+        labels.setdefault(image.sha256, set()).add(image.label)
     first: dict[str, str] = {}
     kept = []
-    for picture in pictures:
-        reason = picture.dropped
-        if not reason and len(labels[picture.sha256]) > 1:
-            reason = f"copies labelled {' and '.join(sorted(labels[picture.sha256]))}"
-        elif not reason and first.setdefault(picture.sha256, picture.name) != picture.name:
-            reason = f"copy of {first[picture.sha256]}"
-        kept.append(replace(picture, dropped=reason))
+    for image in images:
+        reason = image.dropped
+        if not reason and len(labels[image.sha256]) > 1:
+            reason = f"copies labelled {' and '.join(sorted(labels[image.sha256]))}"
+        elif not reason and first.setdefault(image.sha256, image.name) != image.name:
+            reason = f"copy of {first[image.sha256]}"
+        kept.append(replace(image, dropped=reason))
     return kept
 
 
-def _drop_surplus(pictures: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
+def _drop_surplus(images: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
     """Keep `max_per_class` of each class, always the same ones."""
     if not params.max_per_class:
-        return pictures
+        return images
     taken: Counter[str] = Counter()
     surplus = set()
-    for picture in sorted((p for p in pictures if not p.dropped), key=lambda p: p.sha256):
-        taken[picture.label] += 1
-        if taken[picture.label] > params.max_per_class:
-            surplus.add(picture.name)
-    return [replace(p, dropped="surplus: prepare.max_per_class") if p.name in surplus else p for p in pictures]
+    for image in sorted((p for p in images if not p.dropped), key=lambda p: p.sha256):
+        taken[image.label] += 1
+        if taken[image.label] > params.max_per_class:
+            surplus.add(image.name)
+    return [replace(p, dropped="surplus: prepare.max_per_class") if p.name in surplus else p for p in images]
 
 
-def _group(pictures: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
-    """Name each group of alike pictures by the least checksum in it."""
-    kept = sorted((p for p in pictures if not p.dropped), key=lambda p: p.sha256)
+def _group(images: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
+    """Name each group of alike images by the least checksum in it."""
+    kept = sorted((p for p in images if not p.dropped), key=lambda p: p.sha256)
     hashes = np.array([p.perceptual_hash for p in kept], dtype=np.uint64)
     groups = {
-        picture.name: kept[int(first)].sha256
-        for picture, first in zip(kept, group_alike(hashes, params.near_duplicate_bits), strict=True)
+        image.name: kept[int(first)].sha256
+        for image, first in zip(kept, group_alike(hashes, params.near_duplicate_bits), strict=True)
     }
-    return [replace(p, group=groups.get(p.name, "")) for p in pictures]
+    return [replace(p, group=groups.get(p.name, "")) for p in images]
 
 
-def _split(pictures: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
-    return [p if p.dropped else replace(p, split=split_of(p.group, params)) for p in pictures]
+def _split(images: list[Surveyed], params: PrepareParams) -> list[Surveyed]:
+    return [p if p.dropped else replace(p, split=split_of(p.group, params)) for p in images]
 
 
 def split_of(group: str, params: PrepareParams) -> str:
-    """Choose the split by the hash of seed and group, so that no picture moves when others are added."""
+    """Choose the split by the hash of seed and group, so that no image moves when others are added."""
     digest = hashlib.sha256(f"{params.seed}:{group}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     if share < params.test:
@@ -130,18 +130,18 @@ def split_of(group: str, params: PrepareParams) -> str:
     return "validation" if share < params.test + params.validation else "train"
 
 
-def _check_classes(pictures: list[Surveyed]) -> None:
-    kept = [p for p in pictures if not p.dropped]
+def _check_classes(images: list[Surveyed]) -> None:
+    kept = [p for p in images if not p.dropped]
     labels = sorted({p.label for p in kept})
     if len(labels) < 2:
-        found = f"only the class {labels[0]!r}" if labels else "no usable picture"
-        raise TrainingError(f"DATA holds {found}; a classifier needs pictures of two classes or more.")
+        found = f"only the class {labels[0]!r}" if labels else "no usable image"
+        raise TrainingError(f"DATA holds {found}; a classifier needs images of two classes or more.")
     counts = Counter((p.label, p.split) for p in kept)
     for label in labels:
         for split in SPLITS:
             if not counts[label, split]:
                 total = sum(counts[label, s] for s in SPLITS)
                 raise TrainingError(
-                    f"DATA: class {label!r} has {total} pictures, too few for a {split} split; add pictures "
+                    f"DATA: class {label!r} has {total} images, too few for a {split} split; add images "
                     "or raise prepare.validation and prepare.test in params.yaml."
                 )

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes confidence honest, fitted on held-out pictures and folded into weights."""
+"""Temperature scaling: one number that makes confidence honest, fitted on held-out images and folded into weights."""
 
 from typing import TYPE_CHECKING
 

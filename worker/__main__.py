@@ -60,7 +60,7 @@ def _cores_of(settings: Settings) -> int:
     cores = min(settings.worker_cores or usable, usable)
     if cores > settings.batch_size:
         _log.warning(
-            "A batch has fewer pictures than the worker has cores: set PAWQUEUE_BATCH_SIZE higher, or run more workers",
+            "A batch has fewer images than the worker has cores: set PAWQUEUE_BATCH_SIZE higher, or run more workers",
             cores=cores,
             batch_size=settings.batch_size,
         )

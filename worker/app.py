@@ -16,7 +16,7 @@ from contract.redis_client import connect
 from contract.settings import Settings
 from contract.thumbnails import RedisThumbnailStore
 from worker.batcher import Batcher
-from worker.committer import OutcomeCommitter
+from worker.committer import ResultCommitter
 from worker.decoding import DecodeWatch
 from worker.gate import Gate
 from worker.health import Health
@@ -55,7 +55,7 @@ def build_worker(settings: Settings, model: Model, metrics: WorkerMetrics, healt
     leases = LeaseKeeper(ledger, settings.lease_s, heartbeat_of(model, worker_id, address, metrics.busy.read))
     thumbnail_store = RedisThumbnailStore(client, settings.thumbnail_ttl_s)
     thumbnails = Thumbnailer(thumbnail_store, settings.thumbnails_per_s, settings.thumbnail_pixels)
-    committer = OutcomeCommitter(ledger, images, leases, metrics, settings.result_ttl_s, show=thumbnails.offer)
+    committer = ResultCommitter(ledger, images, leases, metrics, settings.result_ttl_s, show=thumbnails.offer)
     batcher: Batcher[Item] = Batcher(settings.batch_size, settings.batch_wait_ms / 1000, ranks=len(QUEUES))
     predictor = Predictor(model, batcher, committer, metrics)
     pipeline = Pipeline(
@@ -87,7 +87,7 @@ def build_worker(settings: Settings, model: Model, metrics: WorkerMetrics, healt
         result_ttl_s=settings.result_ttl_s,
         image_ttl_s=settings.image_ttl_s,
     )
-    watchdog = Watchdog(predictor.running_s, settings.predict_limit_s, pipeline.give_up_slow_pictures)
+    watchdog = Watchdog(predictor.running_s, settings.predict_limit_s, pipeline.give_up_slow_images)
     return Worker(celery, ledger, pipeline, leases, reconciler, watchdog, thumbnails, health, settings.drain_s)
 
 

@@ -1,4 +1,4 @@
-"""Dynamic batching: pictures gather until a batch is full, no more are on their way, or one has waited long."""
+"""Dynamic batching: images gather until a batch is full, no more are on their way, or one has waited long."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Writes outcomes: whatever has gathered while the last write was on its way goes into one round trip."""
+"""Writes results: whatever has gathered while the last write was on its way goes into one round trip."""
 
 import queue
 import threading
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from contract.errors import UnavailableError
 from contract.image_store import ImageStore
-from contract.job import Outcome, Timings, now_ms
+from contract.job import JobResult, Timings, now_ms
 from contract.ledger import Ledger
 from contract.ledger_types import final_status
 from contract.log import get_logger
@@ -23,8 +23,8 @@ _GROUP_MAX = 128
 _RETRY_S = 0.5
 
 
-class OutcomeCommitter:
-    """One thread that commits outcomes, frees leases and pictures, and finishes messages."""
+class ResultCommitter:
+    """One thread that commits results, frees leases and images, and finishes messages."""
 
     def __init__(
         self,
@@ -40,18 +40,18 @@ class OutcomeCommitter:
         self._leases = leases
         self._metrics = metrics
         self._result_ttl_s = result_ttl_s
-        #: Gets each picture whose job has ended; it must not wait.
+        #: Gets each image whose job has ended; it must not wait.
         self._show = show
-        self._pending: queue.SimpleQueue[tuple[Item, Outcome] | None] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[tuple[Item, JobResult] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def put(self, item: Item, outcome: Outcome) -> None:
-        """Have an outcome written soon."""
-        self._pending.put((item, outcome))
+    def put(self, item: Item, result: JobResult) -> None:
+        """Have a result written soon."""
+        self._pending.put((item, result))
 
     def stop(self) -> None:
         """Write what waits, then end the thread."""
@@ -64,13 +64,13 @@ class OutcomeCommitter:
                 self._write(group)
             # The thread must live on. The leases of these jobs run out, and they are tried again.
             except Exception:  # noqa: BLE001
-                _log.exception("Outcomes could not be written", jobs=len(group))
+                _log.exception("Results could not be written", jobs=len(group))
                 self._leases.drop(item.claim for item, _ in group)
                 for item, _ in group:
                     item.message.finish_one()
 
-    def _gather(self) -> list[tuple[Item, Outcome]]:
-        """Wait for outcomes; an empty list at the end."""
+    def _gather(self) -> list[tuple[Item, JobResult]]:
+        """Wait for results; an empty list at the end."""
         first = self._pending.get()
         if first is None:
             return []
@@ -86,13 +86,13 @@ class OutcomeCommitter:
             group.append(entry)
         return group
 
-    def _write(self, group: Sequence[tuple[Item, Outcome]]) -> None:
-        committed = self._commit([(item, outcome) for item, outcome in group])
+    def _write(self, group: Sequence[tuple[Item, JobResult]]) -> None:
+        committed = self._commit([(item, result) for item, result in group])
         self._leases.drop(item.claim for item, _ in group)
         ended_ms = now_ms()
-        for (item, outcome), is_ours in zip(group, committed, strict=True):
+        for (item, result), is_ours in zip(group, committed, strict=True):
             if is_ours:
-                self._report(item, outcome, ended_ms)
+                self._report(item, result, ended_ms)
                 self._show(item)
             else:
                 self._metrics.late_commits.inc()
@@ -100,22 +100,22 @@ class OutcomeCommitter:
         for item, _ in group:
             item.message.finish_one()
 
-    def _commit(self, group: Sequence[tuple[Item, Outcome]]) -> list[bool]:
+    def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[bool]:
         """Commit; while the ledger does not answer, keep trying: the fence decides if it is too late."""
-        rows = [(item.claim, outcome) for item, outcome in group]
+        rows = [(item.claim, result) for item, result in group]
         while True:
             try:
                 return self._ledger.commit(rows, self._result_ttl_s)
             except UnavailableError:
                 time.sleep(_RETRY_S)
 
-    def _report(self, item: Item, outcome: Outcome, ended_ms: int) -> None:
-        self._metrics.observe(item.claim.job, outcome.timings or Timings(), ended_ms)
-        job = replace(item.claim.job, status=final_status(outcome), outcome=outcome, finished_ms=ended_ms)
+    def _report(self, item: Item, result: JobResult, ended_ms: int) -> None:
+        self._metrics.observe(item.claim.job, result.timings or Timings(), ended_ms)
+        job = replace(item.claim.job, status=final_status(result), result=result, finished_ms=ended_ms)
         _log.info("Job ended", action="job_ended", status=str(job.status), **job.log_fields())
 
     def _free(self, items: Sequence[Item]) -> None:
         try:
             self._images.delete([item.claim.job.image for item in items if item.claim.job.image])
         except UnavailableError:
-            _log.warning("Pictures of ended jobs were not deleted", count=len(items))
+            _log.warning("Images of ended jobs were not deleted", count=len(items))

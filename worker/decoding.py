@@ -1,4 +1,4 @@
-"""Which pictures are being decoded, and since when: one that takes too long is given up, its thread cannot be."""
+"""Which images are being decoded, and since when: one that takes too long is given up, its thread cannot be."""
 
 import threading
 import time
@@ -40,6 +40,6 @@ class DecodeWatch:
             return late
 
     def is_stuck(self) -> bool:
-        """Whether every thread is busy with a picture that was given up."""
+        """Whether every thread is busy with an image that was given up."""
         with self._lock:
             return len(self._stuck) >= self._threads

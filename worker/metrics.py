@@ -25,16 +25,16 @@ class WorkerMetrics:
         )
         sizes = sorted({1, 2, 4, 8, 16, 24, 32, batch_size})
         self.batch_size = Histogram(
-            "pawqueue_batch_size", "Pictures predicted in one call.", buckets=sizes, registry=self.registry
+            "pawqueue_batch_size", "Images predicted in one call.", buckets=sizes, registry=self.registry
         )
-        self.images = Counter("pawqueue_worker_images_total", "Pictures predicted.", registry=self.registry)
+        self.images = Counter("pawqueue_worker_images_total", "Images predicted.", registry=self.registry)
         busy_ratio = Gauge(
             "pawqueue_worker_busy_ratio", "Share of the last seconds spent predicting.", registry=self.registry
         )
         self.busy = BusyMeter(busy_ratio)
         self.late_commits = Counter(
             "pawqueue_worker_late_commits_total",
-            "Outcomes dropped because another claim came after.",
+            "Results dropped because another claim came after.",
             registry=self.registry,
         )
 

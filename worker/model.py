@@ -43,7 +43,7 @@ class Model(Protocol):
 
 
 class BrightnessModel:
-    """The fake: the brighter a picture, the surer it is `bright`; answers at once and needs no framework."""
+    """The fake: the brighter an image, the surer it is `bright`; answers at once and needs no framework."""
 
     name, version, labels = "brightness", "1", ("dark", "bright")
     height = width = 16

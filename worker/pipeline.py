@@ -15,10 +15,10 @@ from bundle.features import brightness_contrast
 from contract import errors
 from contract.broker import QUEUES
 from contract.image_store import ImageStore
-from contract.job import Features, JobError, Outcome, Timings
+from contract.job import Features, JobError, JobResult, Timings
 from contract.ledger import Ledger
 from contract.ledger_types import Claim
-from worker.committer import OutcomeCommitter
+from worker.committer import ResultCommitter
 from worker.decoding import DecodeWatch
 from worker.gate import ClosedError, Gate
 from worker.leases import LeaseKeeper
@@ -39,7 +39,7 @@ class Pipeline:
     ledger: Ledger
     images: ImageStore
     leases: LeaseKeeper
-    committer: OutcomeCommitter
+    committer: ResultCommitter
     predictor: Predictor
     gate: Gate
     turnstile: Turnstile
@@ -102,9 +102,9 @@ class Pipeline:
         self._ask(self.ledger.begin, claims)
         message = Message(len(claims))
         items = [Item(claim, message, rank, queue_ms=_queue_ms(claim)) for claim in claims]
-        pictures = self._ask(self.images.get, [claim.job.image for claim in claims])
+        photos = self._ask(self.images.get, [claim.job.image for claim in claims])
         self.predictor.batcher.expect(len(items))
-        for item, data in zip(items, pictures, strict=True):
+        for item, data in zip(items, photos, strict=True):
             self.decoders.submit(self._decode, item, data)
         return message
 
@@ -130,7 +130,7 @@ class Pipeline:
         self.decoding.begin(item)
         try:
             _fill(item, data, self.input_size)
-        # Whatever a hostile picture sets off is its own failure, never its batch mates'.
+        # Whatever a hostile image sets off is its own failure, never its batch mates'.
         except Exception as error:  # noqa: BLE001
             failure = error
         if not self.decoding.end(item):
@@ -146,8 +146,8 @@ class Pipeline:
         self.predictor.batcher.miss()
         self.committer.put(item, _undecodable(item, error))
 
-    def give_up_slow_pictures(self) -> bool:
-        """End the jobs whose picture takes too long to decode; returns whether a decoder is left for others."""
+    def give_up_slow_images(self) -> bool:
+        """End the jobs whose image takes too long to decode; returns whether a decoder is left for others."""
         is_stuck = self.decoding.is_stuck()
         for item in self.decoding.overdue(self.decode_limit_s):
             self._give_up(item, UndecodableImageError(f"it takes longer than {self.decode_limit_s:g} s"))
@@ -156,10 +156,10 @@ class Pipeline:
 
 def _fill(item: Item, data: bytes | None, size: tuple[int, int]) -> None:
     if data is None:
-        raise UndecodableImageError("the picture is no longer in the image store")
-    picture = decode(data, *size)
-    item.pixels = picture.pixels
-    item.features = Features(picture.width, picture.height, *_rounded(brightness_contrast(picture.pixels)))
+        raise UndecodableImageError("the image is no longer in the image store")
+    photo = decode(data, *size)
+    item.pixels = photo.pixels
+    item.features = Features(photo.width, photo.height, *_rounded(brightness_contrast(photo.pixels)))
 
 
 def _queue_ms(claim: Claim) -> float:
@@ -170,6 +170,6 @@ def _rounded(values: tuple[float, float]) -> tuple[float, float]:
     return round(values[0], 4), round(values[1], 4)
 
 
-def _undecodable(item: Item, error: Exception) -> Outcome:
-    detail = f"The picture cannot be decoded ({error}). Check the file and send it again."
-    return Outcome(error=JobError(errors.UndecodableImageError.code, detail), timings=Timings(queue_ms=item.queue_ms))
+def _undecodable(item: Item, error: Exception) -> JobResult:
+    detail = f"The image cannot be decoded ({error}). Check the file and send it again."
+    return JobResult(error=JobError(errors.UndecodableImageError.code, detail), timings=Timings(queue_ms=item.queue_ms))

@@ -1,4 +1,4 @@
-"""The one thread that calls the model: takes batches, predicts, pairs each picture with its outcome."""
+"""The one thread that calls the model: takes batches, predicts, pairs each image with its result."""
 
 import threading
 import time
@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract import errors
-from contract.job import JobError, ModelRef, Outcome, Prediction, Timings
+from contract.job import JobError, JobResult, ModelRef, Prediction, Timings
 from contract.log import get_logger
 from worker.batcher import Batcher
-from worker.committer import OutcomeCommitter
+from worker.committer import ResultCommitter
 from worker.message import Item
 from worker.metrics import WorkerMetrics
 from worker.model import Model
@@ -26,7 +26,7 @@ class Predictor:
     """Runs the batches of one model."""
 
     def __init__(
-        self, model: Model, batcher: Batcher[Item], committer: OutcomeCommitter, metrics: WorkerMetrics
+        self, model: Model, batcher: Batcher[Item], committer: ResultCommitter, metrics: WorkerMetrics
     ) -> None:
         self.batcher = batcher
         self._model = model
@@ -58,9 +58,9 @@ class Predictor:
         started_s = time.monotonic()
         try:
             probabilities = self._call(batch)
-        # One bad picture must not fail the others: each is tried by itself.
+        # One bad image must not fail the others: each is tried by itself.
         except Exception as error:  # noqa: BLE001
-            _log.warning("A batch failed; its pictures are tried singly", size=len(batch), exc_info=error)
+            _log.warning("A batch failed; its images are tried singly", size=len(batch), exc_info=error)
             self._predict_singly(batch)
             return
         predict_s = time.monotonic() - started_s
@@ -68,7 +68,7 @@ class Predictor:
         self._metrics.batch_size.observe(len(batch))
         self._metrics.images.inc(len(batch))
         for item, row in zip(batch, probabilities, strict=True):
-            self._committer.put(item, self._outcome(item, row, len(batch), started_s, predict_s))
+            self._committer.put(item, self._result(item, row, len(batch), started_s, predict_s))
 
     def _predict_singly(self, batch: Sequence[Item]) -> None:
         for item in batch:
@@ -76,13 +76,13 @@ class Predictor:
             try:
                 row = self._call([item])[0]
             except Exception as error:  # noqa: BLE001
-                _log.error("The model failed on one picture", exc_info=error, **item.claim.job.log_fields())
-                detail = f"The model failed on this picture ({type(error).__name__}). Report it with the job's id."
+                _log.error("The model failed on one image", exc_info=error, **item.claim.job.log_fields())
+                detail = f"The model failed on this image ({type(error).__name__}). Report it with the job's id."
                 self._committer.put(
-                    item, Outcome(error=JobError(errors.PredictFailedError.code, detail), model=self._ref)
+                    item, JobResult(error=JobError(errors.PredictFailedError.code, detail), model=self._ref)
                 )
             else:
-                self._committer.put(item, self._outcome(item, row, 1, started_s, time.monotonic() - started_s))
+                self._committer.put(item, self._result(item, row, 1, started_s, time.monotonic() - started_s))
 
     def _call(self, batch: Sequence[Item]) -> NDArray[np.float32]:
         pixels = np.stack([item.pixels for item in batch if item.pixels is not None])
@@ -98,12 +98,12 @@ class Predictor:
             raise RuntimeError("The model answered with a value that is not a number.")
         return probabilities
 
-    def _outcome(
+    def _result(
         self, item: Item, row: NDArray[np.float32], batch_size: int, started_s: float, predict_s: float
-    ) -> Outcome:
+    ) -> JobResult:
         best = int(row.argmax())
         values = [round(float(value), _DIGITS) for value in row]
-        return Outcome(
+        return JobResult(
             prediction=Prediction(
                 self._model.labels[best], values[best], dict(zip(self._model.labels, values, strict=True))
             ),

@@ -64,12 +64,12 @@ class Reconciler:
         return recovered
 
     def _sweep_images(self) -> None:
-        """Now and then, forget pictures that nobody came for."""
+        """Now and then, forget images that nobody came for."""
         if time.monotonic() < self._sweep_images_at_s:
             return
         self._sweep_images_at_s = time.monotonic() + _SWEEP_IMAGES_S
         if swept := self.images.sweep(self.image_ttl_s):
-            _log.info("Old pictures are deleted", action="images_swept", images=swept)
+            _log.info("Old images are deleted", action="images_swept", images=swept)
 
     def _sweep_queue(self, queue: str) -> int:
         orphans = self.ledger.recover(

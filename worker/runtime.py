@@ -118,7 +118,7 @@ def _load(
         _use_bfloat16(network)
     backend = keras.backend.backend()
     call = (
-        _tensorflow_call(network, manifest, precision, min(cores, batch_size))  # a core more would have no picture
+        _tensorflow_call(network, manifest, precision, min(cores, batch_size))  # a core more would have no image
         if backend == "tensorflow"
         else network.predict_on_batch
     )

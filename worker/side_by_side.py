@@ -15,7 +15,7 @@ _log = get_logger(__name__)
 #: uint8 (batch, height, width, 3) to raw outputs (batch, units).
 Call = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 
-#: Pictures of a part: what a layer hands to the next then stays in the cache (measured, docs/performance.md).
+#: Images of a part: what a layer hands to the next then stays in the cache (measured, docs/performance.md).
 PART = 8
 #: Between the wide and the narrow call: bfloat16 rounds in the third digit.
 _TOLERANCE = 0.02

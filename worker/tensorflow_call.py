@@ -1,4 +1,4 @@
-"""TensorFlow's call of a network: over all cores for a few pictures, on each core by itself for many."""
+"""TensorFlow's call of a network: over all cores for a few images, on each core by itself for many."""
 
 from typing import Any
 

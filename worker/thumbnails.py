@@ -1,4 +1,4 @@
-"""Keeps thumbnails of some pictures for the dashboard, in a thread of its own, out of pixels already decoded."""
+"""Keeps thumbnails of some images for the dashboard, in a thread of its own, out of pixels already decoded."""
 
 import io
 import queue
@@ -25,7 +25,7 @@ _QUALITY = 70
 
 
 class Thumbnailer:
-    """Takes pictures as long as their rate allows; the caller never waits for it."""
+    """Takes images as long as their rate allows; the caller never waits for it."""
 
     def __init__(
         self, store: ThumbnailStore, per_s: float, longest: int, clock: Callable[[], float] = time.monotonic
@@ -52,7 +52,7 @@ class Thumbnailer:
         self._thread.join()
 
     def offer(self, item: Item) -> bool:
-        """Have a thumbnail made of a decoded picture soon; False where the rate or the room does not allow it."""
+        """Have a thumbnail made of a decoded image soon; False where the rate or the room does not allow it."""
         if not self._per_s or item.pixels is None or item.features is None or not self._is_allowed():
             return False
         try:
@@ -73,7 +73,7 @@ class Thumbnailer:
             try:
                 self._keep(item)
             except UnavailableError:
-                continue  # a picture less on the dashboard; the job is not touched
+                continue  # an image less on the dashboard; the job is not touched
             except Exception:  # noqa: BLE001 - as above, and the thread must live on
                 _log.exception("A thumbnail could not be made")
 
@@ -83,7 +83,7 @@ class Thumbnailer:
 
 
 def thumbnail_of(pixels: NDArray[np.uint8], features: Features, longest: int) -> bytes:
-    """A WebP file of uint8 RGB (height, width, 3) pixels in the shape of the whole picture, `longest` px at most."""
+    """A WebP file of uint8 RGB (height, width, 3) pixels in the shape of the whole image, `longest` px at most."""
     scale = min(longest, max(pixels.shape[:2])) / max(features.width, features.height)
     size = (max(1, round(features.width * scale)), max(1, round(features.height * scale)))
     buffer = io.BytesIO()

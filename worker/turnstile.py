@@ -1,4 +1,4 @@
-"""Lets jobs be tried together, or one alone: a picture that may have killed a worker must not take others with it."""
+"""Lets jobs be tried together, or one alone: an image that may have killed a worker must not take others with it."""
 
 import threading
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ _EXIT_STATUS = 70
 
 
 class Watchdog:
-    """Looks at how long the current model call has been running, and whether pictures can still be decoded."""
+    """Looks at how long the current model call has been running, and whether images can still be decoded."""
 
     def __init__(
         self,
@@ -48,4 +48,4 @@ class Watchdog:
         """What hangs; empty when nothing does."""
         if self._running_s() > self._limit_s:
             return f"The model has been called longer than {self._limit_s:g} s ago and has not answered."
-        return "" if self._can_decode() else "Every decoder is busy with a picture that was given up."
+        return "" if self._can_decode() else "Every decoder is busy with an image that was given up."

@@ -1,5 +1,5 @@
 -- Lease jobs; one whose deadline has passed ends instead.
--- ARGV: now_ms (0: own clock), lease_ms, ttl_s, outcome of an expired job as JSON, its error code, ids.
+-- ARGV: now_ms (0: own clock), lease_ms, ttl_s, result of an expired job as JSON, its error code, ids.
 -- Returns the record of each leased job as a flat list, false for one that is not to be had.
 local now, lease, ttl_s = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 

@@ -21,7 +21,7 @@ local function is_current(id, fence)
   return found[1] == 'running' and found[2] == fence
 end
 
--- Count a job and its picture among those that wait (sign 1) or no longer (sign -1): in all, and of its owner.
+-- Count a job and its image among those that wait (sign 1) or no longer (sign -1): in all, and of its owner.
 local function count_waiting(id, queue, sign)
   local size, owner = unpack(redis.call('HMGET', K.job .. id, 'size_bytes', 'owner'))
   local bytes = text(sign * tonumber(size or 0) + 0) -- never "-0", which Redis does not take
@@ -74,11 +74,11 @@ local function requeue(id, queue, created_ms, submission)
   move(submission, 'running', 'queued')
 end
 
--- End a job for good, and count it. Returns the reference of its picture, false if it has none.
-local function finish(id, now, ttl_s, status, label, code, outcome)
+-- End a job for good, and count it. Returns the reference of its image, false if it has none.
+local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
   local queue, image, before, submission = unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission'))
-  redis.call('HSET', key, 'status', status, 'outcome', outcome, 'finished_ms', text(now))
+  redis.call('HSET', key, 'status', status, 'outcome', result, 'finished_ms', text(now))
   redis.call('HDEL', key, 'image', 'begun', 'alone')
   redis.call('EXPIRE', key, ttl_s)
   leave_queue(id, queue)
@@ -93,7 +93,7 @@ local function finish(id, now, ttl_s, status, label, code, outcome)
   return image
 end
 
--- Leave a picture to be deleted by whoever sweeps.
+-- Leave an image to be deleted by whoever sweeps.
 local function discard(image)
   if image then
     redis.call('RPUSH', K.discarded, image)

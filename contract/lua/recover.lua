@@ -1,6 +1,6 @@
 -- Find the jobs of a queue that nobody works on and no message carries; give them back to the queue, or end them.
--- ARGV: queue, now_ms (0: own clock), oldest_message_ms, grace_ms, most attempts, limit, ttl_s, code and outcome (JSON) of a lost
--- job, code and outcome of an expired one. Returns the ids that need a message.
+-- ARGV: queue, now_ms (0: own clock), oldest_message_ms, grace_ms, most attempts, limit, ttl_s, code and result (JSON) of a lost
+-- job, code and result of an expired one. Returns the ids that need a message.
 local queue, now, oldest_message_ms, grace_ms = ARGV[1], clock(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local most_attempts, limit, ttl_s = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local orphans, ended = {}, {}

@@ -1,4 +1,4 @@
--- Record pictures that became no job of their submission, each once. ARGV: now_ms (0: own clock), ttl_s, then a picture:
+-- Record images that became no job of their submission, each once. ARGV: now_ms (0: own clock), ttl_s, then an image:
 -- id, submission, n, n values (name, value ...). Returns 1 where it is recorded now, 0 any other.
 local now, ttl_s = clock(ARGV[1]), ARGV[2]
 

@@ -1,7 +1,7 @@
 // What is done in the browser: page titles, uploads and their previews, and a word when the dashboard itself is gone.
 (function () {
     "use strict";
-    const PICTURES_MAX = 20, BYTES_MAX = 100e6, ALIVE_MS = 5000, USED_MS = 10000;
+    const IMAGES_MAX = 20, BYTES_MAX = 100e6, ALIVE_MS = 5000, USED_MS = 10000;
     const none = () => window.dash_clientside.no_update;
     const previews = {};
     let arrived = false, drawn = "", usedAt = 0;
@@ -20,18 +20,18 @@
         if (!contents || !contents.length) {
             return [none(), none()];
         }
-        const kept = contents.slice(0, PICTURES_MAX);
+        const kept = contents.slice(0, IMAGES_MAX);
         if (kept.reduce((sum, text) => sum + text.length, 0) > BYTES_MAX * 4 / 3) {
             return [none(), "These are more than 100 MB together: send fewer at a time, or use pawqueue submit."];
         }
         const stamp = Date.now();
-        const pictures = kept.map((text, at) => {
+        const images = kept.map((text, at) => {
             const key = `${stamp}-${at}`;
             previews[key] = text;
             return {key: key, name: names[at], contents: text};
         });
         const left = contents.length - kept.length;
-        return [pictures, left ? `${left} more were left out: at most ${PICTURES_MAX} at a time.` : ""];
+        return [images, left ? `${left} more were left out: at most ${IMAGES_MAX} at a time.` : ""];
     }
 
     function merge(added, told, entries) {
@@ -49,7 +49,7 @@
         return ids.map((id) => previews[id.key] || "");
     }
 
-    // Dash draws all tiles anew, and with them go the picture under the pointer and the focus: while somebody points or
+    // Dash draws all tiles anew, and with them go the image under the pointer and the focus: while somebody points or
     // moves among them, or has one open, they stand still.
     function draw(found) {
         const gallery = document.getElementById("predictions-gallery");
@@ -80,7 +80,7 @@
         }
     }
 
-    // The focus goes on to the same picture, or to the gallery once that is no longer shown.
+    // The focus goes on to the same image, or to the gallery once that is no longer shown.
     function keepFocus(gallery) {
         const focused = gallery.querySelector(":focus");
         if (!focused) {
@@ -102,7 +102,7 @@
     function nameInput() {
         const input = document.querySelector("#try-upload input[type=file]:not([aria-label])");
         if (input) {
-            input.setAttribute("aria-label", "Pictures to send");
+            input.setAttribute("aria-label", "Images to send");
         }
     }
 

@@ -13,10 +13,10 @@ from dashboard.views.series import has_points
 SPECS = (
     Spec("capacity-now", "Workers and queue", has_stats=True, is_wide=True),
     Spec("capacity-more", "What one more worker would give", table="open", is_wide=True),
-    charted("capacity-images", "Pictures per second of each worker", "Over time."),
+    charted("capacity-images", "Images per second of each worker", "Over time."),
     charted("capacity-busy", "Busy share of each worker", "Over time."),
 )
-_UNMEASURED = "Not measured yet: no worker was busy for 5 % of the time in what is remembered. Send some pictures."
+_UNMEASURED = "Not measured yet: no worker was busy for 5 % of the time in what is remembered. Send some images."
 
 
 def contents(snapshot: Snapshot) -> dict[str, Content]:
@@ -25,7 +25,7 @@ def contents(snapshot: Snapshot) -> dict[str, Content]:
     return {
         "capacity-now": _now(snapshot, capacity),
         "capacity-more": _more(snapshot, capacity),
-        "capacity-images": _lines(snapshot, "images", "pictures/s", 1, "No worker has predicted anything yet."),
+        "capacity-images": _lines(snapshot, "images", "images/s", 1, "No worker has predicted anything yet."),
         "capacity-busy": _lines(snapshot, "busy", "%", 100, "No worker has told how busy it is."),
     }
 
@@ -49,8 +49,8 @@ def _now(snapshot: Snapshot, capacity: Capacity) -> Content:
         Stat("Workers wanted", UNKNOWN if wanted is None else str(wanted), f"to clear within {CLEAR_WITHIN_S:.0f} s"),
         Stat("Waiting or in flight", number(capacity.backlog), "jobs"),
         Stat("Time to clear", clear_text(capacity.clear_s(capacity.workers)), "at full load"),
-        Stat("Done", number(capacity.done_per_s), "pictures/s"),
-        Stat("One worker can do", number(capacity.limit_per_worker), f"pictures/s, {_how(capacity)}"),
+        Stat("Done", number(capacity.done_per_s), "images/s"),
+        Stat("One worker can do", number(capacity.limit_per_worker), f"images/s, {_how(capacity)}"),
     )
     return replace(content, stats=stats)
 
@@ -61,7 +61,7 @@ def _how(capacity: Capacity) -> str:
     return "seen while jobs waited" if capacity.is_seen else "estimated from its busy share"
 
 
-_MORE_HEAD = ("Workers", "Pictures/s at full load", "Load by what comes in now", "Time to clear the queue")
+_MORE_HEAD = ("Workers", "Images/s at full load", "Load by what comes in now", "Time to clear the queue")
 
 
 def _more(snapshot: Snapshot, capacity: Capacity) -> Content:

@@ -1,4 +1,4 @@
-"""The page Drift: live pictures laid over those of training, and how far apart they are."""
+"""The page Drift: live images laid over those of training, and how far apart they are."""
 
 import itertools
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ _TITLES = {
     "height": ("Height", "px", 1.0),
 }
 SPECS = (
-    Spec("drift-summary", "Live pictures against training", table="open", is_wide=True),
+    Spec("drift-summary", "Live images against training", table="open", is_wide=True),
     *(
-        charted(f"drift-{name}", title, "Live pictures laid over those of training.")
+        charted(f"drift-{name}", title, "Live images laid over those of training.")
         for name, (title, _, _) in _TITLES.items()
     ),
     charted("drift-psi", "PSI over time", "Population stability index by feature."),
@@ -59,7 +59,7 @@ def contents(snapshot: Snapshot, jobs: Sequence[JobRow]) -> dict[str, Content]:
     return cards
 
 
-_NO_JOBS = "No picture has been predicted in what is remembered."
+_NO_JOBS = "No image has been predicted in what is remembered."
 _NO_REFERENCE = "The served bundle carries no reference to compare with."
 
 
@@ -71,14 +71,14 @@ def _judge(snapshot: Snapshot, window: str, *, is_empty: bool, empty: str) -> Co
 
 def _summary(snapshot: Snapshot, drifts: Sequence[FeatureDrift]) -> Content:
     window = (
-        f"last {count(max((drift.sample for drift in drifts), default=0), 'picture', 'pictures')}; PSI below "
+        f"last {count(max((drift.sample for drift in drifts), default=0), 'image', 'images')}; PSI below "
         f"{PSI_BOUNDS[0]:g}: alike, from {PSI_BOUNDS[1]:g} on: changed; nothing is said of fewer than {SAMPLE_MIN}"
     )
     empty = _NO_JOBS if drifts else _NO_REFERENCE
     content = _judge(snapshot, window, is_empty=not any(drift.sample for drift in drifts), empty=empty)
     if content.state not in (CardState.OK, CardState.STALE):
         return content
-    return replace(content, table=Table(("Feature", "Pictures", "PSI", "KS", "Verdict"), tuple(map(_row, drifts))))
+    return replace(content, table=Table(("Feature", "Images", "PSI", "KS", "Verdict"), tuple(map(_row, drifts))))
 
 
 def _row(drift: FeatureDrift) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def _row(drift: FeatureDrift) -> tuple[str, ...]:
 def _overlay(snapshot: Snapshot, drift: FeatureDrift | None, feature: str) -> Content:
     is_empty = drift is None or not drift.sample
     window = (
-        f"{count(drift.sample, 'picture', 'pictures')} against training. {verdict(drift.distance, drift.sample)}"
+        f"{count(drift.sample, 'image', 'images')} against training. {verdict(drift.distance, drift.sample)}"
         if drift
         else ""
     )
@@ -115,12 +115,12 @@ def _figure(
     reference: Reference, training: Sequence[float], live: Sequence[float], unit: str, factor: float
 ) -> figures.Figure:
     if reference.names:
-        return figures.bars(reference.names, [("training", training), ("live", live)], "% of pictures", unit)
+        return figures.bars(reference.names, [("training", training), ("live", live)], "% of images", unit)
     if factor == 1.0:  # sizes grow by powers of two: drawn by name, or the small ones could not be seen
         first, last = _filled(training, live)
         names = _bin_names(reference, factor)[first:last]
         return figures.bars(
-            names, [("training", training[first:last]), ("live", live[first:last])], "% of pictures", unit
+            names, [("training", training[first:last]), ("live", live[first:last])], "% of images", unit
         )
     edges = [edge * factor for edge in reference.edges]
     pairs = list(itertools.pairwise(edges))
@@ -148,8 +148,8 @@ def _percent(counts: Sequence[float]) -> list[float]:
 
 def _over_time(snapshot: Snapshot, title: str, found: dict[str, list[Point]]) -> Content:
     rows = [(_TITLES[feature][0].lower(), tuple(points)) for feature, points in found.items() if points]
-    empty = f"{title} is reckoned for every {SAMPLE_MIN} pictures; fewer than that are remembered."
-    content = _judge(snapshot, f"one point for {SAMPLE_MIN} pictures", is_empty=not rows, empty=empty)
+    empty = f"{title} is reckoned for every {SAMPLE_MIN} images; fewer than that are remembered."
+    content = _judge(snapshot, f"one point for {SAMPLE_MIN} images", is_empty=not rows, empty=empty)
     if content.state not in (CardState.OK, CardState.STALE):
         return content
     figure = figures.lines(rows, title)
@@ -161,5 +161,5 @@ def _over_time(snapshot: Snapshot, title: str, found: dict[str, list[Point]]) ->
     since = f", since {clock(times[-1])}" if times else ""
     head = ("Time (UTC)", *(feature for feature, _ in rows))
     return replace(
-        content, note=content.note.replace("pictures", f"pictures{since}", 1), figure=figure, table=Table(head, body)
+        content, note=content.note.replace("images", f"images{since}", 1), figure=figure, table=Table(head, body)
     )

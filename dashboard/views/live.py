@@ -14,9 +14,9 @@ SPECS = (
     Spec("live-now", "Now", has_stats=True, is_wide=True),
     charted("live-flow", "Jobs per second", "Jobs accepted, done and failed a second."),
     charted("live-queue", "Jobs waiting and in flight", "Jobs by queue over time."),
-    charted("live-latency", "Time from upload to outcome", "Percentiles over time."),
+    charted("live-latency", "Time from upload to result", "Percentiles over time."),
     charted("live-oldest", "Age of the oldest waiting job", "By queue over time."),
-    charted("live-batches", "Batch sizes", "Batches by number of pictures."),
+    charted("live-batches", "Batch sizes", "Batches by number of images."),
     charted("live-errors", "Errors and refusals", "By code, a minute, over time."),
     Spec("live-workers", "Workers", table="open", is_wide=True),
     Spec("live-alerts", "Alerts", table="open", is_wide=True),
@@ -113,7 +113,7 @@ def _jobs(value: float | None) -> str:
 def _batches(numbers: Numbers) -> Content:
     sizes = _sizes(_lines(numbers, "batch_sizes"))
     mean = total(_lines(numbers, "batch_mean"))
-    window = "last 5 min" + (f", pictures a batch on average: {number(mean)}" if mean else "")
+    window = "last 5 min" + (f", images a batch on average: {number(mean)}" if mean else "")
     if mean and sizes:
         window += f", {percent(mean / sizes[-1][1])} of the largest batch"
     is_empty = not any(grew for _, _, grew in sizes)
@@ -121,8 +121,8 @@ def _batches(numbers: Numbers) -> Content:
     if content.state not in (CardState.OK, CardState.STALE):
         return content
     names, values = [name for name, _, _ in sizes], [grew for _, _, grew in sizes]
-    table = Table(("Pictures in a batch", "Batches"), tuple((n, number(v)) for n, v in zip(names, values, strict=True)))
-    return replace(content, figure=figures.bars(names, [("batches", values)], "batches", "pictures"), table=table)
+    table = Table(("Images in a batch", "Batches"), tuple((n, number(v)) for n, v in zip(names, values, strict=True)))
+    return replace(content, figure=figures.bars(names, [("batches", values)], "batches", "images"), table=table)
 
 
 _NO_BATCH = "No batch was predicted in those of the last 5 minutes that were watched."

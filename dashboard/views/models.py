@@ -13,14 +13,14 @@ from dashboard.text import moment, number, percent
 
 SPECS = (
     Spec("models-served", "Served bundle", has_stats=True, table="open", is_wide=True),
-    Spec("models-metrics", "Figures on the test pictures", table="open"),
-    charted("models-confusion", "Confusion matrix", "Test pictures by true and said label."),
+    Spec("models-metrics", "Figures on the test images", table="open"),
+    charted("models-confusion", "Confusion matrix", "Test images by true and said label."),
     charted("models-calibration", "Calibration", "How often it was right by how sure it was."),
     Spec("models-card", "Model card", has_text=True, is_wide=True),
     Spec("models-runs", "MLflow runs", table="open", is_wide=True),
 )
 _BINS = 10
-_NO_ANSWERS = "The bundle brings no answers to test pictures (predictions.csv)."
+_NO_ANSWERS = "The bundle brings no answers to test images (predictions.csv)."
 
 
 def contents(snapshot: Snapshot) -> dict[str, Content]:
@@ -113,26 +113,26 @@ def _float(value: Any) -> float | None:
 
 
 def confusion(labels: Sequence[str], answers: Sequence[tuple[str, str, float]]) -> list[list[int]]:
-    """Test pictures by true label (rows) and said label (columns)."""
+    """Test images by true label (rows) and said label (columns)."""
     counts = Counter((true, said) for true, said, _ in answers)
     return [[counts[true, said] for said in labels] for true in labels]
 
 
 def _confusion(source: SourceState, served: Served | None) -> Content:
     answers = served.answers if served else ()
-    window = f"{len(answers):,} test pictures"
+    window = f"{len(answers):,} test images"
     content = _judge(source, window, is_empty=not answers, empty=_NO_ANSWERS)
     if content.state is not CardState.OK or served is None:
         return content
     labels = [str(label) for label in served.manifest["labels"]]
     counts = confusion(labels, answers)
     body = tuple((f"is {true}", *(f"{n:,}" for n in row)) for true, row in zip(labels, counts, strict=True))
-    table = Table(("Test pictures", *(f"said {label}" for label in labels)), body)
+    table = Table(("Test images", *(f"said {label}" for label in labels)), body)
     return replace(content, figure=figures.heatmap(labels, counts), table=table)
 
 
 def calibration_points(answers: Sequence[tuple[str, str, float]]) -> list[tuple[float, float, int]]:
-    """(mean confidence, share right, pictures) of each tenth of the range of confidences that has any."""
+    """(mean confidence, share right, images) of each tenth of the range of confidences that has any."""
     bins: dict[int, list[tuple[float, bool]]] = {}
     for true, said, sure in answers:
         bins.setdefault(min(_BINS - 1, int(sure * _BINS)), []).append((sure, true == said))
@@ -144,12 +144,12 @@ def calibration_points(answers: Sequence[tuple[str, str, float]]) -> list[tuple[
 
 def _calibration(source: SourceState, served: Served | None) -> Content:
     points = calibration_points(served.answers) if served else []
-    window = "test pictures by tenths of confidence; on the dashed line it is right as often as it is sure"
+    window = "test images by tenths of confidence; on the dashed line it is right as often as it is sure"
     content = _judge(source, window, is_empty=not points, empty=_NO_ANSWERS)
     if content.state is not CardState.OK:
         return content
-    body = tuple((percent(sure, 1), percent(right, 1), f"{pictures:,}") for sure, right, pictures in points)
-    table = Table(("Mean confidence", "Right", "Pictures"), body)
+    body = tuple((percent(sure, 1), percent(right, 1), f"{images:,}") for sure, right, images in points)
+    table = Table(("Mean confidence", "Right", "Images"), body)
     return replace(content, figure=figures.calibration(points), table=table)
 
 

@@ -17,7 +17,7 @@ SPECS = (
     charted("predictions-mix", "Label mix over time", "Share of each label over time."),
     charted("predictions-confidence", "Confidence over time", "Percentiles over time."),
 )
-#: The time that is remembered is cut into so many parts, each with at least a picture.
+#: The time that is remembered is cut into so many parts, each with at least an image.
 _PARTS = 30
 _SHARES = ((0.1, "1 of 10 below"), (0.5, "half below"), (0.9, "9 of 10 below"))
 _NONE = "No prediction fits these filters in what is remembered."
@@ -32,7 +32,7 @@ def contents(snapshot: Snapshot, rows: Sequence[JobRow]) -> dict[str, Content]:
     """What each card shows, of the jobs given, newest first."""
     parts = parts_of([row for row in rows if row.confidence is not None])
     return {
-        "predictions-mix": _chart(snapshot, "% of pictures", label_mix(parts)),
+        "predictions-mix": _chart(snapshot, "% of images", label_mix(parts)),
         "predictions-confidence": _chart(snapshot, "%", confidence_over_time(parts)),
     }
 

@@ -28,8 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Pawqueue on one machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start all services and keep them running until Ctrl-C")
-    example = commands.add_parser("demo", help="classify a folder of pictures with services of its own")
-    example.add_argument("--photos", type=Path, default=Path("examples/photos"), help="folder of pictures")
+    example = commands.add_parser("demo", help="classify a folder of images with services of its own")
+    example.add_argument("--photos", type=Path, default=Path("examples/photos"), help="folder of images")
     example.add_argument("--out", type=Path, default=Path("results.csv"), help="file for the results")
     return parser
 

@@ -1,4 +1,4 @@
-"""What can be asked for: `up` keeps the services of this machine running, `demo` sends them a folder of pictures."""
+"""What can be asked for: `up` keeps the services of this machine running, `demo` sends them a folder of images."""
 
 import contextlib
 import shutil
@@ -102,9 +102,9 @@ def _dashboard(settings: Settings) -> list[str]:
 
 def _check_photos(photos: Path) -> None:
     if not photos.is_dir():
-        raise UsageError(f"{photos} is no folder: give one with pictures by PHOTOS=folder.")
+        raise UsageError(f"{photos} is no folder: give one with images by PHOTOS=folder.")
     if not any(path.is_file() for path in photos.rglob("*")):
-        raise UsageError(f"{photos} is empty: give a folder with pictures by PHOTOS=folder.")
+        raise UsageError(f"{photos} is empty: give a folder with images by PHOTOS=folder.")
 
 
 def _check_out(out: Path) -> None:

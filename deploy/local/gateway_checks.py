@@ -43,7 +43,7 @@ def _worker(*, loaded: bool) -> Finding:
     if loaded:
         return Finding("worker", Level.OK, "at least one serves a model")
     mend = "Start one (`make up`, or `python -m worker`); its log in STATE_DIR/logs says why it ended, if it did."
-    return Finding("worker", Level.PROBLEM, "none serves a model: pictures wait", mend)
+    return Finding("worker", Level.PROBLEM, "none serves a model: images wait", mend)
 
 
 def _access(client: httpx.Client, api_key: str | None) -> Finding:

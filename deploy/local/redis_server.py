@@ -56,7 +56,7 @@ def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "alw
         "appendonly": "yes",
         "appendfsync": appendfsync,  # with everysec a killed Redis loses what it had acknowledged
         "save": "",  # the append-only file is the only copy needed
-        # A job's name and outcome are longer than the default of 64: kept compact, an ended job takes half the memory.
+        # A job's name and result are longer than the default of 64: kept compact, an ended job takes half the memory.
         "hash-max-ziplist-value": "1024",
         "maxmemory-policy": "noeviction",  # a full Redis refuses jobs; it never forgets one
     }

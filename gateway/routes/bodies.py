@@ -1,4 +1,4 @@
-"""The body of a request as pictures, one after another, whichever way they are packed."""
+"""The body of a request as images, one after another, whichever way they are packed."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,8 +20,8 @@ _ZIPS = {"application/zip", "application/x-zip-compressed"}
 _PIECE_BYTES = 65_536
 
 
-def read_pictures(settings: Settings) -> Iterator[Incoming]:
-    """The pictures of the body.
+def read_images(settings: Settings) -> Iterator[Incoming]:
+    """The images of the body.
 
     Raises:
         UploadError: while it is read: it cannot be read, or is larger than it may be.
@@ -37,7 +37,7 @@ def read_pictures(settings: Settings) -> Iterator[Incoming]:
         budget = UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS)
         return read_zip(_read, settings.upload_max_bytes, budget)
     raise UnsupportedFormatError(
-        "Send many pictures as multipart/form-data, application/x-tar or application/zip; say which in Content-Type."
+        "Send many images as multipart/form-data, application/x-tar or application/zip; say which in Content-Type."
     )
 
 

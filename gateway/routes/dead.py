@@ -16,7 +16,7 @@ _DEAD_JOB = example_job(
     JobStatus.FAILED,
     attempts=3,
     finished_at="2026-03-01T12:00:40.000Z",
-    error={"code": "worker_lost", "detail": "Workers died on this picture as often as is allowed."},
+    error={"code": "worker_lost", "detail": "Workers died on this image as often as is allowed."},
 )
 _DEAD = {"dead": _DEAD_JOB}
 
@@ -61,7 +61,7 @@ def _add_deciding(routes: Routes, services: Services) -> None:
         refuses=(NotFoundError, QueueFullError),
     )
     def retry(path: JobPath) -> tuple[Response, int, dict[str, str]]:
-        """Submit the picture of a dead job as a new job."""
+        """Submit the image of a dead job as a new job."""
         body = _shown(services.dead.retry(path.job_id))
         return jsonify(body), 202, {"Location": body["urls"]["self"], "Retry-After": "1"}
 
@@ -73,7 +73,7 @@ def _add_deciding(routes: Routes, services: Services) -> None:
         refuses=(NotFoundError,),
     )
     def drop(path: JobPath) -> dict[str, Any]:
-        """Take a dead job off the list and delete its picture."""
+        """Take a dead job off the list and delete its image."""
         return _shown(services.dead.drop(path.job_id))
 
 

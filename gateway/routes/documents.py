@@ -22,9 +22,9 @@ _ASSETS = {
 }
 _ASSETS_KEPT_S = 86_400
 _CACHED = f"public, max-age={_ASSETS_KEPT_S}"
-#: The one picture that ReDoc fetches from elsewhere, and an empty one in its place.
+#: The one image that ReDoc fetches from elsewhere, and an empty one in its place.
 _LOGO, _NO_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
-#: The pages may run what comes from here and nothing else; both put styles and pictures into the page by themselves.
+#: The pages may run what comes from here and nothing else; both put styles and images into the page by themselves.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"

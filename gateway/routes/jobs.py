@@ -1,4 +1,4 @@
-"""`/v1/jobs`: submit a picture, read a job, cancel it."""
+"""`/v1/jobs`: submit an image, read a job, cancel it."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from gateway.routing import Routes
 from gateway.schemas import (
     CANCELED_JOB,
     FAILED_JOB,
-    PICTURE_BODY,
+    IMAGE_BODY,
     QUEUED_JOB,
     SUCCEEDED_JOB,
     WAITING_JOB,
@@ -39,8 +39,8 @@ from gateway.schemas import (
 from gateway.services import Services
 
 _ENDED = {"succeeded": SUCCEEDED_JOB, "failed": FAILED_JOB}
-#: Why a picture may be refused.
-PICTURE_REFUSALS = (
+#: Why an image may be refused.
+IMAGE_REFUSALS = (
     UploadError,
     NoFileError,
     EmptyUploadError,
@@ -54,12 +54,12 @@ _SUBMIT_ANSWERS = {
     200: Answer(JobObject, "The job has ended in time.", _ENDED, LOCATION | PREFERENCE),
     202: Answer(JobObject, "The job is accepted.", {"queued": QUEUED_JOB}, LOCATION | PREFERENCE | RETRY_AFTER),
 }
-_SUBMIT_REFUSALS = (*PICTURE_REFUSALS, ConflictError, IdempotencyMismatchError)
+_SUBMIT_REFUSALS = (*IMAGE_REFUSALS, ConflictError, IdempotencyMismatchError)
 
 
 def jobs_routes(services: Services) -> Routes:
     """The routes of single jobs."""
-    routes = Routes("jobs", services, "One picture, one job.", "/v1/jobs")
+    routes = Routes("jobs", services, "One image, one job.", "/v1/jobs")
     _add_submitting(routes, services)
     _add_reading(routes, services)
     return routes
@@ -74,12 +74,12 @@ def _add_submitting(routes: Routes, services: Services) -> None:
         scope=Scope.SUBMIT,
         answers=_SUBMIT_ANSWERS,
         refuses=_SUBMIT_REFUSALS,
-        requestBody=PICTURE_BODY,
+        requestBody=IMAGE_BODY,
     )
     def submit(query: SubmitQuery, header: SubmitHeaders) -> Response:
-        """Submit a picture.
+        """Submit an image.
 
-        The picture is the part `file` of a form, or the body itself. Checked here are its header, size and number of
+        The image is the part `file` of a form, or the body itself. Checked here are its header, size and number of
         pixels; one whose pixels turn out to be broken is accepted, and its job ends `failed`.
         """
         wait_s = granted_wait_s(header, max_wait_s)
@@ -91,10 +91,10 @@ def _add_submitting(routes: Routes, services: Services) -> None:
         scope=Scope.SUBMIT,
         answers=_SUBMIT_ANSWERS,
         refuses=(*_SUBMIT_REFUSALS, NotFoundError),
-        requestBody=PICTURE_BODY,
+        requestBody=IMAGE_BODY,
     )
     def submit_as(path: JobPath, query: SubmitQuery, header: SubmitHeaders) -> Response:
-        """Submit a picture under an id of your choice.
+        """Submit an image under an id of your choice.
 
         Sending it again gives the same job; other bytes under the same id are a `conflict`.
         """
@@ -112,7 +112,7 @@ def _add_reading(routes: Routes, services: Services) -> None:
         refuses=(NotFoundError,),
     )
     def read(path: JobPath, header: WaitHeader) -> Response:
-        """Read a job, or wait for its outcome."""
+        """Read a job, or wait for its result."""
         wait_s = granted_wait_s(header, services.settings.wait_max_s)
         return _answer(services, own(services.waiters.wait(path.job_id, wait_s, caller())), wait_s)
 

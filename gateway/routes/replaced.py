@@ -116,10 +116,10 @@ def _refusal(text: str, error: str, detail: str, **headers: Any) -> Answer:
 
 _PREDICT_ANSWERS = {
     200: Answer(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
-    400: _refusal("The picture cannot be used.", "Undecodable image", "The picture is truncated. Send the whole file."),
-    413: _refusal("The picture is too large.", "Upload too large", "The upload is larger than the limit."),
+    400: _refusal("The image cannot be used.", "Undecodable image", "The image is truncated. Send the whole file."),
+    413: _refusal("The image is too large.", "Upload too large", "The upload is larger than the limit."),
     422: Answer(MissingParts, "There is no part `file`.", {"no_file": _NO_FILE}),
-    500: _refusal("The model failed.", "Prediction failed", "The model failed on this picture."),
+    500: _refusal("The model failed.", "Prediction failed", "The model failed on this image."),
     503: _refusal("No model serves, or too much waits.", "No model is being served", "Start a worker.", **RETRY_AFTER),
 }
 _ACCESS_ANSWERS = {
@@ -151,7 +151,7 @@ def replaced_routes(services: Services) -> Routes:
 
     @routes.add("POST", "/predict", scope=Scope.SUBMIT, answers=answers, requestBody=_FORM)
     def predict() -> Response | tuple[Response, int]:
-        """Classify a picture and wait for the answer.
+        """Classify an image and wait for the answer.
 
         The part `file` must have a content type of `image/*`. New clients use `POST /v1/jobs` with `Prefer: wait=10`.
         """
@@ -193,20 +193,20 @@ def _model_is_served(services: Services) -> bool:
 
 
 def _prediction(job: Job) -> dict[str, Any]:
-    outcome = job.outcome
-    if outcome is None:
+    result = job.result
+    if result is None:
         raise UnavailableError("No worker answered in time; try again shortly.", retry_after_s=5)
-    if outcome.error:
-        kind = error_classes().get(outcome.error.code, JobFailedError)
-        raise kind(outcome.error.detail)
-    prediction = outcome.prediction
-    assert prediction is not None  # noqa: S101 - an outcome is one of the two
+    if result.error:
+        kind = error_classes().get(result.error.code, JobFailedError)
+        raise kind(result.error.detail)
+    prediction = result.prediction
+    assert prediction is not None  # noqa: S101 - a result is one of the two
     by_label = {f"{label}_probability": value for label, value in prediction.probabilities.items()}
     return {"class": prediction.label, "confidence": prediction.confidence, **by_label}
 
 
 def _status(error: PawqueueError) -> int:
-    """As the replaced system answered: 400 for whatever is wrong with the picture, 413 for its size, 503 when busy."""
+    """As the replaced system answered: 400 for whatever is wrong with the image, 413 for its size, 503 when busy."""
     if isinstance(error, RateLimitedError | UnauthorizedError | ForbiddenError | UploadTooLargeError):
         return error.http_status
     if isinstance(error, BusyError):

@@ -12,8 +12,8 @@ from gateway.submit import Upload
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;])", re.ASCII)
 
 
-def read_picture(name: str = "") -> tuple[bytes, str]:
-    """The picture's bytes and file name, out of the part `file` of a form or the body itself.
+def read_image(name: str = "") -> tuple[bytes, str]:
+    """The image's bytes and file name, out of the part `file` of a form or the body itself.
 
     Raises:
         NoFileError: a form without that part.
@@ -23,7 +23,7 @@ def read_picture(name: str = "") -> tuple[bytes, str]:
         return _whole_body(), name
     part = request.files.get("file")
     if part is None:
-        raise NoFileError("The form has no picture. Send it as the part named `file`, as in `curl -F file=@cat.jpg`.")
+        raise NoFileError("The form has no image. Send it as the part named `file`, as in `curl -F file=@cat.jpg`.")
     return part.read(), part.filename or ""
 
 
@@ -31,17 +31,17 @@ def _whole_body() -> bytes:
     """The body, if all of it came: one that was cut off must not take the place, or the id, of the whole one."""
     data = request.get_data(cache=False)
     if request.content_length is not None and len(data) < request.content_length:
-        raise UploadError(f"Of {request.content_length} announced bytes only {len(data)} came. Send the picture again.")
+        raise UploadError(f"Of {request.content_length} announced bytes only {len(data)} came. Send the image again.")
     return data
 
 
 def read_upload(query: SubmitQuery, header: SubmitHeaders, wait_s: float, job_id: str = "") -> Upload:
-    """Everything that a request says about the picture it brings.
+    """Everything that a request says about the image it brings.
 
     Raises:
         UploadError: a part of it is missing or cannot be read.
     """
-    data, file = read_picture(query.file)
+    data, file = read_image(query.file)
     return Upload(
         data=data,
         queue=query.queue,

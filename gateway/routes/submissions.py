@@ -1,4 +1,4 @@
-"""`/v1/submissions`: many pictures sent together, followed and read as one."""
+"""`/v1/submissions`: many images sent together, followed and read as one."""
 
 from contextlib import suppress
 from typing import Any
@@ -16,16 +16,16 @@ from gateway.guard import caller
 from gateway.intake import closed_error
 from gateway.problems import problem_of
 from gateway.results import ENDED, as_csv, ndjson, rows
-from gateway.routes.bodies import drain, read_pictures
-from gateway.routes.jobs import PICTURE_REFUSALS
+from gateway.routes.bodies import drain, read_images
+from gateway.routes.jobs import IMAGE_REFUSALS
 from gateway.routes.requests import granted_wait_s
 from gateway.routing import Routes
 from gateway.services import Services
 from gateway.submission_examples import (
     CANCELED_SUBMISSION,
     FINISHED_SUBMISSION,
+    IMAGES_BODY,
     OPEN_SUBMISSION,
-    PICTURES_BODY,
     RESULT_LINE,
     RUNNING_SUBMISSION,
     TAKEN,
@@ -64,11 +64,11 @@ _RESULTS = {
 
 
 def submissions_routes(services: Services) -> Routes:
-    """The routes of submissions, of their pictures and of their results."""
-    routes = Routes("submissions", services, "Many pictures, followed as one.", "/v1/submissions")
+    """The routes of submissions, of their images and of their results."""
+    routes = Routes("submissions", services, "Many images, followed as one.", "/v1/submissions")
     _add_opening(routes, services)
     _add_following(routes, services)
-    _add_pictures(routes, services)
+    _add_images(routes, services)
     return routes
 
 
@@ -96,7 +96,7 @@ def _add_opening(routes: Routes, services: Services) -> None:
         refuses=(NotFoundError,),
     )
     def close(path: SubmissionPath) -> Response:
-        """Let a submission take no more pictures, so that it can finish; closing twice is fine."""
+        """Let a submission take no more images, so that it can finish; closing twice is fine."""
         return jsonify(_shown(use.close(caller(), path.submission_id)))
 
     @routes.add(
@@ -140,20 +140,20 @@ def _add_following(routes: Routes, services: Services) -> None:
         return response
 
 
-def _add_pictures(routes: Routes, services: Services) -> None:
+def _add_images(routes: Routes, services: Services) -> None:
     @routes.add(
         "POST",
         "/<submission_id>/jobs",
         scope=Scope.SUBMIT,
         answers={202: Answer(TakenObject, "What was taken.", {"taken": TAKEN})},
-        refuses=(NotFoundError, ConflictError, *PICTURE_REFUSALS),
-        requestBody=PICTURES_BODY,
+        refuses=(NotFoundError, ConflictError, *IMAGE_REFUSALS),
+        requestBody=IMAGES_BODY,
     )
     def add(path: SubmissionPath) -> Response:
-        """Add pictures: up to 100 parts of a form, a tar (plain or gzipped), or a zip.
+        """Add images: up to 100 parts of a form, a tar (plain or gzipped), or a zip.
 
-        The name of a part or member is its `custom_id`. A picture that cannot be used is told under `rejected` and
-        keeps no other from being taken. Sending a picture again is safe: the same bytes give the same job, others are
+        The name of a part or member is its `custom_id`. An image that cannot be used is told under `rejected` and
+        keeps no other from being taken. Sending an image again is safe: the same bytes give the same job, others are
         rejected as a `conflict`. When something stops the rest, the problem says what was taken, too.
         """
         return _add(services, path.submission_id)
@@ -182,15 +182,15 @@ def _add(services: Services, submission_id: str) -> Response:
     submission = services.submissions.find(caller(), submission_id)
     if submission.closed_ms is not None:
         raise closed_error()
-    pictures = read_pictures(services.settings)
-    taken = services.intake.add(submission, pictures)
+    images = read_images(services.settings)
+    taken = services.intake.add(submission, images)
     for rejected in taken.rejected:
         services.metrics.refused.labels(rejected.code).inc()
     if taken.stopped is None:
         return _with_status(jsonify(taken.to_dict()), 202)
     if request.mimetype == "multipart/form-data":
         with suppress(UploadError):
-            taken.left += [picture.custom_id for picture in pictures]
+            taken.left += [image.custom_id for image in images]
     drain()
     return problem_of(taken.stopped, taken.to_dict())
 

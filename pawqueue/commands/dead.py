@@ -60,7 +60,7 @@ def show(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
 @_id_argument
 @gateway_options
 def retry(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
-    """Submit the picture of the job ID again, as a new job."""
+    """Submit the image of the job ID again, as a new job."""
     _print(_jobs(url, api_key).retry_dead(job_id, Deadline(_TIMEOUT_S)), as_json=as_json)
 
 
@@ -68,7 +68,7 @@ def retry(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
 @_id_argument
 @gateway_options
 def drop(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
-    """Take the job ID off the list and delete its picture."""
+    """Take the job ID off the list and delete its image."""
     job = _jobs(url, api_key).drop_dead(job_id, Deadline(_TIMEOUT_S))
     click.echo(json.dumps(job.to_dict(), indent=2) if as_json else f"Dropped {job.id}.")
 
@@ -87,7 +87,7 @@ def _print(job: Job, *, as_json: bool) -> None:
 def _table(jobs: list[Job]) -> Table:
     table = Table("job", "file", "attempts", "given up at", "reason")
     for job in jobs:
-        reason = job.outcome.error.detail if job.outcome and job.outcome.error else ""
+        reason = job.result.error.detail if job.result and job.result.error else ""
         given_up_at = str(job.to_dict()["finished_at"] or "")
         table.add_row(job.id, shown(job.file), str(job.attempts), given_up_at, shown(reason))
     return table

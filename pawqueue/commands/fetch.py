@@ -40,7 +40,7 @@ def fetch(
 ) -> int:
     """Write the results of the submissions and jobs ID..., a row each; also of submissions that still run.
 
-    Without --status, pictures that have no outcome yet are left out. --json is --format ndjson. Results are kept by the
+    Without --status, images that have no result yet are left out. --json is --format ndjson. Results are kept by the
     service for a while only, a day unless set otherwise.
 
     Exit code: 0 when something was written, 1 when there was nothing, 2 when it could not be asked for.

@@ -1,4 +1,4 @@
-"""`pawqueue predict`: a few pictures in, their labels out at once."""
+"""`pawqueue predict`: a few images in, their labels out at once."""
 
 import json
 import sys
@@ -17,36 +17,36 @@ from pawqueue.display import results_table
 from pawqueue.errors import JobFailedError, RefusedError
 from pawqueue.results import REFUSED, UNREADABLE, Row, row_of
 
-#: Pictures under way at once.
+#: Images under way at once.
 _AT_ONCE = 8
 _STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a picture: its row, and its job if there is one."""
+    """What came of an image: its row, and its job if there is one."""
 
     row: Row
     job: Job | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The job object; of a picture that became no job, what is known."""
+        """The job object; of an image that became no job, what is known."""
         if self.job:
             return self.job.to_dict() | {"file": self.row.file}
         error = {"code": self.row.error_code, "detail": self.row.error}
         return {"file": self.row.file, "status": self.row.status, "prediction": None, "error": error}
 
 
-@click.command(short_help="Classify a few pictures and print their labels.")
+@click.command(short_help="Classify a few images and print their labels.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=30.0, show_default=True, help="Seconds for each."
 )
 @gateway_options
 def predict(files: tuple[str, ...], timeout_s: float, url: str, api_key: str | None, *, as_json: bool) -> int:
-    """Classify the pictures FILE... at once, ahead of folders; - reads one from standard input.
+    """Classify the images FILE... at once, ahead of folders; - reads one from standard input.
 
-    Exit code: 0 when every picture has a prediction, 1 when some have not, 2 when the gateway cannot be asked.
+    Exit code: 0 when every image has a prediction, 1 when some have not, 2 when the gateway cannot be asked.
 
     \b
     Examples:

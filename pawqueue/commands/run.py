@@ -1,4 +1,4 @@
-"""The course of `pawqueue submit`: collect the files, send them, receive their outcomes, write the results."""
+"""The course of `pawqueue submit`: collect the files, send them, receive their results, write the results."""
 
 import json
 import signal
@@ -98,7 +98,7 @@ class Run:
         return self.tally.total
 
     def receive(self) -> None:
-        """Send and receive until every file has an outcome.
+        """Send and receive until every file has a result.
 
         Raises what `FolderRun.results` raises.
         """
@@ -116,7 +116,7 @@ class Run:
         self.tally.submission_id = self._state.noted("submission") or ""
 
     def write(self) -> None:
-        """Write a row for every file that has an outcome, in the order found."""
+        """Write a row for every file that has a result, in the order found."""
         ndjson = None if self._options.form is None else self._options.form == "ndjson"
         with ResultsFile(self._options.out, ndjson=ndjson) as out:
             for _, row in self._state.rows():

@@ -1,4 +1,4 @@
-"""`pawqueue submit`: pictures in, a file of results out."""
+"""`pawqueue submit`: images in, a file of results out."""
 
 import json
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Options:
     as_json: bool
 
 
-@click.command(short_help="Classify a folder of pictures into a file of results.")
+@click.command(short_help="Classify a folder of images into a file of results.")
 @click.argument("sources", metavar="FOLDER|FILE|PATTERN|-...", nargs=-1, required=True)
 @click.option(
     "--out",
@@ -48,7 +48,7 @@ class Options:
 )
 @click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="The form of the file, whatever its name.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run: send only what is missing.")
-@click.option("--label-from-folder", is_flag=True, help="Compare with the truth: pictures in cats/ are cats.")
+@click.option("--label-from-folder", is_flag=True, help="Compare with the truth: images in cats/ are cats.")
 @click.option("--name", default="", help="Name of the submission, for people.")
 @click.option("--queue", type=click.Choice([BULK, INTERACTIVE]), default=BULK, show_default=True, help="Where to wait.")
 @click.option(
@@ -69,7 +69,7 @@ class Options:
 def submit(
     url: str, api_key: str | None, *, resume: bool, label_from_folder: bool, as_json: bool, **values: Any
 ) -> int:
-    """Classify pictures and write a row for each to a file, in the order of their names.
+    """Classify images and write a row for each to a file, in the order of their names.
 
     A folder is walked with all below it; its jpg, jpeg, png, webp, bmp, gif, tif and tiff files are sent, hidden ones
     are not. A pattern in quotes is resolved here; - reads names from standard input, one a line. Everything is sent as
@@ -108,7 +108,7 @@ def _run(options: Options, state: RunState) -> int:
     wire = Wire(options.url, options.api_key)
     run = Run(options.run, state, wire, Console(stderr=True))
     if not run.collect():
-        raise click.UsageError(f"There is no picture to send; looked for {' '.join(ENDINGS)}. --all sends every file.")
+        raise click.UsageError(f"There is no image to send; looked for {' '.join(ENDINGS)}. --all sends every file.")
     Jobs(wire).greet(Deadline(min(_GREET_S, options.run.give_up_after_s)))
     ending: BaseException | None = None
     try:

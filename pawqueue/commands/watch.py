@@ -37,7 +37,7 @@ def watch(
 ) -> int:
     """Show how a submission goes on until it has ended, or without an id the service, until Ctrl-C.
 
-    On a terminal the picture changes in place; elsewhere a line is printed for each look, with --json a JSON object.
+    On a terminal the image changes in place; elsewhere a line is printed for each look, with --json a JSON object.
 
     Exit code: 0 when the submission has ended and all of it succeeded, 1 when some of it did not, 2 when it could not
     be asked for, 130 after Ctrl-C.

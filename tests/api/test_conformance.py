@@ -10,7 +10,7 @@ import pytest
 from contract.access import Scope
 from tests.support.services import Gateway
 
-#: Random bytes fit the schema of a picture, and are no picture: that they are refused is right.
+#: Random bytes fit the schema of an image, and are no image: that they are refused is right.
 _NOT_FOR_UPLOADS = "positive_data_acceptance"
 #: 413 is a refusal too, of a form with more parts than it may have. DELETE cancels a job or a submission, which can be
 #: read until its time to live has ended: that they are still there is right.

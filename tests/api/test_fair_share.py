@@ -10,13 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import Gateway, running_stack, wait_until
 
 _UPLOADS = 15
 _FLOODERS = 12
 #: Cheap to send and dear to decode, so that the flood outruns the worker on any machine.
-_PICTURE = draw((1600, 1200), form="PNG")
+_IMAGE = draw((1600, 1200), form="PNG")
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Seen:
     """What one key saw."""
 
     statuses: Counter[int] = field(default_factory=Counter)
-    #: Seconds to the 202, and from there to the outcome.
+    #: Seconds to the 202, and from there to the result.
     accepted_s: list[float] = field(default_factory=list)
     waited_s: list[float] = field(default_factory=list)
 
@@ -35,12 +35,12 @@ class Seen:
 
 
 def upload(url: str, key: str, queue: str, count: int) -> Seen:
-    """Send pictures one after another, each followed to its outcome."""
+    """Send images one after another, each followed to its result."""
     seen = Seen()
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=120) as http:
         for _ in range(count):
             start_s = time.monotonic()
-            answer = http.post("/v1/jobs", content=_PICTURE, params={"queue": queue})
+            answer = http.post("/v1/jobs", content=_IMAGE, params={"queue": queue})
             seen.statuses[answer.status_code] += 1
             seen.accepted_s.append(time.monotonic() - start_s)
             address, start_s = answer.headers.get("Location"), time.monotonic()
@@ -58,10 +58,10 @@ def has_ended(http: httpx.Client, address: str) -> bool:
 
 
 def flood(url: str, key: str, queue: str, stop: threading.Event, statuses: Counter[int]) -> None:
-    """Send pictures without end, whatever the gateway says."""
+    """Send images without end, whatever the gateway says."""
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60) as http:
         while not stop.is_set():
-            statuses[http.post("/v1/jobs", content=_PICTURE, params={"queue": queue}).status_code] += 1
+            statuses[http.post("/v1/jobs", content=_IMAGE, params={"queue": queue}).status_code] += 1
 
 
 def under_flood(gateway: Gateway, flooder: str, other: str, flooded: str, queue: str) -> tuple[Seen, Counter[int]]:
@@ -88,7 +88,7 @@ def test_a_flood_does_not_shut_others_out(tmp_path: Path) -> None:
         alone = upload(stack.url, other, "interactive", _UPLOADS)
         same, flooded = under_flood(gateway, flooder, other, "interactive", "interactive")
         beside, _ = under_flood(gateway, flooder, other, "bulk", "interactive")
-    print(f"\n{'the other key, its uploads':32} {'taken':>8} {'accepted in':>13} {'outcome in':>10} {'slowest':>10}")
+    print(f"\n{'the other key, its uploads':32} {'taken':>8} {'accepted in':>13} {'result in':>10} {'slowest':>10}")
     print(alone.row("without a flood"))
     print(same.row("flood in the same queue"))
     print(beside.row("flood in the bulk queue"))

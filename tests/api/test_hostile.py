@@ -9,8 +9,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.hostile import Hostile, corpus, picture
-from tests.support.pictures import draw
+from tests.support.hostile import Hostile, corpus, image
+from tests.support.images import draw
 from tests.support.services import Stack
 
 _GROWTH_MAX_BYTES = 80_000_000
@@ -50,7 +50,7 @@ def end_of(http: httpx.Client, hostile: Hostile) -> str:
     return " ".join([body["status"], *([body["error"]["code"]] if body["error"] else [])])
 
 
-def test_every_hostile_picture_comes_to_its_right_end(http: httpx.Client, unharmed: None) -> None:
+def test_every_hostile_image_comes_to_its_right_end(http: httpx.Client, unharmed: None) -> None:
     uploads = corpus()
     assert len(uploads) >= 60
     assert len({hostile.name for hostile in uploads}) == len(uploads)
@@ -139,7 +139,7 @@ def test_a_form_of_ten_thousand_parts_is_refused(http: httpx.Client, unharmed: N
     assert http.post("/v1/jobs", content=part * 10_000 + b"--b--\r\n", headers=headers).status_code == 413
 
 
-def test_the_kept_endpoint_refuses_broken_pictures_as_it_always_did(http: httpx.Client, unharmed: None) -> None:
-    for data in (b"", b"hello", picture("PNG")[:300], picture("JPEG")[:700]):
+def test_the_kept_endpoint_refuses_broken_images_as_it_always_did(http: httpx.Client, unharmed: None) -> None:
+    for data in (b"", b"hello", image("PNG")[:300], image("JPEG")[:700]):
         response = http.post("/predict", files={"file": ("x.png", data, "image/png")})
         assert (response.status_code, response.json().keys()) == (400, {"error", "detail"})

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.support.browser import running_browser
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import ROOT, Gateway, Stack
 
 _PHOTOS = ROOT / "examples" / "photos"
@@ -41,7 +41,7 @@ def environ(keyed: Gateway) -> dict[str, str]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A copy, as recipes write beside the pictures."""
+    """A copy, as recipes write beside the images."""
     return Path(shutil.copytree(_PHOTOS, tmp_path / "photos"))
 
 
@@ -109,9 +109,9 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[str]:
-    """The address of a page of another origin, with all recipes in it and a place for a picture."""
+    """The address of a page of another origin, with all recipes in it and a place for an image."""
     script = "\n".join(SCRIPTS)
-    (tmp_path / "page.html").write_text(f'<input type="file" id="picture"><script>{script}</script>')
+    (tmp_path / "page.html").write_text(f'<input type="file" id="image"><script>{script}</script>')
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -120,17 +120,17 @@ def elsewhere(tmp_path: Path) -> Iterator[str]:
 
 
 def test_browser_recipes(page: Page, elsewhere: str, environ: dict[str, str], tmp_path: Path) -> None:
-    picture = tmp_path / "cat.png"
-    picture.write_bytes(draw())
+    image = tmp_path / "cat.png"
+    image.write_bytes(draw())
     page.goto(elsewhere)
-    page.set_input_files("#picture", picture)
+    page.set_input_files("#image", image)
     call: dict[str, Any] = page.evaluate(
         """async ([url, key]) => {
-            const [picture] = document.getElementById("picture").files;
-            const job = await follow(url, key, (await classify(url, key, picture)).urls.self);
-            const once = await submitOnce(url, key, picture);
-            const refused = await classify(url, "wrong", picture).catch((error) => error.message);
-            const rows = await submitAll(url, key, [picture]);
+            const [image] = document.getElementById("image").files;
+            const job = await follow(url, key, (await classify(url, key, image)).urls.self);
+            const once = await submitOnce(url, key, image);
+            const refused = await classify(url, "wrong", image).catch((error) => error.message);
+            const rows = await submitAll(url, key, [image]);
             return { job, once, refused, rows };
         }""",
         [environ["PAWQUEUE_URL"], environ["PAWQUEUE_API_KEY"]],
@@ -149,6 +149,6 @@ def test_the_pages_show_the_interface_and_ask_nobody_else(page: Page, keyed: Gat
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(keyed.url + path)
-    page.locator(sign, has_text="Submit a picture").first.wait_for(timeout=60_000)
+    page.locator(sign, has_text="Submit an image").first.wait_for(timeout=60_000)
     assert [url for url in asked if not url.startswith((keyed.url, "data:", "blob:"))] == []
     assert complaints == []

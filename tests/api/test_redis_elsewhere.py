@@ -15,8 +15,8 @@ from contract.job import Job, new_job_id, now_ms
 from contract.ledger_redis import RedisLedger
 from contract.redis_client import connect
 from deploy.local.redis_server import find_redis_server
+from tests.support.images import draw
 from tests.support.ledger import store
-from tests.support.pictures import draw
 from tests.support.services import Gateway, free_port, running, running_gateway_and_worker, wait_until
 
 _PASSWORD = "geheim"
@@ -88,7 +88,7 @@ def test_tls_is_spoken_and_certificates_are_checked(tls_redis: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_picture_goes_all_the_way_over_tls(tls_redis: str, tmp_path: Path) -> None:
+def test_an_image_goes_all_the_way_over_tls(tls_redis: str, tmp_path: Path) -> None:
     with running_gateway_and_worker(tmp_path, tls_redis, access="required") as stack:
         key = Gateway(stack.url, stack.gateway, stack.environ).make_key()
         headers = {"X-API-Key": key, "Prefer": "wait=60"}

@@ -7,7 +7,7 @@ import redis
 
 from contract.access import Scope, make_key
 from contract.broker import BULK
-from contract.job import Job, JobStatus, ModelRef, Outcome, Prediction, new_job_id, now_ms
+from contract.job import Job, JobResult, JobStatus, ModelRef, Prediction, new_job_id, now_ms
 from contract.key_store import RedisKeyStore
 from contract.ledger_redis import RedisLedger
 from contract.ledger_types import Claim
@@ -15,7 +15,7 @@ from contract.redis_client import connect
 from tests.support.ledger import store
 from tests.support.services import running_redis, wait_until
 
-ANSWER = Outcome(prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}), model=ModelRef("cats-dogs", "1"))
+ANSWER = JobResult(prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}), model=ModelRef("cats-dogs", "1"))
 
 
 def waiting_job(ledger: RedisLedger) -> str:
@@ -41,7 +41,7 @@ def back_up(url: str, folder: Path, target: Path) -> None:
         (shutil.copytree if path.is_dir() else shutil.copy)(path, target / "redis" / path.name)
 
 
-def test_a_back_up_restores_jobs_outcomes_and_api_keys(tmp_path: Path) -> None:
+def test_a_back_up_restores_jobs_results_and_api_keys(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     stored, _ = make_key("office", (Scope.READ,))
     with running_redis(old) as url:
@@ -56,7 +56,7 @@ def test_a_back_up_restores_jobs_outcomes_and_api_keys(tmp_path: Path) -> None:
         assert first
         assert first.status is JobStatus.QUEUED
         assert second
-        assert second.outcome == ANSWER
+        assert second.result == ANSWER
         assert third is None  # it came after the copy
         assert [key.id for key in RedisKeyStore(connect(url)).all()] == [stored.id]
         assert isinstance(restored.claim([waits], 1000, 60, now_ms())[0], Claim)

@@ -15,7 +15,7 @@ def test_many_are_put_at_once(images: ImageStore) -> None:
     assert images.put_many([]) == []
 
 
-def test_equal_pictures_have_references_of_their_own(images: ImageStore) -> None:
+def test_equal_images_have_references_of_their_own(images: ImageStore) -> None:
     first, second = images.put(b"same"), images.put(b"same")
     images.delete([first])
     assert images.get([first, second]) == [None, b"same"]

@@ -9,9 +9,9 @@ from contract.job import (
     Features,
     Job,
     JobError,
+    JobResult,
     JobStatus,
     ModelRef,
-    Outcome,
     Prediction,
     Timings,
     new_job_id,
@@ -40,8 +40,8 @@ def claimed(ledger: Ledger, job: Job, now_ms: int = NOW) -> Claim:
     return claim
 
 
-def cat(confidence: float = 0.9) -> Outcome:
-    return Outcome(
+def cat(confidence: float = 0.9) -> JobResult:
+    return JobResult(
         prediction=Prediction("cat", confidence, {"cat": confidence, "dog": 1 - confidence}),
         model=ModelRef("cats-dogs", "1"),
         batch_size=4,
@@ -108,7 +108,7 @@ def test_a_commit_ends_the_job(ledger: Ledger) -> None:
     claim = claimed(ledger, job)
     assert ledger.commit([(claim, cat())], 60, NOW + 50) == [True]
     found = read(ledger, job)
-    assert (found.status, found.finished_ms, found.image, found.outcome) == (
+    assert (found.status, found.finished_ms, found.image, found.result) == (
         JobStatus.SUCCEEDED,
         NOW + 50,
         "",
@@ -118,10 +118,10 @@ def test_a_commit_ends_the_job(ledger: Ledger) -> None:
 
 def test_an_error_ends_the_job_as_failed(ledger: Ledger) -> None:
     job = submitted(ledger)
-    outcome = Outcome(error=JobError("undecodable_image", "truncated"))
-    assert ledger.commit([(claimed(ledger, job), outcome)], 60, NOW) == [True]
+    result = JobResult(error=JobError("undecodable_image", "truncated"))
+    assert ledger.commit([(claimed(ledger, job), result)], 60, NOW) == [True]
     assert read(ledger, job).status is JobStatus.FAILED
-    assert read(ledger, job).outcome == outcome
+    assert read(ledger, job).result == result
     assert ledger.stats(QUEUES).errors == {"undecodable_image": 1}
 
 
@@ -132,7 +132,7 @@ def test_a_commit_with_an_old_fence_changes_nothing(ledger: Ledger) -> None:
     assert ledger.commit([(old, cat(0.6))], 60, NOW + 1001) == [False]
     assert read(ledger, job).status is JobStatus.RUNNING
     assert ledger.commit([(new, cat(0.9))], 60, NOW + 1002) == [True]
-    assert read(ledger, job).outcome == cat(0.9)
+    assert read(ledger, job).result == cat(0.9)
 
 
 def test_an_ended_job_never_changes(ledger: Ledger) -> None:
@@ -143,7 +143,7 @@ def test_an_ended_job_never_changes(ledger: Ledger) -> None:
     assert ledger.release([claim]) == [False]
     assert ledger.renew([claim], LEASE_MS, NOW) == [False]
     assert ledger.claim([job.id], LEASE_MS, 60, NOW + 10 * LEASE_MS) == [None]
-    assert read(ledger, job).outcome == cat(0.9)
+    assert read(ledger, job).result == cat(0.9)
 
 
 def test_an_attempt_is_counted_when_it_begins_and_uncounted_when_given_back(ledger: Ledger) -> None:
@@ -174,7 +174,7 @@ def test_beginning_with_an_old_fence_counts_nothing(ledger: Ledger) -> None:
     assert read(ledger, job).attempts == 0
 
 
-def test_stats_count_by_queue_state_and_outcome(ledger: Ledger) -> None:
+def test_stats_count_by_queue_state_and_result(ledger: Ledger) -> None:
     first, second, third = submitted(ledger), submitted(ledger, created_ms=NOW + 100), submitted(ledger, queue=BULK)
     ledger.commit([(claimed(ledger, third), cat())], 60, NOW)
     claimed(ledger, first)

@@ -20,12 +20,12 @@ from hypothesis.stateful import (
 )
 
 from contract.broker import QUEUES
-from contract.job import Job, JobError, JobStatus, Outcome, new_job_id
+from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger import Ledger
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_redis import RedisLedger
 from contract.ledger_types import Claim, Submitted, Sweep
-from contract.submission import Counts, Submission, SubmissionStatus, picture_job_id
+from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
 from tests.backends.test_ledger import LEASE_MS, cat
 from tests.support.ledger import store
 
@@ -44,12 +44,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = ledger
         self.now_ms = 1_000_000
         self.known: list[str] = []
-        #: Submission -> ids of its jobs, in order of acceptance; those of rejected pictures are there, too.
+        #: Submission -> ids of its jobs, in order of acceptance; those of rejected images are there, too.
         self.sent: dict[str, list[str]] = {}
         self.rejected: set[str] = set()
         self.closed: set[str] = set()
         #: What a job ended with, from the first time it was seen to have ended.
-        self.ended: dict[str, tuple[JobStatus, Outcome | None]] = {}
+        self.ended: dict[str, tuple[JobStatus, JobResult | None]] = {}
         self.fences: dict[str, int] = {}
         self.committed: dict[str, int] = {}
 
@@ -83,9 +83,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(submission_id=submissions, custom_id=st.sampled_from("abc"))
     def refuse(self, submission_id: str, custom_id: str) -> None:
-        job_id = picture_job_id(submission_id, custom_id)
-        outcome = Outcome(error=JobError("not_an_image", "no"))
-        job = Job(job_id, QUEUES[0], self.now_ms, JobStatus.FAILED, submission=submission_id, outcome=outcome)
+        job_id = image_job_id(submission_id, custom_id)
+        result = JobResult(error=JobError("not_an_image", "no"))
+        job = Job(job_id, QUEUES[0], self.now_ms, JobStatus.FAILED, submission=submission_id, result=result)
         (is_new,) = self.ledger.reject([job], 60, self.now_ms)
         assert is_new == (job_id not in self.rejected and submission_id not in self.closed), "counted once, while open"
         if is_new:
@@ -151,8 +151,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert job, "no job vanishes"
             assert 0 <= job.attempts <= MAX_ATTEMPTS + len(self.known) * 50
             if job.status.is_final:
-                self.ended.setdefault(job_id, (job.status, job.outcome))
-                assert self.ended[job_id] == (job.status, job.outcome), "what has ended never changes"
+                self.ended.setdefault(job_id, (job.status, job.result))
+                assert self.ended[job_id] == (job.status, job.result), "what has ended never changes"
             else:
                 assert job_id not in self.ended, "what has ended stays ended"
         self.counts_agree([job for job in found.values() if job])

@@ -39,7 +39,7 @@ def test_canceling_ends_what_is_queued_or_running_and_nothing_else(ledger: Ledge
         JobStatus.SUCCEEDED,
     ]
     assert ledger.commit([(claim, cat())], 60, NOW + 2) == [False]
-    assert read(ledger, running).outcome is None
+    assert read(ledger, running).result is None
     assert ledger.claim([queued.id], LEASE_MS, 60, NOW + 2) == [None]
     assert sorted(ledger.take_discarded(10)) == ["ref-1", "ref-1"]
     assert ledger.take_discarded(10) == []
@@ -49,7 +49,7 @@ def test_a_job_past_its_deadline_expires_instead_of_being_claimed(ledger: Ledger
     job = with_deadline(ledger, NOW + 100)
     assert ledger.claim([job.id], LEASE_MS, 60, NOW + 100) == [None]
     found = read(ledger, job)
-    assert (found.status, found.outcome, found.deadline_ms) == (JobStatus.EXPIRED, EXPIRED, NOW + 100)
+    assert (found.status, found.result, found.deadline_ms) == (JobStatus.EXPIRED, EXPIRED, NOW + 100)
     assert ledger.stats(QUEUES).totals == {(INTERACTIVE, "expired", ""): 1}
 
 
@@ -97,12 +97,12 @@ def test_a_job_that_kills_every_worker_is_given_up(ledger: Ledger) -> None:
     now_ms = die_on(ledger, job, now_ms)
     assert ledger.recover(sweep(), now_ms) == []
     found = read(ledger, job)
-    assert (found.status, found.outcome, found.attempts) == (JobStatus.FAILED, LOST, 3)
+    assert (found.status, found.result, found.attempts) == (JobStatus.FAILED, LOST, 3)
     assert ledger.stats(QUEUES).dead == 1
     assert ledger.stats(QUEUES).errors == {"worker_lost": 1}
 
 
-def test_a_dead_job_is_taken_off_its_list_once_with_its_picture(ledger: Ledger) -> None:
+def test_a_dead_job_is_taken_off_its_list_once_with_its_image(ledger: Ledger) -> None:
     job, now_ms = submitted(ledger), NOW
     for _ in range(3):
         now_ms = die_on(ledger, job, now_ms)

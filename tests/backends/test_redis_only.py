@@ -12,11 +12,11 @@ import redis
 from contract import keys
 from contract.broker import BULK, INTERACTIVE, QUEUES, make_celery, publish
 from contract.errors import UnavailableError
-from contract.job import Job, JobError, Outcome, new_job_id, now_ms
+from contract.job import Job, JobError, JobResult, new_job_id, now_ms
 from contract.ledger_redis import RedisLedger
 from contract.ledger_types import LedgerMemory, QueueLimits, Submit, Sweep
 from contract.redis_client import connect
-from contract.submission import Submission, picture_job_id
+from contract.submission import Submission, image_job_id
 from tests.backends.test_ledger import cat
 from tests.support.ledger import patient, store
 from tests.support.proxy import cuttable
@@ -30,7 +30,7 @@ def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
     assert client.ttl(keys.job(job.id)) == -1
     (claim,) = ledger.claim([job.id], 1000, 60)
     assert claim
-    ledger.commit([(claim, Outcome(error=JobError("predict_failed", "")))], 77)
+    ledger.commit([(claim, JobResult(error=JobError("predict_failed", "")))], 77)
     assert client.ttl(keys.job(job.id)) == 77
 
 
@@ -58,7 +58,7 @@ def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
     before = client.info("memory")["used_memory"]
     jobs = [
         Job(
-            picture_job_id(submission.id, f"photos/cat-{n}.jpg"),
+            image_job_id(submission.id, f"photos/cat-{n}.jpg"),
             BULK,
             now_ms(),
             file=f"photos/cat-{n}.jpg",
@@ -138,9 +138,9 @@ def test_a_claim_of_a_job_that_is_gone_does_not_fit_a_later_one_of_the_same_id(c
     (new,) = ledger.claim([job.id], 60_000, 60)
     assert old
     assert new
-    outcome = Outcome(error=JobError("predict_failed", ""))
-    assert ledger.commit([(old, outcome)], 60) == [False]
-    assert ledger.commit([(new, outcome)], 60) == [True]
+    result = JobResult(error=JobError("predict_failed", ""))
+    assert ledger.commit([(old, result)], 60) == [False]
+    assert ledger.commit([(new, result)], 60) == [True]
 
 
 def test_a_dead_letter_leaves_the_list_with_its_record(clean_redis: str) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from contract import keys
 from contract.broker import BULK
-from contract.job import Job, JobError, JobStatus, Outcome, new_job_id
+from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger import Ledger
 from contract.ledger_types import QueueLimits, Submit, Submitted, Sweep
-from contract.submission import Counts, Submission, SubmissionStatus, picture_job_id
+from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
 from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read
 from tests.support.ledger import store
 
@@ -30,9 +30,9 @@ def sent(ledger: Ledger, submission: Submission, count: int) -> list[Job]:
 
 
 def reject(ledger: Ledger, submission: Submission, custom_id: str) -> Job:
-    outcome = Outcome(error=JobError("not_an_image", "This is no picture."))
-    job_id = picture_job_id(submission.id, custom_id)
-    job = Job(job_id, BULK, NOW, JobStatus.FAILED, file=custom_id, submission=submission.id, outcome=outcome)
+    job_result = JobResult(error=JobError("not_an_image", "This is no image."))
+    job_id = image_job_id(submission.id, custom_id)
+    job = Job(job_id, BULK, NOW, JobStatus.FAILED, file=custom_id, submission=submission.id, result=job_result)
     ledger.reject([job], TTL_S, NOW)
     return job
 
@@ -79,7 +79,7 @@ def test_jobs_are_counted_on_every_way_through(ledger: Ledger) -> None:
     assert counts(ledger, submission) == Counts(queued=2, running=4)
     ledger.release([claims[3]])
     assert counts(ledger, submission) == Counts(queued=3, running=3)
-    failed = Outcome(error=JobError("undecodable_image", "broken"))
+    failed = JobResult(error=JobError("undecodable_image", "broken"))
     ledger.commit([(claims[0], cat()), (claims[1], failed)], TTL_S, NOW)
     assert counts(ledger, submission) == Counts(queued=3, running=1, succeeded=1, failed=1)
     ledger.cancel([jobs[2].id, jobs[4].id, jobs[0].id], TTL_S, NOW)
@@ -112,7 +112,7 @@ def test_a_claim_after_an_ended_lease_is_no_other_state(ledger: Ledger) -> None:
     assert counts(ledger, submission) == Counts(running=1)
 
 
-def test_a_rejected_picture_is_counted_once_and_has_a_record(ledger: Ledger) -> None:
+def test_a_rejected_image_is_counted_once_and_has_a_record(ledger: Ledger) -> None:
     submission = opened(ledger)
     (first,) = sent(ledger, submission, 1)
     job = reject(ledger, submission, "notes.txt")
@@ -124,7 +124,7 @@ def test_a_rejected_picture_is_counted_once_and_has_a_record(ledger: Ledger) -> 
     assert not ledger.stats([BULK]).totals
 
 
-def test_another_picture_under_the_id_of_a_rejected_one_is_refused(ledger: Ledger) -> None:
+def test_another_image_under_the_id_of_a_rejected_one_is_refused(ledger: Ledger) -> None:
     submission = opened(ledger)
     rejected = reject(ledger, submission, "cat.jpg")
     job = replace(make_job(BULK), id=rejected.id, submission=submission.id)
@@ -278,9 +278,9 @@ def test_the_rate_of_a_finished_one_is_that_of_all(ledger: Ledger) -> None:
     assert found.estimated_end_ms(NOW + 10**9) is None
 
 
-def test_the_id_of_a_picture_is_the_same_whenever_it_is_sent() -> None:
+def test_the_id_of_an_image_is_the_same_whenever_it_is_sent() -> None:
     first, second = new_job_id(), new_job_id()
-    found = picture_job_id(first, "cat.jpg")
-    assert found == picture_job_id(first, "cat.jpg")
-    assert len({found, picture_job_id(first, "dog.jpg"), picture_job_id(second, "cat.jpg")}) == 3
+    found = image_job_id(first, "cat.jpg")
+    assert found == image_job_id(first, "cat.jpg")
+    assert len({found, image_job_id(first, "dog.jpg"), image_job_id(second, "cat.jpg")}) == 3
     assert (found[14], found[19] in "89ab") == ("8", True)

@@ -23,15 +23,15 @@ def thumbnails(request: Any) -> Iterator[ThumbnailStore]:
 
 
 def test_what_was_put_is_read_and_the_rest_is_none(thumbnails: ThumbnailStore) -> None:
-    thumbnails.put("a", b"\x00\xff picture")
+    thumbnails.put("a", b"\x00\xff image")
 
-    assert thumbnails.get(["b", "a"]) == [None, b"\x00\xff picture"]
+    assert thumbnails.get(["b", "a"]) == [None, b"\x00\xff image"]
     assert thumbnails.get([]) == []
 
 
 def test_a_thumbnail_in_redis_has_a_time_to_live(clean_redis: str) -> None:
     client = connect(clean_redis)
-    RedisThumbnailStore(client, ttl_s=60).put("a", b"picture")
+    RedisThumbnailStore(client, ttl_s=60).put("a", b"image")
 
     assert 0 < int(client.ttl(keys.thumbnail("a"))) <= 60
     client.close()

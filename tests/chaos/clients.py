@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from contract.job import new_job_id
-from tests.support.pictures import draw
+from tests.support.images import draw
 
 _PAUSE_S = 0.2
 #: Share of jobs that their sender cancels.

@@ -11,10 +11,10 @@ import httpx
 
 from contract.job import new_job_id
 from tests.chaos.cluster import Cluster
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import wait_until
 
-_PICTURE = draw((60, 40), form="JPEG")
+_IMAGE = draw((60, 40), form="JPEG")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Outage:
 
 
 def put(http: httpx.Client, job_id: str) -> httpx.Response:
-    """Upload a picture under an id."""
-    return http.put(f"/v1/jobs/{job_id}", files={"file": ("x.jpg", _PICTURE)})
+    """Upload an image under an id."""
+    return http.put(f"/v1/jobs/{job_id}", files={"file": ("x.jpg", _IMAGE)})
 
 
 def watch_outage(http: httpx.Client, begin: Callable[[], None], end: Callable[[], None], length_s: float) -> Outage:

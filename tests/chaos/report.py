@@ -77,7 +77,7 @@ def broken(report: dict[str, Any], harm: Harm) -> list[str]:
         f"{plan.jobs} jobs accepted": report["accepted"] == plan.jobs,
         "none lost": report["lost"] == 0,
         "none answered twice": report["answered_twice"] == 0,
-        "no good picture failed": report["good_but_failed"] == 0,
+        "no good image failed": report["good_but_failed"] == 0,
         "the ledger ended each once": report["ended_by_the_ledger"] == plan.jobs,
         f"killed as planned {planned}": all(harm.done[name] >= count for name, count in planned.items()),
         "each fault point reached": set(report["fault_points_reached"]) == set(FAULT_POINTS),

@@ -11,7 +11,7 @@ from tests.chaos.cluster import FAULT_POINTS, Cluster
 from tests.chaos.harm import Harm, Plan
 from tests.chaos.report import as_table
 from tests.chaos.run import SHORT, run
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -73,13 +73,13 @@ def test_the_jobs_of_a_killed_worker_are_in_work_again_with_another(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_picture_that_kills_its_worker_is_found_and_its_mates_succeed(tmp_path: Path) -> None:
+def test_an_image_that_kills_its_worker_is_found_and_its_mates_succeed(tmp_path: Path) -> None:
     settings = {"PAWQUEUE_LEASE_S": "1", "PAWQUEUE_SWEEP_S": "0.2"}
-    with Cluster(tmp_path, workers=1, settings=settings, points=["deadly_picture"], light=True) as cluster:
+    with Cluster(tmp_path, workers=1, settings=settings, points=["deadly_image"], light=True) as cluster:
         wait_until(lambda: served(cluster.url), "a model being served")
         with httpx.Client(base_url=cluster.url, timeout=60) as http:
-            pictures = [draw()] * 4 + [draw(color=(255, 0, 255))] + [draw()] * 4
-            addresses = [http.post("/v1/jobs", files={"file": ("x", data)}).headers["Location"] for data in pictures]
+            images = [draw()] * 4 + [draw(color=(255, 0, 255))] + [draw()] * 4
+            addresses = [http.post("/v1/jobs", files={"file": ("x", data)}).headers["Location"] for data in images]
             wait_until(lambda: len(http.get("/v1/dead").json()["jobs"]) == 1, "the killer being given up", 120)
             jobs = [http.get(address, headers={"Prefer": "wait=50"}).json() for address in addresses]
             (dead,) = http.get("/v1/dead").json()["jobs"]

@@ -10,7 +10,7 @@ import pytest
 
 from pawqueue import JobFailedError, JobStatus, Pawqueue, RefusedError
 from pawqueue.results import read_rows
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import ROOT, Stack
 
 
@@ -27,18 +27,18 @@ def command(stack: Stack, *arguments: object) -> "subprocess.CompletedProcess[st
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Good pictures with odd names, a truncated one, a text, and one over the size limit."""
-    pictures = tmp_path / "pictures"
-    (pictures / "sub").mkdir(parents=True)
+    """Good images with odd names, a truncated one, a text, and one over the size limit."""
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
     for number in range(20):
-        (pictures / f"{number:02}.png").write_bytes(draw((200, 150), (number * 10, 90, 30)))
+        (images / f"{number:02}.png").write_bytes(draw((200, 150), (number * 10, 90, 30)))
     for name in ("=1+1.png", "two\nlines.png", "sub/Kätzchen 猫.jpg"):
-        (pictures / name).write_bytes(draw(form="JPEG" if name.endswith("jpg") else "PNG"))
-    (pictures / "cut.png").write_bytes(draw((500, 500), (9, 9, 9))[:300])
-    (pictures / "text.jpg").write_text("no picture")
-    with (pictures / "huge.tiff").open("wb") as huge:
+        (images / name).write_bytes(draw(form="JPEG" if name.endswith("jpg") else "PNG"))
+    (images / "cut.png").write_bytes(draw((500, 500), (9, 9, 9))[:300])
+    (images / "text.jpg").write_text("no image")
+    with (images / "huge.tiff").open("wb") as huge:
         huge.truncate(400_000_000)
-    return pictures
+    return images
 
 
 def test_a_folder_becomes_a_complete_results_file(stack: Stack, folder: Path, tmp_path: Path) -> None:
@@ -71,12 +71,12 @@ def test_the_client_predicts_and_tells_refused_from_failed(stack: Stack) -> None
     with Pawqueue(stack.url) as client:
         job = client.predict(draw(), name="drawn.png")
         assert job.file == "drawn.png"
-        assert job.outcome
-        assert job.outcome.prediction
+        assert job.result
+        assert job.result.prediction
         assert client.wait(client.submit(draw(), queue="bulk")).status is JobStatus.SUCCEEDED
         assert client.get(job.id) == job
         with pytest.raises(RefusedError, match="not_an_image"):
-            client.predict(b"no picture")
+            client.predict(b"no image")
         with pytest.raises(JobFailedError, match=r"truncated|corrupt|decode"):
             client.predict(draw((500, 500), (9, 9, 9))[:300])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import ROOT, Gateway, Stack
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -37,19 +37,19 @@ def run(keyed: Gateway) -> Run:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def image(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     (folder / "one.png").write_bytes(draw((200, 150)))
     return folder / "one.png"
 
 
-def test_a_key_opens_every_command(run: Run, key: str, picture: Path, tmp_path: Path) -> None:
+def test_a_key_opens_every_command(run: Run, key: str, image: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.csv"
-    submitted = run(key, "submit", picture.parent, "--out", out, "--json")
+    submitted = run(key, "submit", image.parent, "--out", out, "--json")
     assert submitted.returncode == 0, submitted.stderr
     submission_id = json.loads(submitted.stdout)["submission"]
-    predicted = run(key, "predict", picture, "--json")
+    predicted = run(key, "predict", image, "--json")
     job_id = json.loads(predicted.stdout)[0]["id"]
     for arguments, code in (
         (("watch", submission_id), 0),
@@ -72,11 +72,11 @@ def test_dead_letters_need_the_scope_admin(run: Run, key: str, keyed: Gateway) -
 
 
 @pytest.mark.parametrize("wrong", ["", "pq_0123456789ab_nonsense"])
-def test_without_a_good_key_a_command_says_so(run: Run, wrong: str, picture: Path, tmp_path: Path) -> None:
+def test_without_a_good_key_a_command_says_so(run: Run, wrong: str, image: Path, tmp_path: Path) -> None:
     unknown = "019abc12-3456-7890-abcd-ef0123456789"
     for arguments in (
-        ("submit", picture.parent, "--out", tmp_path / "results.csv"),
-        ("predict", picture),
+        ("submit", image.parent, "--out", tmp_path / "results.csv"),
+        ("predict", image),
         ("status", unknown),
         ("watch", unknown),
         ("fetch", unknown),

@@ -1,4 +1,4 @@
-"""`pawqueue submit --resume` after SIGKILL, against the real service: every file one outcome, none classified twice."""
+"""`pawqueue submit --resume` after SIGKILL, against the real service: every file one result, none classified twice."""
 
 import os
 import subprocess
@@ -14,11 +14,11 @@ from pawqueue.deadline import Deadline
 from pawqueue.results import read_rows
 from pawqueue.service import look_at_service
 from pawqueue.wire import Wire
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import ROOT, Stack, wait_until
 
 
-def make_pictures(folder: Path, number: int) -> Path:
+def make_images(folder: Path, number: int) -> Path:
     for index in range(number):
         place = folder / f"{index // 100:02}"
         place.mkdir(parents=True, exist_ok=True)
@@ -60,11 +60,11 @@ def submitting(stack: Stack, folder: Path, out: Path, *options: str) -> Iterator
 def test_a_killed_run_goes_on_and_classifies_nothing_twice(
     number: int, kills: tuple[int, ...], stack: Stack, tmp_path: Path
 ) -> None:
-    folder, out = make_pictures(tmp_path / "pictures", number), tmp_path / "results.csv"
+    folder, out = make_images(tmp_path / "images", number), tmp_path / "results.csv"
     before = ended(stack)
     for so_many in kills:
         with submitting(stack, folder, out, "--resume") as process:
-            wait_until(lambda so_many=so_many: ended(stack) - before >= so_many, f"{so_many} outcomes", 300)
+            wait_until(lambda so_many=so_many: ended(stack) - before >= so_many, f"{so_many} results", 300)
             assert process.poll() is None, "it ended before it could be killed"
             process.kill()
         assert not out.exists()

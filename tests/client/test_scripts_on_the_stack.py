@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import ROOT, Stack, free_port
 
 
@@ -47,7 +47,7 @@ def test_performance_is_measured_written_and_drawn(stack: Stack, tmp_path: Path)
         (tmp_path / folder).mkdir()
         for number in range(4):
             (tmp_path / folder / f"{number}.png").write_bytes(draw((60, 50), (*color[:2], number)))
-    (tmp_path / "dogs" / "text.jpg").write_text("no picture")
+    (tmp_path / "dogs" / "text.jpg").write_text("no image")
     arguments = ("--test-dir", tmp_path, "--max-samples", 9, "--out", tmp_path / "out")
     done = script("performance_tracking.py", "--api-url", stack.url, *arguments)
     assert done.returncode == 1, done.stderr  # one had no answer

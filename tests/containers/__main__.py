@@ -1,6 +1,6 @@
 """The images and docker-compose.yml, really built and run: `make test-containers`.
 
-Shows that pictures are classified through the composed services, that a killed worker comes back, that workers scale to
+Shows that images are classified through the composed services, that a killed worker comes back, that workers scale to
 three, that Redis may be restarted, that the dashboard answers and Prometheus finds its targets, that every service ends
 with exit status 0 at SIGTERM, that nothing stays behind, and that no promised job is lost meanwhile.
 """
@@ -64,14 +64,14 @@ class Show:
 
 
 def classify(show: Show, key: str, photos: Path) -> None:
-    """A folder of pictures through the client."""
+    """A folder of images through the client."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pawqueue", "submit", photos, "--url", show.url, "--out", f"{folder}/out.csv"]
         environ = {**os.environ, "PAWQUEUE_API_KEY": key}
         done = subprocess.run([*command, "--quiet"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
         demand(not done.returncode, f"The folder was not classified: {done.stdout[-1000:]}{done.stderr[-1000:]}")
         rows = Path(folder, "out.csv").read_text().count("succeeded")
-    show.say("a folder is classified", f"{rows} pictures, all succeeded")
+    show.say("a folder is classified", f"{rows} images, all succeeded")
 
 
 def kill_a_worker(show: Show) -> None:
@@ -153,7 +153,7 @@ _STEPS: tuple[Callable[[Show], None], ...] = (
 
 
 def play(show: Show, photos: Path) -> None:
-    """All of it, while clients send pictures."""
+    """All of it, while clients send images."""
     show.tools.up()
     took_s = until(show.is_served, "a model being served", 240)
     show.say("docker-compose.yml comes up", f"a model is served after {took_s:.0f} s")
@@ -163,9 +163,9 @@ def play(show: Show, photos: Path) -> None:
     with clients.sending():
         for step in _STEPS:
             step(show)
-    outcomes = clients.outcomes()
-    demand(set(outcomes) == {"succeeded"}, f"Not all promised jobs succeeded: {dict(outcomes)}")
-    show.say("no job is lost", f"{len(clients.promised)} promised, {dict(outcomes)}; refused {dict(clients.refused)}")
+    results = clients.results()
+    demand(set(results) == {"succeeded"}, f"Not all promised jobs succeeded: {dict(results)}")
+    show.say("no job is lost", f"{len(clients.promised)} promised, {dict(results)}; refused {dict(clients.refused)}")
     stop_everything(show)
 
 

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import httpx
 
-from tests.support.pictures import draw
+from tests.support.images import draw
 
 
 class Clients:
-    """Threads that send single pictures without end, and follow each to its outcome."""
+    """Threads that send single images without end, and follow each to its result."""
 
     def __init__(self, url: str, key: str, threads: int = 3) -> None:
         self._url, self._headers = url, {"Authorization": f"Bearer {key}"}
@@ -34,7 +34,7 @@ class Clients:
             for thread in self._threads:
                 thread.join()
 
-    def outcomes(self) -> Counter[str]:
+    def results(self) -> Counter[str]:
         """What became of every job that was promised."""
         found: Counter[str] = Counter()
         with httpx.Client(base_url=self._url, headers=self._headers, timeout=90) as http:
@@ -44,11 +44,11 @@ class Clients:
         return found
 
     def _send(self, number: int) -> None:
-        picture = draw((160, 120), (60 * number, 90, 30), form="JPEG")
+        image = draw((160, 120), (60 * number, 90, 30), form="JPEG")
         with httpx.Client(base_url=self._url, headers=self._headers, timeout=20) as http:
             while not self._stop.wait(0.02):
                 try:
-                    answer = http.post("/v1/jobs", content=picture)
+                    answer = http.post("/v1/jobs", content=image)
                 except httpx.HTTPError as error:
                     self.refused[type(error).__name__] += 1
                     self._stop.wait(0.5)

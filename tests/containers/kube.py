@@ -29,7 +29,7 @@ _SECRET = "pawqueue-secret"
 #: What podman makes volumes of: the Secret, and the ledger's claim.
 _VOLUMES = (_SECRET, "data")
 SERVICES = ("redis", "redis-images", "gateway", "worker", "dashboard")
-_PICTURE = ROOT / "examples" / "photos" / "cat.jpg"
+_IMAGE = ROOT / "examples" / "photos" / "cat.jpg"
 Document = dict[str, Any]
 
 
@@ -113,7 +113,7 @@ def address_of(tools: Tools, service: str) -> str:
 
 
 def show(tools: Tools) -> None:
-    """Everything runs as the manifests say, and a picture is predicted."""
+    """Everything runs as the manifests say, and an image is predicted."""
     for service in SERVICES:
         until(partial(_runs, tools, service), f"{service} running")
         found = tools.inspect(container_of(service))
@@ -127,9 +127,9 @@ def show(tools: Tools) -> None:
     key = tools.run("exec", container_of("gateway"), *make_key).split()[-1]
     headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=30", "Content-Type": "image/jpeg"}
     demand(httpx.post(f"{gateway}/v1/jobs", content=b"").status_code == 401, "The gateway asks for no key.")
-    job = httpx.post(f"{gateway}/v1/jobs", content=_PICTURE.read_bytes(), headers=headers, timeout=60).json()
-    demand(job["status"] == "succeeded", f"The picture was not predicted: {job}")
-    print(f"ok  a picture is predicted: {job['prediction']['label']}", flush=True)
+    job = httpx.post(f"{gateway}/v1/jobs", content=_IMAGE.read_bytes(), headers=headers, timeout=60).json()
+    demand(job["status"] == "succeeded", f"The image was not predicted: {job}")
+    print(f"ok  an image is predicted: {job['prediction']['label']}", flush=True)
     page = httpx.get(f"{address_of(tools, 'dashboard')}/", follow_redirects=True, timeout=30)
     demand("sign-in" in str(page.url), "The dashboard asks for no key.")
     print("ok  the dashboard answers with its page to sign in", flush=True)

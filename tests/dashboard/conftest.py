@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.support.dashboard import Dashboard, running_dashboard
 from tests.support.services import ROOT, Stack
 
-#: Pictures that the project may ship.
+#: Images that the project may ship.
 PHOTOS = sorted((ROOT / "examples" / "photos").iterdir())
 _PATIENCE_MS = 60_000
 
@@ -96,7 +96,7 @@ def _watch(tab: Tab) -> None:
 
 @pytest.fixture(scope="session")
 def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """A dashboard beside the stack, which has predicted some pictures."""
+    """A dashboard beside the stack, which has predicted some images."""
     with running_dashboard(tmp_path_factory.mktemp("dashboard"), stack.environ) as dashboard:
         send(stack, PHOTOS)
         yield dashboard
@@ -105,7 +105,7 @@ def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def send(
     stack: Stack, paths: list[Path], queue: str = "interactive", *, url: str = "", api_key: str = ""
 ) -> list[dict[str, Any]]:
-    """Have pictures predicted, by another gateway of the stack if `url` names one; returns the ended jobs."""
+    """Have images predicted, by another gateway of the stack if `url` names one; returns the ended jobs."""
     headers = {"X-API-Key": api_key} if api_key else {}
     with httpx.Client(base_url=url or stack.url, timeout=60, headers=headers) as http:
         answers = [

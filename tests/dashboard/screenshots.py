@@ -1,6 +1,6 @@
-"""Draw the pages as pictures: `python -m tests.dashboard.screenshots [FOLDER]` writes those of `docs/images`.
+"""Draw the pages as images: `python -m tests.dashboard.screenshots [FOLDER]` writes those of `docs/images`.
 
-A stack of its own is kept under load with pictures that the project may ship. How long a fresh browser takes to show
+A stack of its own is kept under load with images that the project may ship. How long a fresh browser takes to show
 each page is measured on the way, and printed.
 """
 
@@ -65,7 +65,7 @@ def _measure(browser: Browser, url: str, path: str) -> None:
 
 @contextmanager
 def _load(stack: Stack) -> Iterator[None]:
-    """Pictures keep coming, in waves, a broken one now and then."""
+    """Images keep coming, in waves, a broken one now and then."""
     stopping = threading.Event()
     broken = stack.folder / "broken.png"
     broken.write_bytes(PHOTOS[0].read_bytes()[:300])

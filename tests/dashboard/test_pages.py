@@ -14,7 +14,7 @@ from tests.dashboard.conftest import PHOTOS, send
 from tests.support.dashboard import Dashboard
 from tests.support.services import Stack
 
-#: Address -> what must be drawn or written there once pictures have been predicted.
+#: Address -> what must be drawn or written there once images have been predicted.
 PAGES = {
     "/": ["#live-now .stat", "#live-queue .js-plotly-plot .scatterlayer .trace", "#live-workers tbody tr"],
     "/predictions": ["#predictions-gallery .tile img", "#predictions-mix .js-plotly-plot .scatterlayer .trace"],
@@ -29,7 +29,7 @@ THIRD_PARTY: tuple[tuple[str, str], ...] = ()
 
 @pytest.fixture
 def load(stack: Stack, dashboard: Dashboard) -> Iterator[None]:
-    """Pictures keep coming in all the while, two at a time."""
+    """Images keep coming in all the while, two at a time."""
     stopping = threading.Event()
 
     def run() -> None:
@@ -118,7 +118,7 @@ def test_numbers_refresh_by_themselves_and_tell_their_age(dashboard: Dashboard, 
     expect(twin.locator("tbody tr").first).to_be_visible()  # a refresh does not close what a viewer has opened
 
 
-def test_filters_stand_in_the_address_and_a_picture_opens(dashboard: Dashboard, new_tab: Any) -> None:
+def test_filters_stand_in_the_address_and_an_image_opens(dashboard: Dashboard, new_tab: Any) -> None:
     page = new_tab(dashboard.url, bypass_csp=True).open("/predictions?label=cat&least=60")
     answers = page.locator("#predictions-gallery .answer")
     page.wait_for_selector("#predictions-gallery .tile")
@@ -187,7 +187,7 @@ def test_a_photograph_is_tried_and_a_bad_file_gets_the_words_of_the_api(
     dashboard: Dashboard, new_tab: Any, photographs: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "<b>notes.jpg"
-    bad.write_text("no picture")
+    bad.write_text("no image")
     page = new_tab(dashboard.url).open("/try")
     expect(page.locator("#try-status")).to_contain_text("healthy")
     expect(page.locator("#try-status")).to_contain_text("cats-dogs")

@@ -24,7 +24,7 @@ from contract.broker import QUEUES
 from contract.ledger_redis import RedisLedger
 from contract.redis_client import connect
 from tests.deploy.conftest import need
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import ROOT, Process, Stack, answers, free_port, running, running_stack, wait_until
 
 #: Minutes of a cluster pass in seconds here.
@@ -38,7 +38,7 @@ OBJECTIVE_S = 30.0 / FACTOR
 
 @dataclass
 class Trace:
-    """What was seen: (seconds, queued, running, replicas), and what became of the pictures."""
+    """What was seen: (seconds, queued, running, replicas), and what became of the images."""
 
     spec: Spec
     rows: list[tuple[float, int, int, int]] = field(default_factory=list)
@@ -138,10 +138,10 @@ class Cluster:
             self.trace.left.append(self._workers.pop().stop())
 
 
-def play(folder: Path, pictures: int) -> Trace:
-    """Two bursts of pictures, and single ones all the time; ends when the workers are back to one."""
+def play(folder: Path, images: int) -> Trace:
+    """Two bursts of images, and single ones all the time; ends when the workers are back to one."""
     with running_stack(folder, log_level="warning") as stack, prometheus(folder, stack.url) as address:
-        photos = _photos(folder / "photos", pictures)
+        photos = _photos(folder / "photos", images)
         rate_per_s = _submit(stack, photos, folder)
         spec = _spec(rate_per_s)
         with Cluster(stack, address, spec) as cluster, _trickle(stack, cluster.trace):
@@ -152,8 +152,8 @@ def play(folder: Path, pictures: int) -> Trace:
                 cluster.trace.bursts.append((sent_s, cluster.now_s()))
                 time.sleep(spec.down.window_s / 4)  # between two folders
             wait_until(lambda: cluster.trace.rows[-1][3] == spec.least, "the workers being taken away", 300)
-        wait_until(lambda: not cluster.unfinished(), "the last pictures", 60)
-        cluster.trace.accepted = 2 * pictures + len(cluster.trace.single)
+        wait_until(lambda: not cluster.unfinished(), "the last images", 60)
+        cluster.trace.accepted = 2 * images + len(cluster.trace.single)
         cluster.trace.succeeded = cluster.ended()["succeeded"] - before
         return cluster.trace
 
@@ -175,7 +175,7 @@ def _photos(folder: Path, count: int) -> Path:
 
 
 def _submit(stack: Stack, photos: Path, folder: Path) -> float:
-    """Send all of them as one folder and wait for the outcomes; returns pictures a second."""
+    """Send all of them as one folder and wait for the results; returns images a second."""
     began_s = time.monotonic()
     command = [sys.executable, "-m", "pawqueue", "submit", photos, "--url", stack.url, "--out", folder / "out.csv"]
     subprocess.run([*command, "--quiet"], cwd=ROOT, check=True, capture_output=True)
@@ -184,13 +184,13 @@ def _submit(stack: Stack, photos: Path, folder: Path) -> float:
 
 @contextmanager
 def _trickle(stack: Stack, trace: Trace) -> Iterator[None]:
-    """A single picture now and then, each followed to its outcome, whatever happens to the workers."""
-    stop, picture = threading.Event(), draw((160, 120), (1, 2, 3), form="JPEG")
+    """A single image now and then, each followed to its result, whatever happens to the workers."""
+    stop, image = threading.Event(), draw((160, 120), (1, 2, 3), form="JPEG")
 
     def send() -> None:
         with httpx.Client(base_url=stack.url, timeout=90) as http:
             while not stop.wait(0.1):
-                answer = http.post("/v1/jobs", content=picture, headers={"Prefer": "wait=60"})
+                answer = http.post("/v1/jobs", content=image, headers={"Prefer": "wait=60"})
                 job = answer.json()
                 trace.single[job["id"]] = (job["status"], job["attempts"])
 
@@ -224,22 +224,20 @@ def draw_plot(trace: Trace, path: Path) -> None:
         for sent_s, cleared_s in trace.bursts:
             axis.axvspan(sent_s, cleared_s, color="0.93", zorder=0)
     jobs.legend(loc="upper right")
-    jobs.set_title(
-        "Two folders (grey: from the first picture sent to the last outcome), and single pictures all the time"
-    )
+    jobs.set_title("Two folders (grey: from the first image sent to the last result), and single images all the time")
     figure.savefig(path, dpi=110)
 
 
 def main() -> int:
     """Play it, print what was seen, write the plot."""
     parser = argparse.ArgumentParser(prog="python -m tests.deploy.autoscaling", description=__doc__)
-    parser.add_argument("--pictures", type=int, default=4000, help="in each folder (default 4000)")
+    parser.add_argument("--images", type=int, default=4000, help="in each folder (default 4000)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "autoscaling.png")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pawqueue-autoscaling-") as folder:
-        trace = play(Path(folder), given.pictures)
+        trace = play(Path(folder), given.images)
     for sent_s, cleared_s in trace.bursts:
-        print(f"a folder of {given.pictures:,}: sent at {sent_s:.0f} s, cleared in {cleared_s - sent_s:.0f} s")
+        print(f"a folder of {given.images:,}: sent at {sent_s:.0f} s, cleared in {cleared_s - sent_s:.0f} s")
     print(f"target {trace.spec.target:.0f} jobs a worker; workers: {[row[3] for row in trace.rows]}")
     print(f"accepted {trace.accepted:,}, succeeded {trace.succeeded:,}; workers left with {trace.left}")
     draw_plot(trace, given.out)

@@ -66,8 +66,8 @@ def test_keda_behaves_like_the_autoscaler_that_it_stands_in_for() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_workers_come_and_go_and_nothing_is_lost(tmp_path: Path) -> None:
-    pictures = 2500
-    trace = play(tmp_path, pictures)
+    images = 2500
+    trace = play(tmp_path, images)
     replicas = [row[3] for row in trace.rows]
     assert (max(replicas), replicas[-1]) == (trace.spec.most, trace.spec.least)
     assert trace.turns == 1, replicas
@@ -75,5 +75,5 @@ def test_workers_come_and_go_and_nothing_is_lost(tmp_path: Path) -> None:
     assert set(trace.single.values()) == {("succeeded", 1)}
     assert trace.left == [0] * (trace.spec.most - trace.spec.least)
     # More workers on the cores of one end nothing much sooner; but a folder must not wait for what they do.
-    one_worker_s = pictures * OBJECTIVE_S / trace.spec.target
+    one_worker_s = images * OBJECTIVE_S / trace.spec.target
     assert all(cleared_s - sent_s < 3 * one_worker_s for sent_s, cleared_s in trace.bursts), trace.bursts

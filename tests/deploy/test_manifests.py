@@ -110,7 +110,7 @@ class TestWhatPeopleForget:
         for name in config["data"]:
             assert name.removeprefix("PAWQUEUE_").lower() in type(load_settings({})).model_fields
 
-    def test_queues_that_are_full_of_pictures_fit_their_redis(self, overlay: str, documents: Render) -> None:
+    def test_queues_that_are_full_of_images_fit_their_redis(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)
         config = next(d for d in everything if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
         store = next(w for w in workloads(everything) if w["metadata"]["name"] == "redis-images")

@@ -2,7 +2,7 @@
 
 Two gateways and two workers of the earlier code serve one Redis. Each is replaced as Kubernetes would do it: one of
 this code gets requests as soon as `/readyz` says so, the earlier one is taken out of rotation and ended by SIGTERM.
-Meanwhile clients send single pictures, wait for most outcomes, and keep their own list of what they were told.
+Meanwhile clients send single images, wait for most results, and keep their own list of what they were told.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import ROOT, Process, answers, free_port, running, running_redis, wait_until
 
 _CLIENTS = 6
@@ -34,7 +34,7 @@ _STAGE_S = 2.0
 class Told:
     """What clients were told, by their own list."""
 
-    #: Job id -> (status, times that its picture was tried).
+    #: Job id -> (status, times that its image was tried).
     jobs: dict[str, tuple[str, int]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
     #: Answers that no client should ever get.
@@ -154,14 +154,14 @@ class Upgrade:
                 thread.join()
 
     def _send(self, stop: threading.Event, number: int) -> None:
-        """Send pictures one after another; a third of them without waiting for the outcome."""
-        picture, count = draw((160, 120), (number * 20, 90, 30), form="JPEG"), 0
+        """Send images one after another; a third of them without waiting for the result."""
+        image, count = draw((160, 120), (number * 20, 90, 30), form="JPEG"), 0
         with httpx.Client(timeout=90) as http:
             while not stop.is_set():
                 count += 1
                 headers = {"Prefer": "wait=30"} if count % 3 else {}
                 try:
-                    self._note(http.post(f"{self.rotation.next()}/v1/jobs", content=picture, headers=headers))
+                    self._note(http.post(f"{self.rotation.next()}/v1/jobs", content=image, headers=headers))
                 except httpx.HTTPError as error:
                     self.told.faults.append(repr(error))
 

@@ -16,7 +16,7 @@ import redis
 from contract import keys
 from contract.broker import QUEUES
 from contract.job import new_job_id
-from tests.support.pictures import draw, png_header_of
+from tests.support.images import draw, png_header_of
 from tests.support.services import ROOT, Stack, running_stack, wait_until
 
 
@@ -26,7 +26,7 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
-def picture(photographs: Path, name: str = "cat.03307.jpg") -> bytes:
+def image(photographs: Path, name: str = "cat.03307.jpg") -> bytes:
     return (photographs / "sample" / name).read_bytes()
 
 
@@ -73,7 +73,7 @@ def test_both_queues_are_served(http: httpx.Client) -> None:
         assert (job["status"], job["queue"]) == ("succeeded", queue)
 
 
-def test_equal_pictures_get_equal_answers_in_any_batch(http: httpx.Client) -> None:
+def test_equal_images_get_equal_answers_in_any_batch(http: httpx.Client) -> None:
     data = draw((300, 200), (90, 120, 40), "JPEG")
     alone = upload(http, data).json()["prediction"]["probabilities"]["cat"]
     with ThreadPoolExecutor(12) as pool:
@@ -85,7 +85,7 @@ def test_equal_pictures_get_equal_answers_in_any_batch(http: httpx.Client) -> No
 def test_pictures_do_not_stay_after_their_job(http: httpx.Client, stack: Stack) -> None:
     assert upload(http, draw()).json()["status"] == "succeeded"
     folder = stack.folder / "state" / "images"
-    wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "the pictures being deleted", 10)
+    wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "the images being deleted", 10)
 
 
 def test_the_ledger_holds_nothing_but_ended_jobs(http: httpx.Client, stack: Stack) -> None:
@@ -194,8 +194,8 @@ class TestBadInput:
         whole = draw((400, 300), form=form, **({"lossless": True} if form == "WEBP" else {}))
         corrupt = whole[: len(whole) * 6 // 10]
         with ThreadPoolExecutor(8) as pool:
-            pictures = [whole, whole, whole, corrupt, whole, whole, whole]
-            jobs = list(pool.map(lambda data: upload(http, data).json(), pictures))
+            images = [whole, whole, whole, corrupt, whole, whole, whole]
+            jobs = list(pool.map(lambda data: upload(http, data).json(), images))
         bad = jobs.pop(3)
         if "error" not in bad or bad.get("status") == 415:
             self.problem(upload(http, corrupt), 415, "not_an_image")  # already the header is broken

@@ -14,11 +14,11 @@ import pytest
 
 from contract.broker import INTERACTIVE, QUEUES
 from contract.ledger_redis import RedisLedger
+from tests.support.images import draw
 from tests.support.ledger import patient
-from tests.support.pictures import draw
 from tests.support.services import Process, free_port, running, wait_until
 
-_PICTURE = draw((60, 40), form="JPEG")
+_IMAGE = draw((60, 40), form="JPEG")
 _HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 _HASTY = """
 import gateway.server
@@ -86,14 +86,14 @@ def test_a_stopping_gateway_finishes_what_has_begun_and_does_not_wait_for_the_id
         silent, half_head = opened(port), opened(port, b"POST /v1/jobs HTTP/1.1\r\n")
         kept = opened(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert kept.recv(1000).startswith(b"HTTP/1.1 200")
-        upload = opened(port, _HEAD % len(_PICTURE) + _PICTURE[:100])
+        upload = opened(port, _HEAD % len(_IMAGE) + _IMAGE[:100])
         wait_until(lambda: answers(port), "the upload having begun")
         process.handle.send_signal(signal.SIGTERM)
         wait_until(lambda: refuses(port), "no more connections being taken")
         for idle in (silent, half_head, kept):
             assert idle.recv(100) == b""
         assert process.handle.poll() is None
-        upload.sendall(_PICTURE[100:])
+        upload.sendall(_IMAGE[100:])
         assert answer(upload)[0] == 202
         assert process.handle.wait(60) == 0
     assert RedisLedger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
@@ -124,12 +124,12 @@ def test_a_stopping_gateway_cuts_off_what_does_not_end(tmp_path: Path, clean_red
 def test_who_sends_a_byte_now_and_then_is_given_up_and_a_slow_sender_is_not(tmp_path: Path, clean_redis: str) -> None:
     with gateway(tmp_path, clean_redis, "-c", _HASTY) as (port, _):
         stop, dripping = threading.Event(), opened(port, _HEAD % 10_000)
-        slow = opened(port, (_HEAD % len(_PICTURE)).replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        slow = opened(port, (_HEAD % len(_IMAGE)).replace(b"Host: x", b"Host: x\r\nConnection: close"))
         dripper = threading.Thread(target=drip, args=(dripping, b"x", 0.05, stop))
         dripper.start()
-        for at in range(0, len(_PICTURE), 150):
+        for at in range(0, len(_IMAGE), 150):
             threading.Event().wait(0.1)  # several times as fast as is asked for
-            slow.sendall(_PICTURE[at : at + 150])
+            slow.sendall(_IMAGE[at : at + 150])
         assert answer(slow)[0] == 202
         status, problem = answer(dripping)
         stop.set()

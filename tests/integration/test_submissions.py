@@ -1,4 +1,4 @@
-"""Many pictures over HTTP as one submission, on real Redis, gateway, worker and model."""
+"""Many images over HTTP as one submission, on real Redis, gateway, worker and model."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from contract import keys
 from contract.broker import BULK
 from contract.job import new_job_id
 from tests.support.archives import encrypted, tar_of, zip_of
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import Stack, running_stack, wait_until
 from tests.unit.gateway.test_archives import BOMBS, bomb_tar, deep_zip
 
@@ -28,7 +28,7 @@ TAR, ZIP = "application/x-tar", "application/zip"
 WAIT = {"Prefer": "wait=60"}
 
 
-def pictures(first: int, count: int) -> dict[str, bytes]:
+def images(first: int, count: int) -> dict[str, bytes]:
     return {f"cats/{n:03}.jpg": draw((120, 90), (n % 256, 90, 40), "JPEG") for n in range(first, first + count)}
 
 
@@ -60,9 +60,9 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_three_hundred_pictures_in_every_form_are_one_submission(http: httpx.Client) -> None:
+def test_three_hundred_images_in_every_form_are_one_submission(http: httpx.Client) -> None:
     address = opened(http, name="Cats")
-    forms = [(as_form, pictures(0, 100)), (as_tar, pictures(100, 100)), (as_zip, pictures(200, 100))]
+    forms = [(as_form, images(0, 100)), (as_tar, images(100, 100)), (as_zip, images(200, 100))]
     ids: list[str] = []
     for pack, members in forms:
         taken = http.post(f"{address}/jobs", **pack(members))
@@ -72,14 +72,14 @@ def test_three_hundred_pictures_in_every_form_are_one_submission(http: httpx.Cli
     assert len(set(ids)) == 300
     wait_until(lambda: bool(rows_of(http, address)), "the first result")  # it is open still
 
-    other = http.post(f"{address}/jobs", **as_tar(pictures(0, 2) | {"cats/000.jpg": draw(), "notes.txt": b"no"})).json()
+    other = http.post(f"{address}/jobs", **as_tar(images(0, 2) | {"cats/000.jpg": draw(), "notes.txt": b"no"})).json()
     assert [(item["custom_id"], item["repeated"]) for item in other["accepted"]] == [("cats/001.jpg", True)]
     assert {item["custom_id"]: item["code"] for item in other["rejected"]} == {
         "cats/000.jpg": "conflict",
         "notes.txt": "not_an_image",
     }
     assert http.post(f"{address}/close").json()["status"] in ("closed", "finished")
-    assert http.post(f"{address}/jobs", **as_tar(pictures(300, 1))).status_code == 409
+    assert http.post(f"{address}/jobs", **as_tar(images(300, 1))).status_code == 409
 
     body = http.get(address, headers=WAIT).json()
     assert body["status"] == "finished", body
@@ -101,7 +101,7 @@ def test_three_hundred_pictures_in_every_form_are_one_submission(http: httpx.Cli
     assert body["id"] in [one["id"] for one in http.get("/v1/submissions").json()["submissions"]]
 
 
-def test_a_corrupt_picture_fails_alone(http: httpx.Client) -> None:
+def test_a_corrupt_image_fails_alone(http: httpx.Client) -> None:
     address = opened(http)
     whole = draw((400, 300), form="JPEG")
     http.post(f"{address}/jobs", **as_tar({"a.jpg": whole, "b.jpg": whole[: len(whole) * 6 // 10], "c.jpg": whole}))
@@ -119,7 +119,7 @@ def test_unknown_ids_are_not_found(http: httpx.Client) -> None:
 
 def test_what_has_not_ended_is_canceled(http: httpx.Client) -> None:
     address = opened(http)
-    assert http.post(f"{address}/jobs", **as_tar(pictures(0, 200))).status_code == 202
+    assert http.post(f"{address}/jobs", **as_tar(images(0, 200))).status_code == 202
     body = http.delete(address).json()
     assert (body["status"], body["counts"]["queued"], body["counts"]["running"]) == ("canceled", 0, 0)
     assert body["finished_at"]
@@ -133,7 +133,7 @@ def test_what_has_not_ended_is_canceled(http: httpx.Client) -> None:
 def test_a_full_queue_is_filled_again_and_a_submission_is_canceled(tmp_path: Path) -> None:
     with running_stack(tmp_path, queue_max_jobs=50) as stack, httpx.Client(base_url=stack.url, timeout=120) as http:
         stack.workers[0].stop(signal.SIGTERM)
-        members = pictures(0, 120)
+        members = images(0, 120)
         canceled = opened(http)
         full = http.post(f"{canceled}/jobs", **as_tar(members))
         assert (full.status_code, full.json()["code"]) == (429, "queue_full")
@@ -158,7 +158,7 @@ def test_a_full_queue_is_filled_again_and_a_submission_is_canceled(tmp_path: Pat
             assert (body["status"], body["counts"]["succeeded"]) == ("finished", 120), worker.tail()
             assert [row["n"] for row in rows_of(http, address)] == list(range(1, 121))
             folder = stack.folder / "state" / "images"
-            wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "pictures being deleted", 30)
+            wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "images being deleted", 30)
 
 
 def gateway_memory(stack: Stack) -> int:
@@ -211,7 +211,7 @@ def test_hostile_archives_are_refused_and_cost_no_memory(http: httpx.Client, sta
 def test_a_long_tar_is_streamed(http: httpx.Client, stack: Stack) -> None:
     """Of 200 MB that go through the gateway little is in its memory at any time."""
     address = opened(http)
-    member = tar_of({"large.bin": b"no picture" + bytes(10_000_000)})[: -1024 * 10]
+    member = tar_of({"large.bin": b"no image" + bytes(10_000_000)})[: -1024 * 10]
 
     def endless() -> Iterator[bytes]:
         for _ in range(20):

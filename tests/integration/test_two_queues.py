@@ -15,7 +15,7 @@ from contract.job import Job, new_job_id, now_ms
 from contract.ledger_redis import RedisLedger
 from contract.ledger_types import QueueLimits, Submit
 from contract.redis_client import connect
-from tests.support.pictures import encode
+from tests.support.images import encode
 from tests.support.services import Stack, running_stack, wait_until
 
 _BACKLOG = 50_000
@@ -23,7 +23,7 @@ _BATCH = 32
 _UPLOADS = 25
 
 
-def small_picture() -> bytes:
+def small_image() -> bytes:
     """About 7 kB of JPEG."""
     from PIL import Image
 
@@ -31,7 +31,7 @@ def small_picture() -> bytes:
 
 
 def fill(stack: Stack, count: int, data: bytes) -> None:
-    """Queue bulk jobs with their pictures and messages, as the gateway would."""
+    """Queue bulk jobs with their images and messages, as the gateway would."""
     ledger, celery = RedisLedger(connect(stack.redis_url)), make_celery(stack.redis_url)
     images, limits = open_image_store(str(stack.folder / "state" / "images"), 86_400), QueueLimits(10**9, 10**15)
     for _ in range(0, count, MESSAGE_MAX_JOBS):
@@ -49,7 +49,7 @@ def bulk_ended(client: "redis.Redis") -> int:
 
 
 def uploads(http: httpx.Client, client: "redis.Redis", data: bytes) -> tuple[float, float]:
-    """Medians over some uploads: milliseconds until the outcome, and bulk jobs that ended meanwhile."""
+    """Medians over some uploads: milliseconds until the result, and bulk jobs that ended meanwhile."""
     took_ms, passed = [], []
     for _ in range(_UPLOADS):
         before, began_s = bulk_ended(client), time.perf_counter()
@@ -63,7 +63,7 @@ def uploads(http: httpx.Client, client: "redis.Redis", data: bytes) -> tuple[flo
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_backlog_of_bulk_jobs_lets_interactive_ones_pass(tmp_path: Path) -> None:
-    data = small_picture()
+    data = small_image()
     assert 5_000 < len(data) < 9_000
     with (
         running_stack(tmp_path, log_level="warning") as stack,

@@ -75,9 +75,9 @@ def test_it_says_where_everything_is(up: Up) -> None:
     assert str(Path(up.environ["PAWQUEUE_STATE_DIR"]) / "logs") in text
 
 
-def test_a_picture_is_classified(up: Up) -> None:
-    picture = (ROOT / "examples" / "photos" / "cat.jpg").read_bytes()
-    request = urllib.request.Request(f"{up.url}/v1/jobs", picture, {"Prefer": "wait=10", "Content-Type": "image/jpeg"})
+def test_an_image_is_classified(up: Up) -> None:
+    image = (ROOT / "examples" / "photos" / "cat.jpg").read_bytes()
+    request = urllib.request.Request(f"{up.url}/v1/jobs", image, {"Prefer": "wait=10", "Content-Type": "image/jpeg"})
 
     with urllib.request.urlopen(request) as answer:
         assert json.load(answer)["status"] == "succeeded"

@@ -10,7 +10,7 @@ import httpx
 import redis
 
 from benchmarks.service import run_load
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import Stack, running_stack
 
 _ROUNDS, _UPLOADS, _CLIENTS, _LOAD_S = 12, 25, 32, 6
@@ -25,8 +25,8 @@ def main() -> None:
         httpx.Client(base_url=stack.url, timeout=60) as http,
     ):
         _latency_ms(http, data)
-        _compare("one client, ms a picture", stack, lambda: _latency_ms(http, data))
-        _compare(f"{_CLIENTS} clients, pictures/s", stack, lambda: _pictures_per_s(stack))
+        _compare("one client, ms an image", stack, lambda: _latency_ms(http, data))
+        _compare(f"{_CLIENTS} clients, images/s", stack, lambda: _images_per_s(stack))
 
 
 def _compare(what: str, stack: Stack, measure: Callable[[], float]) -> None:
@@ -52,7 +52,7 @@ def _latency_ms(http: httpx.Client, data: bytes) -> float:
     return statistics.median(took_ms)
 
 
-def _pictures_per_s(stack: Stack) -> float:
+def _images_per_s(stack: Stack) -> float:
     port = stack.url.rsplit(":", 1)[1]
     return float(run_load(int(port), "--clients", _CLIENTS, "--seconds", _LOAD_S)["images_per_s"])
 

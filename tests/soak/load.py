@@ -8,7 +8,7 @@ from collections import Counter
 import httpx
 
 from contract.job import new_job_id
-from tests.support.pictures import draw
+from tests.support.images import draw
 
 _THREADS = 16
 #: While so many jobs have not been answered no more are sent: other programs may have taken the machine.
@@ -16,7 +16,7 @@ _MOST_OPEN = 200
 
 
 class Load:
-    """Threads that upload by a common clock; half of them wait for the outcome, the others ask for it."""
+    """Threads that upload by a common clock; half of them wait for the result, the others ask for it."""
 
     def __init__(self, url: str, seed: int = 0) -> None:
         self.answers: Counter[str] = Counter()
@@ -38,7 +38,7 @@ class Load:
             thread.start()
 
     def run(self, rate: float, duration_s: float) -> float:
-        """Send `rate` pictures a second for that long; returns the rate that was reached."""
+        """Send `rate` images a second for that long; returns the rate that was reached."""
         began_s, sent = time.monotonic(), 0
         while (elapsed_s := time.monotonic() - began_s) < duration_s:
             due = int(elapsed_s * rate)
@@ -51,7 +51,7 @@ class Load:
         return sent / duration_s
 
     def capacity(self, duration_s: float) -> float:
-        """Pictures a second when all threads send as fast as they are answered."""
+        """Images a second when all threads send as fast as they are answered."""
         before, began_s = sum(self.answers.values()), time.monotonic()
         self._tickets.release(100_000)
         time.sleep(duration_s)
@@ -61,7 +61,7 @@ class Load:
         return (sum(self.answers.values()) - before) / (time.monotonic() - began_s)
 
     def wait_idle(self, timeout_s: float) -> None:
-        """Return when every picture that was sent is answered."""
+        """Return when every image that was sent is answered."""
         with self._changed:
             self._changed.wait_for(lambda: self._open == 0, timeout_s)
 

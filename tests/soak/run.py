@@ -65,7 +65,7 @@ def _report(plan: Plan, stack: Stack, load: Load, watch: Watch, rates: tuple[flo
         "answers": dict(load.answers),
         "processes": watch.findings(plan.warm_up),
         "keys_left": lasting_keys(stack.redis_url, max(plan.result_ttl_s, _LEAD_S))[:20],
-        "pictures_left": sum(path.is_file() for path in (stack.folder / "state" / "images").rglob("*")),
+        "images_left": sum(path.is_file() for path in (stack.folder / "state" / "images").rglob("*")),
     }
 
 
@@ -102,8 +102,8 @@ def broken(report: dict[str, Any], *, judge_memory: bool = True) -> list[str]:
         wrong.append(f"keys grow: {report['processes']['redis']['keys']}")
     if report["keys_left"]:
         wrong.append(f"keys that outlive their time: {report['keys_left'][:10]}")
-    if report["pictures_left"]:
-        wrong.append(f"pictures left: {report['pictures_left']}")
+    if report["images_left"]:
+        wrong.append(f"images left: {report['images_left']}")
     strange = set(report["answers"]) - {"succeeded", "failed", "canceled"}
     return wrong + [f"answers of another kind: {strange}"] * bool(strange)
 

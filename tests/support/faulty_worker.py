@@ -1,7 +1,7 @@
 """A worker that kills itself once at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
 
 It dies when it reaches POINT while FLAG_FILE exists, and takes the file with it, so that its successor lives. The point
-`deadly_picture` is for ever: any picture whose upper left pixel is pure magenta kills the process that decodes it.
+`deadly_image` is for ever: any image whose upper left pixel is pure magenta kills the process that decodes it.
 """
 
 import os
@@ -17,7 +17,7 @@ from kombu.transport.redis import QoS
 
 import worker.__main__
 import worker.pipeline
-from bundle.decode import Picture
+from bundle.decode import Image
 from contract.ledger_redis import RedisLedger
 from worker.__main__ import main
 from worker.model import BrightnessModel
@@ -91,14 +91,14 @@ def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
     return waits
 
 
-def deadly_picture(decode: Callable[..., Picture], _: Path) -> Callable[..., Picture]:
+def deadly_image(decode: Callable[..., Image], _: Path) -> Callable[..., Image]:
     """`decode`, which magenta kills."""
 
-    def deadly(data: bytes, height: int, width: int) -> Picture:
-        picture = decode(data, height, width)
-        if tuple(picture.pixels[0, 0]) == _MAGENTA:
+    def deadly(data: bytes, height: int, width: int) -> Image:
+        image = decode(data, height, width)
+        if tuple(image.pixels[0, 0]) == _MAGENTA:
             os.kill(os.getpid(), signal.SIGKILL)
-        return picture
+        return image
 
     return deadly
 
@@ -126,7 +126,7 @@ _TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
     "hang_in_predict": (Predictor, "_call", hanging),
     "hang_unwatched": (Predictor, "_call", hanging_unwatched),
     "held_in_predict": (Predictor, "_call", held),
-    "deadly_picture": (worker.pipeline, "decode", deadly_picture),
+    "deadly_image": (worker.pipeline, "decode", deadly_image),
 }
 
 

@@ -1,4 +1,4 @@
-"""Prepared pictures and a short network, shared by the tests that train."""
+"""Prepared images and a short network, shared by the tests that train."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from training.prepare import prepare
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of 120 prepared pictures of two classes, 40 px for training and 32 px held out."""
+    """The folder of 120 prepared images of two classes, 40 px for training and 32 px held out."""
     folder = tmp_path_factory.mktemp("prepared")
-    prepare([write_folders(folder / "pictures", 60)], tiny_params(), folder / "prepared")
+    prepare([write_folders(folder / "images", 60)], tiny_params(), folder / "prepared")
     return folder / "prepared"
 
 

@@ -1,4 +1,4 @@
-"""Pictures drawn for tests: two or more classes that a tiny network tells apart in seconds."""
+"""Images drawn for tests: two or more classes that a tiny network tells apart in seconds."""
 
 import io
 import tarfile
@@ -30,7 +30,7 @@ def drawn_jpeg(label: int, seed: int, side: int = 48) -> bytes:
 
 
 def write_folders(folder: Path, count: int, names: tuple[str, ...] = ("lying", "standing")) -> Path:
-    """Write `count` pictures of each class into class folders."""
+    """Write `count` images of each class into class folders."""
     for label, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for seed in range(count):

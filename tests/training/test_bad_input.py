@@ -77,19 +77,19 @@ def bomb(folder: Path) -> Path:
 
 
 def all_broken(folder: Path) -> Path:
-    return write_tar(folder / "broken.tar", {f"{name}/1.jpg": b"no picture" for name in ("lying", "standing")})
+    return write_tar(folder / "broken.tar", {f"{name}/1.jpg": b"no image" for name in ("lying", "standing")})
 
 
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (empty, r"empty holds no labelled picture"),
+        (empty, r"empty holds no labelled image"),
         (one_class, r"only the class 'lying'"),
-        (too_few, r"class 'lying' has 1 pictures, too few .* prepare\.validation"),
+        (too_few, r"class 'lying' has 1 images, too few .* prepare\.validation"),
         (unreadable, r"unreadable\.tar is no readable folder, tar or zip"),
         (climbing, r"climbing\.tar is refused: .* climbs out"),
-        (bomb, r"bomb\.tar\.gz is refused: 'lying/1\.jpg' is larger than any picture"),
-        (all_broken, r"no usable picture"),
+        (bomb, r"bomb\.tar\.gz is refused: 'lying/1\.jpg' is larger than any image"),
+        (all_broken, r"no usable image"),
     ],
 )
 def test_bad_data_is_named(
@@ -102,13 +102,13 @@ def test_bad_data_is_named(
     assert not list((here / "build").iterdir())
 
 
-def test_a_corrupt_picture_among_good_ones_is_left_out_and_listed(here: Path) -> None:
-    pictures = write_folders(here / "pictures", 40)
-    (pictures / "lying" / "cut.jpg").write_bytes(drawn_jpeg(0, 99)[:300])
-    prepare.prepare([pictures], tiny_params(), here / "prepared")
+def test_a_corrupt_image_among_good_ones_is_left_out_and_listed(here: Path) -> None:
+    images = write_folders(here / "images", 40)
+    (images / "lying" / "cut.jpg").write_bytes(drawn_jpeg(0, 99)[:300])
+    prepare.prepare([images], tiny_params(), here / "prepared")
     report = json.loads((here / "prepared" / "report.json").read_text(encoding="utf-8"))
     assert report["kept"] == 80
-    assert "broken" in report["dropped"]["pictures/lying/cut.jpg"]
+    assert "broken" in report["dropped"]["images/lying/cut.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
 
-def test_too_small_a_disk_is_told_before_pictures_are_written(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listing.list_sources([str(write_folders(here / "pictures", 30))], listing.SOURCES_FILE)
+def test_too_small_a_disk_is_told_before_images_are_written(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing.list_sources([str(write_folders(here / "images", 30))], listing.SOURCES_FILE)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1000))
     assert re.search(r"disk of build has 0\.0 GB free .* input\.height", told(monkeypatch, prepare.main))
     assert not list((here / "build").iterdir())
 
 
-def test_a_disk_that_fills_while_pictures_are_written_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listing.list_sources([str(write_folders(here / "pictures", 30))], listing.SOURCES_FILE)
+def test_a_disk_that_fills_while_images_are_written_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing.list_sources([str(write_folders(here / "images", 30))], listing.SOURCES_FILE)
     monkeypatch.setattr("training.prepared.SplitWriter.append", full_disk)
     assert "No space is left on the disk of somewhere" in told(monkeypatch, prepare.main)
     assert not list((here / "build").iterdir())

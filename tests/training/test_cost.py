@@ -1,4 +1,4 @@
-"""The cost of a picture: both bundles measured, and told apart by what they are."""
+"""The cost of an image: both bundles measured, and told apart by what they are."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pictures of another source: what training has seen is left out, and each is decoded as a worker decodes it."""
+"""Images of another source: what training has seen is left out, and each is decoded as a worker decodes it."""
 
 import io
 import re
@@ -19,7 +19,7 @@ UNSEEN = range(100, 103)
 
 
 def larger(data: bytes) -> bytes:
-    """The same picture, wider and larger."""
+    """The same image, wider and larger."""
     file = io.BytesIO()
     Image.open(io.BytesIO(data)).resize((160, 120)).save(file, "JPEG", quality=95)
     return file.getvalue()
@@ -37,20 +37,20 @@ def test_photographs_of_training_are_left_out_whatever_their_shape(
 ) -> None:
     seen = {f"lying/{seed}.jpg": larger(drawn_jpeg(0, seed)) for seed in range(20)}
     fresh = {f"lying/{seed}.jpg": larger(drawn_jpeg(0, seed)) for seed in UNSEEN}
-    files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"no picture"})
+    files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"no image"})
     names = (prepared / "test.csv").read_text(encoding="utf-8")
     held_out = sum(f"/lying/{seed}.jpg," in names for seed in range(20))
     found = measure_elsewhere(bundle, prepared, [files], tiny_params().prepare)
     assert found["pictures"] == len(UNSEEN) + held_out
     assert found["left_out"] == 20 - held_out + 1
     assert found["sent"].keys() == SENT_AS.keys()
-    with pytest.raises(TrainingError, match="no picture of lying or standing"):
+    with pytest.raises(TrainingError, match="no image of lying or standing"):
         measure_elsewhere(
             bundle, prepared, [write_tar(tmp_path / "other.tar", {"cat/1.jpg": b""})], tiny_params().prepare
         )
 
 
-def test_a_picture_with_an_orientation_tag_arrives_upright_and_one_without_does_not() -> None:
+def test_an_image_with_an_orientation_tag_arrives_upright_and_one_without_does_not() -> None:
     image = Image.open(io.BytesIO(larger(drawn_jpeg(0, 1))))
     upright, tagged, lying = (
         decode(SENT_AS[name](image), 32, 32).pixels.astype(int)
@@ -61,13 +61,13 @@ def test_a_picture_with_an_orientation_tag_arrives_upright_and_one_without_does_
 
 
 @pytest.mark.parametrize("name", SENT_AS)
-def test_what_is_sent_is_a_picture_of_the_size_that_is_named(name: str) -> None:
+def test_what_is_sent_is_an_image_of_the_size_that_is_named(name: str) -> None:
     sent = Image.open(io.BytesIO(SENT_AS[name](Image.new("RGB", (320, 240), "grey"))))
     assert sent.format == "JPEG"
     if size := re.match(r"([\d,]+) px", name):
         assert max(sent.size) == int(size[1].replace(",", ""))
 
 
-def test_the_interval_of_a_share_is_wide_where_pictures_are_few() -> None:
+def test_the_interval_of_a_share_is_wide_where_images_are_few() -> None:
     few, many = share_with_interval(9, 10), share_with_interval(900, 1000)
     assert few.low < many.low < 0.9 < many.high < few.high < 1

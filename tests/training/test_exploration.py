@@ -1,4 +1,4 @@
-"""The exploration notebook runs on drawn pictures, and holds no output: outputs would show the data."""
+"""The exploration notebook runs on drawn images, and holds no output: outputs would show the data."""
 
 import json
 import shutil

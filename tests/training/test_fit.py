@@ -1,4 +1,4 @@
-"""Training: killed at any point it goes on and ends as if never killed; the same seed gives the same pictures."""
+"""Training: killed at any point it goes on and ends as if never killed; the same seed gives the same images."""
 
 from pathlib import Path
 
@@ -27,14 +27,14 @@ def test_prepared_splits_are_whole_and_sized_for_their_use(prepared: Path) -> No
     assert (prepared / "contact-lying.jpg").is_file()
 
 
-def test_augmented_pictures_depend_on_the_seed_alone(prepared: Path) -> None:
+def test_augmented_images_depend_on_the_seed_alone(prepared: Path) -> None:
     strong = read_params(ROOT / "params.yaml").augment
     pixels = read_split(prepared, "train").pixels[0]
     drawn = [augment(pixels, 48, 32, strong, np.random.default_rng((1, seed))) for seed in range(60)]
     again = [augment(pixels, 48, 32, strong, np.random.default_rng((1, seed))) for seed in range(60)]
-    assert all(picture.shape == (48, 32, 3) and picture.dtype == np.uint8 for picture in drawn)
+    assert all(image.shape == (48, 32, 3) and image.dtype == np.uint8 for image in drawn)
     assert all((one == other).all() for one, other in zip(drawn, again, strict=True))
-    assert len({picture.tobytes() for picture in drawn}) == 60
+    assert len({image.tobytes() for image in drawn}) == 60
 
 
 def test_variations_grow_stronger() -> None:
@@ -136,13 +136,13 @@ def test_training_stops_early_when_nothing_gets_better(prepared: Path, tmp_path:
 def test_pictures_grow_to_their_full_size() -> None:
     params = tiny_params(epochs=10, start_side_px=32, end_side_px=0)
     params = params.model_copy(update={"input": params.input.model_copy(update={"height": 96, "width": 96})})
-    sides = [fit.picture_size(epoch, params)[0] for epoch in range(10)]
+    sides = [fit.image_size(epoch, params)[0] for epoch in range(10)]
     assert sides[0] == 32
     assert sides == sorted(sides)
     assert sides[6:] == [96] * 4
 
 
-def test_unknown_architectures_and_missing_pictures_are_one_sentence(prepared: Path, tmp_path: Path) -> None:
+def test_unknown_architectures_and_missing_images_are_one_sentence(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"train\.architecture"):
         fit.train(prepared, tiny_params(architecture="huge"), tmp_path / "s", tmp_path / "o")
     with pytest.raises(TrainingError, match="dvc repro prepare"):

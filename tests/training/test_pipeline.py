@@ -1,4 +1,4 @@
-"""The whole way on drawn pictures: DVC, training, a real MLflow server, export, promotion and its refusal."""
+"""The whole way on drawn images: DVC, training, a real MLflow server, export, promotion and its refusal."""
 
 import os
 import shutil
@@ -79,9 +79,9 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> subprocess.CompletedProcess[str]:
     """What the first run said, which left its result in the project."""
-    pictures = write_folders(tmp_path_factory.mktemp("drawn") / "pictures", 60)
-    (pictures / "lying" / "broken.jpg").write_bytes(b"no picture")
-    done = run(project, "training.run", "--no-tracking", str(pictures))
+    images = write_folders(tmp_path_factory.mktemp("drawn") / "images", 60)
+    (images / "lying" / "broken.jpg").write_bytes(b"no image")
+    done = run(project, "training.run", "--no-tracking", str(images))
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -98,7 +98,7 @@ def tracked(project: Path, trained: object, mlflow_server: str, monkeypatch: pyt
 
 
 @pytest.mark.timeout(400)
-def test_one_command_goes_from_pictures_to_a_bundle(project: Path, trained: subprocess.CompletedProcess[str]) -> None:
+def test_one_command_goes_from_images_to_a_bundle(project: Path, trained: subprocess.CompletedProcess[str]) -> None:
     manifest = read_manifest(project / "build" / "bundle")
     assert manifest.labels == ["lying", "standing"]
     assert manifest.metrics["accuracy"].low is not None

@@ -69,7 +69,7 @@ def test_a_good_model_ships_with_its_card(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_right_too_rarely_does_not_ship(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"94\.00 % of its test pictures right; 95\.5 are wanted"):
+    with pytest.raises(TrainingError, match=r"94\.00 % of its test images right; 95\.5 are wanted"):
         release(write_bundle(tmp_path / "bundle", 0.94), measurements(tmp_path), tmp_path / "shipped", 0.955)
     assert not (tmp_path / "shipped").exists()
 

@@ -10,11 +10,11 @@ COSTS = Costs(gateway_ms=1.0, redis_ms=0.1, worker_ms=8.0, sync_ms=1.0)
 
 def test_a_worker_core_is_as_busy_as_its_load_says() -> None:
     cell = Cell(100, gateways=1, workers=2)
-    outcome = Simulation(cell, COSTS, 10).run()
-    busy = shares(cell, outcome, 10)
+    result = Simulation(cell, COSTS, 10).run()
+    busy = shares(cell, result, 10)
     assert abs(busy["worker"] - 100 * 8 / 1000 / 2) < 0.05
     assert abs(busy["gateway"] - 0.1) < 0.02
-    assert outcome.percentile(0.5) > 10
+    assert result.percentile(0.5) > 10
 
 
 def test_too_much_load_waits_longer() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from bundle.decode import UndecodableImageError, decode
 from bundle.features import brightness_contrast
-from tests.support.pictures import draw, encode
+from tests.support.images import draw, encode
 
 RED = (200, 30, 30)
 
@@ -22,11 +22,11 @@ def mean(data: bytes) -> Any:
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_every_served_format_gives_the_same_colour(form: str) -> None:
-    picture = decode(draw((40, 30), RED, form), 16, 24)
-    assert picture.pixels.shape == (16, 24, 3)
-    assert picture.pixels.dtype == np.uint8
-    assert (picture.width, picture.height) == (40, 30)
-    assert np.abs(picture.pixels.mean(axis=(0, 1)) - RED).max() < 6
+    photo = decode(draw((40, 30), RED, form), 16, 24)
+    assert photo.pixels.shape == (16, 24, 3)
+    assert photo.pixels.dtype == np.uint8
+    assert (photo.width, photo.height) == (40, 30)
+    assert np.abs(photo.pixels.mean(axis=(0, 1)) - RED).max() < 6
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_an_animation_is_its_first_frame() -> None:
         assert np.abs(mean(buffer.getvalue()) - RED).max() < 8, form
 
 
-def corner_picture() -> Image.Image:
+def corner_image() -> Image.Image:
     """Wider than high, white in the upper left corner alone."""
     image = Image.new("RGB", (40, 20))
     image.paste((255, 255, 255), (0, 0, 20, 10))
@@ -87,51 +87,51 @@ _STORED = {
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_upright(orientation: int, form: str) -> None:
     turn = _STORED[orientation]
-    stored = corner_picture().transpose(turn) if turn is not None else corner_picture()
+    stored = corner_image().transpose(turn) if turn is not None else corner_image()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = decode(encode(stored, form, exif=exif), 20, 40)
-    assert (picture.width, picture.height) == (40, 20)
-    quarters = picture.pixels.reshape(2, 10, 2, 20, 3).mean(axis=(1, 3, 4))
+    photo = decode(encode(stored, form, exif=exif), 20, 40)
+    assert (photo.width, photo.height) == (40, 20)
+    quarters = photo.pixels.reshape(2, 10, 2, 20, 3).mean(axis=(1, 3, 4))
     assert quarters[0, 0] > 230
     assert max(quarters[0, 1], quarters[1, 0], quarters[1, 1]) < 25
 
 
-def test_a_broken_exif_block_does_not_cost_the_picture() -> None:
+def test_a_broken_exif_block_does_not_cost_the_image() -> None:
     assert np.abs(mean(draw(color=RED, form="JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff")) - RED).max() < 6
 
 
 def test_a_large_jpeg_is_decoded_small_and_keeps_its_colours() -> None:
     image = Image.new("RGB", (2000, 1500), RED)
     image.paste((20, 20, 220), (0, 0, 1000, 1500))
-    picture = decode(encode(image, "JPEG"), 32, 32)
-    assert (picture.width, picture.height) == (2000, 1500)
-    assert np.abs(picture.pixels[:, 20:].mean(axis=(0, 1)) - RED).max() < 6
-    assert np.abs(picture.pixels[:, :12].mean(axis=(0, 1)) - (20, 20, 220)).max() < 6
+    photo = decode(encode(image, "JPEG"), 32, 32)
+    assert (photo.width, photo.height) == (2000, 1500)
+    assert np.abs(photo.pixels[:, 20:].mean(axis=(0, 1)) - RED).max() < 6
+    assert np.abs(photo.pixels[:, :12].mean(axis=(0, 1)) - (20, 20, 220)).max() < 6
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_truncated_pictures_are_undecodable_or_whole(form: str, share: float) -> None:
+def test_truncated_images_are_undecodable_or_whole(form: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = encode(Image.fromarray(noise), form)
     try:
-        picture = decode(data[: int(len(data) * share)], 16, 16)
+        photo = decode(data[: int(len(data) * share)], 16, 16)
     except UndecodableImageError as error:
         assert str(error)
     else:
-        assert picture.pixels.shape == (16, 16, 3)
+        assert photo.pixels.shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"%PDF-1.7", struct.pack("<II", 1, 2)]
 )
-def test_what_is_no_picture_is_undecodable(data: bytes) -> None:
+def test_what_is_no_image_is_undecodable(data: bytes) -> None:
     with pytest.raises(UndecodableImageError):
         decode(data, 8, 8)
 
 
-def test_brightness_and_contrast_of_known_pictures() -> None:
+def test_brightness_and_contrast_of_known_images() -> None:
     white = decode(draw(color=(255, 255, 255)), 32, 32).pixels
     assert brightness_contrast(white) == pytest.approx((1.0, 0.0), abs=1e-4)
     halves = np.zeros((32, 32, 3), np.uint8)
@@ -140,7 +140,7 @@ def test_brightness_and_contrast_of_known_pictures() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA", "L", "1", "I;16", "I", "F", "CMYK"])
-def test_a_picture_converted_in_strips_is_the_one_converted_whole(mode: str) -> None:
+def test_an_image_converted_in_strips_is_the_one_converted_whole(mode: str) -> None:
     from bundle import decode as module
 
     noise = Image.effect_noise((431, 803), 90)
@@ -160,7 +160,7 @@ def test_a_picture_converted_in_strips_is_the_one_converted_whole(mode: str) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process's own peak is told by Linux alone")
-def test_a_large_picture_with_alpha_costs_little_more_than_its_pixels() -> None:
+def test_a_large_image_with_alpha_costs_little_more_than_its_pixels() -> None:
     # Not getrusage: its peak is that of the process which started this one, if that was larger.
     import subprocess
 

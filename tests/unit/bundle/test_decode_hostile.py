@@ -1,4 +1,4 @@
-"""Bytes that nobody meant: the decoder gives a picture or says why not, and so do the gateway's checks."""
+"""Bytes that nobody meant: the decoder gives an image or says why not, and so do the gateway's checks."""
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from bundle.decode import FORMATS, UndecodableImageError, decode
 from contract.errors import UploadError
 from gateway.uploads import UploadLimits, check_upload
-from tests.support.hostile import picture
+from tests.support.hostile import image
 
-_WHOLE = {form: picture(form) for form in FORMATS}
+_WHOLE = {form: image(form) for form in FORMATS}
 _LIMITS = UploadLimits(max_bytes=1_000_000, max_pixels=5_000_000)
 _SETTINGS = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A picture with some bytes changed, some taken out, some put in, or its end cut off."""
+    """An image with some bytes changed, some taken out, some put in, or its end cut off."""
     data = bytearray(_WHOLE[draw(st.sampled_from(FORMATS))])
     # Headers are where damage does most.
     places = st.one_of(st.integers(0, 60), st.integers(0, len(data) - 1))
@@ -50,11 +50,11 @@ def check(data: bytes) -> None:
 
 @_SETTINGS
 @given(damaged())
-def test_damaged_pictures(data: bytes) -> None:
+def test_damaged_images(data: bytes) -> None:
     check(data)
 
 
 @_SETTINGS
 @given(st.binary(max_size=2000), st.sampled_from(["", *FORMATS]))
-def test_noise_behind_the_beginning_of_a_picture(noise: bytes, form: str) -> None:
+def test_noise_behind_the_beginning_of_an_image(noise: bytes, form: str) -> None:
     check((_WHOLE[form][:24] if form else b"") + noise)

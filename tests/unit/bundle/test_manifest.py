@@ -84,7 +84,7 @@ def test_a_softmax_is_taken_as_it_is(folder: Path) -> None:
     write(folder, output="softmax", labels=["a", "b", "c"])
     manifest = read_manifest(folder)
     assert manifest.probabilities(np.array([[0.25, 0.5, 0.25]])).tolist() == [[0.25, 0.5, 0.25]]
-    with pytest.raises(BundleError, match="2 outputs a picture"):
+    with pytest.raises(BundleError, match="2 outputs an image"):
         manifest.probabilities(np.array([[0.25, 0.75]]))
 
 
@@ -98,4 +98,4 @@ def test_golden_inputs_never_change() -> None:
     assert inputs.shape == (COUNT, 64, 48, 3)
     assert inputs.dtype == np.uint8
     assert fingerprint(inputs) == "b1f52caf6fc35369a0ca1ad3a6cedaa4b2e25f2a478dc1b5c4f15342406dd5a4"
-    assert len({picture.tobytes() for picture in inputs}) == COUNT
+    assert len({image.tobytes() for image in inputs}) == COUNT

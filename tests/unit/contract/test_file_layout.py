@@ -1,4 +1,4 @@
-"""The hint that keeps new pictures cheap on ext4, and that it harms nowhere."""
+"""The hint that keeps new images cheap on ext4, and that it harms nowhere."""
 
 from pathlib import Path
 

@@ -9,9 +9,9 @@ from contract.job import (
     Features,
     Job,
     JobError,
+    JobResult,
     JobStatus,
     ModelRef,
-    Outcome,
     Prediction,
     Timings,
     is_job_id,
@@ -30,7 +30,7 @@ ENDED = Job(
     started_ms=1_700_000_000_150,
     finished_ms=1_700_000_000_200,
     attempts=1,
-    outcome=Outcome(
+    result=JobResult(
         prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}),
         model=ModelRef("cats-dogs", "1"),
         batch_size=8,
@@ -75,9 +75,9 @@ def test_log_lines_carry_what_operators_look_for() -> None:
 @pytest.mark.parametrize(
     "parts", [{}, {"prediction": Prediction("cat", 1.0, {"cat": 1.0}), "error": JobError("predict_failed", "")}]
 )
-def test_an_outcome_is_a_prediction_or_an_error(parts: dict[str, object]) -> None:
+def test_a_result_is_a_prediction_or_an_error(parts: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="either"):
-        Outcome(**parts)  # type: ignore[arg-type]
+        JobResult(**parts)  # type: ignore[arg-type]
 
 
 def test_job_ids_are_uuid_7_and_sort_by_time() -> None:

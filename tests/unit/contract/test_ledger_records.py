@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from contract.job import SCHEMA, Features, Job, JobError, JobStatus, ModelRef, Outcome, Prediction, Timings
-from contract.ledger_records import job_from_fields, job_to_fields, outcome_to_json, submission_from_fields
+from contract.job import SCHEMA, Features, Job, JobError, JobResult, JobStatus, ModelRef, Prediction, Timings
+from contract.ledger_records import job_from_fields, job_to_fields, result_to_json, submission_from_fields
 
 ID = "018bcfe5-687b-7000-8000-000000000001"
 WRITTEN: dict[str, str] = {
@@ -58,7 +58,7 @@ def test_this_version_writes_what_the_first_one_reads() -> None:
 
 
 def test_this_version_reads_what_the_first_one_wrote() -> None:
-    outcome = Outcome(
+    result = JobResult(
         prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}),
         model=ModelRef("cats-dogs", "1"),
         batch_size=8,
@@ -72,9 +72,9 @@ def test_this_version_reads_what_the_first_one_wrote() -> None:
         finished_ms=1_700_000_000_200,
         attempts=1,
         fence=7,
-        outcome=outcome,
+        result=result,
     )
-    assert outcome_to_json(outcome) == ENDED["outcome"]
+    assert result_to_json(result) == ENDED["outcome"]
     submission = submission_from_fields(ID, SUBMISSION)
     assert submission
     assert (submission.name, submission.owner, submission.counts.succeeded) == ("photos", "key-1", 3)
@@ -97,5 +97,5 @@ def test_an_error_code_of_a_newer_version_is_kept() -> None:
     fields = ENDED | {"status": "failed", "outcome": '{"error":{"code":"from_tomorrow","detail":"Why."}}'}
     found = job_from_fields(ID, fields)
     assert found
-    assert found.outcome
-    assert found.outcome.error == JobError("from_tomorrow", "Why.")
+    assert found.result
+    assert found.result.error == JobError("from_tomorrow", "Why.")

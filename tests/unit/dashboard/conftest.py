@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from contract.access import Access
-from contract.job import Features, Job, JobStatus, ModelRef, Outcome, Prediction, Timings, new_job_id
+from contract.job import Features, Job, JobResult, JobStatus, ModelRef, Prediction, Timings, new_job_id
 from contract.key_store import MemoryKeyStore
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_types import Claim, Heartbeat
@@ -58,7 +58,7 @@ def busy_numbers(state: SourceState = UP) -> Numbers:
 
 def job(label: str = "cat", confidence: float = 0.9, ended_s: float = NOW, **changes: Any) -> Job:
     """A job that ended well."""
-    outcome = Outcome(
+    result = JobResult(
         prediction=Prediction(label, confidence, {label: confidence, "other": 1 - confidence}),
         model=ModelRef("cats-dogs", "1"),
         batch_size=4,
@@ -66,7 +66,7 @@ def job(label: str = "cat", confidence: float = 0.9, ended_s: float = NOW, **cha
         features=Features(400, 300, 0.5, 0.2),
     )
     made = Job(new_job_id(), "bulk", round(ended_s * 1000) - 250, JobStatus.SUCCEEDED, file="cat.jpg", attempts=1)
-    return replace(made, finished_ms=round(ended_s * 1000), outcome=outcome, **changes)
+    return replace(made, finished_ms=round(ended_s * 1000), result=result, **changes)
 
 
 def row(label: str = "cat", confidence: float = 0.9, ended_s: float = NOW, **changes: Any) -> JobRow:
@@ -141,7 +141,7 @@ class World:
         store(self.ledger, [made])
         claim = self.ledger.claim([made.id], 1000, 60, round(self.now_s * 1000))[0]
         assert isinstance(claim, Claim)
-        outcome = job(label).outcome
-        assert outcome
-        self.ledger.commit([(claim, outcome)], 60, round(self.now_s * 1000))
+        result = job(label).result
+        assert result
+        self.ledger.commit([(claim, result)], 60, round(self.now_s * 1000))
         return made.id

@@ -44,9 +44,9 @@ def test_everything_comes_from_here_and_browsers_are_told_to_be_strict() -> None
 def test_thumbnails_are_found_by_id_alone() -> None:
     world = World()
     job_id = world.end()
-    world.thumbnails.put(job_id, b"picture")
+    world.thumbnails.put(job_id, b"image")
     http = client(world)
-    assert http.get(f"/thumbnails/{job_id}").data == b"picture"
+    assert http.get(f"/thumbnails/{job_id}").data == b"image"
     assert http.get("/thumbnails/x").status_code == 404
     assert http.get(f"/thumbnails/{new_job_id()}").status_code == 404
 
@@ -86,7 +86,7 @@ def test_who_may_read_sees_own_jobs_and_an_admin_sees_all() -> None:
     _, sender = key(world, Scope.SUBMIT)
     own, other = world.end(owner=mine, file="mine.jpg"), world.end(owner="another", file="other.jpg")
     for job_id in (own, other):
-        world.thumbnails.put(job_id, b"picture")
+        world.thumbnails.put(job_id, b"image")
     http = client(world)
 
     def seen(secret: str) -> tuple[bool, bool, int, int]:
@@ -137,15 +137,15 @@ def test_the_gateway_is_found(environ: dict[str, str], url: str) -> None:
     assert settings.gateway_address() == url
 
 
-def picture(name: str = "a.jpg") -> dict[str, str]:
+def image(name: str = "a.jpg") -> dict[str, str]:
     return {"key": name, "name": name, "contents": "data:image/jpeg;base64," + base64.b64encode(b"bytes").decode()}
 
 
-def test_a_picture_is_sent_with_the_key_of_who_looks_and_followed_to_its_end() -> None:
+def test_an_image_is_sent_with_the_key_of_who_looks_and_followed_to_its_end() -> None:
     world = World()
     made = {"id": "1", "status": "queued", "created_at": "2026-01-01T00:00:00Z"}
     world.answers["/v1/jobs"] = httpx.Response(202, json=made)
-    (entry,) = sent(world.parts.gateway, [picture("ä b.jpg")], "pq_secret")
+    (entry,) = sent(world.parts.gateway, [image("ä b.jpg")], "pq_secret")
     assert entry.is_open
     request = world.requests[-1]
     assert (request.content, request.headers["Authorization"]) == (b"bytes", "Bearer pq_secret")
@@ -161,9 +161,9 @@ def test_a_picture_is_sent_with_the_key_of_who_looks_and_followed_to_its_end() -
 
 def test_a_refusal_is_told_in_the_words_of_the_api() -> None:
     world = World()
-    world.answers["/v1/jobs"] = httpx.Response(415, json={"code": "not_an_image", "detail": "Send a picture."})
-    (entry,) = sent(world.parts.gateway, [picture()], "")
-    assert (entry.status, entry.problem) == ("refused", "not_an_image: Send a picture.")
+    world.answers["/v1/jobs"] = httpx.Response(415, json={"code": "not_an_image", "detail": "Send an image."})
+    (entry,) = sent(world.parts.gateway, [image()], "")
+    assert (entry.status, entry.problem) == ("refused", "not_an_image: Send an image.")
 
 
 def test_a_gateway_that_goes_meanwhile_loses_no_job() -> None:
@@ -173,5 +173,5 @@ def test_a_gateway_that_goes_meanwhile_loses_no_job() -> None:
     (after,) = followed(world.parts.gateway, [entry], "")
     assert after.is_open
     assert "does not answer" in after.problem
-    (unsent,) = sent(world.parts.gateway, [{**picture(), "contents": "data:,%%%"}], "")
+    (unsent,) = sent(world.parts.gateway, [{**image(), "contents": "data:,%%%"}], "")
     assert unsent.status == "refused"

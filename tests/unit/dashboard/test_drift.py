@@ -1,4 +1,4 @@
-"""Drift: distances that are right, and no verdict on few pictures."""
+"""Drift: distances that are right, and no verdict on few images."""
 
 import math
 
@@ -21,11 +21,11 @@ def test_values_outside_of_the_edges_count_in_the_nearest_bin(value: float, plac
     assert Reference((1, 1), (0, 0.5, 1)).histogram([value]) == ((1, 0), (0, 1))[place]
 
 
-def test_nothing_is_said_of_few_pictures() -> None:
+def test_nothing_is_said_of_few_images() -> None:
     reference = Reference((50, 50), names=("cat", "dog"))
     few = feature_drift([row("cat")] * (SAMPLE_MIN - 1), reference, "label")
     assert (few.distance, few.over_time, few.sample) == (None, (), SAMPLE_MIN - 1)
-    assert verdict(few.distance, few.sample) == "No verdict: 199 of at least 200 pictures."
+    assert verdict(few.distance, few.sample) == "No verdict: 199 of at least 200 images."
     enough = feature_drift([row("cat")] * SAMPLE_MIN, reference, "label")
     assert enough.distance
     assert enough.distance.ks is None  # names have no order

@@ -41,8 +41,8 @@ def test_thumbnails_come_late_and_go_with_their_jobs(monkeypatch: pytest.MonkeyP
     world = World()
     first = world.end()
     assert world.reader.read().thumbnails == {}
-    world.thumbnails.put(first, b"picture")
-    assert world.reader.read().thumbnails == {first: b"picture"}
+    world.thumbnails.put(first, b"image")
+    assert world.reader.read().thumbnails == {first: b"image"}
     monkeypatch.setattr(module, "_THUMBNAILS_KEPT", 2)
     for _ in range(2):
         world.end()

@@ -94,7 +94,7 @@ def test_batches_are_told_by_size_and_fill() -> None:
     found = live.contents(snapshot(numbers=numbers(batch_sizes=buckets, batch_mean=[series(8)])))["live-batches"]
     assert found.table
     assert found.table.body == (("1", "2"), ("2", "0"), ("3 to 4", "3"), ("5 to 32", "1"))
-    assert found.note == "last 5 min, pictures a batch on average: 8, 25 % of the largest batch"
+    assert found.note == "last 5 min, images a batch on average: 8, 25 % of the largest batch"
 
 
 def test_errors_are_told_by_code_a_minute() -> None:
@@ -127,7 +127,7 @@ def test_capacity_tells_what_one_more_worker_gives() -> None:
     )
     found = capacity.contents(snapshot(numbers=of))
     stats = {stat.name: (stat.value, stat.more) for stat in found["capacity-now"].stats}
-    assert stats["One worker can do"] == ("40", "pictures/s, seen while jobs waited")
+    assert stats["One worker can do"] == ("40", "images/s, seen while jobs waited")
     assert stats["Time to clear"][0] == "10 s"
     assert stats["Workers wanted"][0] == "1"
     table = found["capacity-more"].table

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from contract.access import Access
 from contract.broker import QUEUES
 from contract.image_store import ImageStore, MemoryImageStore
-from contract.job import Features, Job, ModelRef, Outcome, Prediction, Timings
+from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings
 from contract.key_store import MemoryKeyStore
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_types import Heartbeat, QueueLimits
@@ -51,9 +51,9 @@ class Gateway:
         if self.answers:
             self.end(list(job_ids), cat())
 
-    def end(self, job_ids: list[str], outcome: Outcome) -> None:
+    def end(self, job_ids: list[str], result: JobResult) -> None:
         claims = [claim for claim in self.ledger.claim(job_ids, 10_000, 60) if claim]
-        self.ledger.commit([(claim, outcome) for claim in claims], 60)
+        self.ledger.commit([(claim, result) for claim in claims], 60)
 
     def job(self, job_id: str) -> Job:
         (job,) = self.ledger.get([job_id])
@@ -64,8 +64,8 @@ class Gateway:
         self.ledger.beat(Heartbeat("w", "h", "cats-dogs", "1", ["cat", "dog"], "fake", "float32", 0, "", 0, 0), 60_000)
 
 
-def cat() -> Outcome:
-    return Outcome(
+def cat() -> JobResult:
+    return JobResult(
         prediction=Prediction("cat", 0.75, {"cat": 0.75, "dog": 0.25}),
         model=ModelRef("cats-dogs", "1"),
         batch_size=1,

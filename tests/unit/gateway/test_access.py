@@ -7,7 +7,7 @@ from werkzeug.test import TestResponse
 
 from contract.access import Scope, make_key
 from contract.job import new_job_id
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, cat, make_gateway
 from tests.unit.gateway.test_jobs import refused
 
@@ -91,7 +91,7 @@ def test_idempotency_keys_of_two_owners_are_two(gateway: Gateway) -> None:
     assert ids[0] == ids[2] != ids[1] == ids[3]
 
 
-def test_a_put_of_anothers_id_is_a_conflict_even_with_the_same_picture(gateway: Gateway) -> None:
+def test_a_put_of_anothers_id_is_a_conflict_even_with_the_same_image(gateway: Gateway) -> None:
     ada, bob, path = key(gateway), key(gateway), f"/v1/jobs/{new_job_id()}"
     assert submit(gateway, ada, path).status_code == 202
     assert submit(gateway, ada, path).status_code == 202

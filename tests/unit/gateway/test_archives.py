@@ -20,7 +20,7 @@ from gateway.tars import read_tar
 from gateway.unpacking import UnpackBudget
 from gateway.zips import read_zip
 from tests.support.archives import Member, add, encrypted, special, tar_of, zip_of
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.test_jobs import refused
 from tests.unit.gateway.test_submissions import TAR, ZIP, counts, opened
@@ -38,19 +38,19 @@ def unpack(kind: str, data: bytes, max_members: int = 1000) -> list[Incoming]:
     return list((read_tar if kind == TAR else read_zip)(reader(data), MAX_BYTES, budget))
 
 
-def until_error(pictures: Iterator[Incoming]) -> tuple[list[Incoming], str]:
+def until_error(images: Iterator[Incoming]) -> tuple[list[Incoming], str]:
     """What came before an error, and the error."""
     taken: list[Incoming] = []
     try:
-        for picture in pictures:
-            taken.append(picture)  # noqa: PERF402 - what came before the error is wanted, too
+        for image in images:
+            taken.append(image)  # noqa: PERF402 - what came before the error is wanted, too
     except PawqueueError as error:
         return taken, error.detail
     return taken, ""
 
 
-def told(pictures: list[Incoming]) -> dict[str, str]:
-    return {one.custom_id: one.refused.code if one.refused else "taken" for one in pictures}
+def told(images: list[Incoming]) -> dict[str, str]:
+    return {one.custom_id: one.refused.code if one.refused else "taken" for one in images}
 
 
 def test_members_of_a_tar_that_are_no_files_are_refused_one_by_one() -> None:
@@ -96,7 +96,7 @@ def test_a_tar_that_is_cut_off_gives_what_came_whole(mode: str) -> None:
     end = 5 * 2 * tarfile.BLOCKSIZE if mode == "w" else len(whole)
     for length in range(0, end, 97):
         taken, error = until_error(read_tar(reader(whole[:length]), MAX_BYTES, UnpackBudget(10**9, 1000)))
-        assert all(picture.data == RED for picture in taken)
+        assert all(image.data == RED for image in taken)
         assert "cut off" in error
 
 
@@ -131,8 +131,8 @@ def test_a_member_that_lies_about_its_size_is_not_read_further() -> None:
     for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         at = data.index(signature) + offset
         data[at : at + 4] = struct.pack("<I", 100)
-    (picture,) = unpack(ZIP, bytes(data))
-    assert picture.refused
+    (image,) = unpack(ZIP, bytes(data))
+    assert image.refused
 
 
 def bomb_tar(scale: int = 1) -> bytes:
@@ -223,7 +223,7 @@ def test_many_members_take_no_memory() -> None:
     assert peak < 1_000_000
 
 
-def test_an_archive_in_an_archive_is_no_picture(gateway: Gateway) -> None:
+def test_an_archive_in_an_archive_is_no_image(gateway: Gateway) -> None:
     address = opened(gateway)
     inner = {"inner.tar": tar_of({"red.png": RED}), "inner.zip": zip_of({"red.png": RED}), "red.png": RED}
     for kind, data in ((TAR, tar_of(inner)), (ZIP, zip_of(inner))):
@@ -273,8 +273,8 @@ def test_no_damage_raises_anything_else(kind: str, data: st.DataObject) -> None:
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     budget = UnpackBudget(10**9, 1000)
     taken, _ = until_error((read_tar if kind == TAR else read_zip)(reader(bytes(whole)), MAX_BYTES, budget))
-    for picture in taken:
-        picture.custom_id.encode()
+    for image in taken:
+        image.custom_id.encode()
 
 
 BOUNDARY = "edge"
@@ -288,7 +288,7 @@ def part(head: bytes, data: bytes = RED) -> bytes:
     return b"Content-Disposition: form-data; " + head + b"\r\n\r\n" + data
 
 
-def test_parts_of_a_form_are_pictures_or_told_why_not() -> None:
+def test_parts_of_a_form_are_images_or_told_why_not() -> None:
     body = form(
         part(b'name="file"; filename="red.png"'),
         part(b'name="other"; filename="other.png"'),
@@ -305,11 +305,11 @@ def test_parts_of_a_form_are_pictures_or_told_why_not() -> None:
     ]
 
 
-def test_a_form_holds_a_hundred_pictures() -> None:
+def test_a_form_holds_a_hundred_images() -> None:
     parts = [part(b'name="file"; filename="%d.png"' % n, b"x") for n in range(101)]
     assert len(list(read_form(reader(form(*parts[:100])), BOUNDARY, MAX_BYTES))) == 100
     taken, error = until_error(read_form(reader(form(*parts)), BOUNDARY, MAX_BYTES))
-    assert (len(taken), "100 pictures" in error) == (100, True)
+    assert (len(taken), "100 images" in error) == (100, True)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import Job, JobStatus, new_job_id
 from contract.ledger_types import Sweep
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.test_jobs import refused, upload
 
@@ -29,7 +29,7 @@ def test_a_dead_job_is_listed_with_its_reason(gateway: Gateway) -> None:
     assert "pawqueue_dead_jobs 1.0" in gateway.client.get("/metrics").text
 
 
-def test_a_retry_is_a_new_job_with_the_same_picture(gateway: Gateway) -> None:
+def test_a_retry_is_a_new_job_with_the_same_image(gateway: Gateway) -> None:
     job = dead_job(gateway)
     response = gateway.client.post(f"/v1/dead/{job.id}/retry")
     new = gateway.job(response.get_json()["id"])
@@ -67,7 +67,7 @@ def test_a_retry_that_was_cut_short_makes_no_second_job(gateway: Gateway, monkey
     assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
 
 
-def test_a_dropped_job_is_off_the_list_and_its_picture_goes(gateway: Gateway) -> None:
+def test_a_dropped_job_is_off_the_list_and_its_image_goes(gateway: Gateway) -> None:
     job = dead_job(gateway)
     assert gateway.client.delete(f"/v1/dead/{job.id}").status_code == 200
     assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, make_gateway
 
 

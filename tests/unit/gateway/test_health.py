@@ -5,7 +5,7 @@ import io
 import pytest
 
 from contract.errors import UnavailableError
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway
 
 

@@ -9,10 +9,10 @@ from werkzeug.test import TestResponse
 
 from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
-from contract.job import JobError, Outcome, new_job_id
+from contract.job import JobError, JobResult, new_job_id
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_types import Sweep
-from tests.support.pictures import draw, png_header_of
+from tests.support.images import draw, png_header_of
 from tests.unit.gateway.conftest import Gateway, cat
 
 
@@ -28,7 +28,7 @@ def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
     return dict(body)
 
 
-def test_a_picture_is_accepted_as_a_job(gateway: Gateway) -> None:
+def test_an_image_is_accepted_as_a_job(gateway: Gateway) -> None:
     response = upload(gateway, draw())
     job = response.get_json()
     assert response.status_code == 202
@@ -44,7 +44,7 @@ def test_a_picture_is_accepted_as_a_job(gateway: Gateway) -> None:
     assert gateway.images.get([gateway.job(job["id"]).image]) == [draw()]
 
 
-def test_a_picture_may_be_the_body_itself(gateway: Gateway) -> None:
+def test_an_image_may_be_the_body_itself(gateway: Gateway) -> None:
     response = gateway.client.post("/v1/jobs?file=raw.png&queue=bulk", data=draw(), content_type="image/png")
     job = response.get_json()
     assert (response.status_code, job["file"], job["queue"]) == (202, "raw.png", "bulk")
@@ -65,7 +65,7 @@ def test_a_job_is_read_until_it_has_ended(gateway: Gateway) -> None:
     assert "Retry-After" not in response.headers
 
 
-def test_an_upload_waits_for_its_outcome_when_asked(gateway: Gateway) -> None:
+def test_an_upload_waits_for_its_result_when_asked(gateway: Gateway) -> None:
     gateway.answers = True
     response = upload(gateway, draw(), Prefer="wait=10")
     assert (response.status_code, response.get_json()["status"]) == (200, "succeeded")
@@ -152,10 +152,10 @@ def test_refused_over_the_pixel_limit(gateway: Gateway) -> None:
 
 
 def test_refused_when_a_jpeg_has_endless_scans(gateway: Gateway) -> None:
-    picture = draw((64, 64), form="JPEG", progressive=True)
-    last = picture[picture.rindex(b"\xff\xda") : -2]
-    refused(upload(gateway, picture[:-2] + last * 300 + picture[-2:]), 415, "not_an_image")
-    assert upload(gateway, picture[:-2] + last * 20 + picture[-2:]).status_code == 202
+    photo = draw((64, 64), form="JPEG", progressive=True)
+    last = photo[photo.rindex(b"\xff\xda") : -2]
+    refused(upload(gateway, photo[:-2] + last * 300 + photo[-2:]), 415, "not_an_image")
+    assert upload(gateway, photo[:-2] + last * 20 + photo[-2:]).status_code == 202
 
 
 def test_refused_when_the_body_was_cut_off(gateway: Gateway) -> None:
@@ -168,7 +168,7 @@ def test_refused_when_the_body_was_cut_off(gateway: Gateway) -> None:
     assert not gateway.published
 
 
-def test_a_refused_picture_is_not_kept(gateway: Gateway) -> None:
+def test_a_refused_image_is_not_kept(gateway: Gateway) -> None:
     refused(upload(gateway, b"hello"), 415, "not_an_image")
     assert not gateway.images._images
     assert not gateway.published
@@ -208,7 +208,7 @@ def test_when_the_ledger_is_gone_nothing_is_accepted(gateway: Gateway, monkeypat
         response = upload(gateway, draw())
         refused(response, 503, "unavailable")
         assert response.headers["Retry-After"]
-    # The write may have happened all the same: the picture must be there if it has.
+    # The write may have happened all the same: the image must be there if it has.
     assert len(gateway.images._images) == 1
     assert upload(gateway, draw()).status_code == 202
 
@@ -242,6 +242,6 @@ def test_file_names_are_made_printable_and_short(gateway: Gateway) -> None:
 
 def test_a_failed_job_shows_its_error(gateway: Gateway) -> None:
     address = upload(gateway, draw()).headers["Location"]
-    gateway.end(gateway.published[0][1], Outcome(error=JobError("undecodable_image", "truncated")))
+    gateway.end(gateway.published[0][1], JobResult(error=JobError("undecodable_image", "truncated")))
     job = gateway.client.get(address).get_json()
     assert (job["status"], job["error"]["code"], job["prediction"]) == ("failed", "undecodable_image", None)

@@ -8,7 +8,7 @@ import pytest
 
 from contract.errors import JobFailedError, error_classes
 from gateway.schemas import CANCELED_JOB, FAILED_JOB, QUEUED_JOB, SUCCEEDED_JOB, WAITING_JOB, JobObject
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, cat, make_gateway
 
 #: They serve the document itself.

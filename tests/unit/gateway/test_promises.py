@@ -17,8 +17,8 @@ from contract.job import JobStatus, new_job_id
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_types import LedgerMemory
 from gateway.load import LoadMeter
+from tests.support.images import draw
 from tests.support.ledger import store
-from tests.support.pictures import draw
 from tests.unit.gateway.conftest import Gateway, cat, make_gateway
 from tests.unit.gateway.test_jobs import refused, upload
 

@@ -5,9 +5,9 @@ import io
 import pytest
 from werkzeug.test import TestResponse
 
-from contract.job import JobError, Outcome
+from contract.job import JobError, JobResult
 from gateway import VERSION
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway
 
 
@@ -30,7 +30,7 @@ def test_health_is_always_200(gateway: Gateway) -> None:
     assert gateway.client.get("/health").get_json() == {"status": "healthy", "model_loaded": True, "version": VERSION}
 
 
-def test_a_good_picture(gateway: Gateway) -> None:
+def test_a_good_image(gateway: Gateway) -> None:
     gateway.serve_model()
     gateway.answers = True
     response = predict(gateway, draw(form="JPEG"))
@@ -64,11 +64,11 @@ def test_a_part_that_is_no_image(gateway: Gateway, kind: str) -> None:
     assert response.get_json().keys() == {"error", "detail"}
 
 
-def test_corrupt_pictures_are_400(gateway: Gateway) -> None:
+def test_corrupt_images_are_400(gateway: Gateway) -> None:
     gateway.serve_model()
-    assert predict(gateway, b"not a picture").status_code == 400
+    assert predict(gateway, b"not an image").status_code == 400
     gateway.publish = lambda queue, ids: gateway.end(  # type: ignore[method-assign]
-        list(ids), Outcome(error=JobError("undecodable_image", "truncated"))
+        list(ids), JobResult(error=JobError("undecodable_image", "truncated"))
     )
     gateway.client.application.config["SERVICES"].submitter.committer._publish = gateway.publish
     response = predict(gateway, draw())

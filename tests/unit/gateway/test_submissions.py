@@ -11,8 +11,8 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
 from contract.errors import UnavailableError
-from contract.job import JobError, JobStatus, Outcome, new_job_id
-from contract.submission import picture_job_id
+from contract.job import JobError, JobResult, JobStatus, new_job_id
+from contract.submission import image_job_id
 from gateway.results import CSV_COLUMNS
 from gateway.submission_examples import (
     CANCELED_SUBMISSION,
@@ -29,7 +29,7 @@ from gateway.submission_schemas import (
 )
 from pawqueue.results import COLUMNS
 from tests.support.archives import tar_of, zip_of
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, cat, make_gateway
 from tests.unit.gateway.test_jobs import refused
 
@@ -43,11 +43,11 @@ def opened(gateway: Gateway, **body: Any) -> str:
     return str(response.headers["Location"])
 
 
-def send(gateway: Gateway, address: str, pictures: dict[str, bytes], form: str = TAR) -> TestResponse:
+def send(gateway: Gateway, address: str, photos: dict[str, bytes], form: str = TAR) -> TestResponse:
     if form == "form":
-        parts = MultiDict([("file", (io.BytesIO(data), name)) for name, data in pictures.items()])
+        parts = MultiDict([("file", (io.BytesIO(data), name)) for name, data in photos.items()])
         return gateway.client.post(f"{address}/jobs", data=parts)
-    body = tar_of(pictures) if form == TAR else zip_of(pictures)
+    body = tar_of(photos) if form == TAR else zip_of(photos)
     return gateway.client.post(f"{address}/jobs", data=body, content_type=form)
 
 
@@ -111,7 +111,7 @@ def test_pictures_become_jobs_under_ids_of_their_own(gateway: Gateway, form: str
     assert [item["custom_id"] for item in body["accepted"]] == ["a/red.png", "a/blue.png"]
     assert (body["rejected"], body["left"], body["left_from"]) == ([], [], None)
     submission_id = address.rsplit("/", 1)[1]
-    assert ids(taken) == [picture_job_id(submission_id, name) for name in ("a/red.png", "a/blue.png")]
+    assert ids(taken) == [image_job_id(submission_id, name) for name in ("a/red.png", "a/blue.png")]
     job = gateway.job(ids(taken)[0])
     assert (job.file, job.queue, job.size_bytes) == ("a/red.png", "bulk", len(RED))
     assert gateway.images.get([job.image]) == [RED]
@@ -131,7 +131,7 @@ def test_a_message_holds_one_batch(gateway: Gateway) -> None:
     assert [job_id for _, job_ids in gateway.published for job_id in job_ids] == ids(taken)
 
 
-def test_sending_again_gives_the_same_jobs_and_keeps_no_second_picture(gateway: Gateway) -> None:
+def test_sending_again_gives_the_same_jobs_and_keeps_no_second_image(gateway: Gateway) -> None:
     address = opened(gateway)
     first = send(gateway, address, {"red.png": RED, "blue.png": BLUE})
     second = send(gateway, address, {"red.png": RED, "new.png": BLUE})
@@ -141,7 +141,7 @@ def test_sending_again_gives_the_same_jobs_and_keeps_no_second_picture(gateway: 
     assert len(gateway.images._images) == 3
 
 
-def test_another_picture_under_the_same_name_is_a_conflict_of_its_own(gateway: Gateway) -> None:
+def test_another_image_under_the_same_name_is_a_conflict_of_its_own(gateway: Gateway) -> None:
     address = opened(gateway)
     send(gateway, address, {"red.png": RED})
     taken = send(gateway, address, {"red.png": BLUE, "blue.png": BLUE}).get_json()
@@ -151,11 +151,11 @@ def test_another_picture_under_the_same_name_is_a_conflict_of_its_own(gateway: G
     assert len(gateway.images._images) == 2
 
 
-def test_rejected_pictures_fail_alone_and_are_counted_once(gateway: Gateway) -> None:
+def test_rejected_images_fail_alone_and_are_counted_once(gateway: Gateway) -> None:
     address = opened(gateway)
-    pictures = {"notes.txt": b"no picture", "red.png": RED, "empty.png": b"", "large.png": RED + bytes(100_000)}
+    photos = {"notes.txt": b"no image", "red.png": RED, "empty.png": b"", "large.png": RED + bytes(100_000)}
     for _ in range(2):
-        taken = send(gateway, address, pictures).get_json()
+        taken = send(gateway, address, photos).get_json()
         assert [item["custom_id"] for item in taken["accepted"]] == ["red.png"]
         found = {item["custom_id"]: item["code"] for item in taken["rejected"]}
         assert found == {"notes.txt": "not_an_image", "empty.png": "empty_upload", "large.png": "upload_too_large"}
@@ -170,8 +170,8 @@ def test_rejected_pictures_fail_alone_and_are_counted_once(gateway: Gateway) -> 
 def test_a_full_queue_says_what_it_took_and_what_is_left() -> None:
     gateway = make_gateway(queue_max_jobs="40")
     address = opened(gateway)
-    pictures = {f"{n}.png": RED for n in range(60)}
-    response = send(gateway, address, pictures, "form")
+    photos = {f"{n}.png": RED for n in range(60)}
+    response = send(gateway, address, photos, "form")
     refused(response, 429, "queue_full")
     assert int(response.headers["Retry-After"]) >= 1
     body = response.get_json()
@@ -181,7 +181,7 @@ def test_a_full_queue_says_what_it_took_and_what_is_left() -> None:
     assert counts(gateway, address) == {"total": 40, "queued": 40}
     assert len(gateway.images._images) == 40
     end(gateway, *ids(response))
-    rest = send(gateway, address, {name: pictures[name] for name in body["left"]}, "form")
+    rest = send(gateway, address, {name: photos[name] for name in body["left"]}, "form")
     assert (rest.status_code, len(ids(rest))) == (202, 20)
     assert counts(gateway, address) == {"total": 60, "queued": 20, "succeeded": 40}
 
@@ -272,7 +272,7 @@ def test_results_come_in_order_of_acceptance_also_while_it_runs(gateway: Gateway
     address = opened(gateway)
     job_ids = ids(send(gateway, address, {f"{n}.png": RED for n in range(5)}))
     end(gateway, job_ids[3])
-    gateway.end([job_ids[1]], Outcome(error=JobError("undecodable_image", "broken")))
+    gateway.end([job_ids[1]], JobResult(error=JobError("undecodable_image", "broken")))
     rows = results(gateway, address)
     assert [(row["n"], row["status"]) for row in rows] == [(2, "failed"), (4, "succeeded")]
     assert [row["n"] for row in results(gateway, address, "?after=2")] == [4]

@@ -20,16 +20,16 @@ _LATEST = "2026-01-01T00:00:01.250Z"
 
 @dataclass
 class FakeJob:
-    """A picture that was accepted or rejected; `status` is `queued` until the gateway's `finish` says otherwise."""
+    """An image that was accepted or rejected; `status` is `queued` until the gateway's `finish` says otherwise."""
 
     n: int
     custom_id: str
     job_id: str
     content: bytes
-    outcome: dict[str, Any] = field(default_factory=lambda: {"status": "queued"})
+    result: dict[str, Any] = field(default_factory=lambda: {"status": "queued"})
 
     def line(self) -> dict[str, Any]:
-        ended = self.outcome["status"] not in ("queued", "running")
+        ended = self.result["status"] not in ("queued", "running")
         return {
             "n": self.n,
             "custom_id": self.custom_id,
@@ -41,7 +41,7 @@ class FakeJob:
             "timings": None,
             "created_at": "2026-01-01T00:00:01.000Z",
             "finished_at": _LATEST if ended else None,
-            **self.outcome,
+            **self.result,
         }
 
 
@@ -54,7 +54,7 @@ class FakeSubmission:
 
 
 def predicted(label: str = "cat", confidence: float = 0.75) -> dict[str, Any]:
-    """The outcome of a job with a prediction; the model knows cats and dogs."""
+    """The result of a job with a prediction; the model knows cats and dogs."""
     other = {"cat": "dog", "dog": "cat"}[label]
     return {
         "status": "succeeded",
@@ -68,37 +68,37 @@ def predicted(label: str = "cat", confidence: float = 0.75) -> dict[str, Any]:
 
 
 def failed(code: str) -> dict[str, Any]:
-    """The outcome of a job without a prediction."""
+    """The result of a job without a prediction."""
     return {"status": "failed", "error": {"code": code, "detail": f"It is {code}."}}
 
 
 class FakeSubmissions(httpx.BaseTransport):
-    """Answers like a gateway whose worker is done with every picture as soon as its outcome is asked for.
+    """Answers like a gateway whose worker is done with every image as soon as its result is asked for.
 
-    `outcomes` gives those that differ from "cat"; `rejects` the codes of pictures that are not taken; `room` is how
-    many more pictures are taken before the answer is 429 (each such answer makes room for `more_room`); `faults` are
+    `results` gives those that differ from "cat"; `rejects` the codes of images that are not taken; `room` is how
+    many more images are taken before the answer is 429 (each such answer makes room for `more_room`); `faults` are
     raised or answered, one a request, in place of an answer that is lost after the request was met.
     """
 
     def __init__(
         self,
-        outcomes: dict[str, dict[str, Any]] | None = None,
+        results: dict[str, dict[str, Any]] | None = None,
         rejects: dict[str, str] | None = None,
         *,
         room: int = 10**9,
         more_room: int = 10**9,
     ) -> None:
-        self.outcomes = outcomes or {}
+        self.results = results or {}
         self.rejects = rejects or {}
         self.room, self.more_room = room, more_room
         #: Called with each request after it was met and before it is answered; what it returns is answered instead.
         self.before_answer: Callable[[httpx.Request], httpx.Response | None] = lambda _request: None
-        #: Pictures whose outcome does not come.
+        #: Images whose result does not come.
         self.held: set[str] = set()
         self.model_loaded = True
         self.submissions: dict[str, FakeSubmission] = {}
         self.requests: list[httpx.Request] = []
-        #: `custom_id` of every picture that was sent, as often as it was.
+        #: `custom_id` of every image that was sent, as often as it was.
         self.sent: list[str] = []
         self._lock = threading.Lock()
 
@@ -142,8 +142,8 @@ class FakeSubmissions(httpx.BaseTransport):
         if request.method == "DELETE":
             submission.status = "canceled"
             for job in submission.jobs.values():
-                if job.outcome["status"] == "queued":
-                    job.outcome = {"status": "canceled"}
+                if job.result["status"] == "queued":
+                    job.result = {"status": "canceled"}
         self._work(submission)
         return answer(200, self._object(submission_id))
 
@@ -178,8 +178,8 @@ class FakeSubmissions(httpx.BaseTransport):
             said["rejected"].append({"custom_id": custom_id, "code": "conflict", "detail": "Other bytes."})
         elif custom_id in self.rejects:
             said["rejected"].append({"custom_id": custom_id, "code": self.rejects[custom_id], "detail": "Send JPEG."})
-            outcome = {"status": "failed", "error": {"code": self.rejects[custom_id], "detail": "Send JPEG."}}
-            submission.jobs[custom_id] = FakeJob(len(submission.jobs) + 1, custom_id, "", content, outcome)
+            result = {"status": "failed", "error": {"code": self.rejects[custom_id], "detail": "Send JPEG."}}
+            submission.jobs[custom_id] = FakeJob(len(submission.jobs) + 1, custom_id, "", content, result)
         else:
             self.room -= known is None
             submission.jobs.setdefault(custom_id, FakeJob(len(submission.jobs) + 1, custom_id, job_id, content))
@@ -192,7 +192,7 @@ class FakeSubmissions(httpx.BaseTransport):
         lines = [
             json.dumps(job.line()) + "\n"
             for job in list(submission.jobs.values())[after:]
-            if (job.outcome["status"] in wanted if wanted else job.outcome["status"] != "queued")
+            if (job.result["status"] in wanted if wanted else job.result["status"] != "queued")
         ]
         if limit := request.url.params.get("limit"):
             lines = lines[: int(limit)]
@@ -200,14 +200,14 @@ class FakeSubmissions(httpx.BaseTransport):
 
     def _work(self, submission: FakeSubmission) -> None:
         for custom_id, job in submission.jobs.items():
-            if job.outcome["status"] == "queued" and custom_id not in self.held:
-                job.outcome = self.outcomes.get(custom_id, predicted())
-        if submission.status == "closed" and all(job.outcome["status"] != "queued" for job in submission.jobs.values()):
+            if job.result["status"] == "queued" and custom_id not in self.held:
+                job.result = self.results.get(custom_id, predicted())
+        if submission.status == "closed" and all(job.result["status"] != "queued" for job in submission.jobs.values()):
             submission.status = "finished"
 
     def _object(self, submission_id: str) -> dict[str, Any]:
         submission = self.submissions[submission_id]
-        statuses = [job.outcome["status"] if job.job_id else "rejected" for job in submission.jobs.values()]
+        statuses = [job.result["status"] if job.job_id else "rejected" for job in submission.jobs.values()]
         names = ("queued", "running", "succeeded", "failed", "canceled", "expired", "rejected")
         return {
             "id": submission_id,

@@ -77,19 +77,19 @@ class FakeGateway(httpx.BaseTransport):
         return Jobs(Wire(URL, transport=self))
 
 
-def by_name(outcomes: dict[str, dict[str, Any]]) -> Callable[[httpx.Request], httpx.Response]:
+def by_name(results: dict[str, dict[str, Any]]) -> Callable[[httpx.Request], httpx.Response]:
     """Answer each upload with the job object of its file name."""
 
     def respond(request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
             return answer(200, {"status": "alive", "model_loaded": True})
         name = request.url.params["file"]
-        return answer(200, outcomes.get(name, job("succeeded", label="cat")) | {"file": name})
+        return answer(200, results.get(name, job("succeeded", label="cat")) | {"file": name})
 
     return respond
 
 
-def write_pictures(folder: Path, *names: str) -> Path:
+def write_images(folder: Path, *names: str) -> Path:
     """Files of three bytes, enough where no server looks at them."""
     for name in names:
         path = folder / name

@@ -11,7 +11,7 @@ import pytest
 from pawqueue import cli
 from tests.unit.pawqueue.conftest import Pawqueue
 from tests.unit.pawqueue.fake_submissions import FakeSubmissions
-from tests.unit.pawqueue.fakes import JOB_ID, FakeGateway, answer, job, write_pictures
+from tests.unit.pawqueue.fakes import JOB_ID, FakeGateway, answer, job, write_images
 
 Capture = pytest.CaptureFixture[str]
 Serving = Callable[[httpx.BaseTransport], None]
@@ -39,7 +39,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(
     pawqueue: Pawqueue,
 ) -> None:
     serving(FakeSubmissions())
-    monkeypatch.chdir(write_pictures(tmp_path, "a.jpg"))
+    monkeypatch.chdir(write_images(tmp_path, "a.jpg"))
     assert pawqueue(*arguments) == 2
     error = capsys.readouterr().err
     assert text in error

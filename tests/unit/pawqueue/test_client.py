@@ -20,7 +20,7 @@ from pawqueue import (
 )
 from tests.unit.pawqueue.conftest import FakeTime
 from tests.unit.pawqueue.fake_submissions import FakeSubmission, FakeSubmissions, failed
-from tests.unit.pawqueue.fakes import JOB_ID, URL, FakeGateway, answer, job, problem, write_pictures
+from tests.unit.pawqueue.fakes import JOB_ID, URL, FakeGateway, answer, job, problem, write_images
 
 
 def client(*script: object, timeout_s: float = 5.0) -> tuple[Pawqueue, FakeGateway]:
@@ -32,18 +32,18 @@ def test_everything_that_is_exported_exists() -> None:
     assert all(hasattr(pawqueue, name) for name in pawqueue.__all__)
 
 
-def test_a_path_bytes_and_a_file_send_the_same_picture(tmp_path: Path) -> None:
-    path = write_pictures(tmp_path, "a.jpg") / "a.jpg"
+def test_a_path_bytes_and_a_file_send_the_same_image(tmp_path: Path) -> None:
+    path = write_images(tmp_path, "a.jpg") / "a.jpg"
     sender, gateway = client(answer(202, job()))
     with path.open("rb") as file:
-        jobs = [sender.submit(picture, name="a.jpg") for picture in (path, str(path), b"jpg", file, io.BytesIO(b"jpg"))]
+        jobs = [sender.submit(image, name="a.jpg") for image in (path, str(path), b"jpg", file, io.BytesIO(b"jpg"))]
     assert {job.id for job in jobs} == {JOB_ID}
     assert {request.content for request in gateway.requests} == {b"jpg"}
     assert len({request.url.query for request in gateway.requests}) == 1
     assert len({request.url.path for request in gateway.requests}) == 5, "each is a job of its own"
 
 
-def test_a_picture_sent_again_after_a_lost_answer_is_the_same_job(fake_time: FakeTime) -> None:
+def test_an_image_sent_again_after_a_lost_answer_is_the_same_job(fake_time: FakeTime) -> None:
     sender, gateway = client(httpx.ReadError("lost"), answer(503), answer(202, job()))
     sender.submit(b"jpg")
     assert [request.method for request in gateway.requests] == ["PUT"] * 3
@@ -53,21 +53,21 @@ def test_a_picture_sent_again_after_a_lost_answer_is_the_same_job(fake_time: Fak
 
 def test_a_file_gives_the_job_its_name_and_the_queue_is_sent(tmp_path: Path) -> None:
     sender, gateway = client(answer(202, job()))
-    sender.submit(write_pictures(tmp_path, "ä b.jpg") / "ä b.jpg", queue="bulk")
+    sender.submit(write_images(tmp_path, "ä b.jpg") / "ä b.jpg", queue="bulk")
     assert dict(gateway.requests[0].url.params) == {"queue": "bulk", "file": "ä b.jpg"}
 
 
 def test_a_retry_sends_the_file_again_from_its_start(tmp_path: Path, fake_time: FakeTime) -> None:
     sender, gateway = client(problem(429, "queue_full", Retry_After="1"), answer(202, job()))
-    with (write_pictures(tmp_path, "a.jpg") / "a.jpg").open("rb") as file:
+    with (write_images(tmp_path, "a.jpg") / "a.jpg").open("rb") as file:
         sender.submit(file)
     assert [request.content for request in gateway.requests] == [b"jpg", b"jpg"]
 
 
-def test_what_is_no_picture_is_a_type_error() -> None:
+def test_what_is_no_image_is_a_type_error() -> None:
     sender, _ = client(answer(202, job()))
     for wrong in (3, io.StringIO("text")):
-        with pytest.raises(TypeError, match="A picture is a path, bytes"):
+        with pytest.raises(TypeError, match="An image is a path, bytes"):
             sender.submit(wrong)  # type: ignore[arg-type]
 
 
@@ -78,12 +78,12 @@ def test_a_file_that_is_missing_is_an_os_error_and_nothing_is_sent(tmp_path: Pat
     assert gateway.requests == []
 
 
-def test_predict_asks_for_the_outcome_with_the_upload() -> None:
+def test_predict_asks_for_the_result_with_the_upload() -> None:
     sender, gateway = client(answer(200, job("succeeded", label="cat")))
     found = sender.predict(b"jpg", timeout_s=30)
-    assert found.outcome
-    assert found.outcome.prediction
-    assert found.outcome.prediction.label == "cat"
+    assert found.result
+    assert found.result.prediction
+    assert found.result.prediction.label == "cat"
     assert [request.headers["prefer"] for request in gateway.requests] == ["wait=20"]
 
 
@@ -97,7 +97,7 @@ def test_predict_follows_a_job_that_takes_longer(fake_time: FakeTime) -> None:
     assert fake_time.pauses_s == [0.5]
 
 
-def test_a_refused_picture_is_told_from_a_failed_one() -> None:
+def test_a_refused_image_is_told_from_a_failed_one() -> None:
     refused, _ = client(problem(415, "not_an_image"))
     with pytest.raises(RefusedError, match="not_an_image"):
         refused.predict(b"text")
@@ -154,7 +154,7 @@ def folder_client(gateway: FakeSubmissions) -> Pawqueue:
 
 
 def test_a_folder_is_one_submission_and_its_rows_come_as_they_end(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in", "a.jpg", "sub/b.jpg", "c.jpg")
+    write_images(tmp_path / "in", "a.jpg", "sub/b.jpg", "c.jpg")
     gateway = FakeSubmissions({"c.jpg": failed("undecodable_image")})
     rows = {row.file: row.status for row in folder_client(gateway).submit_folder(tmp_path / "in")}
     assert rows == {"a.jpg": "succeeded", "c.jpg": "failed", "sub/b.jpg": "succeeded"}
@@ -163,7 +163,7 @@ def test_a_folder_is_one_submission_and_its_rows_come_as_they_end(tmp_path: Path
 
 
 def test_a_run_that_is_left_can_be_gone_on_with(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
+    write_images(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
     gateway, memory = FakeSubmissions(), tmp_path / "memory"
     gateway.held = {"b.jpg"}
     rows = folder_client(gateway).submit_folder(tmp_path / "in", memory=memory)
@@ -178,14 +178,14 @@ def test_a_run_that_is_left_can_be_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_files_may_be_named_one_by_one(tmp_path: Path) -> None:
-    write_pictures(tmp_path, "a.jpg", "b.jpg")
+    write_images(tmp_path, "a.jpg", "b.jpg")
     files = [tmp_path / "a.jpg", str(tmp_path / "b.jpg"), tmp_path / "a.jpg"]
     rows = list(folder_client(FakeSubmissions()).submit_files(files, name="two"))
     assert sorted(row.file for row in rows) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
 
 
 def test_a_folder_has_a_deadline_if_one_is_given(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
     gateway = FakeSubmissions()
     gateway.held = {"a.jpg"}
     with pytest.raises(TimedOutError, match="goes on with submission"):
@@ -193,7 +193,7 @@ def test_a_folder_has_a_deadline_if_one_is_given(tmp_path: Path, fake_time: Fake
 
 
 def test_a_submission_is_read_waited_for_and_canceled(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, "a.jpg", "b.jpg")
+    write_images(tmp_path, "a.jpg", "b.jpg")
     gateway = FakeSubmissions()
     sender = folder_client(gateway)
     list(sender.submit_folder(tmp_path))

@@ -12,7 +12,7 @@ import pytest
 from pawqueue.results import read_rows
 from tests.unit.pawqueue.conftest import FakeTime, Pawqueue
 from tests.unit.pawqueue.fake_submissions import FakeJob, FakeSubmission, FakeSubmissions, failed, predicted
-from tests.unit.pawqueue.fakes import JOB_ID, FakeGateway, answer, job, problem, write_pictures
+from tests.unit.pawqueue.fakes import JOB_ID, FakeGateway, answer, job, problem, write_images
 
 Serve = Callable[..., FakeGateway]
 Capture = pytest.CaptureFixture[str]
@@ -33,7 +33,7 @@ def serve(serving: Callable[[httpx.BaseTransport], None]) -> Serve:
 
 @pytest.fixture
 def submissions(serving: Callable[[httpx.BaseTransport], None]) -> FakeSubmissions:
-    """A gateway with one submission: a cat, a failed picture, a rejected one, and one that waits."""
+    """A gateway with one submission: a cat, a failed image, a rejected one, and one that waits."""
     gateway = FakeSubmissions()
     jobs = {
         "a.jpg": FakeJob(1, "a.jpg", "job-a", b"", predicted()),
@@ -200,7 +200,7 @@ def test_predict_prints_labels_and_tells_what_went_wrong(
         "c.jpg": answer(200, job("failed", code="undecodable_image")),
     }
     serve(lambda request: answers[request.url.params["file"]])
-    folder = write_pictures(tmp_path, *answers)
+    folder = write_images(tmp_path, *answers)
     files = [str(folder / name) for name in (*answers, "gone.jpg")]
     assert pawqueue("predict", *files) == 1
     captured = capsys.readouterr()
@@ -227,7 +227,7 @@ def test_predict_without_a_gateway_is_exit_code_2(
     tmp_path: Path, serve: Serve, fake_time: FakeTime, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
     serve(httpx.ConnectError("refused"))
-    assert pawqueue("predict", write_pictures(tmp_path, "a.jpg") / "a.jpg") == 2
+    assert pawqueue("predict", write_images(tmp_path, "a.jpg") / "a.jpg") == 2
     assert "is the gateway running" in capsys.readouterr().err
 
 

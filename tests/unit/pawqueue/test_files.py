@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pawqueue.files import find_files
-from tests.unit.pawqueue.fakes import write_pictures
+from tests.unit.pawqueue.fakes import write_images
 
 
 def names(*arguments: Path, every_file: bool = False) -> list[str]:
@@ -14,28 +14,28 @@ def names(*arguments: Path, every_file: bool = False) -> list[str]:
 
 
 def test_files_come_in_order_of_name(tmp_path: Path) -> None:
-    write_pictures(tmp_path, "b/2.jpg", "b/10.jpg", "a.jpg", "c.jpg", "b/a/x.jpg")
+    write_images(tmp_path, "b/2.jpg", "b/10.jpg", "a.jpg", "c.jpg", "b/a/x.jpg")
     found = list(find_files([tmp_path]))
     assert [file.name for file in found] == ["a.jpg", "b/10.jpg", "b/2.jpg", "b/a/x.jpg", "c.jpg"]
     assert all((tmp_path / file.name) == file.path for file in found)
 
 
 def test_pictures_are_taken_by_their_ending_in_any_case(tmp_path: Path) -> None:
-    pictures = ["1.jpg", "2.JPEG", "3.Png", "4.webp", "5.bmp", "6.gif", "7.tif", "8.TIFF"]
-    write_pictures(tmp_path, *pictures, "notes.txt", "jpg", "9.jpg.part")
-    assert names(tmp_path) == pictures
-    assert len(names(tmp_path, every_file=True)) == len(pictures) + 3
+    images = ["1.jpg", "2.JPEG", "3.Png", "4.webp", "5.bmp", "6.gif", "7.tif", "8.TIFF"]
+    write_images(tmp_path, *images, "notes.txt", "jpg", "9.jpg.part")
+    assert names(tmp_path) == images
+    assert len(names(tmp_path, every_file=True)) == len(images) + 3
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
-    write_pictures(tmp_path, ".a.jpg", ".git/b.jpg", "c.jpg")
+    write_images(tmp_path, ".a.jpg", ".git/b.jpg", "c.jpg")
     assert names(tmp_path, every_file=True) == ["c.jpg"]
 
 
 def test_links_are_taken_only_to_files_within_the_folder(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
-    write_pictures(inside, "a.jpg", "sub/b.jpg")
-    write_pictures(outside, "secret.jpg")
+    write_images(inside, "a.jpg", "sub/b.jpg")
+    write_images(outside, "secret.jpg")
     (inside / "kept.jpg").symlink_to("a.jpg")
     (inside / "left.jpg").symlink_to(outside / "secret.jpg")
     (inside / "broken.jpg").symlink_to("nowhere.jpg")
@@ -52,7 +52,7 @@ def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
 def test_a_file_named_by_the_caller_is_taken_whatever_it_is_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pictures(tmp_path, "photos/a.jpg", "notes.txt")
+    write_images(tmp_path, "photos/a.jpg", "notes.txt")
     monkeypatch.chdir(tmp_path)
     assert names(Path("notes.txt")) == ["notes.txt"]
     assert names(Path("photos"), Path("notes.txt")) == ["photos/a.jpg", "notes.txt"]
@@ -66,7 +66,7 @@ def test_a_name_that_is_no_unicode_is_written_as_an_escape(tmp_path: Path) -> No
 
 
 def test_a_folder_that_cannot_be_read_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pictures(tmp_path, "a.jpg", "shut/b.jpg")
+    write_images(tmp_path, "a.jpg", "shut/b.jpg")
     scandir = os.scandir
 
     def refuse(path: Path) -> object:

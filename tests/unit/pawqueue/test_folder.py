@@ -17,14 +17,14 @@ from pawqueue.run_state import RunState
 from pawqueue.scan import compare, remember
 from tests.unit.pawqueue.conftest import FakeTime
 from tests.unit.pawqueue.fake_submissions import FakeSubmissions, failed, predicted
-from tests.unit.pawqueue.fakes import problem, write_pictures
+from tests.unit.pawqueue.fakes import problem, write_images
 
 
 def run(gateway: FakeSubmissions, state: RunState, *, senders: int = 2, give_up_after_s: float = 5) -> FolderRun:
     return FolderRun(gateway.client(), state, Plan("test", "bulk", give_up_after_s, senders))
 
 
-def outcomes(results: Iterable[tuple[int, Row] | None]) -> dict[str, Row]:
+def job_results(results: Iterable[tuple[int, Row] | None]) -> dict[str, Row]:
     """The rows by file; none may come twice."""
     rows = [result[1] for result in results if result]
     assert len({row.file for row in rows}) == len(rows)
@@ -34,12 +34,12 @@ def outcomes(results: Iterable[tuple[int, Row] | None]) -> dict[str, Row]:
 def rows(folder: Path, gateway: FakeSubmissions, **limits: float) -> dict[str, Row]:
     with RunState(None) as state:
         remember(state, find_files([folder]))
-        return outcomes(run(gateway, state, **limits).results())  # type: ignore[arg-type]
+        return job_results(run(gateway, state, **limits).results())  # type: ignore[arg-type]
 
 
 def test_each_file_gets_one_row_and_goes_out_once(tmp_path: Path) -> None:
     names = [f"{number:03}.jpg" for number in range(250)]
-    write_pictures(tmp_path, *names)
+    write_images(tmp_path, *names)
     gateway = FakeSubmissions({"007.jpg": failed("undecodable_image"), "008.jpg": predicted("dog")})
     found = rows(tmp_path, gateway)
     assert sorted(found) == sorted(gateway.sent) == names
@@ -52,11 +52,11 @@ def test_each_file_gets_one_row_and_goes_out_once(tmp_path: Path) -> None:
 
 
 def test_a_refused_and_an_unreadable_file_are_rows_and_the_rest_goes_on(tmp_path: Path) -> None:
-    write_pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    write_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     files = [*find_files([tmp_path]), FoundFile(tmp_path / "gone.jpg", "gone.jpg")]
     with RunState(None) as state:
         remember(state, files)
-        found = outcomes(run(FakeSubmissions(rejects={"b.jpg": "not_an_image"}), state).results())
+        found = job_results(run(FakeSubmissions(rejects={"b.jpg": "not_an_image"}), state).results())
     assert found["b.jpg"] == Row("b.jpg", status="refused", error_code="not_an_image", error="Send JPEG.")
     assert found["gone.jpg"] == Row(
         "gone.jpg", status="unreadable", error_code="unreadable", error="No such file or directory"
@@ -66,7 +66,7 @@ def test_a_refused_and_an_unreadable_file_are_rows_and_the_rest_goes_on(tmp_path
 
 
 def test_what_a_full_queue_did_not_take_is_sent_later_and_nothing_twice(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, *(f"{number:03}.jpg" for number in range(60)))
+    write_images(tmp_path, *(f"{number:03}.jpg" for number in range(60)))
     gateway = FakeSubmissions(room=15, more_room=25)
     found = rows(tmp_path, gateway, senders=1)
     assert len(found) == 60
@@ -77,7 +77,7 @@ def test_what_a_full_queue_did_not_take_is_sent_later_and_nothing_twice(tmp_path
 
 
 def test_a_chunk_whose_answer_was_lost_is_sent_again_as_the_same_jobs(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(9)))
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(9)))
     gateway, lost = FakeSubmissions(), iter([httpx.ReadError("lost")])
 
     def lose(request: httpx.Request) -> httpx.Response | None:
@@ -93,7 +93,7 @@ def test_a_chunk_whose_answer_was_lost_is_sent_again_as_the_same_jobs(tmp_path: 
 
 
 def test_a_request_that_is_too_large_is_sent_in_halves_until_the_culprit_is_found(tmp_path: Path) -> None:
-    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(9)))
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(9)))
     (tmp_path / "5.jpg").write_bytes(bytes(50_000))
     gateway = FakeSubmissions()
     respond = gateway._respond
@@ -107,9 +107,9 @@ def test_a_request_that_is_too_large_is_sent_in_halves_until_the_culprit_is_foun
     assert found["5.jpg"].error_code == "upload_too_large"
 
 
-def test_a_picture_too_large_for_memory_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pawqueue.picture.IN_MEMORY_BYTES", 1000)
-    write_pictures(tmp_path, "a.jpg")
+def test_an_image_too_large_for_memory_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pawqueue.image.IN_MEMORY_BYTES", 1000)
+    write_images(tmp_path, "a.jpg")
     (tmp_path / "b.jpg").write_bytes(bytes(range(256)) * 10_000)
     gateway = FakeSubmissions()
     assert all(row.succeeded for row in rows(tmp_path, gateway).values())
@@ -119,7 +119,7 @@ def test_a_picture_too_large_for_memory_is_streamed(tmp_path: Path, monkeypatch:
 
 def test_requests_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pawqueue.sending.MOST_BYTES", 7)
-    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(9)))
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(9)))
     gateway = FakeSubmissions()
     assert len(rows(tmp_path, gateway)) == 9
     assert gateway.paths().count("POST jobs") == 5
@@ -127,7 +127,7 @@ def test_requests_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_odd_names_come_back_as_they_were(tmp_path: Path) -> None:
     names = ["two\nlines.jpg", "sub/Kätzchen 猫.jpg", "=1+1.jpg", "back\\slash.jpg", "long" + "x" * 200 + ".jpg"]
-    write_pictures(tmp_path, *names)
+    write_images(tmp_path, *names)
     gateway = FakeSubmissions()
     assert sorted(rows(tmp_path, gateway)) == sorted(names)
     assert not [name for name in gateway.sent if "\n" in name or "\\" in name or len(name) > 200]
@@ -136,7 +136,7 @@ def test_odd_names_come_back_as_they_were(tmp_path: Path) -> None:
 def test_results_that_end_out_of_order_are_each_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pawqueue.following._MOST_AHEAD", 10)
     monkeypatch.setattr("pawqueue.folder._LONGEST_PAUSE_S", 0.01)
-    write_pictures(tmp_path, *(f"{number:02}.jpg" for number in range(60)))
+    write_images(tmp_path, *(f"{number:02}.jpg" for number in range(60)))
     gateway = FakeSubmissions()
     gateway.held = {"00.jpg", "30.jpg"}
     looks = itertools.count()
@@ -151,7 +151,7 @@ def test_results_that_end_out_of_order_are_each_told_once(tmp_path: Path, monkey
 
 
 def test_a_reading_that_breaks_off_is_gone_on_with(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(5)))
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(5)))
     gateway, faults = FakeSubmissions(), iter([httpx.ReadError("cut"), None, httpx.ReadTimeout("slow")])
 
     def cut(request: httpx.Request) -> None:
@@ -163,7 +163,7 @@ def test_a_reading_that_breaks_off_is_gone_on_with(tmp_path: Path, fake_time: Fa
 
 
 def test_giving_up_says_what_was_wrong(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
 
     def gone(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused")
@@ -175,7 +175,7 @@ def test_giving_up_says_what_was_wrong(tmp_path: Path, fake_time: FakeTime) -> N
 
 
 def test_a_run_that_nobody_works_on_ends(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
     gateway = FakeSubmissions()
     gateway.held, gateway.model_loaded = {"a.jpg"}, False
     with pytest.raises(ClientError, match="is a worker running"):
@@ -184,7 +184,7 @@ def test_a_run_that_nobody_works_on_ends(tmp_path: Path, fake_time: FakeTime) ->
 
 
 def test_a_long_queue_is_no_reason_to_give_up_while_a_worker_serves(tmp_path: Path, fake_time: FakeTime) -> None:
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
     gateway = FakeSubmissions()
     gateway.held = {"a.jpg"}
 
@@ -198,7 +198,7 @@ def test_a_long_queue_is_no_reason_to_give_up_while_a_worker_serves(tmp_path: Pa
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
 def test_a_refusal_that_meets_every_file_ends_the_run(tmp_path: Path, status: int) -> None:
-    write_pictures(tmp_path, "a.jpg", "b.jpg")
+    write_images(tmp_path, "a.jpg", "b.jpg")
     gateway = FakeSubmissions()
     gateway.before_answer = lambda _request: problem(status, "unauthorized")
     with pytest.raises(RefusedError):
@@ -207,7 +207,7 @@ def test_a_refusal_that_meets_every_file_ends_the_run(tmp_path: Path, status: in
 
 
 def test_a_submission_that_somebody_cancels_ends_the_run(tmp_path: Path) -> None:
-    write_pictures(tmp_path, *(f"{number:03}.jpg" for number in range(250)))
+    write_images(tmp_path, *(f"{number:03}.jpg" for number in range(250)))
     gateway = FakeSubmissions()
 
     def cancel(request: httpx.Request) -> None:
@@ -220,7 +220,7 @@ def test_a_submission_that_somebody_cancels_ends_the_run(tmp_path: Path) -> None
 
 
 def test_stop_ends_the_run_in_order(tmp_path: Path) -> None:
-    write_pictures(tmp_path, "a.jpg", "b.jpg")
+    write_images(tmp_path, "a.jpg", "b.jpg")
     gateway = FakeSubmissions()
     gateway.held = {"b.jpg"}
     with RunState(None) as state:
@@ -230,7 +230,7 @@ def test_stop_ends_the_run_in_order(tmp_path: Path) -> None:
         assert next(result[1].file for result in results if result) == "a.jpg"
         going.stop()
         with pytest.raises(KeyboardInterrupt):
-            outcomes(results)
+            job_results(results)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sender-") and not _ends(thread)]
 
 
@@ -243,24 +243,24 @@ def test_a_fault_of_the_program_is_not_swallowed(tmp_path: Path, monkeypatch: py
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pawqueue.sending.read_picture", broken)
-    write_pictures(tmp_path, "a.jpg")
+    monkeypatch.setattr("pawqueue.sending.read_image", broken)
+    write_images(tmp_path, "a.jpg")
     with pytest.raises(ZeroDivisionError):
         rows(tmp_path, FakeSubmissions())
 
 
 class Interrupted:
-    """A run over ten files of which six were sent and three have an outcome when its process died."""
+    """A run over ten files of which six were sent and three have a result when its process died."""
 
     def __init__(self, folder: Path) -> None:
-        self.pictures, self.memory = folder / "in", folder / "r.csv.run"
-        write_pictures(self.pictures, *(f"{number}.jpg" for number in range(10)))
+        self.images, self.memory = folder / "in", folder / "r.csv.run"
+        write_images(self.images, *(f"{number}.jpg" for number in range(10)))
         for number in range(10):
-            (self.pictures / f"{number}.jpg").write_bytes(b"jpg%d" % number)
+            (self.images / f"{number}.jpg").write_bytes(b"jpg%d" % number)
         self.gateway = FakeSubmissions(room=6, more_room=0)
         self.gateway.held = {"3.jpg", "4.jpg", "5.jpg"}
         with RunState(self.memory) as state:
-            remember(state, find_files([self.pictures]))
+            remember(state, find_files([self.images]))
             for result in run(self.gateway, state, senders=1).results():
                 if result and result[1].file == "2.jpg":
                     break
@@ -270,12 +270,12 @@ class Interrupted:
     def resume(self) -> dict[str, Row]:
         """Go on; returns what all files of the run have come to."""
         with RunState(self.memory) as state:
-            compare(state, find_files([self.pictures]))
-            outcomes(run(self.gateway, state).results())
+            compare(state, find_files([self.images]))
+            job_results(run(self.gateway, state).results())
             return {row.file: row for _, row in state.rows()}
 
     def jobs(self) -> list[str]:
-        """Every job that was ever made, by its picture."""
+        """Every job that was ever made, by its image."""
         return sorted(name for submission in self.gateway.submissions.values() for name in submission.jobs)
 
 
@@ -294,16 +294,16 @@ def test_a_run_that_goes_on_sends_only_what_is_missing(interrupted: Interrupted)
 
 def test_a_file_that_was_touched_but_holds_the_same_is_not_sent_again(interrupted: Interrupted) -> None:
     for number in range(10):
-        content = (interrupted.pictures / f"{number}.jpg").read_bytes()
-        (interrupted.pictures / f"{number}.jpg").unlink()
-        (interrupted.pictures / f"{number}.jpg").write_bytes(content)
+        content = (interrupted.images / f"{number}.jpg").read_bytes()
+        (interrupted.images / f"{number}.jpg").unlink()
+        (interrupted.images / f"{number}.jpg").write_bytes(content)
     interrupted.resume()
     assert sorted(interrupted.gateway.sent) == ["6.jpg", "7.jpg", "8.jpg", "9.jpg"]
 
 
 def test_a_file_that_holds_something_else_is_sent_again(interrupted: Interrupted) -> None:
-    (interrupted.pictures / "1.jpg").write_bytes(b"JPG1")  # of the same length
-    (interrupted.pictures / "4.jpg").write_bytes(b"JPG4")
+    (interrupted.images / "1.jpg").write_bytes(b"JPG1")  # of the same length
+    (interrupted.images / "4.jpg").write_bytes(b"JPG4")
     found = interrupted.resume()
     assert len(found) == 10
     assert all(row.succeeded for row in found.values())
@@ -315,8 +315,8 @@ def test_a_file_that_holds_something_else_is_sent_again(interrupted: Interrupted
 
 
 def test_a_new_file_is_sent_and_a_copy_of_one_that_is_done_is_not(interrupted: Interrupted) -> None:
-    (interrupted.pictures / "new.jpg").write_bytes(b"new")
-    (interrupted.pictures / "copy.jpg").write_bytes(b"jpg0")
+    (interrupted.images / "new.jpg").write_bytes(b"new")
+    (interrupted.images / "copy.jpg").write_bytes(b"jpg0")
     found = interrupted.resume()
     assert len(found) == 12
     assert found["copy.jpg"].job_id == found["0.jpg"].job_id
@@ -337,18 +337,18 @@ def test_what_the_service_has_forgotten_is_sent_again(interrupted: Interrupted) 
 
 
 class Died:
-    """A run whose process died when its three pictures had been taken, and before it was told so."""
+    """A run whose process died when its three images had been taken, and before it was told so."""
 
     def __init__(self, folder: Path) -> None:
-        self.pictures, self.memory = folder / "in", folder / "run"
-        write_pictures(self.pictures, "a.jpg", "b.jpg", "c.jpg")
+        self.images, self.memory = folder / "in", folder / "run"
+        write_images(self.images, "a.jpg", "b.jpg", "c.jpg")
         self.gateway = FakeSubmissions()
         self.gateway.held = {"a.jpg", "b.jpg", "c.jpg"}
         self.gateway.before_answer = self._die
         with RunState(self.memory) as state:
-            remember(state, find_files([self.pictures]))
+            remember(state, find_files([self.images]))
             with pytest.raises(RuntimeError, match="dies"):
-                outcomes(run(self.gateway, state).results())
+                job_results(run(self.gateway, state).results())
         self.gateway.before_answer = lambda _request: None
         self.gateway.held = set()
 
@@ -358,8 +358,8 @@ class Died:
 
     def resume(self) -> dict[str, Row]:
         with RunState(self.memory) as state:
-            compare(state, find_files([self.pictures]))
-            return outcomes(run(self.gateway, state).results())
+            compare(state, find_files([self.images]))
+            return job_results(run(self.gateway, state).results())
 
 
 def test_what_ended_while_nobody_looked_is_not_sent_again_though_its_answer_was_lost(tmp_path: Path) -> None:
@@ -370,15 +370,15 @@ def test_what_ended_while_nobody_looked_is_not_sent_again_though_its_answer_was_
 
 def test_a_file_that_changed_while_its_answer_was_lost_is_a_job_of_its_own(tmp_path: Path) -> None:
     died = Died(tmp_path)
-    (died.pictures / "a.jpg").write_bytes(b"JPG")
-    died.gateway.outcomes = {"a.jpg": predicted("dog")}
+    (died.images / "a.jpg").write_bytes(b"JPG")
+    died.gateway.results = {"a.jpg": predicted("dog")}
     found = died.resume()
     assert [found[name].label for name in ("a.jpg", "b.jpg", "c.jpg")] == ["cat", "cat", "cat"]
     assert len(died.gateway.sent) == 4
 
 
-def test_outcomes_that_the_service_has_lost_are_said_to_be(tmp_path: Path) -> None:
-    write_pictures(tmp_path, "a.jpg", "b.jpg")
+def test_results_that_the_service_has_lost_are_said_to_be(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.jpg", "b.jpg")
     gateway = FakeSubmissions()
 
     def lose(request: httpx.Request) -> httpx.Response | None:
@@ -406,7 +406,7 @@ def test_a_file_that_is_no_memory_of_a_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_submission_has_an_id_of_the_clients_choice(tmp_path: Path) -> None:
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
     gateway = FakeSubmissions()
     rows(tmp_path, gateway)
     (submission_id,) = gateway.submissions

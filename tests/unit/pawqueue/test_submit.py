@@ -14,7 +14,7 @@ import pytest
 from pawqueue.results import read_rows
 from tests.unit.pawqueue.conftest import FakeTime, Pawqueue
 from tests.unit.pawqueue.fake_submissions import FakeSubmissions, failed, predicted
-from tests.unit.pawqueue.fakes import write_pictures
+from tests.unit.pawqueue.fakes import write_images
 
 Capture = pytest.CaptureFixture[str]
 
@@ -33,7 +33,7 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
+    return write_images(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
 
 
 def names(out: Path) -> list[str]:
@@ -43,8 +43,8 @@ def names(out: Path) -> list[str]:
 def test_a_folder_becomes_a_file_a_table_and_a_summary(
     tmp_path: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
-    folder = write_pictures(tmp_path / "in", "a.jpg", "sub/c.jpg", "sub/b.jpg")
-    gateway.outcomes = dict.fromkeys(("sub/b.jpg", "sub/c.jpg"), predicted("dog"))
+    folder = write_images(tmp_path / "in", "a.jpg", "sub/c.jpg", "sub/b.jpg")
+    gateway.results = dict.fromkeys(("sub/b.jpg", "sub/c.jpg"), predicted("dog"))
     assert pawqueue("submit", folder, "--out", out) == 0
     assert [(row.file, row.label) for row in read_rows(out)] == [
         ("a.jpg", "cat"),
@@ -63,8 +63,8 @@ def test_a_folder_becomes_a_file_a_table_and_a_summary(
 def test_some_failures_are_a_table_and_exit_code_1(
     tmp_path: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
-    folder = write_pictures(tmp_path / "in", "a.jpg", "[red]b.jpg")
-    gateway.outcomes = {"[red]b.jpg": failed("undecodable_image")}
+    folder = write_images(tmp_path / "in", "a.jpg", "[red]b.jpg")
+    gateway.results = {"[red]b.jpg": failed("undecodable_image")}
     assert pawqueue("submit", folder, "--out", out) == 1
     text = capsys.readouterr().out
     assert "1 without a prediction: 1 undecodable_image" in text
@@ -83,8 +83,8 @@ def test_no_prediction_at_all_is_exit_code_2(
 def test_the_tables_have_at_most_20_rows_and_say_where_the_rest_is(
     tmp_path: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
-    folder = write_pictures(tmp_path / "in", *(f"{number:03}.jpg" for number in range(90)))
-    gateway.outcomes = {f"{number:03}.jpg": failed("predict_failed") for number in range(30)}
+    folder = write_images(tmp_path / "in", *(f"{number:03}.jpg" for number in range(90)))
+    gateway.results = {f"{number:03}.jpg": failed("predict_failed") for number in range(30)}
     assert pawqueue("submit", folder, "--out", out) == 1
     text = capsys.readouterr().out
     assert text.count(".jpg ") == 40
@@ -96,7 +96,7 @@ def test_the_tables_have_at_most_20_rows_and_say_where_the_rest_is(
 def test_json_is_all_that_is_printed(
     folder: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
-    gateway.outcomes = {"b.jpg": failed("undecodable_image")}
+    gateway.results = {"b.jpg": failed("undecodable_image")}
     assert pawqueue("submit", folder, "--out", out, "--json") == 1
     summary = json.loads(capsys.readouterr().out)
     assert (summary["files"], summary["succeeded"], summary["failed"], summary["refused"]) == (3, 2, 1, 0)
@@ -123,10 +123,10 @@ def test_results_may_be_ndjson(
     assert len(rows) == 3
 
 
-def test_a_folder_without_pictures_is_a_usage_error(
+def test_a_folder_without_images_is_a_usage_error(
     tmp_path: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
-    write_pictures(tmp_path, "notes.txt")
+    write_images(tmp_path, "notes.txt")
     assert pawqueue("submit", tmp_path, "--out", out) == 2
     assert "--all sends every file" in capsys.readouterr().err
     assert gateway.requests == []
@@ -141,7 +141,7 @@ def test_patterns_files_and_folders_may_be_mixed_and_name_a_file_once(
     folder: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder.parent)
-    write_pictures(folder.parent, "more/x/d.png", "more/e.png", "more/f.jpg")
+    write_images(folder.parent, "more/x/d.png", "more/e.png", "more/f.jpg")
     assert pawqueue("submit", "more/**/*.png", "in/b.jpg", "in", "--out", out) == 0
     assert names(out) == ["more/e.png", "more/x/d.png", "in/b.jpg", "in/a.jpg", "in/c.jpg"]
 
@@ -170,8 +170,8 @@ def test_a_list_may_come_on_standard_input(
 def test_labels_are_compared_with_the_folders(
     tmp_path: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
-    folder = write_pictures(tmp_path / "in", "cats/1.jpg", "cats/2.jpg", "Dog/day 1/3.jpg", "misc/4.jpg", "dogs/5.jpg")
-    gateway.outcomes = {
+    folder = write_images(tmp_path / "in", "cats/1.jpg", "cats/2.jpg", "Dog/day 1/3.jpg", "misc/4.jpg", "dogs/5.jpg")
+    gateway.results = {
         "Dog/day 1/3.jpg": predicted("dog"),
         "cats/2.jpg": predicted("dog", 0.99),
         "dogs/5.jpg": failed("undecodable_image"),
@@ -192,7 +192,7 @@ def test_folders_that_tell_no_truth_are_said_to(
     folder: Path, gateway: FakeSubmissions, out: Path, pawqueue: Pawqueue, capsys: Capture
 ) -> None:
     assert pawqueue("submit", folder, "--out", out, "--label-from-folder") == 0
-    assert "no picture with a prediction lies in a folder named after a label (cat, dog)" in capsys.readouterr().out
+    assert "no image with a prediction lies in a folder named after a label (cat, dog)" in capsys.readouterr().out
 
 
 def test_an_unreachable_gateway_is_exit_code_2_and_the_older_results_stay(
@@ -232,7 +232,7 @@ def test_giving_up_keeps_what_was_received_and_says_how_to_go_on(
     give_up_after_one(folder, gateway, out, fake_time, pawqueue)
     assert names(out) == ["a.jpg"]
     error = " ".join(capsys.readouterr().err.split())
-    assert "Gave up: The gateway took pictures, but for 20 s no answer came" in error
+    assert "Gave up: The gateway took images, but for 20 s no answer came" in error
     assert f"1 of 3 files are in {out}. The same command with --resume goes on." in error
     gateway.held = set()
     assert pawqueue("submit", folder, "--out", out, "--resume") == 0

@@ -15,19 +15,19 @@ from training.models_cli import models
 from training.predictions import PREDICTIONS_FILE
 from training.promotion import RECORD_FILE, champion_folder, current_champion, promote
 
-PICTURES = 400
+IMAGES = 400
 
 
 def bundle(folder: Path, right: int, confidence: float | None = None, first: int = 0) -> Path:
     """Write a bundle without a network whose first `right` of 400 answers are right."""
     folder.mkdir(parents=True)
     (folder / MODEL_FILE).write_bytes(folder.name.encode())
-    sure = right / PICTURES if confidence is None else confidence
+    sure = right / IMAGES if confidence is None else confidence
     rows = ["sha256,label,cat,dog"]
-    for index in range(PICTURES):
+    for index in range(IMAGES):
         truth = index % 2
         dog = sure if (truth == 1) == (index < right) else 1 - sure
-        rows.append(f"picture{first + index},{('cat', 'dog')[truth]},{1 - dog},{dog}")
+        rows.append(f"image{first + index},{('cat', 'dog')[truth]},{1 - dog},{dog}")
     (folder / PREDICTIONS_FILE).write_text("\n".join(rows) + "\n")
     manifest = Manifest(
         schema=1,
@@ -92,10 +92,10 @@ def test_luck_and_worse_calibration_are_refused(
     assert json.loads((champion_folder() / RECORD_FILE).read_text())["forced_because"] == "a demonstration"
 
 
-def test_models_without_a_shared_test_picture_cannot_be_compared(tmp_path: Path) -> None:
+def test_models_without_a_shared_test_image_cannot_be_compared(tmp_path: Path) -> None:
     promote(bundle(tmp_path / "one", 300), passes)
-    with pytest.raises(TrainingError, match="share no test picture"):
-        promote(bundle(tmp_path / "two", 390, first=PICTURES), passes)
+    with pytest.raises(TrainingError, match="share no test image"):
+        promote(bundle(tmp_path / "two", 390, first=IMAGES), passes)
 
 
 def test_parity_is_checked_even_when_forced(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_changed_bundle_is_not_promoted(tmp_path: Path) -> None:
 def test_the_command_compares_folders_and_names_what_it_does_not_know(tmp_path: Path) -> None:
     one, two = bundle(tmp_path / "one", 300), bundle(tmp_path / "two", 340)
     values = json.loads(CliRunner().invoke(models, ["compare", str(two), str(one), "--json"]).output)
-    assert {"pictures", "p_value", "calibration_change", "is_better"} <= values.keys()
+    assert {"images", "p_value", "calibration_change", "is_better"} <= values.keys()
     said = CliRunner().invoke(models, ["compare", str(two), str(one)])
     assert said.exit_code == 0
     assert "better: yes" in said.output

@@ -12,7 +12,7 @@ from training.errors import TrainingError
 from training.listing import list_sources, read_locations
 from training.sources import label_names, read_sources
 
-PICTURE = drawn_jpeg(0, 1)
+IMAGE = drawn_jpeg(0, 1)
 
 
 def labels(path: Path, rename: dict[str, str] | None = None, max_unpacked_bytes: float = 1e9) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_a_label_is_the_folder_or_stands_before_the_first_dot(names: list[str], 
 
 
 def test_folder_tar_and_zip_give_the_same(tmp_path: Path) -> None:
-    members = {"cats/1.jpg": PICTURE, "dogs/1.jpg": PICTURE, "README.md": b"no picture", "dogs/.hidden.jpg": b""}
+    members = {"cats/1.jpg": IMAGE, "dogs/1.jpg": IMAGE, "README.md": b"no image", "dogs/.hidden.jpg": b""}
     folder = tmp_path / "all"
     for name, data in members.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,9 +56,9 @@ def test_folder_tar_and_zip_give_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../cats/1.jpg", "/cats/1.jpg", "cats/../../1.jpg"])
 def test_an_archive_that_climbs_out_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TrainingError, match="climbs out"):
-        labels(write_tar(tmp_path / "a.tar", {name: PICTURE}))
+        labels(write_tar(tmp_path / "a.tar", {name: IMAGE}))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr(name, PICTURE)
+        archive.writestr(name, IMAGE)
     with pytest.raises(TrainingError, match="climbs out"):
         labels(tmp_path / "a.zip")
 
@@ -86,22 +86,22 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     with tarfile.open(path, "w:gz") as archive:
         for index in range(20):
             info = tarfile.TarInfo(f"cats/{index}.jpg")
-            info.size = len(PICTURE)
-            archive.addfile(info, io.BytesIO(PICTURE))
+            info.size = len(IMAGE)
+            archive.addfile(info, io.BytesIO(IMAGE))
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(TrainingError, match=r"cut\.tar\.gz"):
         labels(path)
 
 
-def test_a_source_without_labelled_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="holds no labelled picture"):
+def test_a_source_without_labelled_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no labelled image"):
         labels(tmp_path)
 
 
 def test_the_list_holds_no_path_and_stays_untouched_when_data_moves(tmp_path: Path) -> None:
     listing = tmp_path / "data" / "sources.csv"
     (tmp_path / "here").mkdir()
-    tar = write_tar(tmp_path / "here" / "a.tar", {"cats/1.jpg": PICTURE})
+    tar = write_tar(tmp_path / "here" / "a.tar", {"cats/1.jpg": IMAGE})
     list_sources([str(tmp_path / "here" / "*.tar")], listing)
     before = listing.read_text()
     assert str(tmp_path) not in before
@@ -114,7 +114,7 @@ def test_the_list_holds_no_path_and_stays_untouched_when_data_moves(tmp_path: Pa
 
 def test_several_sources_may_stand_in_one_text(tmp_path: Path) -> None:
     for name in ("a.tar", "b.tar"):
-        write_tar(tmp_path / name, {"cats/1.jpg": PICTURE})
+        write_tar(tmp_path / name, {"cats/1.jpg": IMAGE})
     found = list_sources([f"{tmp_path / 'a.tar'} {tmp_path / 'b.tar'}"], tmp_path / "sources.csv")
     assert [source.name for source in found] == ["a.tar", "b.tar"]
 

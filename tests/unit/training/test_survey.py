@@ -29,11 +29,11 @@ def compressed(data: bytes, quality: int) -> bytes:
     return file.getvalue()
 
 
-def test_broken_tiny_and_copied_pictures_are_dropped_with_their_reasons() -> None:
+def test_broken_tiny_and_copied_images_are_dropped_with_their_reasons() -> None:
     good = files(30)
     odd = [
         LabelledFile("cat/broken.jpg", "cat", good[0].data[:200]),
-        LabelledFile("cat/text.jpg", "cat", b"no picture"),
+        LabelledFile("cat/text.jpg", "cat", b"no image"),
         LabelledFile("cat/tiny.jpg", "cat", drawn_jpeg(0, 99, side=8)),
         LabelledFile("cat/copy.jpg", "cat", good[1].data),
     ]
@@ -46,18 +46,18 @@ def test_broken_tiny_and_copied_pictures_are_dropped_with_their_reasons() -> Non
 
 def test_copies_of_contradicting_labels_are_all_dropped() -> None:
     good = files(30)
-    pictures = survey([*good, LabelledFile("dog/liar.jpg", "dog", good[0].data)], PARAMS)
-    assert {p.name for p in pictures if p.dropped} == {"cat/0.jpg", "dog/liar.jpg"}
+    images = survey([*good, LabelledFile("dog/liar.jpg", "dog", good[0].data)], PARAMS)
+    assert {p.name for p in images if p.dropped} == {"cat/0.jpg", "dog/liar.jpg"}
 
 
-def test_alike_pictures_never_cross_a_split() -> None:
+def test_alike_images_never_cross_a_split() -> None:
     good = files(40)
     again = [LabelledFile(f"again/{f.name}", f.label, compressed(f.data, 95)) for f in good]
     split = {p.name: p.split for p in survey(good + again, PARAMS)}
     assert all(split[file.name] == split[f"again/{file.name}"] for file in good)
 
 
-def test_no_picture_moves_when_others_are_added() -> None:
+def test_no_image_moves_when_others_are_added() -> None:
     few = {p.name: p.split for p in survey(files(30), PARAMS)}
     many = {p.name: p.split for p in survey(files(90), PARAMS)}
     assert {name: many[name] for name in few} == few
@@ -75,16 +75,16 @@ def test_at_most_so_many_of_a_class_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "message"),
+    ("images", "message"),
     [
         (files(20, ("cat",)), "only the class 'cat'"),
-        ([], "no usable picture"),
+        ([], "no usable image"),
         (files(1), "too few for a"),
     ],
 )
-def test_too_little_to_train_on_is_one_sentence(pictures: list[LabelledFile], message: str) -> None:
+def test_too_little_to_train_on_is_one_sentence(images: list[LabelledFile], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        survey(pictures, PARAMS)
+        survey(images, PARAMS)
 
 
 def test_groups_are_joined_over_chains() -> None:

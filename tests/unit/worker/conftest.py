@@ -15,7 +15,7 @@ from contract.ledger_memory import MemoryLedger
 from tests.support.ledger import store
 from worker.app import heartbeat_of
 from worker.batcher import Batcher
-from worker.committer import OutcomeCommitter
+from worker.committer import ResultCommitter
 from worker.decoding import DecodeWatch
 from worker.gate import Gate
 from worker.leases import LeaseKeeper
@@ -34,7 +34,7 @@ class WatchedModel(BrightnessModel):
 
     def __init__(self) -> None:
         self.batches: list[int] = []
-        #: Fails on pictures at least this bright, 0..255.
+        #: Fails on images at least this bright, 0..255.
         self.fails_from = 256
         self.answer_shape: tuple[int, ...] | None = None
 
@@ -74,7 +74,7 @@ def bench() -> Iterator[Bench]:
     ledger, images, model, metrics = MemoryLedger(), MemoryImageStore(), WatchedModel(), WorkerMetrics(BATCH_SIZE)
     batcher: Batcher[Item] = Batcher(BATCH_SIZE, wait_s=5)
     leases = LeaseKeeper(ledger, 10, heartbeat_of(model, "w", "", lambda: 0.0))
-    committer = OutcomeCommitter(ledger, images, leases, metrics, 60)
+    committer = ResultCommitter(ledger, images, leases, metrics, 60)
     predictor = Predictor(model, batcher, committer, metrics)
     pipeline = Pipeline(
         ledger=ledger,

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from contract.broker import INTERACTIVE
 from contract.job import JobStatus
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.support.services import wait_until
 from tests.unit.worker.conftest import Bench
 from worker.decoding import DecodeWatch
@@ -82,7 +82,7 @@ def test_a_thread_that_ended_is_named() -> None:
     assert "lives-in-a-test" in check_threads(["lives-in-a-test"])
 
 
-def test_a_picture_that_takes_too_long_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_takes_too_long_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     entered, release = threading.Event(), threading.Event()
 
     def endless(*_: object) -> None:
@@ -96,13 +96,13 @@ def test_a_picture_that_takes_too_long_fails_alone(bench: Bench, monkeypatch: py
         work = threading.Thread(target=bench.pipeline.process, args=(INTERACTIVE, [slow]))
         work.start()
         assert entered.wait(10)
-    wait_until(lambda: not bench.pipeline.give_up_slow_pictures() or bench.job(slow).status.is_final, "giving up", 10)
+    wait_until(lambda: not bench.pipeline.give_up_slow_images() or bench.job(slow).status.is_final, "giving up", 10)
     work.join(10)
     job = bench.job(slow)
-    assert job.outcome
-    assert job.outcome.error
-    assert (job.status, job.outcome.error.code) == (JobStatus.FAILED, "undecodable_image")
-    assert "longer than" in job.outcome.error.detail
+    assert job.result
+    assert job.result.error
+    assert (job.status, job.result.error.code) == (JobStatus.FAILED, "undecodable_image")
+    assert "longer than" in job.result.error.detail
     bench.pipeline.process(INTERACTIVE, [good])
     assert bench.job(good).status is JobStatus.SUCCEEDED
     release.set()

@@ -1,4 +1,4 @@
-"""A message's way through the worker: one outcome a job, paired by id, bad pictures failing alone."""
+"""A message's way through the worker: one result a job, paired by id, bad images failing alone."""
 
 import threading
 from typing import Any
@@ -8,59 +8,59 @@ import pytest
 from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import JobStatus, new_job_id
-from tests.support.pictures import draw
+from tests.support.images import draw
 from tests.unit.worker.conftest import Bench
 from worker.gate import ClosedError
 
 BRIGHT, DARK = (250, 250, 250), (5, 5, 5)
 
 
-def test_each_job_gets_its_own_outcome(bench: Bench) -> None:
+def test_each_job_gets_its_own_result(bench: Bench) -> None:
     colors = [DARK, BRIGHT, DARK, DARK, BRIGHT, BRIGHT, DARK]
     ids = [bench.submit(draw(color=color)) for color in colors]
     bench.pipeline.process(INTERACTIVE, ids)
-    labels = [bench.job(job_id).outcome.prediction.label for job_id in ids]  # type: ignore[union-attr]
+    labels = [bench.job(job_id).result.prediction.label for job_id in ids]  # type: ignore[union-attr]
     assert labels == ["bright" if color == BRIGHT else "dark" for color in colors]
     assert sum(bench.model.batches) == len(colors)
     assert max(bench.model.batches) == 4
 
 
-def test_an_outcome_carries_all_that_is_known(bench: Bench) -> None:
+def test_a_result_carries_all_that_is_known(bench: Bench) -> None:
     job_id = bench.submit(draw((40, 30), BRIGHT))
     bench.pipeline.process(INTERACTIVE, [job_id])
     job = bench.job(job_id)
-    outcome = job.outcome
-    assert outcome
-    assert outcome.prediction
-    assert (job.status, job.attempts, outcome.batch_size) == (JobStatus.SUCCEEDED, 1, 1)
-    assert outcome.model
-    assert (outcome.model.name, outcome.model.version) == ("brightness", "1")
-    assert outcome.prediction.confidence == outcome.prediction.probabilities["bright"] == pytest.approx(0.98, abs=0.01)
-    assert outcome.features
-    assert (outcome.features.width, outcome.features.height) == (40, 30)
-    assert outcome.timings
-    assert outcome.timings.decode_ms > 0
+    result = job.result
+    assert result
+    assert result.prediction
+    assert (job.status, job.attempts, result.batch_size) == (JobStatus.SUCCEEDED, 1, 1)
+    assert result.model
+    assert (result.model.name, result.model.version) == ("brightness", "1")
+    assert result.prediction.confidence == result.prediction.probabilities["bright"] == pytest.approx(0.98, abs=0.01)
+    assert result.features
+    assert (result.features.width, result.features.height) == (40, 30)
+    assert result.timings
+    assert result.timings.decode_ms > 0
 
 
-def test_an_undecodable_picture_fails_alone(bench: Bench) -> None:
+def test_an_undecodable_image_fails_alone(bench: Bench) -> None:
     good, bad, other = bench.submit(draw()), bench.submit(draw()[:50]), bench.submit(draw())
     bench.pipeline.process(INTERACTIVE, [good, bad, other])
-    outcome = bench.job(bad).outcome
-    assert outcome
-    assert outcome.error
-    assert outcome.error.code == "undecodable_image"
+    result = bench.job(bad).result
+    assert result
+    assert result.error
+    assert result.error.code == "undecodable_image"
     assert [bench.job(job_id).status for job_id in (good, other)] == [JobStatus.SUCCEEDED] * 2
 
 
-def test_a_picture_that_breaks_the_model_fails_alone(bench: Bench) -> None:
+def test_an_image_that_breaks_the_model_fails_alone(bench: Bench) -> None:
     bench.model.fails_from = 200
     dark, bright = [bench.submit(draw(color=DARK)) for _ in range(3)], bench.submit(draw(color=BRIGHT))
     bench.pipeline.process(INTERACTIVE, [*dark, bright])
-    outcome = bench.job(bright).outcome
-    assert outcome
-    assert outcome.error
-    assert outcome.error.code == "predict_failed"
-    assert "too bright" not in outcome.error.detail
+    result = bench.job(bright).result
+    assert result
+    assert result.error
+    assert result.error.code == "predict_failed"
+    assert "too bright" not in result.error.detail
     assert all(bench.job(job_id).status is JobStatus.SUCCEEDED for job_id in dark)
 
 
@@ -74,7 +74,7 @@ def test_a_model_that_answers_for_another_batch_is_not_believed(bench: Bench, sh
     assert statuses == ({JobStatus.SUCCEEDED} if shape == (1, 2) else {JobStatus.FAILED})
 
 
-def test_a_picture_that_is_gone_is_an_error_not_a_hang(bench: Bench) -> None:
+def test_an_image_that_is_gone_is_an_error_not_a_hang(bench: Bench) -> None:
     job_id = bench.submit(draw())
     bench.images.delete([bench.job(job_id).image])
     bench.pipeline.process(INTERACTIVE, [job_id])

@@ -1,4 +1,4 @@
-"""What a worker does about lost jobs, deadly pictures and a hanging model."""
+"""What a worker does about lost jobs, deadly images and a hanging model."""
 
 import os
 import threading
@@ -13,8 +13,8 @@ from contract.image_store import FileImageStore, ImageStore, MemoryImageStore
 from contract.job import Job, JobStatus, new_job_id, now_ms
 from contract.ledger_memory import MemoryLedger
 from contract.ledger_types import Sweep
+from tests.support.images import draw
 from tests.support.ledger import store
-from tests.support.pictures import draw
 from tests.support.services import wait_until
 from tests.unit.worker.conftest import Bench
 from worker.reconciler import Reconciler
@@ -67,7 +67,7 @@ def test_only_the_leader_sweeps() -> None:
     assert not messages.sent
 
 
-def test_discarded_pictures_are_deleted() -> None:
+def test_discarded_images_are_deleted() -> None:
     ledger, images = MemoryLedger(), MemoryImageStore()
     ref = images.put(b"bytes")
     (job_id,) = submit(ledger, image=ref)
@@ -76,7 +76,7 @@ def test_discarded_pictures_are_deleted() -> None:
     assert images.get([ref]) == [None]
 
 
-def test_old_pictures_that_nobody_came_for_are_deleted(tmp_path: Path) -> None:
+def test_old_images_that_nobody_came_for_are_deleted(tmp_path: Path) -> None:
     images = FileImageStore(tmp_path)
     old, new = images.put(b"old"), images.put(b"new")
     os.utime(tmp_path / old[:2] / old, (0, 0))
@@ -109,7 +109,7 @@ def test_a_suspect_is_tried_with_no_other_job_in_hand(bench: Bench) -> None:
     others = [bench.submit(draw()) for _ in range(5)]
     bench.pipeline.process(INTERACTIVE, [*others, *suspects])
     assert all(bench.job(job_id).status is JobStatus.SUCCEEDED for job_id in suspects + others)
-    assert [bench.job(job_id).outcome.batch_size for job_id in suspects] == [1, 1, 1]  # type: ignore[union-attr]
+    assert [bench.job(job_id).result.batch_size for job_id in suspects] == [1, 1, 1]  # type: ignore[union-attr]
     assert [bench.job(job_id).attempts for job_id in suspects] == [2, 2, 2]
 
 
@@ -190,7 +190,7 @@ def test_jobs_that_a_surprise_left_behind_are_not_held_for_ever(bench: Bench, mo
     assert bench.job(job_id).status is JobStatus.SUCCEEDED
 
 
-def test_outcomes_that_a_surprise_left_behind_do_not_end_the_committer(
+def test_results_that_a_surprise_left_behind_do_not_end_the_committer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def surprise(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""A batch in parts: each picture's output at its place, small batches whole, what a part raises raised."""
+"""A batch in parts: each image's output at its place, small batches whole, what a part raises raised."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from worker.side_by_side import PART, SideBySide
 
 
 class Recorder:
-    """A call that gives each picture's first value, and keeps the sizes it was called with."""
+    """A call that gives each image's first value, and keeps the sizes it was called with."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -24,7 +24,7 @@ class Recorder:
         return pixels.reshape(len(pixels), -1)[:, :1].astype(np.float32)
 
 
-def pictures(count: int) -> NDArray[np.uint8]:
+def images(count: int) -> NDArray[np.uint8]:
     return np.arange(count, dtype=np.uint8).reshape(count, 1, 1, 1).repeat(3, axis=3)
 
 
@@ -36,9 +36,9 @@ def side_by_side(wide: Recorder, narrow: Recorder, cores: int) -> SideBySide:
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 31, 32, 100])
-def test_each_picture_is_answered_at_its_place_in_parts_of_a_few(count: int, cores: int) -> None:
+def test_each_image_is_answered_at_its_place_in_parts_of_a_few(count: int, cores: int) -> None:
     wide, narrow = Recorder(), Recorder()
-    found = side_by_side(wide, narrow, cores)(pictures(count))
+    found = side_by_side(wide, narrow, cores)(images(count))
     assert found[:, 0].tolist() == list(range(count))
     assert sum(wide.sizes) + sum(narrow.sizes) == count
     if count == 1 or count < cores:
@@ -51,11 +51,11 @@ def test_each_picture_is_answered_at_its_place_in_parts_of_a_few(count: int, cor
 
 def test_what_a_part_raises_is_raised_and_the_next_batch_runs() -> None:
     call = side_by_side(Recorder(), Recorder(), 2)
-    bad = pictures(16)
+    bad = images(16)
     bad[13] = 255
     with pytest.raises(RuntimeError, match="a bad part"):
         call(bad)
-    assert len(call(pictures(16))) == 16
+    assert len(call(images(16))) == 16
 
 
 def test_until_the_narrow_call_is_made_all_goes_to_the_wide_one() -> None:
@@ -67,12 +67,12 @@ def test_until_the_narrow_call_is_made_all_goes_to_the_wide_one() -> None:
 
     call = SideBySide(wide, 2)
     building = call.build(make, 1, 1)
-    assert len(call(pictures(8))) == 8
+    assert len(call(images(8))) == 8
     assert (wide.sizes, narrow.sizes) == ([8], [])
     may_go_on.set()
     building.join(30)
     narrow.sizes.clear()
-    assert len(call(pictures(8))) == 8
+    assert len(call(images(8))) == 8
     assert narrow.sizes == [4, 4]
 
 
@@ -90,5 +90,5 @@ def test_a_model_that_cannot_be_split_is_served_whole(make: Callable[[], Any]) -
     call = SideBySide(wide, 2)
     call.build(make, 1, 1).join(30)
     wide.sizes.clear()
-    assert call(pictures(8))[:, 0].tolist() == list(range(8))
+    assert call(images(8))[:, 0].tolist() == list(range(8))
     assert wide.sizes == [8]

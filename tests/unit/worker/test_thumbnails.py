@@ -1,4 +1,4 @@
-"""Thumbnails: which pictures get one, what they look like, and that no job ever waits for one."""
+"""Thumbnails: which images get one, what they look like, and that no job ever waits for one."""
 
 import io
 import threading
@@ -46,7 +46,7 @@ class Store(MemoryThumbnailStore):
         return list(self._thumbnails)
 
 
-def test_a_thumbnail_has_the_shape_of_the_whole_picture_and_is_small() -> None:
+def test_a_thumbnail_has_the_shape_of_the_whole_image_and_is_small() -> None:
     data = thumbnail_of(np.full((128, 128, 3), (200, 30, 30), np.uint8), WIDE, longest=96)
 
     with Image.open(io.BytesIO(data)) as image:
@@ -56,7 +56,7 @@ def test_a_thumbnail_has_the_shape_of_the_whole_picture_and_is_small() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 50_000), (50_000, 1)])
-def test_a_picture_of_any_shape_has_one(size: tuple[int, int]) -> None:
+def test_an_image_of_any_shape_has_one(size: tuple[int, int]) -> None:
     features = Features(*size, 0.5, 0.1)
     with Image.open(io.BytesIO(thumbnail_of(np.zeros((16, 16, 3), np.uint8), features, 96))) as image:
         assert sorted(image.size) == [1, 16]  # never larger than what was decoded

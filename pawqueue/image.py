@@ -1,4 +1,4 @@
-"""A picture ready to be sent as part of a submission: read once, so that what is hashed is what is sent."""
+"""An image ready to be sent as part of a submission: read once, so that what is hashed is what is sent."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ IN_MEMORY_BYTES = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedPicture:
+class LoadedImage:
     """The bytes of a file, or where they are."""
 
     #: Its place among the files of the run.
@@ -25,14 +25,14 @@ class LoadedPicture:
     content: bytes | None
 
 
-def read_picture(index: int, custom_id: str, path: Path) -> LoadedPicture:
+def read_image(index: int, custom_id: str, path: Path) -> LoadedImage:
     """Read and hash a file; OSError when it cannot be read."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         content = file.read() if status.st_size <= IN_MEMORY_BYTES else None
         digest = hashlib.sha256(content) if content is not None else hashlib.file_digest(file, "sha256")
     size = len(content) if content is not None else status.st_size
-    return LoadedPicture(index, custom_id, path, size, _stamp(status), digest.digest(), content)
+    return LoadedImage(index, custom_id, path, size, _stamp(status), digest.digest(), content)
 
 
 def stamp_of(path: Path) -> str:

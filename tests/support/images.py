@@ -1,4 +1,4 @@
-"""Pictures drawn by code."""
+"""Images drawn by code."""
 
 import io
 import zlib
@@ -10,7 +10,7 @@ from PIL import Image
 def draw(
     size: tuple[int, int] = (40, 30), color: Any = (200, 30, 30), form: str = "PNG", mode: str = "RGB", **options: Any
 ) -> bytes:
-    """A picture of one colour as file bytes; `options` go to Pillow's `save`."""
+    """An image of one colour as file bytes; `options` go to Pillow's `save`."""
     return encode(Image.new(mode, size, color), form, **options)
 
 

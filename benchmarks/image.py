@@ -1,11 +1,11 @@
-"""The pictures that are sent: drawn from a seed, so that every machine sends the same pixels."""
+"""The images that are sent: drawn from a seed, so that every machine sends the same pixels."""
 
 import io
 
 import numpy as np
 from PIL import Image
 
-#: Bytes of the usual picture (500 x 375) and of a small one (180 x 180).
+#: Bytes of the usual image (500 x 375) and of a small one (180 x 180).
 _PHOTO_BYTES, _SMALL_BYTES = 55_000, 7_000
 
 
