@@ -17,7 +17,7 @@ _RATE_HZ = 200
 _GATEWAY = {
     "check of the header": ("uploads.py",),
     "image store": ("image_store.py",),
-    "ledger": ("ledger_redis", "contract/redis_client.py"),
+    "ledger": ("ledger_redis", "contract/ledger/connection.py"),
     "Celery: publish": ("celery/", "kombu/"),
     "waiters": ("waiters.py",),
     "answer as JSON": ("contract/job.py", "flask/json"),

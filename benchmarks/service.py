@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import cpu_s
-from contract.ledger_redis import RedisLedger
-from contract.redis_client import connect
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
 from deploy.local.ports import pick_ports
 from deploy.local.redis_server import find_redis_server, redis_command
 
@@ -112,9 +112,9 @@ class Service:
         """Address of its gateway."""
         return f"http://127.0.0.1:{self.port}"
 
-    def ledger(self) -> RedisLedger:
+    def ledger(self) -> Ledger:
         """Its job ledger."""
-        return RedisLedger(connect(self.redis_url))
+        return Ledger(connect(self.redis_url))
 
     @contextmanager
     def worker(self, cores: int | None = None) -> Iterator[Started]:
@@ -190,7 +190,7 @@ def service(folder: Path, *, workers: int = 1, **settings: Any) -> Iterator[Serv
 def redis_answers(port: int) -> bool:
     """Whether a Redis listens there."""
     try:
-        RedisLedger(connect(f"redis://127.0.0.1:{port}/0")).ping()
+        Ledger(connect(f"redis://127.0.0.1:{port}/0")).ping()
     except Exception:  # noqa: BLE001 - whatever it is, it is not ready
         return False
     return True

@@ -14,11 +14,11 @@ from benchmarks.image import photo, small_photo
 from benchmarks.parts import Run
 from benchmarks.processes import cpu_s, memory_bytes
 from benchmarks.service import ROOT, Service, Started, bare_process, run_load, service, started, until
-from contract import keys
 from contract.broker import INTERACTIVE, make_celery, publish
-from contract.image_store import open_image_store
+from contract.images.store import open_image_store
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger_types import QueueLimits, Submit
+from contract.ledger import keys
+from contract.ledger.types import QueueLimits, Submit
 from deploy.local.ports import pick_ports
 
 _GROUP = 32

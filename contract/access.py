@@ -7,15 +7,19 @@ with it.
 
 import hashlib
 import hmac
+import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+
+import redis
 
 from contract.errors import ForbiddenError, UnauthorizedError
 from contract.job import Job, now_ms
-from contract.key_store import ApiKey, KeyStore
+from contract.ledger import keys
+from contract.ledger.connection import unavailable_when_gone
 from contract.submission import Submission
 
 _MARK = "pq"
@@ -34,6 +38,22 @@ class Scope(StrEnum):
     READ = "read"
     #: Look at everybody's dead letters, and at the dashboard.
     ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is stored of an API key."""
+
+    id: str
+    #: For people.
+    name: str
+    scopes: tuple[str, ...]
+    #: SHA-256 of the secret, in hexadecimal.
+    digest: str
+    created_ms: int
+    #: Such as `100 per minute`; empty: the default of the settings.
+    rate_limit: str = ""
+    revoked_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,39 @@ def make_key(name: str, scopes: tuple[Scope, ...], rate_limit: str = "") -> tupl
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     stored = ApiKey(key_id, name, tuple(map(str, scopes)), _digest(secret), now_ms(), rate_limit)
     return stored, f"{_MARK}_{key_id}_{secret}"
+
+
+class KeyStore:
+    """API keys in one hash of the ledger's Redis; methods raise `UnavailableError` when Redis does not answer."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._redis = client
+
+    @unavailable_when_gone
+    def put(self, key: ApiKey) -> None:
+        """Store a key, or a change to it."""
+        self._redis.hset(keys.API_KEYS, key.id, json.dumps(asdict(key)))
+
+    @unavailable_when_gone
+    def get(self, key_id: str) -> ApiKey | None:
+        """Read one key; None for an unknown id."""
+        text = self._redis.hget(keys.API_KEYS, key_id)
+        return _read(str(text)) if text else None
+
+    @unavailable_when_gone
+    def all(self) -> list[ApiKey]:
+        """Read all keys, revoked ones included, oldest first."""
+        texts: list[str] = self._redis.hvals(keys.API_KEYS)  # type: ignore[assignment]  # the client is synchronous
+        return sorted(map(_read, texts), key=_age)
+
+
+def _read(text: str) -> ApiKey:
+    values = json.loads(text)
+    return ApiKey(**{**values, "scopes": tuple(values["scopes"])})
+
+
+def _age(key: ApiKey) -> tuple[int, str]:
+    return key.created_ms, key.id
 
 
 class Access:

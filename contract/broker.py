@@ -9,9 +9,9 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from contract import keys
 from contract.errors import UnavailableError
 from contract.job import now_ms
+from contract.ledger import keys
 
 #: For whoever waits for an answer.
 INTERACTIVE = "interactive"

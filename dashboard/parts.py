@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from contract.access import Access
-from contract.key_store import RedisKeyStore
-from contract.ledger_redis import RedisLedger
-from contract.redis_client import connect
+from contract.access import Access, KeyStore
+from contract.images.thumbnails import ThumbnailStore
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
 from contract.settings import Settings
-from contract.thumbnails import RedisThumbnailStore
 from dashboard.bundle_files import BundleReader
 from dashboard.gateway_client import GatewayClient
 from dashboard.mlflow_runs import MlflowReader
@@ -34,8 +33,8 @@ def build_parts(settings: Settings) -> Parts:
     tracking = settings.mlflow_tracking_uri or ""
     maker = Maker()
     reader = Reader(
-        ledger=RedisLedger(client),
-        thumbnails=RedisThumbnailStore(client, settings.thumbnail_ttl_s),
+        ledger=Ledger(client),
+        thumbnails=ThumbnailStore(client, settings.thumbnail_ttl_s),
         numbers=_numbers(settings),
         gateway=gateway,
         bundle=BundleReader(settings),
@@ -43,7 +42,7 @@ def build_parts(settings: Settings) -> Parts:
         period_s=settings.dashboard_refresh_s,
         prepare=maker.renew,
     )
-    access = Access(RedisKeyStore(client), required=settings.dashboard_access_is_required())
+    access = Access(KeyStore(client), required=settings.dashboard_access_is_required())
     return Parts(reader, gateway, access, settings.dashboard_refresh_s, maker)
 
 

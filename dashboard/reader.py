@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contract.errors import UnavailableError
-from contract.ledger import Ledger
-from contract.ledger_types import Heartbeat
+from contract.images.thumbnails import ThumbnailStore
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Heartbeat
 from contract.log import get_logger
-from contract.thumbnails import ThumbnailStore
 from dashboard.bundle_files import BundleReader
 from dashboard.gateway_client import GatewayClient
 from dashboard.job_rows import JobRow, row_of

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract.ledger_types import Heartbeat
+from contract.ledger.types import Heartbeat
 from dashboard.job_rows import JobRow
 from dashboard.quantities import SOURCE_OF, Series
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from contract.ledger_types import Heartbeat
+from contract.ledger.types import Heartbeat
 from dashboard.quantities import DISTRIBUTION_S, QUANTITIES, Point, Quantity, Series
 from dashboard.scrape import HISTORY_S, History, Samples, Targets, parse
 from dashboard.snapshot import Alert, Numbers, SourceState

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from contract.access import Access
-from contract.key_store import MemoryKeyStore
+from contract.access import Access, KeyStore
+from contract.ledger.connection import connect
 from contract.settings import load_settings
 from gateway.app import declare_routes
 from gateway.guard import Guard
@@ -27,7 +27,7 @@ _SHARED = ("unauthorized", "forbidden", "rate_limited", "unavailable")
 
 def document() -> dict[str, Any]:
     """The OpenAPI document of a gateway that asks for API keys; nothing is opened for it."""
-    guard = Guard(Access(MemoryKeyStore(), required=True), "memory://", "1 per second")
+    guard = Guard(Access(KeyStore(connect("redis://")), required=True), "memory://", "1 per second")
     # Routes look at their services when they are called, which here they never are.
     parts: dict[str, Any] = dict.fromkeys(field.name for field in fields(Services))
     routes = declare_routes(Services(**parts | {"settings": load_settings({}), "guard": guard}))

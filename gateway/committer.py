@@ -15,8 +15,8 @@ from contract.errors import (
     QueueFullError,
     UnavailableError,
 )
-from contract.ledger import Ledger
-from contract.ledger_types import QueueLimits, Receipt, Submit, Submitted
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits, Receipt, Submit, Submitted
 from contract.log import get_logger
 from gateway.load import LoadMeter
 

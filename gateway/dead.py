@@ -6,8 +6,8 @@ from typing import Any
 
 from contract.errors import NotFoundError
 from contract.job import Job, JobStatus, now_ms
-from contract.ledger import Ledger
-from contract.ledger_types import Submit
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Submit
 from gateway.committer import GroupCommitter
 
 _LISTED_MAX = 1000

@@ -8,10 +8,10 @@ from flask import Flask, Response, g, request
 from flask_limiter import Limiter
 from limits.errors import StorageError
 
-from contract import keys
 from contract.access import ANYONE, Access, Caller, Scope
 from contract.errors import NotFoundError, RateLimitedError, UnavailableError
 from contract.job import Job
+from contract.ledger import keys
 
 _BEARER = "bearer "
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from contract.broker import MESSAGE_MAX_JOBS
 from contract.errors import BusyError, ConflictError, PawqueueError, QueueFullError, UnavailableError, UploadError
-from contract.image_store import ImageStore
+from contract.images.store import ImageStore
 from contract.job import Job, JobError, JobResult, JobStatus, now_ms
-from contract.ledger import Ledger
-from contract.ledger_types import QueueLimits, Receipt, Submit, Submitted
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits, Receipt, Submit, Submitted
 from contract.log import get_logger
 from contract.submission import Submission, image_job_id
 from gateway.committer import Publish

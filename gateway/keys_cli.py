@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 
-from contract.access import TRUSTED_S, Scope, make_key, revoke
+from contract.access import TRUSTED_S, ApiKey, KeyStore, Scope, make_key, revoke
 from contract.errors import UnavailableError
-from contract.key_store import ApiKey, KeyStore, RedisKeyStore
-from contract.redis_client import connect
+from contract.ledger.connection import connect
 from contract.settings import RATE_PATTERN, SettingsError, load_settings
 
 _SCOPES = click.Choice([str(scope) for scope in Scope])
@@ -103,7 +102,7 @@ def _store() -> Iterator[KeyStore]:
         raise click.UsageError(str(error)) from None
     try:
         with connect(settings.redis_address()) as client:
-            yield RedisKeyStore(client)
+            yield KeyStore(client)
     except UnavailableError:
         where = (
             "named by PAWQUEUE_REDIS_URL" if settings.redis_url else f"on port {settings.redis_port} of this machine"

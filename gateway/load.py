@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from contract.broker import QUEUES
 from contract.errors import UnavailableError
-from contract.ledger import Ledger
-from contract.ledger_types import LedgerMemory
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import LedgerMemory
 
 _SAMPLE_S = 1.0
 #: The rate is measured over so many samples.

@@ -8,8 +8,8 @@ from prometheus_client.registry import Collector
 
 from contract.broker import QUEUES
 from contract.errors import UnavailableError
-from contract.ledger import Ledger
-from contract.ledger_types import LedgerStats
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import LedgerStats
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 

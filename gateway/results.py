@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from contract.job import Job, JobStatus
-from contract.ledger import Ledger
+from contract.ledger.ledger import Ledger
 
 #: Jobs read from the ledger at once.
 _READ_AT_ONCE = 200

@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from functools import partial
 
-from contract.access import Access
+from contract.access import Access, KeyStore
 from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
-from contract.image_store import open_image_store
-from contract.key_store import RedisKeyStore
-from contract.ledger import Ledger
-from contract.ledger_redis import RedisLedger
-from contract.ledger_types import QueueLimits
-from contract.redis_client import connect
+from contract.images.store import open_image_store
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits
 from contract.settings import Settings
 from gateway.committer import GroupCommitter
 from gateway.dead import DeadLetters
@@ -46,8 +44,8 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Put the parts together and start their threads; call it after the process has forked."""
     client = connect(settings.redis_address())
-    ledger = RedisLedger(client)
-    access = Access(RedisKeyStore(client), required=settings.access_is_required())
+    ledger = Ledger(client)
+    access = Access(KeyStore(client), required=settings.access_is_required())
     load = LoadMeter(ledger, settings.ledger_max_bytes)
     send = partial(publish, make_celery(settings.redis_address(), _PUBLISH_TIMEOUT_S))
     queue_limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)

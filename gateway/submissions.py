@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from contract.access import Caller
 from contract.errors import ConflictError, IdempotencyMismatchError, NotFoundError
 from contract.job import new_job_id, now_ms
-from contract.ledger import Ledger
-from contract.ledger_types import Submitted
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Submitted
 from contract.submission import Submission, named_submission_id
 from gateway.waiters import Waiters
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from contract.errors import ConflictError, NotFoundError, PawqueueError, UnavailableError
-from contract.image_store import ImageStore
+from contract.images.store import ImageStore
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger_types import Receipt, Submit
+from contract.ledger.types import Receipt, Submit
 from gateway.committer import GroupCommitter
 from gateway.load import LoadMeter
 from gateway.uploads import UploadLimits, check_upload

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contract.access import ANYONE, Caller
 from contract.errors import UnavailableError
 from contract.job import Job
-from contract.ledger import Ledger
+from contract.ledger.ledger import Ledger
 from contract.log import get_logger
 
 _log = get_logger(__name__)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from contract.ledger.ledger import Ledger
 from contract.log import configure_logging
 from tests.support.services import ROOT, Stack, running_redis, running_stack
 
@@ -50,6 +51,13 @@ def clean_redis(redis_url: str) -> Iterator[str]:
         client.flushall()
         yield redis_url
         client.flushall()
+
+
+@pytest.fixture
+def ledger(clean_redis: str) -> Iterator[Ledger]:
+    """The job ledger on an empty Redis."""
+    with redis.Redis.from_url(clean_redis, decode_responses=True, socket_timeout=60) as client:
+        yield Ledger(client)
 
 
 @pytest.fixture(scope="session")

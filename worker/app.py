@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from contract.broker import QUEUES, make_celery, oldest_message_ms, publish
-from contract.image_store import open_image_store
+from contract.images.store import open_image_store
+from contract.images.thumbnails import ThumbnailStore
 from contract.job import new_job_id, now_ms
-from contract.ledger_redis import RedisLedger
-from contract.ledger_types import Heartbeat
-from contract.redis_client import connect
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Heartbeat
 from contract.settings import Settings
-from contract.thumbnails import RedisThumbnailStore
 from worker.batcher import Batcher
 from worker.committer import ResultCommitter
 from worker.decoding import DecodeWatch
@@ -48,12 +48,12 @@ def model_folder(settings: Settings) -> Path:
 def build_worker(settings: Settings, model: Model, metrics: WorkerMetrics, health: Health, address: str) -> Worker:
     """Put the parts of a worker together around a loaded model; its metrics are read at `address`."""
     client = connect(settings.redis_address())
-    ledger = RedisLedger(client)
+    ledger = Ledger(client)
     images = open_image_store(settings.image_store_address(), settings.image_ttl_s)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{new_job_id()[-6:]}"
 
     leases = LeaseKeeper(ledger, settings.lease_s, heartbeat_of(model, worker_id, address, metrics.busy.read))
-    thumbnail_store = RedisThumbnailStore(client, settings.thumbnail_ttl_s)
+    thumbnail_store = ThumbnailStore(client, settings.thumbnail_ttl_s)
     thumbnails = Thumbnailer(thumbnail_store, settings.thumbnails_per_s, settings.thumbnail_pixels)
     committer = ResultCommitter(ledger, images, leases, metrics, settings.result_ttl_s, show=thumbnails.offer)
     batcher: Batcher[Item] = Batcher(settings.batch_size, settings.batch_wait_ms / 1000, ranks=len(QUEUES))

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from contract.errors import UnavailableError
-from contract.image_store import ImageStore
+from contract.images.store import ImageStore
 from contract.job import JobResult, Timings, now_ms
-from contract.ledger import Ledger
-from contract.ledger_types import final_status
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import final_status
 from contract.log import get_logger
 from worker.leases import LeaseKeeper
 from worker.message import Item

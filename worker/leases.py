@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from contract.errors import UnavailableError
-from contract.ledger import Ledger
-from contract.ledger_types import Claim, Heartbeat
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Claim, Heartbeat
 from contract.log import get_logger
 
 _log = get_logger(__name__)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.job import Features
-from contract.ledger_types import Claim
+from contract.ledger.types import Claim
 
 
 class Message:

@@ -14,10 +14,10 @@ from bundle.decode import UndecodableImageError, decode
 from bundle.features import brightness_contrast
 from contract import errors
 from contract.broker import QUEUES
-from contract.image_store import ImageStore
+from contract.images.store import ImageStore
 from contract.job import Features, JobError, JobResult, Timings
-from contract.ledger import Ledger
-from contract.ledger_types import Claim
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Claim
 from worker.committer import ResultCommitter
 from worker.decoding import DecodeWatch
 from worker.gate import ClosedError, Gate

@@ -11,7 +11,7 @@ from celery import Celery, signals
 
 from contract.broker import MESSAGE_MAX_JOBS, QUEUES, publish
 from contract.errors import UnavailableError
-from contract.ledger import Ledger
+from contract.ledger.ledger import Ledger
 from contract.log import get_logger
 from worker.health import Health, check_threads
 from worker.leases import LeaseKeeper

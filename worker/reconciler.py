@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from contract.broker import MESSAGE_MAX_JOBS, QUEUES
 from contract.errors import UnavailableError
-from contract.image_store import ImageStore
-from contract.ledger import Ledger
-from contract.ledger_types import Sweep
+from contract.images.store import ImageStore
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Sweep
 from contract.log import get_logger
 
 _log = get_logger(__name__)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contract.errors import UnavailableError
+from contract.images.thumbnails import ThumbnailStore
 from contract.job import Features
 from contract.log import get_logger
-from contract.thumbnails import ThumbnailStore
 from worker.message import Item
 
 _log = get_logger(__name__)

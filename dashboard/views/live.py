@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from contract.ledger_types import Heartbeat
+from contract.ledger.types import Heartbeat
 from dashboard import figures
 from dashboard.card import CardState, Content, Spec, Stat, Table, charted, judge, twin_of
 from dashboard.quantities import Point, Series

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from bundle.manifest import BundleError, read_manifest
-from contract.redis_client import connect
+from contract.ledger.connection import connect
 from contract.settings import PREFIX, Settings, SettingsError, is_secret, load_settings, variable_of
 from deploy.local.bootstrap import GROUPS, VERSIONS
 from deploy.local.errors import LocalError

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.hostile import Hostile, corpus, image
+from tests.support.hostile import Hostile, corpus, small_image
 from tests.support.images import draw
 from tests.support.services import Stack
 
@@ -140,6 +140,6 @@ def test_a_form_of_ten_thousand_parts_is_refused(http: httpx.Client, unharmed: N
 
 
 def test_the_kept_endpoint_refuses_broken_images_as_it_always_did(http: httpx.Client, unharmed: None) -> None:
-    for data in (b"", b"hello", image("PNG")[:300], image("JPEG")[:700]):
+    for data in (b"", b"hello", small_image("PNG")[:300], small_image("JPEG")[:700]):
         response = http.post("/predict", files={"file": ("x.png", data, "image/png")})
         assert (response.status_code, response.json().keys()) == (400, {"error", "detail"})

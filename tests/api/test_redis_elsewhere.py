@@ -12,8 +12,8 @@ import redis
 from contract.broker import INTERACTIVE, make_celery, oldest_message_ms, publish
 from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger_redis import RedisLedger
-from contract.redis_client import connect
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
 from deploy.local.redis_server import find_redis_server
 from tests.support.images import draw
 from tests.support.ledger import store
@@ -64,7 +64,7 @@ def answers(url: str) -> bool:
 def goes_through(url: str) -> None:
     """Ledger and queue work over `url`."""
     with connect(url) as client:
-        ledger, job = RedisLedger(client), Job(new_job_id(), INTERACTIVE, now_ms())
+        ledger, job = Ledger(client), Job(new_job_id(), INTERACTIVE, now_ms())
         store(ledger, [job])
         assert ledger.get([job.id]) == [job]
         publish(make_celery(url), INTERACTIVE, [job.id])

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from contract.image_store import FileImageStore, ImageStore, MemoryImageStore, RedisImageStore, open_image_store
-from contract.ledger import Ledger
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_redis import RedisLedger
+from contract.images.store import FileImageStore, ImageStore, RedisImageStore, open_image_store
+from contract.ledger.ledger import Ledger
 from tests.support.ledger import patient
+from tests.support.twin.ledger_memory import MemoryLedger
+from tests.support.twin.stores import MemoryImageStore
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -19,7 +19,7 @@ def ledger(request: Any) -> Iterator[Ledger]:
         yield MemoryLedger()
         return
     client = patient(request.getfixturevalue("clean_redis"))
-    yield RedisLedger(client)
+    yield Ledger(client)
     client.close()
 
 

@@ -5,26 +5,25 @@ from pathlib import Path
 
 import redis
 
-from contract.access import Scope, make_key
+from contract.access import KeyStore, Scope, make_key
 from contract.broker import BULK
 from contract.job import Job, JobResult, JobStatus, ModelRef, Prediction, new_job_id, now_ms
-from contract.key_store import RedisKeyStore
-from contract.ledger_redis import RedisLedger
-from contract.ledger_types import Claim
-from contract.redis_client import connect
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Claim
 from tests.support.ledger import store
 from tests.support.services import running_redis, wait_until
 
 ANSWER = JobResult(prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}), model=ModelRef("cats-dogs", "1"))
 
 
-def waiting_job(ledger: RedisLedger) -> str:
+def waiting_job(ledger: Ledger) -> str:
     job = Job(new_job_id(), BULK, now_ms(), image="x")
     store(ledger, [job])
     return job.id
 
 
-def ended_job(ledger: RedisLedger) -> str:
+def ended_job(ledger: Ledger) -> str:
     job_id = waiting_job(ledger)
     (claim,) = ledger.claim([job_id], 1000, 60, now_ms())
     assert isinstance(claim, Claim)
@@ -45,18 +44,18 @@ def test_a_back_up_restores_jobs_results_and_api_keys(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     stored, _ = make_key("office", (Scope.READ,))
     with running_redis(old) as url:
-        ledger = RedisLedger(connect(url))
+        ledger = Ledger(connect(url))
         waits, ended = waiting_job(ledger), ended_job(ledger)
-        RedisKeyStore(connect(url)).put(stored)
+        KeyStore(connect(url)).put(stored)
         back_up(url, old, new)
         later = waiting_job(ledger)
     with running_redis(new) as url:
-        restored = RedisLedger(connect(url))
+        restored = Ledger(connect(url))
         first, second, third = restored.get([waits, ended, later])
         assert first
         assert first.status is JobStatus.QUEUED
         assert second
         assert second.result == ANSWER
         assert third is None  # it came after the copy
-        assert [key.id for key in RedisKeyStore(connect(url)).all()] == [stored.id]
+        assert [key.id for key in KeyStore(connect(url)).all()] == [stored.id]
         assert isinstance(restored.claim([waits], 1000, 60, now_ms())[0], Claim)

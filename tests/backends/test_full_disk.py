@@ -8,9 +8,9 @@ import pytest
 from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger_redis import RedisLedger
-from contract.ledger_types import Submitted
-from contract.redis_client import connect
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Submitted
 from deploy.local.redis_server import find_redis_server, redis_command
 from tests.support.ledger import store
 from tests.support.services import free_port, running, wait_until
@@ -18,14 +18,14 @@ from tests.support.services import free_port, running, wait_until
 _JOBS = 2000
 
 
-def is_there(ledger: RedisLedger) -> bool:
+def is_there(ledger: Ledger) -> bool:
     with suppress(UnavailableError):
         ledger.ping()
         return True
     return False
 
 
-def fill(ledger: RedisLedger, stored: list[str]) -> None:
+def fill(ledger: Ledger, stored: list[str]) -> None:
     """Store jobs, and note those that were acknowledged."""
     for _ in range(_JOBS):
         job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
@@ -38,7 +38,7 @@ def test_redis_acknowledges_nothing_that_its_disk_does_not_keep(tmp_path: Path) 
     command = redis_command(find_redis_server(), port, tmp_path)
     # No file may grow beyond some 50 to 100 kB, and to try it is an error, as on a full disk.
     full = ["sh", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$@"', "sh", *command]
-    ledger = RedisLedger(connect(f"redis://127.0.0.1:{port}/0"))
+    ledger = Ledger(connect(f"redis://127.0.0.1:{port}/0"))
     with running("full", full, tmp_path):
         wait_until(lambda: is_there(ledger), "Redis answering")
         with pytest.raises(UnavailableError, match="try again"):

@@ -1,6 +1,6 @@
 """What every image store does."""
 
-from contract.image_store import ImageStore
+from contract.images.store import ImageStore
 
 
 def test_what_was_put_is_read_in_order(images: ImageStore) -> None:

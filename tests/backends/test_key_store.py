@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from contract.access import Scope, make_key
-from contract.key_store import KeyStore, MemoryKeyStore, RedisKeyStore
-from contract.redis_client import connect
+from contract.access import KeyStore, Scope, make_key
+from contract.ledger.connection import connect
+from tests.support.twin.stores import MemoryKeyStore
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -17,7 +17,7 @@ def store(request: Any) -> Iterator[KeyStore]:
         yield MemoryKeyStore()
         return
     client = connect(request.getfixturevalue("clean_redis"))
-    yield RedisKeyStore(client)
+    yield KeyStore(client)
     client.close()
 
 

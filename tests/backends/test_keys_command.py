@@ -5,10 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from contract.access import Access, Scope
+from contract.access import Access, KeyStore, Scope
 from contract.errors import UnauthorizedError
-from contract.key_store import RedisKeyStore
-from contract.redis_client import connect
+from contract.ledger.connection import connect
 from gateway.keys_cli import keys
 
 
@@ -23,7 +22,7 @@ def run(environ: dict[str, str], *arguments: str) -> Result:
 
 def check(environ: dict[str, str], text: str, scope: Scope) -> str:
     with connect(environ["PAWQUEUE_REDIS_URL"]) as client:
-        return Access(RedisKeyStore(client), required=True).check(text, scope).owner
+        return Access(KeyStore(client), required=True).check(text, scope).owner
 
 
 def test_a_key_is_made_listed_and_revoked(environ: dict[str, str]) -> None:

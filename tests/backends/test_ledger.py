@@ -16,8 +16,8 @@ from contract.job import (
     Timings,
     new_job_id,
 )
-from contract.ledger import Ledger
-from contract.ledger_types import Claim, Heartbeat, Submitted
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Claim, Heartbeat, Submitted
 from tests.support.ledger import store
 
 LEASE_MS = 1000

@@ -21,13 +21,12 @@ from hypothesis.stateful import (
 
 from contract.broker import QUEUES
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
-from contract.ledger import Ledger
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_redis import RedisLedger
-from contract.ledger_types import Claim, Submitted, Sweep
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Claim, Submitted, Sweep
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
 from tests.backends.test_ledger import LEASE_MS, cat
 from tests.support.ledger import store
+from tests.support.twin.ledger_memory import MemoryLedger
 
 MAX_ATTEMPTS = 3
 
@@ -206,6 +205,6 @@ def test_on_redis(clean_redis: str, examples: settings) -> None:
 
     def fresh() -> LedgerMachine:
         client.flushall()
-        return LedgerMachine(RedisLedger(client))
+        return LedgerMachine(Ledger(client))
 
     run_state_machine_as_test(fresh, settings=examples)

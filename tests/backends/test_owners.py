@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from contract.broker import BULK, INTERACTIVE
 from contract.job import Job, new_job_id
-from contract.ledger import Ledger
-from contract.ledger_types import QueueLimits, Receipt, Submit, Submitted
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits, Receipt, Submit, Submitted
 from tests.backends.test_ledger import cat, claimed, make_job, read
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobStatus
-from contract.ledger import Ledger
-from contract.ledger_types import EXPIRED, LOST, QueueLimits, Receipt, Submit, Submitted, Sweep
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import EXPIRED, LOST, QueueLimits, Receipt, Submit, Submitted, Sweep
 from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read, submitted
 from tests.support.ledger import store
 

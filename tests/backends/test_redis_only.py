@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from contract import keys
 from contract.broker import BULK, INTERACTIVE, QUEUES, make_celery, publish
 from contract.errors import UnavailableError
 from contract.job import Job, JobError, JobResult, new_job_id, now_ms
-from contract.ledger_redis import RedisLedger
-from contract.ledger_types import LedgerMemory, QueueLimits, Submit, Sweep
-from contract.redis_client import connect
+from contract.ledger import keys
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import LedgerMemory, QueueLimits, Submit, Sweep
 from contract.submission import Submission, image_job_id
 from tests.backends.test_ledger import cat
 from tests.support.ledger import patient, store
@@ -24,7 +24,7 @@ from tests.support.services import free_port
 
 
 def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
-    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
+    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
     store(ledger, [job], 10)
     assert client.ttl(keys.job(job.id)) == -1
@@ -35,13 +35,13 @@ def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
 
 
 def test_an_idempotency_key_is_kept_for_a_day(clean_redis: str) -> None:
-    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
+    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     ledger.submit([Submit(Job(new_job_id(), INTERACTIVE, now_ms()), "mine", "print")], QueueLimits(10, 1000))
     assert client.ttl(f"{keys.IDEMPOTENCY}mine") in (86_399, 86_400)
 
 
 def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str) -> None:
-    ledger, job = RedisLedger(patient(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
+    ledger, job = Ledger(patient(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job], 10)
     (claim,) = ledger.claim([job.id], 60_000, 60)
     assert claim
@@ -52,7 +52,7 @@ def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str)
 
 def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
     """Its record, its places in queue and submission: 0.6 kB while it waits, 1 kB once it has ended."""
-    ledger, client, count = RedisLedger(patient(clean_redis)), patient(clean_redis), 2000
+    ledger, client, count = Ledger(patient(clean_redis)), patient(clean_redis), 2000
     submission = Submission(new_job_id(), BULK, now_ms())
     ledger.open_submission(submission, 60)
     before = client.info("memory")["used_memory"]
@@ -79,7 +79,7 @@ def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
 
 
 def test_a_submission_lives_until_its_last_job_has_ended_and_for_a_time_after_that(clean_redis: str) -> None:
-    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
+    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     submission = Submission(new_job_id(), BULK, now_ms())
     both = (keys.submission(submission.id), keys.submission_jobs(submission.id))
     ledger.open_submission(submission, 50)
@@ -96,7 +96,7 @@ def test_a_submission_lives_until_its_last_job_has_ended_and_for_a_time_after_th
 
 
 def test_submissions_that_are_gone_leave_the_list(clean_redis: str) -> None:
-    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
+    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     submissions = [Submission(new_job_id(), BULK, now_ms() + n) for n in range(3)]
     for submission in submissions:
         ledger.open_submission(submission, 50)
@@ -106,7 +106,7 @@ def test_submissions_that_are_gone_leave_the_list(clean_redis: str) -> None:
 
 
 def test_a_ledger_that_does_not_answer_is_unavailable_at_once() -> None:
-    ledger = RedisLedger(connect(f"redis://127.0.0.1:{free_port()}/0"))
+    ledger = Ledger(connect(f"redis://127.0.0.1:{free_port()}/0"))
     started_s = time.monotonic()
     for ask in (ledger.ping, lambda: ledger.get(["x"]), lambda: ledger.stats(QUEUES), lambda: next(ledger.ended())):
         with pytest.raises(UnavailableError, match="try again"):
@@ -128,7 +128,7 @@ def test_a_message_lands_below_our_prefix(clean_redis: str) -> None:
 
 
 def test_a_claim_of_a_job_that_is_gone_does_not_fit_a_later_one_of_the_same_id(clean_redis: str) -> None:
-    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
+    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (old,) = ledger.claim([job.id], 60_000, 60)
@@ -144,7 +144,7 @@ def test_a_claim_of_a_job_that_is_gone_does_not_fit_a_later_one_of_the_same_id(c
 
 
 def test_a_dead_letter_leaves_the_list_with_its_record(clean_redis: str) -> None:
-    ledger, client = RedisLedger(patient(clean_redis)), patient(clean_redis)
+    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (claim,) = ledger.claim([job.id], 1, 60, 1000)
@@ -169,7 +169,7 @@ def limited(clean_redis: str) -> Iterator["redis.Redis"]:
 
 
 def test_the_ledger_tells_what_redis_may_take_and_whether_it_forgets(limited: "redis.Redis") -> None:
-    ledger = RedisLedger(limited)
+    ledger = Ledger(limited)
     assert ledger.memory() == LedgerMemory(ledger.memory().used_bytes, 0, evicts=False)
     assert ledger.memory().used_bytes > 100_000
     limited.config_set("maxmemory", 10**9)
@@ -179,7 +179,7 @@ def test_the_ledger_tells_what_redis_may_take_and_whether_it_forgets(limited: "r
 
 
 def test_a_redis_without_memory_is_unavailable_and_stores_nothing(limited: "redis.Redis") -> None:
-    ledger, job = RedisLedger(limited), Job(new_job_id(), INTERACTIVE, now_ms())
+    ledger, job = Ledger(limited), Job(new_job_id(), INTERACTIVE, now_ms())
     limited.config_set("maxmemory", 1)
     with pytest.raises(UnavailableError, match="try again"):
         store(ledger, [job])
@@ -189,7 +189,7 @@ def test_a_redis_without_memory_is_unavailable_and_stores_nothing(limited: "redi
 
 
 def test_a_redis_that_cannot_write_its_disk_is_unavailable(limited: "redis.Redis", monkeypatch: Any) -> None:
-    ledger = RedisLedger(limited)
+    ledger = Ledger(limited)
 
     def refuse(*_: object) -> None:
         raise redis.ResponseError("MISCONF Redis is configured to save, but is not able to persist on disk.")
@@ -199,22 +199,18 @@ def test_a_redis_that_cannot_write_its_disk_is_unavailable(limited: "redis.Redis
         ledger.cancel(["x"], 60)
 
 
-def test_a_subscription_whose_line_is_dead_without_a_word_is_noticed(
-    clean_redis: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("contract.ledger_redis._HEALTH_CHECK_S", 0.2)
+def test_a_subscription_whose_line_is_dead_without_a_word_is_noticed(clean_redis: str) -> None:
     with cuttable(urlsplit(clean_redis).port or 0) as line:
-        followed = RedisLedger(connect(f"redis://127.0.0.1:{line.port}/0")).ended()
+        followed = Ledger(connect(f"redis://127.0.0.1:{line.port}/0"), health_check_s=0.2).ended()
         assert next(followed) is None
         line.cut()
-        with pytest.raises(UnavailableError, match="silent"):
+        with pytest.raises(UnavailableError, match="stopped answering"):
             next(followed)
         line.mend()
 
 
-def test_an_idle_subscription_lives_on(clean_redis: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contract.ledger_redis._HEALTH_CHECK_S", 0.05)
-    ledger = RedisLedger(patient(clean_redis))
+def test_an_idle_subscription_lives_on(clean_redis: str) -> None:
+    ledger = Ledger(patient(clean_redis), health_check_s=0.05)
     followed = ledger.ended()
     assert next(followed) is None
     job = Job(new_job_id(), INTERACTIVE, now_ms())

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from contract import keys
 from contract.broker import BULK
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
-from contract.ledger import Ledger
-from contract.ledger_types import QueueLimits, Submit, Submitted, Sweep
+from contract.ledger import keys
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits, Submit, Submitted, Sweep
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
 from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read
 from tests.support.ledger import store

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import redis
 
-from contract import keys
 from contract.errors import UnavailableError
-from contract.redis_client import connect
-from contract.thumbnails import MemoryThumbnailStore, RedisThumbnailStore, ThumbnailStore
+from contract.images.thumbnails import ThumbnailStore
+from contract.ledger import keys
+from contract.ledger.connection import connect
+from tests.support.twin.stores import MemoryThumbnailStore
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -18,7 +19,7 @@ def thumbnails(request: Any) -> Iterator[ThumbnailStore]:
         yield MemoryThumbnailStore()
         return
     client = connect(request.getfixturevalue("clean_redis"))
-    yield RedisThumbnailStore(client, ttl_s=60)
+    yield ThumbnailStore(client, ttl_s=60)
     client.close()
 
 
@@ -31,7 +32,7 @@ def test_what_was_put_is_read_and_the_rest_is_none(thumbnails: ThumbnailStore) -
 
 def test_a_thumbnail_in_redis_has_a_time_to_live(clean_redis: str) -> None:
     client = connect(clean_redis)
-    RedisThumbnailStore(client, ttl_s=60).put("a", b"image")
+    ThumbnailStore(client, ttl_s=60).put("a", b"image")
 
     assert 0 < int(client.ttl(keys.thumbnail("a"))) <= 60
     client.close()
@@ -41,4 +42,4 @@ def test_a_store_that_is_gone_says_so() -> None:
     client = redis.Redis(port=1, decode_responses=True)
 
     with pytest.raises(UnavailableError):
-        RedisThumbnailStore(client, ttl_s=60).get(["a"])
+        ThumbnailStore(client, ttl_s=60).get(["a"])

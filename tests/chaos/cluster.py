@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-from contract import keys
+from contract.ledger import keys
 from deploy.local.redis_server import find_redis_server, redis_command
 from tests.support.faulty_worker import NO_POINT
 from tests.support.proxy import CuttableProxy, cuttable

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from contract import keys
+from contract.ledger import keys
 from tests.chaos.clients import Clients, Promise
 from tests.chaos.cluster import FAULT_POINTS, Cluster
 from tests.chaos.harm import Harm

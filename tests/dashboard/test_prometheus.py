@@ -11,8 +11,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from contract.ledger_redis import RedisLedger
-from contract.redis_client import connect
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
 from dashboard.quantities import QUANTITIES
 from dashboard.sources import PrometheusSource
 from tests.dashboard.conftest import PHOTOS, send
@@ -31,7 +31,7 @@ def prometheus(stack: Stack, tmp_path: Path) -> Iterator[str]:
             pytest.fail(missing)
         pytest.skip(missing)
     client = connect(stack.redis_url)
-    workers = [httpx.URL(beat.metrics_address).netloc.decode() for beat in RedisLedger(client).workers()]
+    workers = [httpx.URL(beat.metrics_address).netloc.decode() for beat in Ledger(client).workers()]
     client.close()
     targets = [httpx.URL(stack.url).netloc.decode(), *workers]
     scrape = {"job_name": "pawqueue", "scrape_interval": "1s", "static_configs": [{"targets": targets}]}

@@ -21,8 +21,8 @@ import yaml
 
 from benchmarks.autoscaler import SYNC_S, Autoscaler, Spec, read_spec
 from contract.broker import QUEUES
-from contract.ledger_redis import RedisLedger
-from contract.redis_client import connect
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
 from tests.deploy.conftest import need
 from tests.support.images import draw
 from tests.support.services import ROOT, Process, Stack, answers, free_port, running, running_stack, wait_until
@@ -79,7 +79,7 @@ class Cluster:
     def __init__(self, stack: Stack, prometheus_url: str, spec: Spec) -> None:
         self.trace = Trace(spec)
         self._stack, self._scaler = stack, Autoscaler(spec)
-        self._ledger = RedisLedger(connect(stack.redis_url))
+        self._ledger = Ledger(connect(stack.redis_url))
         (rule,) = yaml.safe_load(_ADAPTER.read_text())["rules"]["external"]
         assert rule["name"]["as"] == spec.metric
         self._query = {"query": rule["metricsQuery"]}

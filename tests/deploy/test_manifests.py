@@ -11,11 +11,11 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from contract.ledger_memory import MemoryLedger
 from contract.settings import load_settings
 from gateway.metrics import GatewayMetrics
 from tests.deploy.conftest import Documents, rendered
 from tests.support.services import ROOT
+from tests.support.twin.ledger_memory import MemoryLedger
 
 OVERLAYS = ("base", "overlays/local", "overlays/production")
 #: The newest version that kubernetes-validate knows, and two older ones.

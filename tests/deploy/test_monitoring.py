@@ -7,11 +7,11 @@ from typing import Any
 import yaml
 from prometheus_client import generate_latest
 
-from contract.ledger_memory import MemoryLedger
 from deploy.prometheus_rule import as_resource
 from gateway.metrics import GatewayMetrics
 from tests.deploy.conftest import need
 from tests.support.services import ROOT
+from tests.support.twin.ledger_memory import MemoryLedger
 
 _FOLDER = ROOT / "deploy" / "k8s" / "components" / "monitoring"
 

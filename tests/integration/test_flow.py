@@ -13,9 +13,9 @@ import psutil
 import pytest
 import redis
 
-from contract import keys
 from contract.broker import QUEUES
 from contract.job import new_job_id
+from contract.ledger import keys
 from tests.support.images import draw, png_header_of
 from tests.support.services import ROOT, Stack, running_stack, wait_until
 

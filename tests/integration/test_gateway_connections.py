@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from contract.broker import INTERACTIVE, QUEUES
-from contract.ledger_redis import RedisLedger
+from contract.ledger.ledger import Ledger
 from tests.support.images import draw
 from tests.support.ledger import patient
 from tests.support.services import Process, free_port, running, wait_until
@@ -96,7 +96,7 @@ def test_a_stopping_gateway_finishes_what_has_begun_and_does_not_wait_for_the_id
         upload.sendall(_IMAGE[100:])
         assert answer(upload)[0] == 202
         assert process.handle.wait(60) == 0
-    assert RedisLedger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
+    assert Ledger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
 
 
 def test_a_gateway_that_is_stopped_while_it_starts_does_not_wait_for_anything(tmp_path: Path, clean_redis: str) -> None:
@@ -117,7 +117,7 @@ def test_a_stopping_gateway_cuts_off_what_does_not_end(tmp_path: Path, clean_red
         assert process.handle.wait(20) == 0
         stop.set()
         sender.join()
-    assert RedisLedger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 0
+    assert Ledger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 0
 
 
 @pytest.mark.timeout(120)

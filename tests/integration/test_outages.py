@@ -6,7 +6,7 @@ import httpx
 import pytest
 import redis
 
-from contract import keys
+from contract.ledger import keys
 from tests.chaos.cluster import Cluster
 from tests.chaos.outages import Outage, put, watch_outage
 from tests.support.services import free_port, wait_until

@@ -16,9 +16,9 @@ import psutil
 import pytest
 import redis
 
-from contract import keys
 from contract.broker import BULK
 from contract.job import new_job_id
+from contract.ledger import keys
 from tests.support.archives import encrypted, tar_of, zip_of
 from tests.support.images import draw
 from tests.support.services import Stack, running_stack, wait_until

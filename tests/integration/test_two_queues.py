@@ -8,13 +8,13 @@ import httpx
 import pytest
 import redis
 
-from contract import keys
 from contract.broker import BULK, MESSAGE_MAX_JOBS, make_celery, publish
-from contract.image_store import open_image_store
+from contract.images.store import open_image_store
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger_redis import RedisLedger
-from contract.ledger_types import QueueLimits, Submit
-from contract.redis_client import connect
+from contract.ledger import keys
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits, Submit
 from tests.support.images import encode
 from tests.support.services import Stack, running_stack, wait_until
 
@@ -32,7 +32,7 @@ def small_image() -> bytes:
 
 def fill(stack: Stack, count: int, data: bytes) -> None:
     """Queue bulk jobs with their images and messages, as the gateway would."""
-    ledger, celery = RedisLedger(connect(stack.redis_url)), make_celery(stack.redis_url)
+    ledger, celery = Ledger(connect(stack.redis_url)), make_celery(stack.redis_url)
     images, limits = open_image_store(str(stack.folder / "state" / "images"), 86_400), QueueLimits(10**9, 10**15)
     for _ in range(0, count, MESSAGE_MAX_JOBS):
         jobs = [

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import redis
 
-from contract import keys
+from contract.ledger import keys
 from tests.soak.load import Load
 from tests.soak.watch import Watch, lasting_keys
 from tests.support.services import Stack, running_stack, wait_until

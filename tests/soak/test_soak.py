@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from contract import keys
+from contract.ledger import keys
 from tests.soak.run import SHORT, broken, draw_plot, run
 from tests.soak.watch import lasting_keys, slope
 

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import redis
 
-from contract import keys
+from contract.ledger import keys
 
 #: Growth of memory over the whole run that counts as none: what allocators and counters move by themselves.
 _FLAT_SHARE, _FLAT_BYTES = 0.05, 10_000_000

@@ -18,7 +18,7 @@ from kombu.transport.redis import QoS
 import worker.__main__
 import worker.pipeline
 from bundle.decode import Image
-from contract.ledger_redis import RedisLedger
+from contract.ledger.ledger import Ledger
 from worker.__main__ import main
 from worker.model import BrightnessModel
 from worker.predictor import Predictor
@@ -117,12 +117,12 @@ def arm(point: str, flag: Path) -> None:
 _TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
     # Redis has given the message away, and nobody has noted yet that it is being worked on.
     "before_unacked": (QoS, "append", before),
-    "before_claim": (RedisLedger, "claim", before),
+    "before_claim": (Ledger, "claim", before),
     "in_decode": (worker.pipeline, "decode", after),
     "in_predict": (Predictor, "_call", after),
-    "before_commit": (RedisLedger, "commit", before),
+    "before_commit": (Ledger, "commit", before),
     # Committed, but the message is not acknowledged.
-    "after_commit": (RedisLedger, "commit", after),
+    "after_commit": (Ledger, "commit", after),
     "hang_in_predict": (Predictor, "_call", hanging),
     "hang_unwatched": (Predictor, "_call", hanging_unwatched),
     "held_in_predict": (Predictor, "_call", held),

@@ -41,7 +41,7 @@ def corpus() -> list[Hostile]:
     return [hostile for part in parts for hostile in part()]
 
 
-def photo(form: str) -> bytes:
+def small_image(form: str) -> bytes:
     """An image with some structure, as its pixels are what is cut."""
     image = Image.radial_gradient("L").resize((160, 120)).convert("RGB")
     return encode(image, form, **({"lossless": True} if form == "WEBP" else {}))
@@ -49,7 +49,7 @@ def photo(form: str) -> bytes:
 
 def _truncated() -> Iterator[Hostile]:
     for form in _SERVED:
-        whole = photo(form)
+        whole = small_image(form)
         yield Hostile(f"{form} of 4 bytes", whole[:4], (NOT_AN_IMAGE,))
         for percent in (5, 20, 50, 80):
             yield Hostile(f"{form} cut at {percent} %", whole[: len(whole) * percent // 100], _BROKEN)
@@ -62,7 +62,7 @@ def _zeroed(data: bytes) -> bytes:
 
 
 def _lies() -> Iterator[Hostile]:
-    bmp, gif = bytearray(photo("BMP")), bytearray(photo("GIF"))
+    bmp, gif = bytearray(small_image("BMP")), bytearray(small_image("GIF"))
     bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
     gif[6:10] = struct.pack("<HH", 65_535, 65_535)
     yield Hostile("PNG that claims 65535 x 65535", png_header_of(65_535, 65_535), (TOO_MANY_PIXELS,))
@@ -80,7 +80,7 @@ def _lies() -> Iterator[Hostile]:
 
 
 def _with_jpeg_size(width: int, height: int) -> bytes:
-    data = bytearray(photo("JPEG"))
+    data = bytearray(small_image("JPEG"))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", height, width)
     return bytes(data)
@@ -137,10 +137,10 @@ def _polyglots() -> Iterator[Hostile]:
     with tarfile.open(fileobj=tar, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("../../etc/passwd"))
     script = b"<script>alert(1)</script>"
-    yield Hostile("JPEG with a zip behind it", photo("JPEG") + _zipped({"a.txt": b"x"}), (SUCCEEDED,))
+    yield Hostile("JPEG with a zip behind it", small_image("JPEG") + _zipped({"a.txt": b"x"}), (SUCCEEDED,))
     yield Hostile(
         "GIF that is a script",
-        b"GIF89a=1;/*" + photo("GIF")[11:] + b"*/;alert(1)",
+        b"GIF89a=1;/*" + small_image("GIF")[11:] + b"*/;alert(1)",
         (*_BROKEN, SUCCEEDED, TOO_MANY_PIXELS),
     )
     yield Hostile("PNG with PHP behind it", draw() + b"<?php system($_GET[0]); ?>", (SUCCEEDED,))
@@ -160,7 +160,7 @@ def _polyglots() -> Iterator[Hostile]:
     yield Hostile("MP4", b"\0\0\0\x18ftypisom\0\0\0\0isomiso2" + bytes(80), (NOT_AN_IMAGE,))
     yield Hostile("one zero byte", b"\0", (NOT_AN_IMAGE,))
     yield Hostile("a megabyte of 0xff", b"\xff" * 1_000_000, (NOT_AN_IMAGE,))
-    yield Hostile("bytes of another format's end", photo("JPEG")[::-1], (NOT_AN_IMAGE,))
+    yield Hostile("bytes of another format's end", small_image("JPEG")[::-1], (NOT_AN_IMAGE,))
 
 
 _ODD_MODES: tuple[tuple[str, str, Any], ...] = (
@@ -193,7 +193,7 @@ def _odd_modes() -> Iterator[Hostile]:
 
 
 def _metadata() -> Iterator[Hostile]:
-    jpeg = photo("JPEG")
+    jpeg = small_image("JPEG")
     for orientation in (0, 9, 65_535):
         exif = Image.Exif()
         exif[0x0112] = orientation

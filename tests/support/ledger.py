@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import redis
 
 from contract.job import Job
-from contract.ledger import Ledger
-from contract.ledger_types import QueueLimits, Submit, Submitted
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits, Submit, Submitted
 
 
 def store(ledger: Ledger, jobs: Sequence[Job], max_jobs: int = 10_000) -> list[Submitted]:

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import redis
 
-from contract import keys
+from contract.ledger import keys
 from deploy.local.redis_server import find_redis_server, redis_command
 
 ROOT = Path(__file__).parent.parent.parent

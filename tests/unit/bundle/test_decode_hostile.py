@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from bundle.decode import FORMATS, UndecodableImageError, decode
 from contract.errors import UploadError
 from gateway.uploads import UploadLimits, check_upload
-from tests.support.hostile import image
+from tests.support.hostile import small_image
 
-_WHOLE = {form: image(form) for form in FORMATS}
+_WHOLE = {form: small_image(form) for form in FORMATS}
 _LIMITS = UploadLimits(max_bytes=1_000_000, max_pixels=5_000_000)
 _SETTINGS = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 

@@ -5,8 +5,8 @@ import pytest
 from contract.access import TRUSTED_S, Access, Scope, make_key, revoke
 from contract.errors import ForbiddenError, UnauthorizedError
 from contract.job import Job
-from contract.key_store import MemoryKeyStore
 from contract.settings import SettingsError, load_settings
+from tests.support.twin.stores import MemoryKeyStore
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.file_layout import spread_subfolders
+from contract.images.store import spread_subfolders
 
 #: Inodes of a block group, as mke2fs lays them out.
 _INODES_A_GROUP = 8192

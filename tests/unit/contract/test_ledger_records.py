@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from contract.job import SCHEMA, Features, Job, JobError, JobResult, JobStatus, ModelRef, Prediction, Timings
-from contract.ledger_records import job_from_fields, job_to_fields, result_to_json, submission_from_fields
+from contract.ledger.records import job_from_fields, job_to_fields, result_to_json, submission_from_fields
 
 ID = "018bcfe5-687b-7000-8000-000000000001"
 WRITTEN: dict[str, str] = {

@@ -9,11 +9,8 @@ import httpx
 
 from contract.access import Access
 from contract.job import Features, Job, JobResult, JobStatus, ModelRef, Prediction, Timings, new_job_id
-from contract.key_store import MemoryKeyStore
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_types import Claim, Heartbeat
+from contract.ledger.types import Claim, Heartbeat
 from contract.settings import load_settings
-from contract.thumbnails import MemoryThumbnailStore
 from dashboard.bundle_files import BundleReader, read_bundle
 from dashboard.gateway_client import GatewayClient
 from dashboard.job_rows import JobRow, row_of
@@ -24,6 +21,8 @@ from dashboard.snapshot import Numbers, Snapshot, SourceState
 from dashboard.sources import ScrapeSource
 from tests.support.ledger import store
 from tests.support.services import ROOT
+from tests.support.twin.ledger_memory import MemoryLedger
+from tests.support.twin.stores import MemoryKeyStore, MemoryThumbnailStore
 
 NOW = 1_800_000_000.0
 UP = SourceState("The gateway", read_at_s=NOW)

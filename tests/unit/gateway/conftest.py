@@ -8,11 +8,9 @@ from flask.testing import FlaskClient
 
 from contract.access import Access
 from contract.broker import QUEUES
-from contract.image_store import ImageStore, MemoryImageStore
+from contract.images.store import ImageStore
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings
-from contract.key_store import MemoryKeyStore
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_types import Heartbeat, QueueLimits
+from contract.ledger.types import Heartbeat, QueueLimits
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.committer import GroupCommitter
@@ -26,6 +24,8 @@ from gateway.submissions import Submissions
 from gateway.submit import Submitter
 from gateway.uploads import UploadLimits
 from gateway.waiters import Waiters
+from tests.support.twin.ledger_memory import MemoryLedger
+from tests.support.twin.stores import MemoryImageStore, MemoryKeyStore
 
 
 @dataclass

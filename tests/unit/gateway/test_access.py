@@ -101,7 +101,7 @@ def test_a_put_of_anothers_id_is_a_conflict_even_with_the_same_image(gateway: Ga
 def test_a_retried_dead_job_stays_its_owners(gateway: Gateway) -> None:
     ada = key(gateway)
     job_id = submit(gateway, ada).get_json()["id"]
-    from contract.ledger_types import Sweep
+    from contract.ledger.types import Sweep
 
     for _ in range(2):
         claims = [claim for claim in gateway.ledger.claim([job_id], 1, 60, 1) if claim]

@@ -8,11 +8,11 @@ import pytest
 from contract.broker import BULK, INTERACTIVE
 from contract.errors import ConflictError, QueueFullError, UnavailableError
 from contract.job import Job, new_job_id
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_types import QueueLimits, Receipt, Submit
+from contract.ledger.types import QueueLimits, Receipt, Submit
 from gateway.committer import GroupCommitter
 from gateway.load import LoadMeter
 from tests.support.services import wait_until
+from tests.support.twin.ledger_memory import MemoryLedger
 
 
 class Broker:

@@ -5,7 +5,7 @@ import pytest
 from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import Job, JobStatus, new_job_id
-from contract.ledger_types import Sweep
+from contract.ledger.types import Sweep
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.test_jobs import refused, upload

@@ -10,9 +10,9 @@ from werkzeug.test import TestResponse
 from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import JobError, JobResult, new_job_id
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_types import Sweep
+from contract.ledger.types import Sweep
 from tests.support.images import draw, png_header_of
+from tests.support.twin.ledger_memory import MemoryLedger
 from tests.unit.gateway.conftest import Gateway, cat
 
 

@@ -12,13 +12,13 @@ import pytest
 from werkzeug.test import TestResponse
 
 from contract.broker import INTERACTIVE, QUEUES
-from contract.image_store import FileImageStore
+from contract.images.store import FileImageStore
 from contract.job import JobStatus, new_job_id
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_types import LedgerMemory
+from contract.ledger.types import LedgerMemory
 from gateway.load import LoadMeter
 from tests.support.images import draw
 from tests.support.ledger import store
+from tests.support.twin.ledger_memory import MemoryLedger
 from tests.unit.gateway.conftest import Gateway, cat, make_gateway
 from tests.unit.gateway.test_jobs import refused, upload
 
@@ -178,7 +178,7 @@ def test_a_full_disk_refuses_and_promises_nothing(tmp_path: Path, monkeypatch: p
     gateway = make_gateway(FileImageStore(tmp_path))
     upload(gateway, RED)
     with monkeypatch.context() as patch:
-        patch.setattr("contract.image_store._write", no_space)
+        patch.setattr("contract.images.store._write", no_space)
         response = upload(gateway, BLUE)
     refused(response, 503, "unavailable")
     assert "No space left" in response.get_json()["detail"]

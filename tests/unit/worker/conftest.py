@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.broker import INTERACTIVE
-from contract.image_store import MemoryImageStore
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger_memory import MemoryLedger
 from tests.support.ledger import store
+from tests.support.twin.ledger_memory import MemoryLedger
+from tests.support.twin.stores import MemoryImageStore
 from worker.app import heartbeat_of
 from worker.batcher import Batcher
 from worker.committer import ResultCommitter

@@ -5,10 +5,10 @@ import pytest
 from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_types import Claim
+from contract.ledger.types import Claim
 from tests.support.ledger import store
 from tests.support.services import wait_until
+from tests.support.twin.ledger_memory import MemoryLedger
 from worker.app import heartbeat_of
 from worker.leases import LeaseKeeper
 from worker.model import BrightnessModel

@@ -9,13 +9,14 @@ import pytest
 
 from contract.broker import BULK, INTERACTIVE, MESSAGE_MAX_JOBS
 from contract.errors import UnavailableError
-from contract.image_store import FileImageStore, ImageStore, MemoryImageStore
+from contract.images.store import FileImageStore, ImageStore
 from contract.job import Job, JobStatus, new_job_id, now_ms
-from contract.ledger_memory import MemoryLedger
-from contract.ledger_types import Sweep
+from contract.ledger.types import Sweep
 from tests.support.images import draw
 from tests.support.ledger import store
 from tests.support.services import wait_until
+from tests.support.twin.ledger_memory import MemoryLedger
+from tests.support.twin.stores import MemoryImageStore
 from tests.unit.worker.conftest import Bench
 from worker.reconciler import Reconciler
 from worker.turnstile import Turnstile

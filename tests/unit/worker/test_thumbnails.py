@@ -10,8 +10,8 @@ from PIL import Image
 
 from contract.errors import UnavailableError
 from contract.job import Features, Job, new_job_id
-from contract.ledger_types import Claim
-from contract.thumbnails import MemoryThumbnailStore
+from contract.ledger.types import Claim
+from tests.support.twin.stores import MemoryThumbnailStore
 from worker.message import Item, Message
 from worker.thumbnails import Thumbnailer, thumbnail_of
 

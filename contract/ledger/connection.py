@@ -9,8 +9,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from contract import keys
 from contract.errors import UnavailableError
+from contract.ledger import keys
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +61,6 @@ def unavailable_when_gone(method: Callable[P, R]) -> Callable[P, R]:
 
 def read_scripts() -> dict[str, str]:
     """Every Lua script by name, each with the keys and `common.lua` before it."""
-    files = {path.name: path.read_text() for path in resources.files("contract").joinpath("lua").iterdir()}
+    files = {path.name: path.read_text() for path in resources.files("contract.ledger").joinpath("lua").iterdir()}
     head = keys.lua_table() + files.pop("common.lua")
     return {name.removesuffix(".lua"): head + text for name, text in files.items() if name.endswith(".lua")}

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from contract.job import SCHEMA, Job, JobResult, JobStatus
-from contract.ledger_types import Claim, Submit
+from contract.ledger.types import Claim, Submit
 from contract.submission import COUNTED, Counts, Submission
 
 _OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission")

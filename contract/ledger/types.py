@@ -1,5 +1,6 @@
 """What goes into the ledger and what comes out of it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -99,6 +100,12 @@ class Heartbeat:
     started_ms: int
     seen_ms: int
 
+    @classmethod
+    def from_json(cls, text: str) -> "Heartbeat":
+        """Read a stored heartbeat; unknown fields, from a newer version, are ignored."""
+        values = json.loads(text)
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
@@ -170,8 +177,8 @@ EXPIRED = JobResult(
 IDEMPOTENCY_TTL_S = 86_400
 
 
-def final_status(job_result: JobResult) -> JobStatus:
+def final_status(result: JobResult) -> JobStatus:
     """The state that a result leads to."""
-    if job_result.error:
-        return JobStatus.EXPIRED if job_result.error.code == DeadlineExpiredError.code else JobStatus.FAILED
+    if result.error:
+        return JobStatus.EXPIRED if result.error.code == DeadlineExpiredError.code else JobStatus.FAILED
     return JobStatus.SUCCEEDED

@@ -5,11 +5,10 @@ import threading
 from collections.abc import Iterator
 
 from contract.job import now_ms as wall_ms
-from contract.ledger import Ledger
-from contract.ledger_types import Heartbeat
+from contract.ledger.types import Heartbeat
 
 
-class MemoryLists(Ledger):
+class MemoryLists:
     """Everything that is not a job's state."""
 
     def __init__(self) -> None:

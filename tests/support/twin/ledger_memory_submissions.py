@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from contract import keys
 from contract.job import Job, JobStatus
 from contract.job import now_ms as wall_ms
-from contract.ledger_memory_lists import MemoryLists
-from contract.ledger_types import Submitted
+from contract.ledger import keys
+from contract.ledger.types import Submitted
 from contract.submission import Submission
+from tests.support.twin.ledger_memory_lists import MemoryLists
 
 
 class MemorySubmissions(MemoryLists):

@@ -7,8 +7,7 @@ from itertools import count
 
 from contract.job import Job, JobResult, JobStatus
 from contract.job import now_ms as wall_ms
-from contract.ledger_memory_submissions import MemorySubmissions
-from contract.ledger_types import (
+from contract.ledger.types import (
     EXPIRED,
     LOST,
     Claim,
@@ -22,6 +21,7 @@ from contract.ledger_types import (
     Sweep,
     final_status,
 )
+from tests.support.twin.ledger_memory_submissions import MemorySubmissions
 
 
 class MemoryLedger(MemorySubmissions):
