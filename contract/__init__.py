@@ -1,7 +1,4 @@
-"""What the services agree on about a job.
+"""What the services share about jobs: the record, the ledger, the queues, errors, settings.
 
-Reading order: `job.py` (the record), `submission.py` (many of them), `errors.py` (what can go wrong), `ledger.py` (what
-may be done to a record), `image_store.py` (where images wait), `broker.py` (the queues), `keys.py` (every Redis key),
-`settings.py`, `log.py`.
-This file imports nothing, so that each part keeps its own weight.
+Start with `job.py`, then `ledger/ledger.py`. This file imports nothing, so that each part keeps its own weight.
 """

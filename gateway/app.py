@@ -14,6 +14,7 @@ from gateway.routes.documents import document_routes
 from gateway.routes.health import health_routes
 from gateway.routes.jobs import jobs_routes
 from gateway.routes.replaced import replaced_routes
+from gateway.routes.status import status_routes
 from gateway.routes.submissions import submissions_routes
 from gateway.routing import Routes
 from gateway.services import Services
@@ -64,7 +65,10 @@ class _Application(Flask):
 
 def declare_routes(services: Services) -> list[Routes]:
     """All routes that the OpenAPI document tells of, in its order."""
-    return [make(services) for make in (jobs_routes, submissions_routes, dead_routes, replaced_routes, health_routes)]
+    return [
+        make(services)
+        for make in (jobs_routes, submissions_routes, dead_routes, status_routes, replaced_routes, health_routes)
+    ]
 
 
 def _count_requests(app: Flask, services: Services) -> None:

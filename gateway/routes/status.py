@@ -1,0 +1,104 @@
+"""`GET /v1/status`: the whole service at a glance, for `pawqueue watch`, `pawqueue doctor` and `make up`."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from contract.access import Scope
+from contract.ledger.types import Heartbeat, LedgerMemory, LedgerStats, QueueStats
+from contract.status import NO_WORKER, Status, read_status
+from gateway.answers import Answer
+from gateway.routing import Routes
+from gateway.services import Services
+
+
+class StatusProblem(BaseModel):
+    """Something that keeps jobs from being accepted or predicted."""
+
+    code: str
+    detail: str
+
+
+class QueueStatus(BaseModel):
+    """How full a queue is."""
+
+    queued: int
+    running: int
+    oldest_s: float
+    queued_bytes: int
+
+
+class WorkerModel(BaseModel):
+    """The model that a worker serves."""
+
+    name: str
+    version: str
+
+
+class WorkerStatus(BaseModel):
+    """A worker with a valid heartbeat."""
+
+    model: WorkerModel
+    labels: list[str]
+    backend: str
+    precision: str
+    busy_ratio: float
+    started_at: str
+    seen_at: str
+
+
+class LedgerStatus(BaseModel):
+    """The memory of the job ledger."""
+
+    used_bytes: int
+    max_bytes: int
+    evicts: bool
+
+
+class StatusObject(BaseModel):
+    """The service at one moment; empty where the ledger does not answer."""
+
+    ready: bool
+    problems: list[StatusProblem]
+    queues: dict[str, QueueStatus]
+    finished: dict[str, int]
+    labels: dict[str, int]
+    errors: dict[str, int]
+    dead: int
+    workers: list[WorkerStatus]
+    ledger: LedgerStatus
+
+
+_BEAT = Heartbeat(
+    "", "", "cats-dogs", "1", ["cat", "dog"], "tensorflow", "float32", 0.6, "", 1_772_366_400_000, 1_772_366_460_000
+)
+_STATS = LedgerStats(
+    {"interactive": QueueStats(3, 32, 120, 165_000), "bulk": QueueStats()},
+    {("interactive", "succeeded", "cat"): 1200, ("interactive", "failed", ""): 4},
+    {"undecodable_image": 4},
+)
+_EXAMPLES = {
+    "serving": Status(_STATS, [_BEAT], LedgerMemory(2_000_000)).to_dict(),
+    "no_worker": Status(_STATS, [], LedgerMemory(2_000_000), [NO_WORKER]).to_dict(),
+}
+
+
+def status_routes(services: Services) -> Routes:
+    """The route of the service's status."""
+    routes = Routes("status", services, "The whole service at a glance.", "/v1/status")
+
+    @routes.add(
+        "GET",
+        "",
+        scope=Scope.READ if services.settings.metrics_access == "key" else None,
+        answers={200: Answer(StatusObject, "Always, also while Redis is down.", _EXAMPLES)},
+    )
+    def status() -> dict[str, Any]:
+        """Show queues, workers and totals, and whether jobs can be accepted.
+
+        `ready` is false while uploads are refused; `problems` says why. Without a worker jobs are accepted and wait.
+        It needs an API key where `PAWQUEUE_METRICS_ACCESS` is `key`, as `/metrics` does.
+        """
+        return read_status(services.ledger, services.settings.ledger_max_bytes).to_dict()
+
+    return routes
