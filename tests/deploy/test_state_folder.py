@@ -1,0 +1,111 @@
+"""A state folder written by the last revision with the earlier layout of the code is served by this one."""
+
+import io
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.deploy.upgrade import checked_out
+from tests.support.images import draw
+from tests.support.services import ROOT, answers, free_port, running, running_redis, wait_until
+
+#: The last commit before the packages were split into sub-packages.
+_EARLIER = "c3402b34f056cc83781181bf8060d00fed3a73e9"
+_COLOURS = [(30 * n % 256, 90, 200 - 10 * n) for n in range(8)]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One revision of the code on one state folder."""
+
+    code: Path
+    folder: Path
+    redis_url: str
+
+    @contextmanager
+    def gateway(self) -> Iterator[httpx.Client]:
+        port = free_port()
+        with self._service("gateway", {"PAWQUEUE_GATEWAY_PORT": str(port)}):
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "the gateway becoming ready")
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=90) as http:
+                yield http
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        port = free_port()
+        with self._service("worker", {"PAWQUEUE_WORKER_METRICS_PORT": str(port)}):
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "the worker becoming ready")
+            yield
+
+    @contextmanager
+    def _service(self, package: str, settings: dict[str, str]) -> Iterator[None]:
+        environ = {
+            "PAWQUEUE_REDIS_URL": self.redis_url,
+            "PAWQUEUE_STATE_DIR": str(self.folder / "state"),
+            "PYTHONPATH": str(self.code),
+            **settings,
+        }
+        # `python -m` looks in the current folder first.
+        command = ["sh", "-c", f'cd "$0" && exec "$1" -m {package}', str(self.code), sys.executable]
+        with running(package, command, self.folder, environ):
+            yield
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_queued_jobs_are_finished_and_results_are_read(tmp_path: Path) -> None:
+    if subprocess.run(
+        ["git", "-C", str(ROOT), "cat-file", "-e", _EARLIER], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("this checkout does not hold the earlier revision: `git fetch --unshallow` brings it")
+    with checked_out(_EARLIER, tmp_path / "earlier") as code, running_redis(tmp_path) as redis_url:
+        earlier = Installation(code, tmp_path, redis_url)
+        with earlier.gateway() as http:
+            with earlier.worker():
+                finished = [_submit(http, colour, wait_s=30) for colour in _COLOURS[:3]]
+            queued = [_submit(http, colour) for colour in _COLOURS[3:]]
+            submission = http.post("/v1/submissions", json={"name": "folder"}).json()["id"]
+            archive = {"Content-Type": "application/x-tar"}
+            http.post(f"/v1/submissions/{submission}/jobs", content=_tar(), headers=archive).raise_for_status()
+    assert {job["status"] for job in finished} == {"succeeded"}
+    assert {job["status"] for job in queued} == {"queued"}
+
+    with running_redis(tmp_path) as redis_url:
+        current = Installation(ROOT, tmp_path, redis_url)
+        with current.gateway() as http, current.worker():
+            for job in finished:
+                assert http.get(f"/v1/jobs/{job['id']}").json() == job
+            for job in queued:
+                ended = http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=60"}).json()
+                assert (ended["status"], ended["attempts"]) == ("succeeded", 1)
+            http.post(f"/v1/submissions/{submission}/close").raise_for_status()
+            ended = http.get(f"/v1/submissions/{submission}", headers={"Prefer": "wait=60"}).json()
+            assert (ended["status"], ended["counts"]["succeeded"]) == ("finished", len(_COLOURS))
+            rows = http.get(f"/v1/submissions/{submission}/results").text.splitlines()
+            assert len(rows) == len(_COLOURS)
+
+
+def _submit(http: httpx.Client, colour: tuple[int, int, int], wait_s: int = 0) -> dict[str, object]:
+    headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+    answer = http.post("/v1/jobs", content=draw((160, 120), colour, form="JPEG"), headers=headers)
+    answer.raise_for_status()
+    job: dict[str, object] = answer.json()
+    return job
+
+
+def _tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for number, colour in enumerate(_COLOURS):
+            data = draw((160, 120), colour, form="JPEG")
+            member = tarfile.TarInfo(f"{number}.jpg")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
