@@ -15,7 +15,7 @@ from contract.job import Job, JobError, JobResult, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import LedgerMemory, QueueLimits, Submit, Sweep
+from contract.ledger.types import QueueLimits, RedisMemory, Submit, Sweep
 from contract.submission import Submission, image_job_id
 from tests.backends.test_ledger import cat
 from tests.support.ledger import patient, store
@@ -170,7 +170,7 @@ def limited(clean_redis: str) -> Iterator["redis.Redis"]:
 
 def test_the_ledger_tells_what_redis_may_take_and_whether_it_forgets(limited: "redis.Redis") -> None:
     ledger = Ledger(limited)
-    assert ledger.memory() == LedgerMemory(ledger.memory().used_bytes, 0, evicts=False)
+    assert ledger.memory() == RedisMemory(ledger.memory().used_bytes, 0, evicts=False)
     assert ledger.memory().used_bytes > 100_000
     limited.config_set("maxmemory", 10**9)
     assert (ledger.memory().max_bytes, ledger.memory().evicts) == (10**9, False)

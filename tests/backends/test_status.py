@@ -9,7 +9,7 @@ from contract.broker import BULK, INTERACTIVE
 from contract.job import Job, new_job_id
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Heartbeat, LedgerMemory
+from contract.ledger.types import Heartbeat, RedisMemory
 from contract.status import memory_problem, read_status
 from tests.support.ledger import store
 
@@ -50,13 +50,13 @@ def test_a_full_ledger_refuses_uploads(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("memory", "code"),
     [
-        (LedgerMemory(100, 0), None),
-        (LedgerMemory(79, 100), None),
-        (LedgerMemory(81, 100), "ledger_full"),
-        (LedgerMemory(10, 100, evicts=True), "ledger_evicts"),
+        (RedisMemory(100, 0), None),
+        (RedisMemory(79, 100), None),
+        (RedisMemory(81, 100), "ledger_full"),
+        (RedisMemory(10, 100, evicts=True), "ledger_evicts"),
     ],
 )
-def test_memory_is_judged_below_the_limit_of_redis(memory: LedgerMemory, code: str | None) -> None:
+def test_memory_is_judged_below_the_limit_of_redis(memory: RedisMemory, code: str | None) -> None:
     problem = memory_problem(memory, LIMIT_BYTES)
     assert (problem.code if problem else None) == code
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.cores import usable_cores
+from contract.settings import usable_cores
 
 
 @pytest.mark.parametrize(("text", "cores"), [("100000 100000", 1), ("150000 100000", 2), ("1000 100000", 1)])
