@@ -71,7 +71,8 @@ class FileImageStore(ImageStore):
                 Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
                 _write(path, data)
         except OSError as error:
-            Path(path).unlink(missing_ok=True)
+            with suppress(OSError):
+                Path(path).unlink()
             raise UnavailableError(f"The image store is not writable ({error.strerror}). Try again later.") from error
         return ref
 
