@@ -1,7 +1,7 @@
-"""A worker that kills itself once at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
+"""A worker that fails at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
 
-It dies when it reaches POINT while FLAG_FILE exists, and takes the file with it, so that its successor lives. The point
-`deadly_image` is for ever: any image whose upper left pixel is pure magenta kills the process that decodes it.
+It kills itself when it reaches POINT while FLAG_FILE exists, and deletes the file first, so that its replacement
+survives. At the point `deadly_image`, it is killed by every image whose upper left pixel is pure magenta.
 """
 
 import os
@@ -27,12 +27,12 @@ from worker.watchdog import Watchdog
 _MAGENTA = (255, 0, 255)
 
 
-#: For a worker without a fault.
+#: The point of a worker that does not fail.
 NO_POINT = "none"
 
 
 def die_once(flag: Path) -> None:
-    """Kill this process, if nobody has been killed for this flag yet."""
+    """Delete the flag and kill this process; does nothing if the flag is gone."""
     try:
         flag.unlink()
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def die_once(flag: Path) -> None:
 
 
 def before(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, with a death before it."""
+    """`call`, killing the process before it."""
 
     def deadly(*arguments: Any, **options: Any) -> Any:
         die_once(flag)
@@ -51,7 +51,7 @@ def before(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def after(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, with a death after it."""
+    """`call`, killing the process after it."""
 
     def deadly(*arguments: Any, **options: Any) -> Any:
         result = call(*arguments, **options)
@@ -62,7 +62,7 @@ def after(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which once never comes back."""
+    """`call`, which hangs forever, once."""
 
     def hangs(self: Any, *arguments: Any, **options: Any) -> Any:
         if flag.exists():
@@ -75,13 +75,13 @@ def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def hanging_unwatched(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """The same, and nobody ends the process for it: what it says of itself can be read."""
+    """`call`, which hangs forever, with the watchdog disabled so that the process keeps running."""
     Watchdog._run = lambda self: self._stopping.wait()  # type: ignore[method-assign, assignment, return-value]
     return hanging(call, flag)
 
 
 def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which does not begin while the file is there."""
+    """`call`, which waits until the flag is deleted."""
 
     def waits(*arguments: Any, **options: Any) -> Any:
         while flag.exists():
@@ -92,7 +92,7 @@ def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def deadly_image(decode: Callable[..., Image], _: Path) -> Callable[..., Image]:
-    """`decode`, which magenta kills."""
+    """`decode`, which kills the process on a magenta image."""
 
     def deadly(data: bytes, height: int, width: int) -> Image:
         image = decode(data, height, width)
@@ -104,24 +104,24 @@ def deadly_image(decode: Callable[..., Image], _: Path) -> Callable[..., Image]:
 
 
 def arm(point: str, flag: Path) -> None:
-    """Set the trap."""
+    """Install the fault of a point."""
     if point == NO_POINT:
         return
     if point not in _TRAPS:
-        raise SystemExit(f"There is no fault point {point}.")
+        raise SystemExit(f"Unknown fault point {point!r}.")
     owner, name, trap = _TRAPS[point]
     setattr(owner, name, trap(getattr(owner, name), flag))
 
 
-#: Fault point -> what is replaced, and by what.
+#: By fault point: the owner and name of the replaced function, and the wrapper.
 _TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
-    # Redis has given the message away, and nobody has noted yet that it is being worked on.
+    # The message has left the queue, and is not yet recorded as unacknowledged.
     "before_unacked": (QoS, "append", before),
     "before_claim": (Ledger, "claim", before),
     "in_decode": (worker.pipeline, "decode", after),
     "in_predict": (Predictor, "_call", after),
     "before_commit": (Ledger, "commit", before),
-    # Committed, but the message is not acknowledged.
+    # The result is committed, and the message is not yet acknowledged.
     "after_commit": (Ledger, "commit", after),
     "hang_in_predict": (Predictor, "_call", hanging),
     "hang_unwatched": (Predictor, "_call", hanging_unwatched),
@@ -131,7 +131,7 @@ _TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
 
 
 def go_light() -> None:
-    """Serve the model of the unit tests, so that a worker starts in a second; everything else is real."""
+    """Serve a trivial model, so that the worker starts within a second."""
     worker.__main__.load_model = lambda *_: BrightnessModel()  # type: ignore[assignment]
 
 
