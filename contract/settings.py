@@ -111,7 +111,9 @@ class Settings(BaseModel):
         30.0, "Maximum time to decode an image. The job fails if it takes longer.", "s", gt=0
     )
     result_ttl_s: int = _setting(86_400, "How long finished jobs are kept.", "s", ge=1)
-    image_ttl_s: int = _setting(86_400, "Maximum time that an uploaded image is kept, whatever happens.", "s", ge=1)
+    image_ttl_s: int = _setting(
+        86_400, "Maximum time that an uploaded image is kept, even if its job is not finished.", "s", ge=1
+    )
     upload_max_bytes: int = _setting(20_000_000, "Maximum size of an image.", "bytes", ge=1)
     upload_max_pixels: int = _setting(50_000_000, "Maximum number of pixels of an image.", "pixels", ge=1)
     bulk_max_bytes: int = _setting(

@@ -94,13 +94,13 @@ def memory_problem(memory: RedisMemory, ledger_max_bytes: int) -> Problem | None
     if memory.evicts:
         return Problem(
             "ledger_evicts",
-            "Redis is configured to evict keys when it is full, so accepted jobs could be lost. Nothing was stored. "
-            "Set `maxmemory-policy noeviction` in Redis.",
+            "Uploads are rejected because Redis is configured to evict keys when it is full, which could lose accepted "
+            "jobs. Set `maxmemory-policy noeviction` in Redis.",
         )
     server_bytes = int(memory.max_bytes * _SERVER_SHARE)
     limit_bytes = min(ledger_max_bytes, server_bytes) if server_bytes else ledger_max_bytes
     if memory.used_bytes > limit_bytes:
-        return Problem("ledger_full", "The job ledger (Redis) is full; nothing was stored. Try again later.")
+        return Problem("ledger_full", "Uploads are rejected because the job ledger (Redis) is full. Try again later.")
     return None
 
 

@@ -150,17 +150,10 @@ class Ledger:
     def submissions(self, owner: str, count: int) -> list[Submission]:
         """Read the latest submissions of an owner, at most `count`, newest first."""
         ids = cast("list[str]", self._redis.zrevrange(keys.submissions(owner), 0, -1))
-        chunks = (ids[at : at + count] for at in range(0, len(ids), count))
-        found = (submission for chunk in chunks for submission in self._unexpired(owner, chunk))
+        size = max(count, 100)  # some may have expired
+        chunks = (ids[at : at + size] for at in range(0, len(ids), size))
+        found = (submission for chunk in chunks for submission in self._submissions(chunk) if submission)
         return list(islice(found, count))
-
-    def _unexpired(self, owner: str, ids: list[str]) -> list[Submission]:
-        """Read submissions, and remove expired ones from the owner's list."""
-        found = self._submissions(ids)
-        expired = [one_id for one_id, submission in zip(ids, found, strict=True) if submission is None]
-        if expired:
-            self._redis.zrem(keys.submissions(owner), *expired)
-        return [submission for submission in found if submission]
 
     def _submissions(self, ids: Sequence[str]) -> list[Submission | None]:
         rows = self._hashes([keys.submission(one_id) for one_id in ids])
@@ -192,8 +185,8 @@ class Ledger:
             Ids of the jobs to publish: those requeued, and those that have waited too long without a message.
         """
         limits = (sweep.oldest_message_ms, sweep.grace_ms, sweep.max_attempts, sweep.limit, sweep.ttl_s)
-        ends = (code_of(LOST), result_to_json(LOST), code_of(EXPIRED), result_to_json(EXPIRED))
-        orphans: list[str] = self._run("recover", sweep.queue, now_ms, *limits, *ends)
+        final_results = (code_of(LOST), result_to_json(LOST), code_of(EXPIRED), result_to_json(EXPIRED))
+        orphans: list[str] = self._run("recover", sweep.queue, now_ms, *limits, *final_results)
         return orphans
 
     @redis_errors_as_unavailable

@@ -93,14 +93,16 @@ def test_a_submission_expires_after_its_last_job_has_finished(clean_redis: str) 
     assert [client.ttl(key) for key in both] == [-1, -1]
 
 
-def test_expired_submissions_are_removed_from_the_list(clean_redis: str) -> None:
+def test_expired_submissions_are_not_listed_and_removed_when_the_owner_opens_another(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     submissions = [Submission(new_job_id(), BULK, now_ms() + n) for n in range(3)]
     for submission in submissions:
         ledger.open_submission(submission, 50)
-    client.delete(keys.submission(submissions[2].id))
-    assert ledger.submissions("", 1) == [submissions[1]]
-    assert client.zcard(keys.submissions("")) == 2
+    client.delete(keys.submission(submissions[1].id))  # as if it had expired
+    assert ledger.submissions("", 2) == [submissions[2], submissions[0]]
+    ledger.open_submission(Submission(new_job_id(), BULK, now_ms() + 3), 50)
+    assert client.zscore(keys.submissions(""), submissions[1].id) is None
+    assert client.zcard(keys.submissions("")) == 3
 
 
 def test_a_missing_redis_is_reported_immediately() -> None:
