@@ -1,4 +1,4 @@
-"""The Celery queues: their names, the Celery application of gateway and worker, and how job ids are published."""
+"""The queues in Celery: the application that gateway and worker share, and how job ids are published."""
 
 import json
 from collections.abc import Sequence
@@ -12,13 +12,9 @@ from kombu.exceptions import OperationalError
 from contract.errors import UnavailableError
 from contract.job import now_ms
 from contract.ledger import keys
+from contract.queues import BULK, INTERACTIVE, QUEUES
 
-#: For senders that wait for the result.
-INTERACTIVE = "interactive"
-#: For large uploads; processed when no interactive job is waiting.
-BULK = "bulk"
-#: In order of priority.
-QUEUES = (INTERACTIVE, BULK)
+__all__ = ["BULK", "INTERACTIVE", "MESSAGE_MAX_JOBS", "QUEUES", "TASK", "make_celery", "oldest_message_ms", "publish"]
 
 #: Name of the only task. Its argument is a list of job ids.
 TASK = "pawqueue.predict"

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from contract.broker import QUEUES
 from contract.errors import UnavailableError
 from contract.job import time_text
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat, LedgerStats, RedisMemory
+from contract.queues import QUEUES
 
 #: Share of Redis's own memory limit at which uploads are rejected. The rest is reserved for finishing accepted jobs.
 _SERVER_SHARE = 0.8

@@ -1,7 +1,7 @@
-"""A worker that fails at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
+"""A worker that kills itself once at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
 
-It kills itself when it reaches POINT while FLAG_FILE exists, and deletes the file first, so that its replacement
-survives. At the point `deadly_image`, it is killed by every image whose upper left pixel is pure magenta.
+It dies when it reaches POINT while FLAG_FILE exists, and takes the file with it, so that its successor lives. The point
+`deadly_image` is for ever: any image whose upper left pixel is pure magenta kills the process that decodes it.
 """
 
 import os
@@ -27,12 +27,12 @@ from worker.watchdog import Watchdog
 _MAGENTA = (255, 0, 255)
 
 
-#: The point of a worker that does not fail.
+#: For a worker without a fault.
 NO_POINT = "none"
 
 
 def die_once(flag: Path) -> None:
-    """Delete the flag and kill this process; does nothing if the flag is gone."""
+    """Kill this process, if nobody has been killed for this flag yet."""
     try:
         flag.unlink()
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def die_once(flag: Path) -> None:
 
 
 def before(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, killing the process before it."""
+    """`call`, with a death before it."""
 
     def deadly(*arguments: Any, **options: Any) -> Any:
         die_once(flag)
@@ -51,7 +51,7 @@ def before(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def after(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, killing the process after it."""
+    """`call`, with a death after it."""
 
     def deadly(*arguments: Any, **options: Any) -> Any:
         result = call(*arguments, **options)
@@ -62,7 +62,7 @@ def after(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which hangs forever, once."""
+    """`call`, which once never comes back."""
 
     def hangs(self: Any, *arguments: Any, **options: Any) -> Any:
         if flag.exists():
@@ -75,13 +75,13 @@ def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def hanging_unwatched(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which hangs forever, with the watchdog disabled so that the process keeps running."""
+    """The same, and nobody ends the process for it: what it says of itself can be read."""
     Watchdog._run = lambda self: self._stopping.wait()  # type: ignore[method-assign, assignment, return-value]
     return hanging(call, flag)
 
 
 def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which waits until the flag is deleted."""
+    """`call`, which does not begin while the file is there."""
 
     def waits(*arguments: Any, **options: Any) -> Any:
         while flag.exists():
@@ -92,7 +92,7 @@ def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def deadly_image(decode: Callable[..., Image], _: Path) -> Callable[..., Image]:
-    """`decode`, which kills the process on a magenta image."""
+    """`decode`, which magenta kills."""
 
     def deadly(data: bytes, height: int, width: int) -> Image:
         image = decode(data, height, width)
@@ -104,24 +104,24 @@ def deadly_image(decode: Callable[..., Image], _: Path) -> Callable[..., Image]:
 
 
 def arm(point: str, flag: Path) -> None:
-    """Install the fault of a point."""
+    """Set the trap."""
     if point == NO_POINT:
         return
     if point not in _TRAPS:
-        raise SystemExit(f"Unknown fault point {point!r}.")
+        raise SystemExit(f"There is no fault point {point}.")
     owner, name, trap = _TRAPS[point]
     setattr(owner, name, trap(getattr(owner, name), flag))
 
 
-#: By fault point: the owner and name of the replaced function, and the wrapper.
+#: Fault point -> what is replaced, and by what.
 _TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
-    # The message has left the queue, and is not yet recorded as unacknowledged.
+    # Redis has given the message away, and nobody has noted yet that it is being worked on.
     "before_unacked": (QoS, "append", before),
     "before_claim": (Ledger, "claim", before),
     "in_decode": (worker.pipeline, "decode", after),
     "in_predict": (Predictor, "_call", after),
     "before_commit": (Ledger, "commit", before),
-    # The result is committed, and the message is not yet acknowledged.
+    # Committed, but the message is not acknowledged.
     "after_commit": (Ledger, "commit", after),
     "hang_in_predict": (Predictor, "_call", hanging),
     "hang_unwatched": (Predictor, "_call", hanging_unwatched),
@@ -131,7 +131,7 @@ _TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
 
 
 def go_light() -> None:
-    """Serve a trivial model, so that the worker starts within a second."""
+    """Serve the model of the unit tests, so that a worker starts in a second; everything else is real."""
     worker.__main__.load_model = lambda *_: BrightnessModel()  # type: ignore[assignment]
 
 
