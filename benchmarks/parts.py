@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.service import ROOT, BareProcess, Service, bare_process, service
-from contract.cores import usable_cores
+from contract.settings import usable_cores
 
 
 @dataclass(frozen=True)

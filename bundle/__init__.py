@@ -1,1 +1,4 @@
-"""What training and worker agree on about a model; read `manifest.py`, then `decode.py`, then `golden.py`."""
+"""The bundle: a model folder as training writes it and the worker serves it, with everything both must agree on.
+
+Start with `manifest.py`, then `decode.py`, which turns image bytes into the model's input.
+"""

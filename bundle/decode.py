@@ -1,4 +1,4 @@
-"""Image bytes to the RGB pixels that a model takes: the one image decoder of training and serving."""
+"""Decoding of image bytes to the RGB pixels of a model's input, the same for training and serving."""
 
 import io
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Formats that are read, by Pillow's names; the gateway refuses all others by the same list in `contract/uploads`.
+#: Supported formats, by Pillow's names. The gateway rejects all others with its own copy of this list.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
-#: Images of other modes than RGB are converted so many rows at a time: whole, they would take many times their size.
+#: Images in other modes than RGB are converted in strips of this many rows. Converting a large image as a whole would
+#: take many times its memory.
 _STRIP_ROWS = 256
 
 _ORIENTATION_TAG = 0x0112
-#: EXIF orientation -> what turns the stored pixels upright (EXIF 2.32, table 5).
+#: The transformation that undoes each EXIF orientation (EXIF 2.32, table 5).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -24,40 +25,40 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: Sides that shrink to a half or less are first shrunk by a whole number, which is cheap (decisions/030).
+#: Sides that shrink to half or less are first reduced by an integer factor, which is fast (decisions/030).
 _REDUCING_GAP = 1.0
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})
 
 
 class UndecodableImageError(ValueError):
-    """The bytes are no image, or an image whose pixels are truncated, corrupt or of an unknown kind."""
+    """The bytes are not an image, or its pixels are truncated, corrupt or of an unsupported kind."""
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One decoded image."""
+    """A decoded image."""
 
-    #: uint8, (height, width, 3), RGB, as large as the model's input.
+    #: uint8 RGB of shape (height, width, 3), in the size of the model's input.
     pixels: NDArray[np.uint8]
-    #: Size of the image as it was stored and shown upright, in pixels.
+    #: Original size in pixels, after EXIF rotation.
     width: int
     height: int
 
 
 def decode(data: bytes, height: int, width: int) -> DecodedImage:
-    """Decode `data`, turn it upright and squash it to `height` x `width` (bilinear, antialiased).
+    """Decode `data`, apply its EXIF rotation and resize it to `height` x `width`, ignoring the aspect ratio.
 
-    The first frame stands for an animation; transparency is laid over white; 16-bit grey keeps its high byte.
+    Of an animation, the first frame is used. Transparent images are placed on white. 16-bit grey keeps its high byte.
 
     Raises:
-        UndecodableImageError: with the decoder's reason.
+        UndecodableImageError: the image cannot be decoded; the message is the decoder's.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return _decode_opened(image, height, width)
     except MemoryError:
         raise
-    # Pillow's decoders raise nearly anything on hostile bytes (struct.error, IndexError, SyntaxError, ...).
+    # Pillow's decoders raise almost any exception on hostile bytes: struct.error, IndexError, SyntaxError, ...
     except Exception as error:
         raise UndecodableImageError(f"{type(error).__name__}: {error}") from error
 
@@ -65,12 +66,12 @@ def decode(data: bytes, height: int, width: int) -> DecodedImage:
 def _decode_opened(image: Image.Image, height: int, width: int) -> DecodedImage:
     longest = max(height, width)
     full_width, full_height = image.size
-    # JPEG only: decode at 1/2, 1/4 or 1/8 when that still leaves at least the input's size.
+    # JPEG only: decode at 1/2, 1/4 or 1/8 of the size, if that is still at least the size of the input.
     image.draft("RGB", (longest, longest))
     image.load()
     orientation = _orientation(image)
     if image.format == "TIFF":
-        full_width, full_height = image.size  # Pillow has turned it upright by itself
+        full_width, full_height = image.size  # Pillow has already rotated it
     elif orientation in _SWAPS_SIDES:
         full_width, full_height = full_height, full_width
     target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
@@ -81,7 +82,7 @@ def _decode_opened(image: Image.Image, height: int, width: int) -> DecodedImage:
 
 
 def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
-    """What `resize` with a reducing gap makes of the whole image in RGB, never holding more than a strip of it so."""
+    """The image in RGB at the target size, the same as `Image.resize` gives, but converted strip by strip."""
     (width, height), gap = image.size, _REDUCING_GAP
     by = max(1, int(width / target[0] / gap)), max(1, int(height / target[1] / gap))
     if by == (1, 1) or image.mode == "RGB":
@@ -97,12 +98,12 @@ def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # noqa: BLE001 - a broken EXIF block does not make the pixels worthless
+    except Exception:  # noqa: BLE001 - a broken EXIF block must not reject the image
         return 1
 
 
 def _to_rgb(image: Image.Image, top_value: float | None = None) -> Image.Image:
-    """The image in RGB; `top_value` is the largest value of the deep grey image of which it is a part."""
+    """The image in RGB. For a strip of a deep grey image, `top_value` is the largest value of the whole image."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):
@@ -115,7 +116,7 @@ def _to_rgb(image: Image.Image, top_value: float | None = None) -> Image.Image:
 
 
 def _deep_grey_to_rgb(image: Image.Image, top_value: float) -> Image.Image:
-    """Bring 16-bit, 32-bit and floating-point grey to 8 bits."""
+    """Convert 16-bit, 32-bit or floating-point grey to 8 bits per channel."""
     values = _values(image)
     if image.mode.startswith("I;16") or top_value > 255:
         values /= 256
@@ -125,7 +126,7 @@ def _deep_grey_to_rgb(image: Image.Image, top_value: float) -> Image.Image:
 
 
 def _top_value(image: Image.Image) -> float:
-    """The largest value of a deep grey image; 0 for any other, where nobody asks."""
+    """The largest value of a deep grey image; 0 for all other modes, which do not use it."""
     if not image.mode.startswith(("I", "F")):
         return 0.0
     tops = range(0, image.height, _STRIP_ROWS)

@@ -1,4 +1,7 @@
-"""Golden inputs, drawn by integer arithmetic alone, so that every machine draws the very same pixels."""
+"""Golden inputs: test images that verify a loaded model against the outputs stored in its bundle.
+
+They are drawn with integer arithmetic only, so that every machine draws identical pixels.
+"""
 
 import hashlib
 
@@ -10,7 +13,7 @@ COUNT = 8
 
 
 def golden_inputs(height: int, width: int) -> NDArray[np.uint8]:
-    """Draw the golden images: uint8, (8, height, width, 3), from flat and smooth to busy."""
+    """Draw the golden inputs: uint8 of shape (8, height, width, 3), from smooth gradients to noise."""
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
     across, down = x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1)
     images = [
@@ -25,12 +28,12 @@ def golden_inputs(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def fingerprint(inputs: NDArray[np.uint8]) -> str:
-    """SHA-256 (hex) over shape and bytes of the golden inputs: tells a changed recipe from a changed model."""
+    """SHA-256 (hex) of the golden inputs; distinguishes a changed recipe from a changed model."""
     return hashlib.sha256(str(inputs.shape).encode() + inputs.tobytes()).hexdigest()
 
 
 def _noise(y: NDArray[np.int64], x: NDArray[np.int64], salt: int) -> NDArray[np.int64]:
-    """Hash cell coordinates to colours (multiply and xor-shift)."""
+    """Pseudo-random colours: a hash of the cell coordinates."""
     mixed = (x * 73856093) ^ (y * 19349663) ^ (salt * 83492791)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177 & 0x7FFFFFFF
     return np.stack([mixed & 255, (mixed >> 8) & 255, (mixed >> 16) & 255], -1)

@@ -1,17 +1,17 @@
-"""Which bundle this installation serves."""
+"""Which bundle to serve."""
 
 from pathlib import Path
 
-#: The bundle that ships with the project, beside the packages.
+#: The bundle that ships with Pawqueue.
 SHIPPED = Path(__file__).parent.parent / "models" / "cats-dogs"
 
 
 def champion_folder(state_dir: Path) -> Path:
-    """Where `pawqueue models promote` puts the bundle to serve."""
+    """The folder to which `pawqueue models promote` copies a bundle."""
     return state_dir / "models" / "champion"
 
 
 def bundle_to_serve(chosen: Path | None, state_dir: Path) -> Path:
-    """The chosen bundle (`PAWQUEUE_MODEL`), else the promoted one, else the one that ships."""
+    """The bundle to serve: the chosen one (`PAWQUEUE_MODEL`), else the promoted one, else the shipped one."""
     promoted = champion_folder(state_dir)
     return chosen or (promoted if promoted.exists() else SHIPPED)

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what a model folder says of itself, read, written and verified."""
+"""The manifest of a bundle: the description of its model, and how to read and verify it."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ MANIFEST_FILE = "manifest.json"
 
 
 class BundleError(Exception):
-    """A bundle that cannot be used; the text says which file and what to do."""
+    """The bundle is unusable; the message names the file and says what to do."""
 
 
 class _Part(BaseModel):
@@ -22,16 +22,16 @@ class _Part(BaseModel):
 
 
 class InputSpec(_Part):
-    """What the model takes: uint8 RGB of (batch, height, width, 3), values 0..255; rescaling is its own layer."""
+    """The model's input: uint8 RGB of shape (batch, height, width, 3), values 0..255; the model rescales them."""
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
-    #: `squash`: the whole image is resized to the input, its aspect ratio not kept.
+    #: `squash`: resize the whole image, ignoring its aspect ratio.
     resize: Literal["squash"] = "squash"
 
 
 class Interval(_Part):
-    """A measured value with its 95 % confidence interval."""
+    """A measured value with its 95% confidence interval."""
 
     value: float
     low: float | None = None
@@ -39,7 +39,7 @@ class Interval(_Part):
 
 
 class Histogram(_Part):
-    """Counts between `edges` (one more than counts), or by name where `names` is given."""
+    """Counts between `edges`, of which there is one more than counts, or counts by name."""
 
     counts: list[int]
     edges: list[float] | None = None
@@ -47,16 +47,16 @@ class Histogram(_Part):
 
 
 class Golden(_Part):
-    """The recipe of the golden inputs and what the float32 model answered to them."""
+    """The recipe of the golden inputs and the outputs of the float32 model for them."""
 
     recipe: str
     inputs_sha256: str
-    #: Probabilities, one row a golden input, one column a label.
+    #: Probabilities: one row per golden input, one column per label.
     outputs: list[list[float]]
 
 
 class Manifest(_Part):
-    """Everything a worker or a reader needs to know about a model without opening it."""
+    """Everything that is known about a model without loading it."""
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
@@ -64,34 +64,34 @@ class Manifest(_Part):
     architecture: str
     labels: list[str] = Field(min_length=2)
     input: InputSpec
-    #: `sigmoid`: one unit, the probability of `labels[1]`; `softmax`: one unit a label.
+    #: `sigmoid`: one unit, the probability of `labels[1]`. `softmax`: one unit per label.
     output: Literal["sigmoid", "softmax"]
-    #: Already folded into the last layer; kept for the record.
+    #: Calibration temperature, already applied in the last layer; for information.
     temperature: float = Field(default=1.0, gt=0)
     metrics: dict[str, Interval] = {}
-    #: Fingerprint and counts of the data the model was trained on.
+    #: Fingerprint and counts of the training data.
     data: dict[str, str | int | float] = {}
-    #: By feature: confidence, label, brightness, contrast, width, height.
+    #: Distributions in the training data, by feature: confidence, label, brightness, contrast, width, height.
     reference: dict[str, Histogram] = {}
     golden: Golden
-    #: File name -> SHA-256 (hex).
+    #: SHA-256 (hex) by file name.
     sha256: dict[str, str]
     libraries: dict[str, str] = {}
     git_revision: str | None = None
     created_at: str | None = None
 
     def to_json(self) -> str:
-        """Render for people and for diffs: indented, in the order of the fields."""
+        """The manifest as indented JSON, with members in the order of the fields."""
         return self.model_dump_json(by_alias=True, indent=2) + "\n"
 
     def probabilities(self, outputs: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Turn a model's raw outputs (batch, units) into float32 probabilities (batch, labels)."""
+        """Convert raw model outputs (batch, units) to float32 probabilities (batch, labels)."""
         values = np.asarray(outputs, dtype=np.float32).reshape(len(outputs), -1)
         units = 1 if self.output == "sigmoid" else len(self.labels)
         if values.shape[1] != units:
             raise BundleError(
-                f"{self.name}: the model gives {values.shape[1]} outputs an image but a {self.output} "
-                f"over {len(self.labels)} labels has {units}; export the bundle again."
+                f"{self.name}: the model has {values.shape[1]} outputs per image, but a {self.output} "
+                f"with {len(self.labels)} labels needs {units}. Export the bundle again."
             )
         return np.concatenate([1 - values, values], axis=1) if self.output == "sigmoid" else values
 
@@ -100,13 +100,13 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and verify the bundle at `folder`.
 
     Raises:
-        BundleError: a file is missing, was changed after export, or the manifest does not fit its schema.
+        BundleError: a file is missing or was changed after export, or the manifest is invalid.
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise BundleError(
             f"No bundle at {folder}: {MANIFEST_FILE} is missing. "
-            "Point PAWQUEUE_MODEL at a bundle, or make one with `make train`."
+            "Set PAWQUEUE_MODEL to a bundle, or create one with `make train`."
         )
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
@@ -115,7 +115,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path} is not a valid manifest ({problems}). Export the bundle again.") from error
     if manifest.schema_version != SCHEMA:
         raise BundleError(
-            f"{path} has schema {manifest.schema_version}, this version reads {SCHEMA}. Export the bundle again."
+            f"{path} has schema {manifest.schema_version}, but this version reads {SCHEMA}. Export the bundle again."
         )
     _verify_files(folder, manifest)
     return manifest
@@ -123,13 +123,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
     if MODEL_FILE not in manifest.sha256:
-        raise BundleError(f"{folder / MANIFEST_FILE} gives no checksum of {MODEL_FILE}. Export the bundle again.")
+        raise BundleError(f"{folder / MANIFEST_FILE} contains no checksum of {MODEL_FILE}. Export the bundle again.")
     for name, expected in manifest.sha256.items():
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is missing. Export or copy the bundle again.")
         if sha256_of(path) != expected:
-            raise BundleError(f"{path} differs from its checksum: damaged or changed. Export or copy the bundle again.")
+            raise BundleError(f"{path} differs from its checksum. Export or copy the bundle again.")
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the services share about jobs: the record, the ledger, the queues, errors, settings.
+"""What the services share about jobs: the record, the ledger, the queues, errors, settings and logging.
 
-Start with `job.py`, then `ledger/ledger.py`. This file imports nothing, so that each part keeps its own weight.
+Start with `job.py`, then `ledger/ledger.py`. This file imports nothing, so that each module stays cheap to import.
 """

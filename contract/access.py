@@ -1,8 +1,7 @@
-"""Who may do what: API keys, their scopes, and the check that gateway and dashboard share.
+"""API keys and their scopes: how keys are stored, and the check that gateway and dashboard share.
 
-An API key is `pq_<id>_<secret>`. Only the SHA-256 of the secret is stored: it has 256 random bits, so that a slow hash
-would add nothing. The id is no secret; it names the key in lists and logs, and the owner of the jobs that were sent
-with it.
+An API key has the form `pq_<id>_<secret>`. The id is public: it names the key in lists and logs, and marks the jobs
+that were sent with it. Only a SHA-256 of the secret is stored; a slow hash would add nothing to 256 random bits.
 """
 
 import hashlib
@@ -19,165 +18,163 @@ import redis
 from contract.errors import ForbiddenError, UnauthorizedError
 from contract.job import Job, now_ms
 from contract.ledger import keys
-from contract.ledger.connection import unavailable_when_gone
+from contract.ledger.connection import redis_errors_as_unavailable
 from contract.submission import Submission
 
-_MARK = "pq"
-#: How long a key that was found is trusted without looking again: a revoked one works no longer than that.
+_PREFIX = "pq"
+#: How long a key is cached. A revoked key stops working within this time.
 TRUSTED_S = 2.0
-#: Compared with where there is no such key, so that an unknown id takes as long as a wrong secret.
-_NOBODY = hashlib.sha256(b"").hexdigest()
+#: Compared if the id is unknown, so that an unknown id takes as long as a wrong secret.
+_NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
 class Scope(StrEnum):
     """What an API key may be used for."""
 
-    #: Send images, cancel one's own jobs.
+    #: Send images, and cancel your own jobs.
     SUBMIT = "submit"
-    #: Read one's own jobs.
+    #: Read your own jobs.
     READ = "read"
-    #: Look at everybody's dead letters, and at the dashboard.
+    #: Read the dead letters of all owners, and the dashboard.
     ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is stored of an API key."""
+    """An API key as it is stored."""
 
     id: str
-    #: For people.
+    #: For display.
     name: str
     scopes: tuple[str, ...]
     #: SHA-256 of the secret, in hexadecimal.
     digest: str
     created_ms: int
-    #: Such as `100 per minute`; empty: the default of the settings.
+    #: For example `100 per minute`; empty for the limit in the settings.
     rate_limit: str = ""
     revoked_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a request comes from."""
+    """The sender of a request."""
 
-    #: Id of the API key; empty where none is asked for.
+    #: Id of the API key; empty if no key is required.
     owner: str = ""
     rate_limit: str = ""
 
     def may_see(self, record: Job | Submission) -> bool:
-        """Whether a record is this caller's; where no API keys are asked for, every one is everybody's."""
+        """Whether this caller may read a record. Every caller may read every record if no key is required."""
         return not self.owner or self.owner == record.owner
 
 
-#: Where no API keys are asked for.
+#: The caller if no API key is required.
 ANYONE = Caller()
 
 
 def make_key(name: str, scopes: tuple[Scope, ...], rate_limit: str = "") -> tuple[ApiKey, str]:
-    """A new API key: what is to be stored, and the text that its owner gets and nobody else."""
+    """Make an API key; returns the record to store, and the text to hand out, which is stored nowhere."""
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     stored = ApiKey(key_id, name, tuple(map(str, scopes)), _digest(secret), now_ms(), rate_limit)
-    return stored, f"{_MARK}_{key_id}_{secret}"
+    return stored, f"{_PREFIX}_{key_id}_{secret}"
 
 
 class KeyStore:
-    """API keys in one hash of the ledger's Redis; methods raise `UnavailableError` when Redis does not answer."""
+    """API keys in a hash of the ledger's Redis; methods raise `UnavailableError` if Redis is not responding."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._redis = client
 
-    @unavailable_when_gone
+    @redis_errors_as_unavailable
     def put(self, key: ApiKey) -> None:
-        """Store a key, or a change to it."""
+        """Store a key, or replace it."""
         self._redis.hset(keys.API_KEYS, key.id, json.dumps(asdict(key)))
 
-    @unavailable_when_gone
+    @redis_errors_as_unavailable
     def get(self, key_id: str) -> ApiKey | None:
-        """Read one key; None for an unknown id."""
+        """Read a key; None for an unknown id."""
         text = self._redis.hget(keys.API_KEYS, key_id)
-        return _read(str(text)) if text else None
+        return _key_from_json(str(text)) if text else None
 
-    @unavailable_when_gone
+    @redis_errors_as_unavailable
     def all(self) -> list[ApiKey]:
-        """Read all keys, revoked ones included, oldest first."""
+        """Read all keys, including revoked ones, oldest first."""
         texts: list[str] = self._redis.hvals(keys.API_KEYS)  # type: ignore[assignment]  # the client is synchronous
-        return sorted(map(_read, texts), key=_age)
-
-
-def _read(text: str) -> ApiKey:
-    values = json.loads(text)
-    return ApiKey(**{**values, "scopes": tuple(values["scopes"])})
-
-
-def _age(key: ApiKey) -> tuple[int, str]:
-    return key.created_ms, key.id
-
-
-class Access:
-    """The check of API keys; safe to share between threads."""
-
-    def __init__(self, store: KeyStore, *, required: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        self.required = required
-        self._store = store
-        self._clock = clock
-        #: Id -> key and the time until which it is trusted.
-        self._found: dict[str, tuple[ApiKey, float]] = {}
-
-    def check(self, text: str, scope: Scope) -> Caller:
-        """Whose API key `text` is; anybody's where none is asked for.
-
-        Raises:
-            UnauthorizedError: it is missing, unknown or revoked.
-            ForbiddenError: it is good, but not for this.
-            UnavailableError: the store does not answer.
-        """
-        if not self.required:
-            return ANYONE
-        key = self._known(text)
-        if str(scope) not in key.scopes:
-            raise ForbiddenError(f"This needs an API key with the scope `{scope}`; yours has: {', '.join(key.scopes)}.")
-        return Caller(key.id, key.rate_limit)
-
-    def has_keys(self) -> bool:
-        """Whether anybody can get in.
-
-        Raises:
-            UnavailableError: the store does not answer.
-        """
-        return any(key.revoked_ms is None for key in self._store.all())
-
-    def _known(self, text: str) -> ApiKey:
-        if not text:
-            raise UnauthorizedError(
-                "This needs an API key: send `Authorization: Bearer <key>` or `X-API-Key: <key>`. "
-                "`pawqueue keys create` makes one."
-            )
-        mark, _, rest = text.partition("_")
-        key_id, _, secret = rest.partition("_")
-        key = self._find(key_id) if mark == _MARK else None
-        is_right = hmac.compare_digest(_digest(secret), key.digest if key else _NOBODY)
-        if key is None or not is_right or key.revoked_ms is not None:
-            raise UnauthorizedError("This API key is not known, or was revoked. `pawqueue keys list` shows which are.")
-        return key
-
-    def _find(self, key_id: str) -> ApiKey | None:
-        found, until_s = self._found.get(key_id, (None, 0.0))
-        if found is None or self._clock() >= until_s:
-            found = self._store.get(key_id)
-            if found is None:
-                self._found.pop(key_id, None)
-            else:
-                self._found[key_id] = (found, self._clock() + TRUSTED_S)
-        return found
+        return sorted(map(_key_from_json, texts), key=lambda key: (key.created_ms, key.id))
 
 
 def revoke(store: KeyStore, key_id: str) -> ApiKey | None:
-    """Revoke an API key for good; None where there is no such key."""
+    """Revoke an API key permanently; returns the key, None for an unknown id."""
     key = store.get(key_id)
     if key is not None and key.revoked_ms is None:
         key = replace(key, revoked_ms=now_ms())
         store.put(key)
     return key
+
+
+class Access:
+    """Checks API keys; safe to share between threads."""
+
+    def __init__(self, store: KeyStore, *, required: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self.required = required
+        self._store = store
+        self._clock = clock
+        #: Key and expiry time by id.
+        self._cache: dict[str, tuple[ApiKey, float]] = {}
+
+    def check(self, text: str, scope: Scope) -> Caller:
+        """Return the caller that an API key identifies, or `ANYONE` if no key is required.
+
+        Raises:
+            UnauthorizedError: the key is missing, unknown or revoked.
+            ForbiddenError: the key lacks the scope.
+            UnavailableError: Redis is not responding.
+        """
+        if not self.required:
+            return ANYONE
+        key = self._authenticate(text)
+        if str(scope) not in key.scopes:
+            raise ForbiddenError(
+                f"This request requires an API key with the scope `{scope}`. Your key has: {', '.join(key.scopes)}."
+            )
+        return Caller(key.id, key.rate_limit)
+
+    def has_keys(self) -> bool:
+        """Whether at least one valid key exists.
+
+        Raises:
+            UnavailableError: Redis is not responding.
+        """
+        return any(key.revoked_ms is None for key in self._store.all())
+
+    def _authenticate(self, text: str) -> ApiKey:
+        if not text:
+            raise UnauthorizedError(
+                "This request requires an API key. Send `Authorization: Bearer <key>` or `X-API-Key: <key>`; "
+                "create a key with `pawqueue keys create`."
+            )
+        prefix, _, rest = text.partition("_")
+        key_id, _, secret = rest.partition("_")
+        key = self._find(key_id) if prefix == _PREFIX else None
+        is_right = hmac.compare_digest(_digest(secret), key.digest if key else _NO_DIGEST)
+        if key is None or not is_right or key.revoked_ms is not None:
+            raise UnauthorizedError("Unknown or revoked API key. List the valid keys with `pawqueue keys list`.")
+        return key
+
+    def _find(self, key_id: str) -> ApiKey | None:
+        key, expires_s = self._cache.get(key_id, (None, 0.0))
+        if key is None or self._clock() >= expires_s:
+            key = self._store.get(key_id)
+            if key is None:
+                self._cache.pop(key_id, None)
+            else:
+                self._cache[key_id] = (key, self._clock() + TRUSTED_S)
+        return key
+
+
+def _key_from_json(text: str) -> ApiKey:
+    values = json.loads(text)
+    return ApiKey(**{**values, "scopes": tuple(values["scopes"])})
 
 
 def _digest(secret: str) -> str:

@@ -1,4 +1,4 @@
-"""The Celery queues: their names, the application that both sides share, and how job ids are put in."""
+"""The queues in Celery: the application that gateway and worker share, and how job ids are published."""
 
 import json
 from collections.abc import Sequence
@@ -12,35 +12,32 @@ from kombu.exceptions import OperationalError
 from contract.errors import UnavailableError
 from contract.job import now_ms
 from contract.ledger import keys
+from contract.queues import BULK, INTERACTIVE, QUEUES
 
-#: For whoever waits for an answer.
-INTERACTIVE = "interactive"
-#: For folders: served when no interactive job waits.
-BULK = "bulk"
-#: In the order in which workers take them.
-QUEUES = (INTERACTIVE, BULK)
+__all__ = ["BULK", "INTERACTIVE", "MESSAGE_MAX_JOBS", "QUEUES", "TASK", "make_celery", "oldest_message_ms", "publish"]
 
-#: The one task: predict the jobs of these ids.
+#: Name of the only task. Its argument is a list of job ids.
 TASK = "pawqueue.predict"
 
-#: Most job ids in one message; a setting may make batches larger, never messages.
+#: Maximum number of job ids in a message. Batches may be larger: they combine messages.
 MESSAGE_MAX_JOBS = 32
 
-#: An unacknowledged message is given to another worker after this time; the ledger's lease decides who may work.
+#: An unacknowledged message is delivered again after this time. The lease in the ledger still keeps a job with one
+#: worker.
 _VISIBILITY_TIMEOUT_S = 60
 _RESTORE_INTERVAL_S = 5
 
-#: A worker's attempt to connect again must not eat up the pause before the next one.
+#: Short, so that a worker retries on schedule while Redis is unreachable.
 _CONNECT_TIMEOUT_S = 3.0
 
-#: Header of a message: when it was published.
+#: Message header: time of publication.
 _PUBLISHED_MS = "published_ms"
 
 
 def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
     """Build the Celery application; opens no connection.
 
-    Redis counts as gone when it has not answered for `timeout_s`; a publisher that is waited for wants a short one.
+    Redis counts as unavailable after `timeout_s` without a reply; use a short timeout if a request waits for `publish`.
     """
     app = Celery("pawqueue", broker=redis_url)
     app.conf.update(
@@ -59,7 +56,7 @@ def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options=_transport_options(timeout_s),
-        # Once more, on a new connection: the old one may have been lost long ago. After that the caller decides.
+        # Retry once, on a new connection: the pooled one may be stale. After that the caller decides.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
     )
     return app
@@ -80,29 +77,29 @@ def _transport_options(timeout_s: float) -> dict[str, Any]:
 
 
 def oldest_message_ms(client: "redis.Redis", queue: str) -> int:
-    """When the oldest message that no worker has taken was published, in Unix milliseconds; 0 when there is none.
+    """When the oldest message still in the queue was published, in Unix milliseconds; 0 if the queue is empty.
 
     Raises:
-        UnavailableError: the broker does not answer.
+        UnavailableError: Redis is not responding.
     """
     try:
         text = client.lindex(keys.PREFIX + queue, -1)
     except redis.RedisError as error:
-        raise UnavailableError("The queue (Redis) does not answer; try again shortly.") from error
+        raise UnavailableError("The queue (Redis) is not responding. Try again shortly.") from error
     return int(json.loads(text)["headers"].get(_PUBLISHED_MS, 0)) if text else 0
 
 
 def publish(app: Celery, queue: str, job_ids: Sequence[str]) -> None:
-    """Put one message with at most `MESSAGE_MAX_JOBS` job ids into `queue`.
+    """Publish a message with up to `MESSAGE_MAX_JOBS` job ids to `queue`.
 
     Raises:
-        UnavailableError: the broker does not answer.
+        UnavailableError: Redis is not responding.
     """
     try:
         headers = {_PUBLISHED_MS: now_ms()}
-        # Without `argsrepr`, a copy of the ids for people, a message is a third smaller.
+        # `argsrepr` would repeat the ids as text; without it a message is a third smaller.
         app.send_task(
             TASK, args=[list(job_ids)], queue=queue, ignore_result=True, headers=headers, argsrepr="", kwargsrepr=""
         )
     except (OperationalError, OSError, redis.RedisError) as error:
-        raise UnavailableError("The queue (Redis) does not answer; try again shortly.") from error
+        raise UnavailableError("The queue (Redis) is not responding. Try again shortly.") from error

@@ -1,7 +1,7 @@
-"""Everything that can go wrong with a request or a job. Standard library only, so that clients may use it.
+"""The errors of a request and of a job. Standard library only: the client imports this module.
 
 PawqueueError
-├── UploadError                 400 bad_request: the request; send something else
+├── UploadError                 400 bad_request: the request is wrong; change it
 │   ├── NoFileError             400 no_file
 │   ├── EmptyUploadError        400 empty_upload
 │   ├── NotAnImageError         415 not_an_image
@@ -13,12 +13,12 @@ PawqueueError
 ├── NotFoundError               404 not_found
 ├── ConflictError               409 conflict
 ├── IdempotencyMismatchError    422 idempotency_mismatch
-├── BusyError                   the service: send the same again later
+├── BusyError                   the service is busy; send the same request later
 │   ├── QueueFullError          429 queue_full
 │   ├── RateLimitedError        429 rate_limited
 │   ├── NoModelError            503 no_model
 │   └── UnavailableError        503 unavailable
-└── JobFailedError              the job: it was accepted and has an error for a result
+└── JobFailedError              the job was accepted and failed
     ├── UndecodableImageError   422 undecodable_image
     ├── PredictFailedError      500 predict_failed
     ├── WorkerLostError         500 worker_lost
@@ -29,14 +29,14 @@ from typing import ClassVar
 
 
 class PawqueueError(Exception):
-    """The base of all expected errors; its text says what happened and what to do."""
+    """Base of all expected errors. The message says what is wrong and what to do about it."""
 
-    #: Stable name for programs.
+    #: Stable identifier for programs.
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
     #: Whether the same request may succeed later.
     retryable: ClassVar[bool] = False
-    #: For people, the same for every error of the class.
+    #: Short text for people, the same for every error of the class.
     title: ClassVar[str] = "Error"
 
     def __init__(self, detail: str, *, retry_after_s: int | None = None) -> None:
@@ -46,19 +46,19 @@ class PawqueueError(Exception):
 
 
 class UploadError(PawqueueError):
-    """The upload was refused; sending the same again is refused again."""
+    """The upload is invalid. Sending it again fails again."""
 
     code, title, http_status = "bad_request", "Bad request", 400
 
 
 class NoFileError(UploadError):
-    """The request carries no image."""
+    """The request contains no image."""
 
     code, title = "no_file", "No file"
 
 
 class EmptyUploadError(UploadError):
-    """The image has no bytes."""
+    """The image is empty."""
 
     code, title = "empty_upload", "Empty upload"
 
@@ -70,19 +70,19 @@ class NotAnImageError(UploadError):
 
 
 class UnsupportedFormatError(UploadError):
-    """An image, but of a format that is not served."""
+    """The image format is not supported."""
 
     code, title, http_status = "unsupported_format", "Unsupported format", 415
 
 
 class UploadTooLargeError(UploadError):
-    """More bytes than the limit."""
+    """The image is larger than the limit in bytes."""
 
     code, title, http_status = "upload_too_large", "Upload too large", 413
 
 
 class TooManyPixelsError(UploadError):
-    """More pixels than the limit."""
+    """The image has more pixels than the limit."""
 
     code, title, http_status = "too_many_pixels", "Too many pixels", 413
 
@@ -90,94 +90,94 @@ class TooManyPixelsError(UploadError):
 class UnauthorizedError(PawqueueError):
     """The API key is missing, unknown or revoked."""
 
-    code, title, http_status = "unauthorized", "API key needed", 401
+    code, title, http_status = "unauthorized", "API key required", 401
 
 
 class ForbiddenError(PawqueueError):
-    """The API key is good, but not for this."""
+    """The API key is valid but lacks the required scope."""
 
-    code, title, http_status = "forbidden", "Not allowed", 403
+    code, title, http_status = "forbidden", "Forbidden", 403
 
 
 class NotFoundError(PawqueueError):
-    """No such thing, or not any more."""
+    """The resource does not exist, or has expired."""
 
     code, title, http_status = "not_found", "Not found", 404
 
 
 class ConflictError(PawqueueError):
-    """The id is taken."""
+    """The id is already in use."""
 
     code, title, http_status = "conflict", "Conflict", 409
 
 
 class IdempotencyMismatchError(PawqueueError):
-    """The idempotency key was sent before with another image."""
+    """The idempotency key was already used with a different image."""
 
     code, title, http_status = "idempotency_mismatch", "Idempotency key reused", 422
 
 
 class BusyError(PawqueueError):
-    """Refused for now; nothing was stored."""
+    """The request was rejected for now. Nothing was stored."""
 
     retryable = True
     http_status = 503
 
 
 class QueueFullError(BusyError):
-    """The queue holds as many jobs as it may."""
+    """The queue is full."""
 
     code, title, http_status = "queue_full", "Queue full", 429
 
 
 class RateLimitedError(BusyError):
-    """The API key has made as many requests as it may for now."""
+    """The API key has exceeded its rate limit."""
 
     code, title, http_status = "rate_limited", "Too many requests", 429
 
 
 class NoModelError(BusyError):
-    """No worker serves a model."""
+    """No worker is serving a model."""
 
     code, title = "no_model", "No model is being served"
 
 
 class UnavailableError(BusyError):
-    """A part that the service stands on does not answer."""
+    """A backing service, such as Redis or the image store, is not responding."""
 
     code, title = "unavailable", "Service unavailable"
 
 
 class JobFailedError(PawqueueError):
-    """The job was accepted and its result is this error."""
+    """The job was accepted and failed with this error."""
 
 
 class UndecodableImageError(JobFailedError):
-    """The image's pixels are truncated or corrupt."""
+    """The image data is truncated or corrupt."""
 
     code, title, http_status = "undecodable_image", "Undecodable image", 422
 
 
 class PredictFailedError(JobFailedError):
-    """The model raised on this image alone."""
+    """The model failed on this image."""
 
     code, title = "predict_failed", "Prediction failed"
 
 
 class WorkerLostError(JobFailedError):
-    """Workers died on this image as often as is allowed."""
+    """Every attempt to process this image killed its worker."""
 
     code, title = "worker_lost", "Worker lost"
 
 
 class DeadlineExpiredError(JobFailedError):
-    """Its deadline passed before a worker took it."""
+    """The deadline passed before a worker started the job."""
 
     code, title, http_status = "deadline_expired", "Deadline expired", 504
 
 
 def error_classes() -> dict[str, type[PawqueueError]]:
-    """Every concrete error by its code."""
+    """All concrete error classes by code."""
     found: dict[str, type[PawqueueError]] = {}
     pending: list[type[PawqueueError]] = [PawqueueError]
     while pending:

@@ -1,4 +1,4 @@
-"""The job record: one image and its result. Standard library only, so that clients may use it."""
+"""The job record: one image and its result. Standard library only: the client imports this module."""
 
 import re
 import secrets
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-#: Version of the stored record; a reader refuses a newer one.
+#: Version of the stored record.
 SCHEMA = 1
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -17,17 +17,17 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class JobStatus(StrEnum):
     """The states of a job; the last four are final."""
 
-    #: Accepted and waiting for a worker.
+    #: Accepted, waiting for a worker.
     QUEUED = "queued"
     #: A worker holds a lease on it.
     RUNNING = "running"
-    #: It has a prediction.
+    #: Finished with a prediction.
     SUCCEEDED = "succeeded"
-    #: It has an error.
+    #: Finished with an error.
     FAILED = "failed"
-    #: Its sender withdrew it.
+    #: Canceled by its sender.
     CANCELED = "canceled"
-    #: Its deadline passed before it took a batch slot.
+    #: Its deadline passed before a worker started it.
     EXPIRED = "expired"
 
     @property
@@ -38,12 +38,12 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model said of an image."""
+    """What the model predicted for an image."""
 
     label: str
     #: Probability of `label`, 0..1.
     confidence: float
-    #: Probability by label; they sum to 1.
+    #: Probability of each label; they sum to 1.
     probabilities: dict[str, float]
 
 
@@ -53,13 +53,13 @@ class JobError:
 
     #: One of the codes in `contract/errors.py`.
     code: str
-    #: For people: what happened and what to do.
+    #: For people: what went wrong and what to do about it.
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """The model that answered."""
+    """The model that made a prediction."""
 
     name: str
     version: str
@@ -67,22 +67,22 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time of a job went, in milliseconds."""
+    """How long each step of a job took, in milliseconds."""
 
-    #: From acceptance to the claim of a worker.
+    #: From acceptance until a worker claimed the job.
     queue_ms: float = 0.0
-    #: From decoded to the start of its batch.
+    #: From the end of decoding to the start of the batch.
     batch_wait_ms: float = 0.0
     decode_ms: float = 0.0
-    #: Of the whole batch.
+    #: The model call, for the whole batch.
     predict_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is measured on the image, to compare live images with those of training."""
+    """Measurements of the image, used to compare live images with the training data."""
 
-    #: As stored, turned upright, in pixels.
+    #: Original size in pixels, after EXIF rotation.
     width: int
     height: int
     #: Mean luma, 0..1.
@@ -93,31 +93,31 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended: exactly one of `prediction` and `error` is set."""
+    """The result of a job: exactly one of `prediction` and `error` is set."""
 
     prediction: Prediction | None = None
     error: JobError | None = None
     model: ModelRef | None = None
-    #: Images predicted in the same call.
+    #: Number of images predicted in the same call.
     batch_size: int | None = None
     timings: Timings | None = None
     features: Features | None = None
 
     def __post_init__(self) -> None:
         if (self.prediction is None) == (self.error is None):
-            raise ValueError("A result is either a prediction or an error.")
+            raise ValueError("A result has either a prediction or an error.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, without the absent parts."""
+        """The result as plain values, without members that are None."""
         return {name: value for name, value in self.all_parts().items() if value is not None}
 
     def all_parts(self) -> dict[str, Any]:
-        """Plain values, None for what is absent; without `asdict`, which copies for ten times as long."""
+        """The result as plain values, with every member present."""
         return {name: _plain(getattr(self, name)) for name in _RESULT_FIELDS}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "JobResult":
-        """Undo `to_dict`; unknown fields, of a newer version, are passed over."""
+        """Read the output of `to_dict`; unknown fields, from a newer version, are ignored."""
         return cls(
             prediction=_build(Prediction, values.get("prediction")),
             error=_build(JobError, values.get("error")),
@@ -136,27 +136,27 @@ class Job:
     queue: str
     created_ms: int
     status: JobStatus = JobStatus.QUEUED
-    #: The sender's file name, for people.
+    #: File name given by the sender; for display.
     file: str = ""
     size_bytes: int = 0
-    #: Who may read it: the id of the API key that sent it; empty where none was asked for.
+    #: Id of the API key that sent it; empty if no key was required.
     owner: str = ""
-    #: The submission that it belongs to; empty for a single image.
+    #: Id of its submission; empty for a single upload.
     submission: str = ""
-    #: Where the image waits in the image store; empty once the job is final.
+    #: Reference of the image in the image store; empty once the job is final.
     image: str = ""
     started_ms: int | None = None
     finished_ms: int | None = None
-    #: When it expires if no worker has taken it.
+    #: When the job expires if no worker has started it.
     deadline_ms: int | None = None
-    #: Times a worker began to decode or predict it.
+    #: How often a worker started to process it.
     attempts: int = 0
-    #: Number of the latest claim; a commit must carry it.
+    #: Number of the latest claim. A commit with an older number is rejected.
     fence: int = 0
     result: JobResult | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The job object of the HTTP interface: times as RFC 3339, result laid flat, every field present."""
+        """The job object of the HTTP API: RFC 3339 times, the result inlined, every member present."""
         result = self.result.all_parts() if self.result else dict.fromkeys(_RESULT_FIELDS)
         return {
             "id": self.id,
@@ -174,8 +174,8 @@ class Job:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Job":
-        """Read a job object of the HTTP interface; unknown fields are passed over."""
-        ended = values.get("prediction") or values.get("error")
+        """Read a job object of the HTTP API; unknown members are ignored."""
+        has_result = values.get("prediction") or values.get("error")
         return cls(
             id=values["id"],
             queue=values["queue"],
@@ -187,11 +187,11 @@ class Job:
             finished_ms=_to_ms(values.get("finished_at")),
             deadline_ms=_to_ms(values.get("deadline_at")),
             attempts=values.get("attempts", 0),
-            result=JobResult.from_dict(values) if ended else None,
+            result=JobResult.from_dict(values) if has_result else None,
         )
 
     def log_fields(self) -> dict[str, Any]:
-        """What a log line about this job carries."""
+        """The fields of a log line about this job."""
         fields: dict[str, Any] = {"job_id": self.id, "file": self.file, "size_bytes": self.size_bytes}
         if self.owner:
             fields["owner"] = self.owner
@@ -208,27 +208,32 @@ _RESULT_FIELDS = tuple(JobResult.__dataclass_fields__)
 
 
 def _plain(part: Any) -> Any:
-    """A part of a result as a dictionary of its fields; numbers and None as they are."""
+    """A dataclass as a dictionary, anything else unchanged. `dataclasses.asdict` takes ten times as long."""
     names = getattr(part, "__dataclass_fields__", None)
     return part if names is None else {name: getattr(part, name) for name in names}
 
 
 def new_job_id() -> str:
-    """Make a UUIDv7 (RFC 9562, 5.7): sorts by time of creation, 74 random bits."""
+    """Return a new UUIDv7 (RFC 9562, section 5.7): it sorts by creation time and has 74 random bits."""
     value = (
         (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0x2 << 62 | secrets.randbits(62)
     )
+    return uuid_text(value)
+
+
+def uuid_text(value: int) -> str:
+    """A 128-bit integer in the text form of a UUID."""
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def is_job_id(text: str) -> bool:
-    """Whether `text` is a UUID in lower case with hyphens, the only form of a job id."""
+    """Whether `text` is a lowercase UUID with hyphens, the only valid form of a job id."""
     return _UUID.fullmatch(text) is not None
 
 
 def now_ms() -> int:
-    """Unix time in milliseconds."""
+    """The current Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
@@ -239,7 +244,7 @@ def _build(kind: type[Any], values: dict[str, Any] | None) -> Any:
 
 
 def time_text(time_ms: int | None) -> str | None:
-    """A time in RFC 3339, UTC; None for none."""
+    """A time in RFC 3339 format, in UTC; None for None."""
     if time_ms is None:
         return None
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Log lines: one sentence for people with fields for machines; JSON when standard error is no terminal."""
+"""Structured logging: JSON lines, or readable text if standard error is a terminal."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ import structlog
 
 
 def configure_logging(level: str, service: str) -> None:
-    """Send the lines of this process, those of libraries included, to standard error in one form."""
+    """Send all log lines of this process, including those of libraries, to standard error in one format."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _name_service(service),
@@ -35,7 +35,7 @@ def configure_logging(level: str, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Pillow warns of large images and of odd metadata; limits are checked, and the rest is the sender's business.
+    # Pillow warns about large images and invalid metadata. The size limits are enforced elsewhere.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -47,5 +47,5 @@ def _name_service(service: str) -> Any:
 
 
 def get_logger(name: str) -> Any:
-    """A logger for one module; takes an event and keyword fields."""
+    """The logger of a module; its methods take a message and fields as keywords."""
     return structlog.stdlib.get_logger(name)

@@ -1,22 +1,22 @@
-"""A finished job as one flat row: the columns of every CSV file of results, and how a cell is written safely.
+"""A job and its result as one flat row, and the safe way to write a CSV cell.
 
-Standard library only, so that clients may use it.
+Standard library only: the client imports this module.
 """
 
 from dataclasses import dataclass, fields
 
 from contract.job import Job
 
-#: A spreadsheet runs a cell that starts with one of these as a formula; the apostrophe is here so that adding one can
-#: be undone. File names come from strangers.
-_RISKY = (*"=+-@'\x7f", *map(chr, range(32)))
+#: Spreadsheets run a cell that starts with one of these as a formula, and file names come from strangers. The
+#: apostrophe is included so that `text_of_cell` can undo the escaping.
+_ESCAPED_STARTS = (*"=+-@'\x7f", *map(chr, range(32)))
 
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One job and its result; the fields are the columns of the CSV file, in this order."""
+    """One job and its result. The fields are the columns of a results CSV file, in this order."""
 
-    #: Relative to the folder, with `/` between parts.
+    #: Path relative to the submitted folder, with `/` as separator.
     file: str
     label: str = ""
     #: Probability of `label`, 0..1.
@@ -25,14 +25,14 @@ class ResultRow:
     error_code: str = ""
     error: str = ""
     job_id: str = ""
-    #: From acceptance to result, by the clocks of the service.
+    #: From acceptance to result, by the clock of Redis.
     latency_ms: int | None = None
     #: `name@version`.
     model: str = ""
 
     @classmethod
     def of(cls, job: Job) -> "ResultRow":
-        """The row of a job."""
+        """Build the row of a job."""
         result = job.result
         prediction, error, model = (result.prediction, result.error, result.model) if result else (None, None, None)
         return cls(
@@ -48,7 +48,7 @@ class ResultRow:
         )
 
     def cells(self) -> list[str]:
-        """The row as the cells of a CSV file."""
+        """The row as CSV cells."""
         return [csv_cell(getattr(self, name)) for name in CSV_COLUMNS]
 
 
@@ -56,12 +56,12 @@ CSV_COLUMNS = tuple(field.name for field in fields(ResultRow))
 
 
 def csv_cell(value: str | float | None) -> str:
-    """A value as a CSV cell; text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """A value as a CSV cell; text that a spreadsheet would run as a formula is prefixed with an apostrophe."""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_RISKY) else value
+        return f"'{value}" if value.startswith(_ESCAPED_STARTS) else value
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def text_of_cell(cell: str) -> str:
-    """Undo the apostrophe of `csv_cell`."""
+    """The text of a cell that `csv_cell` wrote."""
     return cell.removeprefix("'")

@@ -1,187 +1,225 @@
-"""Every setting of every service: one typed table, read once from the environment."""
+"""All settings of all services: one typed table, read once from the environment.
 
+`python -m contract.settings` prints the table as `docs/settings.md`.
+"""
+
+import math
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-#: Every variable begins with it.
+#: The prefix of every environment variable.
 PREFIX = "PAWQUEUE_"
-#: Of a rate limit.
+#: A rate limit, such as `100 per minute`.
 RATE_PATTERN = r"^[1-9][0-9]{0,8} ?(/|per) ?([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?$"
-#: What both Celery and redis-py take; the latter would pass over a database that is no number.
+#: URLs that both Celery and redis-py accept. redis-py alone would silently ignore an invalid database number.
 _REDIS_URL = re.compile(
     r"rediss?://([^@/?#]*@)?([\w.-]+|\[[0-9a-fA-F:.]+\])?(:\d{1,5})?(/\d*)?(\?ssl_\w+=[^&#]*(&ssl_\w+=[^&#]*)*)?"
 )
 
 
 class SettingsError(Exception):
-    """A setting has a value that it cannot take; the text names variable, value and what is wanted."""
+    """A setting has an invalid value; the message names the variable, the value and what is expected."""
 
 
-def _setting(default: Any, text: str, unit: str = "", **limits: Any) -> Any:
-    return Field(default, description=text, json_schema_extra={"unit": unit}, **limits)
+def _setting(default: Any, description: str, unit: str = "", **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"unit": unit}, **limits)
 
 
 class Settings(BaseModel):
-    """The table: name, type, default, help and unit. `docs/settings.md` is made from it."""
+    """The table of settings: name, type, default, description and unit."""
 
     model_config = ConfigDict(frozen=True)
 
-    gateway_host: str = _setting("127.0.0.1", "Address that the gateway listens on.")
-    gateway_port: int = _setting(8000, "Port that the gateway listens on.", ge=1, le=65535)
-    dashboard_host: str = _setting("127.0.0.1", "Address that the dashboard listens on.")
-    dashboard_port: int = _setting(8050, "Port that the dashboard listens on.", ge=1, le=65535)
+    gateway_host: str = _setting("127.0.0.1", "Address on which the gateway listens.")
+    gateway_port: int = _setting(8000, "Port on which the gateway listens.", ge=1, le=65535)
+    dashboard_host: str = _setting("127.0.0.1", "Address on which the dashboard listens.")
+    dashboard_port: int = _setting(8050, "Port on which the dashboard listens.", ge=1, le=65535)
     redis_port: int = _setting(6399, "Port of the Redis that `make up` and `make demo` start.", ge=1, le=65535)
     redis_appendfsync: Literal["always", "everysec"] = _setting(
         "always",
-        "When that Redis puts what it was told on the disk: before it answers, or once a second, which is faster and "
-        "may lose the last second when Redis is killed.",
+        "When the Redis that `make up` starts syncs writes to disk: before each reply, or once per second, which is "
+        "faster and may lose the last second if Redis crashes.",
     )
     redis_url: SecretStr | None = _setting(
-        None, "Redis for ledger and queue; unset: one is started on `PAWQUEUE_REDIS_PORT` of this machine."
+        None,
+        "URL of the Redis for ledger and queues. Unset: `make up` starts a Redis on this machine, on "
+        "`PAWQUEUE_REDIS_PORT`.",
     )
     image_store_url: SecretStr | None = _setting(
-        None, "Where images wait: a folder, `redis://`, or an fsspec address; unset: `images` in the state folder."
+        None,
+        "Where uploaded images are stored until they are processed: a folder, a `redis://` URL, or any fsspec URL. "
+        "Unset: the folder `images` in the state folder.",
     )
-    state_dir: Path = _setting(Path("state"), "Folder for all that outlives a restart on one machine.")
-    workers: int = _setting(1, "Worker processes that `make up` and `make demo` start.", ge=1, le=64)
+    state_dir: Path = _setting(Path("state"), "Folder for all data that must survive a restart.")
+    workers: int = _setting(1, "Number of workers that `make up` and `make demo` start.", ge=1, le=64)
     worker_cores: int | None = _setting(
         None,
-        "Cores on which a worker's model computes; unset: all that it may use, and `make up` shares them out among its "
+        "CPU cores that the model of a worker uses. Unset: all available cores; `make up` divides them among its "
         "workers.",
         "cores",
         ge=1,
         le=1024,
     )
-    worker_metrics_host: str = _setting("127.0.0.1", "Address on which a worker's metrics are read.")
+    worker_metrics_host: str = _setting("127.0.0.1", "Address on which workers serve metrics and health checks.")
     worker_metrics_port: int = _setting(
-        9101, "Port of the first worker's metrics; each further worker takes the next.", ge=0, le=65535
+        9101,
+        "Port on which the first worker serves metrics and health checks; each further worker uses the next port.",
+        ge=0,
+        le=65535,
     )
     model: Path | None = _setting(
-        None, "Folder of the bundle to serve; unset: the promoted one in the state folder, else the one shipped."
+        None, "Folder of the bundle to serve. Unset: the promoted bundle if there is one, else the bundle that ships."
     )
     precision: Literal["auto", "float32", "bfloat16"] = _setting(
-        "auto", "Arithmetic of the model; `auto`: bfloat16 where the processor has it and the golden outputs agree."
+        "auto",
+        "Arithmetic of the model. `auto`: bfloat16 if the CPU supports it and the golden outputs match, else float32.",
     )
     backend: Literal["tensorflow", "jax", "torch"] = _setting(
-        "tensorflow", "What Keras runs on; `jax` and `torch` are to be installed beside it, as for a GPU."
+        "tensorflow", "Keras backend. `jax` and `torch` must be installed separately, as must GPU support."
     )
-    batch_size: int = _setting(32, "Most images predicted in one call.", "images", ge=1, le=1024)
+    batch_size: int = _setting(32, "Maximum number of images in a batch.", "images", ge=1, le=1024)
     batch_wait_ms: float = _setting(
-        5.0, "Longest wait of a decoded image for others that are on their way.", "ms", ge=0, le=10_000
+        5.0, "Maximum time that a decoded image waits for more images to fill its batch.", "ms", ge=0, le=10_000
     )
-    decode_threads: int = _setting(2, "Threads that decode images in a worker.", "threads", ge=1, le=64)
-    lease_s: float = _setting(10.0, "How long a worker's claim on a job holds without renewal.", "s", gt=0, le=3600)
-    drain_s: float = _setting(30.0, "Longest time a stopping worker spends on what it holds.", "s", ge=0, le=3600)
-    sweep_s: float = _setting(2.0, "Pause between two looks for jobs that nobody works on.", "s", gt=0, le=600)
-    max_attempts: int = _setting(3, "Times an image may be tried when workers die on it.", "attempts", ge=1, le=100)
+    decode_threads: int = _setting(2, "Number of decoding threads in a worker.", "threads", ge=1, le=64)
+    lease_s: float = _setting(
+        10.0,
+        "How long a worker holds a job without renewing its lease. Then another worker may take it.",
+        "s",
+        gt=0,
+        le=3600,
+    )
+    drain_s: float = _setting(
+        30.0, "Maximum time that a worker takes to finish its jobs during shutdown.", "s", ge=0, le=3600
+    )
+    sweep_s: float = _setting(2.0, "Interval between searches for jobs whose worker was lost.", "s", gt=0, le=600)
+    max_attempts: int = _setting(
+        3, "Maximum number of attempts for an image that crashes its worker.", "attempts", ge=1, le=100
+    )
     predict_limit_s: float = _setting(
-        60.0, "Longest call of the model; a worker that is in one for longer ends itself, to be replaced.", "s", gt=0
+        60.0, "Maximum duration of a model call. A worker that exceeds it exits, so that it is restarted.", "s", gt=0
     )
     decode_limit_s: float = _setting(
-        30.0, "Longest time that an image may take to be decoded; beyond it its job fails.", "s", gt=0
+        30.0, "Maximum time to decode an image. The job fails if it takes longer.", "s", gt=0
     )
-    result_ttl_s: int = _setting(86_400, "How long an ended job is kept.", "s", ge=1)
-    image_ttl_s: int = _setting(86_400, "How long an image is kept at most, whatever becomes of its job.", "s", ge=1)
-    upload_max_bytes: int = _setting(20_000_000, "Largest image accepted.", "bytes", ge=1)
-    upload_max_pixels: int = _setting(50_000_000, "Most pixels of an image accepted.", "pixels", ge=1)
+    result_ttl_s: int = _setting(86_400, "How long finished jobs are kept.", "s", ge=1)
+    image_ttl_s: int = _setting(
+        86_400, "Maximum time that an uploaded image is kept, even if its job is not finished.", "s", ge=1
+    )
+    upload_max_bytes: int = _setting(20_000_000, "Maximum size of an image.", "bytes", ge=1)
+    upload_max_pixels: int = _setting(50_000_000, "Maximum number of pixels of an image.", "pixels", ge=1)
     bulk_max_bytes: int = _setting(
         2_000_000_000,
-        "Largest form, tar or zip of images, and most that one may unpack to.",
+        "Maximum size of a form, tar or zip with many images, also after unpacking.",
         "bytes",
         ge=1,
     )
     queue_max_jobs: int = _setting(
-        1_000_000, "Most jobs that may wait in a queue; beyond it uploads get 429.", "jobs", ge=1
+        1_000_000, "Maximum number of jobs waiting in a queue. Uploads beyond it get 429.", "jobs", ge=1
     )
     queue_max_bytes: int = _setting(
-        20_000_000_000, "Most bytes of images that may wait in a queue; beyond it uploads get 429.", "bytes", ge=1
+        20_000_000_000, "Maximum size of all images waiting in a queue. Uploads beyond it get 429.", "bytes", ge=1
     )
     ledger_max_bytes: int = _setting(
-        2_000_000_000, "Most memory that the ledger's Redis may take; beyond it uploads get 503.", "bytes", ge=1
+        2_000_000_000, "Maximum memory used by the ledger's Redis. Uploads beyond it get 503.", "bytes", ge=1
     )
     queue_share: float = _setting(
-        0.5, "Share of a queue that the jobs of one API key may fill; beyond it its uploads get 429.", gt=0, le=1
+        0.5, "Maximum share of a queue that one API key may fill. Uploads beyond it get 429.", gt=0, le=1
     )
     access: Literal["auto", "required", "open-to-everyone"] = _setting(
-        "auto", "Whether the gateway asks for API keys; `auto`: as soon as it listens on more than this machine itself."
+        "auto",
+        "Whether requests require an API key. `auto`: required if the gateway listens on an address that other "
+        "machines can reach.",
     )
     metrics_access: Literal["open", "key"] = _setting(
-        "open", "Whether `/metrics` is open, or asks for an API key with the scope `read` where API keys are asked for."
+        "open",
+        "Whether `/metrics` and `/v1/status` are public, or need an API key with the scope `read` if requests require "
+        "API keys.",
     )
     rate_limit: str = _setting(
         "60000 per minute",
-        "Requests of one API key that has no limit of its own, as `100 per minute`.",
+        "Request limit for API keys without their own limit, for example `100 per minute`.",
         pattern=RATE_PATTERN,
     )
     cors_origins: str = _setting(
-        "", "Origins, separated by commas, whose pages may call the gateway from a browser; empty: none."
+        "", "Origins, separated by commas, whose pages may call the gateway from a browser. Empty: none."
     )
-    wait_max_s: float = _setting(60.0, "Longest wait that `Prefer: wait` is granted.", "s", ge=0, le=3600)
-    predict_wait_s: float = _setting(30.0, "Longest wait of `POST /predict` for its result.", "s", gt=0, le=3600)
+    wait_max_s: float = _setting(60.0, "Maximum time granted to `Prefer: wait`.", "s", ge=0, le=3600)
+    predict_wait_s: float = _setting(30.0, "Maximum time that `POST /predict` waits for a result.", "s", gt=0, le=3600)
     dashboard_refresh_s: float = _setting(
-        5.0, "Pause between two readings of the dashboard, and between two refreshes of its pages.", "s", ge=0.2, le=600
+        5.0, "Interval at which the dashboard reads its data and refreshes its pages.", "s", ge=0.2, le=600
     )
     gateway_url: str | None = _setting(
         None,
-        "Where the dashboard reaches the gateway; unset: on this machine, at its port.",
+        "URL at which the dashboard reaches the gateway. Unset: the gateway's port on this machine.",
         pattern=r"^https?://[^\s/?#@]+/?$",
     )
     prometheus_url: SecretStr | None = _setting(
-        None, "Prometheus from which the dashboard reads its numbers; unset: it asks gateway and workers themselves."
+        None,
+        "URL of the Prometheus from which the dashboard reads. Unset: it scrapes the gateway and workers directly.",
     )
     metrics_key: SecretStr | None = _setting(
         None,
-        "API key with the scope `read`, with which the dashboard reads `/metrics` where `PAWQUEUE_METRICS_ACCESS` "
-        "is `key` and there is no Prometheus.",
+        "API key with the scope `read` with which the dashboard scrapes `/metrics` if `PAWQUEUE_METRICS_ACCESS` is "
+        "`key` and there is no Prometheus.",
     )
     thumbnails_per_s: float = _setting(
-        2.0, "Thumbnails that a worker keeps for the dashboard; 0: none.", "thumbnails/s", ge=0, le=100
+        2.0,
+        "Maximum rate at which a worker stores thumbnails for the dashboard. 0: none.",
+        "thumbnails/s",
+        ge=0,
+        le=100,
     )
     thumbnail_pixels: int = _setting(128, "Longer side of a thumbnail.", "pixels", ge=16, le=256)
-    thumbnail_ttl_s: int = _setting(3600, "How long a thumbnail is kept.", "s", ge=1)
+    thumbnail_ttl_s: int = _setting(3600, "How long thumbnails are kept.", "s", ge=1)
     mlflow_tracking_uri: str | None = _setting(
-        None, "MLflow server to which training sends its runs; unset: a file beside the project."
+        None, "URL of the MLflow server that records training runs. Unset: a local file."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least level of log lines written.")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Minimum level of log messages.")
 
     @field_validator("redis_url")
     @classmethod
-    def _is_of_redis(cls, value: SecretStr | None) -> SecretStr | None:
+    def _is_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _REDIS_URL.fullmatch(value.get_secret_value()):
-            raise ValueError("must be redis://[:PASSWORD@]HOST:PORT/NUMBER, or rediss:// for TLS with ?ssl_... options")
+            raise ValueError(
+                "must be redis://[:PASSWORD@]HOST:PORT/NUMBER, or rediss:// for TLS with optional ?ssl_... parameters"
+            )
         return value
 
     def access_is_required(self) -> bool:
-        """Whether the gateway asks for API keys."""
+        """Whether requests to the gateway require an API key."""
         return self.access == "required" or (self.access == "auto" and not self.is_local())
 
     def dashboard_access_is_required(self) -> bool:
-        """Whether the dashboard asks for API keys: where the gateway does, and where others can reach it."""
+        """Whether the dashboard requires an API key: if the gateway does, or if other machines can reach it."""
         is_reachable = self.access == "auto" and not _is_loopback(self.dashboard_host)
         return self.access_is_required() or is_reachable
 
     def is_local(self) -> bool:
-        """Whether the gateway can be reached from this machine alone."""
+        """Whether only this machine can reach the gateway."""
         return _is_loopback(self.gateway_host)
 
     def gateway_address(self) -> str:
-        """URL of the gateway as the dashboard reaches it, without a slash at its end."""
+        """URL at which the dashboard reaches the gateway, without a trailing slash."""
         if self.gateway_url:
             return self.gateway_url.rstrip("/")
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.gateway_host, self.gateway_host)  # noqa: S104
         return f"http://{host}:{self.gateway_port}"
 
     def redis_address(self) -> str:
-        """URL of the ledger's Redis, with its password if it has one."""
+        """URL of the ledger's Redis, including its password."""
         return self.redis_url.get_secret_value() if self.redis_url else f"redis://127.0.0.1:{self.redis_port}/0"
 
     def image_store_address(self) -> str:
-        """Address of the image store."""
+        """Folder or URL of the image store."""
         return self.image_store_url.get_secret_value() if self.image_store_url else str(self.state_dir / "images")
 
 
@@ -193,12 +231,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Read the table from `environ`; an empty variable counts as unset.
+    """Read the settings from `environ`; an empty variable counts as unset.
 
-    A secret may also stand in a file that the variable with `_FILE` at its end names.
+    A secret can also be read from a file: `PAWQUEUE_REDIS_URL_FILE=path`.
 
     Raises:
-        SettingsError: a value does not fit, or a file cannot be read; all values that do not fit are named at once.
+        SettingsError: a value is invalid or a file is unreadable. The message lists all invalid values.
     """
     given = {name: value for name in Settings.model_fields if (value := _given(name, environ)) != ""}
     try:
@@ -209,7 +247,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value of a setting must not be shown, and may stand in a file."""
+    """Whether a setting is a secret: never printed, and readable from a file."""
     return "Secret" in str(Settings.model_fields[name].annotation)
 
 
@@ -222,12 +260,12 @@ def _given(name: str, environ: Mapping[str, str]) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise SettingsError(f"{variable}_FILE={file!r} cannot be read: {reason}.") from None
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise SettingsError(f"{variable}_FILE={file!r}: unreadable file: {reason}.") from None
 
 
 def variable_of(name: str) -> str:
-    """Name of the environment variable of a setting."""
+    """The environment variable of a setting."""
     return PREFIX + name.upper()
 
 
@@ -235,5 +273,49 @@ def _explain(problem: Any) -> str:
     name = str(problem["loc"][0])
     field = Settings.model_fields[name]
     value = "(hidden)" if is_secret(name) else repr(problem["input"])
-    wanted = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-    return f"{variable_of(name)}={value}: {wanted}. {field.description} Default: {field.default}."
+    expected = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    default = "unset" if field.default is None else field.default
+    return f"{variable_of(name)}={value}: {expected}. {field.description} Default: {default}."
+
+
+def usable_cores(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The number of CPU cores available to this process, given its affinity and container limit (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no such file, or no limit ("max")
+        quota_us, period_us = map(int, cgroup_limit.read_text().split())
+        return max(1, min(cores, math.ceil(quota_us / period_us)))
+    return cores
+
+
+_PAGE_HEAD = """# Settings
+
+Every setting is an environment variable, read once when a process starts. An empty variable counts as unset; an invalid
+value stops the process with an error that names it. A secret can also be read from a file: set the variable with the
+suffix `_FILE`, for example `PAWQUEUE_REDIS_URL_FILE=path`. `make docs` generates this page from the code.
+
+| variable | type | default | unit | description |
+|---|---|---|---|---|
+"""
+
+
+def settings_page() -> str:
+    """The text of `docs/settings.md`."""
+    return _PAGE_HEAD + "".join(_page_row(name, field) for name, field in Settings.model_fields.items())
+
+
+def _page_row(name: str, field: Any) -> str:
+    unit = field.json_schema_extra["unit"]
+    default = "" if field.default is None else f"`{field.default}`"
+    return f"| `{variable_of(name)}` | {_type_name(field.annotation)} | {default} | {unit} | {field.description} |\n"
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, UnionType):
+        return _type_name(next(part for part in get_args(kind) if part is not type(None)))
+    if choices := get_args(kind):
+        return " or ".join(f"`{choice}`" for choice in choices)
+    return {"str": "text", "int": "integer", "float": "number", "Path": "path", "SecretStr": "secret"}[kind.__name__]
+
+
+if __name__ == "__main__":
+    print(settings_page(), end="")

@@ -1,7 +1,7 @@
 """The status of the whole service: queues, workers, totals, and whether jobs can be accepted.
 
-`read_status` is the one place that decides this. `GET /v1/status` returns it; the `pawqueue` command, the client and
-`make up` use that answer, the dashboard calls the function itself.
+`read_status` is the only place that decides this. The gateway returns the status at `GET /v1/status`, where the client,
+the `pawqueue` command and `make up` read it. The dashboard calls `read_status` directly.
 """
 
 from collections import Counter
@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from contract.broker import QUEUES
 from contract.errors import UnavailableError
 from contract.job import time_text
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Heartbeat, LedgerMemory, LedgerStats
+from contract.ledger.types import Heartbeat, LedgerStats, RedisMemory
+from contract.queues import QUEUES
 
-#: Share of the memory that Redis itself allows at which uploads are refused: running jobs must still be able to finish.
+#: Share of Redis's own memory limit at which uploads are rejected. The rest is reserved for finishing accepted jobs.
 _SERVER_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that keeps the service from accepting or predicting jobs."""
+    """Something that prevents the service from accepting or processing jobs."""
 
     #: `ledger_unavailable`, `ledger_evicts`, `ledger_full` or `no_worker`.
     code: str
-    #: For people: what is wrong and what to do.
+    #: For people: what is wrong and what to do about it.
     detail: str
-    #: Whether uploads are refused because of it.
+    #: Whether uploads are rejected because of it.
     blocks_uploads: bool = True
 
 
@@ -38,11 +38,11 @@ NO_WORKER = Problem(
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The service at one moment; without a ledger only `problems` is known."""
+    """The state of the service at one moment; only `problems` is set if the ledger is unavailable."""
 
     stats: LedgerStats = field(default_factory=lambda: LedgerStats({}))
     workers: Sequence[Heartbeat] = ()
-    memory: LedgerMemory = field(default_factory=LedgerMemory)
+    memory: RedisMemory = field(default_factory=RedisMemory)
     problems: Sequence[Problem] = ()
 
     @property
@@ -51,7 +51,7 @@ class Status:
         return not any(problem.blocks_uploads for problem in self.problems)
 
     def to_dict(self) -> dict[str, Any]:
-        """The status object of the HTTP API: times as RFC 3339, ages in seconds, every member present."""
+        """The status object of the HTTP API: RFC 3339 times, ages in seconds, every member present."""
         finished: Counter[str] = Counter()
         labels: Counter[str] = Counter()
         for (_, status, label), count in self.stats.totals.items():
@@ -89,23 +89,23 @@ def read_status(ledger: Ledger, ledger_max_bytes: int) -> Status:
     return Status(stats, workers, memory, [problem for problem in problems if problem])
 
 
-def memory_problem(memory: LedgerMemory, ledger_max_bytes: int) -> Problem | None:
-    """Why the memory of the ledger's Redis keeps jobs from being accepted; None if it does not."""
+def memory_problem(memory: RedisMemory, ledger_max_bytes: int) -> Problem | None:
+    """Why Redis has no memory for new jobs; None if it does."""
     if memory.evicts:
         return Problem(
             "ledger_evicts",
-            "Redis is configured to evict keys when it is full, so no job can be guaranteed. "
-            "Set `maxmemory-policy noeviction`.",
+            "Uploads are rejected because Redis is configured to evict keys when it is full, which could lose accepted "
+            "jobs. Set `maxmemory-policy noeviction` in Redis.",
         )
     server_bytes = int(memory.max_bytes * _SERVER_SHARE)
     limit_bytes = min(ledger_max_bytes, server_bytes) if server_bytes else ledger_max_bytes
     if memory.used_bytes > limit_bytes:
-        return Problem("ledger_full", "The job ledger (Redis) is full; nothing was stored. Try again later.")
+        return Problem("ledger_full", "Uploads are rejected because the job ledger (Redis) is full. Try again later.")
     return None
 
 
 def _worker(beat: Heartbeat) -> dict[str, Any]:
-    # Without host and addresses: whoever may read the metrics may read this.
+    # Host names and addresses stay internal: this object may be public.
     return {
         "model": {"name": beat.model_name, "version": beat.model_version},
         "labels": list(beat.labels),

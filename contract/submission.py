@@ -1,23 +1,23 @@
-"""The submission record: many jobs sent together. Standard library only, so that clients may use it."""
+"""The submission record: a group of jobs sent together. Standard library only: the client imports this module."""
 
 import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from contract.job import time_text
+from contract.job import time_text, uuid_text
 
 
 class SubmissionStatus(StrEnum):
     """The states of a submission; the last two are final."""
 
-    #: It takes images.
+    #: Accepts images.
     OPEN = "open"
-    #: It takes no more, and some of its jobs have not ended.
+    #: Accepts no more images; some of its jobs are not finished.
     CLOSED = "closed"
-    #: All its jobs have ended.
+    #: Closed, and all of its jobs are finished.
     FINISHED = "finished"
-    #: Its sender withdrew it.
+    #: Canceled by its sender.
     CANCELED = "canceled"
 
     @property
@@ -28,7 +28,7 @@ class SubmissionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The images of a submission by state: those of its jobs, and `rejected` for what became none."""
+    """The number of images in a submission, by the state of their jobs."""
 
     queued: int = 0
     running: int = 0
@@ -36,56 +36,56 @@ class Counts:
     failed: int = 0
     canceled: int = 0
     expired: int = 0
-    #: Refused by the gateway; their rows say `failed`.
+    #: Rejected by the gateway, so that there is no job to run. Listed with the status `failed`.
     rejected: int = 0
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All images."""
         return self.pending + self.processed + self.canceled + self.rejected
 
     @property
     def pending(self) -> int:
-        """Those that have not ended."""
+        """Jobs that are not finished."""
         return self.queued + self.running
 
     @property
     def processed(self) -> int:
-        """Those that left the queue with a result, which a rate is made from."""
+        """Jobs that left the queue with a result; rates are based on this number."""
         return self.succeeded + self.failed + self.expired
 
 
-#: The names of the counts.
+#: The names of the stored counts.
 COUNTED = tuple(item.name for item in fields(Counts))
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Many jobs sent together; times are Unix time in milliseconds."""
+    """A group of jobs sent together; times are Unix time in milliseconds."""
 
     id: str
     queue: str
     created_ms: int
-    #: The sender's name for it, for people.
+    #: Name given by the sender; for display.
     name: str = ""
-    #: Who may read it: the id of the API key that opened it; empty where none was asked for.
+    #: Id of the API key that opened it; empty if no key was required.
     owner: str = ""
-    #: Seconds from an image's acceptance to the end of its deadline.
+    #: Deadline of each image, in seconds after it is accepted.
     deadline_s: float | None = None
     closed_ms: int | None = None
     canceled_ms: int | None = None
-    #: When it was closed and all its jobs had ended.
+    #: When it was closed and all of its jobs were finished.
     finished_ms: int | None = None
-    #: When a worker first took one of its jobs.
+    #: When a worker first claimed one of its jobs.
     started_ms: int | None = None
     counts: Counts = field(default_factory=Counts)
-    #: A time within the last two spans in which jobs ended, and how many had ended by then.
+    #: The start of the period over which the rate is measured, and the number of jobs processed by then.
     mark_ms: int | None = None
     mark_processed: int = 0
 
     @property
     def status(self) -> SubmissionStatus:
-        """How far it is."""
+        """The current state."""
         if self.canceled_ms is not None:
             return SubmissionStatus.CANCELED
         if self.finished_ms is not None:
@@ -93,7 +93,7 @@ class Submission:
         return SubmissionStatus.OPEN if self.closed_ms is None else SubmissionStatus.CLOSED
 
     def rate_per_s(self, now_ms: int) -> float | None:
-        """Jobs that end per second: lately, or over all once it has finished; None before the first."""
+        """Jobs processed per second: recently, or overall once finished. None before a worker claims the first job."""
         if self.started_ms is None:
             return None
         if self.finished_ms is not None:
@@ -102,12 +102,12 @@ class Submission:
         return _rate(self.counts.processed - self.mark_processed, now_ms - since_ms)
 
     def estimated_end_ms(self, now_ms: int) -> int | None:
-        """When what it holds now will have ended at this rate; None when that is not known, or nothing is left."""
+        """When the pending jobs will be finished at the current rate; None if unknown or nothing is pending."""
         rate = self.rate_per_s(now_ms)
         return now_ms + round(1000 * self.counts.pending / rate) if rate and self.counts.pending else None
 
     def to_dict(self, now_ms: int) -> dict[str, Any]:
-        """The submission object of the HTTP interface: times as RFC 3339, every field present."""
+        """The submission object of the HTTP API: RFC 3339 times, every member present."""
         rate = self.rate_per_s(now_ms)
         return {
             "id": self.id,
@@ -129,18 +129,17 @@ def _rate(count: int, elapsed_ms: int) -> float | None:
 
 
 def image_job_id(submission_id: str, custom_id: str) -> str:
-    """Id of the job of one image of a submission: the same whenever it is sent."""
+    """The job id of an image in a submission: always the same, so that a resent image is recognized."""
     return _uuid_of(submission_id, custom_id)
 
 
 def named_submission_id(owner: str, idempotency_key: str) -> str:
-    """Id of the submission that an owner opens with an idempotency key."""
+    """The id of the submission that an owner opens with an idempotency key."""
     return _uuid_of(f"submission of {owner}", idempotency_key)
 
 
 def _uuid_of(space: str, name: str) -> str:
-    """A UUIDv8 (RFC 9562, 5.8) out of a SHA-256: 122 bits of it."""
+    """A UUIDv8 (RFC 9562, section 5.8) made of 122 bits of a SHA-256."""
     value = int.from_bytes(hashlib.sha256(f"{space}\0{name}".encode()).digest()[:16], "big")
     value = value & ~(0xF << 76) | 0x8 << 76
-    text = f"{value & ~(0x3 << 62) | 0x2 << 62:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return uuid_text(value & ~(0x3 << 62) | 0x2 << 62)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contract.broker import QUEUES
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import LedgerMemory
+from contract.ledger.types import RedisMemory
 
 _SAMPLE_S = 1.0
 #: The rate is measured over so many samples.
@@ -34,7 +34,7 @@ class LoadMeter:
         self._clock = clock
         #: (time in seconds, jobs ended so far).
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
-        self._memory = LedgerMemory()
+        self._memory = RedisMemory()
 
     def start(self) -> None:
         """Start the thread; call it after the process has forked."""

@@ -5,9 +5,8 @@ import signal
 import sys
 
 from bundle.manifest import BundleError
-from contract.cores import usable_cores
 from contract.log import configure_logging, get_logger
-from contract.settings import Settings, SettingsError, load_settings
+from contract.settings import Settings, SettingsError, load_settings, usable_cores
 from worker.health import Health, serve_health
 from worker.metrics import WorkerMetrics
 from worker.runtime import choose_backend, load_model

@@ -1,4 +1,4 @@
-"""Where image bytes and thumbnails are kept.
+"""Storage for the bytes of images: uploads that wait for a worker, and thumbnails for the dashboard.
 
-Start with `store.py`: the gateway writes an upload there and the worker reads it.
+Start with `store.py`: the gateway writes each upload there and a worker reads it.
 """

@@ -1,4 +1,4 @@
-"""Where images wait between gateway and worker: beside the queue, never in a message nor in the append-only file."""
+"""Storage for uploaded images until a worker has processed them, separate from queue messages and Redis's disk."""
 
 import os
 import secrets
@@ -6,10 +6,9 @@ import struct
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -18,37 +17,43 @@ from redis.retry import Retry
 from contract.errors import UnavailableError
 from contract.ledger import keys
 
-#: Of ioctl_iflags(2) on 64-bit Linux: read and write a folder's flags; ext4's "the folders in here are unrelated".
-_GET_FLAGS, _SET_FLAGS, _TOPDIR = 0x80086601, 0x40086602, 0x00020000
-
 
 class ImageStore(ABC):
-    """Keeps the bytes of images by reference; methods raise `UnavailableError` when the store fails."""
+    """Stores images by reference; methods raise `UnavailableError` if the store fails."""
 
     @abstractmethod
     def put(self, data: bytes) -> str:
-        """Store an image; returns the reference that a job record carries."""
+        """Store an image; returns its reference."""
 
     def put_many(self, images: Sequence[bytes]) -> list[str]:
-        """Store images, in one round trip where the store can; returns their references."""
+        """Store images, in one round trip if the store supports it; returns their references."""
         return [self.put(data) for data in images]
 
     @abstractmethod
     def get(self, refs: Sequence[str]) -> list[bytes | None]:
-        """Read images in one round trip; None for one that is gone."""
+        """Read images, in one round trip if the store supports it; None for a missing one."""
 
     @abstractmethod
     def delete(self, refs: Sequence[str]) -> None:
-        """Forget images; unknown references are passed over."""
+        """Delete images; unknown references are ignored."""
 
     def sweep(self, older_than_s: float) -> int:
-        """Forget and count images that were stored longer ago; stores that do so by themselves need not."""
+        """Delete old images and return their number; a store whose images expire on their own does nothing."""
         del older_than_s
         return 0
 
 
+def open_image_store(url: str, ttl_s: int) -> ImageStore:
+    """Open the image store at a folder, or at a `file://`, `redis://` or fsspec URL."""
+    if url.startswith(("redis://", "rediss://", "unix://")):
+        return RedisImageStore(url, ttl_s)
+    if "://" not in url or url.startswith("file://"):
+        return FileImageStore(Path(url.removeprefix("file://")))
+    return FsspecImageStore(url)
+
+
 class FileImageStore(ImageStore):
-    """Images as files under one folder, which gateway and workers share."""
+    """Images as files in a folder that gateway and workers share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -66,8 +71,9 @@ class FileImageStore(ImageStore):
                 Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
                 _write(path, data)
         except OSError as error:
-            Path(path).unlink(missing_ok=True)
-            raise UnavailableError(f"The image store cannot be written ({error.strerror}); try again later.") from error
+            with suppress(OSError):
+                Path(path).unlink()
+            raise UnavailableError(f"The image store is not writable ({error.strerror}). Try again later.") from error
         return ref
 
     def get(self, refs: Sequence[str]) -> list[bytes | None]:
@@ -76,7 +82,7 @@ class FileImageStore(ImageStore):
     def delete(self, refs: Sequence[str]) -> None:
         for ref in refs:
             with suppress(FileNotFoundError):
-                os.unlink(self._path(ref))  # noqa: PTH108 - text: see `_path`
+                os.unlink(self._path(ref))  # noqa: PTH108 - a str: see `_path`
 
     def sweep(self, older_than_s: float) -> int:
         before_s, swept = time.time() - older_than_s, 0
@@ -89,20 +95,20 @@ class FileImageStore(ImageStore):
 
     def _read(self, ref: str) -> bytes | None:
         try:
-            with open(self._path(ref), "rb", buffering=0) as file:  # noqa: PTH123 - text: see `_path`
+            with open(self._path(ref), "rb", buffering=0) as file:  # noqa: PTH123 - a str: see `_path`
                 return file.read()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise UnavailableError(f"The image store cannot be read ({error.strerror}).") from error
+            raise UnavailableError(f"The image store is not readable ({error.strerror}). Try again later.") from error
 
     def _path(self, ref: str) -> str:
-        """Spread over 256 folders, so that none grows slow to list. Text: a `Path` costs as much as the reading."""
+        """The path of an image, in one of 256 subfolders. A str, because a `Path` takes as long as reading the file."""
         return f"{self._root}/{ref[:2]}/{ref}"
 
 
 def _write(path: str, data: bytes) -> None:
-    # Without a file object, which costs as much as half of the system calls.
+    # A file object would take half as long again as the system calls.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         left = memoryview(data)
@@ -112,113 +118,20 @@ def _write(path: str, data: bytes) -> None:
         os.close(handle)
 
 
-class RedisImageStore(ImageStore):
-    """Images in a Redis of their own, one that keeps nothing on disk."""
-
-    def __init__(self, url: str, ttl_s: int) -> None:
-        # No retries: the caller says 503, or asks again by itself.
-        self._redis = redis.Redis.from_url(
-            url, socket_timeout=5, socket_connect_timeout=1.5, retry=Retry(NoBackoff(), 0)
-        )
-        self._ttl_s = ttl_s
-
-    def put(self, data: bytes) -> str:
-        ref = _new_ref()
-        self._call("set", keys.image(ref), data, ex=self._ttl_s)
-        return ref
-
-    def put_many(self, images: Sequence[bytes]) -> list[str]:
-        refs = [_new_ref() for _ in images]
-        pipeline = self._redis.pipeline(transaction=False)
-        for ref, data in zip(refs, images, strict=True):
-            pipeline.set(keys.image(ref), data, ex=self._ttl_s)
-        self._call("execute", on=pipeline)
-        return refs
-
-    def get(self, refs: Sequence[str]) -> list[bytes | None]:
-        found: list[bytes | None] = self._call("mget", [keys.image(ref) for ref in refs]) if refs else []
-        return found
-
-    def delete(self, refs: Sequence[str]) -> None:
-        if refs:
-            self._call("unlink", *(keys.image(ref) for ref in refs))
-
-    def _call(self, command: str, *arguments: Any, on: Any = None, **options: Any) -> Any:
-        try:
-            return getattr(on or self._redis, command)(*arguments, **options)
-        except redis.RedisError as error:
-            raise UnavailableError("The image store (Redis) does not answer; try again shortly.") from error
-
-
-class FsspecImageStore(ImageStore):
-    """Images at any address that fsspec knows, such as s3://bucket/folder (its package is to be installed beside)."""
-
-    def __init__(self, url: str) -> None:
-        import fsspec  # noqa: PLC0415 - heavy, and needed by this store alone
-
-        self._files, self._root = fsspec.core.url_to_fs(url)
-        self._files.makedirs(self._root, exist_ok=True)
-
-    def put(self, data: bytes) -> str:
-        ref = _new_ref()
-        try:
-            self._files.pipe_file(self._address(ref), data)
-        except OSError as error:
-            raise UnavailableError("The image store cannot be written; try again later.") from error
-        return ref
-
-    def put_many(self, images: Sequence[bytes]) -> list[str]:
-        refs = [_new_ref() for _ in images]
-        try:  # at the same time, where the file system can
-            self._files.pipe({self._address(ref): data for ref, data in zip(refs, images, strict=True)})
-        except OSError as error:
-            raise UnavailableError("The image store cannot be written; try again later.") from error
-        return refs
-
-    def get(self, refs: Sequence[str]) -> list[bytes | None]:
-        found = self._files.cat([self._address(ref) for ref in refs], on_error="return") if refs else {}
-        return [self._bytes_of(found.get(self._address(ref))) for ref in refs]
-
-    def delete(self, refs: Sequence[str]) -> None:
-        for ref in refs:
-            if self._files.exists(self._address(ref)):
-                self._files.rm_file(self._address(ref))
-
-    def _address(self, ref: str) -> str:
-        return f"{self._root}/{ref}"
-
-    @staticmethod
-    def _bytes_of(found: bytes | Exception | None) -> bytes | None:
-        if found is None or isinstance(found, FileNotFoundError):
-            return None
-        if isinstance(found, Exception):
-            raise UnavailableError("The image store cannot be read.") from found
-        return found
-
-
-def open_image_store(url: str, ttl_s: int) -> ImageStore:
-    """Open the store at `url`: a folder's path, `file://`, `redis://`, or any address that fsspec knows."""
-    if url.startswith(("redis://", "rediss://", "unix://")):
-        return RedisImageStore(url, ttl_s)
-    if "://" not in url or url.startswith("file://"):
-        return FileImageStore(Path(url.removeprefix("file://")))
-    return FsspecImageStore(url)
-
-
-def _new_ref() -> str:
-    return secrets.token_hex(16)
+#: ioctl_iflags(2) on 64-bit Linux: read and write the flags of a folder; ext4's flag "subfolders are unrelated".
+_GET_FLAGS, _SET_FLAGS, _TOPDIR = 0x80086601, 0x40086602, 0x00020000
 
 
 def spread_subfolders(folder: Path) -> bool:
-    """Have the file system lay subfolders of `folder` that are made from now on far apart; whether it will.
+    """Tell ext4 to place new subfolders of `folder` in different block groups; returns False on other file systems.
 
-    Before ext4 gives a new file an inode, it passes over each free one of the subfolder's block group that was in use
-    within the last minutes (`recently_deleted` in fs/ext4/ialloc.c). With all of the images in one group that takes
-    longer than to write them. Other file systems know no such hint, and need none.
+    Before ext4 gives a new file an inode, it skips every free inode of the subfolder's block group that was in use in
+    the last minutes (`recently_deleted` in fs/ext4/ialloc.c). With all images in one block group, that search takes
+    longer than writing the image.
     """
     if sys.platform != "linux":
         return False
-    import fcntl  # noqa: PLC0415 - not on every system
+    import fcntl  # noqa: PLC0415 - not available on every system
 
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
@@ -230,3 +143,95 @@ def spread_subfolders(folder: Path) -> bool:
             os.close(handle)
         return True
     return False
+
+
+class RedisImageStore(ImageStore):
+    """Images in a Redis other than the ledger's, one without persistence; they expire on their own."""
+
+    def __init__(self, url: str, ttl_s: int) -> None:
+        # No retries in the client: callers decide when to retry.
+        self._redis = redis.Redis.from_url(
+            url, socket_timeout=5, socket_connect_timeout=1.5, retry=Retry(NoBackoff(), 0)
+        )
+        self._ttl_s = ttl_s
+
+    def put(self, data: bytes) -> str:
+        ref = _new_ref()
+        with _redis_available():
+            self._redis.set(keys.image(ref), data, ex=self._ttl_s)
+        return ref
+
+    def put_many(self, images: Sequence[bytes]) -> list[str]:
+        refs = [_new_ref() for _ in images]
+        pipeline = self._redis.pipeline(transaction=False)
+        for ref, data in zip(refs, images, strict=True):
+            pipeline.set(keys.image(ref), data, ex=self._ttl_s)
+        with _redis_available():
+            pipeline.execute()
+        return refs
+
+    def get(self, refs: Sequence[str]) -> list[bytes | None]:
+        if not refs:
+            return []
+        with _redis_available():
+            found: list[bytes | None] = self._redis.mget([keys.image(ref) for ref in refs])  # type: ignore[assignment]
+        return found
+
+    def delete(self, refs: Sequence[str]) -> None:
+        if refs:
+            with _redis_available():
+                self._redis.unlink(*(keys.image(ref) for ref in refs))
+
+
+@contextmanager
+def _redis_available() -> Iterator[None]:
+    """Raise `UnavailableError` if Redis fails in the body."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise UnavailableError("The image store (Redis) is not responding. Try again shortly.") from error
+
+
+class FsspecImageStore(ImageStore):
+    """Images at any URL that fsspec supports, such as s3://bucket/folder; install its package separately."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec  # noqa: PLC0415 - slow to import, and only this store needs it
+
+        self._files, self._root = fsspec.core.url_to_fs(url)
+        self._files.makedirs(self._root, exist_ok=True)
+
+    def put(self, data: bytes) -> str:
+        return self.put_many([data])[0]
+
+    def put_many(self, images: Sequence[bytes]) -> list[str]:
+        refs = [_new_ref() for _ in images]
+        try:
+            self._files.pipe({self._address(ref): data for ref, data in zip(refs, images, strict=True)})
+        except OSError as error:
+            raise UnavailableError("The image store is not writable. Try again later.") from error
+        return refs
+
+    def get(self, refs: Sequence[str]) -> list[bytes | None]:
+        found = self._files.cat([self._address(ref) for ref in refs], on_error="return") if refs else {}
+        return [_bytes_or_none(found.get(self._address(ref))) for ref in refs]
+
+    def delete(self, refs: Sequence[str]) -> None:
+        for ref in refs:
+            if self._files.exists(self._address(ref)):
+                self._files.rm_file(self._address(ref))
+
+    def _address(self, ref: str) -> str:
+        return f"{self._root}/{ref}"
+
+
+def _bytes_or_none(found: bytes | Exception | None) -> bytes | None:
+    if found is None or isinstance(found, FileNotFoundError):
+        return None
+    if isinstance(found, Exception):
+        raise UnavailableError("The image store is not readable. Try again later.") from found
+    return found
+
+
+def _new_ref() -> str:
+    return secrets.token_hex(16)

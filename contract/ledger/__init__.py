@@ -1,4 +1,4 @@
-"""The job ledger on Redis: the only source of truth about a job.
+"""The job ledger on Redis, the single source of truth about jobs.
 
-Start with `ledger.py`; `types.py` lists what goes in and out, `lua/` holds one script for each change of state.
+Start with `ledger.py`. `types.py` defines its arguments and return values; `lua/` holds one script per state change.
 """

@@ -1,4 +1,4 @@
-"""How Redis is reached: the client, what counts as gone, and the Lua scripts."""
+"""The connection to Redis: the client, the errors that mean "unavailable", and the Lua scripts."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,24 +15,23 @@ from contract.ledger import keys
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Longest wait for an answer; a ledger that is slower counts as gone.
+#: A ledger that takes longer to reply counts as unavailable.
 _SOCKET_TIMEOUT_S = 1.5
 
-
-_GONE = (
+_UNAVAILABLE = (
     redis.ConnectionError,
     redis.TimeoutError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ClusterDownError,
     redis.ReadOnlyError,
 )
-#: Stand in what Redis says when it cannot write for now: a disk that is full or broken, too few replicas, a script of
-#: somebody else's that does not end, no memory left.
-_NOT_NOW = ("MISCONF", "NOREPLICAS", "BUSY ", "OOM ")
+#: Error codes that mean Redis cannot write at the moment: full or broken disk, too few replicas, a script that does not
+#: return, no memory left. A script may wrap the code, so it can appear anywhere in the message.
+_NOT_WRITABLE = ("MISCONF", "NOREPLICAS", "BUSY ", "OOM ")
 
 
 def connect(url: str) -> "redis.Redis":
-    """Open a client that fails at once instead of retrying: the caller says 503 and is asked again."""
+    """Return a client that fails immediately instead of retrying: callers decide when to retry."""
     return redis.Redis.from_url(
         url,
         decode_responses=True,
@@ -42,25 +41,25 @@ def connect(url: str) -> "redis.Redis":
     )
 
 
-def unavailable_when_gone(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn the ways in which Redis may be gone or full into `UnavailableError`; anything else is a fault of ours."""
+def redis_errors_as_unavailable(method: Callable[P, R]) -> Callable[P, R]:
+    """Raise `UnavailableError` if Redis is unreachable, full or read-only; other errors are bugs and pass through."""
 
     @wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
-        except _GONE as error:
-            raise UnavailableError("The job ledger (Redis) does not answer; try again shortly.") from error
+        except _UNAVAILABLE as error:
+            raise UnavailableError("The job ledger (Redis) is not responding. Try again shortly.") from error
         except redis.ResponseError as error:
-            if any(word in str(error) for word in _NOT_NOW):
-                raise UnavailableError("The job ledger (Redis) cannot be written; try again shortly.") from error
+            if any(code in str(error) for code in _NOT_WRITABLE):
+                raise UnavailableError("The job ledger (Redis) is not writable. Try again shortly.") from error
             raise
 
-    return guarded
+    return wrapper
 
 
 def read_scripts() -> dict[str, str]:
-    """Every Lua script by name, each with the keys and `common.lua` before it."""
+    """All Lua scripts by name, each preceded by the table of keys and `common.lua`."""
     files = {path.name: path.read_text() for path in resources.files("contract.ledger").joinpath("lua").iterdir()}
     head = keys.lua_table() + files.pop("common.lua")
     return {name.removesuffix(".lua"): head + text for name, text in files.items() if name.endswith(".lua")}

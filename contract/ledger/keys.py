@@ -1,66 +1,66 @@
-"""Every Redis key, channel and cap; no other file spells one out."""
+"""All Redis keys, channels and size limits of lists. Other modules take them from here."""
 
-#: Everything of this service, Celery's lists included, stands below it.
+#: The prefix of every key, including Celery's.
 PREFIX = "pawqueue:"
 
-#: Hash, one a job: its record.
+#: Hash per job: its record.
 JOB = f"{PREFIX}job:"
-#: Sorted set by queue, of job ids by time of acceptance: the jobs waiting for a worker.
+#: Sorted set per queue: ids of waiting jobs by time of acceptance.
 QUEUED = f"{PREFIX}queued:"
-#: Sorted set by queue, of job ids by the end of their lease: the jobs that a worker holds.
+#: Sorted set per queue: ids of running jobs by the end of their lease.
 RUNNING = f"{PREFIX}running:"
-#: Hash of queue to the bytes of the images of its waiting jobs.
+#: Hash: size of the images of waiting jobs, by queue.
 QUEUED_BYTES = f"{PREFIX}queued-bytes"
-#: Hash by queue, of owner to the number of its waiting jobs; one who has none is not there.
+#: Hash per queue: number of waiting jobs by owner, without owners that have none.
 OWNER_JOBS = f"{PREFIX}owner-jobs:"
-#: Hash by queue, of owner to the bytes of the images of its waiting jobs.
+#: Hash per queue: size of the images of waiting jobs, by owner.
 OWNER_BYTES = f"{PREFIX}owner-bytes:"
-#: Hash, one a submission: its record, with a count for each state of its jobs.
+#: Hash per submission: its record, with the number of jobs in each state.
 SUBMISSION = f"{PREFIX}submission:"
-#: List, one a submission: the ids of its jobs in order of acceptance, those of rejected images among them.
+#: List per submission: ids of its jobs in order of acceptance, including those of rejected images.
 SUBMISSION_JOBS = f"{PREFIX}submission-jobs:"
-#: Sorted set by owner, of the ids of the latest submissions by the time of their opening.
+#: Sorted set per owner: ids of the latest submissions by creation time.
 SUBMISSIONS = f"{PREFIX}submissions:"
-#: Hash with an expiry, one an idempotency key: the fingerprint of what was sent with it, and the job that it became.
+#: Hash per idempotency key, with expiry: fingerprint of the image and id of the job.
 IDEMPOTENCY = f"{PREFIX}idempotency:"
-#: Sorted set by queue, of job ids that wait without a message, by the time since when nobody has seen one.
+#: Sorted set per queue: ids of waiting jobs without a message, by the time at which that was noticed.
 UNSEEN = f"{PREFIX}unseen:"
-#: Sorted set of the ids of jobs with a deadline, by deadline.
+#: Sorted set: ids of jobs with a deadline, by deadline.
 DEADLINES = f"{PREFIX}deadlines"
-#: Sorted set of the ids of jobs that killed their workers, by the time at which they were given up.
+#: Sorted set: the dead-letter list, ids of jobs that killed their workers, by time of failure.
 DEAD = f"{PREFIX}dead"
-#: List of references of images that nobody needs any more.
+#: List: references of images to delete.
 DISCARDED = f"{PREFIX}discarded"
-#: String with an expiry: which worker reconciles.
+#: String with expiry: id of the worker that recovers lost jobs.
 LEADER = f"{PREFIX}leader"
-#: Hash of `queue|status|label` to the number of jobs that ended so.
+#: Hash: number of finished jobs by `queue|status|label`.
 TOTALS = f"{PREFIX}totals"
-#: Hash of error code to the number of jobs that ended with it.
+#: Hash: number of failed jobs by error code.
 ERRORS = f"{PREFIX}errors"
-#: Hash of counter name to number: commits dropped for an old fence, and the like.
+#: Hash: other counters, such as commits rejected because of an old fence.
 COUNTERS = f"{PREFIX}counters"
-#: Capped stream of the ids of ended jobs, newest last.
+#: Capped stream: ids of finished jobs, newest last.
 EVENTS = f"{PREFIX}events"
-#: Published: ids of jobs and submissions that just ended, separated by spaces.
+#: Channel: ids of jobs and submissions that just finished, separated by spaces.
 DONE = f"{PREFIX}done"
-#: Hash of an API key's id to what is stored of it, as JSON.
+#: Hash: API keys as JSON, by id.
 API_KEYS = f"{PREFIX}api-keys"
-#: Every counter of rate limits stands below it.
+#: Prefix of the rate limit counters.
 RATES = f"{PREFIX}rates"
-#: Hash of worker id to its heartbeat as JSON.
+#: Hash: heartbeats as JSON, by worker id.
 WORKERS = f"{PREFIX}workers"
-#: Sorted set of worker ids by the time at which their heartbeat counts no longer.
+#: Sorted set: worker ids by the time at which their heartbeat expires.
 WORKERS_ALIVE = f"{PREFIX}workers-alive"
-#: String with an expiry, one an image, where images wait in Redis.
+#: String per image, with expiry: its bytes, if images are stored in Redis.
 IMAGE = f"{PREFIX}image:"
-#: String with an expiry, one a job: its thumbnail in Base64.
+#: String per job, with expiry: its thumbnail in Base64.
 THUMBNAIL = f"{PREFIX}thumbnail:"
 
-#: The stream of ended jobs keeps about this many.
+#: Approximate maximum length of the stream of finished jobs.
 EVENTS_KEPT = 10_000
-#: So many submissions of an owner are listed.
+#: Maximum number of submissions listed per owner.
 SUBMISSIONS_KEPT = 1_000
-#: The rate of a submission is measured over one to two spans of so many milliseconds.
+#: The rate of a submission is measured over one to two periods of this length.
 RATE_SPAN_MS = 5_000
 
 
@@ -70,12 +70,12 @@ def job(job_id: str) -> str:
 
 
 def queued(queue: str) -> str:
-    """Key of the jobs waiting in `queue`."""
+    """Key of the waiting jobs of a queue."""
     return QUEUED + queue
 
 
 def running(queue: str) -> str:
-    """Key of the leased jobs of `queue`."""
+    """Key of the running jobs of a queue."""
     return RUNNING + queue
 
 
@@ -85,17 +85,17 @@ def submission(submission_id: str) -> str:
 
 
 def submission_jobs(submission_id: str) -> str:
-    """Key of the ids of a submission's jobs."""
+    """Key of the list of a submission's jobs."""
     return SUBMISSION_JOBS + submission_id
 
 
 def submissions(owner: str) -> str:
-    """Key of the ids of an owner's submissions."""
+    """Key of the list of an owner's submissions."""
     return SUBMISSIONS + owner
 
 
 def image(ref: str) -> str:
-    """Key of a waiting image."""
+    """Key of an image."""
     return IMAGE + ref
 
 
@@ -105,6 +105,6 @@ def thumbnail(job_id: str) -> str:
 
 
 def lua_table() -> str:
-    """The keys as a Lua table `K`, which the scripts of the ledger begin with."""
+    """The constants of this module as the Lua table `K`, which is prepended to every script."""
     names = {name: value for name, value in globals().items() if name.isupper() and name != "PREFIX"}
     return "local K = {" + ", ".join(f"{name.lower()} = '{value}'" for name, value in names.items()) + "}\n"

@@ -1,4 +1,4 @@
-"""How jobs, claims and results are written in Redis."""
+"""How jobs, submissions and results are stored in Redis."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ _OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission")
 
 
 def job_to_fields(job: Job) -> dict[str, str | int]:
-    """A queued job as the fields of its stored record; absent ones are not stored."""
+    """The stored fields of a queued job; empty ones are left out."""
     fields: dict[str, Any] = {
         "v": SCHEMA,
         "status": str(job.status),
@@ -23,7 +23,7 @@ def job_to_fields(job: Job) -> dict[str, str | int]:
 
 
 def submit_to_row(submit: Submit) -> list[str | int]:
-    """A submit as the arguments that `submit.lua` takes for a job."""
+    """The arguments of `submit.lua` for one job."""
     job, fields = submit.job, job_to_fields(submit.job)
     head: list[str | int] = [job.id, job.queue, job.created_ms, job.deadline_ms or 0, job.size_bytes]
     values: list[str | int] = [value for field in fields.items() for value in field]
@@ -31,17 +31,17 @@ def submit_to_row(submit: Submit) -> list[str | int]:
 
 
 def result_to_json(result: JobResult) -> str:
-    """A result as it is stored."""
+    """The stored form of a result."""
     return json.dumps(result.to_dict(), separators=(",", ":"), ensure_ascii=False)
 
 
 def code_of(result: JobResult) -> str:
-    """The error code of a result, empty for a prediction."""
+    """The error code of a result; empty for a prediction."""
     return result.error.code if result.error else ""
 
 
 def claim_from_row(job_id: str, row: list[str] | None) -> Claim | None:
-    """A claim out of a record as a flat list; None where there was none to have."""
+    """Read a claim from a reply of `claim.lua`; None if the job was not claimed."""
     if not row:
         return None
     job = job_from_fields(job_id, dict(pairs(row)))
@@ -49,10 +49,10 @@ def claim_from_row(job_id: str, row: list[str] | None) -> Claim | None:
 
 
 def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
-    """A job out of its stored record; None where there is none."""
+    """Read a job from its stored fields; None if there are none. Unknown fields, from a newer version, are ignored."""
     if not fields:
         return None
-    result = fields.get("outcome")
+    result = fields.get("outcome")  # the stored name of the result
     return Job(
         id=job_id,
         queue=fields["queue"],
@@ -73,14 +73,14 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
 
 
 def rejected_to_row(job: Job) -> list[str | int]:
-    """An image that became no job as the arguments that `reject.lua` takes for it."""
+    """The arguments of `reject.lua` for one rejected image."""
     fields = job_to_fields(job) | ({"outcome": result_to_json(job.result)} if job.result else {})
     values: list[str | int] = [value for field in fields.items() for value in field]
     return [job.id, job.submission, len(values), *values]
 
 
 def submission_to_fields(submission: Submission) -> dict[str, str | int]:
-    """A new submission as the fields of its stored record, the same ones for every submission."""
+    """The stored fields of a new submission; always the same set, so that `open.lua` can compare submissions."""
     return {
         "name": submission.name,
         "queue": submission.queue,
@@ -91,7 +91,7 @@ def submission_to_fields(submission: Submission) -> dict[str, str | int]:
 
 
 def submission_from_fields(submission_id: str, fields: dict[str, str]) -> Submission | None:
-    """A submission out of its stored record; None where there is none."""
+    """Read a submission from its stored fields; None if there are none."""
     if not fields:
         return None
     times = {name: _int_or_none(fields.get(name)) for name in _SUBMISSION_TIMES}
@@ -116,5 +116,5 @@ def _int_or_none(text: str | None) -> int | None:
 
 
 def pairs(flat: list[str]) -> list[tuple[str, str]]:
-    """Names and values out of the flat list in which Lua returns a hash."""
+    """Names and values from the flat list in which Lua returns a hash."""
     return list(zip(flat[::2], flat[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""What goes into the ledger and what comes out of it."""
+"""The arguments and return values of the ledger."""
 
 import json
 from collections.abc import Mapping
@@ -10,44 +10,45 @@ from contract.job import Job, JobError, JobResult, JobStatus
 
 
 class Submitted(IntEnum):
-    """What became of a submitted job."""
+    """What happened to a submitted job."""
 
-    #: Its id is known already, for something else; the known job stays as it is.
+    #: Rejected: the id belongs to a different job, which is unchanged.
     TAKEN = 0
+    #: Stored as a new job.
     STORED = 1
-    #: The queue holds as much as it may.
+    #: Rejected: the queue is full.
     FULL = 2
-    #: The same was sent before under this id or idempotency key: that job stands for it.
+    #: Not stored again: the same image was sent before with this id or idempotency key.
     REPEATED = 3
-    #: The idempotency key was sent before with something else.
+    #: Rejected: the idempotency key was used with a different image.
     MISMATCHED = 4
-    #: Its owner's jobs fill as much of the queue as one owner's may.
+    #: Rejected: its owner's share of the queue is full.
     CROWDED = 5
-    #: Its submission is closed, or is not there.
+    #: Rejected: its submission is closed or does not exist.
     CLOSED = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A job to store, and how to know it again."""
+    """A job to store, with what identifies a repeated submit."""
 
     job: Job
-    #: The caller's name for this submit, so that a repeated one is recognized.
+    #: Chosen by the sender; the same for a retry.
     idempotency_key: str = ""
-    #: Hash of the image; only needed where a submit may be repeated.
+    #: Hash of the image; empty if the submit cannot be repeated.
     fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a submit, and the id of the job that stands for it."""
+    """What happened to a submit, and the id of its job: the new one, or the one that was stored before."""
 
     result: Submitted
     job_id: str
 
     @property
     def is_new(self) -> bool:
-        """Whether this submit made the job."""
+        """Whether this submit stored a new job."""
         return self.result is Submitted.STORED
 
 
@@ -57,34 +58,34 @@ class QueueLimits:
 
     max_jobs: int
     max_bytes: int
-    #: Share of both that one owner's jobs may fill, 0..1; jobs without an owner are not held to it.
+    #: Share of both limits that one owner may fill, 0..1. It does not apply to jobs without an owner.
     owner_share: float = 1.0
 
     @property
     def owner_max_jobs(self) -> int:
-        """Most jobs of one owner."""
+        """Maximum number of jobs of one owner."""
         return max(1, int(self.max_jobs * self.owner_share))
 
     @property
     def owner_max_bytes(self) -> int:
-        """Most bytes of one owner's images."""
+        """Maximum size of the images of one owner, in bytes."""
         return int(self.max_bytes * self.owner_share)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's lease on one job."""
+    """A worker's lease on a job."""
 
     job: Job
-    #: Number of this claim; a commit carries it, so that only the latest claim can end the job.
+    #: Number of this claim. Only the latest claim can finish the job.
     fence: int
-    #: A worker died on it: it is to be tried with no other job in hand, so that the culprit is found.
+    #: Process this job alone: a worker died while it processed the job among others.
     alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker says of itself every few seconds."""
+    """What a worker reports about itself every few seconds."""
 
     id: str
     host: str
@@ -93,9 +94,9 @@ class Heartbeat:
     labels: list[str]
     backend: str
     precision: str
-    #: Share of the last seconds in which the model was predicting, 0..1.
+    #: Share of the last seconds that the model spent predicting, 0..1.
     busy_ratio: float
-    #: Where its metrics are read.
+    #: Host and port of its metrics.
     metrics_address: str
     started_ms: int
     seen_ms: int
@@ -109,76 +110,77 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """How full one queue is."""
+    """The state of a queue."""
 
     queued: int = 0
     running: int = 0
-    #: Milliseconds since the oldest job that waits was accepted; 0 when none waits.
+    #: Milliseconds since the oldest waiting job was accepted; 0 if none is waiting.
     oldest_age_ms: int = 0
-    #: Of the images of the jobs that wait.
+    #: Size of the images of all waiting jobs.
     queued_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerStats:
-    """Counts over all jobs."""
+    """Counts of all jobs."""
 
     queues: Mapping[str, QueueStats]
-    #: (queue, status, label) -> jobs that ended so; the label is empty without a prediction.
+    #: Finished jobs by (queue, status, label); the label is empty if there is no prediction.
     totals: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    #: Error code -> jobs that ended with it.
+    #: Failed jobs by error code.
     errors: Mapping[str, int] = field(default_factory=dict)
     #: Jobs in the dead-letter list.
     dead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerMemory:
-    """What the ledger takes of its server's memory."""
+class RedisMemory:
+    """How much memory Redis uses."""
 
     used_bytes: int = 0
-    #: Beyond it the server takes no more; 0 where it sets no limit.
+    #: Limit set in Redis (`maxmemory`); 0 for none.
     max_bytes: int = 0
-    #: The server is set to drop keys of its own choice when it is full: no promise can be kept on it.
+    #: Whether Redis may delete keys when it is full, which could lose accepted jobs.
     evicts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a reconciler looks for in one queue."""
+    """The parameters of a search for lost jobs in a queue."""
 
     queue: str
-    #: When the oldest message that no worker has taken was published; 0 when there is none.
+    #: When the oldest message still in the queue was published; 0 if the queue is empty.
     oldest_message_ms: int
-    #: How long a job may wait without a message before it gets another.
+    #: How long a job may wait without a message before it gets a new one.
     grace_ms: int
     max_attempts: int
-    #: How long ended jobs are kept.
+    #: How long finished jobs are kept.
     ttl_s: int
-    #: Most jobs looked at.
+    #: Maximum number of jobs to look at.
     limit: int = 1000
 
 
-#: The result of a job that workers died on as often as is allowed.
+#: The result of a job whose last allowed attempt killed its worker.
 LOST = JobResult(
     error=JobError(
-        WorkerLostError.code, "Workers died on this image as often as is allowed. It stands in the dead-letter list."
+        WorkerLostError.code,
+        "Every attempt to process this image killed its worker. The job is in the dead-letter list.",
     )
 )
 #: The result of a job whose deadline passed.
 EXPIRED = JobResult(
     error=JobError(
-        DeadlineExpiredError.code, "Its deadline passed before a worker took it. Send it again with more time."
+        DeadlineExpiredError.code,
+        "The deadline passed before a worker started the job. Resend the image with a later deadline.",
     )
 )
 
-
-#: How long an idempotency key is remembered.
+#: How long an idempotency key is kept.
 IDEMPOTENCY_TTL_S = 86_400
 
 
 def final_status(result: JobResult) -> JobStatus:
-    """The state that a result leads to."""
+    """The status of a job with this result."""
     if result.error:
         return JobStatus.EXPIRED if result.error.code == DeadlineExpiredError.code else JobStatus.FAILED
     return JobStatus.SUCCEEDED

@@ -8,8 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from contract.cores import usable_cores
-from contract.settings import Settings, variable_of
+from contract.settings import Settings, usable_cores, variable_of
 from deploy.local.errors import UsageError
 from deploy.local.ports import Port
 from deploy.local.redis_server import find_redis_server, redis_command

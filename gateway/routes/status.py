@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from contract.access import Scope
-from contract.ledger.types import Heartbeat, LedgerMemory, LedgerStats, QueueStats
+from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisMemory
 from contract.status import NO_WORKER, Status, read_status
 from gateway.answers import Answer
 from gateway.routing import Routes
@@ -78,8 +78,8 @@ _STATS = LedgerStats(
     {"undecodable_image": 4},
 )
 _EXAMPLES = {
-    "serving": Status(_STATS, [_BEAT], LedgerMemory(2_000_000)).to_dict(),
-    "no_worker": Status(_STATS, [], LedgerMemory(2_000_000), [NO_WORKER]).to_dict(),
+    "serving": Status(_STATS, [_BEAT], RedisMemory(2_000_000)).to_dict(),
+    "no_worker": Status(_STATS, [], RedisMemory(2_000_000), [NO_WORKER]).to_dict(),
 }
 
 

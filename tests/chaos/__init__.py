@@ -1,0 +1,1 @@
+"""Chaos test: clients upload while workers, gateways, Redis and the network fail. Start with `run.py`."""

@@ -1,4 +1,4 @@
-"""Real services that come back when they are killed, and the ways to kill them."""
+"""Real services that are restarted when they die, and the means to kill them."""
 
 import signal
 import sys
@@ -22,8 +22,8 @@ FAULT_POINTS = ("before_unacked", "before_claim", "in_decode", "in_predict", "be
 _LOOK_S = 0.05
 
 
-class Keeper:
-    """One service, started again each time it ends."""
+class RestartedService:
+    """A service that is restarted whenever it exits."""
 
     def __init__(self, name: str, command: Callable[[], list[str]], folder: Path, environ: dict[str, str]) -> None:
         self.name = name
@@ -36,11 +36,11 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Start it, and keep it."""
+        """Start the service."""
         self._thread.start()
 
     def kill(self) -> bool:
-        """SIGKILL, as an out-of-memory killer does; False when it was not running."""
+        """Send SIGKILL; False if the service was not running."""
         if self._process is None or self._process.handle.poll() is not None:
             return False
         self._process.handle.send_signal(signal.SIGKILL)
@@ -48,16 +48,16 @@ class Keeper:
         return True
 
     def take_away(self) -> None:
-        """Kill it, and start it again at `bring_back` only."""
+        """Kill the service and do not restart it until `bring_back`."""
         self._may_start.clear()
         self.kill()
 
     def bring_back(self) -> None:
-        """End what `take_away` began."""
+        """Restart the service after `take_away`."""
         self._may_start.set()
 
-    def terminate(self) -> int:
-        """Have it stop in order, for good; returns its exit status."""
+    def stop(self) -> int:
+        """Shut the service down; returns its exit status."""
         self._stopping.set()
         self._may_start.set()
         self._thread.join(60)
@@ -65,18 +65,14 @@ class Keeper:
 
     @property
     def pid(self) -> int:
-        """Of the running process; 0 when there is none."""
+        """The id of the running process; 0 if there is none."""
         return self._process.handle.pid if self._process and self._process.handle.poll() is None else 0
-
-    def stop(self) -> None:
-        """End it for good."""
-        self._stopping.set()
-        self._may_start.set()
-        self._thread.join(60)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._may_start.wait()
+            if self._stopping.is_set():
+                return
             with running(self.name, self._command(), self._folder, self._environ) as process:
                 self._process = process
                 self.starts += 1
@@ -85,7 +81,7 @@ class Keeper:
 
 
 class Cluster:
-    """Redis behind a line that can be cut, one gateway, some workers."""
+    """Redis behind a proxy that can be cut, one gateway, and some workers."""
 
     def __init__(
         self,
@@ -112,19 +108,20 @@ class Cluster:
             "PAWQUEUE_LOG_LEVEL": "warning",
             **settings,
         }
-        self.redis = Keeper("redis", lambda: redis_command(find_redis_server(), redis_port, data), folder, {})
-        self.gateway = Keeper("gateway", lambda: [sys.executable, "-m", "gateway"], folder, self.environ)
+        self.redis = RestartedService("redis", lambda: redis_command(find_redis_server(), redis_port, data), folder, {})
+        self.gateway = RestartedService("gateway", lambda: [sys.executable, "-m", "gateway"], folder, self.environ)
         self.workers = [
-            Keeper(f"worker-{number}", self._worker_command, folder, self.environ) for number in range(workers)
+            RestartedService(f"worker-{number}", self._worker_command, folder, self.environ)
+            for number in range(workers)
         ]
-        #: Workers serve a model that needs no framework, and start in a second.
+        #: Makes workers serve a trivial model, so that they start within a second.
         self._light = ["--light"] if light else []
         self._points = list(points)
         self._armed: list[str] = []
         self._turn = -1
 
     def _worker_command(self) -> list[str]:
-        """A worker with one of the fault points that none has died at yet, in turn; one without, when there is none."""
+        """The command of a worker with the next fault point that was not reached yet, or without one."""
         pending = [point for point in self._points if point not in self.faults_reached]
         if not pending:
             return self._command_of(NO_POINT)
@@ -139,17 +136,17 @@ class Cluster:
         flag = self.folder / f"fault-{point}"
         return [sys.executable, "-m", "tests.support.faulty_worker", point, str(flag), *self._light]
 
-    def serving(self) -> list[Keeper]:
-        """The workers that live and have told the ledger so."""
+    def serving(self) -> list[RestartedService]:
+        """The running workers that have sent a heartbeat."""
         try:
             with redis.Redis.from_url(self.redis_url, decode_responses=True) as client:
-                told = {int(worker_id.rsplit("-", 2)[1]) for worker_id in client.hkeys(keys.WORKERS)}
+                known = {int(worker_id.rsplit("-", 2)[1]) for worker_id in client.hkeys(keys.WORKERS)}
         except redis.RedisError:
             return []
-        return [worker for worker in self.workers if worker.pid in told]
+        return [worker for worker in self.workers if worker.pid in known]
 
     def worker_says(self, path: str) -> tuple[int, str]:
-        """What the worker answers on its metrics port, which the settings must name; 0 while nobody listens."""
+        """Status and text of a GET on the worker's metrics port, which must be set in `settings`; 0 if it is closed."""
         url = f"http://127.0.0.1:{self.environ['PAWQUEUE_WORKER_METRICS_PORT']}{path}"
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
@@ -160,12 +157,12 @@ class Cluster:
             return 0, ""
 
     def let_go(self, point: str) -> None:
-        """End what a fault point holds up."""
+        """Delete the flag of a fault point that holds a worker."""
         (self.folder / f"fault-{point}").unlink()
 
     @property
     def faults_reached(self) -> list[str]:
-        """The fault points at which a worker died."""
+        """The fault points that were reached."""
         return [point for point in self._armed if not (self.folder / f"fault-{point}").exists()]
 
     def __enter__(self) -> "Cluster":

@@ -1,4 +1,4 @@
-"""How the service takes an outage of Redis: `python -m tests.chaos.outages SECONDS` measures one."""
+"""Measure how the service handles an outage of Redis: `python -m tests.chaos.outages SECONDS`."""
 
 import argparse
 import tempfile
@@ -19,22 +19,22 @@ _IMAGE = draw((60, 40), form="JPEG")
 
 @dataclass(frozen=True)
 class Outage:
-    """What was seen, in seconds."""
+    """The measurements of an outage, in seconds."""
 
-    #: Longest time until the gateway refused an upload.
+    #: Longest time until the gateway rejected an upload.
     longest_refusal_s: float
-    #: From Redis's return until an upload was accepted, and until a worker had answered it.
+    #: From the return of Redis until an upload was accepted, and until its result was ready.
     accepted_after_s: float
     answered_after_s: float
 
 
 def put(http: httpx.Client, job_id: str) -> httpx.Response:
-    """Upload an image under an id."""
+    """Upload an image with the given job id."""
     return http.put(f"/v1/jobs/{job_id}", files={"file": ("x.jpg", _IMAGE)})
 
 
 def watch_outage(http: httpx.Client, begin: Callable[[], None], end: Callable[[], None], length_s: float) -> Outage:
-    """Take Redis away with `begin`, give it back with `end` after `length_s`, and measure what a client sees."""
+    """Cause an outage with `begin`, end it with `end` after `length_s`, and measure what a client sees."""
     begin()
     began_s, longest_s, job_id = time.monotonic(), 0.0, new_job_id()
     while time.monotonic() < began_s + length_s:
@@ -48,7 +48,7 @@ def watch_outage(http: httpx.Client, begin: Callable[[], None], end: Callable[[]
     ended_s = time.monotonic()
     wait_until(lambda: put(http, job_id).status_code in (200, 202), "an upload being accepted", 60)
     accepted_s = time.monotonic()
-    wait_until(lambda: _status(http, job_id) == "succeeded", "the job being answered", 120)
+    wait_until(lambda: _status(http, job_id) == "succeeded", "the job being finished", 120)
     return Outage(longest_s, accepted_s - ended_s, time.monotonic() - ended_s)
 
 
@@ -58,9 +58,9 @@ def _status(http: httpx.Client, job_id: str) -> str:
 
 
 def main() -> None:
-    """Measure outages of both kinds."""
+    """Measure an outage by a killed Redis, and one by a cut connection."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.outages", description=__doc__)
-    parser.add_argument("seconds", type=float, nargs="?", default=10.0, help="how long Redis is away (default 10)")
+    parser.add_argument("seconds", type=float, nargs="?", default=10.0, help="duration of each outage (default 10)")
     length_s = parser.parse_args().seconds
     with (
         tempfile.TemporaryDirectory(prefix="pawqueue-outage-") as name,

@@ -1,4 +1,4 @@
-"""Chaos: clients upload while workers, gateway, Redis and the network fail; the report goes to `chaos.json`."""
+"""Upload while workers, gateway, Redis and the network fail, and check that every accepted job is kept."""
 
 import argparse
 import json
@@ -12,11 +12,11 @@ from typing import Any
 
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import Cluster
-from tests.chaos.harm import Harm, Plan
-from tests.chaos.report import as_table, broken, make_report
+from tests.chaos.faults import FaultInjector, Plan
+from tests.chaos.report import as_table, failed_checks, make_report
 from tests.support.services import wait_until
 
-#: What the tests run: some of everything in about a minute.
+#: The run in the test suite: some faults of each kind, in about a minute.
 SHORT = Plan(
     jobs=400,
     clients=8,
@@ -33,42 +33,42 @@ SHORT = Plan(
 
 
 def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Do everything in `plan`; returns the report, and what does not hold."""
+    """Run a plan; returns the report and the checks that failed."""
     started_s = time.monotonic()
     settings = {"PAWQUEUE_LEASE_S": str(plan.lease_s), "PAWQUEUE_SWEEP_S": str(plan.sweep_s)}
     with Cluster(folder, plan.workers, settings, light=plan.light) as cluster:
         clients = Clients(cluster.url, plan.jobs, plan.clients, plan.seed)
-        harm = Harm(plan, cluster, clients)
+        injector = FaultInjector(plan, cluster, clients)
         clients.start()
         wait_until(lambda: bool(cluster.serving()), "a worker serving", 120)
-        doing = threading.Thread(target=harm.run, daemon=True)
-        doing.start()
-        doing.join(plan.limit_s * 0.9)
+        faults = threading.Thread(target=injector.run, daemon=True)
+        faults.start()
+        faults.join(plan.limit_s * 0.9)
         clients.join(max(30.0, plan.limit_s - (time.monotonic() - started_s)))
         clients.collect(max(60.0, plan.limit_s - (time.monotonic() - started_s)))
-        harm.watch_to_the_end()
-        report = make_report(clients, harm, cluster, time.monotonic() - started_s)
-    return report, broken(report, harm)
+        injector.wait_for_recoveries()
+        report = make_report(clients, injector, cluster, time.monotonic() - started_s)
+    return report, failed_checks(report, injector)
 
 
 def main() -> int:
-    """Run the long version, print a table, write the report."""
+    """Run a plan, print the report as a table, and write it to a file."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="the version that the tests run")
-    parser.add_argument("--out", type=Path, default=Path("chaos.json"), help="where the report goes")
-    parser.add_argument("--logs", type=Path, help="folder for the logs of all processes; without it they are dropped")
+    parser.add_argument("--short", action="store_true", help="run the short version of the test suite")
+    parser.add_argument("--out", type=Path, default=Path("chaos.json"), help="file for the report (default chaos.json)")
+    parser.add_argument("--logs", type=Path, help="folder for the logs of all processes (default: discard them)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pawqueue-chaos-") as name:
-        report, wrong = run(SHORT if given.short else Plan(), Path(name))
+        report, failed = run(SHORT if given.short else Plan(), Path(name))
         if given.logs:
             given.logs.mkdir(parents=True, exist_ok=True)
             for log in Path(name).glob("*.log"):
                 shutil.copy(log, given.logs)
     given.out.write_text(json.dumps(report, indent=2) + "\n")
     print(as_table(report))
-    for what in wrong:
-        print(f"DOES NOT HOLD: {what}")
-    return 1 if wrong else 0
+    for check in failed:
+        print(f"FAILED: {check}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

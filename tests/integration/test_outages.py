@@ -65,7 +65,7 @@ def test_a_line_that_is_dead_without_a_word_is_told_and_comes_back(cluster: Clus
 
 def test_a_worker_says_while_it_stops_that_it_is_not_ready(cluster: Cluster) -> None:
     wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready")
-    assert cluster.workers[0].terminate() == 0
+    assert cluster.workers[0].stop() == 0
     with redis.Redis.from_url(cluster.redis_url) as client:
         assert client.hlen(keys.WORKERS) == 0
     with httpx.Client(base_url=cluster.url, timeout=60) as http:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.scaling import Costs, table
 from bundle.decode import FORMATS as DECODED
-from contract.settings_table import render
+from contract.settings import settings_page
 from gateway import VERSION
 from gateway.uploads import FORMATS as ACCEPTED
 from tests.support.services import ROOT
@@ -18,7 +18,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("
 
 
 def test_the_settings_page_is_made_from_the_table() -> None:
-    assert (ROOT / "docs" / "settings.md").read_text() == render(), "run `make docs`"
+    assert (ROOT / "docs" / "settings.md").read_text() == settings_page(), "run `make docs`"
 
 
 def test_the_page_of_the_interface_is_made_from_its_document() -> None:
@@ -50,7 +50,11 @@ def test_links_and_make_targets_of_documents_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_documents_name_settings_that_exist(document: Path) -> None:
-    known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", render())) | {"PAWQUEUE_DATA", "PAWQUEUE_URL", "PAWQUEUE_API_KEY"}
+    known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | {
+        "PAWQUEUE_DATA",
+        "PAWQUEUE_URL",
+        "PAWQUEUE_API_KEY",
+    }
     assert set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", document.read_text())) <= known
 
 

@@ -1,4 +1,4 @@
-"""What `appendfsync always` costs against `everysec`, for one client and for many: `python -m tests.soak.fsync`."""
+"""Compare `appendfsync always` with `everysec`, for one client and for many: `python -m tests.soak.fsync`."""
 
 import statistics
 import tempfile
@@ -17,7 +17,7 @@ _ROUNDS, _UPLOADS, _CLIENTS, _LOAD_S = 12, 25, 32, 6
 
 
 def main() -> None:
-    """Alternate between the two on one running stack, and compare round by round."""
+    """Alternate between both policies on a running stack, and compare them round by round."""
     data = draw((500, 375), form="JPEG")
     with (
         tempfile.TemporaryDirectory(prefix="pawqueue-fsync-") as folder,
@@ -25,7 +25,7 @@ def main() -> None:
         httpx.Client(base_url=stack.url, timeout=60) as http,
     ):
         _latency_ms(http, data)
-        _compare("one client, ms an image", stack, lambda: _latency_ms(http, data))
+        _compare("one client, ms per image", stack, lambda: _latency_ms(http, data))
         _compare(f"{_CLIENTS} clients, images/s", stack, lambda: _images_per_s(stack))
 
 

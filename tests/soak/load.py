@@ -1,4 +1,4 @@
-"""A steady load of every kind of request, at a share of what the service can do."""
+"""A steady load of mixed requests, at a given rate."""
 
 import random
 import threading
@@ -11,12 +11,12 @@ from contract.job import new_job_id
 from tests.support.images import draw
 
 _THREADS = 16
-#: While so many jobs have not been answered no more are sent: other programs may have taken the machine.
-_MOST_OPEN = 200
+#: No more images are sent while this many are unfinished: the machine may be busy with other programs.
+_MAX_OPEN = 200
 
 
 class Load:
-    """Threads that upload by a common clock; half of them wait for the result, the others ask for it."""
+    """Threads that upload images at a common rate; half of the uploads wait for the result, the others poll for it."""
 
     def __init__(self, url: str, seed: int = 0) -> None:
         self.answers: Counter[str] = Counter()
@@ -33,12 +33,12 @@ class Load:
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(_THREADS)]
 
     def start(self) -> None:
-        """Start the threads; they wait for `run`."""
+        """Start the threads; they wait for `run` or `capacity`."""
         for thread in self._threads:
             thread.start()
 
     def run(self, rate: float, duration_s: float) -> float:
-        """Send `rate` images a second for that long; returns the rate that was reached."""
+        """Send `rate` images per second for this duration; returns the rate that was achieved."""
         began_s, sent = time.monotonic(), 0
         while (elapsed_s := time.monotonic() - began_s) < duration_s:
             due = int(elapsed_s * rate)
@@ -51,7 +51,7 @@ class Load:
         return sent / duration_s
 
     def capacity(self, duration_s: float) -> float:
-        """Images a second when all threads send as fast as they are answered."""
+        """Measure the images per second that the service can process."""
         before, began_s = sum(self.answers.values()), time.monotonic()
         self._tickets.release(100_000)
         time.sleep(duration_s)
@@ -61,12 +61,12 @@ class Load:
         return (sum(self.answers.values()) - before) / (time.monotonic() - began_s)
 
     def wait_idle(self, timeout_s: float) -> None:
-        """Return when every image that was sent is answered."""
+        """Return when every image that was sent is finished."""
         with self._changed:
             self._changed.wait_for(lambda: self._open == 0, timeout_s)
 
     def stop(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._stopping.set()
         self._tickets.release(_THREADS)
         for thread in self._threads:
@@ -74,7 +74,7 @@ class Load:
 
     def _has_room(self) -> bool:
         with self._changed:
-            return self._open < _MOST_OPEN
+            return self._open < _MAX_OPEN
 
     def _work(self) -> None:
         with httpx.Client(base_url=self._url, timeout=60) as http:

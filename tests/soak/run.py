@@ -1,4 +1,4 @@
-"""Soak: a steady load for a quarter of an hour; nothing may grow, and nothing stay (`soak.json`, `soak.png`)."""
+"""Run a steady load for 15 minutes, and check that neither memory, keys nor images accumulate."""
 
 import argparse
 import json
@@ -17,19 +17,19 @@ from tests.soak.load import Load
 from tests.soak.watch import Watch, lasting_keys
 from tests.support.services import Stack, running_stack, wait_until
 
-#: A key with that long to live is no leftover: the lead is renewed as long as a worker lives.
+#: Maximum expiry of the leader key, which workers renew and which is therefore not a leftover.
 _LEAD_S = 10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how hard."""
+    """Duration and rate of the load."""
 
     duration_s: float = 900.0
-    #: Of what the service can do on this machine, measured before.
+    #: Share of the measured capacity of the service.
     load: float = 0.7
     calibration_s: float = 20.0
-    #: First part of the run, which is not judged.
+    #: Share of the run that is excluded from the checks.
     warm_up: float = 0.25
     result_ttl_s: int = 30
     every_s: float = 3.0
@@ -39,7 +39,7 @@ SHORT = Plan(duration_s=12.0, calibration_s=2.0, result_ttl_s=2, every_s=0.25)
 
 
 def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], Watch]:
-    """Do it; returns the report and what was seen."""
+    """Run a plan; returns the report and the samples."""
     ttl_s = plan.result_ttl_s
     settings = {"result_ttl_s": ttl_s, "thumbnail_ttl_s": ttl_s, "log_level": "warning"}
     with running_stack(folder, **settings) as stack:
@@ -56,7 +56,7 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], Watch]:
 
 def _report(plan: Plan, stack: Stack, load: Load, watch: Watch, rates: tuple[float, float]) -> dict[str, Any]:
     capacity, reached = rates
-    _wait_for_ends(stack.redis_url, plan.result_ttl_s)
+    _wait_for_expiry(stack.redis_url, plan.result_ttl_s)
     return {
         "capacity_per_s": round(capacity, 1),
         "load_per_s": round(reached, 1),
@@ -69,14 +69,18 @@ def _report(plan: Plan, stack: Stack, load: Load, watch: Watch, rates: tuple[flo
     }
 
 
-def _wait_for_ends(redis_url: str, ttl_s: int) -> None:
-    """Until the last time to live should have ended."""
+def _wait_for_expiry(redis_url: str, ttl_s: int) -> None:
+    """Wait until all jobs should have expired."""
     with redis.Redis.from_url(redis_url) as client:
         try:
-            wait_until(lambda: next(client.scan_iter(f"{keys.JOB}*", count=1000), None) is None, "the end", ttl_s + 20)
+            wait_until(
+                lambda: next(client.scan_iter(f"{keys.JOB}*", count=1000), None) is None,
+                "all jobs expiring",
+                ttl_s + 20,
+            )
         except AssertionError:
-            return  # what is left is told in the report
-    time.sleep(3)  # a sweep for what was discarded
+            return  # the report lists what is left
+    time.sleep(3)  # until the next sweep deletes discarded images
 
 
 def _pids(stack: Stack) -> dict[str, int]:
@@ -87,29 +91,29 @@ def _pids(stack: Stack) -> dict[str, int]:
     return {"gateway": serving, "worker": worker.handle.pid, "redis": server}
 
 
-def broken(report: dict[str, Any], *, judge_memory: bool = True) -> list[str]:
-    """What does not hold."""
-    wrong = []
+def failed_checks(report: dict[str, Any], *, judge_memory: bool = True) -> list[str]:
+    """The checks that failed."""
+    failed = []
     for name, found in report["processes"].items():
         if judge_memory and not found["is_flat"]:
-            wrong.append(f"the memory of {name} grows: {found['growth_mb']} MB")
-        # A short run sees pools of connections fill; a leak for each job would be hundreds.
-        most = 3 if judge_memory else 20
-        wrong += [
-            f"{what} of {name} grow: {found[what]}" for what in ("fds", "threads") if found[f"{what}_growth"] > most
+            failed.append(f"the memory of {name} grows: {found['growth_mb']} MB")
+        # In a short run connection pools still fill; a leak per job would be in the hundreds.
+        maximum = 3 if judge_memory else 20
+        failed += [
+            f"{what} of {name} grow: {found[what]}" for what in ("fds", "threads") if found[f"{what}_growth"] > maximum
         ]
     if judge_memory and report["processes"]["redis"]["keys_growth"] > 200:
-        wrong.append(f"keys grow: {report['processes']['redis']['keys']}")
+        failed.append(f"keys grow: {report['processes']['redis']['keys']}")
     if report["keys_left"]:
-        wrong.append(f"keys that outlive their time: {report['keys_left'][:10]}")
+        failed.append(f"keys without expiry: {report['keys_left'][:10]}")
     if report["images_left"]:
-        wrong.append(f"images left: {report['images_left']}")
+        failed.append(f"images left: {report['images_left']}")
     strange = set(report["answers"]) - {"succeeded", "failed", "canceled"}
-    return wrong + [f"answers of another kind: {strange}"] * bool(strange)
+    return failed + [f"unexpected results: {strange}"] * bool(strange)
 
 
 def draw_plot(watch: Watch, warm_up: float, path: Path) -> None:
-    """Memory of every process, and keys in Redis, over time."""
+    """Plot the memory of every process and the number of keys in Redis over time."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -132,10 +136,15 @@ def draw_plot(watch: Watch, warm_up: float, path: Path) -> None:
 
 
 def main() -> int:
-    """Run the long version, print a table, write report and plot."""
+    """Run a plan, print the report, and write report and plot to files."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak.run", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=15.0, help="how long (default 15)")
-    parser.add_argument("--out", type=Path, default=Path("soak.json"), help="the report; the plot lies beside it")
+    parser.add_argument("--minutes", type=float, default=15.0, help="duration (default 15)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("soak.json"),
+        help="file for the report (default soak.json); the plot gets the suffix .png",
+    )
     given = parser.parse_args()
     plan = Plan(duration_s=given.minutes * 60)
     print(f"A steady load for {given.minutes:g} minutes ...", flush=True)
@@ -146,10 +155,10 @@ def main() -> int:
     for name, value in report.items():
         for inner, text in value.items() if name == "processes" else [(name, value)]:
             print(f"{inner:16} {text}")
-    wrong = broken(report)
-    for what in wrong:
-        print(f"DOES NOT HOLD: {what}")
-    return 1 if wrong else 0
+    failed = failed_checks(report)
+    for check in failed:
+        print(f"FAILED: {check}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Under a steady load nothing grows, and nothing outlives its time."""
+"""A steady load leaves nothing behind; and tests of the measurement itself."""
 
 from pathlib import Path
 
@@ -6,20 +6,20 @@ import pytest
 import redis
 
 from contract.ledger import keys
-from tests.soak.run import SHORT, broken, draw_plot, run
+from tests.soak.run import SHORT, draw_plot, failed_checks, run
 from tests.soak.watch import lasting_keys, slope
 
 
 @pytest.mark.timeout(300)
-def test_nothing_grows_and_nothing_stays(tmp_path: Path) -> None:
+def test_a_steady_load_leaves_no_keys_and_images_behind(tmp_path: Path) -> None:
     report, watch = run(SHORT, tmp_path)
     assert report["answers"]["succeeded"] > 0
-    assert broken(report, judge_memory=False) == [], report  # so short a run is all warm-up
+    assert failed_checks(report, judge_memory=False) == [], report  # a run this short is all warm-up
     draw_plot(watch, SHORT.warm_up, tmp_path / "soak.png")
     assert (tmp_path / "soak.png").stat().st_size > 5000
 
 
-def test_keys_that_stay_are_found(clean_redis: str) -> None:
+def test_keys_without_expiry_are_found(clean_redis: str) -> None:
     with redis.Redis.from_url(clean_redis) as client:
         client.set(f"{keys.JOB}a", 1)
         client.set(f"{keys.JOB}b", 1, ex=1000)
@@ -29,7 +29,7 @@ def test_keys_that_stay_are_found(clean_redis: str) -> None:
     assert lasting_keys(clean_redis, 10) == [f"{keys.DEADLINES}", f"{keys.JOB}a", f"{keys.JOB}b"]
 
 
-def test_growth_is_seen_through_single_jumps() -> None:
+def test_the_slope_ignores_single_jumps() -> None:
     flat = [(float(at), 100.0 + (50 if at == 7 else 0)) for at in range(40)]
     rising = [(float(at), 100.0 + 2 * at + (at % 3)) for at in range(40)]
     assert slope(flat) == 0

@@ -1,4 +1,4 @@
-"""What the processes and Redis hold, sampled while a load runs, and whether it grows."""
+"""Samples of the resources of processes and Redis during a load, and whether they grow."""
 
 import statistics
 import threading
@@ -12,13 +12,13 @@ import redis
 
 from contract.ledger import keys
 
-#: Growth of memory over the whole run that counts as none: what allocators and counters move by themselves.
+#: Growth of memory over the whole run that is tolerated: allocators and counters cause some.
 _FLAT_SHARE, _FLAT_BYTES = 0.05, 10_000_000
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at one process."""
+    """The resources of a process at one moment."""
 
     at_s: float
     rss_bytes: int
@@ -28,24 +28,24 @@ class Sample:
 
 @dataclass
 class Watch:
-    """Samples processes by name, and the number of keys in Redis, in a thread of its own."""
+    """Samples processes, by name, and the keys in Redis from a background thread."""
 
     pids: dict[str, int]
     redis_url: str
     every_s: float = 5.0
     samples: dict[str, list[Sample]] = field(default_factory=dict)
-    #: (seconds, keys, bytes that Redis uses).
+    #: Seconds, number of keys, and bytes used by Redis.
     stored: list[tuple[float, int, int]] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start sampling."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop sampling."""
         self._stopping.set()
         if self._thread:
             self._thread.join()
@@ -57,12 +57,12 @@ class Watch:
             while not self._stopping.wait(self.every_s):
                 at_s = time.monotonic() - began_s
                 for name, process in processes.items():
-                    self.samples.setdefault(name, []).append(_look(process, at_s))
+                    self.samples.setdefault(name, []).append(_sample(process, at_s))
                 used = int(client.info("memory")["used_memory"])
                 self.stored.append((at_s, int(client.dbsize()), used))
 
     def findings(self, warm_up_share: float) -> dict[str, dict[str, Any]]:
-        """By process: memory, its slope, and how file descriptors and threads moved after the warm-up."""
+        """Memory, file descriptors and threads by process, and their growth after the warm-up."""
         found = {name: _findings(rows[int(len(rows) * warm_up_share) :]) for name, rows in self.samples.items()}
         rows = self.stored[int(len(self.stored) * warm_up_share) :]
         counts = [(at_s, float(count)) for at_s, count, _ in rows]
@@ -71,7 +71,7 @@ class Watch:
         return found
 
 
-def _look(process: psutil.Process, at_s: float) -> Sample:
+def _sample(process: psutil.Process, at_s: float) -> Sample:
     return Sample(at_s, process.memory_info().rss, process.num_fds(), process.num_threads())
 
 
@@ -91,7 +91,7 @@ def _findings(rows: Sequence[Sample]) -> dict[str, Any]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Median of the slopes between points half a run apart (Theil and Sen, thinned): single jumps do not tilt it."""
+    """Median slope between points half a run apart (a thinned Theil-Sen estimator): robust against single jumps."""
     half = len(points) // 2
     slopes = [(y1 - y0) / (x1 - x0) for (x0, y0), (x1, y1) in zip(points, points[half:], strict=False) if x1 > x0]
     return statistics.median(slopes) if slopes else 0.0
@@ -102,7 +102,7 @@ def _growth(points: Sequence[tuple[float, float]]) -> float:
 
 
 def _steps(values: Sequence[int]) -> float:
-    """From the median of the first quarter to that of the last."""
+    """The change from the median of the first quarter to the median of the last."""
     quarter = max(1, len(values) // 4)
     return statistics.median(values[-quarter:]) - statistics.median(values[:quarter])
 
@@ -112,13 +112,13 @@ def _range(values: Sequence[int]) -> str:
 
 
 def lasting_keys(redis_url: str, longest_ttl_s: int) -> list[str]:
-    """Keys that will stay too long: all but the few that count or list, which must be empty of jobs."""
+    """Keys that do not expire in time, except for counters, and for lists within their maximum length."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         names = [str(name) for name in client.scan_iter(count=1000)]
         return sorted(name for name in names if not _is_due(client, name, longest_ttl_s))
 
 
-#: Keys that stay for ever, with the most entries that they may hold.
+#: Maximum number of entries of the keys that never expire.
 _LASTING = {
     keys.TOTALS: 100,
     keys.ERRORS: 100,
@@ -126,7 +126,7 @@ _LASTING = {
     keys.QUEUED_BYTES: 2,
     keys.WORKERS: 20,
     keys.WORKERS_ALIVE: 20,
-    # Capped roughly: Redis drops whole nodes.
+    # The cap is approximate: Redis removes whole nodes.
     keys.EVENTS: keys.EVENTS_KEPT + 1000,
 }
 _SIZES = {"hash": "hlen", "zset": "zcard", "list": "llen", "stream": "xlen", "set": "scard", "string": "strlen"}

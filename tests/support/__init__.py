@@ -1,0 +1,1 @@
+"""Helpers for tests: running services, jobs, images and archives. Start with `services.py`."""

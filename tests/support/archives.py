@@ -1,16 +1,16 @@
-"""Archives made by code, good and hostile."""
+"""Tar and zip archives, valid and malicious."""
 
 import io
 import tarfile
 import zipfile
 from collections.abc import Mapping
 
-#: Members of a tar: bytes, or what is not a file.
+#: A member of a tar: the bytes of a file, or anything else as a `TarInfo`.
 Member = bytes | tarfile.TarInfo
 
 
 def tar_of(members: Mapping[str, Member], mode: str = "w") -> bytes:
-    """A tar; `mode` is that of `tarfile`, as `w:gz`."""
+    """A tar with these members; `mode` is that of `tarfile.open`, for example `w:gz`."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
         for name, member in members.items():
@@ -19,7 +19,7 @@ def tar_of(members: Mapping[str, Member], mode: str = "w") -> bytes:
 
 
 def add(archive: tarfile.TarFile, name: str, member: Member) -> None:
-    """One more member."""
+    """Add a member to a tar."""
     if isinstance(member, tarfile.TarInfo):
         archive.addfile(member)
         return
@@ -29,14 +29,14 @@ def add(archive: tarfile.TarFile, name: str, member: Member) -> None:
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
-    """A member that is no file; `kind` is one of `tarfile`'s types."""
+    """A member that is not a regular file; `kind` is a type constant of `tarfile`."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
 
 
 def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip."""
+    """A zip with these files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, data in members.items():
@@ -45,7 +45,7 @@ def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> by
 
 
 def encrypted(archive: bytes) -> bytes:
-    """A zip whose members say that they are encrypted."""
+    """The zip with all members marked as encrypted."""
     data = bytearray(archive)
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         at = data.find(signature)

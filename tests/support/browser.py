@@ -1,4 +1,4 @@
-"""The Chromium that is there, driven by Playwright."""
+"""The installed Chromium, controlled by Playwright."""
 
 import os
 import shutil
@@ -12,10 +12,10 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium() -> str:
-    """Path of the browser; without one the test is skipped on a laptop and fails in CI."""
+    """The path of Chromium; if there is none, the test is skipped, or fails in CI."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
-        missing = f"no Chromium here (looked for {', '.join(_NAMES)}): install it to try pages in a browser"
+        missing = f"no Chromium found (looked for {', '.join(_NAMES)}); install it to run tests in a browser"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
@@ -24,7 +24,7 @@ def find_chromium() -> str:
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """A browser without a window."""
+    """Start a headless browser."""
     path = find_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])

@@ -1,4 +1,4 @@
-"""A dashboard in a process of its own, for tests."""
+"""A running dashboard."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.support.services import Process, answers, free_port, running, wait_un
 
 @dataclass
 class Dashboard:
-    """A running dashboard."""
+    """A dashboard process and its URL."""
 
     url: str
     process: Process
@@ -20,7 +20,7 @@ class Dashboard:
 
 @contextmanager
 def running_dashboard(folder: Path, environ: dict[str, str], **settings: Any) -> Iterator[Dashboard]:
-    """Run one beside the services of `environ`; it reads every half second."""
+    """Start a dashboard for the services of `environ`; it refreshes every half second."""
     port = free_port()
     environ = {
         "PAWQUEUE_DASHBOARD_REFRESH_S": "0.5",
@@ -30,7 +30,7 @@ def running_dashboard(folder: Path, environ: dict[str, str], **settings: Any) ->
     }
     with running("dashboard", [sys.executable, "-m", "dashboard"], folder, environ) as process:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _answers(url, process), "The dashboard answering")
+        wait_until(lambda: _answers(url, process), "the dashboard responding")
         yield Dashboard(url, process)
 
 

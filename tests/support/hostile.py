@@ -1,4 +1,4 @@
-"""Images that nobody would send in good faith, made by code, with what is to become of each."""
+"""Malicious and broken uploads, with the expected result of each."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from tests.support.images import draw, encode, png_header_of
 
-#: What may become of an upload: a status with the problem's code, or the state of its job with its error's code.
+#: Expected results of an upload: HTTP status and error code, or job status and error code.
 NOT_AN_IMAGE = "415 not_an_image"
 UNSUPPORTED = "415 unsupported_format"
 TOO_MANY_PIXELS = "413 too_many_pixels"
@@ -26,23 +26,23 @@ _SERVED = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 @dataclass(frozen=True)
 class Hostile:
-    """One upload."""
+    """An upload."""
 
     name: str
     data: bytes
-    #: The ends that are right; more than one where the format leaves it open which part notices.
-    ends: tuple[str, ...]
+    #: Acceptable results; more than one if either the gateway or the decoder may detect the problem.
+    expected: tuple[str, ...]
     file: str = "x"
 
 
 def corpus() -> list[Hostile]:
-    """All of them."""
+    """All uploads."""
     parts = (_truncated, _lies, _bombs, _polyglots, _odd_modes, _metadata, _names)
     return [hostile for part in parts for hostile in part()]
 
 
 def small_image(form: str) -> bytes:
-    """An image with some structure, as its pixels are what is cut."""
+    """An image with some structure, so that truncation affects its pixels."""
     image = Image.radial_gradient("L").resize((160, 120)).convert("RGB")
     return encode(image, form, **({"lossless": True} if form == "WEBP" else {}))
 
@@ -53,7 +53,7 @@ def _truncated() -> Iterator[Hostile]:
         yield Hostile(f"{form} of 4 bytes", whole[:4], (NOT_AN_IMAGE,))
         for percent in (5, 20, 50, 80):
             yield Hostile(f"{form} cut at {percent} %", whole[: len(whole) * percent // 100], _BROKEN)
-        yield Hostile(f"{form} with 64 bytes in its middle zeroed", _zeroed(whole), (*_BROKEN, SUCCEEDED))
+        yield Hostile(f"{form} with 64 bytes in the middle zeroed", _zeroed(whole), (*_BROKEN, SUCCEEDED))
 
 
 def _zeroed(data: bytes) -> bytes:
@@ -74,9 +74,11 @@ def _lies() -> Iterator[Hostile]:
     yield Hostile("JPEG that claims 65535 x 65535", _with_jpeg_size(65_535, 65_535), (TOO_MANY_PIXELS,))
     yield Hostile("JPEG that claims 4000 x 4000", _with_jpeg_size(4000, 4000), (UNDECODABLE, SUCCEEDED))
     yield Hostile("PNG with a wrong checksum", draw()[:29] + b"oops" + draw()[33:], _BROKEN)
-    yield Hostile("PNG of a kind that is none", _png_of_kind(colour=9), _BROKEN)
-    yield Hostile("TIFF whose directory is itself", b"II*\0\x08\0\0\0\x01\0" + bytes(12) + b"\x08\0\0\0", _BROKEN)
-    yield Hostile("TIFF that points behind its end", b"II*\0\xff\xff\xff\x7f", (NOT_AN_IMAGE,))
+    yield Hostile("PNG of an undefined colour type", _png_of_colour_type(colour=9), _BROKEN)
+    yield Hostile(
+        "TIFF whose directory points to itself", b"II*\0\x08\0\0\0\x01\0" + bytes(12) + b"\x08\0\0\0", _BROKEN
+    )
+    yield Hostile("TIFF that points past its end", b"II*\0\xff\xff\xff\x7f", (NOT_AN_IMAGE,))
 
 
 def _with_jpeg_size(width: int, height: int) -> bytes:
@@ -86,7 +88,7 @@ def _with_jpeg_size(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def _png_of_kind(colour: int) -> bytes:
+def _png_of_colour_type(colour: int) -> bytes:
     data = bytearray(draw())
     data[25] = colour
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
@@ -102,7 +104,7 @@ def _bombs() -> Iterator[Hostile]:
     yield Hostile("PNG of 30000 x 30000 in 120 kB", draw((30_000, 30_000), 0, mode="1"), (TOO_MANY_PIXELS,))
     yield Hostile("PNG of 7000 x 7000 in one colour", draw((7000, 7000), 0, mode="L"), (SUCCEEDED,))
     yield Hostile(
-        "PNG with a compressed text of 60 MB", encode(Image.new("RGB", (9, 9)), pnginfo=text), (*_BROKEN, SUCCEEDED)
+        "PNG with 60 MB of compressed text", encode(Image.new("RGB", (9, 9)), pnginfo=text), (*_BROKEN, SUCCEEDED)
     )
     yield Hostile(
         "PNG whose colour profile is a bomb",
@@ -137,13 +139,13 @@ def _polyglots() -> Iterator[Hostile]:
     with tarfile.open(fileobj=tar, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("../../etc/passwd"))
     script = b"<script>alert(1)</script>"
-    yield Hostile("JPEG with a zip behind it", small_image("JPEG") + _zipped({"a.txt": b"x"}), (SUCCEEDED,))
+    yield Hostile("JPEG followed by a zip", small_image("JPEG") + _zipped({"a.txt": b"x"}), (SUCCEEDED,))
     yield Hostile(
         "GIF that is a script",
         b"GIF89a=1;/*" + small_image("GIF")[11:] + b"*/;alert(1)",
         (*_BROKEN, SUCCEEDED, TOO_MANY_PIXELS),
     )
-    yield Hostile("PNG with PHP behind it", draw() + b"<?php system($_GET[0]); ?>", (SUCCEEDED,))
+    yield Hostile("PNG followed by PHP", draw() + b"<?php system($_GET[0]); ?>", (SUCCEEDED,))
     yield Hostile(
         "SVG with a script", b'<svg xmlns="http://www.w3.org/2000/svg">' + script + b"</svg>", (NOT_AN_IMAGE,)
     )
@@ -152,7 +154,7 @@ def _polyglots() -> Iterator[Hostile]:
     yield Hostile("program", b"\x7fELF\x02\x01\x01" + bytes(500), (NOT_AN_IMAGE,))
     yield Hostile("tar with ../", tar.getvalue(), (NOT_AN_IMAGE,))
     yield Hostile(
-        "EPS, which Pillow would run",
+        "EPS, which Pillow would run through Ghostscript",
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n",
         (UNSUPPORTED, NOT_AN_IMAGE),
     )
@@ -160,7 +162,7 @@ def _polyglots() -> Iterator[Hostile]:
     yield Hostile("MP4", b"\0\0\0\x18ftypisom\0\0\0\0isomiso2" + bytes(80), (NOT_AN_IMAGE,))
     yield Hostile("one zero byte", b"\0", (NOT_AN_IMAGE,))
     yield Hostile("a megabyte of 0xff", b"\xff" * 1_000_000, (NOT_AN_IMAGE,))
-    yield Hostile("bytes of another format's end", small_image("JPEG")[::-1], (NOT_AN_IMAGE,))
+    yield Hostile("JPEG with its bytes reversed", small_image("JPEG")[::-1], (NOT_AN_IMAGE,))
 
 
 _ODD_MODES: tuple[tuple[str, str, Any], ...] = (

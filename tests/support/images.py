@@ -1,4 +1,4 @@
-"""Images drawn by code."""
+"""Generated images."""
 
 import io
 import zlib
@@ -10,19 +10,19 @@ from PIL import Image
 def draw(
     size: tuple[int, int] = (40, 30), color: Any = (200, 30, 30), form: str = "PNG", mode: str = "RGB", **options: Any
 ) -> bytes:
-    """An image of one colour as file bytes; `options` go to Pillow's `save`."""
+    """The file bytes of an image in one colour; `options` are passed to Pillow's `save`."""
     return encode(Image.new(mode, size, color), form, **options)
 
 
 def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
-    """A Pillow image as file bytes."""
+    """The file bytes of a Pillow image."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def png_header_of(width: int, height: int) -> bytes:
-    """A PNG whose header claims that size."""
+    """A small PNG whose header claims this size."""
     data = bytearray(draw((8, 8)))
     data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")

@@ -1,20 +1,62 @@
-"""Short ways to put jobs into a ledger."""
+"""Jobs for tests of the ledger, and short ways to move them through their states."""
 
 from collections.abc import Sequence
 
 import redis
 
-from contract.job import Job
+from contract.broker import INTERACTIVE
+from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings, new_job_id
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import QueueLimits, Submit, Submitted
+from contract.ledger.types import Claim, QueueLimits, Submit, Submitted
+
+#: The time at which tests start; they pass later times instead of sleeping.
+NOW = 1_000_000
+LEASE_MS = 1000
+
+
+def make_job(queue: str = INTERACTIVE, created_ms: int = NOW) -> Job:
+    """A new job with an image of 7 bytes."""
+    return Job(new_job_id(), queue, created_ms, file="cat.jpg", size_bytes=7, image="ref-1")
+
+
+def cat(confidence: float = 0.9) -> JobResult:
+    """A prediction with all parts of a result."""
+    return JobResult(
+        prediction=Prediction("cat", confidence, {"cat": confidence, "dog": 1 - confidence}),
+        model=ModelRef("cats-dogs", "1"),
+        batch_size=4,
+        timings=Timings(1.0, 2.0, 3.0, 4.0),
+        features=Features(40, 30, 0.5, 0.25),
+    )
 
 
 def store(ledger: Ledger, jobs: Sequence[Job], max_jobs: int = 10_000) -> list[Submitted]:
-    """Submit jobs that nobody repeats; returns what became of each."""
+    """Submit jobs; returns what happened to each."""
     limits = QueueLimits(max_jobs, max_bytes=10**12)
     return [receipt.result for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
 
 
+def submitted(ledger: Ledger, queue: str = INTERACTIVE, created_ms: int = NOW) -> Job:
+    """A new job that waits in its queue."""
+    job = make_job(queue, created_ms)
+    assert store(ledger, [job]) == [Submitted.STORED]
+    return job
+
+
+def claimed(ledger: Ledger, job: Job, now_ms: int = NOW) -> Claim:
+    """Claim a job, which must be possible."""
+    (claim,) = ledger.claim([job.id], LEASE_MS, 60, now_ms)
+    assert claim is not None
+    return claim
+
+
+def read(ledger: Ledger, job: Job) -> Job:
+    """Read a job, which must exist."""
+    (found,) = ledger.get([job.id])
+    assert found is not None
+    return found
+
+
 def patient(url: str) -> "redis.Redis":
-    """A client as services have it, which does not mind a busy machine."""
+    """A client like that of the services, but with a timeout for busy test machines."""
     return redis.Redis.from_url(url, decode_responses=True, socket_timeout=60)

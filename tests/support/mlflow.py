@@ -1,4 +1,4 @@
-"""A real MLflow tracking server in a process of its own."""
+"""A running MLflow tracking server."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTIO
 
 @contextmanager
 def starting_mlflow(folder: Path) -> Iterator[str]:
-    """Start one; yields its address while it is still starting: see `wait_for_mlflow`."""
+    """Start a server; yields its URL before it is ready, so that tests can work meanwhile. See `wait_for_mlflow`."""
     port = free_port()
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
@@ -32,5 +32,5 @@ def starting_mlflow(folder: Path) -> Iterator[str]:
 
 
 def wait_for_mlflow(url: str) -> None:
-    """Return when the server answers."""
-    wait_until(lambda: answers(f"{url}/health"), "MLflow answering")
+    """Return when the server responds."""
+    wait_until(lambda: answers(f"{url}/health"), "MLflow responding")

@@ -1,4 +1,4 @@
-"""A TCP proxy whose line can be cut: a network failure between services and Redis."""
+"""A TCP proxy that simulates a network failure between the services and Redis."""
 
 import socket
 import threading
@@ -7,26 +7,26 @@ from contextlib import contextmanager, suppress
 
 
 class CuttableProxy:
-    """Forwards connections to one port until it is cut; new ones wait unanswered while it is."""
+    """Forwards connections to a local port. While it is cut, no bytes pass and new connections hang."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._whole = threading.Event()
-        self._whole.set()
+        self._connected = threading.Event()
+        self._connected.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Let no byte through, in neither direction, without closing anything."""
-        self._whole.clear()
+        """Stop forwarding in both directions, without closing connections."""
+        self._connected.clear()
 
     def mend(self) -> None:
-        """Let bytes through again."""
-        self._whole.set()
+        """Resume forwarding."""
+        self._connected.set()
 
     def close(self) -> None:
-        """Accept no more connections."""
+        """Stop accepting connections."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -36,7 +36,7 @@ class CuttableProxy:
                 threading.Thread(target=self._connect, args=(near,), daemon=True).start()
 
     def _connect(self, near: socket.socket) -> None:
-        self._whole.wait()
+        self._connected.wait()
         try:
             far = socket.create_connection(("127.0.0.1", self._target_port))
         except OSError:
@@ -48,7 +48,7 @@ class CuttableProxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
-                self._whole.wait()
+                self._connected.wait()
                 sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):
@@ -58,7 +58,7 @@ class CuttableProxy:
 
 @contextmanager
 def cuttable(target_port: int) -> Iterator[CuttableProxy]:
-    """A proxy to a port of this machine, whole at first."""
+    """Start a proxy to a local port."""
     proxy = CuttableProxy(target_port)
     try:
         yield proxy

@@ -1,4 +1,4 @@
-"""Real services in processes of their own, for tests: started on free ports, stopped and looked after."""
+"""Real services as processes on free ports: started, awaited and stopped for tests."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,14 +27,14 @@ _STOP_S = 45.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A local port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _START_S) -> None:
-    """Return as soon as `condition` holds; fail after `timeout_s`."""
+    """Return when `condition` becomes true; fail after `timeout_s`."""
     end_s, pause_s = time.monotonic() + timeout_s, 0.001
     while not condition():
         if time.monotonic() > end_s:
@@ -45,7 +44,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _STA
 
 
 def answers(url: str) -> bool:
-    """Whether `url` is answered with success just now."""
+    """Whether a GET of `url` succeeds."""
     with suppress(OSError), urllib.request.urlopen(url, timeout=5):
         return True
     return False
@@ -53,29 +52,29 @@ def answers(url: str) -> bool:
 
 @dataclass
 class Process:
-    """A running service."""
+    """A running process and its log."""
 
     handle: "subprocess.Popen[bytes]"
     log: Path
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        """End it; returns its exit status."""
+        """Stop the process; returns its exit status."""
         if self.handle.poll() is None:
             self.handle.send_signal(signal_number)
         try:
             return self.handle.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             self.handle.kill()
-            raise AssertionError(f"{self.log.stem} did not stop; its log ends:\n{self.tail()}") from None
+            raise AssertionError(f"{self.log.stem} did not stop. The end of its log:\n{self.tail()}") from None
 
     def tail(self) -> str:
-        """The end of its log."""
+        """The end of the log."""
         return self.log.read_text(errors="replace")[-3000:]
 
 
 @contextmanager
 def running(name: str, command: list[str], folder: Path, environ: dict[str, str] | None = None) -> Iterator[Process]:
-    """Run `command`, its output in `folder`/`name`.log; it is ended at the exit of the context."""
+    """Run `command` with its output in `folder`/`name`.log; stop it when the context exits."""
     log = folder / f"{name}.log"
     with log.open("ab") as output:
         handle = subprocess.Popen(
@@ -90,7 +89,7 @@ def running(name: str, command: list[str], folder: Path, environ: dict[str, str]
 
 @contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
-    """A Redis as `make up` starts it; yields its URL."""
+    """Start Redis as `make up` does; yields its URL."""
     port, data = free_port(), folder / "redis"
     data.mkdir(parents=True, exist_ok=True)
     with running("redis", redis_command(find_redis_server(), port, data), folder):
@@ -100,7 +99,7 @@ def running_redis(folder: Path) -> Iterator[str]:
 
 @dataclass
 class Stack:
-    """A gateway with its worker and Redis."""
+    """A running gateway with Redis and its workers."""
 
     url: str
     redis_url: str
@@ -111,7 +110,7 @@ class Stack:
 
     @contextmanager
     def another_worker(self) -> Iterator[Process]:
-        """A further worker of this stack; it is listed when the context is entered."""
+        """Start another worker; the context is entered when it sends heartbeats."""
         before = _worker_ids(self.redis_url)
         with running("worker-2", [sys.executable, "-m", "worker"], self.folder, self.environ) as worker:
             wait_until(lambda: _lives(worker) and bool(_worker_ids(self.redis_url) - before), "another worker")
@@ -119,7 +118,7 @@ class Stack:
 
     @contextmanager
     def another_gateway(self, **settings: Any) -> Iterator["Gateway"]:
-        """A further gateway of this stack, with settings of its own; it answers when the context is entered."""
+        """Start another gateway with different settings; the context is entered when it accepts connections."""
         port = free_port()
         changed = {"PAWQUEUE_GATEWAY_PORT": str(port)} | _variables(settings)
         environ = self.environ | changed
@@ -137,14 +136,14 @@ class Gateway:
     environ: dict[str, str]
 
     def make_key(self, *options: str) -> str:
-        """A new API key, as `pawqueue keys create` prints it."""
+        """Create an API key with `pawqueue keys create`."""
         command = [sys.executable, "-m", "pawqueue", "keys", "create", "--name", "tests", *options]
         environ = {**os.environ, **self.environ}
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True, timeout=60)
         return done.stdout.strip()
 
     def memory(self) -> int:
-        """Resident bytes of its processes."""
+        """Resident memory of all its processes, in bytes."""
         parent = psutil.Process(self.process.handle.pid)
         return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
 
@@ -155,14 +154,14 @@ def _variables(settings: dict[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
-    """Start Redis, gateway and one worker; yields when a model is served. `settings` are those of the table."""
+    """Start Redis, a gateway and a worker, with `settings` by name; yields when a model is served."""
     with running_redis(folder) as redis_url, running_gateway_and_worker(folder, redis_url, **settings) as stack:
         yield stack
 
 
 @contextmanager
 def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) -> Iterator[Stack]:
-    """Start a gateway and a worker on a Redis that runs already; yields when a model is served."""
+    """Start a gateway and a worker on a running Redis; yields when a model is served."""
     with ExitStack() as services:
         port = free_port()
         environ = {
@@ -175,28 +174,27 @@ def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) ->
         gateway = services.enter_context(running("gateway", [sys.executable, "-m", "gateway"], folder, environ))
         worker = services.enter_context(running("worker", [sys.executable, "-m", "worker"], folder, environ))
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _is_served(url, gateway, worker), "A model being served")
+        wait_until(lambda: _lives(gateway) and _lives(worker) and serves_model(url), "a model being served")
         yield Stack(url, redis_url, folder, environ, gateway, [worker])
 
 
-def _is_served(url: str, *processes: Process) -> bool:
-    for process in processes:
-        _lives(process)
+def serves_model(url: str) -> bool:
+    """Whether the gateway at `url` responds and has a worker with a loaded model."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-            return bool(json.load(answer)["model_loaded"])
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        with urllib.request.urlopen(f"{url}/v1/status", timeout=5) as response:
+            return bool(json.load(response)["workers"])
+    except OSError:
         return False
 
 
 def _lives(process: Process) -> bool:
     if process.handle.poll() is not None:
-        raise AssertionError(f"{process.log.stem} ended; its log ends:\n{process.tail()}")
+        raise AssertionError(f"{process.log.stem} exited. The end of its log:\n{process.tail()}")
     return True
 
 
 def _worker_ids(redis_url: str) -> set[str]:
-    """Of every worker that has been heard of, whether it still lives or not."""
+    """The ids of all workers with a stored heartbeat, valid or not."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         return set(client.hkeys(keys.WORKERS))
 

@@ -1,4 +1,4 @@
--- Count an attempt for jobs whose claim is current. ARGV: a job: id, fence.
+-- Count an attempt for jobs whose claim is current. ARGV, per job: id, fence.
 for at = 1, #ARGV, 2 do
   if is_current(ARGV[at], ARGV[at + 1]) then
     redis.call('HINCRBY', K.job .. ARGV[at], 'attempts', 1)

@@ -1,6 +1,6 @@
--- Lease jobs; one whose deadline has passed ends instead.
--- ARGV: now_ms (0: own clock), lease_ms, ttl_s, result of an expired job as JSON, its error code, ids.
--- Returns the record of each leased job as a flat list, false for one that is not to be had.
+-- Lease jobs. A job whose deadline has passed expires instead.
+-- ARGV: now_ms (0: clock of Redis), lease_ms, ttl_s, result (JSON) and error code of an expired job, ids.
+-- Returns, per job: its record as a flat list, false if it was not leased.
 local now, lease, ttl_s = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 local function is_free(id, status, queue)
@@ -19,12 +19,12 @@ for at = 6, #ARGV do
     unpack(redis.call('HMGET', key, 'status', 'queue', 'deadline_ms', 'submission'))
   claims[#claims + 1] = false
   if not is_free(id, status, queue) then
-    -- another's, or ended
+    -- leased by another worker, or finished
   elseif deadline_ms and tonumber(deadline_ms) <= now then
     discard(finish(id, now, ttl_s, 'expired', '', ARGV[5], ARGV[4]))
     expired[#expired + 1] = id
   else
-    -- One counter for all jobs: a claim of a job that is gone must not fit a later job of the same id.
+    -- One counter for all jobs: a claim of an expired record must not be valid for a later job with the same id.
     local fence = redis.call('HINCRBY', K.counters, 'claims', 1)
     redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', text(fence))
     leave_queue(id, queue)
@@ -33,6 +33,6 @@ for at = 6, #ARGV do
     claims[#claims] = redis.call('HGETALL', key)
   end
 end
-wake(expired)
-settle(now, ttl_s)
+notify(expired)
+write_counts(now, ttl_s)
 return claims

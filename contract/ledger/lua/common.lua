@@ -1,6 +1,6 @@
--- Begins every other script, after `K`, the table of keys.
+-- Shared functions, prepended to every other script together with `K`, the table of keys.
 
--- The time to go by: the one given, or Redis's own where that is 0.
+-- The given time, or the clock of Redis if it is 0.
 local function clock(given_ms)
   local now_ms = tonumber(given_ms)
   if now_ms > 0 then
@@ -10,7 +10,7 @@ local function clock(given_ms)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Redis takes numbers as text; Lua would shorten large ones.
+-- Format a number for Redis: Lua's own conversion loses digits of large numbers.
 local function text(number)
   return string.format('%.0f', number)
 end
@@ -21,10 +21,10 @@ local function is_current(id, fence)
   return found[1] == 'running' and found[2] == fence
 end
 
--- Count a job and its image among those that wait (sign 1) or no longer (sign -1): in all, and of its owner.
+-- Add a job and its image to the counts of waiting jobs (sign 1), or subtract them (sign -1): in total and per owner.
 local function count_waiting(id, queue, sign)
   local size, owner = unpack(redis.call('HMGET', K.job .. id, 'size_bytes', 'owner'))
-  local bytes = text(sign * tonumber(size or 0) + 0) -- never "-0", which Redis does not take
+  local bytes = text(sign * tonumber(size or 0) + 0) -- "+ 0" avoids "-0", which Redis rejects
   redis.call('HINCRBY', K.queued_bytes, queue, bytes)
   if owner then
     redis.call('HINCRBY', K.owner_bytes .. queue, owner, bytes)
@@ -35,14 +35,14 @@ local function count_waiting(id, queue, sign)
   end
 end
 
--- Put a job among those that wait, at the place of its time of acceptance.
+-- Add a job to the waiting jobs, ordered by time of acceptance.
 local function enter_queue(id, queue, created_ms)
   if redis.call('ZADD', K.queued .. queue, created_ms, id) == 1 then
     count_waiting(id, queue, 1)
   end
 end
 
--- Take a job from among those that wait, if it is there.
+-- Remove a job from the waiting jobs, if it is one of them.
 local function leave_queue(id, queue)
   if redis.call('ZREM', K.queued .. queue, id) == 1 then
     count_waiting(id, queue, -1)
@@ -50,10 +50,10 @@ local function leave_queue(id, queue)
   redis.call('ZREM', K.unseen .. queue, id)
 end
 
--- How this script has changed the counts of submissions: id -> state -> number.
+-- Pending changes to the counts of submissions: id -> state -> number.
 local moved = {}
 
--- Count a job of a submission (false: of none) in another state; `from` is nil for a new one.
+-- Record that a job of a submission changed its state. `submission` is false for a job without one, `from` is nil for a new job.
 local function move(submission, from, to)
   if submission and from ~= to then
     local counts = moved[submission] or {}
@@ -65,7 +65,7 @@ local function move(submission, from, to)
   end
 end
 
--- Put a job back in its queue, at its old place.
+-- Return a job to its old position in the queue.
 local function requeue(id, queue, created_ms, submission)
   redis.call('HSET', K.job .. id, 'status', 'queued')
   redis.call('HDEL', K.job .. id, 'started_ms', 'begun')
@@ -74,7 +74,7 @@ local function requeue(id, queue, created_ms, submission)
   move(submission, 'running', 'queued')
 end
 
--- End a job for good, and count it. Returns the reference of its image, false if it has none.
+-- Set the final state of a job and count it. Returns the reference of its image, false if it has none.
 local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
   local queue, image, before, submission = unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission'))
@@ -93,44 +93,44 @@ local function finish(id, now, ttl_s, status, label, code, result)
   return image
 end
 
--- Leave an image to be deleted by whoever sweeps.
+-- Add an image to the list of images to delete.
 local function discard(image)
   if image then
     redis.call('RPUSH', K.discarded, image)
   end
 end
 
--- Wake whoever waits for these jobs.
-local function wake(ids)
+-- Notify the clients that wait for these jobs or submissions.
+local function notify(ids)
   if #ids > 0 then
     redis.call('PUBLISH', K.done, table.concat(ids, ' '))
   end
 end
 
--- The number of a submission's jobs that have not ended.
+-- The number of unfinished jobs of a submission.
 local function count_pending(key)
   local counts = redis.call('HMGET', key, 'queued', 'running')
   return tonumber(counts[1] or 0) + tonumber(counts[2] or 0)
 end
 
--- What follows when none of a submission's jobs is pending: it lives for `ttl_s` from now, and has finished if it is closed.
-local function rest(id, now, ttl_s)
+-- Handle a submission without unfinished jobs: start its expiry, and finish it if it is closed.
+local function on_idle(id, now, ttl_s)
   local key = K.submission .. id
   redis.call('EXPIRE', key, ttl_s)
   redis.call('EXPIRE', K.submission_jobs .. id, ttl_s)
   local times = redis.call('HMGET', key, 'closed_ms', 'finished_ms')
   if times[1] and not times[2] then
     redis.call('HSET', key, 'finished_ms', text(now))
-    wake({id})
+    notify({id})
   end
 end
 
--- Remember how many jobs had ended one to two spans ago, from which the rate is made; after a pause it is made anew.
-local function mark(key, now)
+-- Move the start of the period over which a submission's rate is measured, so that it lies one to two periods back.
+local function update_mark(key, now)
   local found = redis.call('HMGET', key, 'succeeded', 'failed', 'expired', 'next_mark_ms', 'next_mark_processed')
   local processed = tonumber(found[1] or 0) + tonumber(found[2] or 0) + tonumber(found[3] or 0)
   local age_ms, span_ms = now - tonumber(found[4] or now), tonumber(K.rate_span_ms)
-  if age_ms > 2 * span_ms then
+  if age_ms > 2 * span_ms then -- after a pause, start over
     redis.call('HSET', key, 'mark_ms', text(now), 'mark_processed', processed)
   elseif age_ms >= span_ms then
     redis.call('HSET', key, 'mark_ms', found[4], 'mark_processed', found[5])
@@ -140,9 +140,9 @@ local function mark(key, now)
   redis.call('HSET', key, 'next_mark_ms', text(now), 'next_mark_processed', processed)
 end
 
--- Write down what this script has changed in submissions; every script that moves jobs ends with it. Without a time to live
--- for those that come to rest where none can.
-local function settle(now, ttl_s)
+-- Write the pending changes to submissions. Every script that moves jobs ends with this call. Without `ttl_s`, no submission
+-- can become idle.
+local function write_counts(now, ttl_s)
   for id, counts in pairs(moved) do
     local key = K.submission .. id
     if redis.call('EXISTS', key) == 1 then
@@ -153,10 +153,10 @@ local function settle(now, ttl_s)
         redis.call('HSETNX', key, 'started_ms', text(now))
       end
       if (counts.succeeded or counts.failed or counts.expired) then
-        mark(key, now)
+        update_mark(key, now)
       end
       if ttl_s and count_pending(key) == 0 then
-        rest(id, now, ttl_s)
+        on_idle(id, now, ttl_s)
       end
     end
   end

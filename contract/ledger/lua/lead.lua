@@ -1,4 +1,4 @@
--- Take or keep the lead. ARGV: worker id, ttl_ms. Returns 1 to the leader.
+-- Become or stay the leader. ARGV: worker id, ttl_ms. Returns 1 for the leader, else 0.
 local leader = redis.call('GET', K.leader)
 if leader and leader ~= ARGV[1] then
   return 0

@@ -1,9 +1,9 @@
--- Open a submission. ARGV: id, owner, now_ms (0: own clock), ttl_s, n, n values (name, value ...).
--- Returns 0 the id is taken, 1 stored, 3 the same submission is there already.
+-- Open a submission. ARGV: id, owner, now_ms (0: clock of Redis), ttl_s, n, n values (name, value ...).
+-- Returns 0 if the id is taken, 1 if stored, 3 if the same submission exists.
 local id, owner, now, ttl_s = ARGV[1], ARGV[2], clock(ARGV[3]), ARGV[4]
 local key = K.submission .. id
 
-local function is_the_same()
+local function is_same()
   for at = 6, 5 + ARGV[5], 2 do
     if ARGV[at] ~= 'created_ms' and redis.call('HGET', key, ARGV[at]) ~= ARGV[at + 1] then
       return false
@@ -13,10 +13,16 @@ local function is_the_same()
 end
 
 if redis.call('EXISTS', key) == 1 then
-  return is_the_same() and 3 or 0
+  return is_same() and 3 or 0
 end
 redis.call('HSET', key, unpack(ARGV, 6))
 redis.call('EXPIRE', key, ttl_s)
 redis.call('ZADD', K.submissions .. owner, text(now), id)
 redis.call('ZREMRANGEBYRANK', K.submissions .. owner, 0, -1 - K.submissions_kept)
+-- Remove expired submissions from the list, a few at a time.
+for _, oldest in ipairs(redis.call('ZRANGE', K.submissions .. owner, 0, 9)) do
+  if redis.call('EXISTS', K.submission .. oldest) == 0 then
+    redis.call('ZREM', K.submissions .. owner, oldest)
+  end
+end
 return 1

@@ -1,5 +1,5 @@
--- Record images that became no job of their submission, each once. ARGV: now_ms (0: own clock), ttl_s, then an image:
--- id, submission, n, n values (name, value ...). Returns 1 where it is recorded now, 0 any other.
+-- Record rejected images in their submissions, each once. ARGV: now_ms (0: clock of Redis), ttl_s, then per image:
+-- id, submission, n, n values (name, value ...). Returns, per image: 1 if recorded, else 0.
 local now, ttl_s = clock(ARGV[1]), ARGV[2]
 
 local function record(id, submission, from, count)
@@ -20,5 +20,5 @@ while at <= #ARGV do
   recorded[#recorded + 1] = record(id, submission, at + 3, count)
   at = at + 3 + count
 end
-settle(now, ttl_s)
+write_counts(now, ttl_s)
 return recorded

@@ -1,4 +1,5 @@
--- Give jobs back at their old place, the attempt uncounted. ARGV: a job: id, fence. Returns 1 where the claim was current.
+-- Return jobs to their old position in the queue, without counting the attempt. ARGV, per job: id, fence.
+-- Returns, per job: 1 if the claim was current, else 0.
 local released = {}
 for at = 1, #ARGV, 2 do
   local id, fence = ARGV[at], ARGV[at + 1]
@@ -13,5 +14,5 @@ for at = 1, #ARGV, 2 do
   end
   released[#released + 1] = current and 1 or 0
 end
-settle()
+write_counts()
 return released

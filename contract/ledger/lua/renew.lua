@@ -1,4 +1,5 @@
--- Prolong leases. ARGV: now_ms (0: own clock), lease_ms, then a job: id, fence. Returns 1 where the claim is current.
+-- Extend leases. ARGV: now_ms (0: clock of Redis), lease_ms, then per job: id, fence.
+-- Returns, per job: 1 if the claim is current, else 0.
 local now, lease = clock(ARGV[1]), tonumber(ARGV[2])
 local held = {}
 for at = 3, #ARGV, 2 do

@@ -1,4 +1,4 @@
--- Take a job off the dead-letter list. ARGV: id. Returns the reference of its image, false if it is not there.
+-- Remove a job from the dead-letter list. ARGV: id. Returns the reference of its image, false if it is not in the list.
 if redis.call('ZREM', K.dead, ARGV[1]) == 0 then
   return false
 end

@@ -1,4 +1,4 @@
--- The heartbeats that still count. ARGV: now_ms (0: own clock).
+-- Returns the valid heartbeats. ARGV: now_ms (0: clock of Redis).
 local ids = redis.call('ZRANGEBYSCORE', K.workers_alive, '(' .. text(clock(ARGV[1])), '+inf')
 if #ids == 0 then
   return {}

@@ -11,11 +11,11 @@ from contract.ledger.types import (
     EXPIRED,
     LOST,
     Claim,
-    LedgerMemory,
     LedgerStats,
     QueueLimits,
     QueueStats,
     Receipt,
+    RedisMemory,
     Submit,
     Submitted,
     Sweep,
@@ -221,8 +221,8 @@ class MemoryLedger(MemorySubmissions):
             return None
         return sum(row[0] == job.queue and row[1:] < (job.created_ms, job.id) for row in order)
 
-    def memory(self) -> LedgerMemory:
-        return LedgerMemory()
+    def memory(self) -> RedisMemory:
+        return RedisMemory()
 
     def ping(self) -> None:
         """Answer always."""

@@ -1,4 +1,4 @@
-"""The one image decoder."""
+"""The image decoder."""
 
 import io
 import struct
@@ -21,12 +21,12 @@ def mean(data: bytes) -> Any:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
-def test_every_served_format_gives_the_same_colour(form: str) -> None:
-    photo = decode(draw((40, 30), RED, form), 16, 24)
-    assert photo.pixels.shape == (16, 24, 3)
-    assert photo.pixels.dtype == np.uint8
-    assert (photo.width, photo.height) == (40, 30)
-    assert np.abs(photo.pixels.mean(axis=(0, 1)) - RED).max() < 6
+def test_every_supported_format_decodes_to_the_same_colour(form: str) -> None:
+    decoded = decode(draw((40, 30), RED, form), 16, 24)
+    assert decoded.pixels.shape == (16, 24, 3)
+    assert decoded.pixels.dtype == np.uint8
+    assert (decoded.width, decoded.height) == (40, 30)
+    assert np.abs(decoded.pixels.mean(axis=(0, 1)) - RED).max() < 6
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_every_served_format_gives_the_same_colour(form: str) -> None:
         ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)),
     ],
 )
-def test_every_kind_of_pixel_becomes_rgb(mode: str, color: Any, form: str, expected: tuple[int, int, int]) -> None:
+def test_every_pixel_mode_is_converted_to_rgb(mode: str, color: Any, form: str, expected: tuple[int, int, int]) -> None:
     assert np.abs(mean(draw((32, 32), color, form, mode)) - expected).max() <= 3
 
 
@@ -56,7 +56,7 @@ def test_a_palette_keeps_its_colours_and_its_transparency() -> None:
     assert np.abs(mean(encode(image, transparency=1)) - 255).max() <= 1
 
 
-def test_an_animation_is_its_first_frame() -> None:
+def test_an_animation_is_decoded_to_its_first_frame() -> None:
     frames = [Image.new("RGB", (16, 16), RED), Image.new("RGB", (16, 16), (0, 0, 250))]
     for form in ("GIF", "WEBP", "PNG"):
         buffer = io.BytesIO()
@@ -65,7 +65,7 @@ def test_an_animation_is_its_first_frame() -> None:
 
 
 def corner_image() -> Image.Image:
-    """Wider than high, white in the upper left corner alone."""
+    """A wide image that is white in the upper left corner and black elsewhere."""
     image = Image.new("RGB", (40, 20))
     image.paste((255, 255, 255), (0, 0, 20, 10))
     return image
@@ -85,48 +85,48 @@ _STORED = {
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(orientation: int, form: str) -> None:
+def test_exif_rotation_is_applied(orientation: int, form: str) -> None:
     turn = _STORED[orientation]
     stored = corner_image().transpose(turn) if turn is not None else corner_image()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    photo = decode(encode(stored, form, exif=exif), 20, 40)
-    assert (photo.width, photo.height) == (40, 20)
-    quarters = photo.pixels.reshape(2, 10, 2, 20, 3).mean(axis=(1, 3, 4))
+    decoded = decode(encode(stored, form, exif=exif), 20, 40)
+    assert (decoded.width, decoded.height) == (40, 20)
+    quarters = decoded.pixels.reshape(2, 10, 2, 20, 3).mean(axis=(1, 3, 4))
     assert quarters[0, 0] > 230
     assert max(quarters[0, 1], quarters[1, 0], quarters[1, 1]) < 25
 
 
-def test_a_broken_exif_block_does_not_cost_the_image() -> None:
+def test_an_image_with_a_broken_exif_block_is_decoded() -> None:
     assert np.abs(mean(draw(color=RED, form="JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff")) - RED).max() < 6
 
 
-def test_a_large_jpeg_is_decoded_small_and_keeps_its_colours() -> None:
+def test_a_large_jpeg_keeps_its_colours_and_reports_its_full_size() -> None:
     image = Image.new("RGB", (2000, 1500), RED)
     image.paste((20, 20, 220), (0, 0, 1000, 1500))
-    photo = decode(encode(image, "JPEG"), 32, 32)
-    assert (photo.width, photo.height) == (2000, 1500)
-    assert np.abs(photo.pixels[:, 20:].mean(axis=(0, 1)) - RED).max() < 6
-    assert np.abs(photo.pixels[:, :12].mean(axis=(0, 1)) - (20, 20, 220)).max() < 6
+    decoded = decode(encode(image, "JPEG"), 32, 32)
+    assert (decoded.width, decoded.height) == (2000, 1500)
+    assert np.abs(decoded.pixels[:, 20:].mean(axis=(0, 1)) - RED).max() < 6
+    assert np.abs(decoded.pixels[:, :12].mean(axis=(0, 1)) - (20, 20, 220)).max() < 6
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_truncated_images_are_undecodable_or_whole(form: str, share: float) -> None:
+def test_truncated_images_are_decoded_or_rejected(form: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = encode(Image.fromarray(noise), form)
     try:
-        photo = decode(data[: int(len(data) * share)], 16, 16)
+        decoded = decode(data[: int(len(data) * share)], 16, 16)
     except UndecodableImageError as error:
         assert str(error)
     else:
-        assert photo.pixels.shape == (16, 16, 3)
+        assert decoded.pixels.shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"%PDF-1.7", struct.pack("<II", 1, 2)]
 )
-def test_what_is_no_image_is_undecodable(data: bytes) -> None:
+def test_other_bytes_are_rejected(data: bytes) -> None:
     with pytest.raises(UndecodableImageError):
         decode(data, 8, 8)
 
@@ -139,29 +139,40 @@ def test_brightness_and_contrast_of_known_images() -> None:
     assert brightness_contrast(halves) == pytest.approx((0.5, 0.5), abs=1e-4)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA", "L", "1", "I;16", "I", "F", "CMYK"])
-def test_an_image_converted_in_strips_is_the_one_converted_whole(mode: str) -> None:
-    from bundle import decode as module
-
-    noise = Image.effect_noise((431, 803), 90)
-    shades = Image.merge("RGBA", [noise, noise.rotate(90), noise.rotate(180), noise.rotate(45)])
-    deep = np.asarray(noise).astype(np.float32)
-    image = {
-        "P": lambda: shades.convert("RGB").quantize(32, Image.Quantize.FASTOCTREE),
-        "PA": lambda: shades.convert("RGB").quantize(32, Image.Quantize.FASTOCTREE).convert("PA"),
-        "I;16": lambda: Image.fromarray((deep * 257).astype(np.uint16)),
-        "I": lambda: Image.fromarray((deep * 100).astype(np.int32)),
-        "F": lambda: Image.fromarray(deep / 255),
-        "CMYK": lambda: shades.convert("RGB").convert("CMYK"),
-    }.get(mode, lambda: shades.convert(mode))()
-    assert image.mode == mode
-    whole = module._to_rgb(image).resize((96, 96), Image.Resampling.BILINEAR, reducing_gap=module._REDUCING_GAP)
-    assert np.array_equal(np.asarray(module._resize(image, (96, 96))), np.asarray(whole))
+NOISE = Image.effect_noise((431, 803), 90)
+SHADES = Image.merge("RGBA", [NOISE, NOISE.rotate(90), NOISE.rotate(180), NOISE.rotate(45)])
+DEEP = np.asarray(NOISE).astype(np.float32)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a process's own peak is told by Linux alone")
-def test_a_large_image_with_alpha_costs_little_more_than_its_pixels() -> None:
-    # Not getrusage: its peak is that of the process which started this one, if that was larger.
+def on_white(image: Image.Image) -> Image.Image:
+    over = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("image", "form", "expected"),
+    [
+        pytest.param(SHADES, "PNG", on_white(SHADES), id="RGBA"),
+        pytest.param(SHADES.convert("LA"), "PNG", on_white(SHADES.convert("LA")), id="LA"),
+        pytest.param(paletted := SHADES.convert("RGB").quantize(32), "PNG", paletted.convert("RGB"), id="P"),
+        pytest.param(NOISE, "PNG", NOISE.convert("RGB"), id="L"),
+        pytest.param(bilevel := NOISE.convert("1"), "PNG", bilevel.convert("RGB"), id="1"),
+        pytest.param(Image.fromarray((DEEP * 257).astype(np.uint16)), "PNG", NOISE.convert("RGB"), id="I;16"),
+        pytest.param(Image.fromarray((DEEP * 256).astype(np.int32)), "TIFF", NOISE.convert("RGB"), id="I"),
+        pytest.param(Image.fromarray(DEEP), "TIFF", NOISE.convert("RGB"), id="F"),
+        pytest.param(cmyk := SHADES.convert("RGB").convert("CMYK"), "TIFF", cmyk.convert("RGB"), id="CMYK"),
+    ],
+)
+def test_a_large_image_converted_in_strips_equals_the_image_converted_whole(
+    image: Image.Image, form: str, expected: Image.Image
+) -> None:
+    decoded, whole = decode(encode(image, form), 96, 96), decode(encode(expected, "PNG"), 96, 96)
+    assert np.array_equal(decoded.pixels, whole.pixels)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
+def test_a_large_image_with_alpha_needs_little_more_memory_than_its_pixels() -> None:
+    # Not getrusage: a child process inherits the peak of its parent.
     import subprocess
 
     program = (
@@ -171,4 +182,4 @@ def test_a_large_image_with_alpha_costs_little_more_than_its_pixels() -> None:
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
-    assert int(done.stdout) < 100_000  # KiB; its pixels take 35,000, drawn once and decoded once
+    assert int(done.stdout) < 100_000  # KiB; the pixels take 35,000, once drawn and once decoded

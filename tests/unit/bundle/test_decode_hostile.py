@@ -1,4 +1,4 @@
-"""Bytes that nobody meant: the decoder gives an image or says why not, and so do the gateway's checks."""
+"""Damaged and random bytes: the gateway's check and the decoder return an image or a clear error."""
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -16,9 +16,9 @@ _SETTINGS = settings(max_examples=100, deadline=None, derandomize=True, suppress
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """An image with some bytes changed, some taken out, some put in, or its end cut off."""
+    """An image with some bytes changed, removed or inserted, or with its end cut off."""
     data = bytearray(_WHOLE[draw(st.sampled_from(FORMATS))])
-    # Headers are where damage does most.
+    # Damage to headers is the most interesting.
     places = st.one_of(st.integers(0, 60), st.integers(0, len(data) - 1))
     for place in draw(st.lists(places, min_size=1, max_size=6)):
         data[place % len(data)] = draw(st.integers(0, 255))
@@ -27,18 +27,18 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data[: draw(st.integers(1, len(data)))]) if draw(st.booleans()) else bytes(data)
 
 
-def passes(data: bytes) -> bool:
-    """Whether the gateway would take it; anything else than a refusal is a fault."""
+def is_accepted(data: bytes) -> bool:
+    """Whether the gateway accepts the bytes; any exception but `UploadError` is a bug."""
     try:
         check_upload(data, _LIMITS)
-    except UploadError as refused:
-        assert str(refused).endswith(".")
+    except UploadError as error:
+        assert str(error).endswith(".")
         return False
     return True
 
 
 def check(data: bytes) -> None:
-    if not passes(data):
+    if not is_accepted(data):
         return
     try:
         pixels = decode(data, 8, 8).pixels
@@ -50,11 +50,11 @@ def check(data: bytes) -> None:
 
 @_SETTINGS
 @given(damaged())
-def test_damaged_images(data: bytes) -> None:
+def test_damaged_images_are_decoded_or_rejected(data: bytes) -> None:
     check(data)
 
 
 @_SETTINGS
 @given(st.binary(max_size=2000), st.sampled_from(["", *FORMATS]))
-def test_noise_behind_the_beginning_of_an_image(noise: bytes, form: str) -> None:
+def test_noise_after_an_image_header_is_decoded_or_rejected(noise: bytes, form: str) -> None:
     check((_WHOLE[form][:24] if form else b"") + noise)

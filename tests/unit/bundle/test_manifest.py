@@ -1,4 +1,4 @@
-"""The manifest of a bundle, and the golden inputs."""
+"""The manifest of a bundle, its location, and the golden inputs."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bundle.golden import COUNT, RECIPE, fingerprint, golden_inputs
-from bundle.manifest import MANIFEST_FILE, MODEL_FILE, BundleError, Manifest, read_manifest, sha256_of
+from bundle.locate import SHIPPED, bundle_to_serve, champion_folder
+from bundle.manifest import MANIFEST_FILE, MODEL_FILE, BundleError, read_manifest, sha256_of
 
 
 @pytest.fixture
@@ -40,62 +41,79 @@ def test_a_manifest_is_read_as_it_was_written(folder: Path) -> None:
     assert json.loads(manifest.to_json())["schema"] == 1
 
 
-def test_no_bundle_says_how_to_get_one(tmp_path: Path) -> None:
+def test_a_missing_bundle_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="PAWQUEUE_MODEL"):
         read_manifest(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"labels": ["cat"]}, "labels"),
         ({"schema": 99}, "schema 99"),
         ({"input": {"height": 1, "width": 32}}, "input.height"),
         ({"sha256": {}}, "no checksum"),
-        ({"sha256": {MODEL_FILE: "0", "other": "1"}}, "differs|missing"),
+        ({"sha256": {MODEL_FILE: "0", "other": "1"}}, "checksum|missing"),
         ({"output": "logits"}, "output"),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused(folder: Path, changes: dict[str, Any], told: str) -> None:
+def test_an_invalid_manifest_is_rejected(folder: Path, changes: dict[str, Any], message: str) -> None:
     write(folder, **changes)
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(BundleError, match=message):
         read_manifest(folder)
 
 
-def test_a_changed_model_is_refused(folder: Path) -> None:
+def test_a_changed_model_is_rejected(folder: Path) -> None:
     (folder / MODEL_FILE).write_bytes(b"other weights")
-    with pytest.raises(BundleError, match="damaged or changed"):
+    with pytest.raises(BundleError, match="differs from its checksum"):
         read_manifest(folder)
 
 
-def test_a_missing_model_is_refused(folder: Path) -> None:
+def test_a_missing_model_is_rejected(folder: Path) -> None:
     (folder / MODEL_FILE).unlink()
     with pytest.raises(BundleError, match="missing"):
         read_manifest(folder)
 
 
-def test_a_sigmoid_is_the_probability_of_the_second_label(folder: Path) -> None:
+def test_a_sigmoid_output_is_the_probability_of_the_second_label(folder: Path) -> None:
     rows = read_manifest(folder).probabilities(np.array([[0.25], [1.0]]))
     assert rows.tolist() == [[0.75, 0.25], [0.0, 1.0]]
     assert rows.dtype == np.float32
 
 
-def test_a_softmax_is_taken_as_it_is(folder: Path) -> None:
+def test_softmax_outputs_are_the_probabilities(folder: Path) -> None:
     write(folder, output="softmax", labels=["a", "b", "c"])
     manifest = read_manifest(folder)
     assert manifest.probabilities(np.array([[0.25, 0.5, 0.25]])).tolist() == [[0.25, 0.5, 0.25]]
-    with pytest.raises(BundleError, match="2 outputs an image"):
+    with pytest.raises(BundleError, match="2 outputs per image"):
         manifest.probabilities(np.array([[0.25, 0.75]]))
 
 
-def test_a_manifest_may_not_hold_what_is_unknown() -> None:
-    assert Manifest.model_config["extra"] == "forbid"
+def test_unknown_fields_are_rejected(folder: Path) -> None:
+    write(folder, mood="fine")
+    with pytest.raises(BundleError, match="mood"):
+        read_manifest(folder)
 
 
 def test_golden_inputs_never_change() -> None:
-    """Bundles in the field carry this fingerprint: another recipe needs another name."""
+    """Existing bundles contain this fingerprint; a different recipe needs a different name."""
     inputs = golden_inputs(64, 48)
     assert inputs.shape == (COUNT, 64, 48, 3)
     assert inputs.dtype == np.uint8
     assert fingerprint(inputs) == "b1f52caf6fc35369a0ca1ad3a6cedaa4b2e25f2a478dc1b5c4f15342406dd5a4"
     assert len({image.tobytes() for image in inputs}) == COUNT
+
+
+def test_the_shipped_bundle_is_served_by_default(tmp_path: Path) -> None:
+    assert bundle_to_serve(None, tmp_path) == SHIPPED
+    assert read_manifest(SHIPPED).name == "cats-dogs"
+
+
+def test_a_promoted_bundle_replaces_the_shipped_one(tmp_path: Path) -> None:
+    champion_folder(tmp_path).mkdir(parents=True)
+    assert bundle_to_serve(None, tmp_path) == champion_folder(tmp_path)
+
+
+def test_a_chosen_bundle_takes_precedence(tmp_path: Path) -> None:
+    champion_folder(tmp_path).mkdir(parents=True)
+    assert bundle_to_serve(tmp_path / "mine", tmp_path) == tmp_path / "mine"

@@ -1,26 +1,29 @@
-"""API keys: what is stored, who may do what, when a key is asked for."""
+"""API keys: what is stored, what a key may do, and when one is required."""
+
+from collections.abc import Iterator
 
 import pytest
 
-from contract.access import TRUSTED_S, Access, Scope, make_key, revoke
+from contract.access import TRUSTED_S, Access, KeyStore, Scope, make_key, revoke
 from contract.errors import ForbiddenError, UnauthorizedError
 from contract.job import Job
 from contract.settings import SettingsError, load_settings
-from tests.support.twin.stores import MemoryKeyStore
+from tests.support.ledger import patient
 
 
 @pytest.fixture
-def store() -> MemoryKeyStore:
-    return MemoryKeyStore()
+def store(clean_redis: str) -> Iterator[KeyStore]:
+    with patient(clean_redis) as client:
+        yield KeyStore(client)
 
 
-def made(store: MemoryKeyStore, *scopes: Scope) -> tuple[str, str]:
+def made(store: KeyStore, *scopes: Scope) -> tuple[str, str]:
     key, text = make_key("tests", scopes or (Scope.SUBMIT, Scope.READ))
     store.put(key)
     return key.id, text
 
 
-def test_the_secret_is_nowhere_in_what_is_stored() -> None:
+def test_the_secret_is_not_stored() -> None:
     key, text = make_key("tests", (Scope.READ,))
     secret = text.split("_", 2)[2]
     assert len(secret) >= 43
@@ -28,7 +31,7 @@ def test_the_secret_is_nowhere_in_what_is_stored() -> None:
     assert secret not in repr(key)
 
 
-def test_a_good_key_is_its_owner(store: MemoryKeyStore) -> None:
+def test_a_valid_key_identifies_its_owner(store: KeyStore) -> None:
     key_id, text = made(store)
     caller = Access(store, required=True).check(text, Scope.READ)
     assert caller.owner == key_id
@@ -38,32 +41,32 @@ def test_a_good_key_is_its_owner(store: MemoryKeyStore) -> None:
 
 
 @pytest.mark.parametrize("change", ["", "pq", "pq_", "pq__", "x{}", "{}x", "{} ", "pq_000000_{}", "ünï", "pq_\x00_"])
-def test_anything_else_is_nobody(store: MemoryKeyStore, change: str) -> None:
+def test_an_invalid_key_is_rejected_and_not_repeated_in_the_error(store: KeyStore, change: str) -> None:
     _, text = made(store)
     with pytest.raises(UnauthorizedError) as refused:
         Access(store, required=True).check(change.format(text), Scope.READ)
     assert text not in str(refused.value)
 
 
-def test_the_secret_of_another_key_does_not_open(store: MemoryKeyStore) -> None:
+def test_the_secret_of_another_key_is_rejected(store: KeyStore) -> None:
     (first, _), (_, text) = made(store), made(store)
     with pytest.raises(UnauthorizedError):
         Access(store, required=True).check(f"pq_{first}_{text.split('_', 2)[2]}", Scope.READ)
 
 
-def test_a_key_is_good_for_its_scopes_alone(store: MemoryKeyStore) -> None:
+def test_a_key_without_the_scope_is_forbidden(store: KeyStore) -> None:
     _, text = made(store, Scope.READ)
     with pytest.raises(ForbiddenError, match="`submit`"):
         Access(store, required=True).check(text, Scope.SUBMIT)
 
 
-def test_where_no_key_is_asked_for_everybody_sees_everything(store: MemoryKeyStore) -> None:
+def test_every_caller_may_see_every_job_if_no_key_is_required(store: KeyStore) -> None:
     caller = Access(store, required=False).check("nonsense", Scope.ADMIN)
     assert caller.owner == ""
     assert caller.may_see(Job("1", "bulk", 0, owner="other"))
 
 
-def test_a_revoked_key_is_good_for_as_long_as_it_is_trusted_unseen(store: MemoryKeyStore) -> None:
+def test_a_revoked_key_works_until_its_cache_entry_expires(store: KeyStore) -> None:
     now_s = [0.0]
     access = Access(store, required=True, clock=lambda: now_s[0])
     key_id, text = made(store)
@@ -76,7 +79,7 @@ def test_a_revoked_key_is_good_for_as_long_as_it_is_trusted_unseen(store: Memory
     now_s[0] = TRUSTED_S
     with pytest.raises(UnauthorizedError):
         access.check(text, Scope.READ)
-    assert revoke(store, "nobody") is None
+    assert revoke(store, "unknown") is None
 
 
 @pytest.mark.parametrize(
@@ -94,13 +97,13 @@ def test_a_revoked_key_is_good_for_as_long_as_it_is_trusted_unseen(store: Memory
         ("0.0.0.0", "open-to-everyone", False),
     ],
 )
-def test_a_key_is_asked_for_as_soon_as_others_can_reach_the_gateway(host: str, access: str, required: bool) -> None:
+def test_a_key_is_required_if_other_machines_can_reach_the_gateway(host: str, access: str, required: bool) -> None:
     settings = load_settings({"PAWQUEUE_GATEWAY_HOST": host, "PAWQUEUE_ACCESS": access})
     assert settings.access_is_required() is required
 
 
 @pytest.mark.parametrize("rate", ["100 per minute", "5/second", "10 per 5 minutes", "1000/hour", "1/day"])
-def test_rates_that_can_be_read(rate: str) -> None:
+def test_valid_rate_limits_are_accepted(rate: str) -> None:
     from limits import parse_many
 
     assert load_settings({"PAWQUEUE_RATE_LIMIT": rate}).rate_limit == rate
@@ -108,6 +111,6 @@ def test_rates_that_can_be_read(rate: str) -> None:
 
 
 @pytest.mark.parametrize("rate", ["100", "fast", "0 per minute", "-1/second", "5 per fortnight", "1/second; DROP"])
-def test_rates_that_cannot_be_read(rate: str) -> None:
+def test_invalid_rate_limits_are_rejected(rate: str) -> None:
     with pytest.raises(SettingsError, match="PAWQUEUE_RATE_LIMIT"):
         load_settings({"PAWQUEUE_RATE_LIMIT": rate})

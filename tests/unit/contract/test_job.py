@@ -18,9 +18,9 @@ from contract.job import (
     new_job_id,
 )
 
-#: Tests are named by it: the same in every process.
+#: A constant, because it is part of test names, which must not differ between processes.
 JOB_ID = "019abc12-3456-7890-abcd-ef0123456789"
-ENDED = Job(
+FINISHED = Job(
     id=new_job_id(),
     queue="interactive",
     created_ms=1_700_000_000_123,
@@ -40,47 +40,47 @@ ENDED = Job(
 )
 
 
-def test_the_job_object_survives_the_way_to_a_client() -> None:
-    assert Job.from_dict(ENDED.to_dict()) == ENDED
+def test_a_job_object_is_read_as_it_was_written() -> None:
+    assert Job.from_dict(FINISHED.to_dict()) == FINISHED
 
 
 def test_times_are_rfc_3339_in_utc() -> None:
-    assert ENDED.to_dict()["created_at"] == "2023-11-14T22:13:20.123Z"
+    assert FINISHED.to_dict()["created_at"] == "2023-11-14T22:13:20.123Z"
 
 
-def test_a_queued_job_shows_every_field() -> None:
+def test_a_queued_job_object_has_every_member() -> None:
     queued = Job(new_job_id(), "bulk", 0).to_dict()
-    assert queued.keys() == ENDED.to_dict().keys()
+    assert queued.keys() == FINISHED.to_dict().keys()
     assert queued["prediction"] is None
 
 
-def test_a_client_passes_over_fields_of_a_newer_server() -> None:
-    values = ENDED.to_dict() | {"mood": "fine"}
+def test_unknown_members_of_a_job_object_are_ignored() -> None:
+    values = FINISHED.to_dict() | {"mood": "fine"}
     values["timings"] = values["timings"] | {"coffee_ms": 1}
-    assert Job.from_dict(values) == ENDED
+    assert Job.from_dict(values) == FINISHED
 
 
-def test_log_lines_carry_what_operators_look_for() -> None:
-    assert ENDED.log_fields() == {
-        "job_id": ENDED.id,
+def test_log_fields_identify_the_job_and_its_result() -> None:
+    assert FINISHED.log_fields() == {
+        "job_id": FINISHED.id,
         "file": "cat.jpg",
         "size_bytes": 55_000,
         "label": "cat",
         "confidence": 0.9,
         "latency_ms": 77,
     }
-    assert replace(ENDED, owner="key-1").log_fields()["owner"] == "key-1"  # whose uploads these are
+    assert replace(FINISHED, owner="key-1").log_fields()["owner"] == "key-1"
 
 
 @pytest.mark.parametrize(
     "parts", [{}, {"prediction": Prediction("cat", 1.0, {"cat": 1.0}), "error": JobError("predict_failed", "")}]
 )
-def test_a_result_is_a_prediction_or_an_error(parts: dict[str, object]) -> None:
+def test_a_result_has_either_a_prediction_or_an_error(parts: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="either"):
         JobResult(**parts)  # type: ignore[arg-type]
 
 
-def test_job_ids_are_uuid_7_and_sort_by_time() -> None:
+def test_job_ids_are_uuidv7_and_sort_by_time() -> None:
     ids = [new_job_id() for _ in range(100)]
     assert len(set(ids)) == 100
     assert all(is_job_id(job_id) and job_id[14] == "7" and job_id[19] in "89ab" for job_id in ids)
@@ -88,7 +88,7 @@ def test_job_ids_are_uuid_7_and_sort_by_time() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nope", "../etc/passwd", JOB_ID.upper(), JOB_ID + "0", JOB_ID + "\n"])
-def test_other_texts_are_no_job_ids(text: str) -> None:
+def test_other_texts_are_not_job_ids(text: str) -> None:
     assert not is_job_id(text)
 
 
@@ -103,7 +103,7 @@ def test_other_texts_are_no_job_ids(text: str) -> None:
         ("expired", True),
     ],
 )
-def test_which_states_are_final(status: str, final: bool) -> None:
+def test_finished_states_are_final(status: str, final: bool) -> None:
     assert JobStatus(status).is_final is final
 
 

@@ -1,7 +1,6 @@
-"""Stored records: what this version writes and reads, so that versions may run side by side.
+"""Stored records stay compatible, so that services of different versions can share a Redis.
 
-`WRITTEN` is what version 0.1.0 stores. Change it with care: a field may be added, and none may be taken away or change
-its meaning as long as services of that version can share a Redis with this one.
+`WRITTEN` is what version 0.1.0 stores. Fields may be added, but not removed or given another meaning.
 """
 
 from dataclasses import replace
@@ -24,7 +23,7 @@ WRITTEN: dict[str, str] = {
     "owner": "key-1",
     "submission": "018bcfe5-687b-7000-8000-000000000002",
 }
-ENDED = WRITTEN | {
+FINISHED = WRITTEN | {
     "status": "succeeded",
     "started_ms": "1700000000150",
     "finished_ms": "1700000000200",
@@ -46,18 +45,18 @@ SUBMISSION = {
 }
 
 
-def the_job() -> Job:
+def queued_job() -> Job:
     found = job_from_fields(ID, WRITTEN)
     assert found
     return found
 
 
-def test_this_version_writes_what_the_first_one_reads() -> None:
-    assert {name: str(value) for name, value in job_to_fields(the_job()).items()} == WRITTEN
+def test_records_are_written_as_version_0_1_0_reads_them() -> None:
+    assert {name: str(value) for name, value in job_to_fields(queued_job()).items()} == WRITTEN
     assert str(SCHEMA) == WRITTEN["v"]
 
 
-def test_this_version_reads_what_the_first_one_wrote() -> None:
+def test_records_of_version_0_1_0_are_read() -> None:
     result = JobResult(
         prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}),
         model=ModelRef("cats-dogs", "1"),
@@ -65,8 +64,8 @@ def test_this_version_reads_what_the_first_one_wrote() -> None:
         timings=Timings(1.0, 2.0, 3.0, 4.0),
         features=Features(500, 375, 0.5, 0.2),
     )
-    assert job_from_fields(ID, ENDED) == replace(
-        the_job(),
+    assert job_from_fields(ID, FINISHED) == replace(
+        queued_job(),
         status=JobStatus.SUCCEEDED,
         started_ms=1_700_000_000_150,
         finished_ms=1_700_000_000_200,
@@ -74,27 +73,27 @@ def test_this_version_reads_what_the_first_one_wrote() -> None:
         fence=7,
         result=result,
     )
-    assert result_to_json(result) == ENDED["outcome"]
+    assert result_to_json(result) == FINISHED["outcome"]
     submission = submission_from_fields(ID, SUBMISSION)
     assert submission
     assert (submission.name, submission.owner, submission.counts.succeeded) == ("photos", "key-1", 3)
 
 
-@pytest.mark.parametrize("fields", [WRITTEN, ENDED])
-def test_fields_of_a_newer_version_are_passed_over(fields: dict[str, str]) -> None:
+@pytest.mark.parametrize("fields", [WRITTEN, FINISHED])
+def test_unknown_fields_are_ignored(fields: dict[str, str]) -> None:
     newer = fields | {"mood": "fine"}
     if "outcome" in fields:
         newer["outcome"] = fields["outcome"].replace('"model":{', '"coffee":true,"model":{"origin":"x",')
     assert job_from_fields(ID, newer) == job_from_fields(ID, fields)
 
 
-def test_a_record_without_what_may_be_absent_is_read() -> None:
+def test_a_record_without_optional_fields_is_read() -> None:
     least = {name: WRITTEN[name] for name in ("v", "status", "queue", "created_ms")}
     assert job_from_fields(ID, least) == Job(ID, "bulk", 1_700_000_000_123)
 
 
-def test_an_error_code_of_a_newer_version_is_kept() -> None:
-    fields = ENDED | {"status": "failed", "outcome": '{"error":{"code":"from_tomorrow","detail":"Why."}}'}
+def test_an_unknown_error_code_is_kept() -> None:
+    fields = FINISHED | {"status": "failed", "outcome": '{"error":{"code":"from_tomorrow","detail":"Why."}}'}
     found = job_from_fields(ID, fields)
     assert found
     assert found.result

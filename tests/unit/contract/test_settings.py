@@ -1,20 +1,20 @@
-"""The table of settings."""
+"""Settings from the environment, and the number of cores."""
 
 from pathlib import Path
 
 import pytest
 
-from contract.settings import SettingsError, load_settings
+from contract.settings import SettingsError, load_settings, usable_cores
 
 
-def test_without_variables_the_defaults_hold() -> None:
+def test_unset_variables_have_defaults() -> None:
     settings = load_settings({})
     assert (settings.gateway_host, settings.gateway_port, settings.batch_size) == ("127.0.0.1", 8000, 32)
     assert settings.redis_address() == "redis://127.0.0.1:6399/0"
     assert settings.image_store_address() == str(Path("state").absolute() / "images")
 
 
-def test_variables_are_read_by_prefix_and_type() -> None:
+def test_variables_are_read_with_their_type() -> None:
     settings = load_settings(
         {"PAWQUEUE_GATEWAY_PORT": "9000", "PAWQUEUE_BATCH_WAIT_MS": "2.5", "PAWQUEUE_STATE_DIR": "/tmp/x"}
     )
@@ -34,17 +34,17 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("PAWQUEUE_PRECISION", "float64"),
     ],
 )
-def test_a_bad_value_is_named_with_its_variable(variable: str, value: str) -> None:
+def test_an_invalid_value_is_reported_with_its_variable(variable: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"{variable}='{value}'"):
         load_settings({variable: value})
 
 
-def test_all_bad_values_are_named_at_once() -> None:
+def test_all_invalid_values_are_reported_together() -> None:
     with pytest.raises(SettingsError, match=r"(?s)GATEWAY_PORT.*BATCH_SIZE"):
         load_settings({"PAWQUEUE_BATCH_SIZE": "x", "PAWQUEUE_GATEWAY_PORT": "x"})
 
 
-def test_secrets_do_not_show() -> None:
+def test_secrets_are_not_printed() -> None:
     settings = load_settings({"PAWQUEUE_REDIS_URL": "redis://:hunter2@redis:6379/0"})
     assert "hunter2" not in repr(settings)
     assert settings.redis_address() == "redis://:hunter2@redis:6379/0"
@@ -65,7 +65,7 @@ def test_secrets_do_not_show() -> None:
         "cmVkaXM=",
     ],
 )
-def test_an_address_that_is_none_of_redis_is_refused_without_showing_it(url: str) -> None:
+def test_an_invalid_redis_url_is_rejected_without_printing_it(url: str) -> None:
     with pytest.raises(SettingsError, match=r"PAWQUEUE_REDIS_URL=\(hidden\): must be redis://") as caught:
         load_settings({"PAWQUEUE_REDIS_URL": url})
     assert "hunter2" not in str(caught.value)
@@ -81,28 +81,28 @@ def test_an_address_that_is_none_of_redis_is_refused_without_showing_it(url: str
         "rediss://:secret@redis.example.com:6380/0?ssl_ca_certs=/etc/ssl/redis.pem&ssl_cert_reqs=required",
     ],
 )
-def test_addresses_of_redis_are_taken(url: str) -> None:
+def test_valid_redis_urls_are_accepted(url: str) -> None:
     assert load_settings({"PAWQUEUE_REDIS_URL": url}).redis_address() == url
 
 
-def test_settings_cannot_be_changed_later() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings({}).batch_size = 1  # type: ignore[misc]
 
 
-def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+def test_a_secret_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("redis://:word@there:6379/0\n")
     settings = load_settings({"PAWQUEUE_REDIS_URL_FILE": str(tmp_path / "url")})
     assert settings.redis_address() == "redis://:word@there:6379/0"
 
 
-def test_a_variable_goes_before_its_file(tmp_path: Path) -> None:
+def test_a_variable_takes_precedence_over_its_file(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("redis://there/0")
     given = {"PAWQUEUE_REDIS_URL": "redis://here/0", "PAWQUEUE_REDIS_URL_FILE": str(tmp_path / "url")}
     assert load_settings(given).redis_address() == "redis://here/0"
 
 
-def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_secret_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"PAWQUEUE_REDIS_URL_FILE=.*No such file"):
         load_settings({"PAWQUEUE_REDIS_URL_FILE": str(tmp_path / "none")})
 
@@ -110,3 +110,12 @@ def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_only_secrets_are_read_from_files(tmp_path: Path) -> None:
     (tmp_path / "size").write_text("64")
     assert load_settings({"PAWQUEUE_BATCH_SIZE_FILE": str(tmp_path / "size")}).batch_size == 32
+
+
+@pytest.mark.parametrize(("text", "cores"), [("100000 100000", 1), ("150000 100000", 2), ("1000 100000", 1)])
+def test_the_number_of_cores_respects_the_limit_of_the_container(tmp_path: Path, text: str, cores: int) -> None:
+    limit, without_limit = tmp_path / "cpu.max", usable_cores(tmp_path / "missing")
+    limit.write_text(text)
+    assert usable_cores(limit) == min(cores, without_limit)
+    limit.write_text("max 100000")
+    assert usable_cores(limit) == without_limit >= 1

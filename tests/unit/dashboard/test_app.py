@@ -68,7 +68,7 @@ def test_a_wrong_key_is_answered_with_words_and_a_good_one_with_a_strict_cookie(
     http = client(world)
     refused = http.post("/sign-in", data={"api_key": "<b>pq_x_y"})
     assert refused.status_code == 401
-    assert "not known" in refused.text
+    assert "Unknown or revoked" in refused.text
     good = http.post("/sign-in", data={"api_key": text})
     cookie = good.headers["Set-Cookie"]
     assert "HttpOnly" in cookie

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 from contract.broker import INTERACTIVE, QUEUES
 from contract.images.store import FileImageStore
 from contract.job import JobStatus, new_job_id
-from contract.ledger.types import LedgerMemory
+from contract.ledger.types import RedisMemory
 from gateway.load import LoadMeter
 from tests.support.images import draw
 from tests.support.ledger import store
@@ -163,7 +163,7 @@ def test_a_full_queue_says_when_to_come_back(gateway: Gateway) -> None:
 
 def test_a_full_ledger_refuses_before_anything_is_stored(gateway: Gateway) -> None:
     assert gateway.load
-    gateway.load._memory = LedgerMemory(used_bytes=3_000_000_000)
+    gateway.load._memory = RedisMemory(used_bytes=3_000_000_000)
     response = upload(gateway, RED)
     refused(response, 503, "unavailable")
     assert int(response.headers["Retry-After"]) > 1
@@ -190,14 +190,14 @@ def test_a_full_disk_refuses_and_promises_nothing(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("memory", "is_refused"),
     [
-        (LedgerMemory(used_bytes=81, max_bytes=100), True),
-        (LedgerMemory(used_bytes=79, max_bytes=100), False),
-        (LedgerMemory(used_bytes=1, max_bytes=100, evicts=True), True),
-        (LedgerMemory(used_bytes=1_000_000), False),
+        (RedisMemory(used_bytes=81, max_bytes=100), True),
+        (RedisMemory(used_bytes=79, max_bytes=100), False),
+        (RedisMemory(used_bytes=1, max_bytes=100, evicts=True), True),
+        (RedisMemory(used_bytes=1_000_000), False),
     ],
 )
 def test_uploads_are_refused_before_redis_is_full_and_where_it_forgets(
-    gateway: Gateway, memory: LedgerMemory, is_refused: bool
+    gateway: Gateway, memory: RedisMemory, is_refused: bool
 ) -> None:
     assert gateway.load
     gateway.load._memory = memory

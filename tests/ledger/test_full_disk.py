@@ -1,4 +1,4 @@
-"""On a full disk nothing is acknowledged that is not kept."""
+"""Redis on a full disk: no job is accepted that is not stored."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.support.services import free_port, running, wait_until
 _JOBS = 2000
 
 
-def is_there(ledger: Ledger) -> bool:
+def responds(ledger: Ledger) -> bool:
     with suppress(UnavailableError):
         ledger.ping()
         return True
@@ -26,24 +26,24 @@ def is_there(ledger: Ledger) -> bool:
 
 
 def fill(ledger: Ledger, stored: list[str]) -> None:
-    """Store jobs, and note those that were acknowledged."""
+    """Submit jobs, and record the ids of those that were accepted."""
     for _ in range(_JOBS):
         job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
         assert store(ledger, [job]) == [Submitted.STORED]
         stored.append(job.id)
 
 
-def test_redis_acknowledges_nothing_that_its_disk_does_not_keep(tmp_path: Path) -> None:
+def test_every_accepted_job_survives_a_full_disk(tmp_path: Path) -> None:
     port, stored = free_port(), list[str]()
     command = redis_command(find_redis_server(), port, tmp_path)
-    # No file may grow beyond some 50 to 100 kB, and to try it is an error, as on a full disk.
+    # A limit on the file size makes writes fail as on a full disk. Ignoring SIGXFSZ turns the signal into an error.
     full = ["sh", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$@"', "sh", *command]
     ledger = Ledger(connect(f"redis://127.0.0.1:{port}/0"))
     with running("full", full, tmp_path):
-        wait_until(lambda: is_there(ledger), "Redis answering")
-        with pytest.raises(UnavailableError, match="try again"):
+        wait_until(lambda: responds(ledger), "Redis responding")
+        with pytest.raises(UnavailableError, match="Try again"):
             fill(ledger, stored)
     assert stored
-    with running("again", command, tmp_path):
-        wait_until(lambda: is_there(ledger), "Redis answering again")
+    with running("restarted", command, tmp_path):
+        wait_until(lambda: responds(ledger), "Redis responding after its restart")
         assert None not in ledger.get(stored)

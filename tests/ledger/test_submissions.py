@@ -1,6 +1,5 @@
-"""What every ledger does about submissions: many jobs sent together, counted by state."""
+"""Submissions: groups of jobs, counted by state."""
 
-import threading
 from dataclasses import replace
 
 import pytest
@@ -11,8 +10,7 @@ from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Submit, Submitted, Sweep
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
-from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read
-from tests.support.ledger import store
+from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store
 
 TTL_S = 60
 
@@ -30,9 +28,9 @@ def sent(ledger: Ledger, submission: Submission, count: int) -> list[Job]:
 
 
 def reject(ledger: Ledger, submission: Submission, custom_id: str) -> Job:
-    job_result = JobResult(error=JobError("not_an_image", "This is no image."))
+    result = JobResult(error=JobError("not_an_image", "Not an image."))
     job_id = image_job_id(submission.id, custom_id)
-    job = Job(job_id, BULK, NOW, JobStatus.FAILED, file=custom_id, submission=submission.id, result=job_result)
+    job = Job(job_id, BULK, NOW, JobStatus.FAILED, file=custom_id, submission=submission.id, result=result)
     ledger.reject([job], TTL_S, NOW)
     return job
 
@@ -54,7 +52,7 @@ def test_a_submission_is_read_as_it_was_opened(ledger: Ledger) -> None:
     assert ledger.submission(new_job_id()) is None
 
 
-def test_opening_the_same_again_is_recognized_and_another_is_refused(ledger: Ledger) -> None:
+def test_opening_the_same_submission_again_is_recognized_and_a_different_one_is_rejected(ledger: Ledger) -> None:
     submission = opened(ledger, "ada", name="Holiday")
     assert ledger.open_submission(replace(submission, created_ms=NOW + 5), TTL_S) is Submitted.REPEATED
     for other in ({"name": "Work"}, {"owner": "bob"}, {"queue": "interactive"}, {"deadline_s": 5.0}):
@@ -64,14 +62,14 @@ def test_opening_the_same_again_is_recognized_and_another_is_refused(ledger: Led
 
 def test_the_latest_submissions_of_an_owner_are_listed(ledger: Ledger) -> None:
     first, second, third = (opened(ledger, "ada", NOW + at) for at in range(3))
-    nobodys = opened(ledger)
+    unowned = opened(ledger)
     assert ledger.submissions("ada", 2) == [third, second]
     assert ledger.submissions("ada", 10) == [third, second, first]
-    assert ledger.submissions("", 10) == [nobodys]
+    assert ledger.submissions("", 10) == [unowned]
     assert ledger.submissions("bob", 10) == []
 
 
-def test_jobs_are_counted_on_every_way_through(ledger: Ledger) -> None:
+def test_counts_follow_every_change_of_state(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = sent(ledger, submission, 6)
     assert counts(ledger, submission) == Counts(queued=6)
@@ -88,7 +86,7 @@ def test_jobs_are_counted_on_every_way_through(ledger: Ledger) -> None:
     assert counts(ledger, submission).total == 6
 
 
-def test_jobs_that_expire_or_lose_their_worker_are_counted(ledger: Ledger) -> None:
+def test_counts_include_expired_and_lost_jobs(ledger: Ledger) -> None:
     submission = opened(ledger)
     (lost, deadly) = sent(ledger, submission, 2)
     late = replace(make_job(BULK), submission=submission.id, deadline_ms=NOW + 10)
@@ -104,7 +102,7 @@ def test_jobs_that_expire_or_lose_their_worker_are_counted(ledger: Ledger) -> No
     assert counts(ledger, submission) == Counts(queued=1, expired=2, failed=1)
 
 
-def test_a_claim_after_an_ended_lease_is_no_other_state(ledger: Ledger) -> None:
+def test_claiming_a_job_with_an_expired_lease_does_not_change_the_counts(ledger: Ledger) -> None:
     submission = opened(ledger)
     (job,) = sent(ledger, submission, 1)
     claimed(ledger, job)
@@ -112,7 +110,7 @@ def test_a_claim_after_an_ended_lease_is_no_other_state(ledger: Ledger) -> None:
     assert counts(ledger, submission) == Counts(running=1)
 
 
-def test_a_rejected_image_is_counted_once_and_has_a_record(ledger: Ledger) -> None:
+def test_a_rejected_image_is_counted_once_and_stored_as_a_failed_job(ledger: Ledger) -> None:
     submission = opened(ledger)
     (first,) = sent(ledger, submission, 1)
     job = reject(ledger, submission, "notes.txt")
@@ -124,7 +122,7 @@ def test_a_rejected_image_is_counted_once_and_has_a_record(ledger: Ledger) -> No
     assert not ledger.stats([BULK]).totals
 
 
-def test_another_image_under_the_id_of_a_rejected_one_is_refused(ledger: Ledger) -> None:
+def test_the_id_of_a_rejected_image_is_taken(ledger: Ledger) -> None:
     submission = opened(ledger)
     rejected = reject(ledger, submission, "cat.jpg")
     job = replace(make_job(BULK), id=rejected.id, submission=submission.id)
@@ -132,7 +130,7 @@ def test_another_image_under_the_id_of_a_rejected_one_is_refused(ledger: Ledger)
     assert receipt.result is Submitted.TAKEN
 
 
-def test_jobs_are_listed_in_order_of_acceptance_by_parts(ledger: Ledger) -> None:
+def test_jobs_are_listed_in_pages_in_order_of_acceptance(ledger: Ledger) -> None:
     submission = opened(ledger)
     ids = [job.id for job in sent(ledger, submission, 5)]
     assert ledger.submission_job_ids(submission.id, 0, 2) == ids[:2]
@@ -141,7 +139,7 @@ def test_jobs_are_listed_in_order_of_acceptance_by_parts(ledger: Ledger) -> None
     assert ledger.submission_job_ids(new_job_id(), 0, 10) == []
 
 
-def test_a_job_that_is_sent_again_is_counted_once(ledger: Ledger) -> None:
+def test_a_resent_job_is_counted_once(ledger: Ledger) -> None:
     submission = opened(ledger)
     submit = Submit(replace(make_job(BULK), submission=submission.id), "", "print")
     for expected in (Submitted.STORED, Submitted.REPEATED):
@@ -150,7 +148,7 @@ def test_a_job_that_is_sent_again_is_counted_once(ledger: Ledger) -> None:
     assert ledger.submission_job_ids(submission.id, 0, 10) == [submit.job.id]
 
 
-def test_a_job_without_room_joins_nothing(ledger: Ledger) -> None:
+def test_a_job_rejected_by_a_full_queue_is_not_counted(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = [replace(make_job(BULK), submission=submission.id) for _ in range(3)]
     assert store(ledger, jobs, max_jobs=2) == [Submitted.STORED, Submitted.STORED, Submitted.FULL]
@@ -158,7 +156,7 @@ def test_a_job_without_room_joins_nothing(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("withdrawn", [False, True])
-def test_a_closed_submission_takes_no_more(ledger: Ledger, withdrawn: bool) -> None:
+def test_a_closed_submission_accepts_no_more_images(ledger: Ledger, withdrawn: bool) -> None:
     submission = opened(ledger)
     ledger.close_submission(submission.id, TTL_S, NOW + 1, withdrawn=withdrawn)
     job = replace(make_job(BULK), submission=submission.id)
@@ -169,7 +167,7 @@ def test_a_closed_submission_takes_no_more(ledger: Ledger, withdrawn: bool) -> N
     assert ledger.get([job.id]) == [None]
 
 
-def test_it_finishes_when_it_is_closed_and_its_last_job_ends(ledger: Ledger) -> None:
+def test_a_closed_submission_finishes_with_its_last_job(ledger: Ledger) -> None:
     submission = opened(ledger)
     first, second = sent(ledger, submission, 2)
     ledger.commit([(claimed(ledger, first), cat())], TTL_S, NOW)
@@ -184,7 +182,7 @@ def test_it_finishes_when_it_is_closed_and_its_last_job_ends(ledger: Ledger) -> 
     assert again(ledger, submission) == found
 
 
-def test_it_finishes_with_its_closing_where_nothing_is_pending(ledger: Ledger) -> None:
+def test_a_submission_without_pending_jobs_finishes_when_it_is_closed(ledger: Ledger) -> None:
     submission = opened(ledger)
     (job,) = sent(ledger, submission, 1)
     ledger.commit([(claimed(ledger, job), cat())], TTL_S, NOW)
@@ -193,7 +191,7 @@ def test_it_finishes_with_its_closing_where_nothing_is_pending(ledger: Ledger) -
     assert again(ledger, submission).finished_ms == NOW + 10
 
 
-def test_a_withdrawn_one_is_canceled_and_finished_when_its_jobs_have_ended(ledger: Ledger) -> None:
+def test_a_withdrawn_submission_is_canceled_and_finishes_with_its_last_job(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = sent(ledger, submission, 2)
     claim = claimed(ledger, jobs[0])
@@ -210,53 +208,34 @@ def test_a_withdrawn_one_is_canceled_and_finished_when_its_jobs_have_ended(ledge
     assert ledger.commit([(claim, cat())], TTL_S, NOW + 30) == [False]
 
 
-def test_its_end_is_told_to_who_listens(ledger: Ledger) -> None:
-    submission = opened(ledger)
+def test_a_finished_submission_is_published_with_its_last_job(ledger: Ledger) -> None:
+    submission, finished = opened(ledger), ledger.ended()
     (job,) = sent(ledger, submission, 1)
     ledger.close_submission(submission.id, TTL_S, NOW)
-    listens, told, heard = threading.Event(), threading.Event(), []
-
-    def listen() -> None:
-        for ids in ledger.ended():
-            if ids is None:
-                listens.set()
-                continue
-            heard.extend(ids)
-            if {job.id, submission.id} <= set(heard):
-                told.set()
-                return
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    assert listens.wait(10)
+    assert next(finished) is None
     ledger.commit([(claimed(ledger, job), cat())], TTL_S, NOW)
-    assert told.wait(10)
-    assert sorted(heard) == sorted([job.id, submission.id])
-    thread.join(10)
+    assert sorted((next(finished) or []) + (next(finished) or [])) == sorted([job.id, submission.id])
+    finished.close()
 
 
-def end_one(ledger: Ledger, job: Job, now_ms: int) -> None:
-    ledger.commit([(claimed(ledger, job, now_ms), cat())], TTL_S, now_ms)
-
-
-def test_the_rate_is_that_of_the_last_seconds_and_the_end_is_estimated_from_it(ledger: Ledger) -> None:
+def test_the_rate_and_the_estimated_end_reflect_the_last_seconds(ledger: Ledger) -> None:
     submission, span_ms = opened(ledger), keys.RATE_SPAN_MS
     jobs = sent(ledger, submission, 60)
     assert submission.rate_per_s(NOW) is None
     claims = [claimed(ledger, job) for job in jobs]
-    for at in range(20):  # one a second
+    for at in range(20):  # one per second
         ledger.commit([(claims[at], cat())], TTL_S, NOW + 1000 * at)
     found, now_ms = again(ledger, submission), NOW + 19_000
     assert found.rate_per_s(now_ms) == pytest.approx(1.0, rel=0.01)
     assert found.estimated_end_ms(now_ms) == pytest.approx(now_ms + 40_000, abs=1000)
-    for at in range(20, 40):  # ten a second
+    for at in range(20, 40):  # ten per second
         ledger.commit([(claims[at], cat())], TTL_S, NOW + 19_000 + 100 * (at - 19))
     for at in range(40, 59):
         ledger.commit([(claims[at], cat())], TTL_S, NOW + 19_000 + span_ms + 100 * (at - 19))
     assert (again(ledger, submission).rate_per_s(NOW + 19_000 + span_ms + 4000) or 0) > 3
 
 
-def test_after_a_pause_the_rate_is_made_anew(ledger: Ledger) -> None:
+def test_the_rate_starts_over_after_a_pause(ledger: Ledger) -> None:
     submission = opened(ledger)
     claims = [claimed(ledger, job) for job in sent(ledger, submission, 4)]
     later = NOW + 100 * keys.RATE_SPAN_MS
@@ -266,7 +245,7 @@ def test_after_a_pause_the_rate_is_made_anew(ledger: Ledger) -> None:
     assert found.rate_per_s(later + 3000) == pytest.approx(2 / 2, rel=0.4)
 
 
-def test_the_rate_of_a_finished_one_is_that_of_all(ledger: Ledger) -> None:
+def test_the_rate_of_a_finished_submission_covers_all_of_its_jobs(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = sent(ledger, submission, 4)
     claims = [claimed(ledger, job, NOW) for job in jobs]
@@ -278,7 +257,7 @@ def test_the_rate_of_a_finished_one_is_that_of_all(ledger: Ledger) -> None:
     assert found.estimated_end_ms(NOW + 10**9) is None
 
 
-def test_the_id_of_an_image_is_the_same_whenever_it_is_sent() -> None:
+def test_an_image_has_the_same_job_id_whenever_it_is_sent() -> None:
     first, second = new_job_id(), new_job_id()
     found = image_job_id(first, "cat.jpg")
     assert found == image_job_id(first, "cat.jpg")

@@ -1,4 +1,4 @@
-"""The back-up of docs/operations.md, step by step: what was copied is there again in another Redis."""
+"""The backup procedure of docs/operations.md, restored into another Redis."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def waiting_job(ledger: Ledger) -> str:
     return job.id
 
 
-def ended_job(ledger: Ledger) -> str:
+def finished_job(ledger: Ledger) -> str:
     job_id = waiting_job(ledger)
     (claim,) = ledger.claim([job_id], 1000, 60, now_ms())
     assert isinstance(claim, Claim)
@@ -34,28 +34,28 @@ def ended_job(ledger: Ledger) -> str:
 def back_up(url: str, folder: Path, target: Path) -> None:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         client.bgrewriteaof()
-        wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, "Rewriting the file")
+        wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, "rewriting the append-only file")
     (target / "redis").mkdir(parents=True)
-    for path in (folder / "redis").glob("appendonly*"):  # a folder since Redis 7, a file before
+    for path in (folder / "redis").glob("appendonly*"):  # a folder since Redis 7, a file in Redis 6
         (shutil.copytree if path.is_dir() else shutil.copy)(path, target / "redis" / path.name)
 
 
-def test_a_back_up_restores_jobs_results_and_api_keys(tmp_path: Path) -> None:
+def test_a_backup_restores_jobs_results_and_api_keys(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     stored, _ = make_key("office", (Scope.READ,))
     with running_redis(old) as url:
         ledger = Ledger(connect(url))
-        waits, ended = waiting_job(ledger), ended_job(ledger)
+        waiting, finished = waiting_job(ledger), finished_job(ledger)
         KeyStore(connect(url)).put(stored)
         back_up(url, old, new)
         later = waiting_job(ledger)
     with running_redis(new) as url:
         restored = Ledger(connect(url))
-        first, second, third = restored.get([waits, ended, later])
+        first, second, third = restored.get([waiting, finished, later])
         assert first
         assert first.status is JobStatus.QUEUED
         assert second
         assert second.result == ANSWER
-        assert third is None  # it came after the copy
+        assert third is None  # submitted after the backup
         assert [key.id for key in KeyStore(connect(url)).all()] == [stored.id]
-        assert isinstance(restored.claim([waits], 1000, 60, now_ms())[0], Claim)
+        assert isinstance(restored.claim([waiting], 1000, 60, now_ms())[0], Claim)

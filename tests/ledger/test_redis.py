@@ -1,9 +1,8 @@
-"""What only the ledger on Redis can show: times to live, a server that does not answer, nothing left over."""
+"""Redis itself: expiry, memory, outages, and the connection."""
 
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,15 +14,14 @@ from contract.job import Job, JobError, JobResult, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import LedgerMemory, QueueLimits, Submit, Sweep
+from contract.ledger.types import QueueLimits, RedisMemory, Submit, Sweep
 from contract.submission import Submission, image_job_id
-from tests.backends.test_ledger import cat
-from tests.support.ledger import patient, store
+from tests.support.ledger import cat, patient, store
 from tests.support.proxy import cuttable
 from tests.support.services import free_port
 
 
-def test_an_ended_job_lives_as_long_as_was_said(clean_redis: str) -> None:
+def test_a_finished_job_expires_after_the_given_time(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
     store(ledger, [job], 10)
@@ -40,7 +38,7 @@ def test_an_idempotency_key_is_kept_for_a_day(clean_redis: str) -> None:
     assert client.ttl(f"{keys.IDEMPOTENCY}mine") in (86_399, 86_400)
 
 
-def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str) -> None:
+def test_the_ledger_uses_the_clock_of_redis_unless_a_time_is_given(clean_redis: str) -> None:
     ledger, job = Ledger(patient(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job], 10)
     (claim,) = ledger.claim([job.id], 60_000, 60)
@@ -51,17 +49,17 @@ def test_without_a_time_given_the_ledger_goes_by_its_own_clock(clean_redis: str)
 
 
 def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
-    """Its record, its places in queue and submission: 0.6 kB while it waits, 1 kB once it has ended."""
+    """Record and list entries: under 0.6 kB for a waiting job, under 1 kB for a finished one."""
     ledger, client, count = Ledger(patient(clean_redis)), patient(clean_redis), 2000
     submission = Submission(new_job_id(), BULK, now_ms())
     ledger.open_submission(submission, 60)
     before = client.info("memory")["used_memory"]
     jobs = [
         Job(
-            image_job_id(submission.id, f"photos/cat-{n}.jpg"),
+            image_job_id(submission.id, f"images/cat-{n}.jpg"),
             BULK,
             now_ms(),
-            file=f"photos/cat-{n}.jpg",
+            file=f"images/cat-{n}.jpg",
             size_bytes=55_000,
             image=f"{n:032x}",
             submission=submission.id,
@@ -69,7 +67,7 @@ def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
         for n in range(count)
     ]
     submits = [Submit(job, "", f"{n:022}") for n, job in enumerate(jobs)]
-    for at in range(0, count, 100):  # as they come in requests; one large command would grow Redis's own buffers
+    for at in range(0, count, 100):  # in small requests: a single large one would grow the buffers of Redis
         ledger.submit(submits[at : at + 100], QueueLimits(10_000, 10**12))
     assert (client.info("memory")["used_memory"] - before) / count < 600
     for at in range(0, count, 100):
@@ -78,7 +76,7 @@ def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
     assert (client.info("memory")["used_memory"] - before) / count < 1000
 
 
-def test_a_submission_lives_until_its_last_job_has_ended_and_for_a_time_after_that(clean_redis: str) -> None:
+def test_a_submission_expires_after_its_last_job_has_finished(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     submission = Submission(new_job_id(), BULK, now_ms())
     both = (keys.submission(submission.id), keys.submission_jobs(submission.id))
@@ -95,45 +93,47 @@ def test_a_submission_lives_until_its_last_job_has_ended_and_for_a_time_after_th
     assert [client.ttl(key) for key in both] == [-1, -1]
 
 
-def test_submissions_that_are_gone_leave_the_list(clean_redis: str) -> None:
+def test_expired_submissions_are_not_listed_and_removed_when_the_owner_opens_another(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     submissions = [Submission(new_job_id(), BULK, now_ms() + n) for n in range(3)]
     for submission in submissions:
         ledger.open_submission(submission, 50)
-    client.delete(keys.submission(submissions[2].id))
-    assert ledger.submissions("", 1) == [submissions[1]]
-    assert client.zcard(keys.submissions("")) == 2
+    client.delete(keys.submission(submissions[1].id))  # as if it had expired
+    assert ledger.submissions("", 2) == [submissions[2], submissions[0]]
+    ledger.open_submission(Submission(new_job_id(), BULK, now_ms() + 3), 50)
+    assert client.zscore(keys.submissions(""), submissions[1].id) is None
+    assert client.zcard(keys.submissions("")) == 3
 
 
-def test_a_ledger_that_does_not_answer_is_unavailable_at_once() -> None:
+def test_a_missing_redis_is_reported_immediately() -> None:
     ledger = Ledger(connect(f"redis://127.0.0.1:{free_port()}/0"))
     started_s = time.monotonic()
     for ask in (ledger.ping, lambda: ledger.get(["x"]), lambda: ledger.stats(QUEUES), lambda: next(ledger.ended())):
-        with pytest.raises(UnavailableError, match="try again"):
+        with pytest.raises(UnavailableError, match="Try again"):
             ask()
     assert time.monotonic() - started_s < 5
 
 
-def test_publishing_without_a_broker_is_unavailable() -> None:
+def test_publishing_to_a_missing_redis_is_unavailable() -> None:
     app = make_celery(f"redis://127.0.0.1:{free_port()}/0")
-    with pytest.raises(UnavailableError, match="try again"):
+    with pytest.raises(UnavailableError, match="Try again"):
         publish(app, INTERACTIVE, [new_job_id()])
 
 
-def test_a_message_lands_below_our_prefix(clean_redis: str) -> None:
+def test_all_keys_of_the_queues_start_with_the_prefix(clean_redis: str) -> None:
     publish(make_celery(clean_redis), BULK, [new_job_id(), new_job_id()])
     names = {name.decode() for name in redis.Redis.from_url(clean_redis).scan_iter()}
     assert f"{keys.PREFIX}{BULK}" in names
     assert all(name.startswith(keys.PREFIX) for name in names)
 
 
-def test_a_claim_of_a_job_that_is_gone_does_not_fit_a_later_one_of_the_same_id(clean_redis: str) -> None:
+def test_a_claim_of_an_expired_job_is_not_valid_for_a_new_job_with_the_same_id(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (old,) = ledger.claim([job.id], 60_000, 60)
     ledger.cancel([job.id], 60)
-    client.delete(keys.job(job.id))  # its time to live has ended
+    client.delete(keys.job(job.id))  # as if it had expired
     store(ledger, [job])
     (new,) = ledger.claim([job.id], 60_000, 60)
     assert old
@@ -143,7 +143,7 @@ def test_a_claim_of_a_job_that_is_gone_does_not_fit_a_later_one_of_the_same_id(c
     assert ledger.commit([(new, result)], 60) == [True]
 
 
-def test_a_dead_letter_leaves_the_list_with_its_record(clean_redis: str) -> None:
+def test_a_dead_letter_is_removed_when_its_record_expires(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
@@ -153,68 +153,70 @@ def test_a_dead_letter_leaves_the_list_with_its_record(clean_redis: str) -> None
     sweep = Sweep(INTERACTIVE, 0, 1000, max_attempts=1, ttl_s=60)
     ledger.recover(sweep, 2000)
     ledger.recover(sweep, 2000 + 61_000)
-    assert ledger.stats(QUEUES).dead == 1  # its record is kept still
+    assert ledger.stats(QUEUES).dead == 1  # its record still exists
     client.delete(keys.job(job.id))
     ledger.recover(sweep, 2000 + 61_000)
     assert ledger.stats(QUEUES).dead == 0
 
 
 @pytest.fixture
-def limited(clean_redis: str) -> Iterator["redis.Redis"]:
-    """A Redis whose memory is limited; the limit goes at the end."""
+def configurable(clean_redis: str) -> Iterator["redis.Redis"]:
+    """A client to a Redis whose configuration a test may change; it is restored afterwards."""
     with patient(clean_redis) as client:
         yield client
         client.config_set("maxmemory", 0)
         client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("min-replicas-to-write", 0)
 
 
-def test_the_ledger_tells_what_redis_may_take_and_whether_it_forgets(limited: "redis.Redis") -> None:
-    ledger = Ledger(limited)
-    assert ledger.memory() == LedgerMemory(ledger.memory().used_bytes, 0, evicts=False)
+def test_memory_reports_the_limit_of_redis_and_whether_it_evicts(configurable: "redis.Redis") -> None:
+    ledger = Ledger(configurable)
+    assert ledger.memory() == RedisMemory(ledger.memory().used_bytes, 0, evicts=False)
     assert ledger.memory().used_bytes > 100_000
-    limited.config_set("maxmemory", 10**9)
+    configurable.config_set("maxmemory", 10**9)
     assert (ledger.memory().max_bytes, ledger.memory().evicts) == (10**9, False)
-    limited.config_set("maxmemory-policy", "volatile-lru")
+    configurable.config_set("maxmemory-policy", "volatile-lru")
     assert ledger.memory().evicts
 
 
-def test_a_redis_without_memory_is_unavailable_and_stores_nothing(limited: "redis.Redis") -> None:
-    ledger, job = Ledger(limited), Job(new_job_id(), INTERACTIVE, now_ms())
-    limited.config_set("maxmemory", 1)
-    with pytest.raises(UnavailableError, match="try again"):
+def test_a_redis_out_of_memory_is_unavailable_and_stores_nothing(configurable: "redis.Redis") -> None:
+    ledger, job = Ledger(configurable), Job(new_job_id(), INTERACTIVE, now_ms())
+    configurable.config_set("maxmemory", 1)
+    with pytest.raises(UnavailableError, match="Try again"):
         store(ledger, [job])
-    limited.config_set("maxmemory", 0)
+    configurable.config_set("maxmemory", 0)
     assert ledger.get([job.id]) == [None]
     assert ledger.stats(QUEUES).queues[INTERACTIVE].queued == 0
 
 
-def test_a_redis_that_cannot_write_its_disk_is_unavailable(limited: "redis.Redis", monkeypatch: Any) -> None:
-    ledger = Ledger(limited)
-
-    def refuse(*_: object) -> None:
-        raise redis.ResponseError("MISCONF Redis is configured to save, but is not able to persist on disk.")
-
-    monkeypatch.setattr(ledger, "_run", refuse)
-    with pytest.raises(UnavailableError, match="try again"):
-        ledger.cancel(["x"], 60)
+def test_a_redis_without_its_replicas_is_unavailable_and_stores_nothing(configurable: "redis.Redis") -> None:
+    ledger, job = Ledger(configurable), Job(new_job_id(), INTERACTIVE, now_ms())
+    configurable.config_set("min-replicas-to-write", 1)
+    with pytest.raises(UnavailableError, match="not writable"):
+        store(ledger, [job])
+    configurable.config_set("min-replicas-to-write", 0)
+    assert ledger.get([job.id]) == [None]
 
 
-def test_a_subscription_whose_line_is_dead_without_a_word_is_noticed(clean_redis: str) -> None:
+def test_a_subscription_detects_a_dead_connection(clean_redis: str) -> None:
     with cuttable(urlsplit(clean_redis).port or 0) as line:
         followed = Ledger(connect(f"redis://127.0.0.1:{line.port}/0"), health_check_s=0.2).ended()
         assert next(followed) is None
         line.cut()
-        with pytest.raises(UnavailableError, match="stopped answering"):
+        with pytest.raises(UnavailableError, match="stopped responding"):
             next(followed)
         line.mend()
+        followed.close()
 
 
-def test_an_idle_subscription_lives_on(clean_redis: str) -> None:
+def test_an_idle_subscription_stays_alive(clean_redis: str) -> None:
     ledger = Ledger(patient(clean_redis), health_check_s=0.05)
     followed = ledger.ended()
     assert next(followed) is None
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
-    canceler = threading.Timer(0.5, ledger.cancel, ([job.id], 60))
-    canceler.start()
+    later = threading.Timer(0.5, ledger.cancel, ([job.id], 60))  # after several pings
+    later.start()
     assert next(followed) == [job.id]
+    later.join()
+    followed.close()

@@ -1,4 +1,4 @@
-"""`pawqueue keys`, on a real Redis."""
+"""The command `pawqueue keys`."""
 
 import json
 
@@ -25,7 +25,7 @@ def check(environ: dict[str, str], text: str, scope: Scope) -> str:
         return Access(KeyStore(client), required=True).check(text, scope).owner
 
 
-def test_a_key_is_made_listed_and_revoked(environ: dict[str, str]) -> None:
+def test_a_key_is_created_listed_and_revoked(environ: dict[str, str]) -> None:
     made = run(environ, "create", "--name", "office", "--rate-limit", "5 per minute")
     text = made.stdout.strip()
     assert (made.exit_code, text.count("\n")) == (0, 0)
@@ -41,19 +41,19 @@ def test_a_key_is_made_listed_and_revoked(environ: dict[str, str]) -> None:
     assert row["revoked_at"] >= row["created_at"]
 
 
-def test_json_carries_the_key(environ: dict[str, str]) -> None:
+def test_json_output_contains_the_key(environ: dict[str, str]) -> None:
     row = json.loads(run(environ, "create", "--name", "x", "--scope", "admin", "--json").stdout)
     assert check(environ, row["key"], Scope.ADMIN) == row["id"]
     assert row["scopes"] == ["admin"]
 
 
-def test_what_cannot_be_is_said_in_one_sentence(environ: dict[str, str]) -> None:
+def test_invalid_arguments_are_usage_errors(environ: dict[str, str]) -> None:
     for arguments in (
         ("create",),
         ("create", "--name", "a\nb"),
         ("create", "--name", "x", "--scope", "everything"),
         ("create", "--name", "x", "--rate-limit", "often"),
-        ("revoke", "nobody"),
+        ("revoke", "unknown"),
     ):
         result = run(environ, *arguments)
         assert result.exit_code == 2, arguments
@@ -61,7 +61,7 @@ def test_what_cannot_be_is_said_in_one_sentence(environ: dict[str, str]) -> None
     assert "no API key" in run(environ, "list").stderr
 
 
-def test_without_redis_it_says_what_to_do() -> None:
+def test_without_redis_the_error_says_how_to_start_it() -> None:
     result = run({"PAWQUEUE_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, "list")
     assert result.exit_code == 2
     assert "make up" in result.output

@@ -1,4 +1,4 @@
-"""What every ledger does about jobs that are withdrawn, late, lost or deadly."""
+"""Jobs that are canceled, expired, lost with their worker, or that kill their workers."""
 
 from dataclasses import replace
 
@@ -6,8 +6,7 @@ from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobStatus
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import EXPIRED, LOST, QueueLimits, Receipt, Submit, Submitted, Sweep
-from tests.backends.test_ledger import LEASE_MS, NOW, cat, claimed, make_job, read, submitted
-from tests.support.ledger import store
+from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
 
 GRACE_MS = 500
 
@@ -18,17 +17,17 @@ def sweep(queue: str = INTERACTIVE, oldest_message_ms: int = 0) -> Sweep:
 
 def with_deadline(ledger: Ledger, deadline_ms: int) -> Job:
     job = replace(make_job(), deadline_ms=deadline_ms)
-    assert store(ledger, [job], 100) == [Submitted.STORED]
+    assert store(ledger, [job]) == [Submitted.STORED]
     return job
 
 
 def die_on(ledger: Ledger, job: Job, now_ms: int) -> int:
-    """Claim, begin and never come back; returns the time at which the lease has ended."""
+    """Claim a job and begin it, as a worker does that then dies; returns the time at which the lease expires."""
     ledger.begin([claimed(ledger, job, now_ms)])
     return now_ms + LEASE_MS
 
 
-def test_canceling_ends_what_is_queued_or_running_and_nothing_else(ledger: Ledger) -> None:
+def test_cancel_stops_queued_and_running_jobs_and_leaves_finished_ones(ledger: Ledger) -> None:
     queued, running, ended = submitted(ledger), submitted(ledger), submitted(ledger)
     claim = claimed(ledger, running)
     ledger.commit([(claimed(ledger, ended), cat())], 60, NOW)
@@ -53,21 +52,21 @@ def test_a_job_past_its_deadline_expires_instead_of_being_claimed(ledger: Ledger
     assert ledger.stats(QUEUES).totals == {(INTERACTIVE, "expired", ""): 1}
 
 
-def test_a_job_before_its_deadline_is_claimed_and_may_end_after_it(ledger: Ledger) -> None:
+def test_a_job_claimed_before_its_deadline_may_finish_after_it(ledger: Ledger) -> None:
     job = with_deadline(ledger, NOW + 100)
     claim = claimed(ledger, job, NOW + 99)
     assert ledger.recover(sweep(), NOW + 200) == []
     assert ledger.commit([(claim, cat())], 60, NOW + 200) == [True]
 
 
-def test_a_waiting_job_expires_at_the_next_sweep(ledger: Ledger) -> None:
+def test_a_waiting_job_past_its_deadline_expires_in_the_next_sweep(ledger: Ledger) -> None:
     job = with_deadline(ledger, NOW + 100)
     assert ledger.recover(sweep(), NOW + 100) == []
     assert read(ledger, job).status is JobStatus.EXPIRED
     assert ledger.take_discarded(10) == ["ref-1"]
 
 
-def test_a_claimed_job_whose_worker_died_goes_back_uncounted(ledger: Ledger) -> None:
+def test_a_claimed_job_whose_worker_died_is_requeued_without_an_attempt(ledger: Ledger) -> None:
     job = submitted(ledger)
     old = claimed(ledger, job)
     assert ledger.recover(sweep(), NOW + LEASE_MS - 1) == []
@@ -79,7 +78,7 @@ def test_a_claimed_job_whose_worker_died_goes_back_uncounted(ledger: Ledger) -> 
     assert again.fence > old.fence
 
 
-def test_a_begun_job_whose_worker_died_is_counted_and_retried_alone(ledger: Ledger) -> None:
+def test_a_begun_job_whose_worker_died_counts_an_attempt_and_is_retried_alone(ledger: Ledger) -> None:
     job = submitted(ledger)
     end_ms = die_on(ledger, job, NOW)
     assert ledger.recover(sweep(), end_ms) == [job.id]
@@ -89,7 +88,7 @@ def test_a_begun_job_whose_worker_died_is_counted_and_retried_alone(ledger: Ledg
     assert ledger.stats(QUEUES).dead == 0
 
 
-def test_a_job_that_kills_every_worker_is_given_up(ledger: Ledger) -> None:
+def test_a_job_that_kills_every_worker_fails_and_becomes_a_dead_letter(ledger: Ledger) -> None:
     job, now_ms = submitted(ledger), NOW
     for _ in range(2):
         now_ms = die_on(ledger, job, now_ms)
@@ -102,7 +101,7 @@ def test_a_job_that_kills_every_worker_is_given_up(ledger: Ledger) -> None:
     assert ledger.stats(QUEUES).errors == {"worker_lost": 1}
 
 
-def test_a_dead_job_is_taken_off_its_list_once_with_its_image(ledger: Ledger) -> None:
+def test_a_dead_letter_is_removed_once_and_returns_its_image(ledger: Ledger) -> None:
     job, now_ms = submitted(ledger), NOW
     for _ in range(3):
         now_ms = die_on(ledger, job, now_ms)
@@ -128,7 +127,7 @@ def test_repeated_submits_are_recognized(ledger: Ledger) -> None:
     assert ledger.get([other.id]) == [None]
 
 
-def test_a_queue_holds_so_many_bytes(ledger: Ledger) -> None:
+def test_a_queue_is_limited_in_bytes(ledger: Ledger) -> None:
     limits = QueueLimits(100, max_bytes=20)
     jobs = [make_job() for _ in range(3)]  # 7 bytes each
     results = [receipt.result for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
@@ -142,14 +141,14 @@ def test_a_queue_holds_so_many_bytes(ledger: Ledger) -> None:
     assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 0
 
 
-def test_places_are_counted_in_order_of_acceptance(ledger: Ledger) -> None:
+def test_places_follow_the_order_of_acceptance(ledger: Ledger) -> None:
     first, second, third = (submitted(ledger, created_ms=NOW + at) for at in (1, 2, 3))
     assert ledger.places([third, first, second]) == [2, 0, 1]
     claimed(ledger, first)
     assert ledger.places([first, second]) == [None, 0]
 
 
-def test_merely_claimed_jobs_are_never_given_up(ledger: Ledger) -> None:
+def test_a_job_that_is_claimed_but_never_begun_is_always_requeued(ledger: Ledger) -> None:
     job, now_ms = submitted(ledger), NOW
     for _ in range(10):
         claimed(ledger, job, now_ms)
@@ -158,7 +157,7 @@ def test_merely_claimed_jobs_are_never_given_up(ledger: Ledger) -> None:
     assert read(ledger, job).attempts == 0
 
 
-def test_a_job_without_a_message_gets_another_after_the_grace(ledger: Ledger) -> None:
+def test_a_job_without_a_message_is_published_again_after_the_grace_period(ledger: Ledger) -> None:
     job = submitted(ledger)
     assert ledger.recover(sweep(), NOW + 1000) == []
     assert ledger.recover(sweep(), NOW + 1000 + GRACE_MS - 1) == []
@@ -167,31 +166,31 @@ def test_a_job_without_a_message_gets_another_after_the_grace(ledger: Ledger) ->
     assert ledger.recover(sweep(), NOW + 1000 + 2 * GRACE_MS) == [job.id]
 
 
-def test_a_job_whose_message_may_still_wait_is_left_alone(ledger: Ledger) -> None:
-    older, younger = submitted(ledger, created_ms=NOW), submitted(ledger, created_ms=NOW + 200)
+def test_a_job_whose_message_may_still_be_in_the_queue_is_not_published_again(ledger: Ledger) -> None:
+    older = submitted(ledger, created_ms=NOW)
+    submitted(ledger, created_ms=NOW + 200)
     for now_ms in (NOW + 1000, NOW + 1000 + GRACE_MS, NOW + 1000 + 3 * GRACE_MS):
         found = ledger.recover(sweep(oldest_message_ms=NOW + 100), now_ms)
     assert found == [older.id]
-    assert younger.id
 
 
-def test_a_job_that_was_claimed_meanwhile_is_not_missed(ledger: Ledger) -> None:
+def test_the_grace_period_starts_again_after_a_claim(ledger: Ledger) -> None:
     job = submitted(ledger)
     ledger.recover(sweep(), NOW + 1000)
     claim = claimed(ledger, job, NOW + 1100)
     assert ledger.recover(sweep(), NOW + 1000 + GRACE_MS) == []
     assert ledger.release([claim]) == [True]
-    assert ledger.recover(sweep(), NOW + 1200 + GRACE_MS) == []  # its grace begins anew
+    assert ledger.recover(sweep(), NOW + 1200 + GRACE_MS) == []
 
 
-def test_a_sweep_looks_at_one_queue(ledger: Ledger) -> None:
+def test_a_sweep_covers_one_queue(ledger: Ledger) -> None:
     job = submitted(ledger, queue=BULK)
     claimed(ledger, job)
     assert ledger.recover(sweep(INTERACTIVE), NOW + LEASE_MS) == []
     assert ledger.recover(sweep(BULK), NOW + LEASE_MS) == [job.id]
 
 
-def test_one_worker_leads(ledger: Ledger) -> None:
+def test_only_one_worker_recovers_jobs(ledger: Ledger) -> None:
     assert ledger.lead("a", 60_000)
     assert not ledger.lead("b", 60_000)
     assert ledger.lead("a", 60_000)
