@@ -52,6 +52,13 @@ def test_links_and_make_targets_in_documents_exist(document: Path) -> None:
         assert target in targets, target
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/guarantees.md"])
+def test_files_named_in_documents_exist(name: str) -> None:
+    folders = "bundle|contract|dashboard|deploy|docs|examples|gateway|models|pawqueue|tests|training|worker"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", (ROOT / name).read_text()))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_settings_named_in_documents_exist(document: Path) -> None:
     known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", render())) | {"PAWQUEUE_DATA", "PAWQUEUE_URL", "PAWQUEUE_API_KEY"}
