@@ -1,4 +1,4 @@
-"""Makes the images of `examples/photos` again: drawn cats and dogs, and variants of the one photograph."""
+"""Regenerates the images in `examples/photos`: drawn cats and dogs, and variants of the photograph `cat.jpg`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 PHOTOS = Path(__file__).parent / "photos"
-_SCALE = 3  # drawn larger and shrunk, for smooth edges
+_SCALE = 3  # draw larger, then scale down for smooth edges
 _EXIF_ORIENTATION = 0x0112
 _QUALITY = 85
 
@@ -18,7 +18,7 @@ PINK: Color = (224, 130, 140)
 
 @dataclass(frozen=True, slots=True)
 class Coat:
-    """Colours of one animal and of what is behind it."""
+    """The colours of one animal and of its background."""
 
     fur: Color
     shade: Color
@@ -28,32 +28,32 @@ class Coat:
 
 
 class Canvas:
-    """An image of 400 x 300 points to draw on."""
+    """A drawing area of 400 x 300 points."""
 
     def __init__(self, background: Color) -> None:
         self._image = Image.new("RGB", (400 * _SCALE, 300 * _SCALE), background)
         self._draw = ImageDraw.Draw(self._image)
 
     def oval(self, x: float, y: float, width: float, height: float, color: Color) -> None:
-        """An ellipse around a middle point."""
+        """Draw an ellipse around a centre."""
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         self._draw.ellipse([value * _SCALE for value in box], fill=color)
 
     def shape(self, *points: tuple[float, float], color: Color) -> None:
-        """A polygon."""
+        """Draw a filled polygon."""
         self._draw.polygon([(x * _SCALE, y * _SCALE) for x, y in points], fill=color)
 
     def line(self, *points: tuple[float, float], width: float = 2, color: Color = DARK) -> None:
-        """A line through points."""
+        """Draw a line through points."""
         self._draw.line([(x * _SCALE, y * _SCALE) for x, y in points], fill=color, width=round(width * _SCALE))
 
     def image(self) -> Image.Image:
-        """What was drawn, a little soft, as a camera would see it."""
+        """The finished drawing, slightly blurred like a photograph."""
         return self._image.resize((400, 300), Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(0.6))
 
 
 def cat(coat: Coat) -> Image.Image:
-    """A cat's face: pointed ears, slit pupils, whiskers, stripes."""
+    """A cat's face with pointed ears, slit pupils, whiskers and stripes."""
     canvas = Canvas(coat.background)
     canvas.oval(200, 300, 230, 150, coat.shade)
     for side in (-1, 1):
@@ -76,7 +76,7 @@ def cat(coat: Coat) -> Image.Image:
 
 
 def dog(coat: Coat) -> Image.Image:
-    """A dog's face: hanging ears, long snout, round eyes, tongue."""
+    """A dog's face with hanging ears, a long snout, round eyes and a tongue."""
     canvas = Canvas(coat.background)
     canvas.oval(200, 310, 250, 150, coat.shade)
     canvas.oval(200, 140, 170, 190, coat.fur)
@@ -113,13 +113,13 @@ DRAWN: dict[str, tuple[Callable[[Coat], Image.Image], Coat]] = {
 
 
 def draw_animals(folder: Path) -> None:
-    """Write the drawn ones."""
+    """Write the drawings."""
     for name, (animal, coat) in DRAWN.items():
         animal(coat).save(folder / name, quality=_QUALITY)
 
 
 def vary_photograph(folder: Path) -> None:
-    """Write the photograph `cat.jpg` in the forms that images come in."""
+    """Write variants of `cat.jpg`: cropped, greyscale, small PNG, WebP, and rotated by EXIF."""
     with Image.open(PHOTOS / "cat.jpg") as opened:
         photo = opened.convert("RGB")
     photo.crop((90, 40, 390, 290)).save(folder / "cat-face.jpg", quality=_QUALITY)
@@ -127,7 +127,7 @@ def vary_photograph(folder: Path) -> None:
     ImageOps.mirror(photo).resize((225, 150)).save(folder / "cat-small.png")
     photo.save(folder / "cat.webp", quality=_QUALITY)
     turned = Image.Exif()
-    turned[_EXIF_ORIENTATION] = 6  # a camera held upright: the pixels lie on their side
+    turned[_EXIF_ORIENTATION] = 6  # a camera held in portrait orientation: the pixels are stored rotated
     photo.transpose(Image.Transpose.ROTATE_90).save(folder / "cat-turned.jpg", quality=_QUALITY, exif=turned)
 
 

@@ -1,4 +1,4 @@
-"""Rules about the code that no linter checks."""
+"""Rules for the code that linters cannot check."""
 
 import ast
 import re
@@ -20,12 +20,12 @@ def test_every_module_starts_with_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-def test_redis_keys_are_spelt_out_in_one_file() -> None:
-    spelt = [path for path in MODULES if re.search(rf'["\']{keys.PREFIX}', path.read_text())]
-    assert spelt == [ROOT / "contract" / "ledger" / "keys.py"]
+def test_redis_keys_are_defined_in_one_file() -> None:
+    found = [path for path in MODULES if re.search(rf'["\']{keys.PREFIX}', path.read_text())]
+    assert found == [ROOT / "contract" / "ledger" / "keys.py"]
 
 
-def test_the_gateway_loads_no_framework_of_models_or_numbers() -> None:
+def test_the_gateway_imports_neither_keras_nor_numpy() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import gateway.wsgi"],
         cwd=ROOT,
@@ -46,7 +46,7 @@ def test_importing_any_module_opens_no_connection_and_starts_no_thread() -> None
     ]
     program = (
         "import importlib, socket, threading\n"
-        "def refuse(*a, **k): raise AssertionError('a module connects while it is imported')\n"
+        "def refuse(*a, **k): raise AssertionError('a module opened a connection on import')\n"
         "socket.socket.connect = socket.socket.bind = refuse\n"
         f"[importlib.import_module(name) for name in {names!r}]\n"
         "assert threading.active_count() == 1, threading.enumerate()\n"

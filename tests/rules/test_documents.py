@@ -1,6 +1,9 @@
-"""What documents say is what the code does."""
+"""The documentation matches the code."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 
 from benchmarks.scaling import Costs, table
 from bundle.decode import FORMATS as DECODED
+from bundle.manifest import read_manifest
 from contract.settings import settings_page
 from gateway import VERSION
 from gateway.uploads import FORMATS as ACCEPTED
@@ -17,17 +21,17 @@ from tests.unit.gateway.conftest import Gateway
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/**/*.md")])
 
 
-def test_the_settings_page_is_made_from_the_table() -> None:
+def test_the_settings_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == settings_page(), "run `make docs`"
 
 
-def test_the_page_of_the_interface_is_made_from_its_document() -> None:
+def test_the_api_page_is_up_to_date() -> None:
     from gateway import api_page
 
     assert (ROOT / "docs" / "api.md").read_text() == api_page.render(), "run `make docs`"
 
 
-def test_every_endpoint_is_documented_and_every_documented_one_is_there(gateway: Gateway) -> None:
+def test_the_architecture_page_lists_exactly_the_endpoints_that_exist(gateway: Gateway) -> None:
     rules = {
         f"{method} {rule.rule}"
         for rule in gateway.client.application.url_map.iter_rules()
@@ -39,7 +43,7 @@ def test_every_endpoint_is_documented_and_every_documented_one_is_there(gateway:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_and_make_targets_of_documents_exist(document: Path) -> None:
+def test_links_and_make_targets_in_documents_exist(document: Path) -> None:
     text = document.read_text()
     for link in re.findall(r"\]\((?!http|#)([^)#\s]+)", text):
         assert (document.parent / link).exists(), link
@@ -48,24 +52,57 @@ def test_links_and_make_targets_of_documents_exist(document: Path) -> None:
         assert target in targets, target
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/guarantees.md"])
+def test_files_named_in_documents_exist(name: str) -> None:
+    folders = "bundle|contract|dashboard|deploy|docs|examples|gateway|models|pawqueue|tests|training|worker"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", (ROOT / name).read_text()))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_documents_name_settings_that_exist(document: Path) -> None:
-    known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | {
-        "PAWQUEUE_DATA",
-        "PAWQUEUE_URL",
-        "PAWQUEUE_API_KEY",
-    }
+def test_settings_named_in_documents_exist(document: Path) -> None:
+    known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | {"PAWQUEUE_DATA", "PAWQUEUE_URL", "PAWQUEUE_API_KEY"}
     assert set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", document.read_text())) <= known
 
 
-def test_gateway_and_bundle_agree_on_formats() -> None:
+def test_the_gateway_accepts_exactly_the_formats_that_workers_decode() -> None:
     assert ACCEPTED == DECODED
 
 
-def test_there_is_one_version() -> None:
+def test_package_and_gateway_have_the_same_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
 
 
-def test_the_page_on_scaling_holds_the_table_of_the_simulation() -> None:
-    assert table(Costs()) in (ROOT / "docs" / "scaling.md").read_text()
+def test_the_scaling_page_contains_the_table_of_the_simulation() -> None:
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    assert table(Costs()) in text, "run `python -m benchmarks.scaling` and copy its table to docs/scaling.md"
+
+
+def test_the_architecture_page_lists_every_service_folder() -> None:
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)) == set(rules["root_packages"])
+
+
+def test_the_readme_program_packs_a_keras_model_as_a_bundle(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    (program,) = re.findall(r"^```python\n([^`]*write_bundle[^`]*)^```", readme, re.MULTILINE)
+    make_model = """
+import keras
+inputs = keras.Input((32, 32, 3))
+pixels = keras.layers.Rescaling(1 / 255)(inputs)
+outputs = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(pixels))
+keras.Model(inputs, outputs, name="tiny").save("my-model.keras")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", make_model + program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(tmp_path / "build" / "bundle").labels == ["cat", "dog"]
