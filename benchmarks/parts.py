@@ -89,7 +89,7 @@ def shipped(run: Run) -> None:
 
 def auto(run: Run) -> None:
     """Precision `auto`, to a bare loop of the precision that it settles on."""
-    from worker.runtime import processor_has_bfloat16  # noqa: PLC0415 - only this part asks the worker
+    from worker.runtime.keras import processor_has_bfloat16  # noqa: PLC0415 - only this part asks the worker
 
     precision = "bfloat16" if processor_has_bfloat16() else "float32"
     _compare(run, "auto-32", run.model, "auto", precision)
