@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.goals import GOALS, Goal
 from benchmarks.parts import TINY, Run
 from benchmarks.profile import seconds_of
+from benchmarks.report import GOALS, Goal
 
 HIGHER = Goal("a", "a", 0.8, 0.9, "higher")
 LOWER = Goal("b", "b", 2.0, 1.5, "lower")
