@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="pawqueue-bench-") as folder:
-        run = Run(Path(folder), _SCALES[given.scale], ROOT / "models" / "cats-dogs", say=console.print)
+        run = Run(Path(folder), _SCALES[given.scale], ROOT / "models" / "cats-dogs", log=console.print)
         for name in given.only:
             began_s = time.perf_counter()
             console.print(f"{name}: {(PARTS[name].__doc__ or '').splitlines()[0]}")

@@ -62,7 +62,7 @@ class Run:
     #: Name -> value of each round.
     figures: dict[str, list[float]] = field(default_factory=dict)
     details: dict[str, list[Any]] = field(default_factory=dict)
-    say: Callable[[str], None] = print
+    log: Callable[[str], None] = print
 
     @cached_property
     def model(self) -> Path:
@@ -77,7 +77,7 @@ class Run:
         self.figures.setdefault(name, []).append(value)
         if details:
             self.details.setdefault(name, []).append(details)
-        self.say(f"  {name} {value:.3g}")
+        self.log(f"  {name} {value:.3g}")
 
 
 def serving(run: Run) -> None:

@@ -70,7 +70,7 @@ def profiled(run: Run) -> None:
             parts_s = seconds_of(path.read_text() if path.exists() else "", used, steps)
             ms = {step: round(part_s * 1000 / found["sent"], 3) for step, part_s in parts_s.items()}
             run.details[f"profile-{name}"] = [ms]
-            run.say(f"  {name}, ms per image: " + ", ".join(f"{step} {value:.2f}" for step, value in ms.items()))
+            run.log(f"  {name}, ms per image: " + ", ".join(f"{step} {value:.2f}" for step, value in ms.items()))
 
 
 def _sampler(stack: Service, name: str, pid: int, seconds: int) -> "subprocess.Popen[bytes]":

@@ -33,7 +33,7 @@ def test_goals_have_unique_names_and_aims_beyond_their_reach() -> None:
 
 
 def a_run(tmp_path: Path) -> Run:
-    return Run(tmp_path, TINY, tmp_path, say=lambda text: None)
+    return Run(tmp_path, TINY, tmp_path, log=lambda text: None)
 
 
 def test_the_report_has_medians_spreads_and_verdicts_and_keeps_the_parts_of_an_earlier_run(tmp_path: Path) -> None:
