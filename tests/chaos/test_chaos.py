@@ -53,7 +53,7 @@ def test_a_worker_whose_model_hangs_is_replaced_and_its_jobs_go_elsewhere(tmp_pa
             wait_until(lambda: cluster.workers[0].starts == 2, "the process being replaced")
             jobs = [http.get(address, headers={"Prefer": "wait=50"}).json() for address in addresses]
         assert {job["status"] for job in jobs} == {"succeeded"}
-        assert "ends itself" in (tmp_path / "worker-0.log").read_text()
+        assert "worker_hangs" in (tmp_path / "worker-0.log").read_text()
 
 
 @pytest.mark.slow
