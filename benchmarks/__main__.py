@@ -10,38 +10,35 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import profile, report, side_parts
-from benchmarks.parts import FULL, QUICK, TINY, Run, auto, names, serving, shipped, two_workers
-from benchmarks.service import ROOT, BenchmarkError
+from benchmarks import parts, profile, report
+from benchmarks.parts import FULL, QUICK, TINY, Run
+from benchmarks.processes import ROOT, BenchmarkError
 
-PARTS: dict[str, Callable[[Run], None]] = names(
-    [
-        serving,
-        shipped,
-        auto,
-        side_parts.bulk,
-        side_parts.submit,
-        side_parts.backlog,
-        side_parts.waiters,
-        side_parts.start_up,
-        two_workers,
-        profile.profiled,
-    ]
-)
+PARTS: dict[str, Callable[[Run], None]] = {
+    "serving": parts.serving,
+    "shipped": parts.shipped,
+    "auto": parts.auto,
+    "bulk": parts.bulk,
+    "submit": parts.submit,
+    "backlog": parts.backlog,
+    "waiters": parts.waiters,
+    "start-up": parts.start_up,
+    "two-workers": parts.two_workers,
+    "profiled": profile.profiled,
+}
 _SCALES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 _EXAMPLES = """examples:
-  python -m benchmarks                         everything, 3 rounds, about 10 minutes
+  python -m benchmarks                         all parts, 3 rounds, about 10 minutes
   python -m benchmarks --scale quick           about 2 minutes
   python -m benchmarks --only serving bulk     some parts; the others keep their figures in bench.json"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts that are asked for; the exit status is 0 whatever the figures: timings decide nothing."""
+    """Run the chosen parts; the exit status does not depend on the figures."""
     given = _parser().parse_args(arguments)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="pawqueue-bench-") as folder:
-        run = Run(Path(folder), _SCALES[given.scale], ROOT / "models" / "cats-dogs")
-        run.say = console.print
+        run = Run(Path(folder), _SCALES[given.scale], ROOT / "models" / "cats-dogs", log=console.print)
         for name in given.only:
             began_s = time.perf_counter()
             console.print(f"{name}: {(PARTS[name].__doc__ or '').splitlines()[0]}")
@@ -59,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=__doc__,
+        description="Measure the service beside a bare loop, print the table, and write bench.json.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,7 +1,7 @@
-"""A HorizontalPodAutoscaler as Kubernetes reckons it, read from the manifest that is shipped.
+"""Computes the decisions of a HorizontalPodAutoscaler, with the settings of the shipped manifest.
 
-Source: Kubernetes documentation, "Horizontal Pod Autoscaling", algorithm details and configurable scaling behavior; the
-order of steps is that of its controller: ratio with tolerance, stabilization, rate limits, bounds.
+Source: Kubernetes documentation, "Horizontal Pod Autoscaling", algorithm details and configurable scaling behavior. The
+steps are those of the Kubernetes controller, in its order: ratio with tolerance, stabilization, rate limits, bounds.
 """
 
 import math
@@ -13,15 +13,15 @@ from typing import Any
 import yaml
 
 MANIFEST = Path(__file__).parent.parent / "deploy" / "k8s" / "base" / "worker.yaml"
-#: Within so much of the target nothing is changed (`--horizontal-pod-autoscaler-tolerance`).
+#: Relative distance from the target within which nothing changes (`--horizontal-pod-autoscaler-tolerance`).
 _TOLERANCE = 0.1
-#: How often the controller looks, in seconds (`--horizontal-pod-autoscaler-sync-period`).
+#: Period of the controller, in seconds (`--horizontal-pod-autoscaler-sync-period`).
 SYNC_S = 15.0
 
 
 @dataclass(frozen=True)
 class Behavior:
-    """One direction: how long recommendations are held against each other, and how many pods may change in how long."""
+    """One direction: the stabilization window, and the maximum change of pods in a period."""
 
     window_s: float
     pods: int
@@ -30,7 +30,7 @@ class Behavior:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a manifest says; `target` is the metric's value for each replica."""
+    """The settings of an autoscaler; `target` is the metric's value per replica."""
 
     metric: str
     target: float
@@ -40,7 +40,7 @@ class Spec:
     down: Behavior
 
     def faster(self, factor: float) -> "Spec":
-        """The same with all times divided, so that minutes pass in seconds."""
+        """The same settings with all times divided by `factor`."""
         up, down = (
             replace(one, window_s=one.window_s / factor, period_s=one.period_s / factor) for one in (self.up, self.down)
         )
@@ -48,7 +48,7 @@ class Spec:
 
 
 def read_spec(manifest: Path = MANIFEST) -> Spec:
-    """The autoscaler of a manifest with one external metric and one policy of pods in each direction."""
+    """Read the autoscaler of a manifest with one external metric and one pod policy in each direction."""
     documents = yaml.safe_load_all(manifest.read_text())
     spec = next(one["spec"] for one in documents if one and one["kind"] == "HorizontalPodAutoscaler")
     (metric,) = spec["metrics"]
@@ -66,22 +66,22 @@ def read_spec(manifest: Path = MANIFEST) -> Spec:
 def _behavior(given: Mapping[str, Any]) -> Behavior:
     (policy,) = given["policies"]
     if policy["type"] != "Pods":
-        raise ValueError(f"Only policies of pods are known here, not {policy['type']}.")
+        raise ValueError(f"Unsupported policy type {policy['type']}; only Pods is supported.")
     return Behavior(given["stabilizationWindowSeconds"], policy["value"], policy["periodSeconds"])
 
 
 @dataclass
 class Autoscaler:
-    """Decides again and again; times are seconds on any clock."""
+    """Decides the number of replicas over time; times are seconds on any clock."""
 
     spec: Spec
-    #: (time, replicas recommended).
+    #: (time, recommended replicas).
     _recommended: list[tuple[float, int]] = field(default_factory=list)
-    #: (time, replicas added; negative: taken away).
+    #: (time, change in replicas).
     _changes: list[tuple[float, int]] = field(default_factory=list)
 
     def decide(self, now_s: float, replicas: int, value: float) -> int:
-        """How many replicas there are to be, now that `replicas` run and the metric says `value`."""
+        """The wanted number of replicas while `replicas` run and the metric is `value`."""
         self._recommended.append((now_s, self._recommend(replicas, value)))
         wanted = self._limit(now_s, replicas, self._stabilize(now_s, replicas))
         wanted = max(self.spec.least, min(self.spec.most, wanted))

@@ -1,7 +1,7 @@
-"""Why the worker's autoscaler behaves as it does: simulated loads under its settings and under others.
+"""Simulates loads under the worker's autoscaler as shipped and under other settings.
 
-`python -m benchmarks.autoscaling` prints the table of `docs/scaling.md`. The queue is a fluid: what comes, less what
-the ready workers end, second by second; the metric is read late, and a new worker is ready late.
+`python -m benchmarks.autoscaling` prints the table of `docs/scaling.md`. The backlog is a number that grows by the
+load and shrinks by what the ready workers finish, second by second. The metric and new workers come with a delay.
 """
 
 import itertools
@@ -10,87 +10,86 @@ from dataclasses import dataclass, field, replace
 
 from benchmarks.autoscaler import SYNC_S, Autoscaler, Behavior, Spec, read_spec
 
-#: Images a second that one worker ends.
+#: Images per second that one worker finishes.
 RATE_PER_S = 100.0
-#: From the decision to the first image: a pod is placed, the model is loaded and warmed up.
+#: From the decision to the first image: the pod is scheduled, the model is loaded and warmed up.
 START_S = 20.0
-#: Age of what the autoscaler reads: a scrape each 5 s, an adapter that keeps answers for some seconds.
+#: Age of the metric: a scrape every 5 s, and an adapter that caches for some seconds.
 LAG_S = 10.0
-
-#: What the first rise from a single worker takes, in seconds; it is the same for all.
+#: Duration of the first rise from one worker, in seconds; it is the same for all settings.
 _FIRST_S = 240
 
 Load = Callable[[float], float]
 
 
 @dataclass
-class Seen:
-    """What a simulated hour brought."""
+class SimulatedHour:
+    """The course of a simulated hour."""
 
-    #: Seconds from the start until nothing was left; None: never.
+    #: Seconds until the backlog was finished; None if it never was.
     cleared_s: float | None = None
     waits_s: list[float] = field(default_factory=list)
     replicas: list[int] = field(default_factory=list)
 
     @property
     def changes(self) -> int:
-        """How often workers were added or taken away."""
+        """How often workers were added or removed."""
         return sum(1 for a, b in itertools.pairwise(self.replicas) if a != b)
 
     @property
     def turns(self) -> int:
-        """How often it changed direction: up after down, or down after up."""
+        """How often the direction changed: up after down, or down after up."""
         steps = [b - a for a, b in itertools.pairwise(self.replicas) if b != a]
         return sum(1 for a, b in itertools.pairwise(steps) if (a > 0) != (b > 0))
 
     @property
     def worker_hours(self) -> float:
-        """What it cost."""
+        """The cost of the hour."""
         return sum(self.replicas) / 3600
 
     @property
     def longest_wait_s(self) -> float:
-        """Longest time in which the workers of a moment would have ended its backlog, once the first rise is over."""
+        """Longest time that the workers would have needed for the backlog, after the first rise."""
         return max(self.waits_s[_FIRST_S:])
 
 
-def simulate(spec: Spec, load: Load, seconds: int) -> Seen:
-    """Play a load, second by second."""
-    scaler, seen = Autoscaler(spec), Seen()
+def simulate(spec: Spec, load: Load, seconds: int) -> SimulatedHour:
+    """Run a load, second by second."""
+    scaler, hour = Autoscaler(spec), SimulatedHour()
     backlog, replicas, ready_at_s, read = 0.0, spec.least, [0.0] * spec.least, [0.0]
     for now_s in range(seconds):
         ready = sum(1 for at_s in ready_at_s if at_s <= now_s)
         backlog = max(0.0, backlog + load(now_s) - RATE_PER_S * ready)
         read.append(backlog)
         if backlog:
-            seen.cleared_s = None
-        elif seen.cleared_s is None:
-            seen.cleared_s = now_s
-        seen.waits_s.append(backlog / (RATE_PER_S * max(1, ready)))
+            hour.cleared_s = None
+        elif hour.cleared_s is None:
+            hour.cleared_s = now_s
+        hour.waits_s.append(backlog / (RATE_PER_S * max(1, ready)))
         if now_s % SYNC_S == 0:
             replicas = scaler.decide(now_s, replicas, read[max(0, len(read) - 1 - int(LAG_S))])
             ready_at_s = [*ready_at_s, *[now_s + START_S] * (replicas - len(ready_at_s))][:replicas]
-        seen.replicas.append(replicas)
-    return seen
+        hour.replicas.append(replicas)
+    return hour
 
 
 def one_folder(now_s: float) -> float:
-    """100,000 images, as fast as a client sends them."""
+    """100,000 images, as fast as one client sends them."""
     return 1000.0 if now_s < 100 else 0.0
 
 
 def folders(now_s: float) -> float:
-    """A folder of 20,000 every four minutes."""
+    """A folder of 20,000 images every four minutes."""
     return 500.0 if now_s % 240 < 40 else 0.0
 
 
 def wave(now_s: float) -> float:
-    """A steady load that swings about what two workers carry, from minute to minute."""
+    """A load that alternates every minute around the capacity of two workers."""
     return 290.0 if int(now_s / 60) % 2 else 110.0
 
 
 def variants() -> Iterator[tuple[str, Spec]]:
-    """The settings that are shipped, and one change to them at a time."""
+    """The shipped settings, and one change to them at a time."""
     shipped = read_spec()
     yield "as shipped", shipped
     for pods, period_s in ((1, 60), (1, 30), (4, 30), (8, 15)):

@@ -1,8 +1,8 @@
-"""The yardstick: decode and predict in one process, no service around it. It is fixed, never to be improved.
+"""The yardstick: decode and predict in one process, without a service around them. It must never be optimized.
 
-Pillow opens, converts to RGB and resizes (bilinear); 2 threads decode the next batch while this one is predicted by a
-compiled call; batches of 32. `python -m benchmarks.bare MODEL PRECISION` says `ready`, then answers each line of its
-standard input with a line of JSON: `loop SECONDS`, `single COUNT`.
+Pillow opens, converts to RGB and resizes (bilinear). Two threads decode the next batch while a compiled call predicts
+the current one, in batches of 32. `python -m benchmarks.bare MODEL PRECISION` prints `ready`, then answers each line
+of its standard input (`loop SECONDS` or `single COUNT`) with a line of JSON.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.image import photo
+from benchmarks.image import large_image
 
 _BATCH = 32
 _DECODE_THREADS = 2
@@ -30,9 +30,9 @@ Predict = Callable[[NDArray[np.uint8]], Any]
 
 
 def load(folder: Path, precision: str) -> tuple[Predict, int, int]:
-    """The compiled call of a bundle's model, warmed up, and height and width of its input."""
+    """The compiled and warmed-up call of a bundle's model, and the height and width of its input."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras  # noqa: PLC0415 - the time to import it is measured
+    import keras  # noqa: PLC0415 - the time of the import is measured
     import tensorflow as tf  # noqa: PLC0415
 
     network = keras.saving.load_model(folder / "model.keras", compile=False)
@@ -54,37 +54,37 @@ def load(folder: Path, precision: str) -> tuple[Predict, int, int]:
     return predict, height, width
 
 
-class Bare:
-    """Decode and predict, over and over."""
+class BareLoop:
+    """Decodes and predicts the same image repeatedly."""
 
     def __init__(self, predict: Predict, height: int, width: int) -> None:
         self._predict = predict
         self._size = (width, height)
-        self._data = photo()
+        self._data = large_image()
         self._decoders = ThreadPoolExecutor(_DECODE_THREADS)
 
     def loop(self, seconds: float) -> dict[str, float]:
-        """Images per second over whole batches, and CPU milliseconds an image."""
+        """Images per second over whole batches, and CPU milliseconds per image."""
         count, started_s, cpu_s = 0, time.perf_counter(), time.process_time()
-        coming = self._decode_batch()
+        next_batch = self._decode_batch()
         while time.perf_counter() - started_s < seconds:
-            batch, coming = coming, self._decode_batch()
+            batch, next_batch = next_batch, self._decode_batch()
             self._predict(np.stack([future.result() for future in batch]))
             count += _BATCH
         elapsed_s = time.perf_counter() - started_s
         used_s = time.process_time() - cpu_s
-        for future in coming:
+        for future in next_batch:
             future.result()
         return {"images_per_s": count / elapsed_s, "cpu_ms": used_s * 1000 / count}
 
     def single(self, count: int) -> dict[str, float]:
         """Median milliseconds to decode and predict one image."""
-        took = []
+        took_ms = []
         for _ in range(count):
             started_s = time.perf_counter()
             self._predict(self._decode()[None])
-            took.append((time.perf_counter() - started_s) * 1000)
-        return {"p50_ms": statistics.median(took)}
+            took_ms.append((time.perf_counter() - started_s) * 1000)
+        return {"p50_ms": statistics.median(took_ms)}
 
     def _decode_batch(self) -> list["Future[NDArray[np.uint8]]"]:
         return [self._decoders.submit(self._decode) for _ in range(_BATCH)]
@@ -95,12 +95,12 @@ class Bare:
 
 
 def main() -> None:
-    """Load, say `ready`, and measure what is asked for."""
+    """Load the model, print `ready`, and answer standard input."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bare", description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("precision", choices=["float32", "bfloat16"])
     given = parser.parse_args()
-    bare = Bare(*load(given.model, given.precision))
+    bare = BareLoop(*load(given.model, given.precision))
     print("ready", flush=True)
     for line in sys.stdin:
         what, number = line.split()

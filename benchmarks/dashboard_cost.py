@@ -1,7 +1,7 @@
-"""What a running dashboard costs: `python -m benchmarks.dashboard_cost URL --pid PID`.
+"""Measures the CPU time and memory of a running dashboard: `python -m benchmarks.dashboard_cost URL --pid PID`.
 
-It replays what viewers' browsers ask (the refresh of every page, made from Dash's own list of callbacks), and reads the
-CPU time and memory of the process with that id and of its children. Nothing is judged: figures are printed as JSON.
+It replays the requests that viewers' browsers send (a refresh of every page, built from Dash's list of callbacks), and
+prints the CPU time and memory of the process and its children as JSON.
 
 Examples:
     python -m benchmarks.dashboard_cost http://127.0.0.1:8050 --pid 1234
@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 import psutil
 
+from benchmarks.processes import cpu_s, family
+
 PAGES = {"/": "live", "/predictions": "predictions", "/models": "models", "/drift": "drift", "/capacity": "capacity"}
 PERIOD_S = 5.0
 _SAMPLES = 60
@@ -30,9 +32,9 @@ def main() -> int:
     parser.add_argument("url")
     parser.add_argument("--pid", type=int, required=True, help="process id of the dashboard")
     parser.add_argument("--viewers", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the viewers look")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the viewers refresh their pages")
     given = parser.parse_args()
-    processes = _family(given.pid)
+    processes = family(given.pid)
     with httpx.Client(base_url=given.url, timeout=30, headers={"Accept-Encoding": "zstd, gzip"}) as client:
         refreshes = {name: list(_requests(client, path, name)) for path, name in PAGES.items()}
         one = {name: _refresh_ms(client, bodies, processes) for name, bodies in refreshes.items()}
@@ -43,7 +45,7 @@ def main() -> int:
 
 
 def _requests(client: httpx.Client, path: str, name: str) -> Iterator[dict[str, Any]]:
-    """The bodies that a browser sends for a refresh of a page, made from the list of callbacks."""
+    """The bodies that a browser sends to refresh a page, built from the list of callbacks."""
     client.get(path).raise_for_status()
     for callback in client.get("/_dash-dependencies", headers={"Accept-Encoding": "identity"}).json():
         inputs = callback["inputs"]
@@ -58,7 +60,7 @@ def _requests(client: httpx.Client, path: str, name: str) -> Iterator[dict[str, 
 
 
 def _outputs(text: str) -> Any:
-    """`..a.b...c.d..` as the list that Dash sends."""
+    """Turns `..a.b...c.d..` into the list that a browser sends."""
     if not text.startswith(".."):
         component, _, name = text.rpartition(".")
         return {"id": component, "property": name}
@@ -67,12 +69,12 @@ def _outputs(text: str) -> Any:
 
 
 def _refresh_ms(client: httpx.Client, bodies: list[dict[str, Any]], processes: list[psutil.Process]) -> dict[str, Any]:
-    sizes = [_ask(client, body) for body in bodies]  # the first one makes the figures
-    before, began_s = _cpu_s(processes), time.monotonic()
+    sizes = [_send(client, body) for body in bodies]  # the first refresh builds the figures
+    before, began_s = cpu_s(processes), time.monotonic()
     for _ in range(_SAMPLES):
         for body in bodies:
-            _ask(client, body)
-    elapsed_s, used_s = time.monotonic() - began_s, _cpu_s(processes) - before
+            _send(client, body)
+    elapsed_s, used_s = time.monotonic() - began_s, cpu_s(processes) - before
     return {
         "cpu_ms": round(1000 * used_s / _SAMPLES, 2),
         "wall_ms": round(1000 * elapsed_s / _SAMPLES, 2),
@@ -81,39 +83,41 @@ def _refresh_ms(client: httpx.Client, bodies: list[dict[str, Any]], processes: l
     }
 
 
-def _ask(client: httpx.Client, body: dict[str, Any]) -> int:
-    answer = client.post("/_dash-update-component", json=body)
-    answer.raise_for_status()
-    return int(answer.headers.get("Content-Length", len(answer.content)))
+def _send(client: httpx.Client, body: dict[str, Any]) -> int:
+    response = client.post("/_dash-update-component", json=body)
+    response.raise_for_status()
+    return int(response.headers.get("Content-Length", len(response.content)))
 
 
 def _idle(processes: list[psutil.Process], seconds: float = 20.0) -> dict[str, float]:
-    """What the background reader takes when nobody looks."""
-    before = _cpu_s(processes)
+    """CPU time and memory without viewers."""
+    before = cpu_s(processes)
     time.sleep(seconds)
-    used_s = _cpu_s(processes) - before
+    used_s = cpu_s(processes) - before
     return {"cpu_percent_of_a_core": round(100 * used_s / seconds, 2), "mb": _mb(processes)}
 
 
 def _viewers(
     given: argparse.Namespace, pages: list[list[dict[str, Any]]], processes: list[psutil.Process]
 ) -> dict[str, Any]:
-    """So many viewers, spread over the pages, each refreshing every `PERIOD_S`."""
-    before, began_s, memory = _cpu_s(processes), time.monotonic(), [_mb(processes)]
+    """CPU time and memory with viewers spread over the pages, each refreshing every `PERIOD_S`."""
+    before, began_s, memory = cpu_s(processes), time.monotonic(), [_mb(processes)]
     end_s = began_s + given.seconds
     with ThreadPoolExecutor(given.viewers + 1) as threads:
-        looks = [threads.submit(_look, given.url, pages[at % len(pages)], at, end_s) for at in range(given.viewers)]
+        refreshes = [
+            threads.submit(_refresh, given.url, pages[at % len(pages)], at, end_s) for at in range(given.viewers)
+        ]
         while time.monotonic() < end_s:
             time.sleep(min(30.0, max(0.1, end_s - time.monotonic())))
             memory.append(_mb(processes))
             print(f"{time.monotonic() - began_s:.0f} s: {memory[-1]} MB", file=sys.stderr, flush=True)
-        asked = sum(look.result() for look in looks)
-    used_s, cores = _cpu_s(processes) - before, psutil.cpu_count() or 1
+        count = sum(one.result() for one in refreshes)
+    used_s, cores = cpu_s(processes) - before, psutil.cpu_count() or 1
     share = 100 * used_s / given.seconds
     return {
         "viewers": given.viewers,
         "seconds": given.seconds,
-        "refreshes": asked,
+        "refreshes": count,
         "cpu_percent_of_a_core": round(share, 2),
         "cpu_percent_of_the_machine": round(share / cores, 2),
         "cores": cores,
@@ -121,26 +125,17 @@ def _viewers(
     }
 
 
-def _look(url: str, bodies: list[dict[str, Any]], at: int, end_s: float) -> int:
+def _refresh(url: str, bodies: list[dict[str, Any]], at: int, end_s: float) -> int:
     count = 0
     time.sleep(PERIOD_S * (at % 17) / 17)
     with httpx.Client(base_url=url, timeout=30, headers={"Accept-Encoding": "zstd, gzip"}) as client:
         while time.monotonic() < end_s:
             for body in bodies:
-                _ask(client, body)
+                _send(client, body)
             client.get("/healthz").raise_for_status()
             count += 1
             time.sleep(min(PERIOD_S, max(0.0, end_s - time.monotonic())))
     return count
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
-
-
-def _cpu_s(processes: list[psutil.Process]) -> float:
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
 
 
 def _mb(processes: list[psutil.Process]) -> float:

@@ -1,8 +1,7 @@
-"""The load: many clients in one process on raw sockets, so that it costs next to nothing beside what it measures.
+"""The load: many clients in one process on raw sockets, so that it uses little CPU beside what it measures.
 
-`python -m benchmarks.load PORT --clients 32 --seconds 5 --mode wait` prints a line of JSON. Modes: `wait` (the answer
-is held back until the job has ended), `poll` (submit, then ask by id, held back as well), `submit` (never ask), `plain`
-(any success will do).
+`python -m benchmarks.load PORT --clients 32 --seconds 5 --mode wait` prints a line of JSON. Modes: `wait` (submit with
+`Prefer: wait`), `poll` (submit, then get the job with `Prefer: wait`), `submit` (submit only), `plain` (any 200).
 """
 
 import argparse
@@ -13,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from benchmarks.image import photo, small_photo
+from benchmarks.image import large_image, small_image
 
 _WAIT_S = 30
 _CHUNK = 262_144
@@ -21,7 +20,7 @@ _CHUNK = 262_144
 
 @dataclass
 class Load:
-    """What to send."""
+    """The request that every client sends."""
 
     port: int
     mode: str
@@ -33,28 +32,28 @@ class Load:
         head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\n{prefer}Content-Type: image/jpeg\r\n"
         self.request = f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
 
-    def question(self, answer: bytes) -> bytes:
-        """The request that asks for the job of an answer."""
-        job_id = json.loads(answer)["id"]
+    def get_job(self, response: bytes) -> bytes:
+        """The request that gets the job of a response."""
+        job_id = json.loads(response)["id"]
         return f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: x\r\nPrefer: wait={_WAIT_S}\r\n\r\n".encode()
 
 
 @dataclass
 class Tally:
-    """What came of it."""
+    """The results of all clients."""
 
     latencies_ms: list[float] = field(default_factory=list)
-    #: Images sent, those of the warm-up included.
+    #: Images sent, including the warm-up.
     sent: int = 0
     failures: dict[str, int] = field(default_factory=dict)
 
     def fail(self, reason: str) -> None:
-        """Count what was no success."""
+        """Count a failed image."""
         self.failures[reason] = self.failures.get(reason, 0) + 1
 
 
 class Client:
-    """One connection; sends the next image when the last one is through."""
+    """One connection; it sends the next image when the last one is finished."""
 
     def __init__(self, load: Load, tally: Tally) -> None:
         self.socket = socket.create_connection(("127.0.0.1", load.port))
@@ -62,31 +61,31 @@ class Client:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * len(load.request))
         self._load, self._tally = load, tally
         self._received = b""
-        self._asks = False
+        self._polling = False
         self.busy = False
 
     def send(self) -> None:
         """Send the next image."""
-        self.busy, self._asks = True, False
+        self.busy, self._polling = True, False
         self._tally.sent += 1
         self._began_s = time.perf_counter()
         self.socket.sendall(self._load.request)
 
     def receive(self) -> bool:
-        """Read what came; True when the image is through."""
+        """Read from the connection; True when the image is finished."""
         self._received += self.socket.recv(_CHUNK)
-        status, body = self._answer()
+        status, body = self._response()
         if not status:
             return False
-        if self._load.mode == "poll" and not self._asks and status == 202:
-            self._asks = True
-            self.socket.sendall(self._load.question(body))
+        if self._load.mode == "poll" and not self._polling and status == 202:
+            self._polling = True
+            self.socket.sendall(self._load.get_job(body))
             return False
         self._end(status, body)
         return True
 
-    def _answer(self) -> tuple[int, bytes]:
-        """Status and body once they are complete, else (0, b"")."""
+    def _response(self) -> tuple[int, bytes]:
+        """Status and body if the response is complete, else (0, b"")."""
         head_end = self._received.find(b"\r\n\r\n")
         if head_end < 0:
             return 0, b""
@@ -109,17 +108,17 @@ class Client:
 
 
 def run(load: Load, clients: int, seconds: float, warm_up_s: float) -> dict[str, object]:
-    """Keep `clients` requests under way for `seconds`, after `warm_up_s` that do not count."""
+    """Keep `clients` requests in flight for `seconds`, after a warm-up that does not count."""
     tally = Tally()
     with selectors.DefaultSelector() as selector:
         connections = [Client(load, tally) for _ in range(clients)]
         for client in connections:
             selector.register(client.socket, selectors.EVENT_READ, client)
             client.send()
-        _turn(selector, warm_up_s)
+        _exchange(selector, warm_up_s)
         tally.latencies_ms.clear()
         started_s, cpu_s = time.perf_counter(), time.process_time()
-        _turn(selector, seconds)
+        _exchange(selector, seconds)
         elapsed_s, used_s = time.perf_counter() - started_s, time.process_time() - cpu_s
         latencies = sorted(tally.latencies_ms)
         _finish(selector, connections)
@@ -133,7 +132,7 @@ def run(load: Load, clients: int, seconds: float, warm_up_s: float) -> dict[str,
     }
 
 
-def _turn(selector: selectors.BaseSelector, seconds: float) -> None:
+def _exchange(selector: selectors.BaseSelector, seconds: float) -> None:
     end_s = time.perf_counter() + seconds
     while (left_s := end_s - time.perf_counter()) > 0:
         for client in _readable(selector, left_s):
@@ -142,7 +141,7 @@ def _turn(selector: selectors.BaseSelector, seconds: float) -> None:
 
 
 def _finish(selector: selectors.BaseSelector, clients: list[Client]) -> None:
-    """Let what is under way come to its end, so that the next measurement starts from rest."""
+    """Wait for the requests in flight, so that the next measurement starts from an idle service."""
     while any(client.busy for client in clients):
         for client in _readable(selector, _WAIT_S):
             client.receive()
@@ -156,7 +155,7 @@ def _readable(selector: selectors.BaseSelector, timeout_s: float) -> Iterator[Cl
 
 
 def main() -> None:
-    """Read the command line, send, and print what came of it."""
+    """Send what the command line describes, and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--clients", type=int, default=32)
@@ -166,7 +165,7 @@ def main() -> None:
     parser.add_argument("--path", default="/v1/jobs")
     parser.add_argument("--small", action="store_true", help="images of 7 kB instead of 55 kB")
     given = parser.parse_args()
-    load = Load(given.port, given.mode, given.path, small_photo() if given.small else photo())
+    load = Load(given.port, given.mode, given.path, small_image() if given.small else large_image())
     print(json.dumps(run(load, given.clients, given.seconds, given.warm_up_s)))
 
 

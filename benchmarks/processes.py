@@ -1,61 +1,110 @@
-"""CPU time and memory of processes, out of /proc: right even when the machine is busy with other things."""
+"""Starts the measured processes, and reads their CPU time and memory."""
 
 import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+import psutil
+
+ROOT = Path(__file__).parent.parent
+_START_S = 180.0
+_STOP_S = 40.0
+_POLL_S = 0.01
 
 
-def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    found = [pid]
-    for task in _tasks(pid):
-        try:
-            children = (task / "children").read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            found += family(int(child))
-    return found
+class BenchmarkError(Exception):
+    """A measured process exited or did not answer."""
 
 
-def cpu_s(pid: int) -> float:
-    """CPU seconds that a process, its ended threads and its descendants have used."""
-    return sum(map(_own_cpu_s, family(pid)))
+@dataclass
+class Started:
+    """A running process."""
+
+    name: str
+    handle: "subprocess.Popen[str]"
+    log: Path
+    started_s: float = field(default_factory=time.perf_counter)
+    #: Seconds from its start until it was ready.
+    ready_s: float = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.handle.pid
+
+    def check(self) -> None:
+        """Raise `BenchmarkError` if it has exited."""
+        if self.handle.poll() is not None:
+            raise BenchmarkError(f"{self.name} has exited. The end of its log:\n{self.log.read_text()[-2000:]}")
 
 
-def threads_cpu_s(pid: int) -> dict[int, float]:
-    """CPU seconds by thread id."""
-    return {int(task.name): _read_cpu_s(task / "stat") for task in _tasks(pid)}
-
-
-def memory_bytes(pid: int) -> int:
-    """Proportional resident memory of a process and its descendants: what they share counts once."""
-    return sum(map(_own_memory, family(pid)))
-
-
-def _tasks(pid: int) -> list[Path]:
+@contextmanager
+def started(name: str, command: list[str], folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Started]:
+    """Run `command` with its log in `folder`; it is stopped at the exit of the context."""
+    log = folder / f"{name}.log"
+    began_s = time.perf_counter()
+    with log.open("a") as output:
+        handle = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **(environ or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE if name == "bare" else output,
+            stderr=output,
+            text=True,
+        )
+    process = Started(name, handle, log, began_s)
     try:
-        return list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:
+        yield process
+    finally:
+        handle.terminate()
+        try:
+            handle.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            handle.kill()
+            handle.wait()
+
+
+def wait_until(condition: Callable[[], bool], *processes: Started) -> float:
+    """Wait for `condition` while the processes run; returns the time at which it first held."""
+    end_s = time.perf_counter() + _START_S
+    while not condition():
+        for process in processes:
+            process.check()
+        if time.perf_counter() > end_s:
+            raise BenchmarkError(f"{processes[-1].name} was not ready within {_START_S:g} s: {processes[-1].log}")
+        time.sleep(_POLL_S)
+    return time.perf_counter()
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and its descendants."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
         return []
 
 
-def _own_cpu_s(pid: int) -> float:
-    return _read_cpu_s(Path(f"/proc/{pid}/stat"))
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """CPU seconds that processes have used, with those of their ended threads."""
+    used_s = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used_s += times.user + times.system
+    return used_s
 
 
-def _read_cpu_s(stat: Path) -> float:
-    try:
-        fields = stat.read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+def threads_cpu_s(pid: int) -> dict[int, float]:
+    """CPU seconds of a process by thread id."""
+    return {thread.id: thread.user_time + thread.system_time for thread in psutil.Process(pid).threads()}
 
 
-def _own_memory(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+def memory_bytes(processes: Iterable[psutil.Process]) -> int:
+    """Proportional set size of processes: memory that they share counts once."""
+    return sum(process.memory_full_info().pss for process in processes)

@@ -1,4 +1,4 @@
-"""A Flask route that only reads the body: what a submit costs at least. `python -m benchmarks.reading_route PORT`."""
+"""A Flask route that only reads the body, the minimum cost of a submit: `python -m benchmarks.reading_route PORT`."""
 
 import sys
 from typing import Any
@@ -7,8 +7,8 @@ from flask import Flask, request
 from gunicorn.app.base import BaseApplication
 
 
-class Reading(BaseApplication):  # type: ignore[misc]
-    """Served as the gateway is: one gunicorn process with a gevent worker."""
+class ReadingApplication(BaseApplication):  # type: ignore[misc]
+    """Runs like the gateway: one gunicorn process with a gevent worker."""
 
     def load_config(self) -> None:
         options = {"bind": f"127.0.0.1:{sys.argv[1]}", "worker_class": "gevent", "keepalive": 75, "loglevel": "warning"}
@@ -26,4 +26,4 @@ class Reading(BaseApplication):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    Reading().run()
+    ReadingApplication().run()

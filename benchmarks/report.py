@@ -1,56 +1,85 @@
-"""The table and bench.json: goals, what was measured, on what machine."""
+"""The goals, and what was measured beside them: a table and `bench.json`.
+
+Each goal is a ratio within one run wherever possible, so that it means the same on every machine.
+"""
 
 import json
 import os
 import platform
 import subprocess
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.goals import GOALS, Goal
-from benchmarks.parts import Run, Scale
-from benchmarks.service import ROOT
+from benchmarks.parts import Run
+from benchmarks.processes import ROOT
 
 _LIBRARIES = ("celery", "redis", "flask", "gunicorn", "gevent", "keras", "tensorflow-cpu", "pillow", "numpy")
 _STYLES = {"aim": "green", "reached": "green", "missed": "red", "not measured": "dim"}
 
 
-def summary(run: Run) -> dict[str, dict[str, Any]]:
-    """Median and spread of each figure."""
-    return {
-        name: {"median": median(values), "low": min(values), "high": max(values), "rounds": len(values)}
-        for name, values in run.figures.items()
-    }
+@dataclass(frozen=True)
+class Goal:
+    """One line of the table."""
+
+    #: Of the measured figure.
+    name: str
+    text: str
+    #: What must be reached, and what would be better still.
+    reach: float
+    aim: float
+    better: Literal["higher", "lower"]
+    unit: str = ""
+
+    def verdict(self, value: float | None) -> str:
+        """`aim`, `reached`, `missed`, or `not measured`."""
+        if value is None:
+            return "not measured"
+        sign = 1 if self.better == "higher" else -1
+        if sign * value >= sign * self.aim:
+            return "aim"
+        return "reached" if sign * value >= sign * self.reach else "missed"
 
 
-def verdicts(figures: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each goal with what was measured."""
-    rows = []
-    for goal in GOALS:
-        value = figures[goal.name]["median"] if goal.name in figures else None
-        row = {"name": goal.name, "what": goal.text, "reach": goal.reach, "aim": goal.aim}
-        rows.append(row | {"measured": value, "verdict": goal.verdict(value)})
-    return rows
+GOALS = (
+    Goal("wait-32", "32 clients, baseline_cnn float32: images/s to the bare loop", 0.85, 0.92, "higher"),
+    Goal("wait-128", "128 clients, baseline_cnn float32: images/s to the bare loop", 0.85, 0.92, "higher"),
+    Goal("shipped-32", "32 clients, shipped model float32: images/s to the bare loop", 0.75, 0.88, "higher"),
+    Goal("poll-32", "32 clients that submit, then get the job: images/s to the bare loop", 0.78, 0.88, "higher"),
+    Goal("bulk", "a folder through the client: images/s to the bare loop", 0.90, 0.95, "higher"),
+    Goal("auto-32", "32 clients, precision auto: images/s to a bare loop of the same precision", 0.75, 0.88, "higher"),
+    Goal("latency-1", "1 client: p50 to decode and predict of one image in the bare loop", 1.7, 1.4, "lower"),
+    Goal("tail-32", "32 clients: p99 to p50", 2.0, 1.5, "lower"),
+    Goal("submit-cpu", "submit: gateway CPU per job to a Flask route that only reads the body", 2.5, 2.0, "lower"),
+    Goal("backlog-p50", "submit of 7 kB images: p50 behind a backlog to an empty queue", 1.2, 1.0, "lower"),
+    Goal("ledger-memory", "ledger memory per queued job, without its image", 1.0, 0.5, "lower", "kB"),
+    Goal("waiters-memory", "waiting clients: additional gateway memory", 40, 15, "lower", "MB"),
+    Goal("waiters-commands", "waiting clients: Redis commands per second and 1,000 clients", 10, 5, "lower", "/s"),
+    Goal("gateway-start", "gateway: start to ready, to importing its libraries", 1.5, 1.2, "lower"),
+    Goal("gateway-memory", "gateway: memory", 110, 90, "lower", "MB"),
+    Goal("worker-start", "worker: start to ready, to import, load and warm-up in the bare loop", 1.5, 1.1, "lower"),
+    Goal("two-workers", "two worker processes: images/s to one", 1.0, 1.1, "higher"),
+)
 
 
 def write(path: Path, run: Run) -> dict[str, Any]:
-    """Write bench.json; parts that were not run keep what an earlier run has found. Returns what was written."""
+    """Write bench.json and return its content; parts that did not run keep the figures of an earlier run."""
     earlier = json.loads(path.read_text()) if path.exists() else {}
-    figures = earlier.get("figures", {}) | summary(run)
+    figures = earlier.get("figures", {}) | _summary(run)
     details = earlier.get("details", {}) | run.details
     written = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": _machine(),
         "versions": {name: _version(name) for name in _LIBRARIES},
         "revision": _revision(),
-        "scale": _scale(run.scale),
-        "goals": verdicts(figures),
+        "scale": asdict(run.scale),
+        "goals": _verdicts(figures),
         "figures": figures,
         "details": details,
     }
@@ -70,8 +99,29 @@ def show(written: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
+def _summary(run: Run) -> dict[str, dict[str, Any]]:
+    """Median and spread of each figure."""
+    return {
+        name: {"median": median(values), "low": min(values), "high": max(values), "rounds": len(values)}
+        for name, values in run.figures.items()
+    }
+
+
+def _verdicts(figures: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each goal with the figure measured for it."""
+    rows = []
+    for goal in GOALS:
+        value = figures[goal.name]["median"] if goal.name in figures else None
+        row = {"name": goal.name, "what": goal.text, "reach": goal.reach, "aim": goal.aim}
+        rows.append(row | {"measured": value, "verdict": goal.verdict(value)})
+    return rows
+
+
+def _text(goal: Goal, value: float | None) -> str:
+    return "" if value is None else f"{value:.3g} {goal.unit}".strip()
+
+
+def _machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -79,14 +129,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "load_average": os.getloadavg()[0],
     }
-
-
-def _text(goal: Goal, value: float | None) -> str:
-    return "" if value is None else f"{value:.3g} {goal.unit}".strip()
-
-
-def _scale(scale: Scale) -> dict[str, Any]:
-    return {name: getattr(scale, name) for name in scale.__dataclass_fields__}
 
 
 def _processor() -> str:
@@ -100,7 +142,7 @@ def _processor() -> str:
 def _version(name: str) -> str:
     try:
         return version(name)
-    except Exception:  # noqa: BLE001 - not installed under this name
+    except PackageNotFoundError:
         return ""
 
 

@@ -1,6 +1,6 @@
-"""What breaks first as the load grows: a simulation of cells (a Redis, its gateways and workers) fed by measured costs.
+"""Simulates what limits the service as the load grows, from measured costs.
 
-`python -m benchmarks.scaling` prints the table of `docs/scaling.md`; `--costs bench.json` takes the costs of a run.
+`python -m benchmarks.scaling` prints the table of `docs/scaling.md`; `--costs bench.json` uses the costs of a run.
 """
 
 import argparse
@@ -16,25 +16,25 @@ import simpy
 
 _BATCH = 32
 _GROUP = 32
-#: Share of its time that a part may be busy if the wait before it is to stay short.
+#: Maximum share of time that a part may be busy while the wait for it stays short.
 _FULL = 0.8
 _IMAGE_MB = 0.055
 
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU milliseconds an image of each part, as measured; the worker's is spread over the cores that it has."""
+    """Measured CPU milliseconds per image of each part; the worker's are spread over its cores."""
 
     gateway_ms: float = 0.95
     redis_ms: float = 0.18
     worker_ms: float = 8.0
-    #: Of one write to the append-only file, which a group of jobs shares.
+    #: Of one write to the append-only file, shared by a group of jobs.
     sync_ms: float = 1.0
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One Redis with the cores of its gateways and workers; a job's id says which cell it belongs to."""
+    """One Redis with the cores of its gateways and workers; a job's id determines its cell."""
 
     rate_per_s: float
     gateways: int
@@ -42,8 +42,8 @@ class Cell:
 
 
 @dataclass
-class JobResult:
-    """What a simulated cell did."""
+class SimulationResult:
+    """Latencies and busy times of a simulated cell."""
 
     latencies_ms: list[float] = field(default_factory=list)
     busy_ms: dict[str, float] = field(default_factory=lambda: {"gateway": 0.0, "redis": 0.0, "worker": 0.0})
@@ -59,17 +59,17 @@ class Simulation:
 
     def __init__(self, cell: Cell, costs: Costs, seconds: float, seed: int = 0) -> None:
         self._cell, self._costs = cell, costs
-        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._random = random.Random(seed)  # noqa: S311 - not for secrets
         self._env = simpy.Environment()
         self._gateways = simpy.Resource(self._env, cell.gateways)
         self._redis = simpy.Resource(self._env, 1)
         self._submitted = simpy.Store(self._env)
         self._queued = simpy.Store(self._env)
         self._end_ms = seconds * 1000
-        self.result = JobResult()
+        self.result = SimulationResult()
 
-    def run(self) -> JobResult:
-        """Simulate; the first tenth does not count."""
+    def run(self) -> SimulationResult:
+        """Run the simulation; the first tenth does not count towards the latencies."""
         self._env.process(self._arrive())
         self._env.process(self._write())
         for _ in range(self._cell.workers):
@@ -82,35 +82,35 @@ class Simulation:
             yield self._env.timeout(self._random.expovariate(self._cell.rate_per_s / 1000))
             self._env.process(self._accept(self._env.now))
 
-    def _accept(self, came_ms: float) -> Generator[Any, Any, None]:
+    def _accept(self, arrived_ms: float) -> Generator[Any, Any, None]:
         yield from self._use("gateway", self._gateways, self._costs.gateway_ms)
-        self._submitted.put(came_ms)
+        self._submitted.put(arrived_ms)
 
     def _write(self) -> Generator[Any, Any, None]:
-        """Group commit: whatever has gathered goes in one write, and pays for one sync."""
+        """Group commit: all jobs that have arrived share one write and one sync."""
         while True:
             group = yield from self._gather(self._submitted, _GROUP * self._cell.gateways)
             yield from self._use("redis", self._redis, self._costs.redis_ms / 2 * len(group) + self._costs.sync_ms)
-            for came_ms in group:
-                self._queued.put(came_ms)
+            for arrived_ms in group:
+                self._queued.put(arrived_ms)
 
     def _work(self) -> Generator[Any, Any, None]:
-        """A core's worth of a worker."""
+        """One worker core."""
         while True:
             batch = yield from self._gather(self._queued, _BATCH)
             took_ms = self._costs.worker_ms * len(batch)
             yield self._env.timeout(took_ms)
             self.result.busy_ms["worker"] += took_ms
             yield from self._use("redis", self._redis, self._costs.redis_ms / 2 * len(batch))
-            for came_ms in batch:
-                if came_ms > self._end_ms / 10:
-                    self.result.latencies_ms.append(self._env.now - came_ms)
+            for arrived_ms in batch:
+                if arrived_ms > self._end_ms / 10:
+                    self.result.latencies_ms.append(self._env.now - arrived_ms)
 
-    def _gather(self, store: simpy.Store, most: int) -> Generator[Any, Any, list[float]]:
-        """Wait for one, then take what else is there; workers share what is there fairly."""
+    def _gather(self, store: simpy.Store, limit: int) -> Generator[Any, Any, list[float]]:
+        """Wait for one job, then take the others that have arrived; workers share them evenly."""
         found = [(yield store.get())]
-        share = max(1, min(most, math.ceil((len(store.items) + 1) / self._cell.workers)))
-        while len(found) < (share if store is self._queued else most) and store.items:
+        share = max(1, min(limit, math.ceil((len(store.items) + 1) / self._cell.workers)))
+        while len(found) < (share if store is self._queued else limit) and store.items:
             found.append((yield store.get()))
         return found
 
@@ -121,14 +121,14 @@ class Simulation:
             self.result.busy_ms[name] += took_ms
 
 
-def shares(cell: Cell, result: JobResult, seconds: float) -> dict[str, float]:
-    """How busy each part was, 0..1."""
+def shares(cell: Cell, result: SimulationResult, seconds: float) -> dict[str, float]:
+    """Share of time that each part was busy, 0..1."""
     cores = {"gateway": cell.gateways, "redis": 1, "worker": cell.workers}
     return {name: result.busy_ms[name] / (seconds * 1000 * cores[name]) for name in cores}
 
 
 def capacity_per_s(costs: Costs) -> dict[str, float]:
-    """Images a second that one core of each part carries when it is as busy as it may be."""
+    """Images per second that one core of each part handles at its maximum load."""
     return {
         "a gateway core": _FULL * 1000 / costs.gateway_ms,
         "a Redis": _FULL * 1000 / (costs.redis_ms + costs.sync_ms / _GROUP),
@@ -137,15 +137,15 @@ def capacity_per_s(costs: Costs) -> dict[str, float]:
 
 
 def cells_for(rate_per_s: float, costs: Costs) -> tuple[int, Cell]:
-    """How many cells carry a load, and what each of them holds."""
-    carried = capacity_per_s(costs)
-    count = math.ceil(rate_per_s / carried["a Redis"])
+    """How many cells a load needs, and the size of each."""
+    capacity = capacity_per_s(costs)
+    count = math.ceil(rate_per_s / capacity["a Redis"])
     rate = rate_per_s / count
-    gateways = math.ceil(rate / carried["a gateway core"])
-    return count, Cell(rate, gateways, math.ceil(rate / carried["a worker core"]))
+    gateways = math.ceil(rate / capacity["a gateway core"])
+    return count, Cell(rate, gateways, math.ceil(rate / capacity["a worker core"]))
 
 
-#: The loads of the table: what is there, and whether it is laid out for the load or stays as small as it was.
+#: First rows of the table: a small service under more load than it can handle.
 _STEPS = (
     ("one machine of 2 cores, too much for it", 1, Cell(200, 1, 1)),
     ("1,000/s with one gateway core", 1, Cell(1000, 1, 9)),
@@ -172,20 +172,20 @@ def table(costs: Costs, seconds: float = 4.0) -> str:
 
 
 def costs_of(path: Path) -> Costs:
-    """The costs that a run of the benchmark has measured."""
+    """The costs measured by a run of the benchmark."""
     rounds = json.loads(path.read_text())["details"]["wait-32"]
     middle = sorted(rounds, key=lambda found: sum(found["cpu_ms"].values()))[len(rounds) // 2]["cpu_ms"]
     return Costs(middle["gateway"], middle["redis"], middle["worker"])
 
 
 def main() -> None:
-    """Print what one core carries, and the table."""
+    """Print the capacity of one core, and the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--costs", type=Path, help="a bench.json; else the costs that docs/scaling.md states")
+    parser.add_argument("--costs", type=Path, help="a bench.json; default: the costs stated in docs/scaling.md")
     given = parser.parse_args()
     costs = costs_of(given.costs) if given.costs else Costs()
-    for name, carried in capacity_per_s(costs).items():
-        print(f"{name} carries {carried:,.0f} images a second")
+    for name, capacity in capacity_per_s(costs).items():
+        print(f"{name} handles {capacity:,.0f} images per second")
     print(table(costs))
 
 

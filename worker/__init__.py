@@ -1,1 +1,4 @@
-"""Holds the model and predicts in batches; reading order: `tasks.py`, `pipeline.py`, `batcher.py`, `runtime.py`."""
+"""The worker takes jobs from the queue, predicts their images in batches, and writes the results.
+
+Start with `app.py`, which puts the parts together. Then follow one message through `tasks.py` and `pipeline/`.
+"""

@@ -1,50 +1,53 @@
-"""One worker process from start to stop: consume, drain on SIGTERM, give back what cannot be finished."""
+"""One worker process from start to stop: consume messages, drain on SIGTERM, release what cannot be finished."""
 
 import os
 import socket
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from celery import Celery, signals
 
-from contract.broker import MESSAGE_MAX_JOBS, QUEUES, publish
+from contract.broker import MESSAGE_MAX_JOBS, QUEUES
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
 from contract.log import get_logger
-from worker.health import Health, check_threads
-from worker.leases import LeaseKeeper
-from worker.pipeline import Pipeline
-from worker.reconciler import Reconciler
-from worker.thumbnails import Thumbnailer
-from worker.watchdog import Watchdog
+from worker.pipeline.pipeline import Pipeline
+from worker.upkeep.health import Health, check_threads
+from worker.upkeep.leases import LeaseKeeper
+from worker.upkeep.reconciler import Reconciler
+from worker.upkeep.thumbnails import Thumbnailer
+from worker.upkeep.watchdog import Watchdog
 
 _log = get_logger(__name__)
 
-#: Messages in hand at once. Each holds up to a batch; more would only keep work from other workers.
+#: Maximum messages in progress. The gate limits jobs; more messages would only keep them from other workers.
 _MESSAGES = 16
-#: What must run for jobs to come to their end.
+#: Without one of these threads, jobs would be held and never finished.
 _THREADS = ("predict", "commit", "leases", "reconciler", "watchdog")
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A wired worker, ready to run."""
+    """The parts of a worker, ready to run."""
 
     celery: Celery
     ledger: Ledger
+    #: Publishes job ids to a queue as one message.
+    publish: Callable[[str, Sequence[str]], None]
     pipeline: Pipeline
     leases: LeaseKeeper
     reconciler: Reconciler
     watchdog: Watchdog
-    thumbnails: Thumbnailer
+    thumbnailer: Thumbnailer
     health: Health
     drain_s: float
 
     def run(self) -> int:
-        """Consume until SIGTERM or SIGINT, finish what is in hand; returns the exit status."""
-        for part in (self.thumbnails, self.pipeline, self.leases, self.reconciler, self.watchdog):
+        """Consume messages until SIGTERM or SIGINT, then finish the jobs it holds; returns the exit status."""
+        for part in (self.thumbnailer, self.pipeline, self.leases, self.reconciler, self.watchdog):
             part.start()
         signals.worker_shutting_down.connect(self._drain, weak=False)
         signals.setup_logging.connect(_keep_logging, weak=False)
@@ -57,51 +60,55 @@ class Worker:
             without_heartbeat=True,
             quiet=True,
         )
-        signals.worker_ready.connect(partial(self._serve, consumer), weak=False)
+        signals.worker_ready.connect(partial(self._go_live, consumer), weak=False)
         consumer.start()
-        for stopped in (self.watchdog, self.reconciler, self.pipeline, self.thumbnails):
-            stopped.stop()
-        self._give_back()
+        for part in (self.watchdog, self.reconciler, self.pipeline, self.thumbnailer):
+            part.stop()
+        self._release()
         self.leases.stop()
         return int(consumer.exitcode or 0)
 
-    def _serve(self, consumer: Any, **_: Any) -> None:
-        """Say from now on how it is."""
-        self.health.serve(lambda: check_threads(_THREADS) or self.watchdog.hang(), lambda: self._deafness(consumer))
+    def _go_live(self, consumer: Any, **_: Any) -> None:
+        self.health.go_live(
+            alive=lambda: check_threads(_THREADS) or self.watchdog.problem(),
+            ready=lambda: self._connection_problem(consumer),
+        )
 
-    def _deafness(self, consumer: Any) -> str:
-        """Why no messages come in; empty while they do."""
-        if not self.leases.is_heard():
+    def _connection_problem(self, consumer: Any) -> str:
+        """Why no messages arrive; empty if they do."""
+        if not self.leases.is_connected():
             return "The job ledger (Redis) does not answer."
         connection = getattr(consumer.consumer, "connection", None)
         return "" if connection and connection.connected else "The queue (Redis) is not connected."
 
     def _drain(self, **_: Any) -> None:
-        """Take no more; if what is in hand takes too long, give it back and leave."""
+        """Accept no more messages; exit after `drain_s` even if some jobs are not finished."""
         self.health.drain()
         self.pipeline.drain()
-        timer = threading.Timer(self.drain_s, self._leave)
+        timer = threading.Timer(self.drain_s, self._exit_now)
         timer.daemon = True
         timer.start()
 
-    def _leave(self) -> None:
-        _log.warning("What is in hand was not finished in time and goes back to the queue", drain_s=self.drain_s)
-        self._give_back()
+    def _exit_now(self) -> None:
+        _log.warning("Jobs were not finished in time and return to the queue", drain_s=self.drain_s)
+        self._release()
         os._exit(0)
 
-    def _give_back(self) -> None:
-        """Put claimed jobs back in their queues, with a message for each queue."""
+    def _release(self) -> None:
+        """Return the held jobs to their queues, and publish them again."""
         claims = self.leases.held()
         try:
             released = self.ledger.release(claims) if claims else []
             for queue in QUEUES:
                 pairs = zip(claims, released, strict=True)
-                ids = [claim.job.id for claim, given in pairs if given and claim.job.queue == queue]
+                ids = [claim.job.id for claim, is_released in pairs if is_released and claim.job.queue == queue]
                 for at in range(0, len(ids), MESSAGE_MAX_JOBS):
-                    publish(self.celery, queue, ids[at : at + MESSAGE_MAX_JOBS])
+                    self.publish(queue, ids[at : at + MESSAGE_MAX_JOBS])
         except UnavailableError:
-            _log.warning("What is in hand goes back to the queue when its leases end", jobs=len(claims))
+            _log.warning(
+                "Redis is unavailable; held jobs return to the queue when their leases expire", jobs=len(claims)
+            )
 
 
 def _keep_logging(**_: Any) -> None:
-    """Stand in for Celery's own set-up of logging, which would undo ours."""
+    """Replace Celery's logging setup, which would overwrite ours."""

@@ -1,4 +1,4 @@
-"""The Celery task: hands a message to the pipeline and acknowledges it when all its jobs have ended."""
+"""The Celery task: one message is acknowledged when all its jobs have finished."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from contract.broker import TASK
-from worker.gate import ClosedError
-from worker.pipeline import Pipeline
+from worker.pipeline.gate import ClosedError
+from worker.pipeline.pipeline import Pipeline
 
 
 def register_task(app: Celery, pipeline: Pipeline) -> None:
-    """Give `app` the one task, bound to this process's pipeline."""
+    """Register the one task on `app`; it runs `pipeline`."""
 
     @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
     def predict(self: Any, job_ids: list[str]) -> None:

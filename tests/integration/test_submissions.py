@@ -1,24 +1,22 @@
-"""Many images over HTTP as one submission, on real Redis, gateway, worker and model."""
+"""Many images over HTTP as one submission, on a real Redis, gateway, worker and model."""
 
 import csv
 import io
 import json
 import signal
-import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 import redis
 
 from contract.broker import BULK
 from contract.job import new_job_id
 from contract.ledger import keys
+from tests.integration.memory import MemoryWatch
 from tests.support.archives import encrypted, tar_of, zip_of
 from tests.support.images import draw
 from tests.support.services import Stack, running_stack, wait_until
@@ -60,7 +58,7 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_three_hundred_images_in_every_form_are_one_submission(http: httpx.Client) -> None:
+def test_a_form_a_tar_and_a_zip_fill_one_submission(http: httpx.Client) -> None:
     address = opened(http, name="Cats")
     forms = [(as_form, images(0, 100)), (as_tar, images(100, 100)), (as_zip, images(200, 100))]
     ids: list[str] = []
@@ -70,7 +68,7 @@ def test_three_hundred_images_in_every_form_are_one_submission(http: httpx.Clien
         assert [item["custom_id"] for item in taken.json()["accepted"]] == list(members)
         ids += [item["job_id"] for item in taken.json()["accepted"]]
     assert len(set(ids)) == 300
-    wait_until(lambda: bool(rows_of(http, address)), "the first result")  # it is open still
+    wait_until(lambda: bool(rows_of(http, address)), "the first result")  # while the submission is still open
 
     other = http.post(f"{address}/jobs", **as_tar(images(0, 2) | {"cats/000.jpg": draw(), "notes.txt": b"no"})).json()
     assert [(item["custom_id"], item["repeated"]) for item in other["accepted"]] == [("cats/001.jpg", True)]
@@ -97,7 +95,7 @@ def test_three_hundred_images_in_every_form_are_one_submission(http: httpx.Clien
     assert [row["n"] for row in rows_of(http, address, "?after=298&status=succeeded")] == [299, 300]
     lines = list(csv.DictReader(io.StringIO(http.get(f"{address}/results?format=csv").text)))
     assert [line["file"] for line in lines] == [row["custom_id"] for row in rows]
-    assert http.get(ids[0].join(("/v1/jobs/", ""))).json()["file"] == "cats/000.jpg"
+    assert http.get(f"/v1/jobs/{ids[0]}").json()["file"] == "cats/000.jpg"
     assert body["id"] in [one["id"] for one in http.get("/v1/submissions").json()["submissions"]]
 
 
@@ -117,7 +115,7 @@ def test_unknown_ids_are_not_found(http: httpx.Client) -> None:
             assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
-def test_what_has_not_ended_is_canceled(http: httpx.Client) -> None:
+def test_canceling_a_submission_cancels_its_unfinished_jobs(http: httpx.Client) -> None:
     address = opened(http)
     assert http.post(f"{address}/jobs", **as_tar(images(0, 200))).status_code == 202
     body = http.delete(address).json()
@@ -130,7 +128,7 @@ def test_what_has_not_ended_is_canceled(http: httpx.Client) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_queue_is_filled_again_and_a_submission_is_canceled(tmp_path: Path) -> None:
+def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
     with running_stack(tmp_path, queue_max_jobs=50) as stack, httpx.Client(base_url=stack.url, timeout=120) as http:
         stack.workers[0].stop(signal.SIGTERM)
         members = images(0, 120)
@@ -161,42 +159,14 @@ def test_a_full_queue_is_filled_again_and_a_submission_is_canceled(tmp_path: Pat
             wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "images being deleted", 30)
 
 
-def gateway_memory(stack: Stack) -> int:
-    parent = psutil.Process(stack.gateway.handle.pid)
-    return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
-
-
-class Watch:
-    """The most memory that the gateway has taken while the context was open."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.before = self.peak = gateway_memory(stack)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.wait(0.02):
-            with suppress(psutil.NoSuchProcess):
-                self.peak = max(self.peak, gateway_memory(self._stack))
-
-
-def test_hostile_archives_are_refused_and_cost_no_memory(http: httpx.Client, stack: Stack) -> None:
+def test_hostile_archives_are_refused_without_using_memory(http: httpx.Client, stack: Stack) -> None:
     address = opened(http)
     good = {"red.png": draw()}
     cut = tar_of(good)[:700]
     bodies = [(kind, make()) for kind, make, _ in BOMBS.values() if make not in (bomb_tar, deep_zip)]
-    bodies += [(TAR, bomb_tar(10)), (ZIP, deep_zip(10))]  # the small ones are within what is always granted
+    bodies += [(TAR, bomb_tar(10)), (ZIP, deep_zip(10))]  # the smaller ones are within the limits
     bodies += [(TAR, cut), (ZIP, cut), (ZIP, zip_of(good)[:-9]), (TAR, b""), (ZIP, b"x" * 100_000)]
-    with Watch(stack) as watch:
+    with MemoryWatch(stack) as memory:
         for kind, data in bodies:
             response = http.post(f"{address}/jobs", content=data, headers={"Content-Type": kind})
             assert response.status_code in (400, 413), (kind, data[:40], response.text[:300])
@@ -204,12 +174,12 @@ def test_hostile_archives_are_refused_and_cost_no_memory(http: httpx.Client, sta
         for data in (encrypted(zip_of(good)), zip_of({"in.zip": zip_of(good), "../out.png": draw()})):
             response = http.post(f"{address}/jobs", content=data, headers={"Content-Type": ZIP})
             assert (response.status_code, response.json()["accepted"]) == (202, [])
-    assert watch.peak - watch.before < 60_000_000
+    assert memory.growth < 60_000_000
     assert http.delete(address).json()["status"] == "canceled"
 
 
 def test_a_long_tar_is_streamed(http: httpx.Client, stack: Stack) -> None:
-    """Of 200 MB that go through the gateway little is in its memory at any time."""
+    """Only a small part of the 200 MB is in the gateway's memory at any time."""
     address = opened(http)
     member = tar_of({"large.bin": b"no image" + bytes(10_000_000)})[: -1024 * 10]
 
@@ -219,8 +189,8 @@ def test_a_long_tar_is_streamed(http: httpx.Client, stack: Stack) -> None:
         yield bytes(1024)
 
     http.post(f"{address}/jobs", content=tar_of({"warm.bin": bytes(10_000_000)}), headers={"Content-Type": TAR})
-    with Watch(stack) as watch:
+    with MemoryWatch(stack) as memory:
         response = http.post(f"{address}/jobs", content=endless(), headers={"Content-Type": TAR})
     assert response.status_code == 202, response.text[:500]
     assert {item["code"] for item in response.json()["rejected"]} == {"not_an_image"}
-    assert watch.peak - watch.before < 60_000_000
+    assert memory.growth < 60_000_000

@@ -1,4 +1,4 @@
-"""A worker process tells the truth about itself while it drains and when it hangs."""
+"""The health checks of a worker process while it drains and when it hangs."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.support.services import free_port, wait_until
 
 @contextmanager
 def busy(folder: Path, point: str, **settings: str) -> Iterator[tuple[Cluster, httpx.Client, str]]:
-    """A worker that holds a job at a fault point; yields it with the address of the job."""
+    """A worker that holds a job at a fault point, and the address of the job."""
     settings |= {"PAWQUEUE_WORKER_METRICS_PORT": str(free_port())}
     with (
         Cluster(folder, 1, settings, points=[point], light=True) as cluster,
@@ -25,14 +25,14 @@ def busy(folder: Path, point: str, **settings: str) -> Iterator[tuple[Cluster, h
         wait_until(lambda: cluster.worker_says("/readyz") == (200, "ok\n"), "the worker being ready")
         job_id = new_job_id()
         assert put(http, job_id).status_code == 202
-        wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["status"] == "running", "the job being held")
+        wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["status"] == "running", "the job being claimed")
         yield cluster, http, f"/v1/jobs/{job_id}"
 
 
-def test_a_worker_that_drains_lives_and_is_not_ready_and_finishes_what_it_holds(tmp_path: Path) -> None:
+def test_a_draining_worker_is_alive_but_not_ready_and_finishes_its_jobs(tmp_path: Path) -> None:
     with busy(tmp_path, "held_in_predict") as (cluster, http, address):
         os.kill(cluster.workers[0].pid, signal.SIGTERM)
-        wait_until(lambda: cluster.worker_says("/readyz")[0] != 200, "the worker saying that it stops")
+        wait_until(lambda: cluster.worker_says("/readyz")[0] != 200, "the worker reporting that it stops")
         status, text = cluster.worker_says("/readyz")
         assert status == 503
         assert "stopping" in text
@@ -42,11 +42,11 @@ def test_a_worker_that_drains_lives_and_is_not_ready_and_finishes_what_it_holds(
         assert (job["status"], job["attempts"]) == ("succeeded", 1)
 
 
-def test_a_worker_that_hangs_neither_lives_nor_is_ready(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_is_neither_alive_nor_ready(tmp_path: Path) -> None:
     limits = {"PAWQUEUE_PREDICT_LIMIT_S": "1", "PAWQUEUE_DRAIN_S": "0.1"}
     with busy(tmp_path, "hang_unwatched", **limits) as (cluster, _, _):
-        wait_until(lambda: cluster.worker_says("/healthz")[0] == 503, "the worker saying that it hangs")
+        wait_until(lambda: cluster.worker_says("/healthz")[0] == 503, "the worker reporting that it hangs")
         for path in ("/healthz", "/readyz"):
             status, text = cluster.worker_says(path)
             assert status == 503
-            assert "has not answered" in text
+            assert "model call" in text

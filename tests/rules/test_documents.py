@@ -61,7 +61,11 @@ def test_files_named_in_documents_exist(name: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_settings_named_in_documents_exist(document: Path) -> None:
-    known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | {"PAWQUEUE_DATA", "PAWQUEUE_URL", "PAWQUEUE_API_KEY"}
+    known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | {
+        "PAWQUEUE_DATA",
+        "PAWQUEUE_URL",
+        "PAWQUEUE_API_KEY",
+    }
     assert set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", document.read_text())) <= known
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 from kombu.transport.redis import QoS
 
-import worker.__main__
-import worker.pipeline
-from bundle.decode import Image
+from bundle.decode import DecodedImage
+from bundle.decode import decode as decode_image
 from contract.ledger.ledger import Ledger
+from tests.support.brightness import BrightnessModel
 from worker.__main__ import main
-from worker.model import BrightnessModel
-from worker.predictor import Predictor
-from worker.watchdog import Watchdog
+from worker.app import build_worker
+from worker.process import Worker
+from worker.runtime.keras import load_model
 
 _MAGENTA = (255, 0, 255)
 
@@ -62,26 +62,19 @@ def after(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which once never comes back."""
+    """`call`, which once never returns."""
 
-    def hangs(self: Any, *arguments: Any, **options: Any) -> Any:
+    def hangs(*arguments: Any, **options: Any) -> Any:
         if flag.exists():
             flag.unlink()
-            self._call_began_s = time.monotonic()
             threading.Event().wait()
-        return call(self, *arguments, **options)
+        return call(*arguments, **options)
 
     return hangs
 
 
-def hanging_unwatched(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """The same, and nobody ends the process for it: what it says of itself can be read."""
-    Watchdog._run = lambda self: self._stopping.wait()  # type: ignore[method-assign, assignment, return-value]
-    return hanging(call, flag)
-
-
 def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which does not begin while the file is there."""
+    """`call`, which does not begin while the file exists."""
 
     def waits(*arguments: Any, **options: Any) -> Any:
         while flag.exists():
@@ -91,10 +84,10 @@ def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
     return waits
 
 
-def deadly_image(decode: Callable[..., Image], _: Path) -> Callable[..., Image]:
-    """`decode`, which magenta kills."""
+def deadly_image(decode: Callable[..., DecodedImage], _: Path) -> Callable[..., DecodedImage]:
+    """`decode`, which dies on a magenta image."""
 
-    def deadly(data: bytes, height: int, width: int) -> Image:
+    def deadly(data: bytes, height: int, width: int) -> DecodedImage:
         image = decode(data, height, width)
         if tuple(image.pixels[0, 0]) == _MAGENTA:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -103,40 +96,48 @@ def deadly_image(decode: Callable[..., Image], _: Path) -> Callable[..., Image]:
     return deadly
 
 
-def arm(point: str, flag: Path) -> None:
-    """Set the trap."""
-    if point == NO_POINT:
-        return
-    if point not in _TRAPS:
-        raise SystemExit(f"There is no fault point {point}.")
-    owner, name, trap = _TRAPS[point]
-    setattr(owner, name, trap(getattr(owner, name), flag))
-
-
-#: Fault point -> what is replaced, and by what.
-_TRAPS: dict[str, tuple[Any, str, Callable[..., Callable[..., Any]]]] = {
-    # Redis has given the message away, and nobody has noted yet that it is being worked on.
+Trap = Callable[[Callable[..., Any], Path], Callable[..., Any]]
+#: Fault point -> (class, method, trap).
+_IN_METHODS: dict[str, tuple[Any, str, Trap]] = {
+    # Redis has delivered the message, and it is not yet recorded as unacknowledged.
     "before_unacked": (QoS, "append", before),
     "before_claim": (Ledger, "claim", before),
-    "in_decode": (worker.pipeline, "decode", after),
-    "in_predict": (Predictor, "_call", after),
     "before_commit": (Ledger, "commit", before),
     # Committed, but the message is not acknowledged.
     "after_commit": (Ledger, "commit", after),
-    "hang_in_predict": (Predictor, "_call", hanging),
-    "hang_unwatched": (Predictor, "_call", hanging_unwatched),
-    "held_in_predict": (Predictor, "_call", held),
-    "deadly_image": (worker.pipeline, "decode", deadly_image),
+}
+_IN_DECODE: dict[str, Trap] = {"in_decode": after, "deadly_image": deadly_image}
+_IN_PREDICT: dict[str, Trap] = {
+    "in_predict": after,
+    "hang_in_predict": hanging,
+    "hang_unwatched": hanging,
+    "held_in_predict": held,
 }
 
 
-def go_light() -> None:
-    """Serve the model of the unit tests, so that a worker starts in a second; everything else is real."""
-    worker.__main__.load_model = lambda *_: BrightnessModel()  # type: ignore[assignment]
+def run(point: str, flag: Path, *, light: bool) -> int:
+    """Run a worker with a fault at `point`; a `light` one serves a model that loads in no time."""
+    if point not in {NO_POINT, *_IN_METHODS, *_IN_DECODE, *_IN_PREDICT}:
+        raise SystemExit(f"Unknown fault point {point}.")
+    if point in _IN_METHODS:
+        owner, name, trap = _IN_METHODS[point]
+        setattr(owner, name, trap(getattr(owner, name), flag))
+
+    def load(*arguments: Any) -> Any:
+        model: Any = BrightnessModel() if light else load_model(*arguments)
+        if point in _IN_PREDICT:
+            model.predict = _IN_PREDICT[point](model.predict, flag)
+        return model
+
+    def build(*arguments: Any, **options: Any) -> Worker:
+        if point in _IN_DECODE:
+            options["decode"] = _IN_DECODE[point](decode_image, flag)
+        if point == "hang_unwatched":  # the process stays, so that its health can be read
+            options["end_process"] = lambda _: threading.Event().wait()
+        return build_worker(*arguments, **options)
+
+    return main(load, build)
 
 
 if __name__ == "__main__":
-    arm(sys.argv[1], Path(sys.argv[2]))
-    if "--light" in sys.argv:
-        go_light()
-    sys.exit(main())
+    sys.exit(run(sys.argv[1], Path(sys.argv[2]), light="--light" in sys.argv))

@@ -1,4 +1,4 @@
-"""What is made of measured figures."""
+"""How measured figures become verdicts, a report and a profile."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.goals import GOALS, Goal
 from benchmarks.parts import TINY, Run
 from benchmarks.profile import seconds_of
+from benchmarks.report import GOALS, Goal
 
 HIGHER = Goal("a", "a", 0.8, 0.9, "higher")
 LOWER = Goal("b", "b", 2.0, 1.5, "lower")
 
 
-def test_verdicts() -> None:
+def test_a_verdict_compares_a_figure_with_reach_and_aim() -> None:
     assert [HIGHER.verdict(value) for value in (0.95, 0.9, 0.85, 0.8, 0.79, None)] == [
         "aim",
         "aim",
@@ -26,17 +26,17 @@ def test_verdicts() -> None:
     assert [LOWER.verdict(value) for value in (1.4, 1.5, 1.9, 2.1)] == ["aim", "aim", "reached", "missed"]
 
 
-def test_each_goal_has_a_name_of_its_own_and_an_aim_beyond_its_reach() -> None:
+def test_goals_have_unique_names_and_aims_beyond_their_reach() -> None:
     assert len({goal.name for goal in GOALS}) == len(GOALS)
     for goal in GOALS:
         assert goal.verdict(goal.aim) == "aim"
 
 
 def a_run(tmp_path: Path) -> Run:
-    return Run(tmp_path, TINY, tmp_path, say=lambda text: None)
+    return Run(tmp_path, TINY, tmp_path, log=lambda text: None)
 
 
-def test_the_report_holds_medians_spread_and_verdicts_and_keeps_what_was_not_run(tmp_path: Path) -> None:
+def test_the_report_has_medians_spreads_and_verdicts_and_keeps_the_parts_of_an_earlier_run(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     first = a_run(tmp_path)
     for value in (0.7, 0.9, 0.86):
@@ -64,7 +64,7 @@ def test_the_table_names_every_goal(tmp_path: Path) -> None:
     assert "aim" in text
 
 
-def test_cpu_of_threads_is_shared_out_by_their_samples() -> None:
+def test_the_cpu_time_of_a_thread_is_split_by_its_samples() -> None:
     stacks = "\n".join(
         [
             "thread (7): decode_0;run (a.py:1);decode (bundle/decode.py:40) 30",
@@ -78,7 +78,7 @@ def test_cpu_of_threads_is_shared_out_by_their_samples() -> None:
     assert found == {"native threads": 5.0, "decode": 1.5, "log": 0.5}
 
 
-def test_a_sample_belongs_to_the_innermost_step_that_it_is_in() -> None:
+def test_a_sample_belongs_to_its_innermost_step() -> None:
     stacks = "thread (7): main;handle (server.py:1);wsgi_app (flask/app.py:2);send (redis/client.py:3) 8"
     steps = {"HTTP": ("server.py",), "Flask": ("flask",)}
     assert seconds_of(stacks, {7: 2.0}, steps) == {"Flask": 2.0}

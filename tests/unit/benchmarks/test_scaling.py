@@ -8,7 +8,7 @@ from benchmarks.scaling import Cell, Costs, Simulation, capacity_per_s, cells_fo
 COSTS = Costs(gateway_ms=1.0, redis_ms=0.1, worker_ms=8.0, sync_ms=1.0)
 
 
-def test_a_worker_core_is_as_busy_as_its_load_says() -> None:
+def test_each_part_is_as_busy_as_its_load_requires() -> None:
     cell = Cell(100, gateways=1, workers=2)
     result = Simulation(cell, COSTS, 10).run()
     busy = shares(cell, result, 10)
@@ -17,12 +17,12 @@ def test_a_worker_core_is_as_busy_as_its_load_says() -> None:
     assert result.percentile(0.5) > 10
 
 
-def test_too_much_load_waits_longer() -> None:
-    fits, burdened = (Simulation(Cell(rate, 1, 1), COSTS, 3).run().percentile(0.5) for rate in (60, 200))
-    assert burdened > 5 * fits
+def test_overload_increases_latency() -> None:
+    fits, overloaded = (Simulation(Cell(rate, 1, 1), COSTS, 3).run().percentile(0.5) for rate in (60, 200))
+    assert overloaded > 5 * fits
 
 
-def test_cells_are_laid_out_so_that_no_part_is_over_its_capacity() -> None:
+def test_no_part_of_a_cell_exceeds_its_capacity() -> None:
     carried = capacity_per_s(COSTS)
     count, cell = cells_for(100_000, COSTS)
     assert count * cell.rate_per_s >= 99_999
@@ -30,7 +30,7 @@ def test_cells_are_laid_out_so_that_no_part_is_over_its_capacity() -> None:
     assert cell.rate_per_s <= cell.workers * carried["a worker core"]
 
 
-def test_costs_come_from_a_run(tmp_path: Path) -> None:
+def test_costs_are_read_from_a_run(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     rounds = [{"cpu_ms": {"gateway": g, "redis": 0.2, "worker": 8.0, "load": 0.1}} for g in (1.0, 3.0, 2.0)]
     path.write_text(json.dumps({"details": {"wait-32": rounds}}))

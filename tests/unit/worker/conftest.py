@@ -1,45 +1,44 @@
-"""A worker's pipeline on memory: real threads; ledger, image store and model are the fakes."""
+"""A worker on a real Redis and a folder of images; only its model is a stand-in."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from contract.broker import INTERACTIVE
+from contract.errors import UnavailableError
+from contract.images.store import FileImageStore
 from contract.job import Job, new_job_id, now_ms
-from tests.support.ledger import store
-from tests.support.twin.ledger_memory import MemoryLedger
-from tests.support.twin.stores import MemoryImageStore
-from worker.app import heartbeat_of
-from worker.batcher import Batcher
-from worker.committer import ResultCommitter
-from worker.decoding import DecodeWatch
-from worker.gate import Gate
-from worker.leases import LeaseKeeper
-from worker.message import Item
-from worker.metrics import WorkerMetrics
-from worker.model import BrightnessModel
-from worker.pipeline import Pipeline
-from worker.predictor import Predictor
-from worker.turnstile import Turnstile
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Heartbeat
+from contract.settings import load_settings
+from tests.support.brightness import BrightnessModel
+from tests.support.ledger import patient, store
+from worker.app import build_worker
+from worker.process import Worker
+from worker.upkeep.metrics import WorkerMetrics
 
 BATCH_SIZE = 4
 
 
 class WatchedModel(BrightnessModel):
-    """The fake model, which remembers its batches and fails on request."""
+    """Records its batches, and fails or calls back on request."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
         #: Fails on images at least this bright, 0..255.
         self.fails_from = 256
         self.answer_shape: tuple[int, ...] | None = None
+        self.during_call: Callable[[], object] = lambda: None
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.batches.append(len(pixels))
+        self.during_call()
         if pixels.mean(axis=(1, 2, 3)).max() >= self.fails_from:
             raise RuntimeError("too bright")
         if self.answer_shape:
@@ -47,49 +46,117 @@ class WatchedModel(BrightnessModel):
         return super().predict(pixels)
 
 
+class FaultyLedger(Ledger):
+    """A ledger whose methods raise the errors that a test has planned for them, one at each call."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self.client = client
+        #: Method name -> errors still to raise.
+        self.errors: dict[str, list[Exception]] = {}
+        #: Method name -> number of calls so far.
+        self.calls: dict[str, int] = {}
+
+    def claim(self, *arguments: Any, **options: Any) -> Any:
+        return self._call("claim", *arguments, **options)
+
+    def commit(self, *arguments: Any, **options: Any) -> Any:
+        return self._call("commit", *arguments, **options)
+
+    def beat(self, *arguments: Any, **options: Any) -> Any:
+        return self._call("beat", *arguments, **options)
+
+    def lead(self, *arguments: Any, **options: Any) -> Any:
+        return self._call("lead", *arguments, **options)
+
+    def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        self.calls[name] = self.calls.get(name, 0) + 1
+        if planned := self.errors.get(name):
+            raise planned.pop(0)
+        return getattr(super(), name)(*arguments, **options)
+
+
+def unavailable() -> UnavailableError:
+    return UnavailableError("The ledger does not answer; try again.")
+
+
+class FaultyImageStore(FileImageStore):
+    """A folder of images that can fail to be read."""
+
+    fails = False
+
+    def get(self, refs: Any) -> Any:
+        if self.fails:
+            raise RuntimeError("surprise")
+        return super().get(refs)
+
+
+@pytest.fixture
+def ledger(clean_redis: str) -> Iterator[FaultyLedger]:
+    with patient(clean_redis) as client:
+        yield FaultyLedger(client)
+
+
+def heartbeat() -> Heartbeat:
+    """A heartbeat of a worker `w`."""
+    return Heartbeat("w", "host", "brightness", "1", [], "numpy", "float32", 0.0, "http://x/metrics", now_ms(), 0)
+
+
 @dataclass
 class Bench:
-    """A pipeline and its parts."""
+    """A worker whose pipeline runs without the queue: a test hands it the messages."""
 
-    pipeline: Pipeline
-    ledger: MemoryLedger
-    images: MemoryImageStore
+    worker: Worker
+    ledger: FaultyLedger
+    images: FaultyImageStore
+    folder: Path
     model: WatchedModel
     metrics: WorkerMetrics
-    jobs: list[str] = field(default_factory=list)
 
-    def submit(self, data: bytes, queue: str = INTERACTIVE) -> str:
-        job = Job(new_job_id(), queue, now_ms(), image=self.images.put(data))
-        store(self.ledger, [job], 1000)
+    def submit(self, data: bytes, **fields: Any) -> str:
+        job = Job(new_job_id(), INTERACTIVE, now_ms(), image=self.images.put(data), **fields)
+        store(self.ledger, [job])
         return job.id
+
+    def process(self, *job_ids: str) -> None:
+        self.worker.pipeline.process(INTERACTIVE, job_ids)
 
     def job(self, job_id: str) -> Job:
         (job,) = self.ledger.get([job_id])
         assert job
         return job
 
+    def error_of(self, job_id: str) -> Any:
+        result = self.job(job_id).result
+        assert result
+        assert result.error
+        return result.error
+
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    ledger, images, model, metrics = MemoryLedger(), MemoryImageStore(), WatchedModel(), WorkerMetrics(BATCH_SIZE)
-    batcher: Batcher[Item] = Batcher(BATCH_SIZE, wait_s=5)
-    leases = LeaseKeeper(ledger, 10, heartbeat_of(model, "w", "", lambda: 0.0))
-    committer = ResultCommitter(ledger, images, leases, metrics, 60)
-    predictor = Predictor(model, batcher, committer, metrics)
-    pipeline = Pipeline(
-        ledger=ledger,
-        images=images,
-        leases=leases,
-        committer=committer,
-        predictor=predictor,
-        gate=Gate(2 * BATCH_SIZE),
-        turnstile=Turnstile(),
-        decoders=ThreadPoolExecutor(2),
-        decoding=DecodeWatch(2),
-        input_size=(model.height, model.width),
-        lease_s=10,
-        result_ttl_s=60,
-    )
-    pipeline.start()
-    yield Bench(pipeline, ledger, images, model, metrics)
-    pipeline.stop()
+def make_bench(clean_redis: str, ledger: FaultyLedger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Builds benches, with parts of the test's choice; `decode_limit_s` is a setting."""
+    with ExitStack() as running, patient(clean_redis) as client:
+
+        def make(decode_limit_s: float = 30.0, **parts: Any) -> Bench:
+            environ = {
+                "PAWQUEUE_REDIS_URL": clean_redis,
+                "PAWQUEUE_STATE_DIR": str(tmp_path / "state"),
+                "PAWQUEUE_BATCH_SIZE": str(BATCH_SIZE),
+                "PAWQUEUE_BATCH_WAIT_MS": "5000",
+                "PAWQUEUE_DECODE_LIMIT_S": str(decode_limit_s),
+            }
+            folder = tmp_path / "images"
+            images, model, metrics = FaultyImageStore(folder), WatchedModel(), WorkerMetrics(BATCH_SIZE)
+            parts = {"client": client, "ledger": ledger, "images": images, "metrics": metrics} | parts
+            worker = build_worker(load_settings(environ), model, **parts)  # type: ignore[arg-type]
+            worker.pipeline.start()
+            running.callback(worker.pipeline.stop)
+            return Bench(worker, ledger, images, folder, model, metrics)
+
+        yield make
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    return make_bench()

@@ -1,8 +1,8 @@
-"""When batches leave, and what is in them."""
+"""When a batch leaves, and which items are in it."""
 
 import threading
 
-from worker.batcher import Batcher
+from worker.pipeline.batch import Batcher
 
 
 class Clock:
@@ -28,17 +28,17 @@ def take_in_thread(batcher: Batcher[str]) -> tuple[threading.Thread, list[list[s
     return thread, taken
 
 
-def test_a_full_batch_leaves_at_once() -> None:
+def test_a_full_batch_leaves_immediately() -> None:
     batcher = filled(["a", "b", "c", "d", "e"], expected=9)
     assert batcher.take() == ["a", "b", "c", "d"]
     assert len(batcher) == 1
 
 
-def test_when_nothing_more_is_on_its_way_nobody_waits() -> None:
+def test_a_partial_batch_leaves_immediately_when_no_more_items_are_expected() -> None:
     assert filled(["a"]).take() == ["a"]
 
 
-def test_while_more_are_on_their_way_a_part_waits() -> None:
+def test_a_partial_batch_waits_for_expected_items() -> None:
     batcher = filled(["a"], expected=2)
     thread, taken = take_in_thread(batcher)
     thread.join(0.1)
@@ -48,7 +48,7 @@ def test_while_more_are_on_their_way_a_part_waits() -> None:
     assert taken == [["a", "b"]]
 
 
-def test_one_that_will_not_come_is_not_waited_for() -> None:
+def test_a_batch_does_not_wait_for_a_missed_item() -> None:
     batcher = filled(["a"], expected=2)
     thread, taken = take_in_thread(batcher)
     batcher.miss()
@@ -56,14 +56,14 @@ def test_one_that_will_not_come_is_not_waited_for() -> None:
     assert taken == [["a"]]
 
 
-def test_the_oldest_waits_no_longer_than_allowed() -> None:
+def test_a_partial_batch_leaves_when_its_oldest_item_has_waited_long_enough() -> None:
     clock = Clock()
     batcher = filled(["a", "b"], expected=3, clock=clock)
     clock.now_s = 1.0
     assert batcher.take() == ["a", "b"]
 
 
-def test_the_reader_wakes_by_itself_when_the_oldest_is_due() -> None:
+def test_a_waiting_reader_wakes_when_the_oldest_item_is_due() -> None:
     batcher: Batcher[str] = Batcher(4, wait_s=0.05)
     batcher.expect(2)
     thread, taken = take_in_thread(batcher)
@@ -72,13 +72,13 @@ def test_the_reader_wakes_by_itself_when_the_oldest_is_due() -> None:
     assert taken == [["a"]]
 
 
-def test_interactive_leaves_before_bulk() -> None:
+def test_interactive_items_leave_before_bulk_items() -> None:
     batcher = filled(["bulk1", "bulk2", "bulk3", "a", "b"])
     assert batcher.take() == ["a", "b", "bulk1", "bulk2"]
     assert batcher.take() == ["bulk3"]
 
 
-def test_an_old_bulk_item_is_due_even_behind_interactive_ones() -> None:
+def test_an_old_bulk_item_makes_the_batch_due_even_behind_interactive_items() -> None:
     clock = Clock()
     batcher = filled(["bulk1"], expected=3, clock=clock)
     clock.now_s = 0.9
@@ -87,7 +87,7 @@ def test_an_old_bulk_item_is_due_even_behind_interactive_ones() -> None:
     assert batcher.take() == ["a", "bulk1"]
 
 
-def test_closing_lets_out_what_waits_and_then_ends() -> None:
+def test_a_closed_batcher_returns_its_items_and_then_an_empty_batch() -> None:
     batcher = filled(["a"], expected=5)
     batcher.close()
     assert batcher.take() == ["a"]

@@ -1,29 +1,23 @@
-"""How many cores a worker's model is given, and what is said of a number that cannot be meant."""
+"""How many CPU cores the model uses."""
 
 import pytest
 
 from contract.settings import load_settings
-from worker import __main__ as worker
+from worker.__main__ import model_cores
 
 
 @pytest.mark.parametrize(
-    ("usable", "environ", "cores", "said"),
+    ("usable", "environ", "cores", "logged"),
     [
         (4, {}, 4, ""),
         (4, {"PAWQUEUE_WORKER_CORES": "2"}, 2, ""),
-        (4, {"PAWQUEUE_WORKER_CORES": "400"}, 4, "more than this process may use"),
-        (64, {}, 64, "set PAWQUEUE_BATCH_SIZE higher"),
+        (4, {"PAWQUEUE_WORKER_CORES": "400"}, 4, "higher than the number of usable cores"),
+        (64, {}, 64, "raise PAWQUEUE_BATCH_SIZE"),
         (64, {"PAWQUEUE_BATCH_SIZE": "64"}, 64, ""),
     ],
 )
-def test_no_more_than_there_are(
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    usable: int,
-    environ: dict[str, str],
-    cores: int,
-    said: str,
+def test_the_model_uses_at_most_the_usable_cores(
+    caplog: pytest.LogCaptureFixture, usable: int, environ: dict[str, str], cores: int, logged: str
 ) -> None:
-    monkeypatch.setattr(worker, "usable_cores", lambda: usable)
-    assert worker._cores_of(load_settings(environ)) == cores
-    assert said in caplog.text if said else not caplog.text
+    assert model_cores(load_settings(environ), usable) == cores
+    assert logged in caplog.text if logged else not caplog.text

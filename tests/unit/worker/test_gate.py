@@ -1,10 +1,10 @@
-"""How many jobs a worker holds at once."""
+"""How many jobs a worker holds, and which jobs it processes alone."""
 
 import threading
 
 import pytest
 
-from worker.gate import ClosedError, Gate
+from worker.pipeline.gate import ClosedError, Gate, SoloLock
 
 
 def enter_in_thread(gate: Gate, count: int, rank: int) -> tuple[threading.Thread, list[str]]:
@@ -14,17 +14,17 @@ def enter_in_thread(gate: Gate, count: int, rank: int) -> tuple[threading.Thread
         try:
             gate.enter(count, rank)
         except ClosedError:
-            result.append("turned away")
+            result.append("rejected")
         else:
-            result.append("in")
+            result.append("entered")
 
     thread = threading.Thread(target=enter, daemon=True)
     thread.start()
     return thread, result
 
 
-@pytest.mark.parametrize(("first", "second"), [(3, 2), (32, 1)], ids=["no room", "larger than all the room"])
-def test_it_lets_in_only_what_leaves_room_and_a_large_message_alone(first: int, second: int) -> None:
+@pytest.mark.parametrize(("first", "second"), [(3, 2), (32, 1)], ids=["exceeds capacity", "after an oversized one"])
+def test_a_message_waits_until_it_fits(first: int, second: int) -> None:
     gate = Gate(4)
     gate.enter(first, 0)
     thread, result = enter_in_thread(gate, second, 0)
@@ -32,21 +32,44 @@ def test_it_lets_in_only_what_leaves_room_and_a_large_message_alone(first: int, 
     assert not result
     gate.leave(first, 0)
     thread.join(10)
-    assert result == ["in"]
+    assert result == ["entered"]
 
 
-def test_bulk_in_hand_never_keeps_interactive_out() -> None:
+def test_bulk_jobs_never_keep_interactive_jobs_out() -> None:
     gate = Gate(4)
     gate.enter(4, 1)
     gate.enter(4, 0)
 
 
-def test_closing_turns_away_who_waits_and_who_comes() -> None:
+def test_a_closed_gate_rejects_waiting_and_new_messages() -> None:
     gate = Gate(1)
     gate.enter(1, 0)
     thread, result = enter_in_thread(gate, 1, 0)
     gate.close()
     thread.join(10)
-    assert result == ["turned away"]
+    assert result == ["rejected"]
     with pytest.raises(ClosedError):
         gate.enter(1, 1)
+
+
+def test_a_solo_holder_is_alone() -> None:
+    lock, inside, seen_alone = SoloLock(), [0], set()
+    counting = threading.Lock()
+
+    def stay(*, alone: bool) -> None:
+        with lock.alone() if alone else lock.shared():
+            with counting:
+                inside[0] += 10 if alone else 1
+            threading.Event().wait(0.005)
+            with counting:
+                if alone:
+                    seen_alone.add(inside[0])
+                inside[0] -= 10 if alone else 1
+
+    threads = [threading.Thread(target=stay, kwargs={"alone": number % 4 == 0}) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert seen_alone == {10}

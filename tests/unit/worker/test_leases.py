@@ -1,56 +1,49 @@
-"""Leases and heartbeats are kept alive by one thread."""
-
-import pytest
+"""Leases and the heartbeat are renewed until the worker stops."""
 
 from contract.broker import INTERACTIVE
-from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
+from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
 from tests.support.ledger import store
 from tests.support.services import wait_until
-from tests.support.twin.ledger_memory import MemoryLedger
-from worker.app import heartbeat_of
-from worker.leases import LeaseKeeper
-from worker.model import BrightnessModel
+from tests.unit.worker.conftest import FaultyLedger, heartbeat, unavailable
+from worker.upkeep.leases import LeaseKeeper
 
 
-def held_claim(ledger: MemoryLedger, lease_ms: int) -> Claim:
+def claimed(ledger: Ledger, lease_ms: int) -> Claim:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
-    store(ledger, [job], 10)
+    store(ledger, [job])
     (claim,) = ledger.claim([job.id], lease_ms, 60)
     assert claim
     return claim
 
 
-def keeper_of(ledger: MemoryLedger, lease_s: float) -> LeaseKeeper:
-    return LeaseKeeper(ledger, lease_s, heartbeat_of(BrightnessModel(), "w", "http://x/metrics", lambda: 0.5))
+def keeper_of(ledger: Ledger, lease_s: float) -> LeaseKeeper:
+    return LeaseKeeper(ledger, lease_s, heartbeat(), lambda: 0.5)
 
 
-def test_a_held_lease_outlives_its_length() -> None:
-    ledger = MemoryLedger()
-    keeper, claim = keeper_of(ledger, 0.3), held_claim(ledger, 300)
+def test_a_held_lease_is_renewed_until_it_is_dropped(ledger: FaultyLedger) -> None:
+    keeper, claim = keeper_of(ledger, 0.6), claimed(ledger, 600)
     keeper.hold([claim])
     keeper.start()
-    end_ms = now_ms() + 400
-    wait_until(lambda: now_ms() > end_ms, "the lease's length passing", 10)
-    assert ledger.claim([claim.job.id], 300, 60) == [None]
+    end_ms = now_ms() + 800
+    wait_until(lambda: now_ms() > end_ms, "the first lease expiring", 10)
+    assert ledger.claim([claim.job.id], 600, 60) == [None]
     keeper.drop([claim])
-    wait_until(lambda: ledger.claim([claim.job.id], 300, 60) != [None], "the dropped lease ending", 10)
+    wait_until(lambda: ledger.claim([claim.job.id], 600, 60) != [None], "the dropped lease expiring", 10)
     keeper.stop()
 
 
-def test_a_lost_lease_is_held_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = MemoryLedger()
-    keeper, claim = keeper_of(ledger, 0.1), held_claim(ledger, 1)
+def test_a_lost_lease_is_no_longer_held(ledger: FaultyLedger) -> None:
+    keeper, claim = keeper_of(ledger, 0.1), claimed(ledger, 1)
     keeper.hold([claim])
     wait_until(lambda: ledger.claim([claim.job.id], 60_000, 60) != [None], "another claim", 10)
     keeper.start()
-    wait_until(lambda: not keeper._held, "the lost lease being dropped", 10)
+    wait_until(lambda: not keeper.held(), "the lost lease being dropped", 10)
     keeper.stop()
 
 
-def test_a_worker_is_listed_from_start_to_stop() -> None:
-    ledger = MemoryLedger()
+def test_a_worker_is_listed_from_start_to_stop(ledger: FaultyLedger) -> None:
     keeper = keeper_of(ledger, 10)
     assert ledger.workers() == []
     keeper.start()
@@ -60,43 +53,29 @@ def test_a_worker_is_listed_from_start_to_stop() -> None:
     assert ledger.workers() == []
 
 
-def test_it_outlives_an_outage_of_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = MemoryLedger()
-    keeper, beat, failing = keeper_of(ledger, 0.1), ledger.beat, [True]
-
-    def flaky(*arguments: object, **options: object) -> None:
-        if failing:
-            raise UnavailableError("The ledger does not answer; try again.")
-        beat(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(ledger, "beat", flaky)
+def test_heartbeats_return_after_an_outage_of_the_ledger(ledger: FaultyLedger) -> None:
+    keeper = keeper_of(ledger, 0.1)
+    ledger.errors = {"beat": [unavailable(), unavailable()]}
     keeper.start()
     assert ledger.workers() == []
-    failing.clear()
-    wait_until(lambda: len(ledger.workers()) == 1, "the heartbeat coming back", 10)
+    assert not keeper.is_connected()
+    wait_until(lambda: len(ledger.workers()) == 1, "the heartbeat returning", 10)
+    assert keeper.is_connected()
     keeper.stop()
 
 
-def test_it_outlives_any_surprise(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, surprises = MemoryLedger(), [RuntimeError("surprise")]
-    keeper, beat = keeper_of(ledger, 0.1), ledger.beat
-
-    def surprising(*arguments: object, **options: object) -> None:
-        if keeper._thread.is_alive() and surprises:
-            raise surprises.pop()
-        beat(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(ledger, "beat", surprising)
+def test_heartbeats_continue_after_an_unexpected_error(ledger: FaultyLedger) -> None:
+    keeper = keeper_of(ledger, 0.1)
     keeper.start()
-    wait_until(lambda: not surprises, "the surprise", 10)
-    seen_ms = ledger.workers()[0].seen_ms
-    wait_until(lambda: any(beat.seen_ms > seen_ms for beat in ledger.workers()), "another heartbeat", 10)
+    ledger.errors = {"beat": [RuntimeError("surprise")]}
+    wait_until(lambda: not ledger.errors["beat"], "the error", 10)
+    since_ms = now_ms()
+    wait_until(lambda: any(beat.seen_ms >= since_ms for beat in ledger.workers()), "another heartbeat", 10)
     keeper.stop()
 
 
-def test_letting_an_old_claim_go_keeps_a_later_one_of_the_same_job() -> None:
-    ledger = MemoryLedger()
-    keeper, old = keeper_of(ledger, 10), held_claim(ledger, 1)
+def test_dropping_an_old_claim_keeps_a_later_one_of_the_same_job(ledger: FaultyLedger) -> None:
+    keeper, old = keeper_of(ledger, 10), claimed(ledger, 1)
     (new,) = ledger.claim([old.job.id], 60_000, 60, now_ms() + 1000)
     assert new
     keeper.hold([old])

@@ -1,4 +1,4 @@
-"""A message's way through the worker: one result a job, paired by id, bad images failing alone."""
+"""One message's way through the worker: one result for each job, and bad images that fail alone."""
 
 import threading
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from contract.broker import INTERACTIVE
-from contract.errors import UnavailableError
-from contract.job import JobStatus, new_job_id
+from contract.job import JobStatus, new_job_id, now_ms
+from contract.ledger.types import Sweep
 from tests.support.images import draw
-from tests.unit.worker.conftest import Bench
-from worker.gate import ClosedError
+from tests.unit.worker.conftest import Bench, unavailable
+from worker.pipeline.gate import ClosedError
 
 BRIGHT, DARK = (250, 250, 250), (5, 5, 5)
 
@@ -18,80 +18,69 @@ BRIGHT, DARK = (250, 250, 250), (5, 5, 5)
 def test_each_job_gets_its_own_result(bench: Bench) -> None:
     colors = [DARK, BRIGHT, DARK, DARK, BRIGHT, BRIGHT, DARK]
     ids = [bench.submit(draw(color=color)) for color in colors]
-    bench.pipeline.process(INTERACTIVE, ids)
+    bench.process(*ids)
     labels = [bench.job(job_id).result.prediction.label for job_id in ids]  # type: ignore[union-attr]
     assert labels == ["bright" if color == BRIGHT else "dark" for color in colors]
     assert sum(bench.model.batches) == len(colors)
     assert max(bench.model.batches) == 4
 
 
-def test_a_result_carries_all_that_is_known(bench: Bench) -> None:
+def test_a_result_has_prediction_model_features_and_timings(bench: Bench) -> None:
     job_id = bench.submit(draw((40, 30), BRIGHT))
-    bench.pipeline.process(INTERACTIVE, [job_id])
+    bench.process(job_id)
     job = bench.job(job_id)
-    result = job.result
-    assert result
-    assert result.prediction
+    result: Any = job.result
     assert (job.status, job.attempts, result.batch_size) == (JobStatus.SUCCEEDED, 1, 1)
-    assert result.model
     assert (result.model.name, result.model.version) == ("brightness", "1")
     assert result.prediction.confidence == result.prediction.probabilities["bright"] == pytest.approx(0.98, abs=0.01)
-    assert result.features
     assert (result.features.width, result.features.height) == (40, 30)
-    assert result.timings
     assert result.timings.decode_ms > 0
 
 
 def test_an_undecodable_image_fails_alone(bench: Bench) -> None:
     good, bad, other = bench.submit(draw()), bench.submit(draw()[:50]), bench.submit(draw())
-    bench.pipeline.process(INTERACTIVE, [good, bad, other])
-    result = bench.job(bad).result
-    assert result
-    assert result.error
-    assert result.error.code == "undecodable_image"
+    bench.process(good, bad, other)
+    assert bench.error_of(bad).code == "undecodable_image"
     assert [bench.job(job_id).status for job_id in (good, other)] == [JobStatus.SUCCEEDED] * 2
 
 
-def test_an_image_that_breaks_the_model_fails_alone(bench: Bench) -> None:
+def test_an_image_on_which_the_model_fails_fails_alone(bench: Bench) -> None:
     bench.model.fails_from = 200
     dark, bright = [bench.submit(draw(color=DARK)) for _ in range(3)], bench.submit(draw(color=BRIGHT))
-    bench.pipeline.process(INTERACTIVE, [*dark, bright])
-    result = bench.job(bright).result
-    assert result
-    assert result.error
-    assert result.error.code == "predict_failed"
-    assert "too bright" not in result.error.detail
+    bench.process(*dark, bright)
+    assert bench.error_of(bright).code == "predict_failed"
+    assert "too bright" not in bench.error_of(bright).detail
     assert all(bench.job(job_id).status is JobStatus.SUCCEEDED for job_id in dark)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 3), (3,)])
-def test_a_model_that_answers_for_another_batch_is_not_believed(bench: Bench, shape: tuple[int, ...]) -> None:
+def test_an_output_of_the_wrong_shape_is_rejected(bench: Bench, shape: tuple[int, ...]) -> None:
     bench.model.answer_shape = shape
     ids = [bench.submit(draw()) for _ in range(3)]
-    bench.pipeline.process(INTERACTIVE, ids)
-    # A batch of one may be answered by one row: then each was tried singly and paired rightly.
+    bench.process(*ids)
+    # One row is the right answer for a batch of one, so the retry of each single image succeeds.
     statuses = {bench.job(job_id).status for job_id in ids}
     assert statuses == ({JobStatus.SUCCEEDED} if shape == (1, 2) else {JobStatus.FAILED})
 
 
-def test_an_image_that_is_gone_is_an_error_not_a_hang(bench: Bench) -> None:
+def test_a_missing_image_fails_its_job(bench: Bench) -> None:
     job_id = bench.submit(draw())
     bench.images.delete([bench.job(job_id).image])
-    bench.pipeline.process(INTERACTIVE, [job_id])
+    bench.process(job_id)
     assert bench.job(job_id).status is JobStatus.FAILED
 
 
-def test_jobs_of_others_and_unknown_ids_are_passed_over(bench: Bench) -> None:
+def test_jobs_of_other_workers_and_unknown_ids_are_skipped(bench: Bench) -> None:
     held, ours = bench.submit(draw()), bench.submit(draw())
     bench.ledger.claim([held], 60_000, 60)
-    bench.pipeline.process(INTERACTIVE, [held, ours, new_job_id()])
+    bench.process(held, ours, new_job_id())
     assert bench.job(held).status is JobStatus.RUNNING
     assert bench.job(ours).status is JobStatus.SUCCEEDED
 
 
-def test_a_message_delivered_twice_is_answered_once(bench: Bench) -> None:
+def test_a_message_that_is_delivered_twice_is_predicted_once(bench: Bench) -> None:
     ids = [bench.submit(draw()) for _ in range(4)]
-    threads = [threading.Thread(target=bench.pipeline.process, args=(INTERACTIVE, ids)) for _ in range(2)]
+    threads = [threading.Thread(target=bench.process, args=ids) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -100,46 +89,68 @@ def test_a_message_delivered_twice_is_answered_once(bench: Bench) -> None:
     assert all(bench.job(job_id).attempts == 1 for job_id in ids)
 
 
-def test_pictures_and_leases_are_freed_at_the_end(bench: Bench) -> None:
-    bench.pipeline.process(INTERACTIVE, [bench.submit(draw()), bench.submit(b"broken")])
-    assert not bench.images._images
-    assert not bench.pipeline.leases._held
+def test_a_job_past_its_deadline_expires_without_a_prediction(bench: Bench) -> None:
+    late = bench.submit(draw(), deadline_ms=now_ms() - 1)
+    bench.process(late)
+    assert bench.job(late).status is JobStatus.EXPIRED
+    assert bench.model.batches == []
 
 
-def test_while_the_ledger_is_gone_the_worker_waits_and_then_goes_on(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id, failures = bench.submit(draw()), iter([True, False])
-    monkeypatch.setattr("worker.pipeline._RETRY_S", 0.01)
-    monkeypatch.setattr("worker.committer._RETRY_S", 0.01)
-    for method in ("claim", "commit"):
-        monkeypatch.setattr(bench.ledger, method, fail_once(getattr(bench.ledger, method)))
-    bench.pipeline.process(INTERACTIVE, [job_id])
-    assert bench.job(job_id).status is JobStatus.SUCCEEDED
-    assert next(failures)
+def test_finished_jobs_leave_no_images_and_no_leases(bench: Bench) -> None:
+    bench.process(bench.submit(draw()), bench.submit(b"broken"))
+    assert not [path for path in bench.folder.rglob("*") if path.is_file()]
+    assert bench.worker.leases.held() == []
 
 
-def fail_once(method: Any) -> Any:
-    calls = iter([True])
-
-    def guarded(*arguments: Any) -> Any:
-        if next(calls, False):
-            raise UnavailableError("The ledger does not answer; try again.")
-        return method(*arguments)
-
-    return guarded
-
-
-def test_a_stopping_worker_begins_nothing(bench: Bench) -> None:
+def test_an_unavailable_ledger_is_retried(bench: Bench) -> None:
     job_id = bench.submit(draw())
-    bench.pipeline.drain()
+    bench.ledger.errors = {"claim": [unavailable()], "commit": [unavailable()]}
+    bench.process(job_id)
+    assert bench.job(job_id).status is JobStatus.SUCCEEDED
+    assert bench.ledger.calls == {"claim": 2, "commit": 2}
+
+
+def test_a_stopping_worker_does_not_wait_for_an_unavailable_ledger(bench: Bench) -> None:
+    job_id = bench.submit(draw())
+    bench.ledger.errors = {"claim": [unavailable() for _ in range(1000)]}
+    stopping = threading.Timer(0.1, bench.worker.pipeline.drain)
+    stopping.start()
     with pytest.raises(ClosedError):
-        bench.pipeline.process(INTERACTIVE, [job_id])
+        bench.process(job_id)
     assert bench.job(job_id).status is JobStatus.QUEUED
 
 
-def test_metrics_count_what_was_done(bench: Bench) -> None:
-    bench.pipeline.process(INTERACTIVE, [bench.submit(draw()) for _ in range(3)])
+def test_a_stopping_worker_begins_no_jobs(bench: Bench) -> None:
+    job_id = bench.submit(draw())
+    bench.worker.pipeline.drain()
+    with pytest.raises(ClosedError):
+        bench.process(job_id)
+    assert bench.job(job_id).status is JobStatus.QUEUED
+
+
+def test_jobs_are_retried_after_an_unexpected_error(bench: Bench) -> None:
+    job_id = bench.submit(draw())
+    bench.images.fails = True
+    with pytest.raises(RuntimeError):
+        bench.process(job_id)
+    bench.images.fails = False
+    assert bench.worker.leases.held() == []
+    bench.ledger.recover(Sweep(INTERACTIVE, 0, 0, 3, 60), now_ms() + 11_000)
+    bench.process(job_id)
+    assert bench.job(job_id).status is JobStatus.SUCCEEDED
+
+
+def test_results_are_still_written_after_an_unexpected_error(bench: Bench) -> None:
+    first, second = bench.submit(draw()), bench.submit(draw())
+    bench.ledger.errors = {"commit": [RuntimeError("surprise")]}
+    bench.process(first)
+    assert (bench.job(first).status, bench.worker.leases.held()) == (JobStatus.RUNNING, [])
+    bench.process(second)
+    assert bench.job(second).status is JobStatus.SUCCEEDED
+
+
+def test_metrics_count_predicted_images(bench: Bench) -> None:
+    bench.process(*[bench.submit(draw()) for _ in range(3)])
     read = bench.metrics.registry.get_sample_value
     assert read("pawqueue_worker_images_total") == 3
     assert read("pawqueue_job_seconds_count", {"queue": "interactive", "phase": "total"}) == 3

@@ -1,53 +1,51 @@
-"""Thumbnails: which images get one, what they look like, and that no job ever waits for one."""
+"""Which images get a thumbnail, what it looks like, and that no job waits for one."""
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from contract.errors import UnavailableError
-from contract.job import Features, Job, new_job_id
-from contract.ledger.types import Claim
-from tests.support.twin.stores import MemoryThumbnailStore
-from worker.message import Item, Message
-from worker.thumbnails import Thumbnailer, thumbnail_of
+from contract.images.thumbnails import ThumbnailStore
+from contract.job import Features
+from tests.support.images import draw
+from tests.support.ledger import patient
+from tests.support.services import wait_until
+from tests.unit.worker.conftest import Bench
+from worker.upkeep.thumbnails import Thumbnailer, thumbnail_of
 
 WIDE = Features(width=400, height=200, brightness=0.5, contrast=0.1)
+PIXELS = np.full((128, 128, 3), (200, 30, 30), np.uint8)
 
 
-def item() -> Item:
-    pixels = np.full((128, 128, 3), (200, 30, 30), np.uint8)
-    return Item(Claim(Job(new_job_id(), "bulk", 0), 1), Message(1), 0, pixels=pixels, features=WIDE)
+class SlowStore(ThumbnailStore):
+    """Fails once, and writes only when it may."""
 
-
-class Store(MemoryThumbnailStore):
-    """Says when it holds so many; fails or holds its writer up on request."""
-
-    def __init__(self, wanted: int = 1) -> None:
-        super().__init__()
-        self.wanted, self.complete = wanted, threading.Event()
-        self.fails = 0
+    def __init__(self, client: Any) -> None:
+        super().__init__(client, 60)
         self.may_write = threading.Event()
-        self.may_write.set()
+        self._fails = True
 
     def put(self, job_id: str, data: bytes) -> None:
-        self.may_write.wait()
-        if self.fails:
-            self.fails -= 1
+        assert self.may_write.wait(30)
+        if self._fails:
+            self._fails = False
             raise UnavailableError("gone")
         super().put(job_id, data)
-        if len(self.get_all()) >= self.wanted:
-            self.complete.set()
-
-    def get_all(self) -> Sequence[str]:
-        return list(self._thumbnails)
 
 
-def test_a_thumbnail_has_the_shape_of_the_whole_image_and_is_small() -> None:
-    data = thumbnail_of(np.full((128, 128, 3), (200, 30, 30), np.uint8), WIDE, longest=96)
+@pytest.fixture
+def store(clean_redis: str) -> Iterator[SlowStore]:
+    with patient(clean_redis) as client:
+        yield SlowStore(client)
+
+
+def test_a_thumbnail_is_small_and_has_the_shape_of_the_original_image() -> None:
+    data = thumbnail_of(PIXELS, WIDE, longest=96)
 
     with Image.open(io.BytesIO(data)) as image:
         assert image.size == (96, 48)
@@ -56,37 +54,43 @@ def test_a_thumbnail_has_the_shape_of_the_whole_image_and_is_small() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 50_000), (50_000, 1)])
-def test_an_image_of_any_shape_has_one(size: tuple[int, int]) -> None:
+def test_an_image_of_any_shape_has_a_thumbnail(size: tuple[int, int]) -> None:
     features = Features(*size, 0.5, 0.1)
     with Image.open(io.BytesIO(thumbnail_of(np.zeros((16, 16, 3), np.uint8), features, 96))) as image:
-        assert sorted(image.size) == [1, 16]  # never larger than what was decoded
+        assert sorted(image.size) == [1, 16]  # never larger than the decoded pixels
 
 
-def test_the_rate_is_kept_after_a_burst() -> None:
+def test_after_a_burst_the_rate_is_limited(store: SlowStore) -> None:
     now_s = [0.0]
-    thumbnailer = Thumbnailer(Store(), per_s=0.5, longest=96, clock=lambda: now_s[0])
+    thumbnailer = Thumbnailer(store, per_s=0.5, longest=96, clock=lambda: now_s[0])
 
-    assert [thumbnailer.offer(item()) for _ in range(8)] == [True] * 6 + [False] * 2
+    assert [thumbnailer.offer("a", PIXELS, WIDE) for _ in range(8)] == [True] * 6 + [False] * 2
     now_s[0] += 2
-    assert [thumbnailer.offer(item()) for _ in range(2)] == [True, False]
+    assert [thumbnailer.offer("a", PIXELS, WIDE) for _ in range(2)] == [True, False]
 
 
-def test_none_is_made_where_they_are_switched_off_or_there_are_no_pixels() -> None:
-    assert not Thumbnailer(Store(), per_s=0, longest=96).offer(item())
-    undecoded = item()
-    undecoded.pixels = None
-    assert not Thumbnailer(Store(), per_s=5, longest=96).offer(undecoded)
+def test_no_thumbnail_is_made_when_they_are_disabled_or_the_image_has_no_pixels(store: SlowStore) -> None:
+    assert not Thumbnailer(store, per_s=0, longest=96).offer("a", PIXELS, WIDE)
+    assert not Thumbnailer(store, per_s=5, longest=96).offer("a", None, None)
 
 
-def test_whoever_offers_never_waits_and_a_failing_store_ends_nothing() -> None:
-    store = Store()
-    store.fails = 1
-    store.may_write.clear()
+def test_a_slow_and_failing_store_never_blocks_an_offer(store: SlowStore) -> None:
     thumbnailer = Thumbnailer(store, per_s=100, longest=96)
     thumbnailer.start()
+    names = [f"job-{number}" for number in range(40)]
 
-    taken = [thumbnailer.offer(item()) for _ in range(40)]  # the store is stuck all the while
-    assert 32 <= sum(taken) <= 33
+    accepted = [name for name in names if thumbnailer.offer(name, PIXELS, WIDE)]
+    assert 32 <= len(accepted) <= 33
     store.may_write.set()
-    assert store.complete.wait(30)
+    wait_until(lambda: sum(map(bool, store.get(accepted))) == len(accepted) - 1, "all but the failed thumbnail", 30)
     thumbnailer.stop()
+
+
+def test_a_finished_job_has_a_thumbnail(bench: Bench, clean_redis: str) -> None:
+    job_id = bench.submit(draw())
+    bench.worker.thumbnailer.start()
+    bench.process(job_id)
+    with patient(clean_redis) as client:
+        thumbnails = ThumbnailStore(client, 60)
+        wait_until(lambda: thumbnails.get([job_id]) != [None], "the thumbnail", 10)
+    bench.worker.thumbnailer.stop()

@@ -1,28 +1,34 @@
-"""Keeps a worker's leases and its heartbeat alive, in one thread."""
+"""Renews a worker's leases and its heartbeat in one thread."""
 
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from contract.errors import UnavailableError
+from contract.job import now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, Heartbeat
 from contract.log import get_logger
 
 _log = get_logger(__name__)
 
-#: Longest pause between heartbeats; three missed ones make a worker count as gone.
+#: Maximum pause between heartbeats; a worker that misses three counts as dead.
 _BEAT_S = 2.0
 
 
 class LeaseKeeper:
-    """Renews every lease in hand at a third of its length, and says that the worker lives."""
+    """Renews the leases of the jobs this worker holds, and writes its heartbeat.
 
-    def __init__(self, ledger: Ledger, lease_s: float, heartbeat: Callable[[], Heartbeat]) -> None:
+    `heartbeat` describes the worker; each heartbeat is a copy of it with the current time and `busy_ratio()`.
+    """
+
+    def __init__(self, ledger: Ledger, lease_s: float, heartbeat: Heartbeat, busy_ratio: Callable[[], float]) -> None:
         self._ledger = ledger
         self._lease_ms = int(lease_s * 1000)
         self._period_s = min(_BEAT_S, lease_s / 3)
         self._heartbeat = heartbeat
+        self._busy_ratio = busy_ratio
         self._lock = threading.Lock()
         self._held: dict[str, Claim] = {}
         self._answered_at_s = 0.0
@@ -30,35 +36,35 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; the first heartbeat is sent before this returns, if the ledger answers."""
+        """Start the thread, after the first heartbeat if the ledger is available."""
         self._beat()
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and take the worker off the list."""
+        """Stop the thread and remove the worker from the ledger."""
         self._stopping.set()
         self._thread.join()
         try:
-            self._ledger.retire(self._heartbeat().id)
+            self._ledger.retire(self._heartbeat.id)
         except UnavailableError:
-            _log.info("The ledger does not answer; the heartbeat will run out by itself")
+            _log.info("The ledger is unavailable; the heartbeat will expire")
 
-    def is_heard(self) -> bool:
-        """Whether the latest heartbeats reached the ledger: it lists this worker as living."""
+    def is_connected(self) -> bool:
+        """Whether a recent heartbeat reached the ledger, so that it lists this worker as alive."""
         return time.monotonic() - self._answered_at_s < 3 * self._period_s
 
     def hold(self, claims: Iterable[Claim]) -> None:
-        """Renew these from now on."""
+        """Start renewing leases."""
         with self._lock:
             self._held.update((claim.job.id, claim) for claim in claims)
 
     def held(self) -> list[Claim]:
-        """The claims that are renewed."""
+        """The claims whose leases are being renewed."""
         with self._lock:
             return list(self._held.values())
 
     def drop(self, claims: Iterable[Claim]) -> None:
-        """Renew these no longer; a later claim of the same job is held on."""
+        """Stop renewing leases; a later claim of the same job is kept."""
         with self._lock:
             for claim in claims:
                 held = self._held.get(claim.job.id)
@@ -70,16 +76,17 @@ class LeaseKeeper:
             try:
                 self._beat()
                 self._renew()
-            # The thread must live on: without it every job in hand is soon somebody else's.
+            # The thread must keep running: without it, every lease of this worker expires.
             except Exception:  # noqa: BLE001
                 _log.exception("Leases could not be renewed")
 
     def _beat(self) -> None:
+        heartbeat = replace(self._heartbeat, busy_ratio=round(self._busy_ratio(), 3), seen_ms=now_ms())
         try:
-            self._ledger.beat(self._heartbeat(), ttl_ms=int(3 * self._period_s * 1000))
+            self._ledger.beat(heartbeat, ttl_ms=int(3 * self._period_s * 1000))
             self._answered_at_s = time.monotonic()
         except UnavailableError:
-            _log.warning("The heartbeat was not written: the ledger does not answer")
+            _log.warning("The heartbeat was not written: the ledger is unavailable")
 
     def _renew(self) -> None:
         claims = self.held()
@@ -88,5 +95,5 @@ class LeaseKeeper:
         try:
             held = self._ledger.renew(claims, self._lease_ms)
         except UnavailableError:
-            return  # the next round tries again; the fence decides if it is too late
+            return  # retried in the next round; the fence rejects a commit that comes too late
         self.drop(claim for claim, is_held in zip(claims, held, strict=True) if not is_held)

@@ -1,4 +1,4 @@
-"""Finds jobs that nobody works on and gives them back to the queue; one worker leads, the others stand by."""
+"""Requeues jobs that no worker holds. Every worker runs a reconciler; one of them leads, the others stand by."""
 
 import threading
 import time
@@ -14,23 +14,23 @@ from contract.log import get_logger
 
 _log = get_logger(__name__)
 
-_DISCARDED_A_ROUND = 1000
+_DISCARDED_PER_SWEEP = 1000
 _SWEEP_IMAGES_S = 600.0
 
 
 @dataclass
 class Reconciler:
-    """One thread a worker process."""
+    """A thread that recovers lost jobs and deletes images that no job needs."""
 
     ledger: Ledger
     images: ImageStore
-    #: Puts job ids into a queue as one message.
+    #: Publishes job ids to a queue as one message.
     publish: Callable[[str, Sequence[str]], None]
     #: When the oldest untaken message of a queue was published, in milliseconds; 0 for none.
     oldest_message_ms: Callable[[str], int]
     worker_id: str
     sweep_s: float
-    #: How long a job may wait without a message.
+    #: How long a job may wait without a message before it gets another.
     grace_s: float
     max_attempts: int
     result_ttl_s: int
@@ -45,31 +45,23 @@ class Reconciler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._stopping.set()
         if self._thread:
             self._thread.join()
 
     def sweep(self) -> int:
-        """Look once, if this worker leads; returns the number of jobs that were given back to the queue.
+        """Sweep once, if this worker leads; returns the number of jobs that were requeued.
 
         Raises:
-            UnavailableError: Redis or the image store does not answer.
+            UnavailableError: Redis or the image store is unavailable.
         """
         if not self.ledger.lead(self.worker_id, ttl_ms=int(3 * self.sweep_s * 1000)):
             return 0
         recovered = sum(self._sweep_queue(queue) for queue in QUEUES)
-        self.images.delete(self.ledger.take_discarded(_DISCARDED_A_ROUND))
+        self.images.delete(self.ledger.take_discarded(_DISCARDED_PER_SWEEP))
         self._sweep_images()
         return recovered
-
-    def _sweep_images(self) -> None:
-        """Now and then, forget images that nobody came for."""
-        if time.monotonic() < self._sweep_images_at_s:
-            return
-        self._sweep_images_at_s = time.monotonic() + _SWEEP_IMAGES_S
-        if swept := self.images.sweep(self.image_ttl_s):
-            _log.info("Old images are deleted", action="images_swept", images=swept)
 
     def _sweep_queue(self, queue: str) -> int:
         orphans = self.ledger.recover(
@@ -84,10 +76,16 @@ class Reconciler:
         for at in range(0, len(orphans), MESSAGE_MAX_JOBS):
             self.publish(queue, orphans[at : at + MESSAGE_MAX_JOBS])
         if orphans:
-            _log.warning(
-                "Jobs that nobody worked on are queued again", action="recovered", queue=queue, jobs=len(orphans)
-            )
+            _log.warning("Requeued jobs that no worker held", action="recovered", queue=queue, jobs=len(orphans))
         return len(orphans)
+
+    def _sweep_images(self) -> None:
+        """Delete expired images, once in a while."""
+        if time.monotonic() < self._sweep_images_at_s:
+            return
+        self._sweep_images_at_s = time.monotonic() + _SWEEP_IMAGES_S
+        if swept := self.images.sweep(self.image_ttl_s):
+            _log.info("Deleted expired images", action="images_swept", images=swept)
 
     def _run(self) -> None:
         pause_s = self.sweep_s
@@ -96,8 +94,8 @@ class Reconciler:
             try:
                 self.sweep()
             except UnavailableError:
-                # Leases may have ended only because nobody could renew them: their workers get the time to do so first.
+                # During an outage no worker can renew its leases. Give the workers time to renew them first.
                 pause_s = max(self.sweep_s, self.grace_s / 2)
-            # The thread must live on: without it lost jobs are never found.
+            # The thread must keep running: without it, lost jobs are never recovered.
             except Exception:  # noqa: BLE001
                 _log.exception("A sweep for lost jobs failed")

@@ -1,4 +1,4 @@
-"""TensorFlow's call of a network: over all cores for a few images, on each core by itself for many."""
+"""Calls a network in TensorFlow: small batches on all cores together, large ones in parts on one core each."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from worker.side_by_side import Call, SideBySide
+from worker.runtime.side_by_side import Call, SideBySide
 
-#: Weights beyond it are not held twice.
+#: Networks with larger weights get no second call: it holds a copy of them.
 _WEIGHTS_MAX_BYTES = 500_000_000
 
 
 def tensorflow_call(network: Any, height: int, width: int, precision: str, cores: int) -> Call:
-    """One compiled function for batches of any size; on CPUs parts of a batch soon run on `cores` beside each other."""
-    compiled = _compiled(network, height, width)
-    # With weights as constants TensorFlow folds batch normalization and conversions into them once, not at every call.
-    gains = precision == "bfloat16" or _normalizes(network)
+    """A compiled call for batches of any size; on CPUs it splits batches over `cores` once that is prepared."""
+    compiled = _compile(network, height, width)
+    # With constant weights, TensorFlow folds batch normalization and conversions into them once, not in every call.
+    gains = precision == "bfloat16" or _has_batch_normalization(network)
     frozen = convert_variables_to_constants_v2(compiled) if gains else None
-    wide = _eager(frozen or compiled)
+    wide = _on_all_cores(frozen or compiled)
     if tf.config.list_physical_devices("GPU") or 4 * network.count_params() > _WEIGHTS_MAX_BYTES:
         return wide
     call = SideBySide(wide, cores)
@@ -32,8 +32,8 @@ def tensorflow_call(network: Any, height: int, width: int, precision: str, cores
     return call
 
 
-def _compiled(network: Any, height: int, width: int) -> Any:
-    # Keras needs no autograph, which leaves files of its own in the temporary folder.
+def _compile(network: Any, height: int, width: int) -> Any:
+    # Keras does not need autograph, which leaves files in the temporary folder.
     signature = [tf.TensorSpec((None, height, width, 3), tf.uint8)]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
@@ -43,7 +43,7 @@ def _compiled(network: Any, height: int, width: int) -> Any:
     return call.get_concrete_function()
 
 
-def _eager(compiled: Any) -> Call:
+def _on_all_cores(compiled: Any) -> Call:
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
         outputs = compiled(tf.constant(pixels))
         found: NDArray[np.floating] = (outputs[0] if isinstance(outputs, (list, tuple)) else outputs).numpy()
@@ -53,21 +53,21 @@ def _eager(compiled: Any) -> Call:
 
 
 def _on_one_core(frozen: Any, callers: int) -> Call:
-    """The function for `callers` at once, each on a core of its own.
+    """The function for `callers` in parallel, each on one core.
 
-    Only a session can have fewer threads within an operation than the process has, and only where
+    Only a session can use fewer threads within an operation than the process, and only if
     `TF_OVERRIDE_GLOBAL_THREADPOOL` is set before TensorFlow starts.
     """
     options = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=callers, use_per_session_threads=True
     )
-    # A second round over the graph gains nothing, and costs seconds where weights are large.
+    # A second pass over the graph gains nothing and takes seconds with large weights.
     options.graph_options.rewrite_options.meta_optimizer_iterations = RewriterConfig.ONE
     session = tf.compat.v1.Session(graph=frozen.graph, config=options)
     call: Call = session.make_callable(frozen.outputs[0].name, [frozen.inputs[0].name])
     return call
 
 
-def _normalizes(network: Any) -> bool:
-    layers = network._flatten_layers()  # Keras offers no public walk into nested models
+def _has_batch_normalization(network: Any) -> bool:
+    layers = network._flatten_layers()  # Keras has no public way to walk nested models
     return any(type(layer).__name__ == "BatchNormalization" for layer in layers)

@@ -1,9 +1,9 @@
-"""Writes results: whatever has gathered while the last write was on its way goes into one round trip."""
+"""Writes results to the ledger: those that arrive during one write share the next round trip."""
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from contract.errors import UnavailableError
@@ -12,36 +12,37 @@ from contract.job import JobResult, Timings, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import final_status
 from contract.log import get_logger
-from worker.leases import LeaseKeeper
-from worker.message import Item
-from worker.metrics import WorkerMetrics
+from worker.pipeline.item import Item
+from worker.upkeep.leases import LeaseKeeper
+from worker.upkeep.metrics import WorkerMetrics
+from worker.upkeep.thumbnails import Thumbnailer
 
 _log = get_logger(__name__)
 
+#: Maximum number of results in one write.
 _GROUP_MAX = 128
-#: Pause before a ledger that does not answer is tried again.
+#: Pause before a write is retried while the ledger is unavailable.
 _RETRY_S = 0.5
 
 
-class ResultCommitter:
-    """One thread that commits results, frees leases and images, and finishes messages."""
+class Committer:
+    """One thread that commits results, then drops the leases, deletes the images and completes the job groups."""
 
     def __init__(
         self,
         ledger: Ledger,
         images: ImageStore,
         leases: LeaseKeeper,
+        thumbnails: Thumbnailer,
         metrics: WorkerMetrics,
         result_ttl_s: int,
-        show: Callable[[Item], object] = id,
     ) -> None:
         self._ledger = ledger
         self._images = images
         self._leases = leases
+        self._thumbnails = thumbnails
         self._metrics = metrics
         self._result_ttl_s = result_ttl_s
-        #: Gets each image whose job has ended; it must not wait.
-        self._show = show
         self._pending: queue.SimpleQueue[tuple[Item, JobResult] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
 
@@ -50,11 +51,11 @@ class ResultCommitter:
         self._thread.start()
 
     def put(self, item: Item, result: JobResult) -> None:
-        """Have a result written soon."""
+        """Queue a result to be written."""
         self._pending.put((item, result))
 
     def stop(self) -> None:
-        """Write what waits, then end the thread."""
+        """Write the remaining results, then stop the thread."""
         self._pending.put(None)
         self._thread.join()
 
@@ -62,15 +63,15 @@ class ResultCommitter:
         while group := self._gather():
             try:
                 self._write(group)
-            # The thread must live on. The leases of these jobs run out, and they are tried again.
+            # The thread must keep running. The leases of these jobs expire, and the jobs are retried.
             except Exception:  # noqa: BLE001
                 _log.exception("Results could not be written", jobs=len(group))
                 self._leases.drop(item.claim for item, _ in group)
                 for item, _ in group:
-                    item.message.finish_one()
+                    item.group.finish_one()
 
     def _gather(self) -> list[tuple[Item, JobResult]]:
-        """Wait for results; an empty list at the end."""
+        """Wait for results; an empty list after `stop`."""
         first = self._pending.get()
         if first is None:
             return []
@@ -81,27 +82,27 @@ class ResultCommitter:
             except queue.Empty:
                 break
             if entry is None:
-                self._pending.put(None)  # for the next round
+                self._pending.put(None)  # ends the next call
                 break
             group.append(entry)
         return group
 
     def _write(self, group: Sequence[tuple[Item, JobResult]]) -> None:
-        committed = self._commit([(item, result) for item, result in group])
+        committed = self._commit(group)
         self._leases.drop(item.claim for item, _ in group)
-        ended_ms = now_ms()
+        finished_ms = now_ms()
         for (item, result), is_ours in zip(group, committed, strict=True):
             if is_ours:
-                self._report(item, result, ended_ms)
-                self._show(item)
+                self._report(item, result, finished_ms)
+                self._thumbnails.offer(item.claim.job.id, item.pixels, item.features)
             else:
                 self._metrics.late_commits.inc()
-        self._free([item for (item, _), is_ours in zip(group, committed, strict=True) if is_ours])
+        self._delete_images([item for (item, _), is_ours in zip(group, committed, strict=True) if is_ours])
         for item, _ in group:
-            item.message.finish_one()
+            item.group.finish_one()
 
     def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[bool]:
-        """Commit; while the ledger does not answer, keep trying: the fence decides if it is too late."""
+        """Commit results, however long the ledger is unavailable; a result that comes too late is rejected there."""
         rows = [(item.claim, result) for item, result in group]
         while True:
             try:
@@ -109,13 +110,13 @@ class ResultCommitter:
             except UnavailableError:
                 time.sleep(_RETRY_S)
 
-    def _report(self, item: Item, result: JobResult, ended_ms: int) -> None:
-        self._metrics.observe(item.claim.job, result.timings or Timings(), ended_ms)
-        job = replace(item.claim.job, status=final_status(result), result=result, finished_ms=ended_ms)
-        _log.info("Job ended", action="job_ended", status=str(job.status), **job.log_fields())
+    def _report(self, item: Item, result: JobResult, finished_ms: int) -> None:
+        self._metrics.observe(item.claim.job, result.timings or Timings(), finished_ms)
+        job = replace(item.claim.job, status=final_status(result), result=result, finished_ms=finished_ms)
+        _log.info("Job finished", action="job_ended", status=str(job.status), **job.log_fields())
 
-    def _free(self, items: Sequence[Item]) -> None:
+    def _delete_images(self, items: Sequence[Item]) -> None:
         try:
             self._images.delete([item.claim.job.image for item in items if item.claim.job.image])
         except UnavailableError:
-            _log.warning("Images of ended jobs were not deleted", count=len(items))
+            _log.warning("Images of finished jobs were not deleted", count=len(items))

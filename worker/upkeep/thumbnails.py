@@ -1,4 +1,4 @@
-"""Keeps thumbnails of some images for the dashboard, in a thread of its own, out of pixels already decoded."""
+"""Stores thumbnails of some images for the dashboard, made in the background from pixels already decoded."""
 
 import io
 import queue
@@ -14,18 +14,17 @@ from contract.errors import UnavailableError
 from contract.images.thumbnails import ThumbnailStore
 from contract.job import Features
 from contract.log import get_logger
-from worker.message import Item
 
 _log = get_logger(__name__)
 
-#: Thumbnails that may be made at once after a quiet while, in seconds of their rate.
+#: Seconds of the rate that may be used in one burst after a quiet period.
 _BURST_S = 12.0
 _WAITING_MAX = 32
 _QUALITY = 70
 
 
 class Thumbnailer:
-    """Takes images as long as their rate allows; the caller never waits for it."""
+    """Makes at most `per_s` thumbnails a second, `longest` pixels wide or high; callers never wait for it."""
 
     def __init__(
         self, store: ThumbnailStore, per_s: float, longest: int, clock: Callable[[], float] = time.monotonic
@@ -36,7 +35,7 @@ class Thumbnailer:
         self._clock = clock
         self._allowed = self._burst = per_s * _BURST_S
         self._counted_at_s = clock()
-        self._pending: queue.Queue[Item | None] = queue.Queue(_WAITING_MAX)
+        self._pending: queue.Queue[tuple[str, NDArray[np.uint8], Features] | None] = queue.Queue(_WAITING_MAX)
         self._thread = threading.Thread(target=self._run, name="thumbnails", daemon=True)
 
     def start(self) -> None:
@@ -44,19 +43,19 @@ class Thumbnailer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Make no more; what waits is left out, since nobody depends on it."""
+        """Drop the thumbnails that are not made yet and stop the thread."""
         self._per_s = 0.0
         while not self._pending.empty():
             self._pending.get()
         self._pending.put(None)
         self._thread.join()
 
-    def offer(self, item: Item) -> bool:
-        """Have a thumbnail made of a decoded image soon; False where the rate or the room does not allow it."""
-        if not self._per_s or item.pixels is None or item.features is None or not self._is_allowed():
+    def offer(self, job_id: str, pixels: NDArray[np.uint8] | None, features: Features | None) -> bool:
+        """Queue a thumbnail of a job's image; False if the rate is used up or the image has no pixels."""
+        if not self._per_s or pixels is None or features is None or not self._is_allowed():
             return False
         try:
-            self._pending.put_nowait(item)
+            self._pending.put_nowait((job_id, pixels, features))
         except queue.Full:
             return False
         self._allowed -= 1
@@ -69,21 +68,19 @@ class Thumbnailer:
         return self._allowed >= 1
 
     def _run(self) -> None:
-        while item := self._pending.get():
+        while entry := self._pending.get():
+            job_id, pixels, features = entry
             try:
-                self._keep(item)
+                self._store.put(job_id, thumbnail_of(pixels, features, self._longest))
             except UnavailableError:
-                continue  # an image less on the dashboard; the job is not touched
-            except Exception:  # noqa: BLE001 - as above, and the thread must live on
+                continue  # the dashboard shows one image less
+            # The thread must keep running; no job depends on a thumbnail.
+            except Exception:  # noqa: BLE001
                 _log.exception("A thumbnail could not be made")
-
-    def _keep(self, item: Item) -> None:
-        if item.pixels is not None and item.features is not None:
-            self._store.put(item.claim.job.id, thumbnail_of(item.pixels, item.features, self._longest))
 
 
 def thumbnail_of(pixels: NDArray[np.uint8], features: Features, longest: int) -> bytes:
-    """A WebP file of uint8 RGB (height, width, 3) pixels in the shape of the whole image, `longest` px at most."""
+    """A WebP file of uint8 RGB (height, width, 3) pixels, in the shape of the original image, at most `longest` px."""
     scale = min(longest, max(pixels.shape[:2])) / max(features.width, features.height)
     size = (max(1, round(features.width * scale)), max(1, round(features.height * scale)))
     buffer = io.BytesIO()

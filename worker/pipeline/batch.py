@@ -1,4 +1,4 @@
-"""Dynamic batching: images gather until a batch is full, no more are on their way, or one has waited long."""
+"""Dynamic batching: collects decoded images until a batch is full or further waiting is not worth it."""
 
 import threading
 import time
@@ -10,7 +10,10 @@ T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """A buffer with one reader; items of a lower rank leave first, within a rank in order of arrival."""
+    """A buffer with one reader; items of a lower rank leave first, items of one rank in order of arrival.
+
+    A batch leaves when it is full, when no more items are expected, or when its oldest item has waited `wait_s`.
+    """
 
     def __init__(self, size: int, wait_s: float, ranks: int = 2, clock: Callable[[], float] = time.monotonic) -> None:
         self._size = size
@@ -23,7 +26,7 @@ class Batcher(Generic[T]):
         self._closed = False
 
     def expect(self, count: int) -> None:
-        """Announce that `count` items are on their way; each then comes by `put` or is taken back by `miss`."""
+        """Announce `count` items; each must be followed by one `put` or one `miss`."""
         with self._changed:
             self._expected += count
 
@@ -34,7 +37,7 @@ class Batcher(Generic[T]):
             self._arrived()
 
     def miss(self) -> None:
-        """Take back one announced item: it will not come."""
+        """Withdraw one announced item."""
         with self._changed:
             self._arrived()
 
@@ -46,7 +49,7 @@ class Batcher(Generic[T]):
             return self._pop()
 
     def close(self) -> None:
-        """Let what waits leave at once, then end the reader."""
+        """Release all waiting items to the reader without further delay; `take` then returns an empty list."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -57,10 +60,9 @@ class Batcher(Generic[T]):
 
     def _arrived(self) -> None:
         self._expected -= 1
-        if self._is_due():
+        # The first item also wakes the reader, which then waits no longer than this item may.
+        if self._is_due() or self._count() == 1:
             self._changed.notify_all()
-        elif self._count() == 1:
-            self._changed.notify_all()  # the reader must learn whose age to watch
 
     def _count(self) -> int:
         return sum(map(len, self._waiting))
@@ -72,7 +74,7 @@ class Batcher(Generic[T]):
         return count > 0 and (self._expected <= 0 or self._time_left_s() == 0)
 
     def _time_left_s(self) -> float | None:
-        """Seconds until the oldest item has waited long enough; None when nothing waits."""
+        """Seconds until the oldest item has waited long enough; None if nothing waits."""
         oldest = min((items[0][0] for items in self._waiting if items), default=None)
         return None if oldest is None else max(0.0, oldest + self._wait_s - self._clock())
 

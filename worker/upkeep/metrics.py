@@ -1,4 +1,4 @@
-"""What Prometheus reads at a worker."""
+"""The Prometheus metrics of a worker."""
 
 import threading
 import time
@@ -11,14 +11,14 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class WorkerMetrics:
-    """The registry of one worker process."""
+    """The registry of one worker process, and its metrics."""
 
     def __init__(self, batch_size: int) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry()
         self.seconds = Histogram(
             "pawqueue_job_seconds",
-            "Where the time of jobs goes.",
+            "Time of jobs by phase.",
             ["queue", "phase"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -29,47 +29,49 @@ class WorkerMetrics:
         )
         self.images = Counter("pawqueue_worker_images_total", "Images predicted.", registry=self.registry)
         busy_ratio = Gauge(
-            "pawqueue_worker_busy_ratio", "Share of the last seconds spent predicting.", registry=self.registry
+            "pawqueue_worker_busy_ratio",
+            "Share of time spent predicting since the last heartbeat.",
+            registry=self.registry,
         )
         self.busy = BusyMeter(busy_ratio)
         self.late_commits = Counter(
             "pawqueue_worker_late_commits_total",
-            "Results dropped because another claim came after.",
+            "Results dropped because a later claim of the job exists.",
             registry=self.registry,
         )
 
-    def observe(self, job: Job, timings: Timings, ended_ms: int) -> None:
-        """Count one ended job."""
+    def observe(self, job: Job, timings: Timings, finished_ms: int) -> None:
+        """Count one finished job."""
         phases = {
             "queue": timings.queue_ms,
             "batch_wait": timings.batch_wait_ms,
             "decode": timings.decode_ms,
             "predict": timings.predict_ms,
-            "total": max(0, ended_ms - job.created_ms),
+            "total": max(0, finished_ms - job.created_ms),
         }
         for phase, phase_ms in phases.items():
             self.seconds.labels(job.queue, phase).observe(phase_ms / 1000)
 
 
 class BusyMeter:
-    """What share of the time the model is predicting."""
+    """Measures the share of time that the model spends predicting."""
 
     def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
         self._lock = threading.Lock()
         self._busy_s = 0.0
-        self._read_at_s = time.monotonic()
+        self._sampled_at_s = time.monotonic()
 
     def add(self, busy_s: float) -> None:
         """Count `busy_s` seconds of predicting."""
         with self._lock:
             self._busy_s += busy_s
 
-    def read(self) -> float:
-        """The share since the last reading, 0..1."""
+    def sample(self) -> float:
+        """Start a new period; returns the share of the one before, 0..1, and sets the gauge to it."""
         with self._lock:
             now_s, busy_s = time.monotonic(), self._busy_s
-            elapsed_s, self._read_at_s, self._busy_s = now_s - self._read_at_s, now_s, 0.0
+            elapsed_s, self._sampled_at_s, self._busy_s = now_s - self._sampled_at_s, now_s, 0.0
         ratio = min(1.0, busy_s / elapsed_s) if elapsed_s > 0 else 0.0
         self._gauge.set(ratio)
         return ratio

@@ -1,4 +1,4 @@
-"""One Celery message in work: its jobs, and the wait until each has ended."""
+"""What passes through the pipeline: one item for each claimed job, and the group of jobs it belongs to."""
 
 import threading
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from contract.job import Features
 from contract.ledger.types import Claim
 
 
-class Message:
-    """Counts the jobs of one message that have not ended."""
+class JobGroup:
+    """Jobs that entered the pipeline together; the thread that submitted them waits until all have finished."""
 
     def __init__(self, count: int) -> None:
         self._left = count
@@ -22,23 +22,24 @@ class Message:
             self._done.set()
 
     def finish_one(self) -> None:
-        """One job has ended."""
+        """Count one job as finished."""
         with self._lock:
             self._left -= 1
             if self._left <= 0:
                 self._done.set()
 
     def wait(self) -> None:
-        """Return when every job has ended."""
+        """Return when every job has finished."""
         self._done.wait()
 
 
 @dataclass(slots=True)
 class Item:
-    """One claimed job on its way through the worker."""
+    """One claimed job on its way through the pipeline."""
 
     claim: Claim
-    message: Message
+    group: JobGroup
+    #: Position of its queue in `QUEUES`; lower ranks are predicted first.
     rank: int
     #: uint8, (height, width, 3), once decoded.
     pixels: NDArray[np.uint8] | None = None

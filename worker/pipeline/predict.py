@@ -1,4 +1,4 @@
-"""The one thread that calls the model: takes batches, predicts, pairs each image with its result."""
+"""Runs the model on each batch, in the only thread that calls it."""
 
 import threading
 import time
@@ -10,27 +10,25 @@ from numpy.typing import NDArray
 from contract import errors
 from contract.job import JobError, JobResult, ModelRef, Prediction, Timings
 from contract.log import get_logger
-from worker.batcher import Batcher
-from worker.committer import ResultCommitter
-from worker.message import Item
-from worker.metrics import WorkerMetrics
-from worker.model import Model
+from worker.pipeline.batch import Batcher
+from worker.pipeline.commit import Committer
+from worker.pipeline.item import Item
+from worker.runtime.keras import KerasModel
+from worker.upkeep.metrics import WorkerMetrics
 
 _log = get_logger(__name__)
 
-#: Digits of a probability that are kept: more than float32 can mean.
+#: Decimal places of a stored probability; float32 does not hold more.
 _DIGITS = 6
 
 
 class Predictor:
-    """Runs the batches of one model."""
+    """Takes batches from the batcher and gives each item its result."""
 
-    def __init__(
-        self, model: Model, batcher: Batcher[Item], committer: ResultCommitter, metrics: WorkerMetrics
-    ) -> None:
-        self.batcher = batcher
+    def __init__(self, model: KerasModel, batcher: Batcher[Item], committer: Committer, metrics: WorkerMetrics) -> None:
         self._model = model
         self._ref = ModelRef(model.name, model.version)
+        self._batcher = batcher
         self._committer = committer
         self._metrics = metrics
         self._call_began_s: float | None = None
@@ -41,27 +39,27 @@ class Predictor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Predict what waits, then end the thread."""
-        self.batcher.close()
+        """Predict the remaining items, then stop the thread."""
+        self._batcher.close()
         self._thread.join()
 
     def running_s(self) -> float:
-        """How long the current model call has been running; 0 when there is none."""
+        """How long the current model call has been running; 0 if there is none."""
         began_s = self._call_began_s
         return 0.0 if began_s is None else time.monotonic() - began_s
 
     def _run(self) -> None:
-        while batch := self.batcher.take():
+        while batch := self._batcher.take():
             self._predict(batch)
 
     def _predict(self, batch: Sequence[Item]) -> None:
         started_s = time.monotonic()
         try:
             probabilities = self._call(batch)
-        # One bad image must not fail the others: each is tried by itself.
+        # One image can make the whole call fail; only its own job may fail.
         except Exception as error:  # noqa: BLE001
-            _log.warning("A batch failed; its images are tried singly", size=len(batch), exc_info=error)
-            self._predict_singly(batch)
+            _log.warning("A batch failed; retrying its images one by one", size=len(batch), exc_info=error)
+            self._predict_one_by_one(batch)
             return
         predict_s = time.monotonic() - started_s
         self._metrics.busy.add(predict_s)
@@ -70,13 +68,13 @@ class Predictor:
         for item, row in zip(batch, probabilities, strict=True):
             self._committer.put(item, self._result(item, row, len(batch), started_s, predict_s))
 
-    def _predict_singly(self, batch: Sequence[Item]) -> None:
+    def _predict_one_by_one(self, batch: Sequence[Item]) -> None:
         for item in batch:
             started_s = time.monotonic()
             try:
                 row = self._call([item])[0]
             except Exception as error:  # noqa: BLE001
-                _log.error("The model failed on one image", exc_info=error, **item.claim.job.log_fields())
+                _log.error("The model failed on an image", exc_info=error, **item.claim.job.log_fields())
                 detail = f"The model failed on this image ({type(error).__name__}). Report it with the job's id."
                 self._committer.put(
                     item, JobResult(error=JobError(errors.PredictFailedError.code, detail), model=self._ref)
@@ -93,9 +91,9 @@ class Predictor:
             self._call_began_s = None
         expected = (len(batch), len(self._model.labels))
         if probabilities.shape != expected:
-            raise RuntimeError(f"The model answered {probabilities.shape} where {expected} was due.")
+            raise RuntimeError(f"The model returned shape {probabilities.shape}, expected {expected}.")
         if not np.isfinite(probabilities).all():
-            raise RuntimeError("The model answered with a value that is not a number.")
+            raise RuntimeError("The model returned a value that is not finite.")
         return probabilities
 
     def _result(

@@ -1,0 +1,78 @@
+"""The shipped model on real frameworks, each in a process of its own: backends are chosen once per process."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.services import ROOT
+
+ON_A_BACKEND = """
+import sys, json
+from pathlib import Path
+import numpy as np
+from worker.runtime.keras import choose_backend, load_model
+choose_backend(sys.argv[1], 1)
+model = load_model(Path("models/cats-dogs"), "float32", 4, 1)
+pixels = np.random.default_rng(0).integers(0, 255, (5, model.height, model.width, 3), dtype=np.uint8)
+shapes = [model.predict(pixels[:3]).shape, model.predict(pixels[:4]).shape]
+print(json.dumps([model.backend, model.golden_distance(), *shapes]))
+"""
+ON_SOME_CORES = """
+import json, sys, threading, time
+from pathlib import Path
+import numpy as np
+from worker.runtime.keras import choose_backend, load_model
+from worker.runtime.side_by_side import BUILDER_THREAD
+choose_backend("tensorflow", int(sys.argv[1]))
+model = load_model(Path("models/cats-dogs"), "float32", 4, int(sys.argv[1]))
+for thread in threading.enumerate():
+    if thread.name == BUILDER_THREAD:
+        thread.join()
+pixels = np.random.default_rng(0).integers(0, 255, (9, model.height, model.width, 3), dtype=np.uint8)
+single = np.concatenate([model.predict(pixels[at : at + 1]) for at in range(len(pixels))])
+began_s, used_s = time.perf_counter(), time.process_time()
+for _ in range(10):
+    batch = model.predict(pixels)
+busy = (time.process_time() - used_s) / (time.perf_counter() - began_s)
+print(json.dumps([float(np.abs(single - batch).max()), busy]))
+"""
+
+
+def run(program: str, argument: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", program, argument]
+    return subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("cores", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_split_batches_predict_like_single_images_on_no_more_cores_than_allowed(cores: int) -> None:
+    done = run(ON_SOME_CORES, str(cores))
+    assert done.returncode == 0, done.stderr
+    assert "are not split" not in done.stdout + done.stderr
+    distance, busy_cores = json.loads(done.stdout.splitlines()[-1])
+    assert distance < 1e-5
+    assert busy_cores < cores + 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_bundle_predicts_as_at_export_on_every_backend(backend: str) -> None:
+    if not importlib.util.find_spec(backend):
+        pytest.skip(f"{backend} is not installed; run `pip install {backend}` and try again")
+    done = run(ON_A_BACKEND, backend)
+    assert done.returncode == 0, done.stderr
+    used, distance, *shapes = json.loads(done.stdout.splitlines()[-1])
+    assert (used, shapes) == (backend, [[3, 2], [4, 2]])
+    assert distance < 1e-3
+
+
+@pytest.mark.slow
+def test_a_backend_that_is_not_installed_is_named() -> None:
+    if importlib.util.find_spec("torch"):
+        pytest.skip("torch is installed here")
+    done = run(ON_A_BACKEND, "torch")
+    assert "The Keras backend torch is not installed" in done.stderr

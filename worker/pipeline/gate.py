@@ -1,0 +1,95 @@
+"""Locks at the entrance of the pipeline: how many jobs a worker holds, and which job it must process alone."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ClosedError(Exception):
+    """The worker is stopping and accepts no more jobs."""
+
+
+class Gate:
+    """Limits how many jobs a worker holds: enough to keep the model busy, few enough to leave work for others.
+
+    The limit applies to each rank separately, so bulk jobs never keep an interactive job waiting.
+    """
+
+    def __init__(self, capacity: int, ranks: int = 2) -> None:
+        self._capacity = capacity
+        self._held = [0] * ranks
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def enter(self, count: int, rank: int) -> None:
+        """Wait until `count` more jobs fit; a message larger than the capacity waits until its rank is empty.
+
+        Raises:
+            ClosedError: the worker is stopping.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._fits(count, rank))
+            if self._closed:
+                raise ClosedError
+            self._held[rank] += count
+
+    def leave(self, count: int, rank: int) -> None:
+        """Release the space of `count` jobs."""
+        with self._changed:
+            self._held[rank] -= count
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Reject all current and future callers of `enter`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait_closed(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` for the gate to close; returns whether it is closed."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed, timeout_s)
+
+    def _fits(self, count: int, rank: int) -> bool:
+        return self._held[rank] == 0 or self._held[rank] + count <= self._capacity
+
+
+class SoloLock:
+    """A lock that many threads share, or that one holds alone; a thread that waits to be alone goes first.
+
+    A job that may have killed a worker is processed alone: if it kills this one, no other job is lost with it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._sharing = 0
+        self._alone = False
+        self._waiting_alone = 0
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Hold the lock together with others."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and not self._waiting_alone)
+            self._sharing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._sharing -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the lock once all others have released it, and keep them out."""
+        with self._changed:
+            self._waiting_alone += 1
+            self._changed.wait_for(lambda: not self._alone and not self._sharing)
+            self._waiting_alone -= 1
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()

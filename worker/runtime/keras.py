@@ -1,0 +1,187 @@
+"""Loads a bundle with Keras on the chosen backend, checks that it still predicts as at export, and warms it up."""
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.golden import RECIPE, fingerprint, golden_inputs
+from bundle.manifest import MODEL_FILE, BundleError, Manifest, read_manifest
+from contract.log import get_logger
+from worker.runtime.side_by_side import Call
+
+_log = get_logger(__name__)
+
+#: Maximum distance of a probability from the bundle's golden output. Between processors float32 differs in the sixth
+#: digit; bfloat16 has an 8-bit mantissa.
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+#: CPU flags of native bfloat16 multiplication (x86-64, 64-bit Arm).
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+_X86_64 = frozenset({"x86_64", "AMD64"})
+
+
+class KerasModel:
+    """A loaded classifier; `predict` may be called from one thread at a time."""
+
+    def __init__(
+        self, manifest: Manifest, call: Call, backend: str, precision: str, batch_sizes: Sequence[int]
+    ) -> None:
+        self.name, self.version = manifest.name, manifest.version
+        #: In the order of the probabilities.
+        self.labels = tuple(manifest.labels)
+        #: Of the input, in pixels.
+        self.height, self.width = manifest.input.height, manifest.input.width
+        #: `tensorflow`, `jax` or `torch`.
+        self.backend = backend
+        #: `float32` or `bfloat16`.
+        self.precision = precision
+        self._manifest = manifest
+        self._call = call
+        self._batch_sizes = batch_sizes
+
+    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities (batch, labels) of uint8 RGB pixels (batch, height, width, 3)."""
+        count = len(pixels)
+        outputs = self._call(self._pad(pixels))[:count]
+        return self._manifest.probabilities(outputs)
+
+    def warm_up(self) -> None:
+        """Run every allowed batch size once, so that the first jobs do not wait for compilation."""
+        for size in self._batch_sizes:
+            self._call(np.zeros((size, self.height, self.width, 3), np.uint8))
+
+    def golden_distance(self) -> float:
+        """Largest difference between the model's probabilities for the golden inputs and those in the bundle.
+
+        Raises:
+            BundleError: the bundle was exported by a version that draws other golden inputs.
+        """
+        inputs = golden_inputs(self.height, self.width)
+        golden = self._manifest.golden
+        if golden.recipe != RECIPE or golden.inputs_sha256 != fingerprint(inputs):
+            raise BundleError(f"{self.name} {self.version} was exported with other golden inputs. Export it again.")
+        found = np.concatenate([self.predict(inputs[at : at + 1]) for at in range(len(inputs))])
+        return float(np.abs(found - np.array(golden.outputs, np.float32)).max())
+
+    def _pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Fill up to the next allowed batch size, so that nothing is compiled while jobs wait."""
+        if self.backend == "tensorflow":
+            return pixels  # its call is compiled for batches of any size
+        count = len(pixels)
+        size = next((size for size in self._batch_sizes if size >= count), count)
+        return (
+            np.concatenate([pixels, np.zeros((size - count, *pixels.shape[1:]), np.uint8)]) if size > count else pixels
+        )
+
+
+def choose_backend(name: str, cores: int) -> None:
+    """Make Keras use `tensorflow`, `jax` or `torch` with `cores` threads; call this before Keras is imported.
+
+    On a GPU, memory is allocated as needed, so that several workers can share it.
+    """
+    os.environ["KERAS_BACKEND"] = name
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # see `tensorflow.py`
+    if platform.machine() in _X86_64:
+        # TensorFlow enables oneDNN only on processors with AVX-512, but AVX2 profits too (decisions/035).
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # The defaults count the cores of the machine, not those of the container.
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, str(cores))
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def load_model(folder: Path, precision: str, batch_size: int, cores: int) -> KerasModel:
+    """Load, check and warm up the bundle at `folder`, to compute on `cores` CPU cores.
+
+    `precision` is `float32`, `bfloat16` or `auto`: bfloat16 if the processor has it and the golden outputs agree.
+
+    Raises:
+        BundleError: the bundle is missing or damaged, or the model does not predict as it did at export.
+    """
+    manifest = read_manifest(folder)
+    if precision == "auto" and processor_has_bfloat16():
+        model = _load(folder, manifest, "bfloat16", batch_size, cores)
+        distance = model.golden_distance()
+        if distance <= _TOLERANCE["bfloat16"]:
+            model.warm_up()
+            return model
+        _log.warning("Serving in float32: in bfloat16 the golden outputs differ too much", distance=round(distance, 4))
+    precision = "float32" if precision == "auto" else precision
+    model = _load(folder, manifest, precision, batch_size, cores)
+    distance = model.golden_distance()
+    if distance > _TOLERANCE[precision]:
+        raise BundleError(
+            f"{folder} predicts its golden inputs {distance:.4f} off from its export (allowed in {precision}: "
+            f"{_TOLERANCE[precision]}). The file is damaged or the library versions differ. Export it again."
+        )
+    model.warm_up()
+    return model
+
+
+def processor_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies bfloat16 natively; False if it cannot be determined."""
+    try:
+        text = cpuinfo.read_text()
+    except OSError:
+        return False
+    lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
+    return bool(lines) and bool(_BFLOAT16_FLAGS & set(lines[0].split()))
+
+
+def _load(folder: Path, manifest: Manifest, precision: str, batch_size: int, cores: int) -> KerasModel:
+    keras = _import_keras()
+    network = _read_network(keras, folder / MODEL_FILE)
+    if precision == "bfloat16":
+        _use_bfloat16(network)
+    backend = keras.backend.backend()
+    call = (
+        _tensorflow_call(network, manifest, precision, min(cores, batch_size))  # a further core would get no image
+        if backend == "tensorflow"
+        else network.predict_on_batch
+    )
+    return KerasModel(manifest, call, backend, precision, _batch_sizes(batch_size))
+
+
+def _import_keras() -> Any:
+    try:
+        import keras  # noqa: PLC0415 - takes seconds, and needs `choose_backend` first
+    except ModuleNotFoundError as error:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        raise BundleError(
+            f"The Keras backend {backend} is not installed ({error.name} is missing). "
+            "Install it, or set PAWQUEUE_BACKEND to an installed one."
+        ) from None
+    return keras
+
+
+def _read_network(keras: Any, path: Path) -> Any:
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    # Keras can raise anything on a file that it cannot read.
+    except Exception as error:
+        raise BundleError(f"Keras cannot load {path} ({error}). Export the bundle again.") from error
+
+
+def _use_bfloat16(network: Any) -> None:
+    """Compute in bfloat16; weights and the last layer stay in float32, so that probabilities keep their precision."""
+    *inner, _last = network._flatten_layers(include_self=False)  # Keras has no public way to walk nested models
+    for layer in inner:
+        layer.dtype_policy = "mixed_bfloat16"
+
+
+def _tensorflow_call(network: Any, manifest: Manifest, precision: str, cores: int) -> Call:
+    from worker.runtime.tensorflow import tensorflow_call  # noqa: PLC0415 - other backends do not have TensorFlow
+
+    return tensorflow_call(network, manifest.input.height, manifest.input.width, precision, cores)
+
+
+def _batch_sizes(largest: int) -> list[int]:
+    """The allowed batch sizes: powers of two, and the largest."""
+    sizes = [1 << power for power in range(largest.bit_length()) if 1 << power < largest]
+    return [*sizes, largest]
