@@ -27,7 +27,7 @@ def test_redis_keys_are_spelt_out_in_one_file() -> None:
 
 def test_the_gateway_loads_no_framework_of_models_or_numbers() -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import gateway.wsgi"],
+        [sys.executable, "-X", "importtime", "-c", "import gateway.app"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from benchmarks.scaling import Costs, table
 from bundle.decode import FORMATS as DECODED
 from contract.settings_table import render
 from gateway import VERSION
-from gateway.uploads import FORMATS as ACCEPTED
+from gateway.accept.check import FORMATS as ACCEPTED
 from tests.support.services import ROOT
 from tests.unit.gateway.conftest import Gateway
 
@@ -22,7 +22,7 @@ def test_the_settings_page_is_made_from_the_table() -> None:
 
 
 def test_the_page_of_the_interface_is_made_from_its_document() -> None:
-    from gateway import api_page
+    from gateway.http import api_page
 
     assert (ROOT / "docs" / "api.md").read_text() == api_page.render(), "run `make docs`"
 

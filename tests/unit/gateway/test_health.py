@@ -9,20 +9,25 @@ from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway
 
 
-def lose_ledger(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+@pytest.fixture
+def without_ledger(gateway: Gateway) -> Gateway:
+    """A gateway whose ledger does not answer."""
+
+    def fail() -> None:
         raise UnavailableError("The ledger does not answer; try again.")
 
-    for method in ("ping", "stats", "workers"):
-        monkeypatch.setattr(gateway.ledger, method, fail)
+    gateway.ledger.hooks = dict.fromkeys(("ping", "stats", "workers"), fail)
+    return gateway
 
 
-def test_alive_and_ready_are_two_questions(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_with_a_ledger_is_alive_and_ready(gateway: Gateway) -> None:
     assert gateway.client.get("/healthz").status_code == 200
     assert gateway.client.get("/readyz").status_code == 200
-    lose_ledger(gateway, monkeypatch)
-    assert gateway.client.get("/healthz").status_code == 200
-    response = gateway.client.get("/readyz")
+
+
+def test_a_gateway_without_a_ledger_is_alive_but_not_ready(without_ledger: Gateway) -> None:
+    assert without_ledger.client.get("/healthz").status_code == 200
+    response = without_ledger.client.get("/readyz")
     assert response.status_code == 503
     assert response.headers["Retry-After"]
 
@@ -39,13 +44,11 @@ def test_metrics_count_jobs_and_requests(gateway: Gateway) -> None:
     assert 'pawqueue_refused_total{reason="not_an_image"} 1.0' in text
 
 
-def test_without_the_ledger_there_are_no_false_zeros(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    lose_ledger(gateway, monkeypatch)
-    text = gateway.client.get("/metrics").text
+def test_without_the_ledger_metrics_contain_no_false_zeros(without_ledger: Gateway) -> None:
+    text = without_ledger.client.get("/metrics").text
     assert "pawqueue_ledger_up 0.0" in text
     assert "pawqueue_queue_jobs{" not in text
 
 
-def test_without_the_ledger_health_is_degraded(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    lose_ledger(gateway, monkeypatch)
-    assert gateway.client.get("/health").get_json()["status"] == "degraded"
+def test_without_the_ledger_health_is_degraded(without_ledger: Gateway) -> None:
+    assert without_ledger.client.get("/health").get_json()["status"] == "degraded"

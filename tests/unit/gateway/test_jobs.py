@@ -41,7 +41,7 @@ def test_an_image_is_accepted_as_a_job(gateway: Gateway) -> None:
         len(draw()),
     )
     assert gateway.published == [("interactive", [job["id"]])]
-    assert gateway.images.get([gateway.job(job["id"]).image]) == [draw()]
+    assert gateway.image_of(gateway.job(job["id"])) == draw()
 
 
 def test_an_image_may_be_the_body_itself(gateway: Gateway) -> None:
@@ -58,7 +58,7 @@ def test_curls_default_content_type_is_a_body_too(gateway: Gateway) -> None:
 def test_a_job_is_read_until_it_has_ended(gateway: Gateway) -> None:
     address = upload(gateway, draw()).headers["Location"]
     assert gateway.client.get(address).headers["Retry-After"] == "1"
-    gateway.end(gateway.published[0][1], cat())
+    gateway.finish(gateway.published[0][1], cat())
     response = gateway.client.get(address)
     job = response.get_json()
     assert (job["status"], job["prediction"]["label"], job["prediction"]["confidence"]) == ("succeeded", "cat", 0.75)
@@ -66,7 +66,7 @@ def test_a_job_is_read_until_it_has_ended(gateway: Gateway) -> None:
 
 
 def test_an_upload_waits_for_its_result_when_asked(gateway: Gateway) -> None:
-    gateway.answers = True
+    gateway.answer()
     response = upload(gateway, draw(), Prefer="wait=10")
     assert (response.status_code, response.get_json()["status"]) == (200, "succeeded")
     assert response.headers["Preference-Applied"] == "wait=10"
@@ -109,7 +109,7 @@ def test_a_preference_that_cannot_be_read_is_ignored(gateway: Gateway, prefer: s
 
 
 def test_other_preferences_do_not_hide_the_wait(gateway: Gateway) -> None:
-    gateway.answers = True
+    gateway.answer()
     assert upload(gateway, draw(), Prefer="respond-async, wait=5").status_code == 200
 
 
@@ -170,7 +170,7 @@ def test_refused_when_the_body_was_cut_off(gateway: Gateway) -> None:
 
 def test_a_refused_image_is_not_kept(gateway: Gateway) -> None:
     refused(upload(gateway, b"hello"), 415, "not_an_image")
-    assert not gateway.images._images
+    assert not gateway.image_count()
     assert not gateway.published
 
 
@@ -195,7 +195,7 @@ def test_a_full_queue_refuses_and_keeps_nothing(gateway: Gateway) -> None:
     response = upload(gateway, draw())
     refused(response, 429, "queue_full")
     assert int(response.headers["Retry-After"]) >= 1
-    assert len(gateway.images._images) == 50
+    assert gateway.image_count() == 50
     assert upload(gateway, draw(), query="?queue=bulk").status_code == 202
 
 
@@ -209,7 +209,7 @@ def test_when_the_ledger_is_gone_nothing_is_accepted(gateway: Gateway, monkeypat
         refused(response, 503, "unavailable")
         assert response.headers["Retry-After"]
     # The write may have happened all the same: the image must be there if it has.
-    assert len(gateway.images._images) == 1
+    assert gateway.image_count() == 1
     assert upload(gateway, draw()).status_code == 202
 
 
@@ -219,7 +219,7 @@ def test_a_job_that_is_written_is_accepted_even_if_its_message_is_not_sent(gatew
     assert response.status_code == 202
     job = gateway.job(response.get_json()["id"])
     assert gateway.ledger.recover(Sweep(INTERACTIVE, 0, 0, 3, 60)) == [job.id]
-    assert gateway.images.get([job.image]) == [draw()]
+    assert gateway.image_of(job) == draw()
 
 
 def test_a_surprise_tells_nothing_but_where_the_log_has_it(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +242,6 @@ def test_file_names_are_made_printable_and_short(gateway: Gateway) -> None:
 
 def test_a_failed_job_shows_its_error(gateway: Gateway) -> None:
     address = upload(gateway, draw()).headers["Location"]
-    gateway.end(gateway.published[0][1], JobResult(error=JobError("undecodable_image", "truncated")))
+    gateway.finish(gateway.published[0][1], JobResult(error=JobError("undecodable_image", "truncated")))
     job = gateway.client.get(address).get_json()
     assert (job["status"], job["error"]["code"], job["prediction"]) == ("failed", "undecodable_image", None)

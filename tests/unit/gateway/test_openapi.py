@@ -87,7 +87,7 @@ def test_its_examples_fit_their_schema(job: dict[str, Any]) -> None:
 def test_real_jobs_fit_the_schema_and_have_no_member_that_it_does_not_name(gateway: Gateway) -> None:
     queued = gateway.client.post("/v1/jobs", data=draw(), content_type="image/png").get_json()
     waiting = gateway.client.get(queued["urls"]["self"]).get_json()
-    gateway.end([queued["id"]], cat())
+    gateway.finish([queued["id"]], cat())
     ended = gateway.client.get(queued["urls"]["self"]).get_json()
     for job in (queued, waiting, ended):
         JobObject.model_validate(job, strict=True)

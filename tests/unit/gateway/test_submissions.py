@@ -66,7 +66,7 @@ def results(gateway: Gateway, address: str, query: str = "") -> list[Any]:
 
 
 def end(gateway: Gateway, *job_ids: str) -> None:
-    gateway.end(list(job_ids), cat())
+    gateway.finish(list(job_ids), cat())
 
 
 def ids(response: TestResponse) -> list[str]:
@@ -114,7 +114,7 @@ def test_pictures_become_jobs_under_ids_of_their_own(gateway: Gateway, form: str
     assert ids(taken) == [image_job_id(submission_id, name) for name in ("a/red.png", "a/blue.png")]
     job = gateway.job(ids(taken)[0])
     assert (job.file, job.queue, job.size_bytes) == ("a/red.png", "bulk", len(RED))
-    assert gateway.images.get([job.image]) == [RED]
+    assert gateway.image_of(job) == RED
     assert gateway.published == [("bulk", ids(taken))]
 
 
@@ -138,7 +138,7 @@ def test_sending_again_gives_the_same_jobs_and_keeps_no_second_image(gateway: Ga
     assert ids(second)[0] == ids(first)[0]
     assert [item["repeated"] for item in second.get_json()["accepted"]] == [True, False]
     assert counts(gateway, address) == {"total": 3, "queued": 3}
-    assert len(gateway.images._images) == 3
+    assert gateway.image_count() == 3
 
 
 def test_another_image_under_the_same_name_is_a_conflict_of_its_own(gateway: Gateway) -> None:
@@ -148,7 +148,7 @@ def test_another_image_under_the_same_name_is_a_conflict_of_its_own(gateway: Gat
     assert [item["custom_id"] for item in taken["accepted"]] == ["blue.png"]
     assert [(item["custom_id"], item["code"]) for item in taken["rejected"]] == [("red.png", "conflict")]
     assert counts(gateway, address) == {"total": 2, "queued": 2}
-    assert len(gateway.images._images) == 2
+    assert gateway.image_count() == 2
 
 
 def test_rejected_images_fail_alone_and_are_counted_once(gateway: Gateway) -> None:
@@ -179,7 +179,7 @@ def test_a_full_queue_says_what_it_took_and_what_is_left() -> None:
     assert body["left"] == [f"{n}.png" for n in range(40, 60)]
     assert body["left_from"] == "40.png"
     assert counts(gateway, address) == {"total": 40, "queued": 40}
-    assert len(gateway.images._images) == 40
+    assert gateway.image_count() == 40
     end(gateway, *ids(response))
     rest = send(gateway, address, {name: photos[name] for name in body["left"]}, "form")
     assert (rest.status_code, len(ids(rest))) == (202, 20)
@@ -272,7 +272,7 @@ def test_results_come_in_order_of_acceptance_also_while_it_runs(gateway: Gateway
     address = opened(gateway)
     job_ids = ids(send(gateway, address, {f"{n}.png": RED for n in range(5)}))
     end(gateway, job_ids[3])
-    gateway.end([job_ids[1]], JobResult(error=JobError("undecodable_image", "broken")))
+    gateway.finish([job_ids[1]], JobResult(error=JobError("undecodable_image", "broken")))
     rows = results(gateway, address)
     assert [(row["n"], row["status"]) for row in rows] == [(2, "failed"), (4, "succeeded")]
     assert [row["n"] for row in results(gateway, address, "?after=2")] == [4]

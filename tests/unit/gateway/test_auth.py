@@ -42,7 +42,7 @@ def test_without_a_key_nothing_that_concerns_jobs_is_answered(gateway: Gateway) 
         response = gateway.client.open(path, method=method)
         refused(response, 401, "unauthorized")
         assert response.headers["WWW-Authenticate"] == "Bearer"
-    assert not gateway.images._images
+    assert not gateway.image_count()
 
 
 def test_what_orchestrators_and_browsers_ask_is_open(asking: Gateway) -> None:
@@ -119,9 +119,9 @@ def test_a_key_fills_its_share_of_the_queue_and_leaves_the_rest_to_others(gatewa
     problem = refused(answers[-1], 429, "queue_full")
     assert "your share" in problem["detail"]
     assert int(answers[-1].headers["Retry-After"]) >= 1
-    assert len(gateway.images._images) == 25
+    assert gateway.image_count() == 25
     assert submit(gateway, bob).status_code == 202
-    gateway.end(gateway.published[0][1], cat())
+    gateway.finish(gateway.published[0][1], cat())
     assert submit(gateway, ada).status_code == 202
 
 
@@ -144,7 +144,7 @@ def test_requests_without_a_key_count_for_nobody(gateway: Gateway) -> None:
 
 def test_the_kept_endpoint_asks_for_a_key_in_its_own_form(gateway: Gateway) -> None:
     gateway.serve_model()
-    gateway.answers = True
+    gateway.answer()
 
     def predict(headers: dict[str, str]) -> TestResponse:
         form = {"file": (io.BytesIO(draw()), "x.png", "image/png")}

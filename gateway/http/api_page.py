@@ -1,37 +1,28 @@
-"""`python -m gateway.api_page` prints `docs/api.md`, made from the OpenAPI document."""
+"""`python -m gateway.http.api_page` prints `docs/api.md`, generated from the OpenAPI document."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
-from contract.access import Access, KeyStore
-from contract.ledger.connection import connect
 from contract.settings import load_settings
-from gateway.app import declare_routes
-from gateway.guard import Guard
-from gateway.openapi import write_document
-from gateway.services import Services
+from gateway.app import ROUTES
+from gateway.http.openapi import write_document
 
-_HEAD = """# The HTTP interface
+_HEAD = """# The HTTP API
 
 {description}
 
 A running gateway shows the same at `/docs` (Swagger UI) and `/redoc`, and as an OpenAPI 3.1 document at
-`/openapi.json`. How to use it from curl, Python and JavaScript: [recipes.md](recipes.md). Where the gateway asks for
-API keys (`PAWQUEUE_ACCESS`), send one as `Authorization: Bearer <key>` or `X-API-Key: <key>`; below, *scope* is what it
-must have. This page is made by `make docs`; a test compares it with the code.
+`/openapi.json`. [recipes.md](recipes.md) shows how to use it from curl, Python and JavaScript. If the gateway requires
+API keys (`PAWQUEUE_ACCESS`), send one as `Authorization: Bearer <key>` or `X-API-Key: <key>`; *Scope* below names the
+scope that the key needs. `make docs` generates this page.
 """
 _SHARED = ("unauthorized", "forbidden", "rate_limited", "unavailable")
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document of a gateway that asks for API keys; nothing is opened for it."""
-    guard = Guard(Access(KeyStore(connect("redis://")), required=True), "memory://", "1 per second")
-    # Routes look at their services when they are called, which here they never are.
-    parts: dict[str, Any] = dict.fromkeys(field.name for field in fields(Services))
-    routes = declare_routes(Services(**parts | {"settings": load_settings({}), "guard": guard}))
-    return write_document(routes, access_is_required=True)
+    """The OpenAPI document of a gateway that requires API keys."""
+    return write_document(ROUTES, load_settings({"PAWQUEUE_ACCESS": "required"}))
 
 
 def render() -> str:
@@ -71,7 +62,7 @@ def _scope(operation: dict[str, Any]) -> str:
 def _parameters(operation: dict[str, Any]) -> Iterator[str]:
     rows = operation.get("parameters", ())
     if rows:
-        yield "\n| parameter | in | type | what it does |\n|---|---|---|---|\n"
+        yield "\n| parameter | in | type | description |\n|---|---|---|---|\n"
     for row in rows:
         yield f"| `{row['name']}` | {row['in']} | {_kind(row['schema'])} | {row['description']} |\n"
 
@@ -102,12 +93,12 @@ def _answers(operation: dict[str, Any]) -> Iterator[str]:
             codes += [f"{status} `{code}`" for code in problems["examples"] if code not in _SHARED]
             continue
         headers = ", ".join(f"`{name}`" for name in row.get("headers") or ())
-        yield f"- **{status}** {row['description']}{f' Carries {headers}.' if headers else ''}\n"
+        yield f"- **{status}** {row['description']}{f' Headers: {headers}.' if headers else ''}\n"
         if not shown:
             yield from _example(row)
         shown = True
     if codes:
-        yield f"\nRefused with: {', '.join(codes)}.\n"
+        yield f"\nErrors: {', '.join(codes)}.\n"
 
 
 def _example(row: dict[str, Any]) -> Iterator[str]:
@@ -131,8 +122,8 @@ def _shared(found: dict[str, Any]) -> str:
                     rows[code] = (status, example["value"]["title"], example["value"]["detail"])
     shared = ", ".join(f"`{code}`" for code in _SHARED)
     head = (
-        "\n## Errors\nProblem details (RFC 9457) of the media type `application/problem+json`. Every operation with a "
-        f"scope may answer {shared} besides its own.\n\n| status | code | title | meaning |\n|---|---|---|---|\n"
+        "\n## Errors\nErrors are problem details (RFC 9457) (`application/problem+json`). Every operation "
+        f"with a scope may also return {shared}.\n\n| status | code | title | meaning |\n|---|---|---|---|\n"
     )
     lines = [f"| {status} | `{code}` | {title} | {text} |\n" for code, (status, title, text) in rows.items()]
     return head + "".join(sorted(lines))

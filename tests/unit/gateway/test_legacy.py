@@ -1,4 +1,4 @@
-"""The endpoints of the replaced system answer its clients as they always did."""
+"""The old pipeline's endpoints return what they always did."""
 
 import io
 
@@ -15,7 +15,7 @@ def predict(gateway: Gateway, data: bytes, name: str = "cat.jpg", kind: str = "i
     return gateway.client.post("/predict", data={"file": (io.BytesIO(data), name, kind)})
 
 
-def test_index(gateway: Gateway) -> None:
+def test_the_index_lists_the_endpoints(gateway: Gateway) -> None:
     body = gateway.client.get("/").get_json()
     assert body.keys() == {"message", "version", "endpoints"}
     assert body["version"] == VERSION
@@ -30,9 +30,9 @@ def test_health_is_always_200(gateway: Gateway) -> None:
     assert gateway.client.get("/health").get_json() == {"status": "healthy", "model_loaded": True, "version": VERSION}
 
 
-def test_a_good_image(gateway: Gateway) -> None:
+def test_predict_returns_the_prediction(gateway: Gateway) -> None:
     gateway.serve_model()
-    gateway.answers = True
+    gateway.answer()
     response = predict(gateway, draw(form="JPEG"))
     assert response.status_code == 200
     assert response.get_json() == {
@@ -43,43 +43,40 @@ def test_a_good_image(gateway: Gateway) -> None:
     }
 
 
-def test_no_model(gateway: Gateway) -> None:
+def test_predict_without_a_worker_is_503(gateway: Gateway) -> None:
     response = predict(gateway, draw())
     assert response.status_code == 503
     assert response.get_json().keys() == {"error", "detail"}
     assert response.headers["Retry-After"]
 
 
-def test_no_file(gateway: Gateway) -> None:
+def test_predict_without_a_file_is_422(gateway: Gateway) -> None:
     response = gateway.client.post("/predict")
     assert response.status_code == 422
     assert response.get_json()["detail"][0]["loc"] == ["body", "file"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", ""])
-def test_a_part_that_is_no_image(gateway: Gateway, kind: str) -> None:
+def test_predict_rejects_a_part_of_another_content_type(gateway: Gateway, kind: str) -> None:
     gateway.serve_model()
     response = predict(gateway, b"hello", "x.txt", kind)
     assert response.status_code == 400
     assert response.get_json().keys() == {"error", "detail"}
 
 
-def test_corrupt_images_are_400(gateway: Gateway) -> None:
+def test_predict_rejects_corrupt_images_with_400(gateway: Gateway) -> None:
     gateway.serve_model()
     assert predict(gateway, b"not an image").status_code == 400
-    gateway.publish = lambda queue, ids: gateway.end(  # type: ignore[method-assign]
-        list(ids), JobResult(error=JobError("undecodable_image", "truncated"))
-    )
-    gateway.client.application.config["SERVICES"].submitter.committer._publish = gateway.publish
+    gateway.answer(JobResult(error=JobError("undecodable_image", "truncated")))
     response = predict(gateway, draw())
     assert response.status_code == 400
     assert response.get_json()["detail"] == "truncated"
 
 
-def test_too_large(gateway: Gateway) -> None:
+def test_predict_rejects_large_uploads_with_413(gateway: Gateway) -> None:
     gateway.serve_model()
     assert predict(gateway, b"\0" * 500_000).status_code == 413
 
 
-def test_a_wrong_method(gateway: Gateway) -> None:
+def test_predict_supports_only_post(gateway: Gateway) -> None:
     assert gateway.client.get("/predict").status_code == 405

@@ -1,4 +1,4 @@
-"""The endpoints of the system that this one replaces, unchanged for its clients: `/`, `/health`, `/predict`."""
+"""The old pipeline's endpoints: `GET /`, `GET /health`, `POST /predict`, with their old responses and errors."""
 
 from typing import Any, Literal
 
@@ -23,16 +23,16 @@ from contract.errors import (
 )
 from contract.job import Job
 from gateway import VERSION
-from gateway.answers import RETRY_AFTER, Answer
-from gateway.guard import caller
-from gateway.problems import headers_of, known_error, log_surprise, surprise_text
-from gateway.routing import Routes
-from gateway.services import Services
-from gateway.submit import Upload
+from gateway.accept.acceptor import Upload
+from gateway.http.auth import caller
+from gateway.http.problems import expected_error, headers_of, log_unexpected
+from gateway.http.routing import RETRY_AFTER, Answer, Routes
+from gateway.routes.bodies import clean_name
+from gateway.services import Services, current_services
 
 
 class Endpoints(BaseModel):
-    """Where what is."""
+    """The addresses of the main endpoints."""
 
     health: str
     predict: str
@@ -40,7 +40,7 @@ class Endpoints(BaseModel):
 
 
 class Index(BaseModel):
-    """What stands at the root."""
+    """The response of `/`."""
 
     message: str
     version: str
@@ -48,7 +48,7 @@ class Index(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether a model is served."""
+    """Whether a worker serves a model."""
 
     status: Literal["healthy", "degraded"]
     model_loaded: bool
@@ -65,14 +65,14 @@ class PredictionAnswer(BaseModel):
 
 
 class OldError(BaseModel):
-    """A refusal, as the replaced system had it."""
+    """An error in the format of the old pipeline."""
 
     error: str
     detail: str
 
 
 class MissingPart(BaseModel):
-    """A part that is missing, as the replaced system had it."""
+    """A missing part of a form."""
 
     type: str
     loc: list[str]
@@ -81,7 +81,7 @@ class MissingPart(BaseModel):
 
 
 class MissingParts(BaseModel):
-    """The parts that are missing."""
+    """The missing parts of a form."""
 
     detail: list[MissingPart]
 
@@ -110,79 +110,77 @@ _FORM = {
 }
 
 
-def _refusal(text: str, error: str, detail: str, **headers: Any) -> Answer:
+def _old_error(text: str, error: str, detail: str, **headers: Any) -> Answer:
     return Answer(OldError, text, {"refused": {"error": error, "detail": detail}}, headers)
 
 
 _PREDICT_ANSWERS = {
     200: Answer(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
-    400: _refusal("The image cannot be used.", "Undecodable image", "The image is truncated. Send the whole file."),
-    413: _refusal("The image is too large.", "Upload too large", "The upload is larger than the limit."),
-    422: Answer(MissingParts, "There is no part `file`.", {"no_file": _NO_FILE}),
-    500: _refusal("The model failed.", "Prediction failed", "The model failed on this image."),
-    503: _refusal("No model serves, or too much waits.", "No model is being served", "Start a worker.", **RETRY_AFTER),
-}
-_ACCESS_ANSWERS = {
-    kind.http_status: _refusal(kind.title, kind.title, (kind.__doc__ or "").split("\n")[0])
-    for kind in (UnauthorizedError, ForbiddenError, RateLimitedError)
+    400: _old_error("The image is invalid.", "Undecodable image", "The image is truncated. Send the whole file."),
+    413: _old_error("The image is too large.", "Upload too large", "The upload is larger than the limit."),
+    422: Answer(MissingParts, "The form has no part `file`.", {"no_file": _NO_FILE}),
+    500: _old_error("The model failed.", "Prediction failed", "The model failed on this image."),
+    503: _old_error(
+        "No worker is running, or the queue is full.", "No model is being served", "Start a worker.", **RETRY_AFTER
+    ),
 }
 
-
-def replaced_routes(services: Services) -> Routes:
-    """The routes, with error bodies of `{"error", "detail"}`."""
-    routes = Routes("replaced", services, "Kept for clients of the synchronous pipeline that this service replaces.")
-
-    @routes.add("GET", "/", scope=None, answers={200: Answer(Index, "Where what is.", {"index": _INDEX})})
-    def index() -> dict[str, Any]:
-        """Message, version, endpoints."""
-        return _INDEX
-
-    @routes.add(
-        "GET",
-        "/health",
-        scope=None,
-        answers={200: Answer(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
-    )
-    def health() -> dict[str, Any]:
-        """Whether a model is served; the status is always 200."""
-        return _HEALTHY if _model_is_served(services) else _DEGRADED
-
-    answers = _PREDICT_ANSWERS | (_ACCESS_ANSWERS if services.guard.access.required else {})
-
-    @routes.add("POST", "/predict", scope=Scope.SUBMIT, answers=answers, requestBody=_FORM)
-    def predict() -> Response | tuple[Response, int]:
-        """Classify an image and wait for the answer.
-
-        The part `file` must have a content type of `image/*`. New clients use `POST /v1/jobs` with `Prefer: wait=10`.
-        """
-        return _predict(services)
-
-    @routes.blueprint.errorhandler(Exception)
-    def refuse(error: Exception) -> tuple[Response, int]:
-        known = known_error(error, services.settings.upload_max_bytes)
-        if known:
-            return _error(_status(known), known.title, known.detail, known)
-        if isinstance(error, HTTPException) and (error.code or 500) < 500:
-            return _error(error.code or 400, error.name, error.description or error.name)
-        return _error(500, "Internal error", surprise_text(log_surprise(error)))
-
-    return routes
+#: Its name is part of the operation ids, which clients may have generated code from.
+routes = Routes(
+    "replaced",
+    "For clients of the synchronous pipeline that this service replaces.",
+    key_answers={
+        kind.http_status: _old_error(kind.title, kind.title, (kind.__doc__ or "").split("\n")[0])
+        for kind in (UnauthorizedError, ForbiddenError, RateLimitedError)
+    },
+)
 
 
-def _predict(services: Services) -> Response | tuple[Response, int]:
+@routes.add("GET", "/", scope=None, answers={200: Answer(Index, "The main endpoints.", {"index": _INDEX})})
+def index() -> dict[str, Any]:
+    """Show the version and the main endpoints."""
+    return _INDEX
+
+
+@routes.add(
+    "GET",
+    "/health",
+    scope=None,
+    answers={200: Answer(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
+)
+def health() -> dict[str, Any]:
+    """Check whether a worker serves a model; the status code is always 200."""
+    return _HEALTHY if _model_is_served(current_services()) else _DEGRADED
+
+
+@routes.add("POST", "/predict", scope=Scope.SUBMIT, answers=_PREDICT_ANSWERS, requestBody=_FORM)
+def predict() -> Response | tuple[Response, int]:
+    """Classify an image and wait for the result.
+
+    The part `file` must have a content type of `image/*`. New clients use `POST /v1/jobs` with `Prefer: wait=10`.
+    """
     part = request.files.get("file")
     if part is None:
         return jsonify(_NO_FILE), 422
     if not (part.mimetype or "").startswith("image/"):
         return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
+    services = current_services()
     if not _model_is_served(services):
-        raise NoModelError("No worker serves a model. Start one, then try again.", retry_after_s=5)
+        raise NoModelError("No worker is running. Start one, then try again.", retry_after_s=5)
     wait_s = services.settings.predict_wait_s
-    upload = Upload(
-        part.read(), INTERACTIVE, part.filename or "", deadline_s=wait_s, wait_s=wait_s, owner=caller().owner
-    )
-    job = services.submitter.submit(upload)
-    return jsonify(_prediction(job))
+    name = clean_name(part.filename or "")
+    upload = Upload(part.read(), INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner)
+    return jsonify(_prediction(services.acceptor.submit(upload, wait_s)))
+
+
+@routes.blueprint.errorhandler(Exception)
+def _handle(error: Exception) -> tuple[Response, int]:
+    expected = expected_error(error)
+    if expected:
+        return _error(_status(expected), expected.title, expected.detail, expected)
+    if isinstance(error, HTTPException) and (error.code or 500) < 500:
+        return _error(error.code or 400, error.name, error.description or error.name)
+    return _error(500, "Internal error", log_unexpected(error))
 
 
 def _model_is_served(services: Services) -> bool:
@@ -200,13 +198,13 @@ def _prediction(job: Job) -> dict[str, Any]:
         kind = error_classes().get(result.error.code, JobFailedError)
         raise kind(result.error.detail)
     prediction = result.prediction
-    assert prediction is not None  # noqa: S101 - a result is one of the two
+    assert prediction is not None  # noqa: S101 - a result has one of the two
     by_label = {f"{label}_probability": value for label, value in prediction.probabilities.items()}
     return {"class": prediction.label, "confidence": prediction.confidence, **by_label}
 
 
 def _status(error: PawqueueError) -> int:
-    """As the replaced system answered: 400 for whatever is wrong with the image, 413 for its size, 503 when busy."""
+    """The old pipeline's status: 413 for a large image, 400 for any other invalid one, 503 if the service is busy."""
     if isinstance(error, RateLimitedError | UnauthorizedError | ForbiddenError | UploadTooLargeError):
         return error.http_status
     if isinstance(error, BusyError):

@@ -1,4 +1,4 @@
-"""A form of many images, read piece by piece: one image is in memory at a time."""
+"""Images out of a multipart form, which is read piece by piece: one image is in memory at a time."""
 
 from collections.abc import Iterator
 
@@ -6,26 +6,25 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from contract.errors import NoFileError, UploadError, UploadTooLargeError
-from gateway.incoming import Incoming, Read, incoming, too_large
+from gateway.accept.received import Read, ReceivedImage, received, too_large
 
-#: Most images of a form.
 FORM_MAX_IMAGES = 100
-#: Most parts of a form, those that are no images included.
+#: Maximum number of parts of a form, images and others.
 _PARTS_MAX = 200
 _PIECE_BYTES = 65_536
-#: Of what is held back until a part's header, or the next piece of its image, is complete.
+#: Limit on what the decoder buffers until a part's header, or the next piece of its image, is complete.
 _BUFFER_MAX_BYTES = 4 * _PIECE_BYTES
 _PART = "file"
 
 
-def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[Incoming]:
-    """Yield the parts named `file` of a form, each of at most `max_bytes`.
+def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[ReceivedImage]:
+    """Yield the parts named `file` of a form; one larger than `max_bytes` is rejected.
 
     Raises:
-        UploadError: the form cannot be read, has no image or too many.
+        UploadError: the form cannot be parsed, has no image or too many.
     """
     if not boundary:
-        raise UploadError("The form names no boundary. Let your HTTP library write the Content-Type header.")
+        raise UploadError("The form has no boundary. Let your HTTP library write the Content-Type header.")
     count = 0
     part: _Part | None = None
     for event in _events(read, boundary):
@@ -37,7 +36,7 @@ def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[Incoming]:
                 count += 1
                 if count > FORM_MAX_IMAGES:
                     raise UploadTooLargeError(
-                        f"A form may hold {FORM_MAX_IMAGES} images. Send the others in another, or all in a tar."
+                        f"A form may hold {FORM_MAX_IMAGES} images. Send the rest in another form, or all in a tar."
                     )
                 yield part.image()
                 part = None
@@ -46,7 +45,7 @@ def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[Incoming]:
 
 
 class _Part:
-    """An image as it grows."""
+    """An image while it is being read."""
 
     def __init__(self, event: File | Field, max_bytes: int) -> None:
         self._name = event.filename if isinstance(event, File) else ""
@@ -57,16 +56,16 @@ class _Part:
     def add(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > self._max_bytes:
-            self._pieces = []  # it is read on, but not kept
+            self._pieces = []  # the rest is read, to reach the next part, but not kept
         else:
             self._pieces.append(piece)
 
-    def image(self) -> Incoming:
+    def image(self) -> ReceivedImage:
         if not self._name:
-            raise UploadError("A part named `file` has no filename. Give it one: results are told by it.")
+            raise UploadError("A part named `file` has no filename. Results are identified by filename.")
         if self._size > self._max_bytes:
             return too_large(self._name, self._max_bytes)
-        return incoming(self._name, b"".join(self._pieces))
+        return received(self._name, b"".join(self._pieces))
 
 
 def _events(read: Read, boundary: str) -> Iterator[Event]:
@@ -81,13 +80,16 @@ def _events(read: Read, boundary: str) -> Iterator[Event]:
 
 
 def _next_event(decoder: MultipartDecoder, piece: bytes | None = b"") -> Event:
-    """What comes next, after one more piece of the form; None for its end."""
+    """The next event after one more piece of the form; `piece` is None at the end of the form."""
     try:
         decoder.receive_data(piece)
         return decoder.next_event()
     except RequestEntityTooLarge:
-        text = f"The form has more than {_PARTS_MAX} parts, or a part with too long a header. Send it in parts."
-        raise UploadTooLargeError(text) from None
-    # The decoder trusts its input in places: whatever it stumbles over is the form's fault.
+        raise UploadTooLargeError(
+            f"The form has more than {_PARTS_MAX} parts, or a part with too long a header. Split it into several forms."
+        ) from None
+    # The decoder raises several kinds of errors on malformed input.
     except (ValueError, LookupError, AttributeError, TypeError) as error:
-        raise UploadError("The form is cut off or broken. Send it again; what was taken is known.") from error
+        raise UploadError(
+            "The form is truncated or malformed. Resend it; images that were already accepted are not duplicated."
+        ) from error

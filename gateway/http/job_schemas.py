@@ -1,4 +1,4 @@
-"""What goes over HTTP: requests are checked with these models, and the OpenAPI document is made from them."""
+"""Jobs over HTTP: the models that validate requests and make up the OpenAPI document, and examples for it."""
 
 from typing import Any, Literal
 
@@ -6,10 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contract.broker import INTERACTIVE
 from contract.job import JobStatus
-from gateway.uploads import FORMATS
+from gateway.accept.check import FORMATS
 
-#: Of every refusal.
-PROBLEM_TYPE = "application/problem+json"
 UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 JOB_ID = "0192f3a4-5b6c-7d8e-9f01-23456789abcd"
 DEADLINE_MAX_S = 604_800
@@ -23,8 +21,8 @@ def _drop_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-def absent(text: str, example: Any = None, **limits: Any) -> Any:
-    """A parameter that may be missing: then it is None."""
+def optional(text: str, example: Any = None, **limits: Any) -> Any:
+    """An optional parameter; None if it is missing."""
 
     def shape(schema: dict[str, Any]) -> None:
         _drop_default(schema)
@@ -34,8 +32,8 @@ def absent(text: str, example: Any = None, **limits: Any) -> Any:
     return Field(None, description=text, json_schema_extra=shape, **limits)
 
 
-def shown(text: str, example: str, **limits: Any) -> Any:
-    """A parameter of text that may be missing: then it is empty."""
+def optional_text(text: str, example: str, **limits: Any) -> Any:
+    """An optional text parameter; empty if it is missing."""
 
     def shape(schema: dict[str, Any]) -> None:
         _drop_default(schema)
@@ -45,20 +43,20 @@ def shown(text: str, example: str, **limits: Any) -> Any:
 
 
 class JobPath(BaseModel):
-    """The id of a job in an address."""
+    """A job id in a path."""
 
     job_id: str = Field(pattern=UUID, description="A job's id: a UUID.", json_schema_extra={"example": JOB_ID})
 
 
 class SubmitQuery(BaseModel):
-    """How an image is to be treated."""
+    """How to process an image."""
 
     queue: Queue = Field(
-        "interactive", description="`bulk` for what nobody waits for: it is served when no interactive job waits."
+        "interactive", description="`bulk` jobs are processed only while no interactive job is queued."
     )
-    file: str = shown("File name of an image that is sent as the body.", "cat.jpg")
-    deadline_s: float = absent(
-        "Seconds: a job that no worker has taken by then ends `expired`.",
+    file: str = optional_text("File name of an image that is the request body itself.", "cat.jpg")
+    deadline_s: float = optional(
+        "Seconds after which the job expires if no worker has claimed it.",
         60,
         gt=0,
         le=DEADLINE_MAX_S,
@@ -67,20 +65,20 @@ class SubmitQuery(BaseModel):
 
 
 class WaitHeader(BaseModel):
-    """A wish to wait (RFC 7240)."""
+    """The `Prefer` header (RFC 7240)."""
 
-    prefer: str = shown(
-        "`wait=10`: answer when the job has ended, at the latest after 10 s. What cannot be read is ignored.",
+    prefer: str = optional_text(
+        "`wait=10`: respond when the job has finished, after at most 10 s. Invalid values are ignored.",
         "wait=10",
         alias="Prefer",
     )
 
 
 class SubmitHeaders(WaitHeader):
-    """A wish to wait, and the sender's name for this upload."""
+    """The headers of an upload."""
 
-    idempotency_key: str = shown(
-        "Kept for 24 h: the same key and image give the same job, so that sending again does no harm.",
+    idempotency_key: str = optional_text(
+        "Makes retries safe: for 24 h the same key and image return the same job.",
         "cat-17",
         alias="Idempotency-Key",
         max_length=_IDEMPOTENCY_KEY_MAX,
@@ -88,11 +86,11 @@ class SubmitHeaders(WaitHeader):
 
 
 class PredictionObject(BaseModel):
-    """What the model said of an image."""
+    """What the model predicts for an image."""
 
     label: str
     confidence: float = Field(ge=0, le=1, description="Probability of `label`.")
-    probabilities: dict[str, float] = Field(description="By label; they sum to 1.")
+    probabilities: dict[str, float] = Field(description="Probability of each label; they sum to 1.")
 
 
 class ErrorObject(BaseModel):
@@ -103,14 +101,14 @@ class ErrorObject(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """The model that answered."""
+    """The model that made the prediction."""
 
     name: str
     version: str
 
 
 class TimingsObject(BaseModel):
-    """Where the time of a job went, in milliseconds."""
+    """How long each step of a job took, in milliseconds."""
 
     queue_ms: float
     batch_wait_ms: float
@@ -119,7 +117,7 @@ class TimingsObject(BaseModel):
 
 
 class FeaturesObject(BaseModel):
-    """What was measured on the image."""
+    """Measurements of the image."""
 
     width: int
     height: int
@@ -128,7 +126,7 @@ class FeaturesObject(BaseModel):
 
 
 class UrlsObject(BaseModel):
-    """Where to go on."""
+    """Related addresses."""
 
     self: str
 
@@ -145,38 +143,38 @@ class JobObject(BaseModel):
     started_at: str | None
     finished_at: str | None
     deadline_at: str | None
-    attempts: int = Field(description="Times that a worker began with it.")
+    attempts: int = Field(description="How often a worker started to process it.")
     prediction: PredictionObject | None
     error: ErrorObject | None
     model: ModelObject | None
-    batch_size: int | None = Field(description="Images that were predicted in the same call.")
+    batch_size: int | None = Field(description="Number of images predicted in the same call.")
     timings: TimingsObject | None
     features: FeaturesObject | None
-    urls: UrlsObject = absent("Where to go on.")
-    queue_position: int = absent("Jobs that stand before this one, while it waits.")
-    estimated_wait_s: float | None = absent("Estimated from how fast jobs end just now; null when that is not known.")
+    urls: UrlsObject = optional("Related addresses.")
+    queue_position: int = optional("Number of jobs ahead of this one while it is queued.")
+    estimated_wait_s: float | None = optional("Estimated from the current rate; null if unknown.")
 
 
 class JobList(BaseModel):
-    """Some jobs."""
+    """A list of jobs."""
 
     jobs: list[JobObject]
 
 
 class Problem(BaseModel):
-    """A refusal, as RFC 9457 has it; further members may follow."""
+    """An error (RFC 9457); further members may follow."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="The same for every error of its kind.")
+    type: str = Field(description="Identifies the kind of error.")
     title: str
     status: int
-    detail: str = Field(description="For people: what happened and what to do.")
+    detail: str = Field(description="For people: what is wrong and what to do.")
     code: str = Field(description="For programs.")
 
 
 def example_job(status: JobStatus, **members: Any) -> dict[str, Any]:
-    """A job object as it may look."""
+    """An example of a job object."""
     job: dict[str, Any] = dict.fromkeys(JobObject.model_fields) | {
         "id": JOB_ID,
         "status": str(status),
@@ -214,7 +212,7 @@ FAILED_JOB = example_job(
 )
 CANCELED_JOB = example_job(JobStatus.CANCELED, finished_at="2026-03-01T12:00:00.009Z")
 
-#: The image, as a part of a form or as the body itself.
+#: The request body of an upload: a form with one image, or the image itself.
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
     "content": {
