@@ -1,4 +1,4 @@
-"""What API keys open and what they do not, over HTTP."""
+"""API keys, their scopes and rate limits, over HTTP."""
 
 import io
 
@@ -7,14 +7,14 @@ from werkzeug.test import TestResponse
 
 from contract.access import Scope, make_key
 from contract.job import new_job_id
+from contract.ledger.types import Sweep
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway, cat, make_gateway
-from tests.unit.gateway.test_jobs import refused
+from tests.unit.gateway.conftest import Gateway, MakeGateway, refused
 
 
 @pytest.fixture
-def gateway() -> Gateway:
-    """One that asks for API keys."""
+def gateway(make_gateway: MakeGateway) -> Gateway:
+    """A gateway that requires API keys."""
     return make_gateway(access="required")
 
 
@@ -30,7 +30,7 @@ def submit(gateway: Gateway, headers: dict[str, str], path: str = "/v1/jobs", **
     return method(path, data=draw(), content_type="image/png", headers=headers | more)
 
 
-def test_without_a_key_nothing_that_concerns_jobs_is_answered(gateway: Gateway) -> None:
+def test_without_a_key_all_job_endpoints_are_rejected(gateway: Gateway) -> None:
     for method, path in (
         ("POST", "/v1/jobs"),
         ("PUT", f"/v1/jobs/{new_job_id()}"),
@@ -45,25 +45,26 @@ def test_without_a_key_nothing_that_concerns_jobs_is_answered(gateway: Gateway) 
     assert not gateway.image_count()
 
 
-def test_what_orchestrators_and_browsers_ask_is_open(asking: Gateway) -> None:
+def test_health_metrics_and_documentation_are_open(guarded_gateway: Gateway) -> None:
     for path in ("/healthz", "/readyz", "/metrics", "/", "/health", "/openapi.json", "/docs", "/redoc"):
-        assert asking.client.get(path).status_code == 200, path
+        assert guarded_gateway.client.get(path).status_code == 200, path
 
 
-def test_metrics_ask_for_a_key_when_they_are_told_to() -> None:
+def test_metrics_and_status_require_a_key_if_configured(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(access="required", metrics_access="key")
-    assert gateway.client.get("/metrics").status_code == 401
-    assert gateway.client.get("/metrics", headers=key(gateway, Scope.READ)).status_code == 200
+    for path in ("/metrics", "/v1/status"):
+        assert gateway.client.get(path).status_code == 401
+        assert gateway.client.get(path, headers=key(gateway, Scope.READ)).status_code == 200
 
 
-def test_both_headers_carry_a_key(gateway: Gateway) -> None:
+def test_a_key_is_read_from_either_header(gateway: Gateway) -> None:
     text = key(gateway)["X-API-Key"]
     for headers in ({"X-API-Key": text}, {"Authorization": f"Bearer {text}"}, {"Authorization": f"bearer  {text} "}):
         assert submit(gateway, headers).status_code == 202
     refused(submit(gateway, {"Authorization": f"Basic {text}"}), 401, "unauthorized")
 
 
-def test_a_key_opens_what_its_scopes_name(gateway: Gateway) -> None:
+def test_a_key_is_limited_to_its_scopes(gateway: Gateway) -> None:
     may_read, may_submit = key(gateway, Scope.READ), key(gateway, Scope.SUBMIT)
     refused(submit(gateway, may_read), 403, "forbidden")
     address = submit(gateway, may_submit).headers["Location"]
@@ -72,7 +73,7 @@ def test_a_key_opens_what_its_scopes_name(gateway: Gateway) -> None:
     assert gateway.client.get("/v1/dead", headers=key(gateway, Scope.ADMIN)).status_code == 200
 
 
-def test_anothers_job_is_as_unknown_as_one_that_never_was(gateway: Gateway) -> None:
+def test_the_job_of_another_owner_looks_like_an_unknown_one(gateway: Gateway) -> None:
     ada, bob = key(gateway), key(gateway)
     job_id = submit(gateway, ada).get_json()["id"]
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{new_job_id()}"):
@@ -80,29 +81,27 @@ def test_anothers_job_is_as_unknown_as_one_that_never_was(gateway: Gateway) -> N
         details = {refused(problem, 404, "not_found")["detail"] for problem in problems}
         assert len(details) == 1
     waited = gateway.client.get(f"/v1/jobs/{job_id}", headers=bob | {"Prefer": "wait=30"})
-    refused(waited, 404, "not_found")  # at once
+    refused(waited, 404, "not_found")  # immediately
     assert gateway.client.get(f"/v1/jobs/{job_id}", headers=ada).get_json()["status"] == "queued"
     refused(gateway.client.get(f"/v1/jobs/{job_id}", headers=key(gateway, *Scope)), 404, "not_found")
 
 
-def test_idempotency_keys_of_two_owners_are_two(gateway: Gateway) -> None:
+def test_owners_have_separate_idempotency_keys(gateway: Gateway) -> None:
     ada, bob = key(gateway), key(gateway)
     ids = [submit(gateway, who, **{"Idempotency-Key": "a"}).get_json()["id"] for who in (ada, bob, ada, bob)]
     assert ids[0] == ids[2] != ids[1] == ids[3]
 
 
-def test_a_put_of_anothers_id_is_a_conflict_even_with_the_same_image(gateway: Gateway) -> None:
+def test_put_with_the_id_of_another_owner_is_a_conflict_even_with_the_same_image(gateway: Gateway) -> None:
     ada, bob, path = key(gateway), key(gateway), f"/v1/jobs/{new_job_id()}"
     assert submit(gateway, ada, path).status_code == 202
     assert submit(gateway, ada, path).status_code == 202
     refused(submit(gateway, bob, path), 409, "conflict")
 
 
-def test_a_retried_dead_job_stays_its_owners(gateway: Gateway) -> None:
+def test_a_retried_dead_job_keeps_its_owner(gateway: Gateway) -> None:
     ada = key(gateway)
     job_id = submit(gateway, ada).get_json()["id"]
-    from contract.ledger.types import Sweep
-
     for _ in range(2):
         claims = [claim for claim in gateway.ledger.claim([job_id], 1, 60, 1) if claim]
         gateway.ledger.begin(claims)
@@ -112,7 +111,7 @@ def test_a_retried_dead_job_stays_its_owners(gateway: Gateway) -> None:
     assert gateway.client.get(retried.headers["Location"], headers=ada).get_json()["status"] == "queued"
 
 
-def test_a_key_fills_its_share_of_the_queue_and_leaves_the_rest_to_others(gateway: Gateway) -> None:
+def test_a_key_can_fill_only_its_share_of_the_queue(gateway: Gateway) -> None:
     ada, bob = key(gateway), key(gateway)
     answers = [submit(gateway, ada) for _ in range(26)]
     assert [answer.status_code for answer in answers] == [202] * 25 + [429]
@@ -121,11 +120,11 @@ def test_a_key_fills_its_share_of_the_queue_and_leaves_the_rest_to_others(gatewa
     assert int(answers[-1].headers["Retry-After"]) >= 1
     assert gateway.image_count() == 25
     assert submit(gateway, bob).status_code == 202
-    gateway.finish(gateway.published[0][1], cat())
+    gateway.finish(gateway.published[0][1])
     assert submit(gateway, ada).status_code == 202
 
 
-def test_a_key_that_asks_too_often_is_told_when_to_come_back(gateway: Gateway) -> None:
+def test_a_key_over_its_rate_limit_is_rejected_with_a_time_to_retry(gateway: Gateway) -> None:
     ada, bob = key(gateway, rate_limit="3 per minute"), key(gateway)
     address = submit(gateway, ada).headers["Location"]
     answers = [gateway.client.get(address, headers=ada) for _ in range(3)]
@@ -137,12 +136,12 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(gateway: Gateway) -
     assert submit(gateway, bob).headers["RateLimit-Policy"] == '"default";q=60000;w=60'
 
 
-def test_requests_without_a_key_count_for_nobody(gateway: Gateway) -> None:
+def test_requests_without_a_key_have_no_rate_limit(gateway: Gateway) -> None:
     assert "RateLimit" not in gateway.client.get("/healthz").headers
     assert "RateLimit" not in gateway.client.get("/v1/dead").headers
 
 
-def test_the_kept_endpoint_asks_for_a_key_in_its_own_form(gateway: Gateway) -> None:
+def test_predict_requires_a_key_and_keeps_its_error_format(gateway: Gateway) -> None:
     gateway.serve_model()
     gateway.answer()
 

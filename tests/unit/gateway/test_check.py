@@ -1,4 +1,4 @@
-"""The quick look at a JPEG's header: it agrees with Pillow, or leaves the judgement to it."""
+"""Reading the size of an ordinary JPEG from its header; everything else is left to Pillow."""
 
 import io
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gateway.uploads import jpeg_size
+from gateway.accept.check import jpeg_size
 
 
 def jpeg(size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: object) -> bytes:
@@ -20,7 +20,7 @@ def jpeg(size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: object)
 @pytest.mark.parametrize(
     "options", [{}, {"progressive": True}, {"comment": b"x" * 9000}, {"exif": b"Exif\0\0" + b"\0" * 999}]
 )
-def test_plain_jpegs_are_read(mode: str, options: dict[str, object]) -> None:
+def test_the_size_of_ordinary_jpegs_is_read(mode: str, options: dict[str, object]) -> None:
     assert jpeg_size(jpeg((321, 123), mode, **options)) == (321, 123)
 
 
@@ -43,6 +43,6 @@ def test_an_empty_or_odd_frame_is_left_to_pillow() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_break_it(tail: bytes) -> None:
+def test_arbitrary_bytes_raise_nothing(tail: bytes) -> None:
     size = jpeg_size(b"\xff\xd8" + tail)
     assert size is None or min(size) > 0

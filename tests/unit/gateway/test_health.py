@@ -1,12 +1,10 @@
-"""Health, readiness and metrics."""
-
-import io
+"""Health, readiness, status and metrics."""
 
 import pytest
 
 from contract.errors import UnavailableError
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.conftest import Gateway, upload
 
 
 @pytest.fixture
@@ -33,8 +31,8 @@ def test_a_gateway_without_a_ledger_is_alive_but_not_ready(without_ledger: Gatew
 
 
 def test_metrics_count_jobs_and_requests(gateway: Gateway) -> None:
-    gateway.client.post("/v1/jobs", data={"file": (io.BytesIO(draw()), "x.png")})
-    gateway.client.post("/v1/jobs", data={"file": (io.BytesIO(b"no"), "x.png")})
+    upload(gateway, draw())
+    upload(gateway, b"no")
     gateway.client.get("/v1/jobs/nope")
     text = gateway.client.get("/metrics").text
     assert 'pawqueue_queue_jobs{queue="interactive",state="queued"} 1.0' in text
@@ -52,3 +50,20 @@ def test_without_the_ledger_metrics_contain_no_false_zeros(without_ledger: Gatew
 
 def test_without_the_ledger_health_is_degraded(without_ledger: Gateway) -> None:
     assert without_ledger.client.get("/health").get_json()["status"] == "degraded"
+
+
+def test_the_status_shows_queues_workers_and_problems(gateway: Gateway) -> None:
+    upload(gateway, draw())
+    body = gateway.client.get("/v1/status").get_json()
+    assert (body["ready"], [problem["code"] for problem in body["problems"]]) == (True, ["no_worker"])
+    assert body["queues"]["interactive"]["queued"] == 1
+    gateway.serve_model()
+    body = gateway.client.get("/v1/status").get_json()
+    assert (body["problems"], body["workers"][0]["model"]["name"]) == ([], "cats-dogs")
+
+
+def test_without_the_ledger_the_status_is_not_ready(without_ledger: Gateway) -> None:
+    response = without_ledger.client.get("/v1/status")
+    assert response.status_code == 200
+    body = response.get_json()
+    assert (body["ready"], [problem["code"] for problem in body["problems"]]) == (False, ["ledger_unavailable"])
