@@ -78,7 +78,7 @@ def list_keys(as_json: bool) -> None:  # noqa: FBT001
     elif rows:
         _print_table(rows)
     else:
-        click.echo("No API keys. Create one with `pawqueue keys create --name NAME`.", err=True)
+        click.echo("There are no API keys. Create one with `pawqueue keys create --name NAME`.", err=True)
 
 
 @keys.command("revoke")

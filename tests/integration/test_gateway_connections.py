@@ -85,7 +85,10 @@ def test_a_stopping_gateway_finishes_what_has_begun_and_does_not_wait_for_the_id
     with gateway(tmp_path, clean_redis, PAWQUEUE_DRAIN_S="120") as (port, process):
         silent, half_head = opened(port), opened(port, b"POST /v1/jobs HTTP/1.1\r\n")
         kept = opened(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert kept.recv(1000).startswith(b"HTTP/1.1 200")
+        received = b""
+        while not received.endswith(b"}\n"):
+            received += kept.recv(1000)
+        assert received.startswith(b"HTTP/1.1 200")
         upload = opened(port, _HEAD % len(_IMAGE) + _IMAGE[:100])
         wait_until(lambda: answers(port), "the upload having begun")
         process.handle.send_signal(signal.SIGTERM)
