@@ -57,7 +57,7 @@ class LedgerStatus(BaseModel):
 
 
 class StatusObject(BaseModel):
-    """The service at one moment; empty where the ledger does not answer."""
+    """The service at one moment; empty if the ledger does not answer."""
 
     ready: bool
     problems: list[StatusProblem]

@@ -102,9 +102,7 @@ def test_an_id_that_belongs_to_another_image_is_a_conflict(gateway: Gateway) -> 
     assert gateway.image_count() == 1
 
 
-@pytest.mark.parametrize(
-    "error", [UnavailableError("Redis does not answer."), RuntimeError("unexpected")]
-)
+@pytest.mark.parametrize("error", [UnavailableError("Redis does not answer."), RuntimeError("unexpected")])
 def test_a_recorded_job_is_accepted_even_if_publishing_fails(gateway: Gateway, error: Exception) -> None:
     gateway.publisher.hook = fail_with(error)
     job = gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
