@@ -83,7 +83,7 @@ fix:  ## mend what the checks can mend by themselves
 docs:  ## write the pages that are made from the code
 	@$(DEVELOP) true  # what it says of its set-up must not land in a page
 	@$(DEVELOP) python -m contract.settings > docs/settings.md
-	@$(DEVELOP) python -m gateway.api_page > docs/api.md
+	@$(DEVELOP) python -m gateway.http.api_page > docs/api.md
 	@$(DEVELOP) python -m deploy.prometheus_rule > deploy/k8s/components/monitoring/prometheus-rule.yaml
 
 lock:  ## resolve requirements/*.in into the lock files

@@ -1,8 +1,12 @@
-"""The HTTP door: takes uploads, writes jobs, answers with their results; reading order: `submit.py`, `app.py`."""
+"""The HTTP gateway: accepts images as jobs and returns their results. It holds no state of its own; Redis does.
 
-#: Of this service and its interface; `pyproject.toml` carries the same, a test compares them.
+Start with `services.py`, which puts the parts together. An image travels `routes/jobs.py`, `accept/acceptor.py`,
+`results/waiters.py`.
+"""
+
+#: Version of this service and its API; must equal the one in `pyproject.toml`.
 VERSION = "0.1.0"
 
-#: Set in the WSGI environment of a request whose body did not come to its end. Here, because server and application
-#: both need it, and the server is imported before anything that opens sockets.
+#: Key in the WSGI environment of a request whose body ended early. Defined here because the server and the application
+#: both use it, and the server must import nothing that opens sockets.
 BROKEN_BODY = "pawqueue.broken_body"

@@ -1,4 +1,4 @@
-"""`python -m gateway`: the gateway under gunicorn, one process with a gevent worker; scale it by replicas."""
+"""`python -m gateway` runs the gateway: gunicorn with one gevent process. Scale it by running more gateways."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from typing import Any
 
 from contract.settings import Settings, SettingsError, load_settings
 
-#: Requests that may be open at once, waiting ones included.
+#: Maximum number of open connections, including requests that wait for a result.
 _CONNECTIONS = 4000
 
 
@@ -17,7 +17,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - only this entry point needs the server
+    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - only this entry point needs gunicorn
 
     class Gateway(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
@@ -25,8 +25,8 @@ def main() -> int:
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
-            # Imported after the gevent worker has patched the standard library.
-            from gateway.wsgi import make_app  # noqa: PLC0415
+            # Imported only after the gevent worker has patched the standard library.
+            from gateway.app import make_app  # noqa: PLC0415
 
             return make_app()
 
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """Gunicorn's settings."""
+    """The settings of gunicorn."""
     return {
         "bind": f"{settings.gateway_host}:{settings.gateway_port}",
         "workers": 1,
@@ -46,7 +46,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "timeout": 60,
         "proc_name": "pawqueue-gateway",
         "loglevel": "warning",
-        "control_socket_disable": True,  # nobody asks it, and a read-only disk has no place for it
+        "control_socket_disable": True,  # unused, and it cannot be created on a read-only disk
     }
 
 

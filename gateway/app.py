@@ -1,86 +1,108 @@
-"""The Flask application: routes, error handler, metrics of requests."""
+"""The Flask application: its routes, error responses, headers, authentication and request metrics."""
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask, Request, Response, g, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 
-from gateway.headers import add_headers
-from gateway.problems import register_problem_handlers
-from gateway.routes.dead import dead_routes
-from gateway.routes.documents import document_routes
-from gateway.routes.health import health_routes
-from gateway.routes.jobs import jobs_routes
-from gateway.routes.replaced import replaced_routes
-from gateway.routes.status import status_routes
-from gateway.routes.submissions import submissions_routes
-from gateway.routing import Routes
-from gateway.services import Services
+from contract.errors import UnavailableError
+from contract.log import configure_logging, get_logger
+from contract.settings import load_settings
+from gateway.http.auth import require_keys
+from gateway.http.headers import add_headers
+from gateway.http.problems import register_problem_handlers
+from gateway.http.routing import Routes
+from gateway.metrics import GatewayMetrics
+from gateway.routes import dead, documents, health, jobs, legacy, status, submissions
+from gateway.services import Services, build_services
 
-#: What a form may hold beside the image: part headers, small fields.
+_log = get_logger(__name__)
+
+#: All documented routes, in the order of the OpenAPI document.
+ROUTES: tuple[Routes, ...] = (
+    jobs.routes,
+    submissions.routes,
+    dead.routes,
+    status.routes,
+    legacy.routes,
+    health.routes,
+)
+#: What a form may hold besides the image: part headers and small fields.
 _FORM_OVERHEAD_BYTES = 64 * 1024
 
 
+def make_app() -> Flask:
+    """The application of a gateway process, made from the environment; gunicorn calls this once per process."""
+    settings = load_settings(os.environ)
+    configure_logging(settings.log_level, "gateway")
+    services = build_services(settings)
+    _warn_about_access(services)
+    return create_app(services)
+
+
 def create_app(services: Services) -> Flask:
-    """Build the application around `services`."""
+    """The application around `services`."""
     app = _Application("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    parts = declare_routes(services)
-    for routes in parts:
+    for routes in ROUTES:
         app.register_blueprint(routes.blueprint)
-    app.register_blueprint(document_routes(parts, access_is_required=services.guard.access.required))
-    register_problem_handlers(app, services.settings.upload_max_bytes)
-    _count_requests(app, services)
+    app.register_blueprint(documents.document_routes(ROUTES, services.settings))
+    register_problem_handlers(app)
+    _count_requests(app, services.metrics)
     add_headers(app, services.settings.cors_origins)
-    services.guard.protect(app)
+    if services.access.required:
+        require_keys(app, services.access, services.settings, ROUTES)
     return app
 
 
+def _warn_about_access(services: Services) -> None:
+    settings = services.settings
+    if not services.access.required:
+        if not settings.is_local():
+            _log.warning("The gateway accepts requests without API keys", address=settings.gateway_host)
+        return
+    with suppress(UnavailableError):
+        if not services.access.has_keys():
+            _log.warning("The gateway requires API keys, but none exists. Create one with `pawqueue keys create`.")
+
+
 class _NoSessions(SessionInterface):
-    """Nobody has a session: Flask need not look for one, nor make and weigh an empty one, at each request."""
+    """Saves Flask the work of making an empty session for every request."""
 
     _none = NullSession()
 
     def open_session(self, _app: Flask, _request: Request) -> SessionMixin:
-        """Every request's: none."""
+        """Return an empty session."""
         return self._none
 
     def save_session(self, _app: Flask, _session: SessionMixin, _response: Response) -> None:
-        """Keep nothing."""
+        """Save nothing."""
 
 
 class _Application(Flask):
-    """Flask without what a request pays for and no route here uses."""
+    """Flask without sessions and asynchronous views, which would cost time in every request."""
 
     session_interface = _NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """All functions are synchronous: they need not be looked at one by one at each request."""
+        """Return `func`: every view is synchronous."""
         return func
 
 
-def declare_routes(services: Services) -> list[Routes]:
-    """All routes that the OpenAPI document tells of, in its order."""
-    return [
-        make(services)
-        for make in (jobs_routes, submissions_routes, dead_routes, status_routes, replaced_routes, health_routes)
-    ]
-
-
-def _count_requests(app: Flask, services: Services) -> None:
-    metrics = services.metrics
-
+def _count_requests(app: Flask, metrics: GatewayMetrics) -> None:
     @app.before_request
     def start_clock() -> None:
         g.started = time.perf_counter()
 
     @app.after_request
     def count(response: Response) -> Response:
-        # The rule, not the path: ids must not become labels.
+        # The rule instead of the path: ids must not become labels.
         route = request.url_rule.rule if request.url_rule else "(none)"
         metrics.requests.labels(request.method, route, response.status_code).inc()
         metrics.seconds.labels(request.method, route).observe(time.perf_counter() - g.started)

@@ -1,4 +1,4 @@
-"""`pawqueue keys`: create, list and revoke API keys, in the ledger's Redis itself and never over HTTP."""
+"""`pawqueue keys`: create, list and revoke API keys, directly in Redis; there is no HTTP endpoint for it."""
 
 import json
 import os
@@ -24,8 +24,8 @@ _NAME_MAX = 100
 def keys() -> None:
     """Create, list and revoke API keys.
 
-    Works on the Redis that PAWQUEUE_REDIS_URL names, else on that of `make up` on this machine. The gateway asks for
-    API keys as soon as it listens on more than this machine (PAWQUEUE_ACCESS says otherwise).
+    This command talks to Redis directly: to PAWQUEUE_REDIS_URL if it is set, else to the Redis of `make up` on this
+    machine. The gateway requires API keys if it is reachable from other machines; PAWQUEUE_ACCESS changes that.
 
     \b
     Examples:
@@ -38,14 +38,14 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--name", required=True, help="What it is for, for people.")
+@click.option("--name", required=True, help="What the key is for.")
 @click.option(
     "--scope", "scopes", type=_SCOPES, multiple=True, default=("submit", "read"), show_default=True, help="Repeatable."
 )
-@click.option("--rate-limit", default="", help='Its own limit of requests, as "100 per minute".')
+@click.option("--rate-limit", default="", help='Request limit of this key, such as "100 per minute".')
 @_JSON
 def create(name: str, scopes: tuple[str, ...], rate_limit: str, as_json: bool) -> None:  # noqa: FBT001 - click's form
-    """Make an API key and print it, once.
+    """Create an API key and print it. It is shown only once.
 
     \b
     Examples:
@@ -53,9 +53,9 @@ def create(name: str, scopes: tuple[str, ...], rate_limit: str, as_json: bool) -
       export PAWQUEUE_API_KEY=$(pawqueue keys create --name script)
     """  # noqa: D301
     if not name.isprintable() or not 0 < len(name) <= _NAME_MAX:
-        raise click.UsageError(f"A name has 1 to {_NAME_MAX} printable characters.")
+        raise click.UsageError(f"--name must have 1 to {_NAME_MAX} printable characters.")
     if rate_limit and not re.fullmatch(RATE_PATTERN, rate_limit):
-        raise click.UsageError(f"--rate-limit {rate_limit!r} cannot be read. Write it as in `100 per minute`.")
+        raise click.UsageError(f"Invalid --rate-limit {rate_limit!r}: write it like `100 per minute`.")
     key, text = make_key(name, tuple(map(Scope, dict.fromkeys(scopes))), rate_limit)
     with _store() as store:
         store.put(key)
@@ -63,14 +63,14 @@ def create(name: str, scopes: tuple[str, ...], rate_limit: str, as_json: bool) -
         click.echo(json.dumps(_shown(key) | {"key": text}))
         return
     scopes_text = ", ".join(key.scopes)
-    click.echo(f"API key {key.id} ({scopes_text}), shown this once: keep it as you keep a password.", err=True)
+    click.echo(f"Created API key {key.id} ({scopes_text}). It is shown only once; store it like a password.", err=True)
     click.echo(text)
 
 
 @keys.command("list")
 @_JSON
 def list_keys(as_json: bool) -> None:  # noqa: FBT001
-    """List all API keys, without what opens them."""
+    """List all API keys, without their secrets."""
     with _store() as store:
         rows = [_shown(key) for key in store.all()]
     if as_json:
@@ -78,20 +78,20 @@ def list_keys(as_json: bool) -> None:  # noqa: FBT001
     elif rows:
         _print_table(rows)
     else:
-        click.echo("There is no API key. `pawqueue keys create --name NAME` makes one.", err=True)
+        click.echo("There are no API keys. Create one with `pawqueue keys create --name NAME`.", err=True)
 
 
 @keys.command("revoke")
 @click.argument("key_ids", metavar="ID...", nargs=-1, required=True)
 def revoke_keys(key_ids: tuple[str, ...]) -> None:
-    """Revoke API keys by their ids, for good."""
+    """Revoke API keys by id. This cannot be undone."""
     with _store() as store:
         unknown = [key_id for key_id in key_ids if revoke(store, key_id) is None]
     for key_id in key_ids:
         if key_id not in unknown:
-            click.echo(f"API key {key_id} is revoked; within {TRUSTED_S:g} s no gateway takes it any more.")
+            click.echo(f"Revoked API key {key_id}. Gateways reject it within {TRUSTED_S:g} s.")
     if unknown:
-        raise click.UsageError(f"There is no API key {', '.join(unknown)}. `pawqueue keys list` shows which there are.")
+        raise click.UsageError(f"No such API key: {', '.join(unknown)}. `pawqueue keys list` shows all keys.")
 
 
 @contextmanager
@@ -104,12 +104,10 @@ def _store() -> Iterator[KeyStore]:
         with connect(settings.redis_address()) as client:
             yield KeyStore(client)
     except UnavailableError:
-        where = (
-            "named by PAWQUEUE_REDIS_URL" if settings.redis_url else f"on port {settings.redis_port} of this machine"
-        )
+        where = "at PAWQUEUE_REDIS_URL" if settings.redis_url else f"on port {settings.redis_port} of this machine"
         raise click.UsageError(
-            f"No Redis answers {where}. Start the service (`make up`), and give this command the same "
-            "PAWQUEUE_REDIS_PORT or PAWQUEUE_REDIS_URL as the service has."
+            f"Redis does not answer {where}. Run `make up`, and set the same PAWQUEUE_REDIS_* variables "
+            "as for the service."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads at the gateway: its own requests, and the counts that scale the workers, from the ledger."""
+"""The gateway's metrics for Prometheus: its requests, and the ledger's counts, by which workers are scaled."""
 
 from collections.abc import Iterator
 
@@ -22,29 +22,32 @@ class GatewayMetrics:
         self.registry = CollectorRegistry()
         self.registry.register(LedgerCollector(ledger, ledger_limit_bytes))
         self.requests = Counter(
-            "pawqueue_http_requests_total", "Requests answered.", ["method", "route", "status"], registry=self.registry
+            "pawqueue_http_requests_total",
+            "HTTP requests.",
+            ["method", "route", "status"],
+            registry=self.registry,
         )
         self.seconds = Histogram(
             "pawqueue_http_request_seconds",
-            "Time to answer, waiting for results included.",
+            "Time to respond, including waiting for results.",
             ["method", "route"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.refused = Counter(
-            "pawqueue_refused_total", "Requests refused, by error code.", ["reason"], registry=self.registry
+            "pawqueue_refused_total", "Rejected requests and images, by error code.", ["reason"], registry=self.registry
         )
 
 
 class LedgerCollector(Collector):  # type: ignore[misc]
-    """Reads the ledger once a scrape; without the ledger only `pawqueue_ledger_up` 0 is there, never false zeros."""
+    """Reads the ledger at each scrape; if that fails, only `pawqueue_ledger_up` is exported, never false zeros."""
 
     def __init__(self, ledger: Ledger, limit_bytes: int) -> None:
         self._ledger = ledger
         self._limit_bytes = limit_bytes
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Nothing: registering must not ask the ledger."""
+        """Describe nothing, so that registering does not read the ledger."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
@@ -56,16 +59,16 @@ class LedgerCollector(Collector):  # type: ignore[misc]
             return
         yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger answers.", value=1)
         yield GaugeMetricFamily("pawqueue_workers", "Workers with a live heartbeat.", value=workers)
-        yield GaugeMetricFamily("pawqueue_ledger_bytes", "Memory that the ledger's Redis takes.", value=stored)
-        limit = "Memory beyond which uploads are refused."
+        yield GaugeMetricFamily("pawqueue_ledger_bytes", "Memory used by the ledger's Redis.", value=stored)
+        limit = "Memory above which uploads are refused."
         yield GaugeMetricFamily("pawqueue_ledger_limit_bytes", limit, value=self._limit_bytes)
         yield from _gauges(stats)
         yield from _totals(stats)
 
 
 def _gauges(stats: LedgerStats) -> Iterator[GaugeMetricFamily]:
-    jobs = GaugeMetricFamily("pawqueue_queue_jobs", "Jobs that wait or run.", labels=["queue", "state"])
-    age = GaugeMetricFamily("pawqueue_oldest_job_age_seconds", "Age of the oldest job that waits.", labels=["queue"])
+    jobs = GaugeMetricFamily("pawqueue_queue_jobs", "Jobs that are queued or running.", labels=["queue", "state"])
+    age = GaugeMetricFamily("pawqueue_oldest_job_age_seconds", "Age of the oldest queued job.", labels=["queue"])
     for queue, row in stats.queues.items():
         jobs.add_metric([queue, "queued"], row.queued)
         jobs.add_metric([queue, "running"], row.running)
@@ -76,11 +79,11 @@ def _gauges(stats: LedgerStats) -> Iterator[GaugeMetricFamily]:
 
 
 def _totals(stats: LedgerStats) -> Iterator[CounterMetricFamily]:
-    ended = CounterMetricFamily("pawqueue_jobs_total", "Jobs that ended.", labels=["queue", "status", "label"])
+    finished = CounterMetricFamily("pawqueue_jobs_total", "Finished jobs.", labels=["queue", "status", "label"])
     for key, count in stats.totals.items():
-        ended.add_metric(list(key), count)
-    errors = CounterMetricFamily("pawqueue_job_errors_total", "Jobs that ended with an error.", labels=["code"])
+        finished.add_metric(list(key), count)
+    errors = CounterMetricFamily("pawqueue_job_errors_total", "Jobs that finished with an error.", labels=["code"])
     for code, count in stats.errors.items():
         errors.add_metric([code], count)
-    yield ended
+    yield finished
     yield errors

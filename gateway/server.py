@@ -1,4 +1,4 @@
-"""The server under the application: gunicorn's gevent worker, made to refuse in our form and to give up who stalls."""
+"""The web server: gunicorn's gevent worker, with limits on slow clients, JSON errors and a prompt shutdown."""
 
 import gc
 import json
@@ -16,29 +16,27 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from gateway import BROKEN_BODY
 
-#: A sender who lets that long pass without a byte is given up; a slow one who sends on is not.
+#: A client that sends or reads nothing for this long is disconnected.
 _STALLED_S = 30.0
-#: A body may take that long, and beyond it as long as it comes at this rate on average: nobody holds a connection by
-#: sending a byte now and then.
+#: A body may take this long, plus the time it needs at this average rate: a client cannot hold a connection by sending
+#: a byte now and then.
 _BODY_PATIENCE_S, _BODY_BYTES_PER_S = 30.0, 1000.0
-#: While the gateway stops, a connection without a request is closed after that long: one may be on its way.
+#: While the gateway stops, idle connections are closed after this time: a request may still be on its way.
 _IDLE_S = 1.0
 _DETAIL_MAX = 300
-#: Objects made and not freed before the collector runs; a request leaves some hundred until its answer is sent.
-_COLLECT_AFTER = 10_000
-#: Read from a socket at once.
-_CHUNK_BYTES = 131_072
+#: Allocations between garbage collections; a request leaves a few hundred objects until its response is sent.
+_GC_THRESHOLD = 10_000
 _CODES = {431: "headers_too_large", 500: "internal", 501: "not_implemented"}
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
-    """Answer a request that never reached the application, as `gunicorn.util.write_error` does in HTML."""
+    """Answer a request that is not valid HTTP with a problem; replaces gunicorn's HTML page."""
     code = _CODES.get(status, "bad_request")
     body = {
         "type": f"urn:pawqueue:error:{code}",
         "title": reason,
         "status": status,
-        "detail": f"The request could not be read: {message[:_DETAIL_MAX] or reason}. Send it as HTTP/1.1.",
+        "detail": f"The request is not valid HTTP/1.1: {message[:_DETAIL_MAX] or reason}.",
         "code": code,
     }
     data = json.dumps(body).encode()
@@ -49,8 +47,8 @@ def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
     util.write_nonblock(sock, head.encode("latin-1") + data)
 
 
-def _closing(application: Callable[..., Any]) -> Callable[..., Any]:
-    """`application`, whose connection ends after a request whose body was broken: what follows it is no request."""
+def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `application` to close a connection whose request body was incomplete: what follows is not a request."""
 
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         def start(*arguments: Any) -> Any:
@@ -58,116 +56,66 @@ def _closing(application: Callable[..., Any]) -> Callable[..., Any]:
                 start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's own response
             return start_response(*arguments)
 
-        environ["wsgi.input"] = _Body(environ["wsgi.input"])
         return application(environ, start)
 
     return call
 
 
-class _Body:
-    """The body of a request, read in pieces as large as asked for: gunicorn's own reads 1 kB at a time."""
-
-    def __init__(self, body: Any) -> None:
-        self._body = body
-
-    def read(self, size: int | None = None) -> bytes:
-        """Read up to `size` bytes, all that is left without it."""
-        if size is None or size < 0 or self._body.buf.tell():
-            data: bytes = self._body.read(size)
-        else:
-            data = self._body.reader.read(size)
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._body, name)
-
-
-class _Line:
-    """A socket that sends the head of an answer together with the body that follows: half the system calls."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self._head = b""
-
-    def sendall(self, data: bytes) -> None:
-        """Send, or keep a head until more comes or `flush` is called."""
-        if data.startswith(b"HTTP/1.") and data.endswith(b"\r\n\r\n"):
-            self._head = data
-            return
-        head, self._head = self._head, b""
-        self._sock.sendall(head + data)
-
-    def sendfile(self, *arguments: Any, **options: Any) -> Any:
-        """Send a file behind the head that was kept."""
-        self.flush()
-        return self._sock.sendfile(*arguments, **options)
-
-    def flush(self) -> None:
-        """Send what was kept: the head of an answer without a body."""
-        head, self._head = self._head, b""
-        if head:
-            with suppress(OSError):  # gunicorn may have closed it after an error
-                self._sock.sendall(head)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-
 class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
-    """Takes what has come of an image at once, not 8 kB at a time; a body that only drips in is given up."""
+    """Reads from a connection, and gives up on a body that arrives too slowly."""
 
     def __init__(self, sock: Any) -> None:
-        super().__init__(sock, _CHUNK_BYTES)
+        super().__init__(sock)
         self._is_body = False
         self._waited_s, self._received_bytes = 0.0, 0
 
     def expect_body(self) -> None:
-        """What comes from now on is the body of a request."""
+        """Apply the limits of a body to what is read next."""
         self._is_body, self._waited_s, self._received_bytes = True, 0.0, 0
 
     def expect_head(self) -> None:
-        """What comes from now on is the next request, which may be long in coming."""
+        """Wait without limits for the next request."""
         self._is_body = False
 
     def chunk(self) -> bytes:
-        """Read what has come; only the time spent waiting for it counts.
+        """Read what has arrived; only the time spent waiting counts.
 
         Raises:
-            TimeoutError: nothing came for long, or too little over all.
+            TimeoutError: nothing arrived for too long, or the body is too slow on average.
         """
-        began_s = time.monotonic()
+        start_s = time.monotonic()
         data: bytes = super().chunk()
         if self._is_body:
-            self._waited_s += time.monotonic() - began_s
+            self._waited_s += time.monotonic() - start_s
             self._received_bytes += len(data)
             if self._waited_s > _BODY_PATIENCE_S + self._received_bytes / _BODY_BYTES_PER_S:
-                raise TimeoutError("The body comes too slowly.")
+                raise TimeoutError("The request body arrives too slowly.")
         return data
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
-    """Gives up senders that stall or drip, answers what is no HTTP in our form, stops without waiting for the idle."""
+    """The process that serves requests."""
 
     def init_process(self) -> None:
-        """Start; gunicorn offers no setting for the form of its own errors, nor for how much it reads at once."""
-        # Until gunicorn sets its own, a signal would go to the copy of its parent's handlers, and be lost.
+        """Start the process; gunicorn has no settings for its error format or its reader."""
+        # Until gunicorn installs its handlers, a signal would go to those inherited from the parent, and be lost.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self.handle_exit)
         util.write_error = write_problem
         parser.SocketUnreader = _Unreader
-        #: Connections without a request, and since when, in seconds.
+        #: Connections without a request, and the time since when.
         self._idle_since_s: dict[Any, float] = {}
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Load the application, which stays: the collector need not look through it again and again."""
+        """Load the application, and exclude it from garbage collection: it lives as long as the process."""
         super().load_wsgi()
-        self.wsgi: Any = _closing(self.wsgi)
+        self.wsgi: Any = _closing_after_broken_bodies(self.wsgi)
         gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
+        gc.set_threshold(_GC_THRESHOLD)
 
     def notify(self) -> None:
-        """Say that the process lives, each second; while it stops, close what only waits for a next request."""
+        """Report that the process is alive, once a second; while it stops, close idle connections."""
         super().notify()
         if not self.alive:
             for sock, since_s in list(self._idle_since_s.items()):
@@ -176,7 +124,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
                         sock.shutdown(socket.SHUT_RDWR)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Answer the requests of one connection."""
+        """Handle the requests of one connection."""
         self._idle_since_s[client] = time.monotonic()
         try:
             super().handle(listener, client, addr)
@@ -184,15 +132,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             self._idle_since_s.pop(client, None)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """Answer one request; reading its body or writing its answer may not stall."""
+        """Handle one request; neither reading its body nor sending its response may stall."""
         self._idle_since_s.pop(sock, None)
         req.unreader.expect_body()
         sock.settimeout(_STALLED_S)
-        line = _Line(sock)
         try:
-            return super().handle_request(listener_name, req, line, addr)
+            return super().handle_request(listener_name, req, sock, addr)
         finally:
-            line.flush()
             sock.settimeout(None)
             req.unreader.expect_head()
             self._idle_since_s[sock] = time.monotonic()

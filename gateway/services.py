@@ -1,73 +1,97 @@
-"""The wiring of one gateway process, the only place where its parts are put together."""
+"""The parts of one gateway process, and the only place where they are put together."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import redis
+from flask import current_app
+
+from contract import broker
 from contract.access import Access, KeyStore
-from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
-from contract.images.store import open_image_store
+from contract.images.store import ImageStore, open_image_store
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import QueueLimits
 from contract.settings import Settings
-from gateway.committer import GroupCommitter
-from gateway.dead import DeadLetters
-from gateway.guard import Guard
-from gateway.intake import Intake
-from gateway.load import LoadMeter
+from gateway.accept.acceptor import Acceptor, Publish
+from gateway.accept.admission import Admission
+from gateway.accept.dead_letters import DeadLetters
+from gateway.accept.submissions import Submissions
 from gateway.metrics import GatewayMetrics
-from gateway.submissions import Submissions
-from gateway.submit import Submitter
-from gateway.uploads import UploadLimits
-from gateway.waiters import Waiters
+from gateway.results.waiters import Waiters
 
-#: A message is sent at once or not: its jobs are in the ledger already, and whoever sent them waits for the answer.
+#: Publishing fails fast: the jobs are recorded already, and the client waits for its response.
 _PUBLISH_TIMEOUT_S = 0.9
 
 
 @dataclass(frozen=True)
 class Services:
-    """What routes work with."""
+    """What the routes work with."""
 
     settings: Settings
     ledger: Ledger
-    submitter: Submitter
+    access: Access
+    admission: Admission
     waiters: Waiters
-    load: LoadMeter
-    dead: DeadLetters
-    metrics: GatewayMetrics
-    guard: Guard
+    acceptor: Acceptor
     submissions: Submissions
-    intake: Intake
+    dead_letters: DeadLetters
+    metrics: GatewayMetrics
+    client: "redis.Redis"
+
+    def start(self) -> None:
+        """Start the threads; call it after the process has forked."""
+        self.acceptor.start()
+        self.waiters.start()
+        self.admission.start()
+
+    def close(self) -> None:
+        """Stop the threads and close the connections to Redis."""
+        self.admission.stop()
+        self.acceptor.stop()
+        self.waiters.stop(self.client.connection_pool.disconnect)
+        self.client.close()
 
 
-def build_services(settings: Settings) -> Services:
-    """Put the parts together and start their threads; call it after the process has forked."""
-    client = connect(settings.redis_address())
-    ledger = Ledger(client)
-    access = Access(KeyStore(client), required=settings.access_is_required())
-    load = LoadMeter(ledger, settings.ledger_max_bytes)
-    send = partial(publish, make_celery(settings.redis_address(), _PUBLISH_TIMEOUT_S))
-    queue_limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
-    committer = GroupCommitter(ledger, send, load, queue_limits, min(settings.batch_size, MESSAGE_MAX_JOBS))
+def build_services(
+    settings: Settings,
+    *,
+    client: "redis.Redis | None" = None,
+    ledger: Ledger | None = None,
+    images: ImageStore | None = None,
+    publish: Publish | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Services:
+    """The parts of a gateway, started. Each can be replaced; a `ledger` must use `client`."""
+    client = client or connect(settings.redis_address())
+    ledger = ledger or Ledger(client)
+    images = images or open_image_store(settings.image_store_address(), settings.image_ttl_s)
+    publish = publish or _publisher(settings)
+    admission = Admission(ledger, settings.ledger_max_bytes, clock)
     waiters = Waiters(ledger)
-    images = open_image_store(settings.image_store_address(), settings.image_ttl_s)
-    limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
-    committer.start()
-    waiters.start()
-    load.start()
-    submitter = Submitter(images, committer, waiters, load, limits)
-    guard = Guard(access, settings.redis_address(), settings.rate_limit)
-    dead = DeadLetters(ledger, committer)
-    return Services(
-        settings,
-        ledger,
-        submitter,
-        waiters,
-        load,
-        dead,
-        GatewayMetrics(ledger, settings.ledger_max_bytes),
-        guard,
-        Submissions(ledger, waiters, settings.result_ttl_s),
-        Intake(images, ledger, send, load, queue_limits, limits, settings.result_ttl_s),
+    acceptor = Acceptor(settings, ledger, images, publish, admission, waiters)
+    services = Services(
+        settings=settings,
+        ledger=ledger,
+        access=Access(KeyStore(client), required=settings.access_is_required()),
+        admission=admission,
+        waiters=waiters,
+        acceptor=acceptor,
+        submissions=Submissions(ledger, acceptor, waiters, settings.result_ttl_s),
+        dead_letters=DeadLetters(ledger, acceptor),
+        metrics=GatewayMetrics(ledger, settings.ledger_max_bytes),
+        client=client,
     )
+    services.start()
+    return services
+
+
+def current_services() -> Services:
+    """The services of the application that handles the current request."""
+    services: Services = current_app.config["SERVICES"]
+    return services
+
+
+def _publisher(settings: Settings) -> Publish:
+    return partial(broker.publish, broker.make_celery(settings.redis_address(), _PUBLISH_TIMEOUT_S))

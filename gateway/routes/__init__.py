@@ -1,1 +1,4 @@
-"""Routes: each translates a request, calls one use case, and answers."""
+"""The endpoints: each view reads a request, calls one part of the gateway and builds the response.
+
+Start with `jobs.py`.
+"""

@@ -1,51 +1,106 @@
-"""The body of a request as images, one after another, whichever way they are packed."""
+"""Reading requests: the uploaded images in whichever form they were sent, and the wait that was asked for."""
 
+import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from contract.errors import UnsupportedFormatError, UploadError, UploadTooLargeError
+from contract.errors import NoFileError, UnsupportedFormatError, UploadError, UploadTooLargeError
+from contract.job import new_job_id
 from contract.settings import Settings
-from gateway import BROKEN_BODY
-from gateway.forms import read_form
-from gateway.incoming import Incoming
-from gateway.tars import TAR_MAX_MEMBERS, read_tar
-from gateway.unpacking import UnpackBudget
-from gateway.zips import ZIP_MAX_MEMBERS, read_zip
+from gateway.accept.acceptor import Upload
+from gateway.accept.archives import TAR_MAX_MEMBERS, ZIP_MAX_MEMBERS, UnpackBudget, read_tar, read_zip
+from gateway.accept.forms import read_form
+from gateway.accept.received import ReceivedImage
+from gateway.http.auth import caller
+from gateway.http.job_schemas import SubmitHeaders, SubmitQuery, WaitHeader
+from gateway.http.problems import broken_body
 
 _TARS = {"application/x-tar", "application/tar", "application/gzip", "application/x-gzip", "application/x-gtar"}
 _ZIPS = {"application/zip", "application/x-zip-compressed"}
 _PIECE_BYTES = 65_536
+_FILE_NAME_MAX = 255
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;])", re.ASCII)
 
 
-def read_images(settings: Settings) -> Iterator[Incoming]:
-    """The images of the body.
+def read_upload(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Upload:
+    """The image of the request, and how the client wants it processed.
 
     Raises:
-        UploadError: while it is read: it cannot be read, or is larger than it may be.
+        UploadError: the request has no image, or its body ended early.
+    """
+    data, file = _read_image(query.file)
+    key = header.idempotency_key.strip()
+    return Upload(
+        data,
+        query.queue,
+        file=clean_name(file),
+        job_id=job_id or new_job_id(),
+        idempotency_key=key,
+        fingerprint=hashlib.sha256(data).hexdigest() if job_id or key else "",
+        deadline_s=query.deadline_s,
+        owner=caller().owner,
+    )
+
+
+def read_images(settings: Settings) -> Iterator[ReceivedImage]:
+    """The images of a form or archive, one after another.
+
+    Raises:
+        UploadError: during iteration: the body cannot be parsed or is too large.
     """
     request.max_content_length = settings.bulk_max_bytes
     kind = request.mimetype
     if kind == "multipart/form-data":
         return read_form(_read, request.mimetype_params.get("boundary", ""), settings.upload_max_bytes)
     if kind in _TARS:
-        budget = UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS)
-        return read_tar(_read, settings.upload_max_bytes, budget)
+        return read_tar(_read, settings.upload_max_bytes, UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS))
     if kind in _ZIPS:
-        budget = UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS)
-        return read_zip(_read, settings.upload_max_bytes, budget)
+        return read_zip(_read, settings.upload_max_bytes, UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS))
     raise UnsupportedFormatError(
-        "Send many images as multipart/form-data, application/x-tar or application/zip; say which in Content-Type."
+        "Send images as multipart/form-data, application/x-tar or application/zip, and set Content-Type accordingly."
     )
 
 
 def drain() -> None:
-    """Read what is left of the body: a sender who is still sending would not hear an earlier answer."""
+    """Read the rest of the body: a client that is still sending would not receive a response."""
     with suppress(UploadError):
         while _read(_PIECE_BYTES):
             pass
+
+
+def granted_wait_s(header: WaitHeader, max_s: float) -> float:
+    """Seconds to wait: what `Prefer: wait=` asks for, at most `max_s`; 0 if it is missing or invalid (RFC 7240)."""
+    found = _WAIT.search(header.prefer) if header.prefer else None
+    return min(float(found[1]), max_s) if found else 0.0
+
+
+def clean_name(name: str) -> str:
+    """A name without control characters, of limited length, for records and logs."""
+    return "".join(character for character in name if character.isprintable())[:_FILE_NAME_MAX]
+
+
+def _read_image(name: str) -> tuple[bytes, str]:
+    """The bytes and file name of the image: the part `file` of a form, or the body itself."""
+    if request.mimetype != "multipart/form-data":
+        return _read_body(), name
+    part = request.files.get("file")
+    if part is None:
+        raise NoFileError("The form has no image. Send it as the part named `file`, as in `curl -F file=@cat.jpg`.")
+    return part.read(), part.filename or ""
+
+
+def _read_body() -> bytes:
+    data = request.get_data(cache=False)
+    # A truncated image must not occupy the id that the client chose for the whole one.
+    if request.content_length is not None and len(data) < request.content_length:
+        raise UploadError(
+            f"The request body ended after {len(data)} of {request.content_length} bytes. Resend the image."
+        )
+    return data
 
 
 def _read(size: int) -> bytes:
@@ -53,8 +108,7 @@ def _read(size: int) -> bytes:
         return request.stream.read(size)
     except RequestEntityTooLarge:
         raise UploadTooLargeError(
-            f"The body is larger than the limit of {request.max_content_length:,} bytes. Send it in parts."
+            f"The body is larger than the limit of {request.max_content_length:,} bytes. Send it in several requests."
         ) from None
     except ClientDisconnected:
-        request.environ[BROKEN_BODY] = True
-        raise UploadError("The body ended or stalled before all of it had come. Send it again.") from None
+        raise broken_body() from None

@@ -6,76 +6,67 @@ from flask import Response, jsonify
 
 from contract.access import Scope
 from contract.errors import NotFoundError, QueueFullError
-from contract.job import Job, JobStatus
-from gateway.answers import LOCATION, RETRY_AFTER, Answer
-from gateway.routing import Routes
-from gateway.schemas import QUEUED_JOB, JobList, JobObject, JobPath, example_job
-from gateway.services import Services
+from contract.job import JobStatus
+from gateway.accept.dead_letters import LISTED_MAX
+from gateway.http.job_schemas import QUEUED_JOB, JobList, JobObject, JobPath, example_job
+from gateway.http.routing import LOCATION, RETRY_AFTER, Answer, Routes
+from gateway.routes.jobs import job_body
+from gateway.services import current_services
+
+routes = Routes("dead", "Jobs whose workers kept dying, kept for an operator to retry or drop.", "/v1/dead")
 
 _DEAD_JOB = example_job(
     JobStatus.FAILED,
     attempts=3,
     finished_at="2026-03-01T12:00:40.000Z",
-    error={"code": "worker_lost", "detail": "Workers died on this image as often as is allowed."},
+    error={"code": "worker_lost", "detail": "Its worker died in each of the allowed attempts."},
 )
 _DEAD = {"dead": _DEAD_JOB}
 
 
-def dead_routes(services: Services) -> Routes:
-    """The routes of the dead-letter list."""
-    routes = Routes("dead", services, "Jobs that killed their workers, kept for a person to decide.", "/v1/dead")
-    _add_reading(routes, services)
-    _add_deciding(routes, services)
-    return routes
+@routes.add(
+    "GET",
+    "",
+    scope=Scope.ADMIN,
+    answers={200: Answer(JobList, f"The latest dead jobs, at most {LISTED_MAX}.", {"one": {"jobs": [_DEAD_JOB]}})},
+)
+def listed() -> dict[str, Any]:
+    """List dead jobs."""
+    return {"jobs": [job_body(job) for job in current_services().dead_letters.latest()]}
 
 
-def _add_reading(routes: Routes, services: Services) -> None:
-    @routes.add(
-        "GET",
-        "",
-        scope=Scope.ADMIN,
-        answers={200: Answer(JobList, "The latest dead jobs, at most 1000.", {"one": {"jobs": [_DEAD_JOB]}})},
-    )
-    def listed() -> dict[str, Any]:
-        """List dead jobs."""
-        return {"jobs": [_shown(job) for job in services.dead.listed()]}
-
-    @routes.add(
-        "GET",
-        "/<job_id>",
-        scope=Scope.ADMIN,
-        answers={200: Answer(JobObject, "The dead job.", _DEAD)},
-        refuses=(NotFoundError,),
-    )
-    def show(path: JobPath) -> dict[str, Any]:
-        """Show one dead job."""
-        return _shown(services.dead.show(path.job_id))
+@routes.add(
+    "GET",
+    "/<job_id>",
+    scope=Scope.ADMIN,
+    answers={200: Answer(JobObject, "The dead job.", _DEAD)},
+    errors=(NotFoundError,),
+)
+def show(path: JobPath) -> dict[str, Any]:
+    """Read one dead job."""
+    return job_body(current_services().dead_letters.find(path.job_id))
 
 
-def _add_deciding(routes: Routes, services: Services) -> None:
-    @routes.add(
-        "POST",
-        "/<job_id>/retry",
-        scope=Scope.ADMIN,
-        answers={202: Answer(JobObject, "The new job.", {"queued": QUEUED_JOB}, LOCATION | RETRY_AFTER)},
-        refuses=(NotFoundError, QueueFullError),
-    )
-    def retry(path: JobPath) -> tuple[Response, int, dict[str, str]]:
-        """Submit the image of a dead job as a new job."""
-        body = _shown(services.dead.retry(path.job_id))
-        return jsonify(body), 202, {"Location": body["urls"]["self"], "Retry-After": "1"}
-
-    @routes.add(
-        "DELETE",
-        "/<job_id>",
-        scope=Scope.ADMIN,
-        answers={200: Answer(JobObject, "The job that was dropped.", _DEAD)},
-        refuses=(NotFoundError,),
-    )
-    def drop(path: JobPath) -> dict[str, Any]:
-        """Take a dead job off the list and delete its image."""
-        return _shown(services.dead.drop(path.job_id))
+@routes.add(
+    "POST",
+    "/<job_id>/retry",
+    scope=Scope.ADMIN,
+    answers={202: Answer(JobObject, "The new job.", {"queued": QUEUED_JOB}, LOCATION | RETRY_AFTER)},
+    errors=(NotFoundError, QueueFullError),
+)
+def retry(path: JobPath) -> tuple[Response, int, dict[str, str]]:
+    """Submit the image of a dead job as a new job."""
+    body = job_body(current_services().dead_letters.retry(path.job_id))
+    return jsonify(body), 202, {"Location": body["urls"]["self"], "Retry-After": "1"}
 
 
-def _shown(job: Job) -> dict[str, Any]:
-    return job.to_dict() | {"urls": {"self": f"/v1/jobs/{job.id}"}}
+@routes.add(
+    "DELETE",
+    "/<job_id>",
+    scope=Scope.ADMIN,
+    answers={200: Answer(JobObject, "The job that was dropped.", _DEAD)},
+    errors=(NotFoundError,),
+)
+def drop(path: JobPath) -> dict[str, Any]:
+    """Remove a job from the dead-letter list and delete its image."""
+    return job_body(current_services().dead_letters.drop(path.job_id))

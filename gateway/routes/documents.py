@@ -1,4 +1,4 @@
-"""`/openapi.json`, and its two readers `/docs` (Swagger UI) and `/redoc`: every byte of them comes from here."""
+"""`/openapi.json`, and the pages that render it: `/docs` (Swagger UI), `/redoc`. They load nothing from elsewhere."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,38 +9,39 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, send_file, send_from_directory
 
 from contract.errors import NotFoundError
-from gateway.routing import Routes
+from contract.settings import Settings
+from gateway.http.routing import Routes
 
-#: Asset -> the package that carries it.
+_PAGES = "gateway/http/pages"
+#: Asset -> the package that contains it.
 _ASSETS = {
     "swagger-ui.css": "flask_openapi3_swagger/templates/swagger/css",
     "swagger-ui-bundle.js": "flask_openapi3_swagger/templates/swagger/js",
     "redoc.standalone.js": "flask_openapi3_redoc/templates/redoc/js",
-    "docs.js": "gateway/pages",
-    "redoc.js": "gateway/pages",
-    "pages.css": "gateway/pages",
+    "docs.js": _PAGES,
+    "redoc.js": _PAGES,
+    "pages.css": _PAGES,
 }
-_ASSETS_KEPT_S = 86_400
-_CACHED = f"public, max-age={_ASSETS_KEPT_S}"
-#: The one image that ReDoc fetches from elsewhere, and an empty one in its place.
+_MAX_AGE_S = 86_400
+#: The one image that ReDoc loads from elsewhere, and an empty one to replace it.
 _LOGO, _NO_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
-#: The pages may run what comes from here and nothing else; both put styles and images into the page by themselves.
-PAGE_POLICY = (
+#: Scripts come from this server only; both pages insert their own styles and images.
+_PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
 
-def document_routes(parts: Sequence[Routes], *, access_is_required: bool) -> Blueprint:
-    """The routes of the document of `parts`; they stand outside the document that they serve."""
+def document_routes(parts: Sequence[Routes], settings: Settings) -> Blueprint:
+    """The routes that serve the OpenAPI document of `parts`."""
     routes = Blueprint("documents", __name__)
 
     @cache
     def written() -> dict[str, Any]:
-        # Loaded here: a gateway whose document nobody reads starts sooner and holds less.
-        from gateway.openapi import write_document  # noqa: PLC0415 - see above
+        # Imported on first use: it takes time and memory that most gateways never need.
+        from gateway.http.openapi import write_document  # noqa: PLC0415
 
-        return write_document(parts, access_is_required=access_is_required)
+        return write_document(parts, settings)
 
     @routes.get("/openapi.json")
     def document() -> Response:
@@ -57,23 +58,24 @@ def document_routes(parts: Sequence[Routes], *, access_is_required: bool) -> Blu
     @routes.get("/docs/<name>")
     def asset(name: str) -> Response:
         if name not in _ASSETS:
-            raise NotFoundError("There is no such page. The documentation is at `/docs` and `/redoc`.")
+            raise NotFoundError("No such page. The documentation is at `/docs` and `/redoc`.")
         if name == "redoc.standalone.js":
-            return Response(_redoc(), mimetype="text/javascript", headers={"Cache-Control": _CACHED})
-        return send_from_directory(_folder(_ASSETS[name]), name, max_age=_ASSETS_KEPT_S)
+            headers = {"Cache-Control": f"public, max-age={_MAX_AGE_S}"}
+            return Response(_redoc_script(), mimetype="text/javascript", headers=headers)
+        return send_from_directory(_folder(_ASSETS[name]), name, max_age=_MAX_AGE_S)
 
     return routes
 
 
 @cache
-def _redoc() -> bytes:
+def _redoc_script() -> bytes:
     name = "redoc.standalone.js"
     return (_folder(_ASSETS[name]) / name).read_bytes().replace(_LOGO, _NO_LOGO)
 
 
 def _page(name: str) -> Response:
-    response = send_file(_folder("gateway/pages") / name)
-    response.headers["Content-Security-Policy"] = PAGE_POLICY
+    response = send_file(_folder(_PAGES) / name)
+    response.headers["Content-Security-Policy"] = _PAGE_POLICY
     return response
 
 

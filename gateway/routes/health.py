@@ -1,4 +1,4 @@
-"""`/healthz` (the process lives), `/readyz` (it can accept jobs), `/metrics`."""
+"""`/healthz` (the process is alive), `/readyz` (it can accept jobs), `/metrics`."""
 
 from typing import Literal
 
@@ -8,13 +8,14 @@ from pydantic import BaseModel
 
 from contract.access import Scope
 from contract.errors import UnavailableError
-from gateway.answers import RETRY_AFTER, Answer, plain
-from gateway.routing import Routes
-from gateway.services import Services
+from gateway.http.routing import RETRY_AFTER, Answer, Routes, plain
+from gateway.services import current_services
+
+routes = Routes("health", "For operators and orchestrators.")
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["alive"]
 
@@ -30,47 +31,45 @@ _READY = {"status": "ready", "ledger": "answers"}
 _NOT_READY = {"status": "not ready", "ledger": "The job ledger (Redis) does not answer; try again shortly."}
 
 
-def health_routes(services: Services) -> Routes:
-    """The routes that operators and orchestrators ask."""
-    routes = Routes("health", services, "For operators and orchestrators.")
+@routes.add(
+    "GET",
+    "/healthz",
+    scope=None,
+    answers={200: Answer(Alive, "The process is alive.", {"alive": {"status": "alive"}})},
+)
+def alive() -> dict[str, str]:
+    """Check whether the process is alive."""
+    return {"status": "alive"}
 
-    @routes.add(
-        "GET", "/healthz", scope=None, answers={200: Answer(Alive, "It lives.", {"alive": {"status": "alive"}})}
-    )
-    def alive() -> dict[str, str]:
-        """Whether the process lives."""
-        return {"status": "alive"}
 
-    @routes.add(
-        "GET",
-        "/readyz",
-        scope=None,
-        answers={
-            200: Answer(Readiness, "It can.", {"ready": _READY}),
-            503: Answer(Readiness, "It cannot.", {"not_ready": _NOT_READY}, RETRY_AFTER),
-        },
-    )
-    def ready() -> Response:
-        """Whether jobs can be accepted."""
-        try:
-            services.ledger.ping()
-        except UnavailableError as error:
-            response = jsonify({"status": "not ready", "ledger": error.detail})
-            response.status_code = 503
-            response.headers["Retry-After"] = "1"
-            return response
-        return jsonify({"status": "ready", "ledger": "answers"})
+@routes.add(
+    "GET",
+    "/readyz",
+    scope=None,
+    answers={
+        200: Answer(Readiness, "Jobs can be accepted.", {"ready": _READY}),
+        503: Answer(Readiness, "Jobs cannot be accepted.", {"not_ready": _NOT_READY}, RETRY_AFTER),
+    },
+)
+def ready() -> Response:
+    """Check whether jobs can be accepted."""
+    try:
+        current_services().ledger.ping()
+    except UnavailableError as error:
+        response = jsonify({"status": "not ready", "ledger": error.detail})
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+        return response
+    return jsonify(_READY)
 
-    @routes.add(
-        "GET",
-        "/metrics",
-        scope=Scope.READ if services.settings.metrics_access == "key" else None,
-        answers={
-            200: plain("Metrics for Prometheus.", "text/plain", 'pawqueue_queue_jobs{queue="bulk",state="queued"} 3')
-        },
-    )
-    def metrics() -> Response:
-        """Requests, and the counts by which workers are scaled, for Prometheus."""
-        return Response(generate_latest(services.metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
-    return routes
+@routes.add(
+    "GET",
+    "/metrics",
+    scope=Scope.READ,
+    is_metrics=True,
+    answers={200: plain("Metrics for Prometheus.", "text/plain", 'pawqueue_queue_jobs{queue="bulk",state="queued"} 3')},
+)
+def metrics() -> Response:
+    """Read metrics of this gateway's requests and of the queues, for Prometheus."""
+    return Response(generate_latest(current_services().metrics.registry), content_type=CONTENT_TYPE_LATEST)

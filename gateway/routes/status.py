@@ -7,9 +7,10 @@ from pydantic import BaseModel
 from contract.access import Scope
 from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisMemory
 from contract.status import NO_WORKER, Status, read_status
-from gateway.answers import Answer
-from gateway.routing import Routes
-from gateway.services import Services
+from gateway.http.routing import Answer, Routes
+from gateway.services import current_services
+
+routes = Routes("status", "The whole service at a glance.", "/v1/status")
 
 
 class StatusProblem(BaseModel):
@@ -56,7 +57,7 @@ class LedgerStatus(BaseModel):
 
 
 class StatusObject(BaseModel):
-    """The service at one moment; empty where the ledger does not answer."""
+    """The service at one moment; empty if the ledger does not answer."""
 
     ready: bool
     problems: list[StatusProblem]
@@ -83,22 +84,18 @@ _EXAMPLES = {
 }
 
 
-def status_routes(services: Services) -> Routes:
-    """The route of the service's status."""
-    routes = Routes("status", services, "The whole service at a glance.", "/v1/status")
+@routes.add(
+    "GET",
+    "",
+    scope=Scope.READ,
+    is_metrics=True,
+    answers={200: Answer(StatusObject, "Always, even while Redis is down.", _EXAMPLES)},
+)
+def status() -> dict[str, Any]:
+    """Show queues, workers and totals, and whether jobs can be accepted.
 
-    @routes.add(
-        "GET",
-        "",
-        scope=Scope.READ if services.settings.metrics_access == "key" else None,
-        answers={200: Answer(StatusObject, "Always, also while Redis is down.", _EXAMPLES)},
-    )
-    def status() -> dict[str, Any]:
-        """Show queues, workers and totals, and whether jobs can be accepted.
-
-        `ready` is false while uploads are refused; `problems` says why. Without a worker jobs are accepted and wait.
-        It needs an API key where `PAWQUEUE_METRICS_ACCESS` is `key`, as `/metrics` does.
-        """
-        return read_status(services.ledger, services.settings.ledger_max_bytes).to_dict()
-
-    return routes
+    `ready` is false while uploads are refused; `problems` gives the reasons. Without a worker, jobs are accepted and
+    wait. Needs an API key if `PAWQUEUE_METRICS_ACCESS` is `key`, like `/metrics`.
+    """
+    services = current_services()
+    return read_status(services.ledger, services.settings.ledger_max_bytes).to_dict()

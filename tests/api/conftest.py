@@ -1,4 +1,4 @@
-"""A gateway that asks for API keys, on the stack that the tests share."""
+"""Gateways that require API keys, on the stack that the tests share."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def keyed(stack: Stack) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def impatient(stack: Stack) -> Iterator[Gateway]:
-    """One that grants no long waits: thousands of requests that each wait would take for ever."""
+def short_waits(stack: Stack) -> Iterator[Gateway]:
+    """A gateway that grants only short waits: thousands of requests that each wait would take too long."""
     with stack.another_gateway(access="required", wait_max_s=0.2) as gateway:
         yield gateway

@@ -1,4 +1,4 @@
-"""Hostile uploads: the right end for each, no 5xx, no worker that dies, no memory that stays."""
+"""Hostile uploads: each gets the right response, without a 5xx, a dead worker or leaked memory."""
 
 import socket
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def unharmed(stack: Stack, http: httpx.Client) -> Iterator[None]:
-    """The same processes live on, and serve."""
+    """Fail if a process died, grew or stopped serving."""
     processes = [psutil.Process(process.handle.pid) for process in (stack.gateway, *stack.workers)]
     workers = {child.pid for process in processes for child in process.children(recursive=True)}
     before = gateway_memory(stack)
@@ -40,7 +40,7 @@ def gateway_memory(stack: Stack) -> int:
 
 
 def end_of(http: httpx.Client, hostile: Hostile) -> str:
-    """What became of it: status and code of the refusal, or state and error of the job."""
+    """Status and code of the error, or state and error of the job."""
     part = {"file": (hostile.file, hostile.data, "image/png")}
     response = http.post("/v1/jobs", files=part, headers={"Prefer": "wait=60"})
     body = response.json()
@@ -50,11 +50,13 @@ def end_of(http: httpx.Client, hostile: Hostile) -> str:
     return " ".join([body["status"], *([body["error"]["code"]] if body["error"] else [])])
 
 
-def test_every_hostile_image_comes_to_its_right_end(http: httpx.Client, unharmed: None) -> None:
+def test_every_hostile_image_gets_the_right_response_or_result(http: httpx.Client, unharmed: None) -> None:
     uploads = corpus()
     assert len(uploads) >= 60
     assert len({hostile.name for hostile in uploads}) == len(uploads)
-    http.post("/v1/jobs", content=draw((7000, 7000), 0, mode="L"))  # what the largest takes is taken once
+    http.post(
+        "/v1/jobs", content=draw((7000, 7000), 0, mode="L")
+    )  # the memory that the largest image needs is allocated once
     with ThreadPoolExecutor(6) as pool:
         ends = list(pool.map(lambda hostile: end_of(http, hostile), uploads))
     wrong = [
@@ -64,10 +66,10 @@ def test_every_hostile_image_comes_to_its_right_end(http: httpx.Client, unharmed
 
 
 def talk(stack: Stack, *pieces: bytes, ends: bool = False) -> str:
-    """Send bytes as they are; returns the whole answer."""
+    """Send raw bytes; returns the whole response."""
     host, port = stack.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as line:
-        with suppress(OSError):  # it may have answered before all was sent
+        with suppress(OSError):  # the response may arrive before everything is sent
             for piece in pieces:
                 line.sendall(piece)
             if ends:
@@ -86,7 +88,7 @@ def post(*headers: str) -> bytes:
 
 
 def form(name: str, data: bytes, part: str = 'name="file"') -> tuple[bytes, bytes]:
-    """Head and body of a form whose part is described as given."""
+    """Head and body of a form with this part."""
     body = f"--b\r\nContent-Disposition: form-data; {part}; filename={name}\r\n\r\n".encode() + data + b"\r\n--b--\r\n"
     return post("Content-Type: multipart/form-data; boundary=b", f"Content-Length: {len(body)}"), body
 
@@ -95,23 +97,26 @@ _PNG = draw()
 _CHUNKED = post("Transfer-Encoding: chunked")
 
 
-_FORM_IN_NO_PARTS = post("Content-Type: multipart/form-data", "Content-Length: 3"), b"abc"
-_FORM_IN_OTHER_PARTS = post("Content-Type: multipart/form-data; boundary=c", "Content-Length: 9"), b"--b\r\n\r\n\r\n"
-#: What is sent, piece by piece, and the status that is right.
+_FORM_WITHOUT_BOUNDARY = post("Content-Type: multipart/form-data", "Content-Length: 3"), b"abc"
+_FORM_WITH_WRONG_BOUNDARY = (
+    post("Content-Type: multipart/form-data; boundary=c", "Content-Length: 9"),
+    b"--b\r\n\r\n\r\n",
+)
+#: The pieces to send, and the expected status.
 REQUESTS = {
     "byte by byte": ((post(f"Content-Length: {len(_PNG)}"), *(bytes([byte]) for byte in _PNG)), 202),
     "chunked": ((_CHUNKED, b"%x\r\n" % len(_PNG), _PNG, b"\r\n0\r\n\r\n"), 202),
     "chunks of a byte": ((_CHUNKED, *(b"1\r\n%c\r\n" % byte for byte in _PNG), b"0\r\n\r\n"), 202),
-    "chunk of no size": ((_CHUNKED, b"zz\r\n", _PNG), 400),
+    "chunk with an invalid size": ((_CHUNKED, b"zz\r\n", _PNG), 400),
     "chunk of negative size": ((_CHUNKED, b"-5\r\n", _PNG), 400),
-    "chunk of boundless size": ((_CHUNKED, b"ffffffffffffffff\r\n", _PNG), 400),
-    "body that is cut off": ((post("Content-Length: 9999"), _PNG), 400),
+    "chunk of excessive size": ((_CHUNKED, b"ffffffffffffffff\r\n", _PNG), 400),
+    "truncated body": ((post("Content-Length: 9999"), _PNG), 400),
     "body longer than announced": ((post("Content-Length: 20"), _PNG[:20]), 415),
     "negative length": ((post("Content-Length: -1"), _PNG), 400),
-    "length that is no number": ((post("Content-Length: 1e3"), _PNG), 400),
+    "length that is not a number": ((post("Content-Length: 1e3"), _PNG), 400),
     "two lengths": ((post("Content-Length: 5", "Content-Length: 6"), _PNG), 400),
     "length and chunks": ((post("Content-Length: 5", "Transfer-Encoding: chunked"), b"0\r\n\r\n"), 400),
-    "length beyond all limits": ((post("Content-Length: 99999999999999999999"), _PNG), 413),
+    "excessive length": ((post("Content-Length: 99999999999999999999"), _PNG), 413),
     "header of 20 kB": ((post("X: " + "a" * 20_000), b""), 431),
     "300 headers": ((post(*(f"X-{n}: 1" for n in range(300))), b""), 431),
     "TLS to a plain port": ((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",), 400),
@@ -122,26 +127,26 @@ REQUESTS = {
     "name in broken UTF-8": (form("\"a.png\"; filename*=UTF-8''%ff%00%0d%0a", _PNG), 202),
     "part of another name": (form('"a.png"', _PNG, 'name="other"'), 400),
     "empty part": (form('"a.png"', b""), 400),
-    "form in no parts": (_FORM_IN_NO_PARTS, 400),
-    "form in other parts": (_FORM_IN_OTHER_PARTS, 400),
+    "form without a boundary": (_FORM_WITHOUT_BOUNDARY, 400),
+    "form with the wrong boundary": (_FORM_WITH_WRONG_BOUNDARY, 400),
 }
 
 
 @pytest.mark.parametrize(("pieces", "status"), REQUESTS.values(), ids=REQUESTS)
-def test_requests_that_are_no_good_http(stack: Stack, unharmed: None, pieces: tuple[bytes, ...], status: int) -> None:
+def test_malformed_and_unusual_requests(stack: Stack, unharmed: None, pieces: tuple[bytes, ...], status: int) -> None:
     answer = talk(stack, *pieces, ends=status == 400)
     assert answer.startswith(f"HTTP/1.1 {status} "), answer
     if status >= 400:
         assert "application/problem+json" in answer
 
 
-def test_a_form_of_ten_thousand_parts_is_refused(http: httpx.Client, unharmed: None) -> None:
+def test_a_form_of_ten_thousand_parts_is_rejected(http: httpx.Client, unharmed: None) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     assert http.post("/v1/jobs", content=part * 10_000 + b"--b--\r\n", headers=headers).status_code == 413
 
 
-def test_the_kept_endpoint_refuses_broken_images_as_it_always_did(http: httpx.Client, unharmed: None) -> None:
+def test_predict_rejects_corrupt_images_in_the_old_format(http: httpx.Client, unharmed: None) -> None:
     for data in (b"", b"hello", small_image("PNG")[:300], small_image("JPEG")[:700]):
         response = http.post("/predict", files={"file": ("x.png", data, "image/png")})
         assert (response.status_code, response.json().keys()) == (400, {"error", "detail"})

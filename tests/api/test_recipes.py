@@ -1,4 +1,4 @@
-"""Every block of the recipes and of the README's section for API users is run; the pages are looked at in a browser."""
+"""Every code block of the recipes and of the README's section for API users runs; the pages work in a browser."""
 
 import functools
 import http.server
@@ -41,7 +41,7 @@ def environ(keyed: Gateway) -> dict[str, str]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A copy, as recipes write beside the images."""
+    """A copy of the example images: recipes write files next to them."""
     return Path(shutil.copytree(_PHOTOS, tmp_path / "photos"))
 
 
@@ -68,26 +68,26 @@ def test_python_recipes(recipe: str, photos: Path, environ: dict[str, str]) -> N
     assert run([sys.executable, "-c", recipe], photos, environ) or "assert" in recipe
 
 
-def test_the_blocks_of_the_readme(photos: Path, stack: Stack) -> None:
+def test_the_code_blocks_of_the_readme(photos: Path, stack: Stack) -> None:
     section = "## Calling the API"
     shell = blocks("README.md", "", section)[0]
     lines = [line.split("  #")[0] for line in shell.splitlines() if line.startswith("curl") and "/ID" not in line]
     assert len(lines) >= 3
     for line in lines:
-        told = run(["sh", "-euc", line.replace("localhost:8000", stack.url) + " -sf"], photos, dict(os.environ))
-        assert json.loads(told)["id"]
+        output = run(["sh", "-euc", line.replace("localhost:8000", stack.url) + " -sf"], photos, dict(os.environ))
+        assert json.loads(output)["id"]
     (program,) = blocks("README.md", "python", section)
     assert run([sys.executable, "-c", program.replace(_LOCAL, stack.url)], photos, dict(os.environ))
 
 
-def test_readme_and_page_name_the_same_endpoints() -> None:
+def test_endpoints_named_in_the_readme_are_documented() -> None:
     readme = (ROOT / "README.md").read_text()
     page = (ROOT / "docs" / "api.md").read_text()
     for method, path in re.findall(r"`(GET|POST|PUT|DELETE) (/[^`]*)`", readme):
         assert f"`{method} {path}`" in page or path in ("/docs", "/redoc", "/openapi.json"), path
 
 
-def test_the_files_of_the_pages_come_whole(keyed: Gateway) -> None:
+def test_the_files_of_the_pages_are_served_completely(keyed: Gateway) -> None:
     for path in ("/docs", "/redoc", "/docs/swagger-ui.css", "/docs/redoc.standalone.js"):
         answer = httpx.get(keyed.url + path)
         assert answer.status_code == 200
@@ -109,7 +109,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[str]:
-    """The address of a page of another origin, with all recipes in it and a place for an image."""
+    """The address of a page of another origin that holds all recipes and a file input."""
     script = "\n".join(SCRIPTS)
     (tmp_path / "page.html").write_text(f'<input type="file" id="image"><script>{script}</script>')
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
@@ -142,13 +142,15 @@ def test_browser_recipes(page: Page, elsewhere: str, environ: dict[str, str], tm
 
 
 @pytest.mark.parametrize(("path", "sign"), [("/docs", ".opblock-summary-description"), ("/redoc", "h2")])
-def test_the_pages_show_the_interface_and_ask_nobody_else(page: Page, keyed: Gateway, path: str, sign: str) -> None:
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+def test_the_pages_show_the_api_and_load_only_from_the_gateway(
+    page: Page, keyed: Gateway, path: str, sign: str
+) -> None:
+    requested: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(keyed.url + path)
     page.locator(sign, has_text="Submit an image").first.wait_for(timeout=60_000)
-    assert [url for url in asked if not url.startswith((keyed.url, "data:", "blob:"))] == []
-    assert complaints == []
+    assert [url for url in requested if not url.startswith((keyed.url, "data:", "blob:"))] == []
+    assert errors == []

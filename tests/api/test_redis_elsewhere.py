@@ -1,4 +1,4 @@
-"""A Redis that is named by its address: with a password, and over TLS with a certificate of one's own."""
+"""A Redis chosen by its address: with a password, and over TLS with a self-signed certificate."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ _PASSWORD = "geheim"
 
 @pytest.fixture
 def guarded_redis(tmp_path: Path) -> Iterator[str]:
-    """The address of a Redis that asks for a password."""
+    """The address of a Redis that requires a password."""
     port = free_port()
     command = [str(find_redis_server()), "--port", str(port), "--requirepass", _PASSWORD, "--save", ""]
     with running("redis", command, tmp_path):
@@ -35,10 +35,10 @@ def guarded_redis(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def tls_redis(tmp_path: Path) -> Iterator[str]:
-    """The address of a Redis that speaks TLS alone and asks for a password."""
+    """The address of a Redis that supports only TLS and requires a password."""
     server, openssl = shutil.which("redis-server"), shutil.which("openssl")
     if not server or not openssl:
-        pytest.skip("no redis-server or no openssl here; the one that Pawqueue brings along has no TLS")
+        pytest.skip("redis-server or openssl is not installed; the bundled Redis has no TLS")
     certificate, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
     request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     files = ["-keyout", str(key), "-out", str(certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -49,7 +49,7 @@ def tls_redis(tmp_path: Path) -> Iterator[str]:
         url = f"rediss://:{_PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
         wait_until(lambda: process.handle.poll() is not None or answers(url), "Redis answering", 30)
         if process.handle.poll() is not None:
-            pytest.skip("the redis-server here was built without TLS")
+            pytest.skip("this redis-server was built without TLS")
         yield url
 
 
@@ -61,8 +61,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def goes_through(url: str) -> None:
-    """Ledger and queue work over `url`."""
+def use(url: str) -> None:
+    """Record a job in the ledger and publish it."""
     with connect(url) as client:
         ledger, job = Ledger(client), Job(new_job_id(), INTERACTIVE, now_ms())
         store(ledger, [job])
@@ -71,24 +71,24 @@ def goes_through(url: str) -> None:
         assert oldest_message_ms(client, INTERACTIVE) > 0
 
 
-def test_a_password_is_given(guarded_redis: str) -> None:
-    goes_through(guarded_redis)
+def test_a_password_is_used(guarded_redis: str) -> None:
+    use(guarded_redis)
 
 
-def test_a_wrong_password_is_told_without_telling_it(guarded_redis: str) -> None:
+def test_the_error_for_a_wrong_password_does_not_contain_it(guarded_redis: str) -> None:
     with pytest.raises((UnavailableError, redis.AuthenticationError)) as refused:
-        goes_through(guarded_redis.replace(_PASSWORD, "falsch"))
+        use(guarded_redis.replace(_PASSWORD, "falsch"))
     assert "falsch" not in str(refused.value)
 
 
-def test_tls_is_spoken_and_certificates_are_checked(tls_redis: str) -> None:
-    goes_through(tls_redis)
+def test_tls_is_used_and_certificates_are_verified(tls_redis: str) -> None:
+    use(tls_redis)
     with pytest.raises(UnavailableError):
-        goes_through(tls_redis.split("?", maxsplit=1)[0])  # nobody vouches for its certificate
+        use(tls_redis.split("?", maxsplit=1)[0])  # without the CA, its certificate is not trusted
 
 
 @pytest.mark.slow
-def test_an_image_goes_all_the_way_over_tls(tls_redis: str, tmp_path: Path) -> None:
+def test_an_image_is_classified_over_tls(tls_redis: str, tmp_path: Path) -> None:
     with running_gateway_and_worker(tmp_path, tls_redis, access="required") as stack:
         key = Gateway(stack.url, stack.gateway, stack.environ).make_key()
         headers = {"X-API-Key": key, "Prefer": "wait=60"}

@@ -83,7 +83,10 @@ def test_a_stopping_gateway_finishes_uploads_and_closes_idle_connections(tmp_pat
     with gateway(tmp_path, clean_redis, PAWQUEUE_DRAIN_S="120") as (port, process):
         silent, half_head = connect(port), connect(port, b"POST /v1/jobs HTTP/1.1\r\n")
         kept = connect(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert kept.recv(1000).startswith(b"HTTP/1.1 200")
+        received = b""
+        while not received.endswith(b"}\n"):
+            received += kept.recv(1000)
+        assert received.startswith(b"HTTP/1.1 200")
         upload = connect(port, _HEAD % len(_IMAGE) + _IMAGE[:100])
         wait_until(lambda: answers(port), "the start of the upload")
         process.handle.send_signal(signal.SIGTERM)

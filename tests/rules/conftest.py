@@ -1,4 +1,4 @@
-"""The fixtures of the gateway's unit tests, for rules that look at its routes."""
+"""The gateway of the unit tests, for rules about its routes."""
 
 from tests.unit.gateway.conftest import gateway
 

@@ -27,7 +27,7 @@ def test_redis_keys_are_defined_in_one_file() -> None:
 
 def test_the_gateway_imports_neither_keras_nor_numpy() -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import gateway.wsgi"],
+        [sys.executable, "-X", "importtime", "-c", "import gateway.app"],
         cwd=ROOT,
         capture_output=True,
         text=True,

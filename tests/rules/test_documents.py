@@ -14,7 +14,7 @@ from bundle.decode import FORMATS as DECODED
 from bundle.manifest import read_manifest
 from contract.settings import settings_page
 from gateway import VERSION
-from gateway.uploads import FORMATS as ACCEPTED
+from gateway.accept.check import FORMATS as ACCEPTED
 from tests.support.services import ROOT
 from tests.unit.gateway.conftest import Gateway
 
@@ -26,7 +26,7 @@ def test_the_settings_page_is_up_to_date() -> None:
 
 
 def test_the_api_page_is_up_to_date() -> None:
-    from gateway import api_page
+    from gateway.http import api_page
 
     assert (ROOT / "docs" / "api.md").read_text() == api_page.render(), "run `make docs`"
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bundle.decode import FORMATS, UndecodableImageError, decode
 from contract.errors import UploadError
-from gateway.uploads import UploadLimits, check_upload
+from gateway.accept.check import UploadLimits, check_upload
 from tests.support.hostile import small_image
 
 _WHOLE = {form: small_image(form) for form in FORMATS}

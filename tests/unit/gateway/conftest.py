@@ -1,70 +1,132 @@
-"""A gateway on memory: real application, committer and waiters; ledger and image store are the fakes."""
+"""A gateway in this process: the real application on a real Redis, with a publisher that only records.
 
-from collections.abc import Iterator, Sequence
+Tests play the worker by claiming and finishing jobs in the ledger.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
+import redis
 from flask.testing import FlaskClient
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from werkzeug.test import TestResponse
 
-from contract.access import Access
+from contract.access import KeyStore
 from contract.broker import QUEUES
-from contract.images.store import ImageStore
+from contract.images.store import FileImageStore
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings
-from contract.ledger.types import Heartbeat, QueueLimits
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Heartbeat, Receipt
 from contract.settings import load_settings
 from gateway.app import create_app
-from gateway.committer import GroupCommitter
-from gateway.dead import DeadLetters
-from gateway.guard import Guard
-from gateway.intake import Intake
-from gateway.load import LoadMeter
-from gateway.metrics import GatewayMetrics
-from gateway.services import Services
-from gateway.submissions import Submissions
-from gateway.submit import Submitter
-from gateway.uploads import UploadLimits
-from gateway.waiters import Waiters
-from tests.support.twin.ledger_memory import MemoryLedger
-from tests.support.twin.stores import MemoryImageStore, MemoryKeyStore
+from gateway.services import Services, build_services
+
+_SETTINGS = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait_s": "5"}
+
+
+class HookedLedger(Ledger):
+    """The ledger; a hook runs before the call of its name, to fail, block or count it."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        super().__init__(client)
+        self.hooks: dict[str, Callable[[], Any]] = {}
+
+    def submit(self, *arguments: Any) -> list[Receipt]:
+        self._hook("submit")
+        return super().submit(*arguments)
+
+    def get(self, job_ids: Sequence[str]) -> list[Job | None]:
+        self._hook("get")
+        return super().get(job_ids)
+
+    def unbury(self, job_id: str) -> str | None:
+        self._hook("unbury")
+        return super().unbury(job_id)
+
+    def ping(self) -> None:
+        self._hook("ping")
+        super().ping()
+
+    def stats(self, *arguments: Any) -> Any:
+        self._hook("stats")
+        return super().stats(*arguments)
+
+    def workers(self, *arguments: Any) -> list[Heartbeat]:
+        self._hook("workers")
+        return super().workers(*arguments)
+
+    def _hook(self, name: str) -> None:
+        if hook := self.hooks.get(name):
+            hook()
+
+
+@dataclass
+class Publisher:
+    """Records messages, and does what a test asks for."""
+
+    messages: list[tuple[str, list[str]]] = field(default_factory=list)
+    #: Called with the job ids before a message is recorded; may raise.
+    hook: Callable[[list[str]], None] | None = None
+
+    def __call__(self, queue: str, job_ids: Sequence[str]) -> None:
+        if self.hook:
+            self.hook(list(job_ids))
+        self.messages.append((queue, list(job_ids)))
 
 
 @dataclass
 class Gateway:
-    """The application's parts, for tests to look at and to play the worker."""
+    """The application and its parts."""
 
     client: FlaskClient
-    ledger: MemoryLedger
-    images: MemoryImageStore
-    load: LoadMeter | None = None
-    keys: MemoryKeyStore = field(default_factory=MemoryKeyStore)
-    #: Messages put into queues: (queue, job ids).
-    published: list[tuple[str, list[str]]] = field(default_factory=list)
-    #: When set, publishing raises it.
-    broken: Exception | None = None
-    #: When true, every published job ends at once as a cat.
-    answers: bool = False
+    services: Services
+    ledger: HookedLedger
+    images: FileImageStore
+    image_folder: Path
+    publisher: Publisher
+    keys: KeyStore
 
-    def publish(self, queue: str, job_ids: Sequence[str]) -> None:
-        if self.broken:
-            raise self.broken
-        self.published.append((queue, list(job_ids)))
-        if self.answers:
-            self.end(list(job_ids), cat())
+    @property
+    def published(self) -> list[tuple[str, list[str]]]:
+        """Messages: (queue, job ids)."""
+        return self.publisher.messages
 
-    def end(self, job_ids: list[str], result: JobResult) -> None:
+    def image_count(self) -> int:
+        """Number of stored images."""
+        return sum(path.is_file() for path in self.image_folder.rglob("*"))
+
+    def image_of(self, job: Job) -> bytes | None:
+        """The stored image of a job."""
+        return self.images.get([job.image])[0]
+
+    def finish(self, job_ids: list[str], result: JobResult | None = None) -> None:
+        """Finish jobs as a worker does."""
         claims = [claim for claim in self.ledger.claim(job_ids, 10_000, 60) if claim]
-        self.ledger.commit([(claim, result) for claim in claims], 60)
+        self.ledger.commit([(claim, result or cat()) for claim in claims], 60)
+
+    def answer(self, result: JobResult | None = None) -> None:
+        """Finish every job as soon as it is published."""
+        self.publisher.hook = lambda job_ids: self.finish(job_ids, result)
 
     def job(self, job_id: str) -> Job:
+        """Read a job."""
         (job,) = self.ledger.get([job_id])
         assert job
         return job
 
     def serve_model(self) -> None:
+        """Store the heartbeat of a worker."""
         self.ledger.beat(Heartbeat("w", "h", "cats-dogs", "1", ["cat", "dog"], "fake", "float32", 0, "", 0, 0), 60_000)
 
 
 def cat() -> JobResult:
+    """The result of a job whose image shows a cat."""
     return JobResult(
         prediction=Prediction("cat", 0.75, {"cat": 0.75, "dog": 0.25}),
         model=ModelRef("cats-dogs", "1"),
@@ -74,53 +136,82 @@ def cat() -> JobResult:
     )
 
 
-@pytest.fixture
-def gateway() -> Gateway:
-    return make_gateway()
+def upload(gateway: Gateway, data: bytes, name: str = "cat.png", query: str = "", **headers: str) -> TestResponse:
+    """Upload an image in a form."""
+    return gateway.client.post(f"/v1/jobs{query}", data={"file": (io.BytesIO(data), name)}, headers=headers)
 
 
-@pytest.fixture(scope="session")
-def _shared() -> Gateway:
-    return make_gateway()
+def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """The body of a problem with this status and code."""
+    body = response.get_json()
+    assert (response.status_code, body["status"], body["code"]) == (status, status, code)
+    assert response.mimetype == "application/problem+json"
+    assert body["detail"].endswith(".")
+    return dict(body)
 
 
-@pytest.fixture
-def refusing(_shared: Gateway) -> Iterator[Gateway]:
-    """A gateway that is asked for nothing it would do: tests share it, and it is left as it was."""
-    yield _shared
-    assert not _shared.published
-    assert not _shared.images._images
-    assert not any(queue.queued for queue in _shared.ledger.stats(QUEUES).queues.values())
-
-
-@pytest.fixture(scope="session")
-def asking() -> Gateway:
-    """A gateway that asks for API keys, for tests that only read what it tells everybody."""
-    return make_gateway(access="required")
-
-
-def make_gateway(images: ImageStore | None = None, **changes: str) -> Gateway:
-    """A gateway whose settings are those of the tests, with `changes`."""
-    chosen = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait_s": "5"} | changes
+@contextmanager
+def running_gateway(
+    redis_url: str, folder: Path, clock: Callable[[], float] | None = None, **changes: str
+) -> Iterator[Gateway]:
+    """A gateway with the settings of these tests and `changes`, stopped at the end."""
+    chosen = _SETTINGS | {"redis_url": redis_url} | changes
     settings = load_settings({f"PAWQUEUE_{name.upper()}": value for name, value in chosen.items()})
-    ledger, memory = MemoryLedger(), MemoryImageStore()
-    images = images or memory
-    gateway = Gateway(FlaskClient.__new__(FlaskClient), ledger, memory)
-    load = LoadMeter(ledger, settings.ledger_max_bytes)
-    limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
-    committer = GroupCommitter(ledger, gateway.publish, load, limits, group_max_jobs=32)
-    waiters = Waiters(ledger)
-    committer.start()
-    waiters.start()
-    gateway.load = load
-    upload_limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
-    submitter = Submitter(images, committer, waiters, load, upload_limits)
-    access = Access(gateway.keys, required=settings.access_is_required())
-    guard = Guard(access, "memory://", settings.rate_limit)
-    dead = DeadLetters(ledger, committer)
-    submissions = Submissions(ledger, waiters, settings.result_ttl_s)
-    intake = Intake(images, ledger, gateway.publish, load, limits, upload_limits, settings.result_ttl_s)
-    metrics = GatewayMetrics(ledger, settings.ledger_max_bytes)
-    services = Services(settings, ledger, submitter, waiters, load, dead, metrics, guard, submissions, intake)
-    gateway.client = create_app(services).test_client()
-    return gateway
+    # As services connect, but with patience for a busy machine.
+    client = redis.Redis.from_url(redis_url, decode_responses=True, socket_timeout=60, retry=Retry(NoBackoff(), 0))
+    ledger, images, publisher = HookedLedger(client), FileImageStore(folder), Publisher()
+    parts: dict[str, Any] = {"clock": clock} if clock else {}
+    services = build_services(settings, client=client, ledger=ledger, images=images, publish=publisher, **parts)
+    flask_client = create_app(services).test_client()
+    try:
+        yield Gateway(flask_client, services, ledger, images, folder, publisher, KeyStore(client))
+    finally:
+        services.close()
+
+
+class MakeGateway(Protocol):
+    """Makes a gateway with changed settings."""
+
+    def __call__(self, clock: Callable[[], float] | None = None, **changes: str) -> Gateway: ...
+
+
+@pytest.fixture
+def gateway(clean_redis: str, tmp_path: Path) -> Iterator[Gateway]:
+    with running_gateway(clean_redis, tmp_path / "images") as found:
+        yield found
+
+
+@pytest.fixture
+def make_gateway(clean_redis: str, tmp_path: Path) -> Iterator[MakeGateway]:
+    running: list[Any] = []
+
+    def make(clock: Callable[[], float] | None = None, **changes: str) -> Gateway:
+        running.append(running_gateway(clean_redis, tmp_path / f"images-{len(running)}", clock, **changes))
+        found: Gateway = running[-1].__enter__()
+        return found
+
+    yield make
+    for one in running:
+        one.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def refusing_gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running_gateway(redis_url, tmp_path_factory.mktemp("refusing")) as found:
+        yield found
+
+
+@pytest.fixture
+def refusing(refusing_gateway: Gateway) -> Iterator[Gateway]:
+    """A gateway that tests share because it must refuse all they send."""
+    yield refusing_gateway
+    assert not refusing_gateway.published
+    assert not refusing_gateway.image_count()
+    assert not any(queue.queued for queue in refusing_gateway.ledger.stats(QUEUES).queues.values())
+
+
+@pytest.fixture(scope="session")
+def guarded_gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway that requires API keys, for tests that only read what is open."""
+    with running_gateway(redis_url, tmp_path_factory.mktemp("guarded"), access="required") as found:
+        yield found

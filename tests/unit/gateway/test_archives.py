@@ -1,4 +1,4 @@
-"""Hostile forms and archives: what can be used is taken, the rest is told, nothing else raises, memory stays flat."""
+"""Forms and archives, hostile ones too: valid images are accepted, others rejected, and memory stays flat."""
 
 import io
 import struct
@@ -13,16 +13,12 @@ import pytest
 from hypothesis import given, settings
 
 from contract.errors import PawqueueError
-from gateway import unpacking
-from gateway.forms import read_form
-from gateway.incoming import Incoming, Read, label_of, leads_out
-from gateway.tars import read_tar
-from gateway.unpacking import UnpackBudget
-from gateway.zips import read_zip
+from gateway.accept.archives import UnpackBudget, leads_out, read_tar, read_zip
+from gateway.accept.forms import read_form
+from gateway.accept.received import Read, ReceivedImage, label_of
 from tests.support.archives import Member, add, encrypted, special, tar_of, zip_of
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway
-from tests.unit.gateway.test_jobs import refused
+from tests.unit.gateway.conftest import Gateway, refused
 from tests.unit.gateway.test_submissions import TAR, ZIP, counts, opened
 
 RED = draw(color=(200, 0, 0))
@@ -33,27 +29,27 @@ def reader(data: bytes) -> Read:
     return io.BytesIO(data).read
 
 
-def unpack(kind: str, data: bytes, max_members: int = 1000) -> list[Incoming]:
+def unpack(kind: str, data: bytes, max_members: int = 1000) -> list[ReceivedImage]:
     budget = UnpackBudget(10**9, max_members)
     return list((read_tar if kind == TAR else read_zip)(reader(data), MAX_BYTES, budget))
 
 
-def until_error(images: Iterator[Incoming]) -> tuple[list[Incoming], str]:
-    """What came before an error, and the error."""
-    taken: list[Incoming] = []
+def until_error(images: Iterator[ReceivedImage]) -> tuple[list[ReceivedImage], str]:
+    """The images before an error, and the error."""
+    found: list[ReceivedImage] = []
     try:
         for image in images:
-            taken.append(image)  # noqa: PERF402 - what came before the error is wanted, too
+            found.append(image)  # noqa: PERF402 - the images before the error are wanted too
     except PawqueueError as error:
-        return taken, error.detail
-    return taken, ""
+        return found, error.detail
+    return found, ""
 
 
-def told(images: list[Incoming]) -> dict[str, str]:
-    return {one.custom_id: one.refused.code if one.refused else "taken" for one in images}
+def outcomes(images: list[ReceivedImage]) -> dict[str, str]:
+    return {image.custom_id: image.error.code if image.error else "accepted" for image in images}
 
 
-def test_members_of_a_tar_that_are_no_files_are_refused_one_by_one() -> None:
+def test_members_of_a_tar_that_are_not_files_are_rejected_individually() -> None:
     members: dict[str, Member] = {
         "folder": special("folder", tarfile.DIRTYPE),
         "link": special("link", tarfile.SYMTYPE, "/etc/passwd"),
@@ -66,14 +62,14 @@ def test_members_of_a_tar_that_are_no_files_are_refused_one_by_one() -> None:
         "C:\\x.png": RED,
         "red.png": RED,
     }
-    found = told(unpack(TAR, tar_of(members)))
-    assert found.pop("red.png") == "taken"
+    found = outcomes(unpack(TAR, tar_of(members)))
+    assert found.pop("red.png") == "accepted"
     assert "folder" not in found
     assert len(found) == 8
     assert set(found.values()) == {"bad_request"}
 
 
-def test_members_of_a_zip_that_are_no_files_are_refused_one_by_one() -> None:
+def test_members_of_a_zip_that_are_not_files_are_rejected_individually() -> None:
     link = zipfile.ZipInfo("link")
     link.external_attr = 0xA1FF << 16
     buffer = io.BytesIO()
@@ -85,54 +81,54 @@ def test_members_of_a_zip_that_are_no_files_are_refused_one_by_one() -> None:
         archive.writestr("lzma.png", RED, zipfile.ZIP_LZMA)
         archive.writestr("deflated.png", RED, zipfile.ZIP_DEFLATED)
         archive.writestr("red.png", RED)
-    found = told(unpack(ZIP, buffer.getvalue()))
-    assert (found.pop("red.png"), found.pop("deflated.png")) == ("taken", "taken")
+    found = outcomes(unpack(ZIP, buffer.getvalue()))
+    assert (found.pop("red.png"), found.pop("deflated.png")) == ("accepted", "accepted")
     assert found == dict.fromkeys(("link", "../out.png", "bz.png", "lzma.png"), "bad_request")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_tar_that_is_cut_off_gives_what_came_whole(mode: str) -> None:
+def test_a_truncated_tar_yields_the_complete_images_before_the_end(mode: str) -> None:
     whole = tar_of({f"{n}.png": RED for n in range(5)}, mode)
     end = 5 * 2 * tarfile.BLOCKSIZE if mode == "w" else len(whole)
     for length in range(0, end, 97):
         taken, error = until_error(read_tar(reader(whole[:length]), MAX_BYTES, UnpackBudget(10**9, 1000)))
         assert all(image.data == RED for image in taken)
-        assert "cut off" in error
+        assert "truncated" in error
 
 
-def test_a_zip_that_is_cut_off_gives_nothing() -> None:
+def test_a_truncated_zip_yields_nothing() -> None:
     whole = zip_of({f"{n}.png": RED for n in range(5)})
     for length in range(0, len(whole) - 1, 53):
-        with pytest.raises(PawqueueError, match=r"no zip"):
+        with pytest.raises(PawqueueError, match=r"not a zip"):
             unpack(ZIP, whole[:length])
 
 
 @pytest.mark.parametrize(("kind", "data"), [(TAR, tar_of({})), (ZIP, zip_of({})), (TAR, b""), (ZIP, b"")])
-def test_an_archive_without_members_is_refused(kind: str, data: bytes) -> None:
+def test_an_archive_without_members_is_rejected(kind: str, data: bytes) -> None:
     with pytest.raises(PawqueueError):
         unpack(kind, data)
 
 
-def test_an_encrypted_member_is_refused_alone() -> None:
-    assert told(unpack(ZIP, encrypted(zip_of({"a.png": RED, "b.png": RED})))) == {
+def test_encrypted_members_are_rejected() -> None:
+    assert outcomes(unpack(ZIP, encrypted(zip_of({"a.png": RED, "b.png": RED})))) == {
         "a.png": "bad_request",
         "b.png": "bad_request",
     }
 
 
-def test_a_member_whose_bytes_are_not_those_that_were_packed_is_refused_alone() -> None:
+def test_a_corrupt_member_is_rejected_and_others_are_accepted() -> None:
     data = bytearray(zip_of({"a.png": RED, "b.png": RED}))
     data[data.index(RED) + 30] ^= 0xFF
-    assert told(unpack(ZIP, bytes(data))) == {"a.png": "bad_request", "b.png": "taken"}
+    assert outcomes(unpack(ZIP, bytes(data))) == {"a.png": "bad_request", "b.png": "accepted"}
 
 
-def test_a_member_that_lies_about_its_size_is_not_read_further() -> None:
+def test_a_member_is_not_read_beyond_its_declared_size() -> None:
     data = bytearray(zip_of({"a.png": bytes(5_000_000)}, zipfile.ZIP_DEFLATED))
     for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         at = data.index(signature) + offset
         data[at : at + 4] = struct.pack("<I", 100)
     (image,) = unpack(ZIP, bytes(data))
-    assert image.refused
+    assert image.error
 
 
 def bomb_tar(scale: int = 1) -> bytes:
@@ -173,19 +169,19 @@ def deep_zip(scale: int = 1) -> bytes:
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "gzip bomb": (TAR, bomb_tar, "unpacks to far more"),
-    "long extended header": (TAR, long_header_tar, "cut off, or is no tar"),
-    "endless extended headers": (TAR, nested_header_tar, "cut off, or is no tar"),
-    "long list of members": (ZIP, full_directory_zip, "too long a list"),
+    "long extended header": (TAR, long_header_tar, "truncated or not a tar"),
+    "endless extended headers": (TAR, nested_header_tar, "truncated or not a tar"),
+    "long list of members": (ZIP, full_directory_zip, "too many members"),
     "zip bomb": (ZIP, deep_zip, "unpacks to far more"),
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_given_up_before_they_cost_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "_FREE_BYTES", 10_000_000)  # a tenth, so that a tenth of a bomb does
+def test_bombs_are_rejected_before_they_cost_memory(name: str) -> None:
     kind, make, reason = BOMBS[name]
     data = make()
-    budget = UnpackBudget(10**9, 100_000)
+    # A tenth of the usual budget, so that a tenth of a bomb is enough.
+    budget = UnpackBudget(10**9, 100_000, free_bytes=10_000_000)
     tracemalloc.start()
     try:
         with pytest.raises(PawqueueError, match=reason):
@@ -198,7 +194,7 @@ def test_bombs_are_given_up_before_they_cost_memory(name: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])
-def test_an_archive_has_so_many_members(kind: str) -> None:
+def test_the_number_of_members_is_limited(kind: str) -> None:
     members = {f"{n}.png": RED for n in range(11)}
     data = tar_of(members) if kind == TAR else zip_of(members)
     assert len(unpack(kind, data, max_members=11)) == 11
@@ -206,8 +202,8 @@ def test_an_archive_has_so_many_members(kind: str) -> None:
         unpack(kind, data, max_members=10)
 
 
-def test_many_members_take_no_memory() -> None:
-    """What the library remembers of each member would be more than a MB."""
+def test_memory_does_not_grow_with_the_number_of_members() -> None:
+    """The members that the library keeps would take more than a megabyte."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for n in range(1_500):
@@ -223,7 +219,7 @@ def test_many_members_take_no_memory() -> None:
     assert peak < 1_000_000
 
 
-def test_an_archive_in_an_archive_is_no_image(gateway: Gateway) -> None:
+def test_an_archive_in_an_archive_is_rejected(gateway: Gateway) -> None:
     address = opened(gateway)
     inner = {"inner.tar": tar_of({"red.png": RED}), "inner.zip": zip_of({"red.png": RED}), "red.png": RED}
     for kind, data in ((TAR, tar_of(inner)), (ZIP, zip_of(inner))):
@@ -234,7 +230,7 @@ def test_an_archive_in_an_archive_is_no_image(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])
-def test_names_are_labels(gateway: Gateway, kind: str) -> None:
+def test_names_become_custom_ids(gateway: Gateway, kind: str) -> None:
     names = ["Ünïcode 猫.png", "new\nline.png", "esc\x1b[31m.png", "a" * 1025, "x" * 1024, "nbsp\u202f.png"]
     data = (tar_of if kind == TAR else zip_of)(dict.fromkeys(names, RED))  # type: ignore[operator]
     taken = gateway.client.post(f"{opened(gateway)}/jobs", data=data, content_type=kind).get_json()
@@ -243,20 +239,20 @@ def test_names_are_labels(gateway: Gateway, kind: str) -> None:
     assert [item["code"] for item in taken["rejected"]] == ["bad_request"]
 
 
-def test_names_that_are_no_unicode_are_told_apart() -> None:
+def test_names_that_are_not_unicode_stay_distinct() -> None:
     data = tar_of({f"caf{chr(0xDC00 + byte)}.png": RED for byte in (0xE9, 0xE8)})
-    assert list(told(unpack(TAR, data))) == ["caf\\xe9.png", "caf\\xe8.png"]
+    assert list(outcomes(unpack(TAR, data))) == ["caf\\xe9.png", "caf\\xe8.png"]
 
 
 @given(st.text(st.characters()))
-def test_any_name_becomes_a_label_that_can_be_written(name: str) -> None:
+def test_any_name_becomes_a_printable_custom_id(name: str) -> None:
     label = label_of(name)
     label.encode()
     assert not any(ord(character) < 32 for character in label)
     assert label_of(label) == label
 
 
-def test_what_leads_out_is_known() -> None:
+def test_names_that_lead_out_of_the_archive_are_recognized() -> None:
     for name in ("..", "../a", "a/..", "/a", "\\a", "a\\..\\b", "C:/a", "c:"):
         assert leads_out(name), name
     for name in ("a", "a/b", "..a", "a..", "a/...", ".hidden", "./a"):
@@ -266,7 +262,7 @@ def test_what_leads_out_is_known() -> None:
 @pytest.mark.parametrize("kind", [TAR, ZIP])
 @settings(max_examples=75, deadline=None)
 @given(data=st.data())
-def test_no_damage_raises_anything_else(kind: str, data: st.DataObject) -> None:
+def test_a_damaged_archive_raises_only_expected_errors(kind: str, data: st.DataObject) -> None:
     members = {"a.png": RED, "b/" + "long" * 60 + ".png": RED, "c.png": b""}
     whole = bytearray(tar_of(members) if kind == TAR else zip_of(members, zipfile.ZIP_DEFLATED))
     for _ in range(data.draw(st.integers(1, 8))):
@@ -288,7 +284,7 @@ def part(head: bytes, data: bytes = RED) -> bytes:
     return b"Content-Disposition: form-data; " + head + b"\r\n\r\n" + data
 
 
-def test_parts_of_a_form_are_images_or_told_why_not() -> None:
+def test_parts_of_a_form_are_accepted_or_rejected_individually() -> None:
     body = form(
         part(b'name="file"; filename="red.png"'),
         part(b'name="other"; filename="other.png"'),
@@ -296,16 +292,16 @@ def test_parts_of_a_form_are_images_or_told_why_not() -> None:
         part(b'name="file"; filename="../up.png"'),
     )
     found = [
-        (one.custom_id, one.refused.code if one.refused else "") for one in read_form(reader(body), BOUNDARY, MAX_BYTES)
+        (one.custom_id, one.error.code if one.error else "") for one in read_form(reader(body), BOUNDARY, MAX_BYTES)
     ]
     assert found == [
         ("red.png", ""),
         ("large.png", "upload_too_large"),
-        ("../up.png", ""),  # a label of the sender's choice; of an archive's member it would be refused
+        ("../up.png", ""),  # only in archives are such names rejected
     ]
 
 
-def test_a_form_holds_a_hundred_images() -> None:
+def test_a_form_holds_at_most_100_images() -> None:
     parts = [part(b'name="file"; filename="%d.png"' % n, b"x") for n in range(101)]
     assert len(list(read_form(reader(form(*parts[:100])), BOUNDARY, MAX_BYTES))) == 100
     taken, error = until_error(read_form(reader(form(*parts)), BOUNDARY, MAX_BYTES))
@@ -329,21 +325,21 @@ def test_a_form_holds_a_hundred_images() -> None:
         b"--edge\r\n" + b"\xff\xfe: \xff\r\n\r\n",
     ],
 )
-def test_a_form_that_cannot_be_read_is_refused(body: bytes) -> None:
+def test_a_malformed_form_is_rejected(body: bytes) -> None:
     with pytest.raises(PawqueueError):
         list(read_form(reader(body), BOUNDARY, MAX_BYTES))
 
 
 @settings(max_examples=75, deadline=None)
 @given(data=st.data())
-def test_no_damage_to_a_form_raises_anything_else(data: st.DataObject) -> None:
+def test_a_damaged_form_raises_only_expected_errors(data: st.DataObject) -> None:
     body = bytearray(form(part(b'name="file"; filename="a.png"'), part(b'name="file"; filename="b.png"')))
     for _ in range(data.draw(st.integers(1, 8))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     until_error(read_form(reader(bytes(body)), BOUNDARY, MAX_BYTES))
 
 
-def test_a_cut_off_archive_is_refused_with_what_was_taken(gateway: Gateway) -> None:
+def test_a_truncated_archive_is_rejected_with_what_was_accepted(gateway: Gateway) -> None:
     address = opened(gateway)
     data = tar_of({f"{n}.png": RED for n in range(40)})
     response = gateway.client.post(f"{address}/jobs", data=data[: len(data) * 3 // 4], content_type=TAR)
@@ -353,7 +349,7 @@ def test_a_cut_off_archive_is_refused_with_what_was_taken(gateway: Gateway) -> N
     assert counts(gateway, address) == {"total": taken, "queued": taken}
 
 
-def test_bodies_of_another_kind_are_refused(gateway: Gateway) -> None:
+def test_bodies_of_other_types_are_rejected(gateway: Gateway) -> None:
     address = opened(gateway)
     refused(gateway.client.post(f"{address}/jobs", data=RED, content_type="image/png"), 415, "unsupported_format")
     refused(gateway.client.post(f"{address}/jobs"), 415, "unsupported_format")

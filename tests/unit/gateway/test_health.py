@@ -1,35 +1,38 @@
-"""Health, readiness and metrics."""
-
-import io
+"""Health, readiness, status and metrics."""
 
 import pytest
 
 from contract.errors import UnavailableError
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.conftest import Gateway, upload
 
 
-def lose_ledger(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+@pytest.fixture
+def without_ledger(gateway: Gateway) -> Gateway:
+    """A gateway whose ledger does not answer."""
+
+    def fail() -> None:
         raise UnavailableError("The ledger does not answer; try again.")
 
-    for method in ("ping", "stats", "workers"):
-        monkeypatch.setattr(gateway.ledger, method, fail)
+    gateway.ledger.hooks = dict.fromkeys(("ping", "stats", "workers"), fail)
+    return gateway
 
 
-def test_alive_and_ready_are_two_questions(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_with_a_ledger_is_alive_and_ready(gateway: Gateway) -> None:
     assert gateway.client.get("/healthz").status_code == 200
     assert gateway.client.get("/readyz").status_code == 200
-    lose_ledger(gateway, monkeypatch)
-    assert gateway.client.get("/healthz").status_code == 200
-    response = gateway.client.get("/readyz")
+
+
+def test_a_gateway_without_a_ledger_is_alive_but_not_ready(without_ledger: Gateway) -> None:
+    assert without_ledger.client.get("/healthz").status_code == 200
+    response = without_ledger.client.get("/readyz")
     assert response.status_code == 503
     assert response.headers["Retry-After"]
 
 
 def test_metrics_count_jobs_and_requests(gateway: Gateway) -> None:
-    gateway.client.post("/v1/jobs", data={"file": (io.BytesIO(draw()), "x.png")})
-    gateway.client.post("/v1/jobs", data={"file": (io.BytesIO(b"no"), "x.png")})
+    upload(gateway, draw())
+    upload(gateway, b"no")
     gateway.client.get("/v1/jobs/nope")
     text = gateway.client.get("/metrics").text
     assert 'pawqueue_queue_jobs{queue="interactive",state="queued"} 1.0' in text
@@ -39,13 +42,28 @@ def test_metrics_count_jobs_and_requests(gateway: Gateway) -> None:
     assert 'pawqueue_refused_total{reason="not_an_image"} 1.0' in text
 
 
-def test_without_the_ledger_there_are_no_false_zeros(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    lose_ledger(gateway, monkeypatch)
-    text = gateway.client.get("/metrics").text
+def test_without_the_ledger_metrics_contain_no_false_zeros(without_ledger: Gateway) -> None:
+    text = without_ledger.client.get("/metrics").text
     assert "pawqueue_ledger_up 0.0" in text
     assert "pawqueue_queue_jobs{" not in text
 
 
-def test_without_the_ledger_health_is_degraded(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    lose_ledger(gateway, monkeypatch)
-    assert gateway.client.get("/health").get_json()["status"] == "degraded"
+def test_without_the_ledger_health_is_degraded(without_ledger: Gateway) -> None:
+    assert without_ledger.client.get("/health").get_json()["status"] == "degraded"
+
+
+def test_the_status_shows_queues_workers_and_problems(gateway: Gateway) -> None:
+    upload(gateway, draw())
+    body = gateway.client.get("/v1/status").get_json()
+    assert (body["ready"], [problem["code"] for problem in body["problems"]]) == (True, ["no_worker"])
+    assert body["queues"]["interactive"]["queued"] == 1
+    gateway.serve_model()
+    body = gateway.client.get("/v1/status").get_json()
+    assert (body["problems"], body["workers"][0]["model"]["name"]) == ([], "cats-dogs")
+
+
+def test_without_the_ledger_the_status_is_not_ready(without_ledger: Gateway) -> None:
+    response = without_ledger.client.get("/v1/status")
+    assert response.status_code == 200
+    body = response.get_json()
+    assert (body["ready"], [problem["code"] for problem in body["problems"]]) == (False, ["ledger_unavailable"])

@@ -1,0 +1,297 @@
+"""The one way in: every image becomes a job here, whether it came alone, in a form or in an archive."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+
+from contract.broker import MESSAGE_MAX_JOBS
+from contract.errors import (
+    BusyError,
+    ConflictError,
+    IdempotencyMismatchError,
+    NotFoundError,
+    PawqueueError,
+    QueueFullError,
+    UnavailableError,
+    UploadError,
+)
+from contract.images.store import ImageStore
+from contract.job import Job, new_job_id, now_ms
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits, Receipt, Submit, Submitted
+from contract.log import get_logger
+from contract.settings import Settings
+from gateway.accept.admission import Admission
+from gateway.accept.check import UploadLimits, check_upload
+from gateway.results.waiters import Waiters
+
+_log = get_logger(__name__)
+
+#: Publishes job ids to a queue as one message; raises `UnavailableError`.
+Publish = Callable[[str, Sequence[str]], None]
+
+#: How long a request waits for its group to be written.
+_COMMIT_TIMEOUT_S = 10.0
+#: A client that met a full queue should retry once this many jobs have left it.
+_ROOM_JOBS = 32
+
+
+class SubmissionClosedError(ConflictError):
+    """The submission accepts no more images."""
+
+    def __init__(self) -> None:
+        super().__init__("The submission is closed. Open a new one for more images.")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One image and how it is to be processed."""
+
+    data: bytes
+    queue: str
+    #: File name, or path in a folder or archive; shown to people.
+    file: str = ""
+    job_id: str = field(default_factory=new_job_id)
+    idempotency_key: str = ""
+    #: Hash that identifies a repeated upload; empty if the upload cannot be repeated.
+    fingerprint: str = ""
+    #: Seconds after which the job expires if no worker has claimed it.
+    deadline_s: float | None = None
+    #: Id of the API key; empty if none is required.
+    owner: str = ""
+    submission: str = ""
+    #: Set if reading the request already showed that this image cannot be accepted.
+    error: UploadError | None = None
+
+    def to_submit(self, image_ref: str) -> Submit:
+        """The job to store, once the image itself is stored under `image_ref`."""
+        created_ms = now_ms()
+        job = Job(
+            id=self.job_id,
+            queue=self.queue,
+            created_ms=created_ms,
+            file=self.file,
+            size_bytes=len(self.data),
+            owner=self.owner,
+            submission=self.submission,
+            image=image_ref,
+            deadline_ms=None if self.deadline_s is None else created_ms + int(self.deadline_s * 1000),
+        )
+        # Idempotency keys of different owners must not meet.
+        key = f"{self.owner}:{self.idempotency_key}" if self.idempotency_key else ""
+        return Submit(job, key, self.fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadReceipt:
+    """The job that an upload led to, or the error that rejected it."""
+
+    job_id: str = ""
+    #: The job, if this upload created it; None if an earlier upload did.
+    new_job: Job | None = None
+    error: PawqueueError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    submit: Submit
+    receipt: "Future[Receipt]" = field(default_factory=Future)
+
+
+class Acceptor:
+    """Checks images, stores them, records their jobs and publishes them, in that order.
+
+    A queued job therefore always has its image. A recorded job is promised: if publishing fails, a worker's reconciler
+    publishes it again later.
+
+    Concurrent single uploads share one ledger write and one message (group commit): a thread writes whatever arrived
+    while it wrote the group before, so that a lone upload never waits. A list of uploads is already a group, and the
+    caller writes it directly.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        images: ImageStore,
+        publish: Publish,
+        admission: Admission,
+        waiters: Waiters,
+    ) -> None:
+        self._ledger = ledger
+        self._images = images
+        self._publish = publish
+        self._admission = admission
+        self._waiters = waiters
+        self._upload_limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
+        self._queue_limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
+        self._group_max_jobs = min(settings.batch_size, MESSAGE_MAX_JOBS)
+        self._pending: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
+
+    def start(self) -> None:
+        """Start the group-commit thread; call it after the process has forked."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread."""
+        self._stopped.set()
+        self._pending.put(None)
+        self._thread.join()
+
+    def submit(self, upload: Upload, wait_s: float = 0.0) -> Job:
+        """Accept one image and return its job: finished if that takes at most `wait_s`, else in its current state.
+
+        Raises:
+            UploadError: the image is invalid.
+            BusyError: the service cannot accept it now; nothing was stored.
+            ConflictError: the id belongs to another image.
+            IdempotencyMismatchError: the idempotency key was used for another image.
+        """
+        # Registered before the job exists, so that its end cannot be missed.
+        with self._waiters.expect(upload.job_id) if wait_s > 0 else nullcontext() as finished:
+            (receipt,) = self.accept([upload])
+            if receipt.error:
+                raise receipt.error
+            if receipt.new_job:
+                job = receipt.new_job
+                return (self._waiters.result(finished, job.id, wait_s) or job) if finished else job
+        # An earlier upload created the job, and it may have finished before this request was registered.
+        known = self._waiters.wait(receipt.job_id, wait_s)
+        if known is None:
+            raise NotFoundError("The job of this upload has expired. Resend the image under a new id or key.")
+        return known
+
+    def accept(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
+        """Accept images in one write each to image store, ledger and queue; expected errors are in the receipts."""
+        errors = [self._error_of(upload) for upload in uploads]
+        good = [upload for upload, error in zip(uploads, errors, strict=True) if error is None]
+        try:
+            receipts = iter(self._store(good) if good else ())
+        except BusyError as error:
+            receipts = iter([UploadReceipt(error=error)] * len(good))
+        return [UploadReceipt(error=error) if error else next(receipts) for error in errors]
+
+    def resubmit(self, submit: Submit) -> Receipt:
+        """Record and publish a job whose image is stored already.
+
+        Raises:
+            BusyError: the service cannot accept it now.
+        """
+        (receipt,) = self._commit([submit])
+        if error := self._error_for(receipt.result):
+            raise error
+        return receipt
+
+    def _error_of(self, upload: Upload) -> UploadError | None:
+        if upload.error:
+            return upload.error
+        try:
+            check_upload(upload.data, self._upload_limits)
+        except UploadError as error:
+            return error
+        return None
+
+    def _store(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
+        self._admission.check()
+        refs = self._images.put_many([upload.data for upload in uploads])
+        submits = [upload.to_submit(ref) for upload, ref in zip(uploads, refs, strict=True)]
+        # If the ledger does not answer, the jobs may have been recorded nevertheless: the images must stay.
+        receipts = self._commit(submits)
+        self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if not receipt.is_new])
+        return [
+            UploadReceipt(receipt.job_id, submit.job if receipt.is_new else None, self._error_for(receipt.result))
+            for submit, receipt in zip(submits, receipts, strict=True)
+        ]
+
+    def _delete(self, refs: list[str]) -> None:
+        """Delete images that did not become jobs; if that fails, the sweep by age deletes them."""
+        try:
+            self._images.delete(refs)
+        except UnavailableError:
+            _log.warning("Could not delete images that did not become jobs", count=len(refs))
+
+    def _error_for(self, result: Submitted) -> PawqueueError | None:
+        match result:
+            case Submitted.STORED | Submitted.REPEATED:
+                return None
+            case Submitted.FULL | Submitted.CROWDED:
+                full = "The queue is full" if result is Submitted.FULL else "Your jobs fill your share of the queue"
+                text = f"{full}. Wait as long as `Retry-After` says, then resend what was not accepted."
+                return QueueFullError(text, retry_after_s=self._admission.retry_after_s(_ROOM_JOBS))
+            case Submitted.MISMATCHED:
+                return IdempotencyMismatchError(
+                    "This Idempotency-Key was used for a different image. Use a new key for a new image."
+                )
+            case Submitted.CLOSED:
+                return SubmissionClosedError()
+            case Submitted.TAKEN:
+                return ConflictError("This id belongs to a different image. Use another job id or `custom_id`.")
+
+    # Group commit
+
+    def _commit(self, submits: Sequence[Submit]) -> list[Receipt]:
+        if len(submits) > 1:
+            return self._write(submits)
+        pending = _Pending(submits[0])
+        self._pending.put(pending)
+        try:
+            return [pending.receipt.result(_COMMIT_TIMEOUT_S)]
+        except TimeoutError:
+            raise UnavailableError("The job could not be recorded in time. Try again shortly.") from None
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            group = self._gather()
+            try:
+                receipts = self._write([pending.submit for pending in group]) if group else []
+                for pending, receipt in zip(group, receipts, strict=True):
+                    pending.receipt.set_result(receipt)
+            # The thread must survive: without it no single upload is accepted any more.
+            except Exception as error:  # noqa: BLE001
+                if not isinstance(error, PawqueueError):
+                    _log.exception("Could not record a group of jobs", jobs=len(group))
+                for pending in group:
+                    pending.receipt.set_exception(error)
+
+    def _gather(self) -> list[_Pending]:
+        group = [self._pending.get()]
+        with suppress(queue.Empty):
+            while len(group) < self._group_max_jobs:
+                group.append(self._pending.get_nowait())
+        return [pending for pending in group if pending]
+
+    def _write(self, submits: Sequence[Submit]) -> list[Receipt]:
+        """Record jobs in the ledger and publish the new ones, one message per queue."""
+        try:
+            receipts = self._ledger.submit(submits, self._queue_limits)
+        except UnavailableError as error:
+            self._fail_pending(error)
+            raise
+        queued: dict[str, list[str]] = {}
+        for submit, receipt in zip(submits, receipts, strict=True):
+            if receipt.is_new:
+                queued.setdefault(submit.job.queue, []).append(receipt.job_id)
+        for name, job_ids in queued.items():
+            self._send(name, job_ids)
+        return receipts
+
+    def _send(self, name: str, job_ids: list[str]) -> None:
+        try:
+            self._publish(name, job_ids)
+        except UnavailableError as error:
+            _log.warning("Jobs are recorded but not published; the reconciler will publish them", job_ids=job_ids)
+            self._fail_pending(error)
+        # These jobs are committed, so the client must get a success response.
+        except Exception:  # noqa: BLE001
+            _log.exception("Jobs are recorded but not published; the reconciler will publish them", job_ids=job_ids)
+
+    def _fail_pending(self, error: PawqueueError) -> None:
+        """Fail the requests that arrived during an outage: otherwise each group would wait for its own timeout."""
+        with suppress(queue.Empty):
+            while pending := self._pending.get_nowait():
+                pending.receipt.set_exception(error)

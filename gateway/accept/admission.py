@@ -1,0 +1,84 @@
+"""Admission: whether the ledger has room for more jobs, and how long a client should wait."""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from contract.broker import QUEUES
+from contract.errors import UnavailableError
+from contract.ledger.ledger import Ledger
+from contract.status import Problem, memory_problem
+
+_SAMPLE_S = 1.0
+#: The rate is measured over this many samples.
+_SAMPLES = 15
+#: Bounds of `Retry-After`, in seconds.
+_RETRY_MIN_S, _RETRY_MAX_S = 1, 60
+
+
+class Admission:
+    """Samples the ledger once a second: its memory, and how many jobs finish per second."""
+
+    def __init__(self, ledger: Ledger, ledger_max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._ledger_max_bytes = ledger_max_bytes
+        self._clock = clock
+        #: (time in seconds, jobs finished so far).
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
+        self._problem: Problem | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
+
+    def start(self) -> None:
+        """Start the sampling thread; call it after the process has forked."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread."""
+        self._stopped.set()
+        self._thread.join()
+
+    def sample(self) -> None:
+        """Read the ledger once.
+
+        Raises:
+            UnavailableError: the ledger does not answer.
+        """
+        totals = self._ledger.stats(QUEUES).totals
+        self._samples.append((self._clock(), sum(totals.values())))
+        self._problem = memory_problem(self._ledger.memory(), self._ledger_max_bytes)
+
+    def check(self) -> None:
+        """Return if the ledger had room for more jobs when it was last sampled.
+
+        Raises:
+            UnavailableError: its memory is full, or Redis may evict keys.
+        """
+        if self._problem:
+            raise UnavailableError(self._problem.detail, retry_after_s=_RETRY_MAX_S)
+
+    def rate_per_s(self) -> float:
+        """Jobs that finish per second, over the last seconds; 0 if unknown."""
+        if len(self._samples) < 2:
+            return 0.0
+        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
+        return max(0.0, (last - first) / (last_s - first_s)) if last_s > first_s else 0.0
+
+    def wait_s(self, jobs_ahead: int) -> float | None:
+        """Estimated wait behind `jobs_ahead` jobs, in seconds; None if unknown."""
+        rate = self.rate_per_s()
+        return round((jobs_ahead + 1) / rate, 1) if rate > 0 else None
+
+    def retry_after_s(self, jobs_ahead: int) -> int:
+        """The value of `Retry-After` behind `jobs_ahead` jobs, in whole seconds."""
+        return max(_RETRY_MIN_S, min(_RETRY_MAX_S, math.ceil(self.wait_s(jobs_ahead) or 0)))
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.sample()
+            except UnavailableError:
+                self._samples.clear()  # a rate across an outage would be misleading
+            self._stopped.wait(_SAMPLE_S)

@@ -1,0 +1,312 @@
+"""Images out of a tar or zip, under limits on what an archive may cost: one image is in memory at a time.
+
+A tar is read as it arrives. A zip has its directory at the end, so it is written to a temporary file first.
+"""
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+from typing import IO
+
+from contract.errors import NoFileError, PawqueueError, UploadError, UploadTooLargeError
+from gateway.accept.received import Read, ReceivedImage, received, rejected, too_large
+
+TAR_MAX_MEMBERS = 100_000
+#: Lower than for a tar, because the directory of a zip is held in memory.
+ZIP_MAX_MEMBERS = 20_000
+
+#: Images are compressed already: an archive that expands further than this does not hold images.
+_RATIO_MAX = 100
+#: An archive may expand to this many bytes whatever its ratio: a few flat images compress very well.
+_FREE_BYTES = 100_000_000
+_PIECE_BYTES = 65_536
+_EMPTY = "The archive holds no images. Add files to it and resend it."
+_LEADS_OUT = "The name of this member leads out of the archive. Use a relative name."
+
+
+class UnpackBudget:
+    """Limits what comes out of an archive.
+
+    Args:
+        max_bytes: Maximum number of unpacked bytes.
+        max_members: Maximum number of members.
+        free_bytes: Unpacked bytes that are allowed whatever the compression ratio.
+    """
+
+    def __init__(self, max_bytes: int, max_members: int, free_bytes: int = _FREE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._max_members = max_members
+        self._free_bytes = free_bytes
+        self._members = 0
+        self._packed_bytes = 0
+        self._unpacked_bytes = 0
+
+    def count_packed(self, size: int) -> None:
+        """Count bytes that were read from the archive."""
+        self._packed_bytes += size
+
+    def count_unpacked(self, size: int) -> None:
+        """Count bytes that came out of it.
+
+        Raises:
+            UploadTooLargeError: over the limits.
+        """
+        self._unpacked_bytes += size
+        if self._unpacked_bytes > self._max_bytes:
+            raise UploadTooLargeError(
+                f"The archive unpacks to more than {self._max_bytes:,} bytes. Send the rest in another archive."
+            )
+        if self._unpacked_bytes > self._free_bytes + _RATIO_MAX * self._packed_bytes:
+            raise UploadTooLargeError("The archive unpacks to far more than images do. Send them uncompressed.")
+
+    def count_member(self) -> None:
+        """Count a member.
+
+        Raises:
+            UploadTooLargeError: over the limit.
+        """
+        self._members += 1
+        if self._members > self._max_members:
+            raise UploadTooLargeError(
+                f"The archive has more than {self._max_members:,} members. Send the rest in another archive."
+            )
+
+
+def leads_out(name: str) -> bool:
+    """Whether the name of a member is absolute or climbs out of the archive."""
+    parts = name.replace("\\", "/").split("/")
+    return parts[0] == "" or ".." in parts or (len(parts[0]) == 2 and parts[0][1] == ":")
+
+
+# Tar
+
+_GZIP_START = b"\x1f\x8b"
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+#: Limit on the headers of one member; extended headers may claim any length.
+_HEADERS_MAX_BYTES = 1_000_000
+
+
+def read_tar(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[ReceivedImage]:
+    """Yield the files of a tar, plain or gzipped; one larger than `max_bytes` is rejected.
+
+    Raises:
+        UploadError: it is truncated, not a tar, empty, or over `budget`.
+    """
+    source = _TarStream(read, budget)
+    tar = _open_tar(source)
+    count = 0
+    while (info := _next_member(tar, source)) is not None:
+        budget.count_member()
+        if not info.isdir():
+            count += 1
+            yield _tar_image(info, source, max_bytes)
+    if count == 0:
+        raise NoFileError(_EMPTY)
+
+
+def _tar_image(info: tarfile.TarInfo, source: "_TarStream", max_bytes: int) -> ReceivedImage:
+    if not info.isreg() or info.issparse():
+        return rejected(info.name, "This member of the archive is a link or a device, not a file.")
+    if leads_out(info.name):
+        return rejected(info.name, _LEADS_OUT)
+    if info.size > max_bytes:
+        return too_large(info.name, max_bytes)
+    source.seek(info.offset_data)
+    data = source.take(info.size)
+    if len(data) < info.size:
+        raise _broken_tar()
+    return received(info.name, data)
+
+
+def _open_tar(source: "_TarStream") -> tarfile.TarFile:
+    try:
+        # Not in its streaming mode, which reads headers of any length; `_TarStream` limits them.
+        return tarfile.TarFile(fileobj=source)  # type: ignore[arg-type]  # it uses only read, seek and tell
+    except PawqueueError:
+        raise
+    # The library raises nearly any exception on hostile input.
+    except Exception as error:
+        raise _broken_tar() from error
+
+
+def _next_member(tar: tarfile.TarFile, source: "_TarStream") -> tarfile.TarInfo | None:
+    # The library keeps every member; memory would grow with the archive.
+    tar.members.clear()  # type: ignore[attr-defined]  # missing from the library's stubs
+    tar.pax_headers.clear()  # type: ignore[attr-defined]
+    source.begin_header()
+    try:
+        info = tar.next()
+    except PawqueueError:
+        raise
+    except Exception as error:
+        raise _broken_tar() from error
+    if info is None and not source.is_at_end_mark():
+        raise _broken_tar()  # the library takes a truncated or unreadable header for the end
+    return info
+
+
+def _broken_tar() -> UploadError:
+    return UploadError(
+        "The archive is truncated or not a tar. Resend it; images that were already accepted are not duplicated."
+    )
+
+
+class _TarStream:
+    """The uncompressed bytes of a request body, as a file that only moves forward."""
+
+    def __init__(self, read: Read, budget: UnpackBudget) -> None:
+        self._read = read
+        self._budget = budget
+        self._at = 0
+        self._header_bytes = 0
+        self._header = b""
+        first = self._pull()
+        is_gzipped = first.startswith(_GZIP_START)
+        self._unzip = zlib.decompressobj(_GZIP_WINDOW) if is_gzipped else None
+        self._packed = first if is_gzipped else b""
+        self._ahead = bytearray(b"" if is_gzipped else first)
+        budget.count_unpacked(len(self._ahead))
+
+    def begin_header(self) -> None:
+        """Start counting the header bytes of the next member."""
+        self._header_bytes = 0
+
+    def tell(self) -> int:
+        """Position in the uncompressed bytes."""
+        return self._at
+
+    def seek(self, position: int) -> None:
+        """Move forward to `position`, or to the end if that comes first."""
+        if position < self._at:
+            raise _broken_tar()
+        while self._at < position and self.take(min(_PIECE_BYTES, position - self._at)):
+            pass
+
+    def read(self, size: int) -> bytes:
+        """Read header bytes, up to the limit."""
+        self._header_bytes += size
+        if self._header_bytes > _HEADERS_MAX_BYTES:
+            raise _broken_tar()
+        self._header = self.take(size)
+        return self._header
+
+    def is_at_end_mark(self) -> bool:
+        """Whether the last header that was read is the empty block after the last member."""
+        return len(self._header) == tarfile.BLOCKSIZE and not any(self._header)
+
+    def take(self, size: int) -> bytes:
+        """Read `size` bytes; fewer only at the end."""
+        while len(self._ahead) < size and (piece := self._unpacked()):
+            self._ahead += piece
+        taken = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        self._at += len(taken)
+        return taken
+
+    def _pull(self) -> bytes:
+        piece = self._read(_PIECE_BYTES)
+        self._budget.count_packed(len(piece))
+        return piece
+
+    def _unpacked(self) -> bytes:
+        piece = self._pull() if self._unzip is None else self._inflated(self._unzip)
+        self._budget.count_unpacked(len(piece))
+        return piece
+
+    def _inflated(self, unzip: "zlib._Decompress") -> bytes:
+        """The next piece, of bounded size, of the decompressed bytes; empty at the end."""
+        while not unzip.eof:
+            packed = self._packed or self._pull()
+            if not packed:
+                raise _broken_tar()
+            try:
+                piece = unzip.decompress(packed, _PIECE_BYTES)
+            except zlib.error as error:
+                raise _broken_tar() from error
+            self._packed = unzip.unconsumed_tail
+            if piece:
+                return piece
+        return b""
+
+
+# Zip
+
+#: Limit on the directory of a zip; each member takes at least 46 bytes and its name.
+_DIRECTORY_MAX_BYTES = 4_000_000
+_DIRECTORY_SIZE = 5
+#: The library bounds the output of these methods, but not of others.
+_READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 0x1
+_LINK, _KIND = 0xA000, 0xF000
+
+
+def read_zip(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[ReceivedImage]:
+    """Yield the files of a zip; one larger than `max_bytes` is rejected.
+
+    Raises:
+        UploadError: it is truncated, not a zip, empty, or over `budget`.
+    """
+    with TemporaryFile() as file:
+        while piece := read(_PIECE_BYTES):
+            budget.count_packed(len(piece))
+            file.write(piece)
+        with _opened_zip(file) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+            if not infos:
+                raise NoFileError(_EMPTY)
+            for info in infos:
+                budget.count_member()
+                yield _zip_image(archive, info, max_bytes, budget)
+
+
+@contextmanager
+def _opened_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    try:
+        _check_directory(file)
+        archive = zipfile.ZipFile(file)
+    except PawqueueError:
+        raise
+    # The library raises nearly any exception on hostile input.
+    except Exception as error:
+        raise UploadError("The archive is truncated or not a zip. Resend it.") from error
+    with archive:
+        yield archive
+
+
+def _check_directory(file: IO[bytes]) -> None:
+    """Reject a directory that would fill the memory, before the library reads it."""
+    # The library's own search, so that both look at the same directory; there is no public name.
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if end and end[_DIRECTORY_SIZE] > _DIRECTORY_MAX_BYTES:
+        raise UploadTooLargeError(
+            f"The zip has too many members. Send at most {ZIP_MAX_MEMBERS:,} per zip, or all in a tar."
+        )
+
+
+def _zip_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int, budget: UnpackBudget) -> ReceivedImage:
+    if reason := _reason_against(info):
+        return rejected(info.filename, reason)
+    if info.file_size > max_bytes:
+        return too_large(info.filename, max_bytes)
+    budget.count_unpacked(info.file_size)
+    try:
+        with archive.open(info) as member:
+            return received(info.filename, member.read(max_bytes))
+    except Exception:  # noqa: BLE001 - nearly any exception on hostile input, and other members may be fine
+        return rejected(info.filename, "This member of the archive is corrupt. Pack it again.")
+
+
+def _reason_against(info: zipfile.ZipInfo) -> str:
+    """Why a member is rejected unread; empty if it is not."""
+    if info.flag_bits & _ENCRYPTED:
+        return "This member of the archive is encrypted. Pack it without a password."
+    if info.external_attr >> 16 & _KIND == _LINK:
+        return "This member of the archive is a link, not a file."
+    if leads_out(info.filename):
+        return _LEADS_OUT
+    if info.compress_type not in _READABLE:
+        return "The compression method of this member is not supported. Use store or deflate."
+    return ""

@@ -1,0 +1,59 @@
+"""One image out of a form or an archive, and how its name becomes a `custom_id`. Names never become paths."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from contract.errors import UploadError, UploadTooLargeError
+
+#: Reads at most this many bytes of a request body; returns fewer only at its end.
+Read = Callable[[int], bytes]
+
+#: Maximum length of a `custom_id`, in characters.
+CUSTOM_ID_MAX = 1024
+_NAME_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedImage:
+    """One image, or the error that rejects it."""
+
+    custom_id: str
+    data: bytes = b""
+    error: UploadError | None = None
+
+
+def received(name: str, data: bytes) -> ReceivedImage:
+    """An image under its name; rejected if the name is empty or too long."""
+    custom_id = label_of(name)
+    if not custom_id:
+        return ReceivedImage("", error=UploadError("The image has no name. Results are identified by name."))
+    if len(custom_id) > CUSTOM_ID_MAX:
+        shortened = f"{custom_id[:_NAME_SHOWN]}..."
+        error = UploadError(f"The name {shortened} is longer than {CUSTOM_ID_MAX} characters. Shorten it.")
+        return ReceivedImage(custom_id, error=error)
+    return ReceivedImage(custom_id, data)
+
+
+def rejected(name: str, detail: str) -> ReceivedImage:
+    """An image that is rejected for the reason in `detail`."""
+    return ReceivedImage(label_of(name), error=UploadError(detail))
+
+
+def too_large(name: str, max_bytes: int) -> ReceivedImage:
+    """An image over the size limit."""
+    detail = f"The image is larger than the limit of {max_bytes:,} bytes. Send a smaller image."
+    return ReceivedImage(label_of(name), error=UploadTooLargeError(detail))
+
+
+def label_of(name: str) -> str:
+    """A name as a `custom_id`: control characters and bytes that are not Unicode are escaped."""
+    return name if name.isprintable() else "".join(map(_escaped, name))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if code < 0x20 or 0x7F <= code < 0xA0:
+        return f"\\x{code:02x}"
+    if 0xDC80 <= code <= 0xDCFF:  # how Python represents a byte that is not Unicode
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if 0xD800 <= code <= 0xDFFF else character

@@ -1,0 +1,243 @@
+"""Submissions: many images sent together. Open one, add images in groups, close or cancel it, read it."""
+
+import hashlib
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from contract.access import Caller
+from contract.broker import MESSAGE_MAX_JOBS
+from contract.errors import (
+    BusyError,
+    ConflictError,
+    IdempotencyMismatchError,
+    NotFoundError,
+    PawqueueError,
+    UnavailableError,
+    UploadError,
+)
+from contract.job import Job, JobError, JobResult, JobStatus, new_job_id, now_ms
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Submitted
+from contract.submission import Submission, image_job_id, named_submission_id
+from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
+from gateway.accept.received import CUSTOM_ID_MAX, ReceivedImage
+from gateway.results.waiters import Waiters
+
+#: A group is accepted when it reaches either limit.
+_GROUP_MAX_JOBS, _GROUP_MAX_BYTES = MESSAGE_MAX_JOBS, 8_000_000
+#: Jobs canceled in one ledger call; more would block Redis for too long.
+_CANCEL_GROUP = 500
+_FINGERPRINT_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionOptions:
+    """What a client chooses when it opens a submission."""
+
+    name: str
+    queue: str
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedImage:
+    """An image that did not become a job. The error itself is not kept: its traceback would keep the image."""
+
+    custom_id: str
+    code: str
+    detail: str
+
+
+@dataclass
+class AddedImages:
+    """The result of one request that added images."""
+
+    #: custom_id, job id, whether an earlier request created the job.
+    accepted: list[tuple[str, str, bool]] = field(default_factory=list)
+    rejected: list[RejectedImage] = field(default_factory=list)
+    #: Images to resend later.
+    left: list[str] = field(default_factory=list)
+    #: The error that stopped the request early.
+    stopped: PawqueueError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The members of the response."""
+        return {
+            "accepted": [
+                {"custom_id": custom_id, "job_id": job_id, "repeated": repeated}
+                for custom_id, job_id, repeated in self.accepted
+            ],
+            "rejected": [asdict(image) for image in self.rejected],
+            "left": self.left,
+            "left_from": self.left[0] if self.left else None,
+        }
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """Operations on submissions; a caller can see only its own."""
+
+    ledger: Ledger
+    acceptor: Acceptor
+    waiters: Waiters
+    #: How long finished submissions and rejected images are kept, in seconds.
+    ttl_s: int
+
+    def open(
+        self, caller: Caller, options: SubmissionOptions, submission_id: str = "", key: str = ""
+    ) -> tuple[Submission, bool]:
+        """Open a submission, or find the one that was opened before under the same id or idempotency key.
+
+        Returns:
+            The submission, and whether it is new.
+
+        Raises:
+            ConflictError: the id belongs to a different submission.
+            IdempotencyMismatchError: the idempotency key was used with different options.
+        """
+        chosen = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
+        submission = Submission(chosen, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
+        result = self.ledger.open_submission(submission, self.ttl_s)
+        if result is Submitted.STORED:
+            return submission, True
+        if result is Submitted.REPEATED:
+            return self.find(caller, chosen), False
+        if submission_id:
+            raise ConflictError("This id belongs to a different submission. Use another id.")
+        raise IdempotencyMismatchError("This Idempotency-Key was used with a different body. Use a new key.")
+
+    def add_images(self, submission: Submission, images: Iterable[ReceivedImage]) -> AddedImages:
+        """Accept images in groups until they end or an error stops the request; an invalid image stops nothing."""
+        added = AddedImages()
+        try:
+            for group in _groups(images):
+                self._add_group(submission, group, added)
+                if added.stopped:
+                    break
+        except (UploadError, BusyError) as error:
+            added.stopped = error
+        return added
+
+    def find(self, caller: Caller, submission_id: str) -> Submission:
+        """One of the caller's submissions.
+
+        Raises:
+            NotFoundError: it does not exist, or belongs to another caller.
+        """
+        submission = self.ledger.submission(submission_id)
+        if submission is None or not caller.may_see(submission):
+            raise NotFoundError("No such submission: the id is wrong, or the submission has expired.")
+        return submission
+
+    def latest(self, caller: Caller, limit: int) -> list[Submission]:
+        """The caller's latest submissions, newest first."""
+        return self.ledger.submissions(caller.owner, limit)
+
+    def wait(self, caller: Caller, submission_id: str, timeout_s: float) -> Submission:
+        """A submission as soon as it has finished, or in its current state after `timeout_s`.
+
+        Raises:
+            NotFoundError: it does not exist, or belongs to another caller.
+        """
+        end_s = time.monotonic() + timeout_s
+        with self.waiters.expect_submission(submission_id) as finished:
+            submission = self.find(caller, submission_id)
+            while submission.finished_ms is None and (left_s := end_s - time.monotonic()) > 0:
+                finished.wait(left_s)
+                finished.clear()
+                submission = self.find(caller, submission_id)
+        return submission
+
+    def close(self, caller: Caller, submission_id: str) -> Submission:
+        """Accept no more images for a submission; closing it twice is harmless.
+
+        Raises:
+            NotFoundError: it does not exist, or belongs to another caller.
+        """
+        self.find(caller, submission_id)
+        self.ledger.close_submission(submission_id, self.ttl_s)
+        return self.find(caller, submission_id)
+
+    def cancel(self, caller: Caller, submission_id: str) -> Submission:
+        """Close a submission and cancel its unfinished jobs; a finished one stays as it is.
+
+        Raises:
+            NotFoundError: it does not exist, or belongs to another caller.
+        """
+        if self.find(caller, submission_id).finished_ms is None:
+            # Closed first, so that no job can join while others are canceled.
+            self.ledger.close_submission(submission_id, self.ttl_s, withdrawn=True)
+            start = 0
+            while job_ids := self.ledger.submission_job_ids(submission_id, start, _CANCEL_GROUP):
+                self.ledger.cancel(job_ids, self.ttl_s)
+                start += len(job_ids)
+        return self.find(caller, submission_id)
+
+    def _add_group(self, submission: Submission, group: Sequence[ReceivedImage], added: AddedImages) -> None:
+        receipts = self.acceptor.accept([_upload(submission, image) for image in group])
+        invalid: list[RejectedImage] = []
+        for image, receipt in zip(group, receipts, strict=True):
+            error = receipt.error
+            if error is None:
+                added.accepted.append((image.custom_id, receipt.job_id, receipt.new_job is None))
+            elif isinstance(error, BusyError | SubmissionClosedError):
+                added.left.append(image.custom_id)
+                added.stopped = added.stopped or error
+            else:
+                rejected = RejectedImage(image.custom_id, error.code, error.detail)
+                added.rejected.append(rejected)
+                # A conflict is not recorded: its `custom_id` already stands for another image.
+                if isinstance(error, UploadError) and image.custom_id:
+                    invalid.append(rejected)
+        if invalid and not isinstance(added.stopped, UnavailableError):
+            self.ledger.reject([_rejected_job(submission, image) for image in invalid], self.ttl_s)
+
+
+def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:
+    """Images in groups; if reading fails, the images before the failure form a group too."""
+    group: list[ReceivedImage] = []
+    size = 0
+    try:
+        for image in images:
+            group.append(image)
+            size += len(image.data)
+            if len(group) == _GROUP_MAX_JOBS or size >= _GROUP_MAX_BYTES:
+                yield group
+                group, size = [], 0
+    except UploadError:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
+
+
+def _upload(submission: Submission, image: ReceivedImage) -> Upload:
+    digest = b"" if image.error else hashlib.sha256(image.data).digest()[:_FINGERPRINT_BYTES]
+    return Upload(
+        image.data,
+        submission.queue,
+        file=image.custom_id,
+        job_id=image_job_id(submission.id, image.custom_id),
+        fingerprint=urlsafe_b64encode(digest).decode().rstrip("="),
+        deadline_s=submission.deadline_s,
+        owner=submission.owner,
+        submission=submission.id,
+        error=image.error,
+    )
+
+
+def _rejected_job(submission: Submission, image: RejectedImage) -> Job:
+    return Job(
+        id=image_job_id(submission.id, image.custom_id),
+        queue=submission.queue,
+        created_ms=now_ms(),
+        status=JobStatus.FAILED,
+        file=image.custom_id[:CUSTOM_ID_MAX],
+        owner=submission.owner,
+        submission=submission.id,
+        result=JobResult(error=JobError(image.code, image.detail)),
+    )

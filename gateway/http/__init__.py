@@ -1,0 +1,4 @@
+"""What all routes share: declarations and their OpenAPI document, schemas, authentication, headers and errors.
+
+Start with `routing.py`: one declaration makes a route checked, protected and documented.
+"""

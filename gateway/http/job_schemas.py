@@ -1,0 +1,229 @@
+"""Jobs over HTTP: the models that validate requests and make up the OpenAPI document, and examples for it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contract.broker import INTERACTIVE
+from contract.job import JobStatus
+from gateway.accept.check import FORMATS
+
+UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+JOB_ID = "0192f3a4-5b6c-7d8e-9f01-23456789abcd"
+DEADLINE_MAX_S = 604_800
+_IDEMPOTENCY_KEY_MAX = 255
+
+Queue = Literal["interactive", "bulk"]
+Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+
+
+def _drop_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+def optional(text: str, example: Any = None, **limits: Any) -> Any:
+    """An optional parameter; None if it is missing."""
+
+    def shape(schema: dict[str, Any]) -> None:
+        _drop_default(schema)
+        if example is not None:
+            schema["example"] = example
+
+    return Field(None, description=text, json_schema_extra=shape, **limits)
+
+
+def optional_text(text: str, example: str, **limits: Any) -> Any:
+    """An optional text parameter; empty if it is missing."""
+
+    def shape(schema: dict[str, Any]) -> None:
+        _drop_default(schema)
+        schema["example"] = example
+
+    return Field("", description=text, json_schema_extra=shape, **limits)
+
+
+class JobPath(BaseModel):
+    """A job id in a path."""
+
+    job_id: str = Field(pattern=UUID, description="A job's id: a UUID.", json_schema_extra={"example": JOB_ID})
+
+
+class SubmitQuery(BaseModel):
+    """How to process an image."""
+
+    queue: Queue = Field(
+        "interactive", description="`bulk` jobs are processed only while no interactive job is queued."
+    )
+    file: str = optional_text("File name of an image that is the request body itself.", "cat.jpg")
+    deadline_s: float = optional(
+        "Seconds after which the job expires if no worker has claimed it.",
+        60,
+        gt=0,
+        le=DEADLINE_MAX_S,
+        allow_inf_nan=False,
+    )
+
+
+class WaitHeader(BaseModel):
+    """The `Prefer` header (RFC 7240)."""
+
+    prefer: str = optional_text(
+        "`wait=10`: respond when the job has finished, after at most 10 s. Invalid values are ignored.",
+        "wait=10",
+        alias="Prefer",
+    )
+
+
+class SubmitHeaders(WaitHeader):
+    """The headers of an upload."""
+
+    idempotency_key: str = optional_text(
+        "Makes retries safe: for 24 h the same key and image return the same job.",
+        "cat-17",
+        alias="Idempotency-Key",
+        max_length=_IDEMPOTENCY_KEY_MAX,
+    )
+
+
+class PredictionObject(BaseModel):
+    """What the model predicts for an image."""
+
+    label: str
+    confidence: float = Field(ge=0, le=1, description="Probability of `label`.")
+    probabilities: dict[str, float] = Field(description="Probability of each label; they sum to 1.")
+
+
+class ErrorObject(BaseModel):
+    """Why a job has no prediction."""
+
+    code: str
+    detail: str
+
+
+class ModelObject(BaseModel):
+    """The model that made the prediction."""
+
+    name: str
+    version: str
+
+
+class TimingsObject(BaseModel):
+    """How long each step of a job took, in milliseconds."""
+
+    queue_ms: float
+    batch_wait_ms: float
+    decode_ms: float
+    predict_ms: float
+
+
+class FeaturesObject(BaseModel):
+    """Measurements of the image."""
+
+    width: int
+    height: int
+    brightness: float
+    contrast: float
+
+
+class UrlsObject(BaseModel):
+    """Related addresses."""
+
+    self: str
+
+
+class JobObject(BaseModel):
+    """One image and its result."""
+
+    id: str = Field(pattern=UUID)
+    status: Status
+    queue: Queue
+    file: str
+    size_bytes: int
+    created_at: str = Field(description="RFC 3339, UTC.")
+    started_at: str | None
+    finished_at: str | None
+    deadline_at: str | None
+    attempts: int = Field(description="How often a worker started to process it.")
+    prediction: PredictionObject | None
+    error: ErrorObject | None
+    model: ModelObject | None
+    batch_size: int | None = Field(description="Number of images predicted in the same call.")
+    timings: TimingsObject | None
+    features: FeaturesObject | None
+    urls: UrlsObject = optional("Related addresses.")
+    queue_position: int = optional("Number of jobs ahead of this one while it is queued.")
+    estimated_wait_s: float | None = optional("Estimated from the current rate; null if unknown.")
+
+
+class JobList(BaseModel):
+    """A list of jobs."""
+
+    jobs: list[JobObject]
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457); further members may follow."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="Identifies the kind of error.")
+    title: str
+    status: int
+    detail: str = Field(description="For people: what is wrong and what to do.")
+    code: str = Field(description="For programs.")
+
+
+def example_job(status: JobStatus, **members: Any) -> dict[str, Any]:
+    """An example of a job object."""
+    job: dict[str, Any] = dict.fromkeys(JobObject.model_fields) | {
+        "id": JOB_ID,
+        "status": str(status),
+        "queue": INTERACTIVE,
+        "file": "cat.jpg",
+        "size_bytes": 54_321,
+        "created_at": "2026-03-01T12:00:00.000Z",
+        "attempts": 0,
+        "urls": {"self": f"/v1/jobs/{JOB_ID}"},
+    }
+    del job["queue_position"], job["estimated_wait_s"]
+    return job | members
+
+
+QUEUED_JOB = example_job(JobStatus.QUEUED)
+WAITING_JOB = example_job(JobStatus.QUEUED, queue_position=12, estimated_wait_s=0.1)
+SUCCEEDED_JOB = example_job(
+    JobStatus.SUCCEEDED,
+    started_at="2026-03-01T12:00:00.004Z",
+    finished_at="2026-03-01T12:00:00.023Z",
+    attempts=1,
+    prediction={"label": "cat", "confidence": 0.97, "probabilities": {"cat": 0.97, "dog": 0.03}},
+    model={"name": "cats-dogs", "version": "1"},
+    batch_size=4,
+    timings={"queue_ms": 4.0, "batch_wait_ms": 1.2, "decode_ms": 2.1, "predict_ms": 11.0},
+    features={"width": 500, "height": 375, "brightness": 0.46, "contrast": 0.21},
+)
+FAILED_JOB = example_job(
+    JobStatus.FAILED,
+    started_at="2026-03-01T12:00:00.004Z",
+    finished_at="2026-03-01T12:00:00.009Z",
+    attempts=1,
+    error={"code": "undecodable_image", "detail": "The image is truncated. Send the whole file."},
+    model={"name": "cats-dogs", "version": "1"},
+)
+CANCELED_JOB = example_job(JobStatus.CANCELED, finished_at="2026-03-01T12:00:00.009Z")
+
+#: The request body of an upload: a form with one image, or the image itself.
+IMAGE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary", "description": "The image."}},
+            },
+        },
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        **{f"image/{form.lower()}": {"schema": {"type": "string", "format": "binary"}} for form in FORMATS},
+    },
+}

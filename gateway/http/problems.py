@@ -1,0 +1,101 @@
+"""Error responses as RFC 9457 problem details: what is wrong, and what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from flask_limiter import RateLimitExceeded
+from limits.errors import StorageError
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
+
+from contract.errors import PawqueueError, UnavailableError, UploadError, UploadTooLargeError
+from contract.job import new_job_id
+from contract.log import get_logger
+from gateway import BROKEN_BODY
+from gateway.accept.check import too_large_text
+from gateway.http.auth import rate_limited
+from gateway.services import current_services
+
+_log = get_logger(__name__)
+
+#: Details of the errors that the web framework raises.
+_DETAILS = {
+    400: "The request is malformed. Send a form with a part named `file`, or the image as the body.",
+    404: "Nothing at this address. Jobs are at `/v1/jobs`.",
+    405: "This address does not support this method. The `Allow` header lists the supported methods.",
+}
+
+
+def problem_of(error: PawqueueError, members: Mapping[str, Any] | None = None) -> Response:
+    """The response to an expected error; `members` are added to its body."""
+    response = _problem(error.http_status, error.title, error.code, error.detail, members)
+    response.headers.extend(headers_of(error))
+    return response
+
+
+def headers_of(error: PawqueueError) -> dict[str, str]:
+    """The headers of the response to an expected error."""
+    headers = {}
+    if error.retryable:
+        headers["Retry-After"] = str(error.retry_after_s or 1)
+    if error.http_status == 413:
+        headers["Connection"] = "close"  # the rest of the body is not worth reading
+    if error.http_status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def expected_error(error: Exception) -> PawqueueError | None:
+    """The error itself, or ours in place of one of the web framework's; None for an unexpected one."""
+    if isinstance(error, RequestEntityTooLarge):
+        return UploadTooLargeError(too_large_text(current_services().settings.upload_max_bytes))
+    if isinstance(error, ClientDisconnected):
+        return broken_body()
+    if isinstance(error, RateLimitExceeded):
+        return rate_limited()
+    if isinstance(error, StorageError):
+        return UnavailableError("The job ledger (Redis) does not answer; try again shortly.")
+    return error if isinstance(error, PawqueueError) else None
+
+
+def broken_body() -> UploadError:
+    """The error for a body that ended early; also makes the server close the connection."""
+    request.environ[BROKEN_BODY] = True
+    return UploadError("The request body ended early or stalled. Resend the request.")
+
+
+def register_problem_handlers(app: Flask) -> None:
+    """Answer every error of `app` with a problem."""
+
+    @app.errorhandler(Exception)
+    def answer(error: Exception) -> Response:
+        if expected := expected_error(error):
+            return problem_of(expected)
+        if isinstance(error, HTTPException) and (error.code or 500) < 500:
+            return _of_framework(error)
+        return _problem(500, "Internal error", "internal", log_unexpected(error))
+
+
+def log_unexpected(error: Exception) -> str:
+    """Log an unexpected error; returns the detail for the client, which names only the log entry."""
+    log_id = new_job_id()
+    _log.error("Unexpected error", exc_info=error, log_id=log_id, method=request.method, path=request.path)
+    return f"An unexpected error occurred. Search the gateway's log for {log_id}."
+
+
+def _of_framework(error: HTTPException) -> Response:
+    status = error.code or 400
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
+    response = _problem(status, error.name, code, _DETAILS.get(status, error.description or error.name))
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _problem(status: int, title: str, code: str, detail: str, members: Mapping[str, Any] | None = None) -> Response:
+    body = {"type": f"urn:pawqueue:error:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    response = jsonify(body | dict(members or {}))
+    response.status_code = status
+    response.content_type = "application/problem+json"
+    return response

@@ -1,0 +1,192 @@
+"""Route declarations: one declaration checks requests, names the required scope and documents the operation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TypeVar, get_type_hints
+
+from flask import Blueprint, request
+from pydantic import BaseModel, ValidationError
+
+from contract.access import Scope
+from contract.errors import NotFoundError, PawqueueError, UploadError
+from contract.settings import Settings
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+#: Limit of a JSON body; image bodies have their own.
+_BODY_MAX_BYTES = 65_536
+
+LOCATION = {"Location": {"description": "Address of the job.", "schema": {"type": "string"}}}
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait before the next request.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+PREFERENCE = {"Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}}}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A documented JSON response: the model of its body, a description, examples by name, headers."""
+
+    model: type[BaseModel]
+    text: str
+    examples: Mapping[str, Any]
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plain(text: str, mimetype: str, example: str) -> dict[str, Any]:
+    """A documented response that is not JSON."""
+    return {"description": text, "content": {mimetype: {"schema": {"type": "string"}, "example": example}}}
+
+
+#: Documented responses by status: an `Answer`, or a response object of OpenAPI in which a schema may be a model.
+Answers = Mapping[int, Answer | dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a route declares.
+
+    `errors` are its specific errors; those of parameter checks and of authentication are added to the document.
+    """
+
+    method: str
+    rule: str
+    view: Callable[..., Any]
+    scope: Scope | None
+    is_metrics: bool
+    answers: Answers
+    errors: tuple[type[PawqueueError], ...]
+    extensions: dict[str, Any]
+
+    def required_scope(self, settings: Settings) -> Scope | None:
+        """The scope that an API key needs for this operation; None if the operation is open."""
+        is_open = self.is_metrics and settings.metrics_access == "open"
+        return None if is_open else self.scope
+
+    def parameters(self) -> dict[str, type[BaseModel]]:
+        """The models of `path`, `query`, `header` and `body`, as far as the view reads them."""
+        hints = get_type_hints(self.view)
+        return {name: hints[name] for name in _READERS if name in hints}
+
+
+class Routes:
+    """The routes of one part of the API.
+
+    A view declares what it reads by its parameters `path`, `query`, `header` and `body`, each a pydantic model. They
+    are validated before the call; an invalid path parameter is answered with 404, the others with 400.
+    """
+
+    def __init__(self, name: str, about: str, prefix: str = "", key_answers: Answers | None = None) -> None:
+        """Declare a part of the API.
+
+        Args:
+            name: First part of its operation ids.
+            about: Describes it in the document.
+            prefix: Prepended to the rules.
+            key_answers: Documented responses to a missing or rejected API key, if they are not the usual problems.
+        """
+        self.blueprint = Blueprint(name, __name__, url_prefix=prefix or None)
+        self.about = about
+        self.prefix = prefix
+        self.key_answers = key_answers or {}
+        self.operations: list[Operation] = []
+
+    def add(
+        self,
+        method: str,
+        rule: str,
+        *,
+        scope: Scope | None,
+        answers: Answers,
+        errors: Sequence[type[PawqueueError]] = (),
+        is_metrics: bool = False,
+        **extensions: Any,
+    ) -> Callable[[View], View]:
+        """Register the decorated view; its docstring is its documentation.
+
+        Args:
+            method: GET, POST, PUT or DELETE.
+            rule: Flask's rule, without the prefix.
+            scope: The scope that an API key needs; None if the route is open.
+            answers: Documented responses by status.
+            errors: The errors it may return, besides those that all routes share.
+            is_metrics: Whether the route is open unless `PAWQUEUE_METRICS_ACCESS` requires a key.
+            extensions: Further members of the OpenAPI operation, such as `requestBody`.
+        """
+
+        def register(view: View) -> View:
+            operation = Operation(method, rule, view, scope, is_metrics, answers, tuple(errors), extensions)
+            self.operations.append(operation)
+            self.blueprint.add_url_rule(rule, view_func=_checked(operation), methods=[method])
+            return view
+
+        return register
+
+
+def _checked(operation: Operation) -> Callable[..., Any]:
+    """The view, called with its validated parameters."""
+    view = operation.view
+    readers = [(name, model, _READERS[name](model)) for name, model in operation.parameters().items()]
+
+    @wraps(view)
+    def call(**in_path: str) -> Any:
+        return view(**{name: _validated(model, name, read(in_path)) for name, model, read in readers})
+
+    return call
+
+
+def _validated(model: type[BaseModel], place: str, values: Any) -> BaseModel:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _error_of(place, error.errors(include_url=False)[0]) from None
+
+
+def _error_of(place: str, problem: Any) -> PawqueueError:
+    member = ".".join(map(str, problem["loc"])) or "the body"
+    if place == "path":
+        return NotFoundError(f"Not a {member.replace('_', ' ')}: expected a lowercase UUID.")
+    wanted = problem["msg"].replace("Input should be", "must be").replace("String should", "must")
+    return UploadError(f"{member}={str(problem['input'])[:40]!r}: {wanted}.")
+
+
+def _read_headers(model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, str]]:
+    names = [field.alias or name for name, field in model.model_fields.items()]
+
+    def read(_in_path: dict[str, str]) -> dict[str, str]:
+        headers = request.headers
+        return {name: value for name in names if (value := headers.get(name)) is not None}
+
+    return read
+
+
+def _read_query(model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, Any]]:
+    lists = [name for name, field in model.model_fields.items() if "list" in str(field.annotation)]
+
+    def read(_in_path: dict[str, str]) -> dict[str, Any]:
+        values: dict[str, Any] = request.args.to_dict()
+        return values | {name: request.args.getlist(name) for name in lists if name in values}
+
+    return read
+
+
+def _read_body(_model: type[BaseModel]) -> Callable[[dict[str, str]], Any]:
+    def read(_in_path: dict[str, str]) -> Any:
+        request.max_content_length = _BODY_MAX_BYTES
+        try:
+            return request.get_json(force=True) if request.get_data() else {}
+        except RecursionError:
+            raise UploadError("The body is nested too deeply. Send a flat JSON object.") from None
+
+    return read
+
+
+def _read_path(_model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, str]]:
+    return lambda in_path: in_path
+
+
+_READERS = {"path": _read_path, "query": _read_query, "header": _read_headers, "body": _read_body}

@@ -1,0 +1,290 @@
+"""Submissions over HTTP: the models that validate requests and make up the OpenAPI document, and examples for it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.accept.received import CUSTOM_ID_MAX
+from gateway.http.job_schemas import (
+    DEADLINE_MAX_S,
+    JOB_ID,
+    UUID,
+    ErrorObject,
+    ModelObject,
+    PredictionObject,
+    Queue,
+    Status,
+    TimingsObject,
+    WaitHeader,
+    optional,
+    optional_text,
+)
+
+_NAME_MAX = 200
+_KEY_MAX = 255
+SUBMISSION_ID = "0192f3a4-5b6c-7d8e-9f01-0123456789ab"
+
+
+class SubmissionPath(BaseModel):
+    """A submission id in a path."""
+
+    submission_id: str = Field(
+        pattern=UUID, description="A submission's id: a UUID.", json_schema_extra={"example": SUBMISSION_ID}
+    )
+
+
+class SubmissionBody(BaseModel):
+    """The options of a new submission; every member is optional."""
+
+    name: str = Field(
+        "", max_length=_NAME_MAX, description="A name for people to read.", json_schema_extra={"example": "Holiday"}
+    )
+    queue: Queue = Field(
+        "bulk", description="The queue of its jobs; `bulk` jobs are processed only while no interactive job is queued."
+    )
+    deadline_s: float | None = Field(
+        None,
+        strict=True,  # otherwise `true` would be one second
+        description="Seconds after which each job expires if no worker has claimed it, from its acceptance.",
+        gt=0,
+        le=DEADLINE_MAX_S,
+        allow_inf_nan=False,
+        json_schema_extra={"example": 3600},
+    )
+
+
+class KeyHeader(BaseModel):
+    """The header that makes opening a submission repeatable."""
+
+    idempotency_key: str = optional_text(
+        "Makes retries safe: the same key and body return the same submission.",
+        "holiday-2026",
+        alias="Idempotency-Key",
+        max_length=_KEY_MAX,
+    )
+
+
+class SubmissionWaitHeader(WaitHeader):
+    """The `Prefer` header (RFC 7240)."""
+
+    prefer: str = optional_text(
+        "`wait=10`: respond when it has finished, after at most 10 s. Invalid values are ignored.",
+        "wait=10",
+        alias="Prefer",
+    )
+
+
+class ListQuery(BaseModel):
+    """The length of a list."""
+
+    limit: int = Field(
+        20, ge=1, le=100, description="Maximum number of submissions.", json_schema_extra={"example": 20}
+    )
+
+
+class ResultsQuery(BaseModel):
+    """Which results to return, and in which format."""
+
+    after: int = Field(
+        0,
+        ge=0,
+        le=2**53,
+        description="Start after the result with this `n`; results are numbered from 1 in order of acceptance.",
+        json_schema_extra={"example": 100},
+    )
+    limit: int = optional("Maximum number of results.", 500, ge=1)
+    status: list[Status] = optional(
+        "Return jobs in this state; repeatable. By default: all finished jobs.", ["succeeded", "failed"]
+    )
+    format: Literal["ndjson", "csv"] = optional("The format; takes precedence over `Accept`.", "csv")
+
+
+class AcceptHeader(BaseModel):
+    """The `Accept` header."""
+
+    accept: str = optional_text("`text/csv` for CSV.", "application/x-ndjson", alias="Accept")
+
+
+class CountsObject(BaseModel):
+    """Number of images in each state; `total` is the sum of the others."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+    expired: int
+    rejected: int = Field(description="Rejected as invalid; their results have the status `failed`.")
+
+
+class SubmissionUrls(BaseModel):
+    """Related addresses."""
+
+    self: str
+    jobs: str
+    results: str
+    close: str
+
+
+class SubmissionObject(BaseModel):
+    """Many images sent together."""
+
+    id: str = Field(pattern=UUID)
+    name: str
+    queue: Queue
+    deadline_s: float | None
+    status: Literal["open", "closed", "finished", "canceled"]
+    created_at: str = Field(description="RFC 3339, UTC.")
+    closed_at: str | None
+    finished_at: str | None = Field(description="When it was closed and its last job had finished.")
+    counts: CountsObject
+    rate_per_s: float | None = Field(
+        description="Jobs that finish per second: recently, or on average once it has finished."
+    )
+    estimated_end_at: str | None = Field(description="When its current jobs will have finished at this rate.")
+    urls: SubmissionUrls
+
+
+class SubmissionList(BaseModel):
+    """A list of submissions."""
+
+    submissions: list[SubmissionObject]
+
+
+class AcceptedImage(BaseModel):
+    """An image that became a job."""
+
+    custom_id: str = Field(max_length=CUSTOM_ID_MAX)
+    job_id: str = Field(pattern=UUID)
+    repeated: bool = Field(description="Whether an earlier request created the job.")
+
+
+class RejectedImage(BaseModel):
+    """An image that did not become a job."""
+
+    custom_id: str
+    code: str
+    detail: str
+
+
+class AddedObject(BaseModel):
+    """The result of a request that added images."""
+
+    accepted: list[AcceptedImage]
+    rejected: list[RejectedImage]
+    left: list[str] = Field(description="The `custom_id` of each image to resend later.")
+    left_from: str | None = Field(description="The first of these; for an archive, resend everything from it on.")
+
+
+class ResultLine(BaseModel):
+    """One line of the results."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    n: int = Field(ge=1, description="Its number in order of acceptance, from 1.")
+    custom_id: str
+    job_id: str = Field(pattern=UUID)
+    status: Status
+    prediction: PredictionObject | None
+    error: ErrorObject | None
+    model: ModelObject | None
+    attempts: int
+    timings: TimingsObject | None
+    created_at: str
+    finished_at: str | None
+
+
+# Examples
+
+_ADDRESS = f"/v1/submissions/{SUBMISSION_ID}"
+
+
+def _example(**members: Any) -> dict[str, Any]:
+    return {
+        "id": SUBMISSION_ID,
+        "name": "Holiday",
+        "queue": "bulk",
+        "deadline_s": None,
+        "status": "open",
+        "created_at": "2026-03-01T12:00:00.000Z",
+        "closed_at": None,
+        "finished_at": None,
+        "counts": dict.fromkeys(CountsObject.model_fields, 0),
+        "rate_per_s": None,
+        "estimated_end_at": None,
+        "urls": {
+            "self": _ADDRESS,
+            "jobs": f"{_ADDRESS}/jobs",
+            "results": f"{_ADDRESS}/results",
+            "close": f"{_ADDRESS}/close",
+        },
+    } | members
+
+
+_NONE = dict.fromkeys(CountsObject.model_fields, 0)
+OPEN_SUBMISSION = _example()
+RUNNING_SUBMISSION = _example(
+    status="closed",
+    closed_at="2026-03-01T12:00:02.000Z",
+    counts=_NONE | {"total": 1000, "queued": 600, "running": 64, "succeeded": 335, "rejected": 1},
+    rate_per_s=250.0,
+    estimated_end_at="2026-03-01T12:00:07.656Z",
+)
+FINISHED_SUBMISSION = _example(
+    status="finished",
+    closed_at="2026-03-01T12:00:02.000Z",
+    finished_at="2026-03-01T12:00:07.500Z",
+    counts=_NONE | {"total": 1000, "succeeded": 999, "rejected": 1},
+    rate_per_s=181.6,
+)
+CANCELED_SUBMISSION = _example(
+    status="canceled",
+    closed_at="2026-03-01T12:00:02.000Z",
+    finished_at="2026-03-01T12:00:02.400Z",
+    counts=_NONE | {"total": 1000, "succeeded": 120, "canceled": 880},
+)
+_ACCEPTED = {"custom_id": "beach/cat.jpg", "job_id": JOB_ID, "repeated": False}
+ADDED = {
+    "accepted": [_ACCEPTED],
+    "rejected": [{"custom_id": "notes.txt", "code": "not_an_image", "detail": "The upload is not an image."}],
+    "left": [],
+    "left_from": None,
+}
+RESULT_LINE = {
+    "n": 1,
+    "custom_id": "beach/cat.jpg",
+    "job_id": JOB_ID,
+    "status": "succeeded",
+    "prediction": {"label": "cat", "confidence": 0.97, "probabilities": {"cat": 0.97, "dog": 0.03}},
+    "error": None,
+    "model": {"name": "cats-dogs", "version": "1"},
+    "attempts": 1,
+    "timings": {"queue_ms": 4.0, "batch_wait_ms": 1.2, "decode_ms": 2.1, "predict_ms": 11.0},
+    "created_at": "2026-03-01T12:00:00.000Z",
+    "finished_at": "2026-03-01T12:00:00.023Z",
+}
+
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+#: The request body that adds images: a form, a tar or a zip.
+IMAGES_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {
+                        "type": "array",
+                        "maxItems": 100,
+                        "items": {"type": "string", "format": "binary"},
+                        "description": "Up to 100 images; the filename of a part becomes its `custom_id`.",
+                    }
+                },
+            }
+        },
+        "application/x-tar": _BYTES,
+        "application/zip": _BYTES,
+    },
+}

@@ -1,0 +1,127 @@
+"""Requests that wait for a job or a submission to finish, woken by one Redis subscription per gateway process."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TypeVar
+
+from contract.access import ANYONE, Caller
+from contract.errors import UnavailableError
+from contract.job import Job
+from contract.ledger.ledger import Ledger
+from contract.log import get_logger
+
+_log = get_logger(__name__)
+
+Waiting = TypeVar("Waiting")
+
+#: Pause before the subscription is opened again.
+_RECONNECT_S = 0.5
+#: Pause between attempts to interrupt the subscription while it stops.
+_STOP_S = 0.05
+
+
+class Waiters:
+    """Wakes the requests that wait for a job or submission when it finishes."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._lock = threading.Lock()
+        self._jobs: dict[str, list[Future[Job]]] = defaultdict(list)
+        self._submissions: dict[str, list[threading.Event]] = defaultdict(list)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="waiters", daemon=True)
+
+    def start(self) -> None:
+        """Start the listening thread; call it after the process has forked."""
+        self._thread.start()
+
+    def stop(self, disconnect: Callable[[], None]) -> None:
+        """Stop the thread; `disconnect` closes the connections of the ledger, on one of which the thread blocks."""
+        self._stopped.set()
+        while self._thread.is_alive():
+            disconnect()
+            self._thread.join(_STOP_S)
+
+    @contextmanager
+    def expect(self, job_id: str) -> Iterator[Future[Job]]:
+        """A future that receives the job when it finishes.
+
+        Enter before the job is submitted or read, so that its end cannot be missed.
+        """
+        finished: Future[Job] = Future()
+        with self._registered(self._jobs, job_id, finished):
+            yield finished
+
+    @contextmanager
+    def expect_submission(self, submission_id: str) -> Iterator[threading.Event]:
+        """An event that is set when a submission may have finished; enter before it is read."""
+        finished = threading.Event()
+        with self._registered(self._submissions, submission_id, finished):
+            yield finished
+
+    def result(self, finished: Future[Job], job_id: str, timeout_s: float) -> Job | None:
+        """The finished job; after `timeout_s` the job in its current state, None for an unknown id."""
+        try:
+            return finished.result(timeout_s)
+        except TimeoutError:
+            return self._ledger.get([job_id])[0]
+
+    def wait(self, job_id: str, timeout_s: float, reader: Caller = ANYONE) -> Job | None:
+        """The job as soon as it has finished, or in its current state after `timeout_s`.
+
+        None for an unknown id, and for a job that `reader` may not see.
+        """
+        with self.expect(job_id) as finished:
+            job = self._ledger.get([job_id])[0]
+            if job is None or not reader.may_see(job):
+                return None
+            if job.status.is_final or timeout_s <= 0:
+                return job
+            return self.result(finished, job_id, timeout_s)
+
+    @contextmanager
+    def _registered(self, waiting: dict[str, list[Waiting]], one_id: str, one: Waiting) -> Iterator[None]:
+        with self._lock:
+            waiting[one_id].append(one)
+        try:
+            yield
+        finally:
+            with self._lock:
+                waiting[one_id].remove(one)
+                if not waiting[one_id]:
+                    del waiting[one_id]
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                for ids in self._ledger.ended():
+                    if self._stopped.is_set():
+                        return
+                    self._wake(ids)
+            except UnavailableError:
+                self._stopped.wait(_RECONNECT_S)
+            # The thread must survive: without it every waiting request would run into its timeout.
+            except Exception:  # noqa: BLE001
+                if not self._stopped.is_set():
+                    _log.exception("The subscription to finished jobs failed")
+                self._stopped.wait(_RECONNECT_S)
+
+    def _wake(self, ids: list[str] | None) -> None:
+        """Wake the requests that wait for these jobs and submissions; None: any may have finished unnoticed."""
+        with self._lock:
+            job_ids = [one_id for one_id in (ids or self._jobs) if one_id in self._jobs]
+            for submission_id in ids or self._submissions:
+                for event in self._submissions.get(submission_id, ()):
+                    event.set()
+        for job in self._ledger.get(job_ids) if job_ids else []:
+            if job is not None and job.status.is_final:
+                self._resolve(job)
+
+    def _resolve(self, job: Job) -> None:
+        with self._lock:
+            for finished in self._jobs.get(job.id, []):
+                if not finished.done():
+                    finished.set_result(job)

@@ -1,0 +1,220 @@
+"""The old pipeline's endpoints: `GET /`, `GET /health`, `POST /predict`, with their old responses and errors."""
+
+from typing import Any, Literal
+
+from flask import Response, jsonify, request
+from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.exceptions import HTTPException
+
+from contract.access import Scope
+from contract.broker import INTERACTIVE
+from contract.errors import (
+    BusyError,
+    ForbiddenError,
+    JobFailedError,
+    NoModelError,
+    PawqueueError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnavailableError,
+    UndecodableImageError,
+    UploadTooLargeError,
+    error_classes,
+)
+from contract.job import Job
+from gateway import VERSION
+from gateway.accept.acceptor import Upload
+from gateway.http.auth import caller
+from gateway.http.problems import expected_error, headers_of, log_unexpected
+from gateway.http.routing import RETRY_AFTER, Answer, Routes
+from gateway.routes.bodies import clean_name
+from gateway.services import Services, current_services
+
+
+class Endpoints(BaseModel):
+    """The addresses of the main endpoints."""
+
+    health: str
+    predict: str
+    docs: str
+
+
+class Index(BaseModel):
+    """The response of `/`."""
+
+    message: str
+    version: str
+    endpoints: Endpoints
+
+
+class Health(BaseModel):
+    """Whether a worker serves a model."""
+
+    status: Literal["healthy", "degraded"]
+    model_loaded: bool
+    version: str
+
+
+class PredictionAnswer(BaseModel):
+    """A prediction, with `<label>_probability` for each label of the model."""
+
+    model_config = ConfigDict(extra="allow")
+
+    label: str = Field(alias="class")
+    confidence: float
+
+
+class OldError(BaseModel):
+    """An error in the format of the old pipeline."""
+
+    error: str
+    detail: str
+
+
+class MissingPart(BaseModel):
+    """A missing part of a form."""
+
+    type: str
+    loc: list[str]
+    msg: str
+    input: None
+
+
+class MissingParts(BaseModel):
+    """The missing parts of a form."""
+
+    detail: list[MissingPart]
+
+
+_INDEX = {
+    "message": "Pawqueue: image classification",
+    "version": VERSION,
+    "endpoints": {"health": "/health", "predict": "/predict", "docs": "/docs"},
+}
+_HEALTHY = {"status": "healthy", "model_loaded": True, "version": VERSION}
+_DEGRADED = {"status": "degraded", "model_loaded": False, "version": VERSION}
+_PREDICTION = {"class": "cat", "confidence": 0.97, "dog_probability": 0.03, "cat_probability": 0.97}
+_NO_FILE = {"detail": [{"type": "missing", "loc": ["body", "file"], "msg": "Field required", "input": None}]}
+_FORM = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            },
+            "encoding": {"file": {"contentType": "image/*"}},
+        }
+    },
+}
+
+
+def _old_error(text: str, error: str, detail: str, **headers: Any) -> Answer:
+    return Answer(OldError, text, {"refused": {"error": error, "detail": detail}}, headers)
+
+
+_PREDICT_ANSWERS = {
+    200: Answer(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
+    400: _old_error("The image is invalid.", "Undecodable image", "The image is truncated. Send the whole file."),
+    413: _old_error("The image is too large.", "Upload too large", "The upload is larger than the limit."),
+    422: Answer(MissingParts, "The form has no part `file`.", {"no_file": _NO_FILE}),
+    500: _old_error("The model failed.", "Prediction failed", "The model failed on this image."),
+    503: _old_error(
+        "No worker is running, or the queue is full.", "No model is being served", "Start a worker.", **RETRY_AFTER
+    ),
+}
+
+#: Its name is part of the operation ids, which clients may have generated code from.
+routes = Routes(
+    "replaced",
+    "For clients of the synchronous pipeline that this service replaces.",
+    key_answers={
+        kind.http_status: _old_error(kind.title, kind.title, (kind.__doc__ or "").split("\n")[0])
+        for kind in (UnauthorizedError, ForbiddenError, RateLimitedError)
+    },
+)
+
+
+@routes.add("GET", "/", scope=None, answers={200: Answer(Index, "The main endpoints.", {"index": _INDEX})})
+def index() -> dict[str, Any]:
+    """Show the version and the main endpoints."""
+    return _INDEX
+
+
+@routes.add(
+    "GET",
+    "/health",
+    scope=None,
+    answers={200: Answer(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
+)
+def health() -> dict[str, Any]:
+    """Check whether a worker serves a model; the status code is always 200."""
+    return _HEALTHY if _model_is_served(current_services()) else _DEGRADED
+
+
+@routes.add("POST", "/predict", scope=Scope.SUBMIT, answers=_PREDICT_ANSWERS, requestBody=_FORM)
+def predict() -> Response | tuple[Response, int]:
+    """Classify an image and wait for the result.
+
+    The part `file` must have a content type of `image/*`. New clients use `POST /v1/jobs` with `Prefer: wait=10`.
+    """
+    part = request.files.get("file")
+    if part is None:
+        return jsonify(_NO_FILE), 422
+    if not (part.mimetype or "").startswith("image/"):
+        return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
+    services = current_services()
+    if not _model_is_served(services):
+        raise NoModelError("No worker is running. Start one, then try again.", retry_after_s=5)
+    wait_s = services.settings.predict_wait_s
+    name = clean_name(part.filename or "")
+    upload = Upload(part.read(), INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner)
+    return jsonify(_prediction(services.acceptor.submit(upload, wait_s)))
+
+
+@routes.blueprint.errorhandler(Exception)
+def _handle(error: Exception) -> tuple[Response, int]:
+    expected = expected_error(error)
+    if expected:
+        return _error(_status(expected), expected.title, expected.detail, expected)
+    if isinstance(error, HTTPException) and (error.code or 500) < 500:
+        return _error(error.code or 400, error.name, error.description or error.name)
+    return _error(500, "Internal error", log_unexpected(error))
+
+
+def _model_is_served(services: Services) -> bool:
+    try:
+        return bool(services.ledger.workers())
+    except UnavailableError:
+        return False
+
+
+def _prediction(job: Job) -> dict[str, Any]:
+    result = job.result
+    if result is None:
+        raise UnavailableError("No worker answered in time; try again shortly.", retry_after_s=5)
+    if result.error:
+        kind = error_classes().get(result.error.code, JobFailedError)
+        raise kind(result.error.detail)
+    prediction = result.prediction
+    assert prediction is not None  # noqa: S101 - a result has one of the two
+    by_label = {f"{label}_probability": value for label, value in prediction.probabilities.items()}
+    return {"class": prediction.label, "confidence": prediction.confidence, **by_label}
+
+
+def _status(error: PawqueueError) -> int:
+    """The old pipeline's status: 413 for a large image, 400 for any other invalid one, 503 if the service is busy."""
+    if isinstance(error, RateLimitedError | UnauthorizedError | ForbiddenError | UploadTooLargeError):
+        return error.http_status
+    if isinstance(error, BusyError):
+        return 503
+    if isinstance(error, UndecodableImageError):
+        return 400
+    return 500 if isinstance(error, JobFailedError) else 400
+
+
+def _error(status: int, error: str, detail: str, cause: PawqueueError | None = None) -> tuple[Response, int]:
+    response = jsonify({"error": error, "detail": detail})
+    response.headers.extend(headers_of(cause) if cause else {})
+    return response, status

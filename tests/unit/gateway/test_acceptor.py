@@ -1,0 +1,146 @@
+"""The acceptor: group commit of single uploads, lists of uploads, and what happens when a part fails."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from contract.broker import BULK, INTERACTIVE
+from contract.errors import ConflictError, NotAnImageError, PawqueueError, QueueFullError, UnavailableError
+from contract.job import new_job_id
+from gateway.accept.acceptor import Acceptor, Upload
+from tests.support.images import draw
+from tests.support.services import wait_until
+from tests.unit.gateway.conftest import Gateway, MakeGateway
+
+IMAGE = draw()
+
+
+def submit_all(acceptor: Acceptor, uploads: list[Upload]) -> tuple[list[threading.Thread], list[Exception]]:
+    """Submit each upload in its own thread; returns the threads and the list that collects their errors."""
+    errors: list[Exception] = []
+
+    def submit(one: Upload) -> None:
+        try:
+            acceptor.submit(one)
+        except PawqueueError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=submit, args=(one,)) for one in uploads]
+    for thread in threads:
+        thread.start()
+    return threads, errors
+
+
+def join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def fail_with(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_lone_upload_is_written_immediately(gateway: Gateway) -> None:
+    job = gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
+    assert gateway.published == [(INTERACTIVE, [job.id])]
+    assert gateway.job(job.id) == job
+    assert gateway.image_of(job) == IMAGE
+
+
+def test_concurrent_uploads_share_messages_of_limited_size_for_one_queue_each(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(batch_size="4")
+    published, proceed = threading.Event(), threading.Event()
+
+    def block(_: list[str]) -> None:
+        published.set()
+        assert proceed.wait(30)
+
+    gateway.publisher.hook = block
+    uploads = [Upload(IMAGE, BULK if n % 3 == 0 else INTERACTIVE) for n in range(9)]
+    threads, errors = submit_all(gateway.services.acceptor, uploads)
+    assert published.wait(30)
+    wait_until(lambda: gateway.image_count() == len(uploads), "all images being stored", 30)
+    proceed.set()
+    join(threads)
+    assert not errors
+    queue_of = {upload.job_id: upload.queue for upload in uploads}
+    assert sorted(job_id for _, ids in gateway.published for job_id in ids) == sorted(queue_of)
+    assert len(gateway.published) < len(uploads)
+    assert all(len(ids) <= 4 for _, ids in gateway.published)
+    assert all(queue_of[job_id] == queue for queue, ids in gateway.published for job_id in ids)
+
+
+def test_a_list_is_written_once_and_invalid_images_do_not_affect_the_others(gateway: Gateway) -> None:
+    calls: list[int] = []
+    gateway.ledger.hooks["submit"] = lambda: calls.append(1)
+    uploads = [Upload(data, BULK) for data in (IMAGE, b"no image", IMAGE)]
+    first, second, third = gateway.services.acceptor.accept(uploads)
+    assert isinstance(second.error, NotAnImageError)
+    assert gateway.published == [(BULK, [first.job_id, third.job_id])]
+    assert (len(calls), gateway.image_count()) == (1, 2)
+
+
+def test_a_full_queue_rejects_only_uploads_to_it(make_gateway: MakeGateway) -> None:
+    acceptor = make_gateway(queue_max_jobs="1").services.acceptor
+    acceptor.submit(Upload(IMAGE, INTERACTIVE))
+    with pytest.raises(QueueFullError) as refusal:
+        acceptor.submit(Upload(IMAGE, INTERACTIVE))
+    assert refusal.value.retry_after_s
+    acceptor.submit(Upload(IMAGE, BULK))
+
+
+def test_an_id_that_belongs_to_another_image_is_a_conflict(gateway: Gateway) -> None:
+    job_id = new_job_id()
+    gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE, job_id=job_id))
+    with pytest.raises(ConflictError):
+        gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE, job_id=job_id))
+    assert gateway.image_count() == 1
+
+
+@pytest.mark.parametrize("error", [UnavailableError("Redis does not answer."), RuntimeError("unexpected")])
+def test_a_recorded_job_is_accepted_even_if_publishing_fails(gateway: Gateway, error: Exception) -> None:
+    gateway.publisher.hook = fail_with(error)
+    job = gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
+    assert gateway.job(job.id) == job
+    assert gateway.image_of(job) == IMAGE
+
+
+def test_uploads_that_arrive_during_an_outage_fail_with_it(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(batch_size="4")
+    calls: list[int] = []
+    proceed = threading.Event()
+
+    def fail_late() -> None:
+        calls.append(1)
+        assert proceed.wait(30)
+        raise UnavailableError("The ledger does not answer; try again.")
+
+    gateway.ledger.hooks["submit"] = fail_late
+    uploads = [Upload(IMAGE, INTERACTIVE) for _ in range(12)]
+    threads, errors = submit_all(gateway.services.acceptor, uploads)
+    wait_until(lambda: gateway.image_count() == len(uploads), "all images being stored", 30)
+    proceed.set()
+    join(threads)
+    assert len(errors) == len(uploads)
+    assert len(calls) < 4  # as many as there would be groups
+
+
+def test_uploads_are_accepted_after_an_unexpected_error(gateway: Gateway) -> None:
+    gateway.ledger.hooks["submit"] = fail_with(RuntimeError("unexpected"))
+    with pytest.raises(RuntimeError):
+        gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
+    gateway.ledger.hooks.clear()
+    gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
+
+
+def test_closed_services_leave_no_thread(make_gateway: MakeGateway) -> None:
+    before = set(threading.enumerate())
+    gateway = make_gateway()
+    assert set(threading.enumerate()) - before
+    gateway.services.close()
+    assert not set(threading.enumerate()) - before

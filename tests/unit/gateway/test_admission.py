@@ -1,0 +1,100 @@
+"""Admission: uploads are refused before Redis is full, and clients learn how long to wait."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from contract.job import Job, new_job_id
+from contract.ledger.ledger import Ledger
+from gateway.accept.admission import Admission
+from tests.support.images import draw
+from tests.support.ledger import store
+from tests.unit.gateway.conftest import Gateway, MakeGateway, refused, upload
+
+IMAGE = draw()
+
+
+@pytest.fixture
+def server(clean_redis: str) -> Iterator["redis.Redis"]:
+    """Redis, whose memory settings are restored at the end."""
+    with redis.Redis.from_url(clean_redis) as client:
+        yield client
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+def used_bytes(server: "redis.Redis") -> int:
+    return int(server.info("memory")["used_memory"])  # type: ignore[index]  # the client is synchronous
+
+
+def with_rate(make_gateway: MakeGateway, finished: int) -> Gateway:
+    """A gateway at which `finished` jobs finished within ten seconds."""
+    now_s = [0.0]
+    gateway = make_gateway(clock=lambda: now_s[0])
+    gateway.services.admission.sample()
+    gateway.finish([upload(gateway, IMAGE).get_json()["id"] for _ in range(finished)])
+    now_s[0] = 10.0
+    gateway.services.admission.sample()
+    return gateway
+
+
+def test_a_queued_job_shows_its_position(gateway: Gateway) -> None:
+    addresses = [upload(gateway, IMAGE).headers["Location"] for _ in range(3)]
+    jobs = [gateway.client.get(address).get_json() for address in addresses]
+    assert [job["queue_position"] for job in jobs] == [0, 1, 2]
+    assert jobs[0]["estimated_wait_s"] is None
+
+
+def test_the_wait_is_estimated_from_the_rate(make_gateway: MakeGateway) -> None:
+    gateway = with_rate(make_gateway, finished=1)
+    addresses = [upload(gateway, IMAGE).headers["Location"] for _ in range(3)]
+    last = gateway.client.get(addresses[2])
+    assert last.get_json()["estimated_wait_s"] == 30.0
+    assert last.headers["Retry-After"] == "30"
+
+
+def test_a_full_queue_returns_when_to_retry(make_gateway: MakeGateway) -> None:
+    gateway = with_rate(make_gateway, finished=10)
+    for _ in range(50):
+        upload(gateway, IMAGE)
+    assert upload(gateway, IMAGE).headers["Retry-After"] == "33"
+
+
+def test_a_full_ledger_refuses_uploads_before_anything_is_stored(
+    make_gateway: MakeGateway, server: "redis.Redis"
+) -> None:
+    gateway = make_gateway(ledger_max_bytes="10000000")
+    server.set("ballast", bytes(12_000_000))
+    gateway.services.admission.sample()
+    response = upload(gateway, IMAGE)
+    refused(response, 503, "unavailable")
+    assert int(response.headers["Retry-After"]) > 1
+    assert not gateway.image_count()
+
+
+@pytest.mark.parametrize(
+    ("share", "policy", "status"), [(1.1, "noeviction", 503), (3, "noeviction", 202), (100, "allkeys-lru", 503)]
+)
+def test_uploads_are_refused_before_redis_is_full_and_if_it_may_evict_keys(
+    gateway: Gateway, server: "redis.Redis", share: float, policy: str, status: int
+) -> None:
+    server.config_set("maxmemory-policy", policy)
+    server.config_set("maxmemory", int(used_bytes(server) * share))
+    gateway.services.admission.sample()
+    assert upload(gateway, IMAGE).status_code == status
+
+
+def test_the_rate_is_measured_over_the_last_samples(ledger: Ledger) -> None:
+    now_s = [0.0]
+    admission = Admission(ledger, 10**9, clock=lambda: now_s[0])
+    assert (admission.rate_per_s(), admission.wait_s(5), admission.retry_after_s(5)) == (0.0, None, 1)
+    for second in range(4):
+        now_s[0] = float(second)
+        job = Job(new_job_id(), "interactive", second)
+        store(ledger, [job])
+        ledger.cancel([job.id], 60)
+        admission.sample()
+    assert admission.rate_per_s() == 1.0
+    assert admission.wait_s(9) == 10.0
+    assert admission.retry_after_s(10_000) == 60

@@ -1,0 +1,159 @@
+"""API keys, their scopes and rate limits, over HTTP."""
+
+import io
+
+import pytest
+from werkzeug.test import TestResponse
+
+from contract.access import Scope, make_key
+from contract.job import new_job_id
+from contract.ledger.types import Sweep
+from tests.support.images import draw
+from tests.unit.gateway.conftest import Gateway, MakeGateway, refused
+
+
+@pytest.fixture
+def gateway(make_gateway: MakeGateway) -> Gateway:
+    """A gateway that requires API keys."""
+    return make_gateway(access="required")
+
+
+def key(gateway: Gateway, *scopes: Scope, rate_limit: str = "") -> dict[str, str]:
+    """The headers of a new API key."""
+    stored, text = make_key("tests", scopes or (Scope.SUBMIT, Scope.READ), rate_limit)
+    gateway.keys.put(stored)
+    return {"X-API-Key": text}
+
+
+def submit(gateway: Gateway, headers: dict[str, str], path: str = "/v1/jobs", **more: str) -> TestResponse:
+    method = gateway.client.put if path != "/v1/jobs" else gateway.client.post
+    return method(path, data=draw(), content_type="image/png", headers=headers | more)
+
+
+def test_without_a_key_all_job_endpoints_are_rejected(gateway: Gateway) -> None:
+    for method, path in (
+        ("POST", "/v1/jobs"),
+        ("PUT", f"/v1/jobs/{new_job_id()}"),
+        ("GET", f"/v1/jobs/{new_job_id()}"),
+        ("DELETE", f"/v1/jobs/{new_job_id()}"),
+        ("GET", "/v1/dead"),
+        ("POST", f"/v1/dead/{new_job_id()}/retry"),
+    ):
+        response = gateway.client.open(path, method=method)
+        refused(response, 401, "unauthorized")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert not gateway.image_count()
+
+
+def test_health_metrics_and_documentation_are_open(guarded_gateway: Gateway) -> None:
+    for path in ("/healthz", "/readyz", "/metrics", "/", "/health", "/openapi.json", "/docs", "/redoc"):
+        assert guarded_gateway.client.get(path).status_code == 200, path
+
+
+def test_metrics_and_status_require_a_key_if_configured(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(access="required", metrics_access="key")
+    for path in ("/metrics", "/v1/status"):
+        assert gateway.client.get(path).status_code == 401
+        assert gateway.client.get(path, headers=key(gateway, Scope.READ)).status_code == 200
+
+
+def test_a_key_is_read_from_either_header(gateway: Gateway) -> None:
+    text = key(gateway)["X-API-Key"]
+    for headers in ({"X-API-Key": text}, {"Authorization": f"Bearer {text}"}, {"Authorization": f"bearer  {text} "}):
+        assert submit(gateway, headers).status_code == 202
+    refused(submit(gateway, {"Authorization": f"Basic {text}"}), 401, "unauthorized")
+
+
+def test_a_key_is_limited_to_its_scopes(gateway: Gateway) -> None:
+    may_read, may_submit = key(gateway, Scope.READ), key(gateway, Scope.SUBMIT)
+    refused(submit(gateway, may_read), 403, "forbidden")
+    address = submit(gateway, may_submit).headers["Location"]
+    refused(gateway.client.get(address, headers=may_submit), 403, "forbidden")
+    refused(gateway.client.get("/v1/dead", headers=may_read), 403, "forbidden")
+    assert gateway.client.get("/v1/dead", headers=key(gateway, Scope.ADMIN)).status_code == 200
+
+
+def test_the_job_of_another_owner_looks_like_an_unknown_one(gateway: Gateway) -> None:
+    ada, bob = key(gateway), key(gateway)
+    job_id = submit(gateway, ada).get_json()["id"]
+    for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{new_job_id()}"):
+        problems = [gateway.client.open(path, method=method, headers=bob) for method in ("GET", "DELETE")]
+        details = {refused(problem, 404, "not_found")["detail"] for problem in problems}
+        assert len(details) == 1
+    waited = gateway.client.get(f"/v1/jobs/{job_id}", headers=bob | {"Prefer": "wait=30"})
+    refused(waited, 404, "not_found")  # immediately
+    assert gateway.client.get(f"/v1/jobs/{job_id}", headers=ada).get_json()["status"] == "queued"
+    refused(gateway.client.get(f"/v1/jobs/{job_id}", headers=key(gateway, *Scope)), 404, "not_found")
+
+
+def test_owners_have_separate_idempotency_keys(gateway: Gateway) -> None:
+    ada, bob = key(gateway), key(gateway)
+    ids = [submit(gateway, who, **{"Idempotency-Key": "a"}).get_json()["id"] for who in (ada, bob, ada, bob)]
+    assert ids[0] == ids[2] != ids[1] == ids[3]
+
+
+def test_put_with_the_id_of_another_owner_is_a_conflict_even_with_the_same_image(gateway: Gateway) -> None:
+    ada, bob, path = key(gateway), key(gateway), f"/v1/jobs/{new_job_id()}"
+    assert submit(gateway, ada, path).status_code == 202
+    assert submit(gateway, ada, path).status_code == 202
+    refused(submit(gateway, bob, path), 409, "conflict")
+
+
+def test_a_retried_dead_job_keeps_its_owner(gateway: Gateway) -> None:
+    ada = key(gateway)
+    job_id = submit(gateway, ada).get_json()["id"]
+    for _ in range(2):
+        claims = [claim for claim in gateway.ledger.claim([job_id], 1, 60, 1) if claim]
+        gateway.ledger.begin(claims)
+        gateway.ledger.recover(Sweep("interactive", 0, 0, 1, 60), 10)
+    retried = gateway.client.post(f"/v1/dead/{job_id}/retry", headers=key(gateway, Scope.ADMIN))
+    assert retried.status_code == 202
+    assert gateway.client.get(retried.headers["Location"], headers=ada).get_json()["status"] == "queued"
+
+
+def test_a_key_can_fill_only_its_share_of_the_queue(gateway: Gateway) -> None:
+    ada, bob = key(gateway), key(gateway)
+    answers = [submit(gateway, ada) for _ in range(26)]
+    assert [answer.status_code for answer in answers] == [202] * 25 + [429]
+    problem = refused(answers[-1], 429, "queue_full")
+    assert "your share" in problem["detail"]
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert gateway.image_count() == 25
+    assert submit(gateway, bob).status_code == 202
+    gateway.finish(gateway.published[0][1])
+    assert submit(gateway, ada).status_code == 202
+
+
+def test_a_key_over_its_rate_limit_is_rejected_with_a_time_to_retry(gateway: Gateway) -> None:
+    ada, bob = key(gateway, rate_limit="3 per minute"), key(gateway)
+    address = submit(gateway, ada).headers["Location"]
+    answers = [gateway.client.get(address, headers=ada) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    refused(answers[-1], 429, "rate_limited")
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+    assert answers[0].headers["RateLimit-Policy"] == '"default";q=3;w=60'
+    assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=1", "r=0", "r=0"]
+    assert submit(gateway, bob).headers["RateLimit-Policy"] == '"default";q=60000;w=60'
+
+
+def test_requests_without_a_key_have_no_rate_limit(gateway: Gateway) -> None:
+    assert "RateLimit" not in gateway.client.get("/healthz").headers
+    assert "RateLimit" not in gateway.client.get("/v1/dead").headers
+
+
+def test_predict_requires_a_key_and_keeps_its_error_format(gateway: Gateway) -> None:
+    gateway.serve_model()
+    gateway.answer()
+
+    def predict(headers: dict[str, str]) -> TestResponse:
+        form = {"file": (io.BytesIO(draw()), "x.png", "image/png")}
+        return gateway.client.post("/predict", data=form, headers=headers)
+
+    response = predict({})
+    assert response.status_code == 401
+    assert response.get_json().keys() == {"error", "detail"}
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert predict(key(gateway, Scope.READ)).status_code == 403
+    assert predict(key(gateway, Scope.SUBMIT)).get_json()["class"] == "cat"
+    once = key(gateway, rate_limit="1 per minute")
+    assert [predict(once).status_code for _ in range(2)] == [200, 429]

@@ -1,0 +1,92 @@
+"""Repeated uploads under a job id or an idempotency key."""
+
+import io
+import threading
+import time
+
+from werkzeug.test import TestResponse
+
+from contract.job import new_job_id
+from tests.support.images import draw
+from tests.support.services import wait_until
+from tests.unit.gateway.conftest import Gateway, refused, upload
+
+RED, BLUE = draw(color=(200, 0, 0)), draw(color=(0, 0, 200))
+
+
+def put(gateway: Gateway, job_id: str, data: bytes) -> TestResponse:
+    return gateway.client.put(f"/v1/jobs/{job_id}", data={"file": (io.BytesIO(data), "x.png")})
+
+
+def with_key(gateway: Gateway, key: str, data: bytes) -> TestResponse:
+    return upload(gateway, data, **{"Idempotency-Key": key})
+
+
+def test_the_same_key_and_image_return_the_same_job(gateway: Gateway) -> None:
+    first, second = with_key(gateway, "a", RED), with_key(gateway, "a", RED)
+    assert first.get_json()["id"] == second.get_json()["id"]
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert len(gateway.published) == 1
+    assert gateway.image_count() == 1
+    gateway.finish([first.get_json()["id"]])
+    third = with_key(gateway, "a", RED)
+    assert (third.status_code, third.get_json()["prediction"]["label"]) == (200, "cat")
+
+
+def test_the_same_key_with_another_image_is_rejected(gateway: Gateway) -> None:
+    with_key(gateway, "a", RED)
+    refused(with_key(gateway, "a", BLUE), 422, "idempotency_mismatch")
+    assert with_key(gateway, "b", BLUE).status_code == 202
+    assert gateway.image_count() == 2
+
+
+def test_concurrent_uploads_with_the_same_key_return_the_same_job(gateway: Gateway) -> None:
+    published, proceed = threading.Event(), threading.Event()
+
+    def block(_: list[str]) -> None:
+        published.set()
+        assert proceed.wait(30)
+
+    gateway.publisher.hook = block
+    ids: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: ids.append(with_key(gateway, "a", RED).get_json()["id"])) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    assert published.wait(30)
+    wait_until(lambda: gateway.image_count() == len(threads), "all images being stored", 30)
+    proceed.set()
+    for thread in threads:
+        thread.join(30)
+    assert len(ids) == len(threads)
+    assert [("interactive", [ids[0]])] == gateway.published
+    assert set(ids) == {ids[0]}
+    assert gateway.image_count() == 1
+
+
+def test_a_key_of_excessive_length_is_rejected(gateway: Gateway) -> None:
+    refused(with_key(gateway, "x" * 256, RED), 400, "bad_request")
+
+
+def test_a_job_that_is_put_twice_is_one_job(gateway: Gateway) -> None:
+    job_id = new_job_id()
+    first, second = put(gateway, job_id, RED), put(gateway, job_id, RED)
+    assert first.get_json()["id"] == second.get_json()["id"] == job_id
+    assert len(gateway.published) == 1
+    refused(put(gateway, job_id, BLUE), 409, "conflict")
+    assert gateway.image_of(gateway.job(job_id)) == RED
+
+
+def test_put_of_a_finished_job_with_prefer_wait_returns_immediately(gateway: Gateway) -> None:
+    address = f"/v1/jobs/{new_job_id()}"
+    gateway.answer()
+    gateway.client.put(address, data=draw(), content_type="image/png")
+    start_s = time.monotonic()
+    again = gateway.client.put(address, data=draw(), content_type="image/png", headers={"Prefer": "wait=30"})
+    assert (again.status_code, again.get_json()["status"]) == (200, "succeeded")
+    assert time.monotonic() - start_s < 20
+
+
+def test_the_id_of_a_put_must_be_a_job_id(gateway: Gateway) -> None:
+    refused(put(gateway, "mine", RED), 404, "not_found")
