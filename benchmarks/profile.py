@@ -15,14 +15,14 @@ _RATE_HZ = 200
 #: Step -> parts of a frame's name: a sample belongs to the step of its innermost frame that has one. Redis's client has
 #: none, so that its time goes to who called it.
 _GATEWAY = {
-    "check of the header": ("accept/check.py",),
+    "check of the header": ("uploads.py",),
     "image store": ("image_store.py",),
     "ledger": ("ledger_redis", "contract/ledger/connection.py"),
     "Celery: publish": ("celery/", "kombu/"),
     "waiters": ("waiters.py",),
     "answer as JSON": ("contract/job.py", "flask/json"),
-    "metrics and headers": ("prometheus_client", "gateway/http/headers.py", "structlog"),
-    "group commit": ("accept/acceptor.py",),
+    "metrics and headers": ("prometheus_client", "gateway/headers.py", "structlog"),
+    "group commit": ("committer.py",),
     "HTTP: gunicorn and gevent": ("gunicorn", "gevent", "gateway/server.py"),
     "checks by pydantic": ("pydantic",),
     "Flask and Werkzeug": ("flask", "werkzeug"),
