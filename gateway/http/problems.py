@@ -65,7 +65,7 @@ def broken_body() -> UploadError:
 
 
 def register_problem_handlers(app: Flask) -> None:
-    """Answer every error of `app` with a problem."""
+    """JsonResponse every error of `app` with a problem."""
 
     @app.errorhandler(Exception)
     def answer(error: Exception) -> Response:
