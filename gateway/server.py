@@ -30,7 +30,7 @@ _CODES = {431: "headers_too_large", 500: "internal", 501: "not_implemented"}
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
-    """JsonResponse a request that is not valid HTTP with a problem; replaces gunicorn's HTML page."""
+    """Answer a request that is not valid HTTP with a problem; replaces gunicorn's HTML page."""
     code = _CODES.get(status, "bad_request")
     body = {
         "type": f"urn:pawqueue:error:{code}",

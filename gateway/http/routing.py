@@ -42,7 +42,7 @@ def plain(text: str, mimetype: str, example: str) -> dict[str, Any]:
     return {"description": text, "content": {mimetype: {"schema": {"type": "string"}, "example": example}}}
 
 
-#: Documented responses by status: an `JsonResponse`, or a response object of OpenAPI in which a schema may be a model.
+#: Documented responses by status: a `JsonResponse`, or a response object of OpenAPI in which a schema may be a model.
 Responses = Mapping[int, JsonResponse | dict[str, Any]]
 
 
