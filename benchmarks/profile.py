@@ -1,4 +1,4 @@
-"""Where each millisecond goes: a sampling profile of gateway and worker under load, summed up by step."""
+"""Profiles gateway and worker under load by sampling, and adds the CPU time up by step."""
 
 import re
 import subprocess
@@ -12,37 +12,35 @@ from benchmarks.processes import family, threads_cpu_s
 from benchmarks.service import Service, service
 
 _RATE_HZ = 200
-#: Step -> parts of a frame's name: a sample belongs to the step of its innermost frame that has one. Redis's client has
-#: none, so that its time goes to who called it.
+#: Step -> parts of a path. A sample belongs to the first step that matches its innermost matching frame. Redis's client
+#: matches none, so its time belongs to its caller.
 _GATEWAY = {
-    "check of the header": ("uploads.py",),
-    "image store": ("image_store.py",),
-    "ledger": ("ledger_redis", "contract/ledger/connection.py"),
+    "check of the header": ("contract/uploads", "gateway/accept/check"),
+    "image store": ("contract/images/",),
+    "ledger": ("contract/ledger/",),
     "Celery: publish": ("celery/", "kombu/"),
-    "waiters": ("waiters.py",),
+    "waiters": ("gateway/results/",),
     "answer as JSON": ("contract/job.py", "flask/json"),
-    "metrics and headers": ("prometheus_client", "gateway/headers.py", "structlog"),
-    "group commit": ("committer.py",),
+    "metrics and headers": ("prometheus_client", "gateway/metrics", "gateway/http/headers", "structlog"),
+    "group commit": ("gateway/accept/",),
     "HTTP: gunicorn and gevent": ("gunicorn", "gevent", "gateway/server.py"),
     "checks by pydantic": ("pydantic",),
     "Flask and Werkzeug": ("flask", "werkzeug"),
     "routes": ("gateway/",),
 }
 _WORKER = {
-    "decode": ("bundle/decode.py", "PIL/"),
-    "features": ("features.py",),
-    "model call": ("runtime.py", "side_by_side.py", "tensorflow", "keras"),
-    "image store": ("image_store.py",),
-    "ledger": ("ledger_redis.py", "contract/ledger"),
+    "decode": ("bundle/decode", "PIL/"),
+    "features": ("bundle/features",),
+    "model call": ("worker/runtime/", "tensorflow", "keras"),
+    "image store": ("contract/images/",),
+    "ledger": ("contract/ledger/",),
     "log": ("structlog", "logging/"),
-    "metrics": ("prometheus_client", "worker/metrics.py"),
+    "metrics": ("prometheus_client", "worker/upkeep/metrics"),
     "Celery: consume": ("celery/", "kombu/"),
-    "results": ("committer.py", "predictor.py"),
+    "results": ("worker/pipeline/commit", "worker/pipeline/predict"),
     "pipeline": ("worker/", "concurrent/futures"),
 }
-
-
-#: Innermost frames of threads that only wait, which the sampler takes for busy ones now and then.
+#: Innermost frames of waiting threads, which the sampler sometimes takes for busy ones.
 _WAITING = (
     "Hub.run",
     ".poll (",
@@ -55,11 +53,11 @@ _WAITING = (
 
 
 def profiled(run: Run) -> None:
-    """CPU milliseconds an image of each step of gateway and worker, by sampling."""
-    with service(run.room("profile"), model=run.model, precision="float32") as stack:
+    """CPU milliseconds per image of each step of gateway and worker."""
+    with service(run.folder / "profile", model=run.model, precision="float32") as stack:
         stack.load("--clients", 32, "--seconds", 1)
         seconds = max(2, int(run.scale.seconds))
-        pids = {"gateway": family(stack.gateway.pid)[-1], "worker": stack.workers[0].pid}
+        pids = {"gateway": family(stack.gateway.pid)[-1].pid, "worker": stack.workers[0].pid}
         samplers = [_sampler(stack, name, pid, seconds) for name, pid in pids.items()]
         before = {name: threads_cpu_s(pid) for name, pid in pids.items()}
         found = stack.load("--clients", 32, "--seconds", seconds)
@@ -72,7 +70,7 @@ def profiled(run: Run) -> None:
             parts_s = seconds_of(path.read_text() if path.exists() else "", used, steps)
             ms = {step: round(part_s * 1000 / found["sent"], 3) for step, part_s in parts_s.items()}
             run.details[f"profile-{name}"] = [ms]
-            run.say(f"  {name}, ms an image: " + ", ".join(f"{step} {value:.2f}" for step, value in ms.items()))
+            run.log(f"  {name}, ms per image: " + ", ".join(f"{step} {value:.2f}" for step, value in ms.items()))
 
 
 def _sampler(stack: Service, name: str, pid: int, seconds: int) -> "subprocess.Popen[bytes]":
@@ -83,9 +81,9 @@ def _sampler(stack: Service, name: str, pid: int, seconds: int) -> "subprocess.P
 
 
 def seconds_of(stacks: str, used_s: Mapping[int, float], steps: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """CPU seconds by step: those of each Python thread in proportion to its samples, the rest as native threads.
+    """CPU seconds by step: the time of each Python thread is split by its samples; the rest is `native threads`.
 
-    `stacks` are collapsed (`thread (ID): name;frame;frame count`), `used_s` is by thread id.
+    `stacks` are in collapsed format (`thread (ID): name;frame;frame count`), `used_s` is by thread id.
     """
     counts: dict[int, Counter[str]] = defaultdict(Counter)
     for line in stacks.splitlines():
