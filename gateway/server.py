@@ -56,6 +56,8 @@ def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..
                 start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's own response
             return start_response(*arguments)
 
+        # Reads pieces as large as requested; gunicorn's wrapper around it copies 1 kB at a time.
+        environ["wsgi.input"] = environ["wsgi.input"].reader
         return application(environ, start)
 
     return call

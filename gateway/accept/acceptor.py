@@ -163,7 +163,7 @@ class Acceptor:
         # An earlier upload created the job, and it may have finished before this request was registered.
         known = self._waiters.wait(receipt.job_id, wait_s)
         if known is None:
-            raise NotFoundError("The job of this upload has expired. Resend the image under a new id or key.")
+            raise NotFoundError("The job of this upload has just expired. Resend the image.")
         return known
 
     def accept(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:

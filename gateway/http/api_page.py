@@ -50,7 +50,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parts.append("\n")
     parts += _parameters(operation)
     parts += _bodies(operation)
-    parts += _answers(operation)
+    parts += _responses(operation)
     return "".join(parts)
 
 
@@ -83,7 +83,7 @@ def _bodies(operation: dict[str, Any]) -> Iterator[str]:
         yield f"\nBody: {kinds}.\n"
 
 
-def _answers(operation: dict[str, Any]) -> Iterator[str]:
+def _responses(operation: dict[str, Any]) -> Iterator[str]:
     codes: list[str] = []
     shown = False
     yield "\n"

@@ -17,29 +17,20 @@ Queue = Literal["interactive", "bulk"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 
 
-def _drop_default(schema: dict[str, Any]) -> None:
-    schema.pop("default", None)
-
-
-def optional(text: str, example: Any = None, **limits: Any) -> Any:
-    """An optional parameter; None if it is missing."""
+def optional(text: str, example: Any = None, default: Any = None, **limits: Any) -> Any:
+    """An optional parameter or member; its default is not part of the document."""
 
     def shape(schema: dict[str, Any]) -> None:
-        _drop_default(schema)
+        schema.pop("default", None)
         if example is not None:
             schema["example"] = example
 
-    return Field(None, description=text, json_schema_extra=shape, **limits)
+    return Field(default, description=text, json_schema_extra=shape, **limits)
 
 
 def optional_text(text: str, example: str, **limits: Any) -> Any:
     """An optional text parameter; empty if it is missing."""
-
-    def shape(schema: dict[str, Any]) -> None:
-        _drop_default(schema)
-        schema["example"] = example
-
-    return Field("", description=text, json_schema_extra=shape, **limits)
+    return optional(text, example, default="", **limits)
 
 
 class JobPath(BaseModel):

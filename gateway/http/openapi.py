@@ -21,7 +21,7 @@ from contract.errors import (
 from contract.settings import Settings
 from gateway import VERSION
 from gateway.http.job_schemas import Problem
-from gateway.http.routing import RETRY_AFTER, Answer, Answers, Operation, Routes
+from gateway.http.routing import RETRY_AFTER, JsonResponse, Operation, Responses, Routes
 
 _ABOUT = """Upload images; each becomes a job in a durable queue, is classified in a batch, and gets exactly one result.
 
@@ -98,20 +98,20 @@ class _Writer:
         kinds = [*operation.errors, *_parameter_errors(operation)]
         if scope is not None:
             kinds += [*_SHARED_ERRORS, *(_KEY_ERRORS if needs_key else ())]
-        answers: Answers = {**(routes.key_answers if needs_key else {}), **operation.answers}
-        responses = _problems(kinds) | {status: self._response(answer) for status, answer in answers.items()}
-        return {str(status): response for status, response in sorted(responses.items())}
+        declared: Responses = {**(routes.key_responses if needs_key else {}), **operation.responses}
+        found = _problems(kinds) | {status: self._response(response) for status, response in declared.items()}
+        return {str(status): response for status, response in sorted(found.items())}
 
-    def _response(self, answer: Answer | dict[str, Any]) -> dict[str, Any]:
-        if isinstance(answer, dict):
-            content = {kind: self._with_schema(media) for kind, media in answer["content"].items()}
-            return answer | {"content": content}
-        examples = {name: {"value": value} for name, value in answer.examples.items()}
+    def _response(self, declared: JsonResponse | dict[str, Any]) -> dict[str, Any]:
+        if isinstance(declared, dict):
+            content = {kind: self._with_schema(media) for kind, media in declared["content"].items()}
+            return declared | {"content": content}
+        examples = {name: {"value": value} for name, value in declared.examples.items()}
         response: dict[str, Any] = {
-            "description": answer.text,
-            "content": {"application/json": {"schema": self._ref(answer.model), "examples": examples}},
+            "description": declared.text,
+            "content": {"application/json": {"schema": self._ref(declared.model), "examples": examples}},
         }
-        return response | ({"headers": dict(answer.headers)} if answer.headers else {})
+        return response | ({"headers": dict(declared.headers)} if declared.headers else {})
 
     def _with_schema(self, media: Mapping[str, Any]) -> dict[str, Any]:
         schema = media["schema"]

@@ -65,10 +65,10 @@ def broken_body() -> UploadError:
 
 
 def register_problem_handlers(app: Flask) -> None:
-    """Answer every error of `app` with a problem."""
+    """Make `app` return a problem for every error."""
 
     @app.errorhandler(Exception)
-    def answer(error: Exception) -> Response:
+    def handle(error: Exception) -> Response:
         if expected := expected_error(error):
             return problem_of(expected)
         if isinstance(error, HTTPException) and (error.code or 500) < 500:

@@ -28,7 +28,7 @@ PREFERENCE = {"Preference-Applied": {"description": "The wait that was granted."
 
 
 @dataclass(frozen=True)
-class Answer:
+class JsonResponse:
     """A documented JSON response: the model of its body, a description, examples by name, headers."""
 
     model: type[BaseModel]
@@ -42,8 +42,8 @@ def plain(text: str, mimetype: str, example: str) -> dict[str, Any]:
     return {"description": text, "content": {mimetype: {"schema": {"type": "string"}, "example": example}}}
 
 
-#: Documented responses by status: an `Answer`, or a response object of OpenAPI in which a schema may be a model.
-Answers = Mapping[int, Answer | dict[str, Any]]
+#: Documented responses by status: a `JsonResponse`, or a response object of OpenAPI in which a schema may be a model.
+Responses = Mapping[int, JsonResponse | dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Operation:
     view: Callable[..., Any]
     scope: Scope | None
     is_metrics: bool
-    answers: Answers
+    responses: Responses
     errors: tuple[type[PawqueueError], ...]
     extensions: dict[str, Any]
 
@@ -77,22 +77,22 @@ class Routes:
     """The routes of one part of the API.
 
     A view declares what it reads by its parameters `path`, `query`, `header` and `body`, each a pydantic model. They
-    are validated before the call; an invalid path parameter is answered with 404, the others with 400.
+    are validated before the call; an invalid path parameter is a 404, any other a 400.
     """
 
-    def __init__(self, name: str, about: str, prefix: str = "", key_answers: Answers | None = None) -> None:
+    def __init__(self, name: str, about: str, prefix: str = "", key_responses: Responses | None = None) -> None:
         """Declare a part of the API.
 
         Args:
             name: First part of its operation ids.
             about: Describes it in the document.
             prefix: Prepended to the rules.
-            key_answers: Documented responses to a missing or rejected API key, if they are not the usual problems.
+            key_responses: Documented responses to a missing or rejected API key, if they are not the usual problems.
         """
         self.blueprint = Blueprint(name, __name__, url_prefix=prefix or None)
         self.about = about
         self.prefix = prefix
-        self.key_answers = key_answers or {}
+        self.key_responses = key_responses or {}
         self.operations: list[Operation] = []
 
     def add(
@@ -101,7 +101,7 @@ class Routes:
         rule: str,
         *,
         scope: Scope | None,
-        answers: Answers,
+        responses: Responses,
         errors: Sequence[type[PawqueueError]] = (),
         is_metrics: bool = False,
         **extensions: Any,
@@ -112,14 +112,14 @@ class Routes:
             method: GET, POST, PUT or DELETE.
             rule: Flask's rule, without the prefix.
             scope: The scope that an API key needs; None if the route is open.
-            answers: Documented responses by status.
+            responses: Documented responses by status.
             errors: The errors it may return, besides those that all routes share.
             is_metrics: Whether the route is open unless `PAWQUEUE_METRICS_ACCESS` requires a key.
             extensions: Further members of the OpenAPI operation, such as `requestBody`.
         """
 
         def register(view: View) -> View:
-            operation = Operation(method, rule, view, scope, is_metrics, answers, tuple(errors), extensions)
+            operation = Operation(method, rule, view, scope, is_metrics, responses, tuple(errors), extensions)
             self.operations.append(operation)
             self.blueprint.add_url_rule(rule, view_func=_checked(operation), methods=[method])
             return view

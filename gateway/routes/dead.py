@@ -9,7 +9,7 @@ from contract.errors import NotFoundError, QueueFullError
 from contract.job import JobStatus
 from gateway.accept.dead_letters import LISTED_MAX
 from gateway.http.job_schemas import QUEUED_JOB, JobList, JobObject, JobPath, example_job
-from gateway.http.routing import LOCATION, RETRY_AFTER, Answer, Routes
+from gateway.http.routing import LOCATION, RETRY_AFTER, JsonResponse, Routes
 from gateway.routes.jobs import job_body
 from gateway.services import current_services
 
@@ -28,7 +28,9 @@ _DEAD = {"dead": _DEAD_JOB}
     "GET",
     "",
     scope=Scope.ADMIN,
-    answers={200: Answer(JobList, f"The latest dead jobs, at most {LISTED_MAX}.", {"one": {"jobs": [_DEAD_JOB]}})},
+    responses={
+        200: JsonResponse(JobList, f"The latest dead jobs, at most {LISTED_MAX}.", {"one": {"jobs": [_DEAD_JOB]}})
+    },
 )
 def listed() -> dict[str, Any]:
     """List dead jobs."""
@@ -39,7 +41,7 @@ def listed() -> dict[str, Any]:
     "GET",
     "/<job_id>",
     scope=Scope.ADMIN,
-    answers={200: Answer(JobObject, "The dead job.", _DEAD)},
+    responses={200: JsonResponse(JobObject, "The dead job.", _DEAD)},
     errors=(NotFoundError,),
 )
 def show(path: JobPath) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def show(path: JobPath) -> dict[str, Any]:
     "POST",
     "/<job_id>/retry",
     scope=Scope.ADMIN,
-    answers={202: Answer(JobObject, "The new job.", {"queued": QUEUED_JOB}, LOCATION | RETRY_AFTER)},
+    responses={202: JsonResponse(JobObject, "The new job.", {"queued": QUEUED_JOB}, LOCATION | RETRY_AFTER)},
     errors=(NotFoundError, QueueFullError),
 )
 def retry(path: JobPath) -> tuple[Response, int, dict[str, str]]:
@@ -64,7 +66,7 @@ def retry(path: JobPath) -> tuple[Response, int, dict[str, str]]:
     "DELETE",
     "/<job_id>",
     scope=Scope.ADMIN,
-    answers={200: Answer(JobObject, "The job that was dropped.", _DEAD)},
+    responses={200: JsonResponse(JobObject, "The job that was dropped.", _DEAD)},
     errors=(NotFoundError,),
 )
 def drop(path: JobPath) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from contract.access import Scope
 from contract.errors import UnavailableError
-from gateway.http.routing import RETRY_AFTER, Answer, Routes, plain
+from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes, plain
 from gateway.services import current_services
 
 routes = Routes("health", "For operators and orchestrators.")
@@ -35,7 +35,7 @@ _NOT_READY = {"status": "not ready", "ledger": "The job ledger (Redis) does not 
     "GET",
     "/healthz",
     scope=None,
-    answers={200: Answer(Alive, "The process is alive.", {"alive": {"status": "alive"}})},
+    responses={200: JsonResponse(Alive, "The process is alive.", {"alive": {"status": "alive"}})},
 )
 def alive() -> dict[str, str]:
     """Check whether the process is alive."""
@@ -46,9 +46,9 @@ def alive() -> dict[str, str]:
     "GET",
     "/readyz",
     scope=None,
-    answers={
-        200: Answer(Readiness, "Jobs can be accepted.", {"ready": _READY}),
-        503: Answer(Readiness, "Jobs cannot be accepted.", {"not_ready": _NOT_READY}, RETRY_AFTER),
+    responses={
+        200: JsonResponse(Readiness, "Jobs can be accepted.", {"ready": _READY}),
+        503: JsonResponse(Readiness, "Jobs cannot be accepted.", {"not_ready": _NOT_READY}, RETRY_AFTER),
     },
 )
 def ready() -> Response:
@@ -68,7 +68,9 @@ def ready() -> Response:
     "/metrics",
     scope=Scope.READ,
     is_metrics=True,
-    answers={200: plain("Metrics for Prometheus.", "text/plain", 'pawqueue_queue_jobs{queue="bulk",state="queued"} 3')},
+    responses={
+        200: plain("Metrics for Prometheus.", "text/plain", 'pawqueue_queue_jobs{queue="bulk",state="queued"} 3')
+    },
 )
 def metrics() -> Response:
     """Read metrics of this gateway's requests and of the queues, for Prometheus."""

@@ -33,7 +33,7 @@ from gateway.http.job_schemas import (
     SubmitQuery,
     WaitHeader,
 )
-from gateway.http.routing import LOCATION, PREFERENCE, RETRY_AFTER, Answer, Routes
+from gateway.http.routing import LOCATION, PREFERENCE, RETRY_AFTER, JsonResponse, Routes
 from gateway.routes.bodies import granted_wait_s, read_upload
 from gateway.services import current_services
 
@@ -52,13 +52,13 @@ IMAGE_ERRORS = (
 )
 _SUBMIT_ERRORS = (*IMAGE_ERRORS, ConflictError, IdempotencyMismatchError)
 _FINISHED = {"succeeded": SUCCEEDED_JOB, "failed": FAILED_JOB}
-_SUBMIT_ANSWERS = {
-    200: Answer(JobObject, "The job finished within the wait.", _FINISHED, LOCATION | PREFERENCE),
-    202: Answer(JobObject, "The job is accepted.", {"queued": QUEUED_JOB}, LOCATION | PREFERENCE | RETRY_AFTER),
+_SUBMIT_RESPONSES = {
+    200: JsonResponse(JobObject, "The job finished within the wait.", _FINISHED, LOCATION | PREFERENCE),
+    202: JsonResponse(JobObject, "The job is accepted.", {"queued": QUEUED_JOB}, LOCATION | PREFERENCE | RETRY_AFTER),
 }
 
 
-@routes.add("POST", "", scope=Scope.SUBMIT, answers=_SUBMIT_ANSWERS, errors=_SUBMIT_ERRORS, requestBody=IMAGE_BODY)
+@routes.add("POST", "", scope=Scope.SUBMIT, responses=_SUBMIT_RESPONSES, errors=_SUBMIT_ERRORS, requestBody=IMAGE_BODY)
 def submit(query: SubmitQuery, header: SubmitHeaders) -> Response:
     """Submit an image.
 
@@ -72,7 +72,7 @@ def submit(query: SubmitQuery, header: SubmitHeaders) -> Response:
     "PUT",
     "/<job_id>",
     scope=Scope.SUBMIT,
-    answers=_SUBMIT_ANSWERS,
+    responses=_SUBMIT_RESPONSES,
     errors=(*_SUBMIT_ERRORS, NotFoundError),
     requestBody=IMAGE_BODY,
 )
@@ -88,7 +88,7 @@ def submit_as(path: JobPath, query: SubmitQuery, header: SubmitHeaders) -> Respo
     "GET",
     "/<job_id>",
     scope=Scope.READ,
-    answers={200: Answer(JobObject, "The job.", {"queued": WAITING_JOB} | _FINISHED, PREFERENCE | RETRY_AFTER)},
+    responses={200: JsonResponse(JobObject, "The job.", {"queued": WAITING_JOB} | _FINISHED, PREFERENCE | RETRY_AFTER)},
     errors=(NotFoundError,),
 )
 def read(path: JobPath, header: WaitHeader) -> Response:
@@ -102,7 +102,7 @@ def read(path: JobPath, header: WaitHeader) -> Response:
     "DELETE",
     "/<job_id>",
     scope=Scope.SUBMIT,
-    answers={200: Answer(JobObject, "The job in its final state.", {"canceled": CANCELED_JOB})},
+    responses={200: JsonResponse(JobObject, "The job in its final state.", {"canceled": CANCELED_JOB})},
     errors=(NotFoundError,),
 )
 def cancel(path: JobPath) -> Response:

@@ -26,7 +26,7 @@ from gateway import VERSION
 from gateway.accept.acceptor import Upload
 from gateway.http.auth import caller
 from gateway.http.problems import expected_error, headers_of, log_unexpected
-from gateway.http.routing import RETRY_AFTER, Answer, Routes
+from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes
 from gateway.routes.bodies import clean_name
 from gateway.services import Services, current_services
 
@@ -110,15 +110,15 @@ _FORM = {
 }
 
 
-def _old_error(text: str, error: str, detail: str, **headers: Any) -> Answer:
-    return Answer(OldError, text, {"refused": {"error": error, "detail": detail}}, headers)
+def _old_error(text: str, error: str, detail: str, **headers: Any) -> JsonResponse:
+    return JsonResponse(OldError, text, {"refused": {"error": error, "detail": detail}}, headers)
 
 
-_PREDICT_ANSWERS = {
-    200: Answer(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
+_PREDICT_RESPONSES = {
+    200: JsonResponse(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
     400: _old_error("The image is invalid.", "Undecodable image", "The image is truncated. Send the whole file."),
     413: _old_error("The image is too large.", "Upload too large", "The upload is larger than the limit."),
-    422: Answer(MissingParts, "The form has no part `file`.", {"no_file": _NO_FILE}),
+    422: JsonResponse(MissingParts, "The form has no part `file`.", {"no_file": _NO_FILE}),
     500: _old_error("The model failed.", "Prediction failed", "The model failed on this image."),
     503: _old_error(
         "No worker is running, or the queue is full.", "No model is being served", "Start a worker.", **RETRY_AFTER
@@ -129,14 +129,14 @@ _PREDICT_ANSWERS = {
 routes = Routes(
     "replaced",
     "For clients of the synchronous pipeline that this service replaces.",
-    key_answers={
+    key_responses={
         kind.http_status: _old_error(kind.title, kind.title, (kind.__doc__ or "").split("\n")[0])
         for kind in (UnauthorizedError, ForbiddenError, RateLimitedError)
     },
 )
 
 
-@routes.add("GET", "/", scope=None, answers={200: Answer(Index, "The main endpoints.", {"index": _INDEX})})
+@routes.add("GET", "/", scope=None, responses={200: JsonResponse(Index, "The main endpoints.", {"index": _INDEX})})
 def index() -> dict[str, Any]:
     """Show the version and the main endpoints."""
     return _INDEX
@@ -146,14 +146,14 @@ def index() -> dict[str, Any]:
     "GET",
     "/health",
     scope=None,
-    answers={200: Answer(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
+    responses={200: JsonResponse(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
 )
 def health() -> dict[str, Any]:
     """Check whether a worker serves a model; the status code is always 200."""
     return _HEALTHY if _model_is_served(current_services()) else _DEGRADED
 
 
-@routes.add("POST", "/predict", scope=Scope.SUBMIT, answers=_PREDICT_ANSWERS, requestBody=_FORM)
+@routes.add("POST", "/predict", scope=Scope.SUBMIT, responses=_PREDICT_RESPONSES, requestBody=_FORM)
 def predict() -> Response | tuple[Response, int]:
     """Classify an image and wait for the result.
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from contract.access import Scope
 from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisMemory
 from contract.status import NO_WORKER, Status, read_status
-from gateway.http.routing import Answer, Routes
+from gateway.http.routing import JsonResponse, Routes
 from gateway.services import current_services
 
 routes = Routes("status", "The whole service at a glance.", "/v1/status")
@@ -89,7 +89,7 @@ _EXAMPLES = {
     "",
     scope=Scope.READ,
     is_metrics=True,
-    answers={200: Answer(StatusObject, "Always, even while Redis is down.", _EXAMPLES)},
+    responses={200: JsonResponse(StatusObject, "Always, even while Redis is down.", _EXAMPLES)},
 )
 def status() -> dict[str, Any]:
     """Show queues, workers and totals, and whether jobs can be accepted.

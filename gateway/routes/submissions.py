@@ -16,7 +16,7 @@ from gateway.accept.acceptor import SubmissionClosedError
 from gateway.accept.submissions import SubmissionOptions
 from gateway.http.auth import caller
 from gateway.http.problems import problem_of
-from gateway.http.routing import LOCATION, PREFERENCE, Answer, Routes
+from gateway.http.routing import LOCATION, PREFERENCE, JsonResponse, Routes
 from gateway.http.submission_schemas import (
     ADDED,
     CANCELED_SUBMISSION,
@@ -47,8 +47,8 @@ routes = Routes("submissions", "Many images, followed as one.", "/v1/submissions
 _NDJSON, _CSV = "application/x-ndjson", "text/csv"
 _FORMATS = {"ndjson": _NDJSON, "csv": _CSV}
 _OPENED = {
-    200: Answer(SubmissionObject, "It was opened before.", {"open": OPEN_SUBMISSION}, LOCATION),
-    201: Answer(SubmissionObject, "It is open.", {"open": OPEN_SUBMISSION}, LOCATION),
+    200: JsonResponse(SubmissionObject, "It was opened before.", {"open": OPEN_SUBMISSION}, LOCATION),
+    201: JsonResponse(SubmissionObject, "It is open.", {"open": OPEN_SUBMISSION}, LOCATION),
 }
 _READ = {"open": OPEN_SUBMISSION, "running": RUNNING_SUBMISSION, "finished": FINISHED_SUBMISSION}
 _RESULTS = {
@@ -60,13 +60,13 @@ _RESULTS = {
 }
 
 
-@routes.add("POST", "", scope=Scope.SUBMIT, answers=_OPENED, errors=(IdempotencyMismatchError,))
+@routes.add("POST", "", scope=Scope.SUBMIT, responses=_OPENED, errors=(IdempotencyMismatchError,))
 def open_new(header: KeyHeader, body: SubmissionBody) -> Response:
     """Open a submission."""
     return _open(body, key=header.idempotency_key.strip())
 
 
-@routes.add("PUT", "/<submission_id>", scope=Scope.SUBMIT, answers=_OPENED, errors=(NotFoundError, ConflictError))
+@routes.add("PUT", "/<submission_id>", scope=Scope.SUBMIT, responses=_OPENED, errors=(NotFoundError, ConflictError))
 def open_as(path: SubmissionPath, body: SubmissionBody) -> Response:
     """Open a submission under an id of your choice.
 
@@ -79,7 +79,7 @@ def open_as(path: SubmissionPath, body: SubmissionBody) -> Response:
     "POST",
     "/<submission_id>/close",
     scope=Scope.SUBMIT,
-    answers={200: Answer(SubmissionObject, "It is closed.", {"running": RUNNING_SUBMISSION})},
+    responses={200: JsonResponse(SubmissionObject, "It is closed.", {"running": RUNNING_SUBMISSION})},
     errors=(NotFoundError,),
 )
 def close(path: SubmissionPath) -> Response:
@@ -91,7 +91,7 @@ def close(path: SubmissionPath) -> Response:
     "DELETE",
     "/<submission_id>",
     scope=Scope.SUBMIT,
-    answers={200: Answer(SubmissionObject, "It is canceled.", {"canceled": CANCELED_SUBMISSION})},
+    responses={200: JsonResponse(SubmissionObject, "It is canceled.", {"canceled": CANCELED_SUBMISSION})},
     errors=(NotFoundError,),
 )
 def cancel(path: SubmissionPath) -> Response:
@@ -103,7 +103,9 @@ def cancel(path: SubmissionPath) -> Response:
     "GET",
     "",
     scope=Scope.READ,
-    answers={200: Answer(SubmissionList, "The latest submissions.", {"some": {"submissions": [RUNNING_SUBMISSION]}})},
+    responses={
+        200: JsonResponse(SubmissionList, "The latest submissions.", {"some": {"submissions": [RUNNING_SUBMISSION]}})
+    },
 )
 def latest(query: ListQuery) -> Response:
     """List your latest submissions, newest first."""
@@ -116,7 +118,7 @@ def latest(query: ListQuery) -> Response:
     "GET",
     "/<submission_id>",
     scope=Scope.READ,
-    answers={200: Answer(SubmissionObject, "The submission.", _READ, PREFERENCE)},
+    responses={200: JsonResponse(SubmissionObject, "The submission.", _READ, PREFERENCE)},
     errors=(NotFoundError,),
 )
 def read(path: SubmissionPath, header: SubmissionWaitHeader) -> Response:
@@ -133,7 +135,7 @@ def read(path: SubmissionPath, header: SubmissionWaitHeader) -> Response:
     "POST",
     "/<submission_id>/jobs",
     scope=Scope.SUBMIT,
-    answers={202: Answer(AddedObject, "What was accepted and what was rejected.", {"added": ADDED})},
+    responses={202: JsonResponse(AddedObject, "What was accepted and what was rejected.", {"added": ADDED})},
     errors=(NotFoundError, ConflictError, *IMAGE_ERRORS),
     requestBody=IMAGES_BODY,
 )
@@ -167,7 +169,7 @@ def add(path: SubmissionPath) -> Response:
     "GET",
     "/<submission_id>/results",
     scope=Scope.READ,
-    answers={200: _RESULTS},
+    responses={200: _RESULTS},
     errors=(NotFoundError,),
 )
 def results(path: SubmissionPath, query: ResultsQuery, header: AcceptHeader) -> Response:
