@@ -5,7 +5,7 @@ Standard library only, so that clients may use it.
 
 from dataclasses import dataclass, fields
 
-from contract.job import Job
+from contract.job import Job, JobStatus
 
 #: A spreadsheet runs a cell that starts with one of these as a formula; the apostrophe is here so that adding one can
 #: be undone. File names come from strangers.
@@ -46,6 +46,11 @@ class ResultRow:
             latency_ms=None if job.finished_ms is None else max(0, job.finished_ms - job.created_ms),
             model=f"{model.name}@{model.version}" if model else "",
         )
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has a prediction."""
+        return self.status == JobStatus.SUCCEEDED
 
     def cells(self) -> list[str]:
         """The row as the cells of a CSV file."""

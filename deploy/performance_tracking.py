@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pawqueue.display_truth import show_truth
 from rich.console import Console
 from rich.progress import track
 
 from deploy.performance_report import draw_plot, latency_figures, show_latency
-from pawqueue.display_truth import show_truth
-from pawqueue.files import find_files
-from pawqueue.truth import Comparison
+from pawqueue.bulk.accuracy import Comparison
+from pawqueue.bulk.files import find_files
 
 _SEED = 20260101
 _TRIES = 5

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from contract.errors import UnavailableError
 from contract.job import JobError, JobResult, JobStatus, new_job_id
+from contract.result_row import CSV_COLUMNS as COLUMNS
 from contract.submission import image_job_id
 from gateway.results import CSV_COLUMNS
 from gateway.submission_examples import (
@@ -27,7 +28,6 @@ from gateway.submission_schemas import (
     SubmissionObject,
     TakenObject,
 )
-from pawqueue.results import COLUMNS
 from tests.support.archives import tar_of, zip_of
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, cat, make_gateway
