@@ -9,8 +9,6 @@ from pawqueue.client.deadline import Deadline
 from pawqueue.client.submissions import ResultLine, Submissions
 
 _BATCH = 500
-#: With more results than this ahead of the place, the first unfinished image is looked up.
-_MAX_AHEAD = 1000
 _UNFINISHED = ("queued", "running")
 _EVERYTHING = 2**31
 
@@ -22,11 +20,20 @@ class ResultReader:
     which every job has finished; results ahead of it are read again and skipped.
     """
 
-    def __init__(self, submissions: Submissions, submission_id: str, state: RunState, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        submissions: Submissions,
+        submission_id: str,
+        state: RunState,
+        deadline: Deadline,
+        max_ahead: int = 1000,
+    ) -> None:
         self.submission_id = submission_id
         self._submissions = submissions
         self._state = state
         self._deadline = deadline
+        #: With more results than this ahead of the place, the first unfinished image is looked up.
+        self._max_ahead = max_ahead
         self._place = int(state.noted("place") or 0)
         self._ahead: set[int] = set()
         self._labels: set[str] = set(json.loads(state.noted("labels") or "[]"))
@@ -40,7 +47,7 @@ class ResultReader:
         limit = finished - self._place
         if limit <= len(self._ahead):
             return
-        known_to = self._first_unfinished() - 1 if len(self._ahead) > _MAX_AHEAD else self._place
+        known_to = self._first_unfinished() - 1 if len(self._ahead) > self._max_ahead else self._place
         lines: list[ResultLine] = []
         for line in self._submissions.results(self.submission_id, self._deadline, self._place, limit=limit):
             if line.n not in self._ahead:
