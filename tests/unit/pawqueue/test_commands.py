@@ -3,12 +3,17 @@
 import io
 import json
 import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract.job import new_job_id, now_ms
 from contract.ledger.types import Sweep
+from contract.status import Problem, Status
 from pawqueue.bulk.results import read_rows
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.submissions import Submissions
@@ -226,6 +231,39 @@ def test_watch_names_what_keeps_the_service_from_working(
     values = json.loads(capsys.readouterr().out)
     assert (values["workers"], values["ledger_up"]) == (0, True)
     assert "No worker is running" in values["problems"][0]
+
+
+@pytest.fixture
+def url_without_redis() -> Iterator[str]:
+    """The address of a server that answers like a gateway whose Redis is down."""
+    status = Status(problems=(Problem("ledger_unavailable", "Redis does not respond."),)).to_dict()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Answer, json.dumps(status).encode())) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class _Answer(BaseHTTPRequestHandler):
+    def __init__(self, body: bytes, *arguments: Any) -> None:
+        self._body = body
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self._body)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+def test_watch_reports_that_redis_is_down(url_without_redis: str, pawqueue: Pawqueue, capsys: Capture) -> None:
+    assert pawqueue("watch", "--once", "--url", url_without_redis) == 0
+    assert capsys.readouterr().out == "unknown: Redis does not respond.\n"
+    assert pawqueue("watch", "--once", "--json", "--url", url_without_redis) == 0
+    assert json.loads(capsys.readouterr().out)["ledger_up"] is False
 
 
 def test_watch_follows_a_submission_until_it_has_finished(
