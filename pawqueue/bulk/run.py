@@ -102,10 +102,10 @@ class BulkRun:
             self._state.close()
 
     def add(self, files: Iterable[FoundFile]) -> int:
-        """Add files and return the total; resuming, decide for each known file whether to send it again.
+        """Add files and return their total number; when resuming, also schedule changed files again.
 
-        Unchanged files are not sent again, even if they were touched; changed and unreadable ones are. A new file with
-        the content of a finished one takes over its result.
+        Files that were touched but not changed are not sent again; files that could not be read are. A new file with
+        the same content as a finished one gets a copy of its result.
         """
         if self._state.total():
             for file in files:
@@ -154,7 +154,7 @@ class BulkRun:
 
     @property
     def labels(self) -> list[str]:
-        """The labels of the model, as far as results named them."""
+        """The labels of the model; empty before the first prediction."""
         labels: list[str] = json.loads(self._state.noted("labels") or "[]")
         return labels
 

@@ -11,7 +11,7 @@ from pawqueue.client.deadline import Deadline, retry_pause_s
 from pawqueue.client.errors import ClientError, RefusedError
 from pawqueue.client.submissions import REFUSED, UNREADABLE, Added, Submissions
 
-#: A request ends at whichever limit comes first; a larger image is sent alone.
+#: Limits of one request; a larger image is sent alone.
 REQUEST_MAX_IMAGES, REQUEST_MAX_BYTES = 100, 8_000_000
 #: Statuses that reject the content of a request: a part of it may be accepted.
 _CONTENT_REJECTED = frozenset({400, 413, 415, 422})
@@ -24,7 +24,7 @@ class _Upload:
 
 
 class Sender:
-    """The sending threads of one run; they write the fate of each file into `state`."""
+    """The sending threads of one run; they record in `state` whether each file was accepted."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Sender:
         self._hold = Deadline(seconds)
 
     def _record(self, uploads: list[_Upload], added: Added) -> list[_Upload]:
-        """Store what became of each file; returns those to resend."""
+        """Record the accepted and rejected files; returns the rest, which must be resent."""
         self._state.mark_sent(item.entry.index for item in uploads if item.entry.custom_id in added.accepted)
         left = []
         for item in uploads:

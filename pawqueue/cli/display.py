@@ -64,7 +64,7 @@ def show_submission(console: Console, submission: Submission) -> None:
         ("opened", _local_time(submission.created_s)),
         ("closed", _local_time(submission.closed_s)),
         ("finished", _local_time(submission.finished_s)),
-        ("ends", f"{_local_time(submission.estimated_end_s)}, {left}" if left else ""),
+        ("estimated end", f"{_local_time(submission.estimated_end_s)}, {left}" if left else ""),
     ]
     _print_facts(console, [(name, Text(value)) for name, value in facts if value])
 

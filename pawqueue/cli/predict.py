@@ -33,7 +33,7 @@ class Answer:
     job: Job | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The job object; without a job, the members that are known."""
+        """The job object, or its main members if the image has no job."""
         if self.job:
             return self.job.to_dict() | {"file": self.row.file}
         error = {"code": self.row.error_code, "detail": self.row.error}

@@ -250,7 +250,7 @@ class Pawqueue:
 def _wait_until_final(
     found: _Found, read: Callable[[], _Found], late: Callable[[_Found], TimedOutError], deadline: Deadline
 ) -> _Found:
-    """Read again until the status is final; raises `late` of the last known state at the deadline."""
+    """Read a job or submission until its status is final; at the deadline raise what `late` returns."""
     while not found.status.is_final:
         before_s = deadline.remaining_s()
         if not before_s:

@@ -19,7 +19,7 @@ _BUSY_STATUSES = frozenset({429, 502, 503, 504})
 
 
 class ClientError(Exception):
-    """The base of all expected errors; its text says what is wrong and what to do."""
+    """The base of all expected errors; the message states the problem and what to do."""
 
     def __init__(self, text: str, *, retryable: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(text)

@@ -14,7 +14,7 @@ _NOT_FOUND = 404
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """The service at one moment; without a ledger only `problems` is known."""
+    """The service at one moment; if Redis is down, only `problems` is set."""
 
     #: By queue.
     queued: Counter[str] = field(default_factory=Counter)

@@ -85,7 +85,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of the images of one request; resend those that are in neither mapping."""
+    """The response to one request with images; resend those in neither `accepted` nor `rejected`."""
 
     #: Job ids by `custom_id`.
     accepted: dict[str, str]

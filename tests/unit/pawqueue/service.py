@@ -81,7 +81,7 @@ class Service:
         self._redis.close()
 
     def reset(self) -> None:
-        """Forget everything and start the worker."""
+        """Clear the test's settings and start the worker."""
         self.results: dict[str, JobResult] = {}
         self.held: set[str] = set()
         #: Called with the name of each file before its job is finished.
@@ -97,13 +97,13 @@ class Service:
         """Remove the heartbeat; jobs are finished all the same unless they are held."""
         self.ledger.retire("w")
 
-    def forget(self) -> None:
-        """Lose every record, as if they had expired."""
+    def delete_records(self) -> None:
+        """Delete every record, as if all had expired."""
         self._redis.flushall()
         self.start_worker()
 
-    def forget_job(self, submission_id: str, name: str) -> None:
-        """Finish a job of a submission, then lose its record."""
+    def delete_job(self, submission_id: str, name: str) -> None:
+        """Finish a job of a submission, then delete its record."""
         ids = self.ledger.submission_job_ids(submission_id, 0, 1000)
         (job_id,) = [job.id for job in self.ledger.get(ids) if job and job.file == name]
         self._finish([job_id])

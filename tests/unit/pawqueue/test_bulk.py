@@ -1,5 +1,7 @@
 """One bulk run: rows, what is sent once and what again, giving up, stopping, resuming."""
 
+import json
+import sqlite3
 import threading
 import time
 import uuid
@@ -107,7 +109,7 @@ def test_rejected_unreadable_and_huge_files_are_rows(service: Service, tmp_path:
 
 @pytest.fixture
 def small_service(clean_redis: str, tmp_path: Path) -> Iterator[Service]:
-    """A gateway whose queue holds seven jobs, in a Redis database of its own."""
+    """A gateway whose queue holds seven jobs, in a separate Redis database."""
     database = f"{clean_redis.removesuffix('/0')}/1"
     with closing(Service(database, tmp_path / "store", queue_max_jobs="7", queue_share="1")) as service:
         yield service
@@ -149,7 +151,7 @@ def test_a_rejected_request_is_split_until_the_rejected_image_is_found(service: 
     (tmp_path / "5.jpg").write_bytes(draw((8, 8), form="BMP") + bytes(50_000))
 
     def limit(request: httpx.Request) -> httpx.Response | None:
-        """A proxy with a limit of its own."""
+        """A proxy with a smaller limit."""
         return problem(413, "upload_too_large") if len(request.read()) > 50_000 else None
 
     found = rows(tmp_path, service, network=Network(service.transport(), before=limit))
@@ -372,7 +374,7 @@ def test_the_rest_of_a_closed_submission_goes_into_a_new_one(interrupted: Interr
 
 
 def test_unfinished_files_are_resent_when_the_service_has_deleted_the_submission(interrupted: Interrupted) -> None:
-    interrupted.service.forget()
+    interrupted.service.delete_records()
     assert len(interrupted.resume()) == 10
     assert interrupted.service.sent_names() == [f"{number}.jpg" for number in range(3, 10)]
 
@@ -422,11 +424,40 @@ def test_a_result_that_the_service_has_deleted_is_a_failed_row(service: Service,
 
     def lose(request: httpx.Request) -> None:
         if request.url.path.endswith("/close"):
-            service.forget_job(request.url.path.split("/")[3], "b.jpg")
+            service.delete_job(request.url.path.split("/")[3], "b.jpg")
 
     found = rows(tmp_path, service, network=Network(service.transport(), after=lose))
     assert (found["b.jpg"].status, found["b.jpg"].error_code) == ("failed", "not_found")
     assert found["a.jpg"].succeeded
+
+
+STATE_OF_0_1_0 = """
+CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, name TEXT NOT NULL, custom_id TEXT NOT NULL UNIQUE,
+    stamp TEXT, sha256 BLOB, state INTEGER NOT NULL DEFAULT 0, row TEXT
+);
+CREATE INDEX to_send ON files (id) WHERE state = 0;
+CREATE INDEX waiting ON files (id) WHERE state = 1;
+CREATE INDEX by_content ON files (sha256) WHERE state = 2;
+INSERT INTO notes VALUES ('schema', '1'), ('place', '0'), ('labels', '["cat", "dog"]');
+"""
+
+
+def test_a_state_file_of_version_0_1_0_is_resumed(service: Service, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", "a.jpg", "b.jpg")
+    row = json.dumps(["a.jpg", "dog", 0.9, "succeeded", "", "", "019abc12-3456-7890-abcd-ef0123456789", 250, "m@1"])
+    with closing(sqlite3.connect(tmp_path / "run")) as database:
+        database.executescript(STATE_OF_0_1_0)
+        columns = "INSERT INTO files (path, name, custom_id, state, row) VALUES (?, ?, ?, ?, ?)"
+        database.execute(columns, (bytes(folder / "a.jpg"), "a.jpg", "a.jpg", 2, row))
+        database.execute(columns, (bytes(folder / "b.jpg"), "b.jpg", "b.jpg", 0, None))
+        database.commit()
+    with run(service, tmp_path / "run") as going:
+        assert going.add(find_files([folder])) == 2
+        results(going.events())
+        assert [(row.file, row.label) for _, row in going.rows()] == [("a.jpg", "dog"), ("b.jpg", "cat")]
+    assert service.sent_names() == ["b.jpg"]
 
 
 def test_two_runs_cannot_share_a_state_file(tmp_path: Path) -> None:
