@@ -54,7 +54,7 @@ def watch(
     """  # noqa: D301 - click needs the character
     console = Console()
     with Pawqueue(url, api_key, timeout_s=_TIMEOUT_S) as client:
-        with _showing(console, as_json=as_json) as show:
+        with _showing(console, as_json=as_json, transient=bool(submission_id)) as show:
             if not submission_id:
                 _watch_service(client, url, show, interval_s, once=once)
                 return 0
@@ -65,13 +65,14 @@ def watch(
 
 
 @contextmanager
-def _showing(console: Console, *, as_json: bool) -> Iterator[_Show]:
+def _showing(console: Console, *, as_json: bool, transient: bool) -> Iterator[_Show]:
+    """Yield a function that shows a state; on a terminal the last one stays unless it is `transient`."""
     if as_json:
         yield lambda _panel, _line, values: click.echo(json.dumps(values))
     elif not console.is_terminal:
         yield lambda _panel, line, _values: click.echo(line)
     else:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
+        with Live(console=console, auto_refresh=False, transient=transient) as live:
             yield lambda panel, _line, _values: live.update(panel, refresh=True)
 
 

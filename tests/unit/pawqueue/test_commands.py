@@ -223,6 +223,14 @@ def test_watch_shows_the_service(service: Service, submission_id: str, pawqueue:
     assert values["submissions"][0]["name"] == "holiday"
 
 
+def test_watch_once_leaves_the_state_of_the_service_on_the_terminal(
+    service: Service, pawqueue: Pawqueue, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert pawqueue("watch", "--once") == 0
+    assert "interactive" in capsys.readouterr().out.rsplit("\x1b[2K", 1)[-1]
+
+
 def test_watch_names_what_keeps_the_service_from_working(
     service: Service, pawqueue: Pawqueue, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
