@@ -21,7 +21,7 @@ _OWN = ("cancel", "completion", "dead", "fetch", "predict", "status", "submit", 
 _SERVICE_HELP = {
     "models": "List, compare and promote models.",
     "keys": "Create, list and revoke API keys.",
-    "doctor": "Check this installation and how to fix it.",
+    "doctor": "Check this installation and suggest fixes.",
 }
 
 

@@ -82,7 +82,9 @@ class Arguments:
 @click.option("--resume", is_flag=True, help="Resume an interrupted run: send only what is missing.")
 @click.option("--label-from-folder", is_flag=True, help="Report the accuracy: images in cats/ are cats.")
 @click.option("--name", default="", help="Name of the submission. Default: that of the first argument.")
-@click.option("--queue", type=click.Choice([BULK, INTERACTIVE]), default=BULK, show_default=True, help="The queue.")
+@click.option(
+    "--queue", type=click.Choice([BULK, INTERACTIVE]), default=BULK, show_default=True, help="interactive goes first."
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 32),

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -305,6 +306,16 @@ def test_the_service_status_has_queues_workers_and_totals(service: Service) -> N
     service.stop_worker()
     (problem,) = client.service_status().problems
     assert "No worker is running" in problem
+
+
+def test_the_service_status_can_require_an_api_key(clean_redis: str, tmp_path: Path) -> None:
+    database = f"{clean_redis.removesuffix('/0')}/1"
+    with (
+        closing(Service(database, tmp_path, access="required", metrics_access="key")) as service,
+        pytest.raises(RefusedError, match="API key") as caught,
+    ):
+        service.client().service_status()
+    assert caught.value.status == 401
 
 
 def test_the_status_of_an_old_gateway_is_a_clear_error() -> None:
