@@ -5,7 +5,7 @@ Standard library only: the client imports this module.
 
 from dataclasses import dataclass, fields
 
-from contract.job import Job
+from contract.job import Job, JobStatus
 
 #: Spreadsheets run a cell that starts with one of these as a formula, and file names come from strangers. The
 #: apostrophe is included so that `text_of_cell` can undo the escaping.
@@ -46,6 +46,11 @@ class ResultRow:
             latency_ms=None if job.finished_ms is None else max(0, job.finished_ms - job.created_ms),
             model=f"{model.name}@{model.version}" if model else "",
         )
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has a prediction."""
+        return self.status == JobStatus.SUCCEEDED
 
     def cells(self) -> list[str]:
         """The row as CSV cells."""

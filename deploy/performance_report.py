@@ -52,7 +52,7 @@ def draw_plot(path: Path, report: dict[str, Any], latencies_ms: list[float]) -> 
     matrix, scores, times = figure.subplots(1, 3)
     low, high = report["accuracy_interval_95"]
     figure.suptitle(
-        f"{report['images']:,} images: accuracy {_percent(report['accuracy'])} "
+        f"{report['pictures']:,} images: accuracy {_percent(report['accuracy'])} "
         f"(95 % interval {_percent(low)} to {_percent(high)})"
     )
     _draw_matrix(matrix, report)

@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.progress import track
 
 from deploy.performance_report import draw_plot, latency_figures, show_latency
-from pawqueue.display_truth import show_truth
-from pawqueue.files import find_files
-from pawqueue.truth import Comparison
+from pawqueue.bulk.accuracy import Comparison
+from pawqueue.bulk.files import find_files
+from pawqueue.cli.report import show_accuracy
 
 _SEED = 20260101
 _TRIES = 5
@@ -153,7 +153,7 @@ def main(words: list[str] | None = None) -> int:
     report = measurement.to_dict(options.api_url, options.concurrency)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "performance.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    show_truth(console, measurement.compare())
+    show_accuracy(console, measurement.compare())
     show_latency(console, report)
     drawn = draw_plot(options.out / "performance.png", report, measurement.latencies_ms())
     console.print(f"Written: {options.out / 'performance.json'}{f', {drawn}' if drawn else ''}", soft_wrap=True)

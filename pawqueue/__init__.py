@@ -1,10 +1,16 @@
-"""The Python client of Pawqueue: `with Pawqueue("http://127.0.0.1:8000") as client: client.predict("cat.jpg")`."""
+"""The Python client and the `pawqueue` command: `Pawqueue("http://127.0.0.1:8000").predict("cat.jpg")`.
+
+`client/` has the `Pawqueue` class and its HTTP calls, `bulk/` runs over whole folders, `cli/` the command. Start with
+`client/client.py`.
+"""
 
 from contract.job import Job, JobError, JobResult, JobStatus, ModelRef, Prediction, Timings
+from contract.result_row import ResultRow as Row
+from contract.submission import Counts, SubmissionStatus
 from pawqueue.client import BULK, DEFAULT_URL, INTERACTIVE, Pawqueue
-from pawqueue.errors import ClientError, JobFailedError, RefusedError, TimedOutError, UnreachableError
-from pawqueue.results import Row
-from pawqueue.submission import Counts, Submission, SubmissionStatus
+from pawqueue.client.errors import ClientError, JobFailedError, RefusedError, TimedOutError, UnreachableError
+from pawqueue.client.status import ServiceStatus
+from pawqueue.client.submissions import Submission
 
 __all__ = [
     "BULK",
@@ -22,6 +28,7 @@ __all__ = [
     "Prediction",
     "RefusedError",
     "Row",
+    "ServiceStatus",
     "Submission",
     "SubmissionStatus",
     "TimedOutError",

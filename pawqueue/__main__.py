@@ -1,4 +1,4 @@
-"""`python -m pawqueue`: the same as the `pawqueue` command."""
+"""Lets `python -m pawqueue` run the `pawqueue` command."""
 
 from pawqueue.cli import main
 

@@ -13,7 +13,7 @@ from contract.settings import SettingsError, load_settings
 from deploy.local.checks import Finding, Level, check_machine, check_ports
 from deploy.local.gateway_checks import check_gateway
 from deploy.local.urls import gateway_url
-from pawqueue.commands.options import api_key_option, json_option
+from pawqueue.cli.options import api_key_option, json_option
 
 #: A sign and a colour; the word beside them says the same.
 _SIGNS = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow"), Level.PROBLEM: ("PROBLEM", "red")}

@@ -1,4 +1,4 @@
-"""The client and the command against a real gateway, queue, worker and model."""
+"""The client and the command on a real gateway, queue, worker and model."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pawqueue import JobFailedError, JobStatus, Pawqueue, RefusedError
-from pawqueue.results import read_rows
+from pawqueue.bulk.results import read_rows
 from tests.support.images import draw
 from tests.support.services import ROOT, Stack
 
@@ -27,7 +27,7 @@ def command(stack: Stack, *arguments: object) -> "subprocess.CompletedProcess[st
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Good images with odd names, a truncated one, a text, and one over the size limit."""
+    """Good images, some with odd names, a truncated one, a text file, and one above the size limit."""
     images = tmp_path / "images"
     (images / "sub").mkdir(parents=True)
     for number in range(20):
@@ -58,7 +58,7 @@ def test_a_folder_becomes_a_complete_results_file(stack: Stack, folder: Path, tm
     assert json.loads(ended.stdout)["succeeded"] == 23
 
 
-def test_status_finds_a_job_of_the_run(stack: Stack, tmp_path: Path) -> None:
+def test_status_shows_a_job_of_a_run(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(draw())
     assert command(stack, "submit", tmp_path / "a.png", "--out", tmp_path / "r.csv").returncode == 0
     (row,) = read_rows(tmp_path / "r.csv")
@@ -67,7 +67,7 @@ def test_status_finds_a_job_of_the_run(stack: Stack, tmp_path: Path) -> None:
     assert row.label in shown.stdout
 
 
-def test_the_client_predicts_and_tells_refused_from_failed(stack: Stack) -> None:
+def test_the_client_predicts_and_distinguishes_rejected_images_from_failed_jobs(stack: Stack) -> None:
     with Pawqueue(stack.url) as client:
         job = client.predict(draw(), name="drawn.png")
         assert job.file == "drawn.png"
@@ -85,15 +85,15 @@ def test_a_submission_is_followed_and_fetched(stack: Stack, folder: Path, tmp_pa
     with Pawqueue(stack.url) as client:
         rows = {row.file: row for row in client.submit_folder(folder, name="by the client")}
         submission = client.submissions(1)[0]
-        assert (submission.name, submission.status, submission.counts.total) == ("by the client", "finished", 26)
-        assert submission.counts.rejected + submission.counts.failed == 3
+        assert (submission.name, submission.status, submission.counts.total) == ("by the client", "finished", 25)
+        assert submission.counts.rejected + submission.counts.failed == 2
         told = {row.file: (row.status, row.label, row.error_code) for row in client.results(submission)}
-    # What archives could take for something else has another name at the service.
+    # Files over 100 MB are not sent, and names that could escape from an archive are different in the submission.
     plain = {name: (row.status, row.label, row.error_code) for name, row in rows.items() if name in told}
-    assert len(plain) == 25
+    assert len(plain) == 24
     assert plain == {name: told[name] for name in plain}
     watched = command(stack, "watch", submission.id)
-    assert watched.stdout.startswith("finished: 26 of 26 ended (23 succeeded, 1 failed, 2 rejected)"), watched
+    assert watched.stdout.startswith("finished: 25 of 25 finished (23 succeeded, 1 failed, 1 rejected)"), watched
     fetched = command(stack, "fetch", submission.id, "--out", tmp_path / "fetched.csv")
     assert fetched.returncode == 0, fetched.stderr
     assert sum(row.succeeded for row in read_rows(tmp_path / "fetched.csv")) == 23

@@ -1,4 +1,4 @@
-"""Every command against a gateway that asks for API keys: with a good one, a wrong one, and one that may too little."""
+"""Every command on a gateway that requires API keys: with a valid key, a wrong one, and too small a scope."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def image(tmp_path: Path) -> Path:
     return folder / "one.png"
 
 
-def test_a_key_opens_every_command(run: Run, key: str, image: Path, tmp_path: Path) -> None:
+def test_every_command_works_with_a_valid_key(run: Run, key: str, image: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.csv"
     submitted = run(key, "submit", image.parent, "--out", out, "--json")
     assert submitted.returncode == 0, submitted.stderr
@@ -57,14 +57,14 @@ def test_a_key_opens_every_command(run: Run, key: str, image: Path, tmp_path: Pa
         (("status", submission_id), 0),
         (("status", job_id), 0),
         (("fetch", submission_id), 0),
-        (("cancel", job_id), 1),  # it has ended
+        (("cancel", job_id), 1),  # it has finished
         (("doctor",), 0),
     ):
         done = run(key, *arguments)
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
 
 
-def test_dead_letters_need_the_scope_admin(run: Run, key: str, keyed: Gateway) -> None:
+def test_the_dead_letter_list_needs_the_scope_admin(run: Run, key: str, keyed: Gateway) -> None:
     refused = run(key, "dead", "list")
     assert refused.returncode == 2
     assert "admin" in refused.stderr
@@ -72,7 +72,9 @@ def test_dead_letters_need_the_scope_admin(run: Run, key: str, keyed: Gateway) -
 
 
 @pytest.mark.parametrize("wrong", ["", "pq_0123456789ab_nonsense"])
-def test_without_a_good_key_a_command_says_so(run: Run, wrong: str, image: Path, tmp_path: Path) -> None:
+def test_without_a_valid_key_a_command_fails_with_a_clear_message(
+    run: Run, wrong: str, image: Path, tmp_path: Path
+) -> None:
     unknown = "019abc12-3456-7890-abcd-ef0123456789"
     for arguments in (
         ("submit", image.parent, "--out", tmp_path / "results.csv"),

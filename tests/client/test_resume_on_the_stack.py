@@ -1,4 +1,4 @@
-"""`pawqueue submit --resume` after SIGKILL, against the real service: every file one result, none classified twice."""
+"""`pawqueue submit --resume` after SIGKILL on the real service: one result per file, no image classified twice."""
 
 import os
 import subprocess
@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 
 from pawqueue import Pawqueue
-from pawqueue.deadline import Deadline
-from pawqueue.results import read_rows
-from pawqueue.service import look_at_service
-from pawqueue.wire import Wire
+from pawqueue.bulk.results import read_rows
 from tests.support.images import draw
 from tests.support.services import ROOT, Stack, wait_until
 
@@ -27,8 +24,9 @@ def make_images(folder: Path, number: int) -> Path:
 
 
 def ended(stack: Stack) -> int:
-    """Jobs that have ended since the service began."""
-    return look_at_service(Wire(stack.url), Deadline(30)).ended.total()
+    """Jobs that have finished since the service was started."""
+    with Pawqueue(stack.url) as client:
+        return client.service_status().ended.total()
 
 
 @contextmanager
@@ -57,7 +55,7 @@ def submitting(stack: Stack, folder: Path, out: Path, *options: str) -> Iterator
     ("number", "kills"),
     [(400, (40, 120)), pytest.param(5000, (200, 1500, 3000), marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
 )
-def test_a_killed_run_goes_on_and_classifies_nothing_twice(
+def test_a_killed_run_resumes_and_classifies_no_image_twice(
     number: int, kills: tuple[int, ...], stack: Stack, tmp_path: Path
 ) -> None:
     folder, out = make_images(tmp_path / "images", number), tmp_path / "results.csv"
@@ -65,7 +63,7 @@ def test_a_killed_run_goes_on_and_classifies_nothing_twice(
     for so_many in kills:
         with submitting(stack, folder, out, "--resume") as process:
             wait_until(lambda so_many=so_many: ended(stack) - before >= so_many, f"{so_many} results", 300)
-            assert process.poll() is None, "it ended before it could be killed"
+            assert process.poll() is None, "it finished before it could be killed"
             process.kill()
         assert not out.exists()
     with submitting(stack, folder, out, "--resume") as process:

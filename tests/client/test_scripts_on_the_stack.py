@@ -1,4 +1,4 @@
-"""The scripts that measure and try a service, and the doctor, against the real one and against none."""
+"""The smoke test, the performance script and the doctor, with and without a running service."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def script(name: str, *arguments: object, **environ: str) -> "subprocess.Complet
     )
 
 
-def test_the_smoke_test_gets_a_prediction_by_both_ways(stack: Stack) -> None:
+def test_the_smoke_test_gets_a_prediction_from_both_apis(stack: Stack) -> None:
     done = script("smoke_test.py", "--url", stack.url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
@@ -36,13 +36,13 @@ def test_the_smoke_test_gets_a_prediction_by_both_ways(stack: Stack) -> None:
     ]
 
 
-def test_the_smoke_test_fails_where_nothing_answers() -> None:
+def test_the_smoke_test_fails_without_a_service() -> None:
     done = script("smoke_test.py", "--url", f"http://127.0.0.1:{free_port()}", "--timeout", 0.2)
     assert (done.returncode, done.stdout[:4]) == (1, "FAIL")
     assert "Traceback" not in done.stderr
 
 
-def test_performance_is_measured_written_and_drawn(stack: Stack, tmp_path: Path) -> None:
+def test_performance_is_measured_and_reported(stack: Stack, tmp_path: Path) -> None:
     for folder, color in (("cats", (200, 30, 30)), ("dogs", (30, 30, 200))):
         (tmp_path / folder).mkdir()
         for number in range(4):
@@ -50,7 +50,7 @@ def test_performance_is_measured_written_and_drawn(stack: Stack, tmp_path: Path)
     (tmp_path / "dogs" / "text.jpg").write_text("no image")
     arguments = ("--test-dir", tmp_path, "--max-samples", 9, "--out", tmp_path / "out")
     done = script("performance_tracking.py", "--api-url", stack.url, *arguments)
-    assert done.returncode == 1, done.stderr  # one had no answer
+    assert done.returncode == 1, done.stderr  # one image was rejected
     report = json.loads((tmp_path / "out" / "performance.json").read_text())
     assert (report["samples"], report["pictures"], report["errors"]) == (9, 8, {"HTTP 400": 1})
     matrix = report["confusion_matrix"]
@@ -63,13 +63,13 @@ def test_performance_is_measured_written_and_drawn(stack: Stack, tmp_path: Path)
 
 
 @pytest.mark.parametrize("arguments", [["--test-dir", "docs"], ["--test-dir", "docs", "--max-samples", "0"]])
-def test_performance_says_what_it_needs(arguments: list[str]) -> None:
+def test_performance_without_images_is_a_usage_error(arguments: list[str]) -> None:
     done = script("performance_tracking.py", "--api-url", "http://127.0.0.1:9", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_the_doctor_finds_the_real_stack_well(stack: Stack) -> None:
+def test_the_doctor_reports_no_problem_on_a_running_stack(stack: Stack) -> None:
     environ = {**os.environ, **stack.environ}
     done = subprocess.run(
         [sys.executable, "-m", "pawqueue", "doctor", "--json"],

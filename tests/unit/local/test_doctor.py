@@ -13,7 +13,7 @@ from contract.settings import load_settings
 from deploy.local import checks
 from deploy.local.checks import Finding, Level
 from deploy.local.gateway_checks import check_gateway
-from pawqueue import cli
+from pawqueue.cli import app as cli
 from tests.support.services import ROOT, free_port
 
 Usage = namedtuple("Usage", "total used free")

@@ -1,72 +1,62 @@
-"""Time that passes when somebody sleeps, and the command with a gateway in the place of the network."""
+"""The service, and the command as a function."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
-import httpx
 import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
 
-from pawqueue import cli, database, deadline
-from tests.support.services import wait_until
+from pawqueue.cli import app
+from tests.unit.pawqueue.service import Service
 
 Pawqueue = Callable[..., int]
 
 
-_MOMENT_S = 0.002
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, kind: str, message: str, *arguments: object) -> None:
+        """Log nothing."""
 
 
-class FakeTime:
-    """The clock of `pawqueue.deadline`."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-        self.pauses_s: list[float] = []
-        #: Time stands still until this holds: what other threads do first is not overtaken.
-        self.may_pass: Callable[[], bool] = lambda: True
-
-    def sleep(self, wake: threading.Event, seconds: float) -> None:
-        wait_until(self.may_pass, "What time waits for")
-        wake.wait(_MOMENT_S)  # else time could run out before another thread has had its turn
-        self.pauses_s.append(seconds)
-        self.now_s += seconds
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests cut no power."""
-    monkeypatch.setattr(database, "SYNCHRONOUS", "OFF")
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real pauses, a twentieth as long: the gateway of these tests answers at once."""
-    monkeypatch.setattr(deadline, "_sleep", lambda wake, seconds: wake.wait(seconds / 20))
+@pytest.fixture(scope="session")
+def _service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with closing(Service(redis_url, tmp_path_factory.mktemp("images"))) as service:
+        yield service
 
 
 @pytest.fixture
-def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    clock = FakeTime()
-    monkeypatch.setattr(deadline, "_now_s", lambda: clock.now_s)
-    monkeypatch.setattr(deadline, "_sleep", clock.sleep)
-    return clock
+def service(clean_redis: str, _service: Service) -> Service:
+    """The gateway and its worker, without any jobs."""
+    _service.reset()
+    return _service
+
+
+@pytest.fixture(scope="session")
+def _server(_service: Service) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, _service.wsgi, threaded=True, request_handler=_Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture
-def serving(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.BaseTransport], None]:
-    """Put a gateway in the place of the network."""
-
-    def serve(gateway: httpx.BaseTransport) -> None:
-        monkeypatch.setattr("pawqueue.wire._transports", lambda _url: lambda: gateway)
-
-    return serve
-
-
-@pytest.fixture
-def pawqueue() -> Pawqueue:
-    """The command; its exit code."""
+def pawqueue(monkeypatch: pytest.MonkeyPatch) -> Pawqueue:
+    """The command; returns its exit code."""
 
     def call(*arguments: object) -> int:
         words = [str(argument) for argument in arguments]
-        return cli.run(lambda: cli.cli.main(words, "pawqueue", standalone_mode=False))
+        return app.run(lambda: app.cli.main(words, "pawqueue", standalone_mode=False))
 
     return call
+
+
+@pytest.fixture
+def url(service: Service, _server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of the gateway, which commands use by default."""
+    monkeypatch.setenv("PAWQUEUE_URL", _server)
+    return _server

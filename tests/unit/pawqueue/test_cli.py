@@ -1,20 +1,19 @@
-"""The command as a whole: wrong usage, help, commands that services add, colours."""
+"""The command as a whole: usage errors, help, commands of services, colors."""
 
+import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-import httpx
 import pytest
 
-from pawqueue import cli
+from pawqueue.cli import app
+from tests.support.images import draw
+from tests.support.services import ROOT, free_port
 from tests.unit.pawqueue.conftest import Pawqueue
-from tests.unit.pawqueue.fake_submissions import FakeSubmissions
-from tests.unit.pawqueue.fakes import JOB_ID, FakeGateway, answer, job, write_images
+from tests.unit.pawqueue.service import Service, write_images
 
 Capture = pytest.CaptureFixture[str]
-Serving = Callable[[httpx.BaseTransport], None]
 
 
 @pytest.mark.parametrize(
@@ -23,22 +22,20 @@ Serving = Callable[[httpx.BaseTransport], None]
         (["submit", "nowhere", "--out", "r.csv"], "'nowhere' does not exist"),
         (["submit", "."], "Missing option '--out'"),
         (["submit", "a.jpg", "--out", "r.csv", "--concurrency", "0"], "--concurrency"),
-        (["submit", "a.jpg", "--out", "r.csv", "--url", "localhost"], "'localhost' is no address"),
+        (["submit", "a.jpg", "--out", "r.csv", "--url", "localhost"], "Invalid gateway address 'localhost'"),
         (["submit", "a.jpg", "--out", "no/such/r.csv"], "no/such/r.csv: No such file or directory."),
         (["submit", "*.png", "--out", "r.csv"], "'*.png' does not exist"),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
 )
-def test_wrong_usage_is_one_sentence_and_exit_code_2(
+def test_a_usage_error_is_one_sentence_and_exit_code_2(
     arguments: list[str],
     text: str,
     tmp_path: Path,
-    serving: Serving,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capture,
     pawqueue: Pawqueue,
 ) -> None:
-    serving(FakeSubmissions())
     monkeypatch.chdir(write_images(tmp_path, "a.jpg"))
     assert pawqueue(*arguments) == 2
     error = capsys.readouterr().err
@@ -47,27 +44,40 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize("command", ["submit", "predict", "watch", "status", "fetch", "cancel"])
-def test_help_of_every_command_has_examples(command: str, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_the_help_of_every_command_has_examples(command: str, capsys: Capture, pawqueue: Pawqueue) -> None:
     assert pawqueue(command, "--help") == 0
     text = capsys.readouterr().out
     assert f"\n    pawqueue {command} " in text.replace("Examples:\n  ", "Examples:\n")
     assert "PAWQUEUE_URL" in text
 
 
+def test_the_command_also_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pawqueue", "status", "x", "--url", f"http://127.0.0.1:{free_port()}x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: Invalid gateway address")
+
+
 @pytest.fixture
 def added_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A command that another service adds; returns the name of its module."""
+    """A command that a service adds; returns the name of its module."""
     (tmp_path / "added_command.py").write_text(
         "import click\n@click.command()\n@click.argument('word')\ndef models(word):\n    click.echo('got ' + word)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "added_command", raising=False)
-    entries = [EntryPoint("models", "added_command:models", cli.GROUP), EntryPoint("broken", "no_such:x", cli.GROUP)]
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: entries if group == cli.GROUP else [])
+    entries = [EntryPoint("models", "added_command:models", app.GROUP), EntryPoint("broken", "no_such:x", app.GROUP)]
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: entries if group == app.GROUP else [])
     return "added_command"
 
 
-def test_an_added_command_is_listed_without_being_imported(
+def test_a_service_command_is_listed_without_being_imported(
     added_command: str, capsys: Capture, pawqueue: Pawqueue
 ) -> None:
     assert pawqueue("--help") == 0
@@ -78,29 +88,33 @@ def test_an_added_command_is_listed_without_being_imported(
     assert added_command not in sys.modules
 
 
-def test_an_added_command_is_imported_when_called(added_command: str, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_a_service_command_is_imported_when_it_is_called(
+    added_command: str, capsys: Capture, pawqueue: Pawqueue
+) -> None:
     assert pawqueue("models", "it") == 0
     assert capsys.readouterr().out == "got it\n"
     assert added_command in sys.modules
 
 
-def test_a_command_whose_packages_are_missing_says_so(added_command: str, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_a_service_command_without_its_packages_is_a_clear_error(
+    added_command: str, capsys: Capture, pawqueue: Pawqueue
+) -> None:
     assert pawqueue("broken") == 2
     error = capsys.readouterr().err
-    assert "needs a package that is not installed here (No module named 'no_such')" in error
+    assert "needs a package that is not installed (No module named 'no_such')" in error
 
 
-def test_colour_is_left_out_where_it_is_not_wanted(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch, capsys: Capture, pawqueue: Pawqueue
+def test_no_color_turns_colors_off(
+    service: Service, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture, pawqueue: Pawqueue
 ) -> None:
-    serving(FakeGateway(answer(200, job("succeeded", label="cat"))))
+    job_id = service.client().predict(draw()).id
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    pawqueue("status", JOB_ID)
-    assert "\x1b[33m" in capsys.readouterr().out  # 75 % is shown as unsure, and as a number
+    pawqueue("status", job_id)
+    assert "\x1b[33m" in capsys.readouterr().out  # 75 % is yellow
     monkeypatch.setenv("NO_COLOR", "1")
-    pawqueue("status", JOB_ID)
+    pawqueue("status", job_id)
     text = capsys.readouterr().out
     assert "\x1b[3" not in text
     assert "75.0 %" in text

@@ -1,13 +1,16 @@
-"""The public client: what goes in, what comes back, what is raised."""
+"""The public client: arguments, results and exceptions."""
 
 import io
+import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
 import pawqueue
-from contract.job import is_job_id
+from contract.job import is_job_id, new_job_id
 from pawqueue import (
     JobFailedError,
     JobStatus,
@@ -18,199 +21,314 @@ from pawqueue import (
     TimedOutError,
     UnreachableError,
 )
-from tests.unit.pawqueue.conftest import FakeTime
-from tests.unit.pawqueue.fake_submissions import FakeSubmission, FakeSubmissions, failed
-from tests.unit.pawqueue.fakes import JOB_ID, URL, FakeGateway, answer, job, problem, write_images
+from tests.support.images import draw
+from tests.unit.pawqueue.service import URL, Network, Script, Service, failed, predicted, problem, write_images
+
+IMAGE = draw((8, 8))
 
 
-def client(*script: object, timeout_s: float = 5.0) -> tuple[Pawqueue, FakeGateway]:
-    gateway = FakeGateway(*script)  # type: ignore[arg-type]
-    return Pawqueue(URL, timeout_s=timeout_s, transport=gateway), gateway
-
-
-def test_everything_that_is_exported_exists() -> None:
+def test_every_exported_name_exists() -> None:
     assert all(hasattr(pawqueue, name) for name in pawqueue.__all__)
 
 
-def test_a_path_bytes_and_a_file_send_the_same_image(tmp_path: Path) -> None:
-    path = write_images(tmp_path, "a.jpg") / "a.jpg"
-    sender, gateway = client(answer(202, job()))
+def test_a_path_bytes_and_a_file_submit_the_same_image(service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(IMAGE)
+    client = service.client()
     with path.open("rb") as file:
-        jobs = [sender.submit(image, name="a.jpg") for image in (path, str(path), b"jpg", file, io.BytesIO(b"jpg"))]
-    assert {job.id for job in jobs} == {JOB_ID}
-    assert {request.content for request in gateway.requests} == {b"jpg"}
-    assert len({request.url.query for request in gateway.requests}) == 1
-    assert len({request.url.path for request in gateway.requests}) == 5, "each is a job of its own"
+        jobs = [client.submit(image, name="a.png") for image in (path, str(path), IMAGE, file, io.BytesIO(IMAGE))]
+    assert {request.body for request in service.requests} == {IMAGE}
+    assert {job.file for job in jobs} == {"a.png"}
+    assert len({job.id for job in jobs}) == 5
 
 
-def test_an_image_sent_again_after_a_lost_answer_is_the_same_job(fake_time: FakeTime) -> None:
-    sender, gateway = client(httpx.ReadError("lost"), answer(503), answer(202, job()))
-    sender.submit(b"jpg")
-    assert [request.method for request in gateway.requests] == ["PUT"] * 3
-    (path,) = {request.url.path for request in gateway.requests}
-    assert is_job_id(path.removeprefix("/v1/jobs/"))
+def test_an_upload_that_is_retried_after_a_lost_response_is_the_same_job(service: Service) -> None:
+    faults = iter([httpx.ReadError("lost")])
+
+    def lose(_request: httpx.Request) -> None:
+        if error := next(faults, None):
+            raise error
+
+    client = service.client(transport=Network(service.transport(), after=lose))
+    job = client.submit(IMAGE)
+    assert [request.method for request in service.requests] == ["PUT"] * 2
+    assert {request.path for request in service.requests} == {f"/v1/jobs/{job.id}"}
+    assert is_job_id(job.id)
 
 
-def test_a_file_gives_the_job_its_name_and_the_queue_is_sent(tmp_path: Path) -> None:
-    sender, gateway = client(answer(202, job()))
-    sender.submit(write_images(tmp_path, "ä b.jpg") / "ä b.jpg", queue="bulk")
-    assert dict(gateway.requests[0].url.params) == {"queue": "bulk", "file": "ä b.jpg"}
+def test_a_file_names_its_job_and_the_queue_is_passed_on(service: Service, tmp_path: Path) -> None:
+    path = write_images(tmp_path, "ä b.jpg") / "ä b.jpg"
+    job = service.client().submit(path, queue="bulk")
+    assert (job.file, job.queue) == ("ä b.jpg", "bulk")
 
 
-def test_a_retry_sends_the_file_again_from_its_start(tmp_path: Path, fake_time: FakeTime) -> None:
-    sender, gateway = client(problem(429, "queue_full", Retry_After="1"), answer(202, job()))
+def test_a_retry_sends_the_whole_file_again(service: Service, tmp_path: Path) -> None:
+    busy = iter([problem(429, "queue_full", Retry_After="0")])
+    sent: list[bytes] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response | None:
+        sent.append(request.read())
+        return next(busy, None)
+
+    client = service.client(transport=Network(service.transport(), before=refuse))
     with (write_images(tmp_path, "a.jpg") / "a.jpg").open("rb") as file:
-        sender.submit(file)
-    assert [request.content for request in gateway.requests] == [b"jpg", b"jpg"]
+        client.submit(file)
+    assert len(sent) == 2
+    assert sent[0] == sent[1] == (tmp_path / "a.jpg").read_bytes()
 
 
-def test_what_is_no_image_is_a_type_error() -> None:
-    sender, _ = client(answer(202, job()))
+def test_another_type_is_a_type_error() -> None:
+    client = Pawqueue(URL, transport=Script(httpx.Response(500)))
     for wrong in (3, io.StringIO("text")):
-        with pytest.raises(TypeError, match="An image is a path, bytes"):
-            sender.submit(wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="Expected a path, bytes"):
+            client.submit(wrong)  # type: ignore[arg-type]
 
 
-def test_a_file_that_is_missing_is_an_os_error_and_nothing_is_sent(tmp_path: Path) -> None:
-    sender, gateway = client(answer(202, job()))
+def test_a_missing_or_huge_file_is_an_error_and_nothing_is_sent(tmp_path: Path) -> None:
+    script = Script(httpx.Response(500))
+    client = Pawqueue(URL, transport=script)
     with pytest.raises(FileNotFoundError):
-        sender.submit(tmp_path / "none.jpg")
-    assert gateway.requests == []
+        client.submit(tmp_path / "none.jpg")
+    with (tmp_path / "huge.jpg").open("wb") as huge:
+        huge.truncate(400_000_000)
+    with pytest.raises(RefusedError, match="upload_too_large"):
+        client.submit(tmp_path / "huge.jpg")
+    assert script.requests == []
 
 
-def test_predict_asks_for_the_result_with_the_upload() -> None:
-    sender, gateway = client(answer(200, job("succeeded", label="cat")))
-    found = sender.predict(b"jpg", timeout_s=30)
+def test_predict_waits_for_the_result_in_the_same_request(service: Service) -> None:
+    service.results["a.jpg"] = predicted("dog")
+    found = service.client().predict(IMAGE, name="a.jpg", timeout_s=30)
     assert found.result
     assert found.result.prediction
-    assert found.result.prediction.label == "cat"
-    assert [request.headers["prefer"] for request in gateway.requests] == ["wait=20"]
+    assert found.result.prediction.label == "dog"
+    assert [request.headers["prefer"] for request in service.requests] == ["wait=20"]
 
 
-def test_predict_follows_a_job_that_takes_longer(fake_time: FakeTime) -> None:
-    sender, gateway = client(
-        answer(202, job()), answer(200, job("running")), answer(200, job("succeeded", label="dog"))
-    )
-    assert sender.predict(b"jpg").status is JobStatus.SUCCEEDED
-    assert [request.method for request in gateway.requests] == ["PUT", "GET", "GET"]
-    # A gateway that does not hold its answer back is not asked in a tight loop.
-    assert fake_time.pauses_s == [0.5]
+def test_predict_follows_a_job_that_takes_longer_than_one_request(service: Service) -> None:
+    service.held = {"a.jpg"}
+    network = Network(service.transport())
+
+    def drop_wait(request: httpx.Request) -> None:
+        """A proxy that does not let the gateway hold its response."""
+        request.headers.pop("prefer", None)
+        if request.method == "GET":
+            service.held = set()
+
+    network.before = drop_wait
+    assert service.client(transport=network).predict(IMAGE, name="a.jpg").status is JobStatus.SUCCEEDED
+    methods = [request.method for request in service.requests]
+    assert methods[0] == "PUT"
+    assert 1 <= methods.count("GET") <= 3, "the gateway is not polled in a busy loop"
 
 
-def test_a_refused_image_is_told_from_a_failed_one() -> None:
-    refused, _ = client(problem(415, "not_an_image"))
+def test_a_rejected_image_and_a_failed_job_are_different_errors(service: Service) -> None:
+    client = service.client()
     with pytest.raises(RefusedError, match="not_an_image"):
-        refused.predict(b"text")
-    failed, _ = client(answer(200, job("failed", code="undecodable_image")))
+        client.predict(b"text")
+    service.results["half.jpg"] = failed()
     with pytest.raises(JobFailedError, match="It is undecodable_image") as caught:
-        failed.predict(b"half")
-    assert (caught.value.code, caught.value.job.id) == ("undecodable_image", JOB_ID)
+        client.predict(IMAGE, name="half.jpg")
+    assert (caught.value.code, caught.value.job.file) == ("undecodable_image", "half.jpg")
 
 
-def test_a_canceled_job_has_its_status_for_a_code() -> None:
-    sender, _ = client(answer(200, job("canceled")))
+def test_the_code_of_a_canceled_job_is_its_status(service: Service) -> None:
+    service.held = {"a.jpg"}
+    network = Network(service.transport())
+    client = service.client()
+
+    def cancel(request: httpx.Request) -> None:
+        request.headers.pop("prefer", None)
+        if request.method == "GET":
+            client.cancel(request.url.path.rsplit("/", 1)[-1])
+
+    network.before = cancel
     with pytest.raises(JobFailedError) as caught:
-        sender.predict(b"jpg")
+        service.client(transport=network).predict(IMAGE, name="a.jpg")
     assert caught.value.code == "canceled"
 
 
-def test_wait_returns_a_failed_job_without_raising() -> None:
-    sender, _ = client(answer(200, job("failed", code="undecodable_image")))
-    assert sender.wait(JOB_ID).status is JobStatus.FAILED
+def test_wait_returns_a_failed_job(service: Service) -> None:
+    service.results["a.jpg"] = failed()
+    client = service.client()
+    assert client.wait(client.submit(IMAGE, name="a.jpg").id).status is JobStatus.FAILED
 
 
-def test_wait_ends_at_its_deadline_and_hands_over_what_it_saw(fake_time: FakeTime) -> None:
-    sender, _ = client(answer(200, job("running")))
-    with pytest.raises(TimedOutError, match="is still running after 3 s") as caught:
-        sender.wait(JOB_ID, timeout_s=3)
+def test_wait_raises_at_its_deadline_with_the_last_known_state(service: Service) -> None:
+    service.held = {"a.jpg"}
+    client = service.client()
+    job = client.submit(IMAGE, name="a.jpg")
+    started_s = time.monotonic()
+    with pytest.raises(TimedOutError, match=r"is still queued after 0\.8 s") as caught:
+        client.wait(job, timeout_s=0.8)
     assert caught.value.job
-    assert caught.value.job.status is JobStatus.RUNNING
-    assert sum(fake_time.pauses_s) == pytest.approx(3, abs=0.2)
+    assert caught.value.job.status is JobStatus.QUEUED
+    assert 0.7 < time.monotonic() - started_s < 2
 
 
-def test_an_id_cannot_leave_its_place_in_the_address() -> None:
-    sender, gateway = client(problem(404, "not_found"))
+def test_an_id_is_escaped_in_the_url() -> None:
+    script = Script(problem(404, "not_found"))
     with pytest.raises(RefusedError):
-        sender.get("../../health?x#y")
-    assert gateway.requests[0].url.raw_path == b"/v1/jobs/..%2F..%2Fhealth%3Fx%23y"
+        Pawqueue(URL, transport=script).get("../../health?x#y")
+    assert script.requests[0].url.raw_path == b"/v1/jobs/..%2F..%2Fhealth%3Fx%23y"
 
 
-@pytest.mark.parametrize("body", [{}, [], {"id": 1}, {**job(), "status": "surprised"}])
-def test_another_server_at_the_address_is_named(body: object) -> None:
-    sender, _ = client(answer(200, body))
-    with pytest.raises(UnreachableError, match="not as a Pawqueue gateway does"):
-        sender.get(JOB_ID)
+def test_a_server_that_is_not_a_gateway_is_an_unreachable_gateway() -> None:
+    client = Pawqueue(URL, transport=Script(httpx.Response(200, json={"id": "1", "status": "unheard of"})))
+    with pytest.raises(UnreachableError, match="is not a Pawqueue gateway"):
+        client.get(new_job_id())
 
 
-def test_the_end_of_a_long_name_is_sent() -> None:
-    sender, gateway = client(answer(202, job()))
-    sender.submit(b"jpg", name="x" * 5000 + "/end.jpg")
-    assert len(str(gateway.requests[0].url)) < 1000
-    assert gateway.requests[0].url.params["file"].endswith("/end.jpg")
+def test_only_the_end_of_a_long_name_is_sent(service: Service) -> None:
+    job = service.client().submit(IMAGE, name="x" * 5000 + "/end.jpg")
+    assert job.file.endswith("/end.jpg")
+    assert len(job.file) == 200
 
 
-def folder_client(gateway: FakeSubmissions) -> Pawqueue:
-    return Pawqueue(URL, timeout_s=5, transport=gateway)
+def test_find_returns_a_job_or_a_submission(service: Service, tmp_path: Path) -> None:
+    client = service.client()
+    job = client.submit(IMAGE)
+    list(client.submit_folder(write_images(tmp_path, "a.jpg")))
+    (submission,) = client.submissions()
+    assert getattr(client.find(job.id), "id", "") == job.id
+    assert client.find(submission.id) == submission
+    with pytest.raises(RefusedError, match="No job or submission"):
+        client.find(new_job_id())
 
 
-def test_a_folder_is_one_submission_and_its_rows_come_as_they_end(tmp_path: Path) -> None:
+def test_a_folder_is_one_submission_and_its_rows_arrive_as_jobs_finish(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path / "in", "a.jpg", "sub/b.jpg", "c.jpg")
-    gateway = FakeSubmissions({"c.jpg": failed("undecodable_image")})
-    rows = {row.file: row.status for row in folder_client(gateway).submit_folder(tmp_path / "in")}
+    service.results["c.jpg"] = failed()
+    client = service.client()
+    rows = {row.file: row.status for row in client.submit_folder(tmp_path / "in")}
     assert rows == {"a.jpg": "succeeded", "c.jpg": "failed", "sub/b.jpg": "succeeded"}
-    (submission,) = gateway.submissions.values()
+    (submission,) = client.submissions()
     assert (submission.name, submission.queue) == ("in", "bulk")
 
 
-def test_a_run_that_is_left_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_a_folder_run_that_was_closed_early_can_be_resumed(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
-    gateway, memory = FakeSubmissions(), tmp_path / "memory"
-    gateway.held = {"b.jpg"}
-    rows = folder_client(gateway).submit_folder(tmp_path / "in", memory=memory)
+    memory = tmp_path / "memory"
+    service.held = {"b.jpg"}
+    rows = service.client().submit_folder(tmp_path / "in", memory=memory)
     first = next(rows)
     rows.close()
-    gateway.held = set()
-    found = [row.file for row in folder_client(gateway).submit_folder(tmp_path / "in", memory=memory)]
+    assert memory.exists()
+    service.held = set()
+    found = [row.file for row in service.client().submit_folder(tmp_path / "in", memory=memory)]
     assert first.file in found
-    assert sorted(found) == ["a.jpg", "b.jpg", "c.jpg"]
-    assert sorted(gateway.sent) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert sorted(found) == service.sent_names() == ["a.jpg", "b.jpg", "c.jpg"]
     assert not memory.exists()
 
 
-def test_files_may_be_named_one_by_one(tmp_path: Path) -> None:
+def test_files_can_be_listed_one_by_one_and_are_sent_once(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
     files = [tmp_path / "a.jpg", str(tmp_path / "b.jpg"), tmp_path / "a.jpg"]
-    rows = list(folder_client(FakeSubmissions()).submit_files(files, name="two"))
+    rows = list(service.client().submit_files(files, name="two"))
     assert sorted(row.file for row in rows) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
 
 
-def test_a_folder_has_a_deadline_if_one_is_given(tmp_path: Path, fake_time: FakeTime) -> None:
+def test_a_folder_run_raises_at_its_deadline(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg")
-    gateway = FakeSubmissions()
-    gateway.held = {"a.jpg"}
-    with pytest.raises(TimedOutError, match="goes on with submission"):
-        list(folder_client(gateway).submit_folder(tmp_path, timeout_s=60))
+    service.held = {"a.jpg"}
+    with pytest.raises(TimedOutError, match="The service continues with submission"):
+        list(service.client().submit_folder(tmp_path, timeout_s=0.3))
 
 
-def test_a_submission_is_read_waited_for_and_canceled(tmp_path: Path, fake_time: FakeTime) -> None:
+def test_a_submission_is_read_waited_for_and_canceled(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
-    gateway = FakeSubmissions()
-    sender = folder_client(gateway)
-    list(sender.submit_folder(tmp_path))
-    (submission,) = sender.submissions()
+    client = service.client()
+    list(client.submit_folder(tmp_path))
+    (submission,) = client.submissions()
     assert submission.status is SubmissionStatus.FINISHED
     assert submission.ended == 2
-    assert sender.submission(submission.id) == submission == sender.wait(submission)
-    assert [row.file for row in sender.results(submission)] == ["a.jpg", "b.jpg"]
-    assert list(sender.results(submission.id, statuses=["failed"])) == []
-    assert isinstance(sender.cancel(submission), Submission)
+    assert client.submission(submission.id) == submission == client.wait(submission)
+    assert [row.file for row in client.results(submission)] == ["a.jpg", "b.jpg"]
+    assert list(client.results(submission.id, statuses=["failed"])) == []
+    assert isinstance(client.cancel(submission), Submission)
 
 
-def test_waiting_for_a_submission_ends_at_the_deadline(fake_time: FakeTime) -> None:
-    gateway = FakeSubmissions()
-    gateway.submissions["x"] = FakeSubmission("open")
-    sender = folder_client(gateway)
-    with pytest.raises(TimedOutError, match="is still open after 5 s") as caught:
-        sender.wait(sender.submission("x"))
+class _Cut(httpx.SyncByteStream):
+    """The first line of a response, then a lost connection."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._first = response.read().splitlines(keepends=True)[0]
+
+    def __iter__(self) -> "object":  # type: ignore[override]
+        yield self._first
+        raise httpx.ReadError("cut")
+
+
+def test_reading_results_resumes_after_a_lost_connection(service: Service, tmp_path: Path) -> None:
+    list(service.client().submit_folder(write_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")))
+    inner = service.transport()
+    cuts = iter([True])
+
+    def cut(request: httpx.Request) -> httpx.Response | None:
+        is_cut = request.url.path.endswith("/results") and next(cuts, False)
+        return httpx.Response(200, stream=_Cut(inner.handle_request(request))) if is_cut else None
+
+    client = service.client(transport=Network(inner, before=cut))
+    assert [row.file for row in client.results(client.submissions()[0])] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert sum(request.path.endswith("/results") for request in service.requests) >= 2
+
+
+def test_waiting_for_a_submission_raises_at_the_deadline(service: Service, tmp_path: Path) -> None:
+    service.held = {"a.jpg"}
+    client = service.client()
+    rows = client.submit_folder(write_images(tmp_path, "a.jpg", "b.jpg"))
+    next(rows)
+    rows.close()
+    with pytest.raises(TimedOutError, match=r"is still \w+ after 0\.5 s \(1 of 2 finished\)") as caught:
+        client.wait(client.submissions()[0], timeout_s=0.5)
     assert caught.value.submission
-    assert caught.value.submission.id == "x"
+    assert caught.value.submission.counts.total == 2
+
+
+def test_the_service_status_has_queues_workers_and_totals(service: Service) -> None:
+    client = service.client()
+    client.predict(IMAGE)
+    service.held = {"b.jpg"}
+    client.submit(IMAGE, name="b.jpg", queue="bulk")
+    status = client.service_status()
+    assert status.to_dict() | {"oldest_s": {}} == {
+        "ledger_up": True,
+        "workers": 1,
+        "queued": {"interactive": 0, "bulk": 1},
+        "running": {"interactive": 0, "bulk": 0},
+        "oldest_s": {},
+        "ended": {"succeeded": 1},
+        "labels": {"cat": 1},
+        "dead": 0,
+        "problems": [],
+    }
+    assert set(status.oldest_s) == {"interactive", "bulk"}
+    service.stop_worker()
+    (problem,) = client.service_status().problems
+    assert "No worker is running" in problem
+
+
+def test_the_service_status_can_require_an_api_key(clean_redis: str, tmp_path: Path) -> None:
+    database = f"{clean_redis.removesuffix('/0')}/1"
+    with (
+        closing(Service(database, tmp_path, access="required", metrics_access="key")) as service,
+        pytest.raises(RefusedError, match="API key") as caught,
+    ):
+        service.client().service_status()
+    assert caught.value.status == 401
+
+
+def test_the_status_of_an_old_gateway_is_a_clear_error() -> None:
+    client = Pawqueue(URL, transport=Script(problem(404, "not_found")))
+    with pytest.raises(RefusedError, match="has no /v1/status"):
+        client.service_status()
+
+
+def test_threads_share_a_client(service: Service) -> None:
+    client, found = service.client(), []
+    threads = [threading.Thread(target=lambda: found.append(client.predict(IMAGE).id)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 8

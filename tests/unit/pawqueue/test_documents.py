@@ -1,4 +1,4 @@
-"""What the pages say of the command and the client is what these can do."""
+"""Documented commands, options and names exist."""
 
 import re
 import shlex
@@ -9,27 +9,27 @@ import click
 import pytest
 
 import pawqueue
-from pawqueue.cli import LazyCommand, LazyGroup, cli
-from pawqueue.results import COLUMNS
+from contract.result_row import CSV_COLUMNS
+from pawqueue.cli.app import CommandGroup, ServiceCommand, cli
 from tests.support.services import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def command(name: str) -> click.Command:
-    assert isinstance(cli, LazyGroup)
+    assert isinstance(cli, CommandGroup)
     found = cli.get_command(click.Context(cli), name)
-    assert isinstance(found, LazyCommand), f"there is no command {name}"
-    return found._load()
+    assert found, f"there is no command {name}"
+    return found.load() if isinstance(found, ServiceCommand) else found
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Language and text of every block of the page."""
+    """Language and text of every code block."""
     yield from re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def calls(page: Path) -> Iterator[list[str]]:
-    """The words of every call of the command in the page's blocks."""
+    """The arguments of every call of the command in a code block without a language."""
     for language, block in blocks(page):
         for line in [] if language else block.splitlines():
             if found := re.search(r"(?:^|[|] |bin/)pawqueue ([a-z].*)", line):
@@ -37,7 +37,7 @@ def calls(page: Path) -> Iterator[list[str]]:
 
 
 def test_every_command_is_documented() -> None:
-    assert isinstance(cli, LazyGroup)
+    assert isinstance(cli, CommandGroup)
     documented = set(re.findall(r"^\| `pawqueue (\w+)`", (ROOT / "docs" / "client.md").read_text(), re.MULTILINE))
     assert documented == set(cli.list_commands(click.Context(cli)))
 
@@ -53,16 +53,16 @@ def test_documented_calls_name_commands_and_options_that_exist(page: Path) -> No
             assert not word.startswith("-") or word == "-" or word in options, f"{name} has no {word}"
 
 
-def test_the_pages_hold_calls_to_check() -> None:
+def test_the_pages_contain_calls_to_check() -> None:
     assert sum(1 for page in PAGES for _ in calls(page)) >= 8
 
 
 def test_the_columns_are_documented() -> None:
     text = (ROOT / "docs" / "client.md").read_text()
-    assert ", ".join(f"`{column}`" for column in COLUMNS) in text
+    assert ", ".join(f"`{column}`" for column in CSV_COLUMNS) in text
 
 
-def test_the_python_example_uses_what_the_client_has() -> None:
+def test_the_python_example_uses_existing_names() -> None:
     (example,) = [text for language, text in blocks(ROOT / "docs" / "client.md") if language == "python"]
     compile(example, "docs/client.md", "exec")
     for name in re.findall(r"service\.(\w+)", example):

@@ -1,38 +1,38 @@
-"""Which files a folder gives, under which names, in which order."""
+"""Which files of a folder are sent, with which names, in which order."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from pawqueue.files import find_files
-from tests.unit.pawqueue.fakes import write_images
+from pawqueue.bulk.files import find_files
+from tests.unit.pawqueue.service import write_images
 
 
 def names(*arguments: Path, every_file: bool = False) -> list[str]:
     return [file.name for file in find_files(arguments, every_file=every_file)]
 
 
-def test_files_come_in_order_of_name(tmp_path: Path) -> None:
+def test_files_are_found_in_order_of_name(tmp_path: Path) -> None:
     write_images(tmp_path, "b/2.jpg", "b/10.jpg", "a.jpg", "c.jpg", "b/a/x.jpg")
     found = list(find_files([tmp_path]))
     assert [file.name for file in found] == ["a.jpg", "b/10.jpg", "b/2.jpg", "b/a/x.jpg", "c.jpg"]
     assert all((tmp_path / file.name) == file.path for file in found)
 
 
-def test_pictures_are_taken_by_their_ending_in_any_case(tmp_path: Path) -> None:
+def test_images_are_selected_by_their_ending_in_any_case(tmp_path: Path) -> None:
     images = ["1.jpg", "2.JPEG", "3.Png", "4.webp", "5.bmp", "6.gif", "7.tif", "8.TIFF"]
     write_images(tmp_path, *images, "notes.txt", "jpg", "9.jpg.part")
     assert names(tmp_path) == images
     assert len(names(tmp_path, every_file=True)) == len(images) + 3
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     write_images(tmp_path, ".a.jpg", ".git/b.jpg", "c.jpg")
     assert names(tmp_path, every_file=True) == ["c.jpg"]
 
 
-def test_links_are_taken_only_to_files_within_the_folder(tmp_path: Path) -> None:
+def test_links_are_followed_only_to_files_in_the_same_folder(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
     write_images(inside, "a.jpg", "sub/b.jpg")
     write_images(outside, "secret.jpg")
@@ -44,28 +44,26 @@ def test_links_are_taken_only_to_files_within_the_folder(tmp_path: Path) -> None
     assert names(inside) == ["a.jpg", "kept.jpg", "sub/b.jpg"]
 
 
-def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
+def test_a_pipe_is_skipped(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     assert names(tmp_path, every_file=True) == []
 
 
-def test_a_file_named_by_the_caller_is_taken_whatever_it_is_called(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_named_directly_needs_no_image_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path, "photos/a.jpg", "notes.txt")
     monkeypatch.chdir(tmp_path)
     assert names(Path("notes.txt")) == ["notes.txt"]
     assert names(Path("photos"), Path("notes.txt")) == ["photos/a.jpg", "notes.txt"]
 
 
-def test_a_name_that_is_no_unicode_is_written_as_an_escape(tmp_path: Path) -> None:
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"jpg")
+def test_undecodable_bytes_of_a_name_are_escaped(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"image")
     (found,) = find_files([tmp_path])
     assert found.name == "caf\\udce9.jpg"
-    assert found.path.read_bytes() == b"jpg"
+    assert found.path.read_bytes() == b"image"
 
 
-def test_a_folder_that_cannot_be_read_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_yielded_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path, "a.jpg", "shut/b.jpg")
     scandir = os.scandir
 
@@ -74,5 +72,5 @@ def test_a_folder_that_cannot_be_read_is_handed_on(tmp_path: Path, monkeypatch: 
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr("pawqueue.files.os.scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)  # a test that runs as root may read every folder
     assert names(tmp_path) == ["a.jpg", "shut"]

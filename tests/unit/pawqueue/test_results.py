@@ -1,14 +1,19 @@
-"""The CSV file: its columns, what survives in it, and when it appears."""
+"""Results files: columns, round trip, safe cells, and when the file appears."""
 
 import csv
 from pathlib import Path
 
 import pytest
 
-from contract.job import Job
-from pawqueue.results import COLUMNS, ResultsFile, Row, read_rows, row_of, row_of_line
-from pawqueue.text import shown
-from tests.unit.pawqueue.fakes import JOB_ID, job
+from contract.job import Job, JobError, JobResult, JobStatus
+from contract.result_row import CSV_COLUMNS
+from contract.result_row import ResultRow as Row
+from pawqueue.bulk.results import ResultsFile, read_rows
+from pawqueue.cli.display import escaped
+from pawqueue.client.submissions import ResultLine
+from tests.unit.pawqueue.service import predicted
+
+JOB_ID = "019abc12-3456-7890-abcd-ef0123456789"
 
 ODD_NAMES = [
     "plain.jpg",
@@ -30,26 +35,28 @@ ODD_NAMES = [
 ]
 
 
-def test_the_columns_are_those_promised() -> None:
-    assert ",".join(COLUMNS) == "file,label,confidence,status,error_code,error,job_id,latency_ms,model"
+def line(status: JobStatus, result: JobResult) -> ResultLine:
+    return ResultLine(1, Job(JOB_ID, "bulk", 1000, status, "a.jpg", finished_ms=1250, result=result))
+
+
+def test_the_columns_are_the_documented_ones() -> None:
+    assert ",".join(CSV_COLUMNS) == "file,label,confidence,status,error_code,error,job_id,latency_ms,model"
 
 
 def test_a_prediction_and_an_error_become_rows() -> None:
-    good = row_of("a.jpg", Job.from_dict(job("succeeded", label="cat")))
+    good = line(JobStatus.SUCCEEDED, predicted("cat", 0.75)).row
     assert good == Row("a.jpg", "cat", 0.75, "succeeded", "", "", JOB_ID, 250, "cats-dogs@1.0")
-    bad = row_of("b.jpg", Job.from_dict(job("failed", code="undecodable_image")))
-    assert bad == Row("b.jpg", "", None, "failed", "undecodable_image", "It is undecodable_image.", JOB_ID, 250, "")
+    bad = line(JobStatus.FAILED, JobResult(error=JobError("undecodable_image", "It is truncated."))).row
+    assert bad == Row("a.jpg", "", None, "failed", "undecodable_image", "It is truncated.", JOB_ID, 250, "")
 
 
-def test_a_refusal_is_the_same_row_whoever_tells_of_it() -> None:
-    error = {"code": "not_an_image", "detail": "Send JPEG."}
-    times = {"created_at": "2026-01-01T00:00:01.000Z", "finished_at": "2026-01-01T00:00:01.250Z"}
-    line = {"custom_id": "a.jpg", "job_id": JOB_ID, "status": "failed", "error": error, **times}
-    assert row_of_line(line) == Row("a.jpg", status="refused", error_code="not_an_image", error="Send JPEG.")
+def test_a_rejected_image_gives_the_same_row_as_the_response_to_its_upload() -> None:
+    refused = line(JobStatus.FAILED, JobResult(error=JobError("not_an_image", "Send JPEG."))).row
+    assert refused == Row("a.jpg", status="refused", error_code="not_an_image", error="Send JPEG.")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_name_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
+def test_a_row_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
     rows = [Row(name, "cat", 0.123456789, "succeeded", job_id=JOB_ID, latency_ms=5), Row(name, error=name)]
     with ResultsFile(tmp_path / "r.csv") as out:
         for row in rows:
@@ -60,7 +67,7 @@ def test_a_name_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_no_cell_begins_as_a_formula(name: str, tmp_path: Path) -> None:
+def test_no_cell_starts_like_a_formula(name: str, tmp_path: Path) -> None:
     with ResultsFile(tmp_path / "r.csv") as out:
         out.add(Row(name, label=name, error=name))
     with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
@@ -68,14 +75,14 @@ def test_no_cell_begins_as_a_formula(name: str, tmp_path: Path) -> None:
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for cell in cells)
 
 
-def test_lines_end_as_unix_tools_expect(tmp_path: Path) -> None:
+def test_lines_end_with_a_newline_only(tmp_path: Path) -> None:
     with ResultsFile(tmp_path / "r.csv") as out:
         out.add(Row("a.jpg", model="m@1"))
     assert (tmp_path / "r.csv").read_bytes().endswith(b",m@1\n")
     assert b"\r" not in (tmp_path / "r.csv").read_bytes()
 
 
-def test_a_file_is_whole_before_it_is_in_its_place(tmp_path: Path) -> None:
+def test_a_results_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("an older run")
     with ResultsFile(path) as out:
@@ -85,7 +92,7 @@ def test_a_file_is_whole_before_it_is_in_its_place(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_run_that_fails_keeps_its_rows_and_one_without_any_keeps_the_older_file(tmp_path: Path) -> None:
+def test_a_failed_run_keeps_its_rows_and_without_any_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
 
     def interrupted_run(*rows: Row) -> None:
@@ -102,5 +109,5 @@ def test_a_run_that_fails_keeps_its_rows_and_one_without_any_keeps_the_older_fil
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_terminal_gets_no_control_characters() -> None:
-    assert shown("a\x1b[31m\nb\x7f猫") == "a\\x1b[31m\\nb\\x7f猫"
+def test_control_characters_are_escaped_for_the_terminal() -> None:
+    assert escaped("a\x1b[31m\nb\x7f猫") == "a\\x1b[31m\\nb\\x7f猫"

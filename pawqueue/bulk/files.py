@@ -1,0 +1,173 @@
+"""Finds the image files to send, in order of name, and reads them.
+
+Only the names of one folder are in memory at a time.
+"""
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pawqueue.client.jobs import read_limited, valid_unicode
+
+#: File name endings of images, in lower case.
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+#: The argument that stands for a list of names on standard input.
+STDIN = "-"
+_READ_BYTES = 1 << 16
+
+
+class MissingSourceError(Exception):
+    """An argument matches no file or folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to send, and its name in the results."""
+
+    path: Path
+    #: Relative to the folder, with `/` between parts, valid Unicode.
+    name: str
+
+    @classmethod
+    def named(cls, path: Path) -> "FoundFile":
+        """A file whose name in the results is its path."""
+        return cls(path, valid_unicode(path.as_posix()))
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """The bytes of a file, with what identifies this version of it."""
+
+    content: bytes
+    sha256: bytes
+    #: Changes whenever the file is touched.
+    stamp: str
+
+
+def find_files(arguments: Sequence[Path], *, every_file: bool = False) -> Iterator[FoundFile]:
+    """Yield the images in folders, and files that are named directly.
+
+    Files in folders are selected by their ending, or all with `every_file`; hidden ones are skipped. Links to folders
+    are not followed, links to files only if the target is in the same folder. Names are relative to the folder; with
+    several arguments each name begins with its argument.
+    """
+    for argument in arguments:
+        base = argument if len(arguments) == 1 and argument.is_dir() else None
+        yield from _named(argument, base, every_file=every_file)
+
+
+def find_sources(
+    arguments: Sequence[str], *, every_file: bool, stdin: BinaryIO, separator: bytes
+) -> Iterator[FoundFile]:
+    """Yield the files that command-line arguments name: folders, files, patterns, and `-` for a list on `stdin`.
+
+    Names are relative to a single folder; otherwise each begins with its argument. Patterns that the shell did not
+    expand (`'photos/**/*.jpg'`) are expanded here. A listed file that does not exist is yielded too, so that it gets a
+    row in the results.
+
+    Raises:
+        MissingSourceError: an argument matches nothing.
+    """
+    if len(arguments) == 1 and arguments[0] != STDIN and Path(arguments[0]).is_dir():
+        yield from find_files([Path(arguments[0])], every_file=every_file)
+        return
+    for argument in arguments:
+        for path in _expanded(argument, stdin, separator):
+            yield from _named(path, None, every_file=every_file)
+
+
+def read_file(path: Path) -> FileContent:
+    """Read and hash a file; raises OSError, or RefusedError if it is too large."""
+    with path.open("rb") as file:
+        stamp = _stamp(os.fstat(file.fileno()))
+        content = read_limited(file)
+    return FileContent(content, hashlib.sha256(content).digest(), stamp)
+
+
+def stamp_of(path: Path) -> str:
+    """A value that changes whenever the file is touched; raises OSError."""
+    return _stamp(path.stat())
+
+
+def sha256_of(path: Path) -> bytes:
+    """The hash of a file's content; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _named(argument: Path, base: Path | None, *, every_file: bool) -> Iterator[FoundFile]:
+    """Yield a file, or the files of a folder; names are relative to `base` if there is one."""
+    for path in _walk(argument, argument, every_file=every_file) if argument.is_dir() else [argument]:
+        yield FoundFile.named(path) if base is None else FoundFile(path, FoundFile.named(path.relative_to(base)).name)
+
+
+def _walk(folder: Path, root: Path, *, every_file: bool) -> Iterator[Path]:
+    try:
+        names = _selected_names(folder, root, every_file=every_file)
+    except OSError:
+        # The sender fails to read it in turn, and so the results contain the reason.
+        yield folder
+        return
+    for name, is_folder in names:
+        if is_folder:
+            yield from _walk(folder / name, root, every_file=every_file)
+        else:
+            yield folder / name
+
+
+def _selected_names(folder: Path, root: Path, *, every_file: bool) -> list[tuple[str, bool]]:
+    with os.scandir(folder) as entries:
+        return sorted(
+            (entry.name, is_folder)
+            for entry in entries
+            if not entry.name.startswith(".")
+            and ((is_folder := entry.is_dir(follow_symlinks=False)) or _is_selected(entry, root, every_file=every_file))
+        )
+
+
+def _is_selected(entry: os.DirEntry[str], root: Path, *, every_file: bool) -> bool:
+    if not every_file and not entry.name.lower().endswith(ENDINGS):
+        return False
+    return _is_inside(entry.path, root) if entry.is_symlink() else entry.is_file()
+
+
+def _is_inside(link: str, root: Path) -> bool:
+    """Whether a link points to a regular file in `root`."""
+    target = Path(os.path.realpath(link))
+    return target.is_file() and target.is_relative_to(os.path.realpath(root))
+
+
+def _expanded(argument: str, stdin: BinaryIO, separator: bytes) -> Iterator[Path]:
+    if argument == STDIN:
+        yield from (Path(os.fsdecode(name)) for name in _split(stdin, separator))
+    elif Path(argument).exists():
+        yield Path(argument)
+    else:
+        yield from _matches(argument)
+
+
+def _matches(pattern: str) -> list[Path]:
+    found = sorted(glob.iglob(pattern, recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207 - supports `**`
+    files = [Path(name) for name in found if not Path(name).is_dir()]
+    if not files:
+        raise MissingSourceError(f"{pattern!r} does not exist.")
+    return files
+
+
+def _split(stream: BinaryIO, separator: bytes) -> Iterator[bytes]:
+    """Split a stream of any length; empty names are skipped."""
+    rest = b""
+    while piece := stream.read(_READ_BYTES):
+        *names, rest = (rest + piece).split(separator)
+        yield from (name for name in names if name)
+    if rest:
+        yield rest
+
+
+def _stamp(status: os.stat_result) -> str:
+    # Unlike the modification time, the inode change time (ctime) cannot be set back.
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"

@@ -1,0 +1,85 @@
+"""Results files: one row per image, as CSV or NDJSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from contract.result_row import CSV_COLUMNS, ResultRow, text_of_cell
+
+
+def part_of(path: Path) -> Path:
+    """Where a results file is written before it is complete."""
+    return path.with_name(f"{path.name}.part")
+
+
+def is_ndjson(path: Path) -> bool:
+    """Whether the name of a file stands for NDJSON, one JSON object per line."""
+    return path.suffix.lower() in {".ndjson", ".jsonl"}
+
+
+class ResultsFile:
+    """Writes `NAME.part` and moves it to `NAME` on exit; without any row, an existing file is kept."""
+
+    def __init__(self, path: Path, *, ndjson: bool | None = None) -> None:
+        self.path = path
+        self.rows = 0
+        self._part = part_of(path)
+        self._file = self._part.open("w", encoding="utf-8", newline="")
+        self._writer = RowWriter(self._file, ndjson=is_ndjson(path) if ndjson is None else ndjson)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self.rows:
+            self._part.replace(self.path)
+        else:
+            self._part.unlink()
+
+    def add(self, row: ResultRow) -> None:
+        """Append a row; raises OSError if the disk is full."""
+        self._writer.add(row)
+        self.rows += 1
+
+
+class RowWriter:
+    """Writes rows to an open file, as CSV with a header or as NDJSON."""
+
+    def __init__(self, file: TextIO, *, ndjson: bool) -> None:
+        self._file, self._ndjson = file, ndjson
+        if not ndjson:
+            self._write(list(CSV_COLUMNS))
+
+    def add(self, row: ResultRow) -> None:
+        """Append a row."""
+        if self._ndjson:
+            self._file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+        else:
+            self._write(row.cells())
+
+    def _write(self, cells: list[str]) -> None:
+        line = io.StringIO()
+        # The csv module quotes only the characters of its own line end; with "\r\n" it quotes both in file names.
+        csv.writer(line, lineterminator="\r\n").writerow(cells)
+        self._file.write(line.getvalue().removesuffix("\r\n") + "\n")
+
+
+def read_rows(path: Path) -> Iterator[ResultRow]:
+    """Read a CSV results file; raises OSError."""
+    with path.open(encoding="utf-8", newline="") as file:
+        for cells in csv.DictReader(file):
+            texts = {name: text_of_cell(cells[name] or "") for name in CSV_COLUMNS}
+            confidence, latency_ms = texts.pop("confidence"), texts.pop("latency_ms")
+            yield ResultRow(
+                **texts,
+                confidence=float(confidence) if confidence else None,
+                latency_ms=int(latency_ms) if latency_ms else None,
+            )

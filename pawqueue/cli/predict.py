@@ -1,0 +1,93 @@
+"""`pawqueue predict`: classifies a few images and waits for the results."""
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+from rich.console import Console
+
+from contract.job import Job
+from contract.result_row import ResultRow
+from pawqueue.cli.display import results_table
+from pawqueue.cli.options import gateway_options
+from pawqueue.client.client import Pawqueue
+from pawqueue.client.errors import JobFailedError, RefusedError
+from pawqueue.client.submissions import REFUSED, UNREADABLE
+
+#: Images in progress at the same time.
+_CONCURRENCY = 8
+_STDIN = "-"
+#: Statuses that reject the caller or the address rather than the image.
+_NOT_ABOUT_THE_IMAGE = (401, 403, 404, 405)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The row of an image, and its job if it has one."""
+
+    row: ResultRow
+    job: Job | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The job object, or its main members if the image has no job."""
+        if self.job:
+            return self.job.to_dict() | {"file": self.row.file}
+        error = {"code": self.row.error_code, "detail": self.row.error}
+        return {"file": self.row.file, "status": self.row.status, "prediction": None, "error": error}
+
+
+@click.command(short_help="Classify a few images and print their labels.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    show_default=True,
+    help="Seconds per image.",
+)
+@gateway_options
+def predict(files: tuple[str, ...], timeout_s: float, url: str, api_key: str | None, *, as_json: bool) -> int:
+    """Classify the images FILE... with priority over folders; - reads one from standard input.
+
+    Exit code: 0 if every image has a prediction, 1 if some have none, 2 if the gateway is unreachable or rejects the
+    caller.
+
+    \b
+    Examples:
+      pawqueue predict cat.jpg
+      pawqueue predict cat.jpg dog.png --json | jq -r '.[].prediction.label'
+      curl -s https://example.org/cat.jpg | pawqueue predict -
+    """  # noqa: D301 - click needs the character
+    with Pawqueue(url, api_key, timeout_s=timeout_s) as client:
+        answers = list(_answers(client, files))
+    if as_json:
+        click.echo(json.dumps([answer.to_dict() for answer in answers], indent=2))
+    else:
+        Console().print(results_table([answer.row for answer in answers]))
+        for row in (answer.row for answer in answers if not answer.row.succeeded):
+            click.echo(f"{row.file}: {row.error} ({row.error_code or row.status})", err=True)
+    return 0 if all(answer.row.succeeded for answer in answers) else 1
+
+
+def _answers(client: Pawqueue, files: tuple[str, ...]) -> Iterator[Answer]:
+    with ThreadPoolExecutor(min(_CONCURRENCY, len(files))) as pool:
+        yield from pool.map(lambda file: _answer(client, file), files)
+
+
+def _answer(client: Pawqueue, file: str) -> Answer:
+    try:
+        job = client.predict(sys.stdin.buffer if file == _STDIN else file)
+    except JobFailedError as error:
+        job = error.job
+    except RefusedError as error:
+        if error.retryable or error.status in _NOT_ABOUT_THE_IMAGE:
+            raise
+        return Answer(ResultRow(file, status=REFUSED, error_code=error.code, error=error.detail))
+    except OSError as error:
+        return Answer(ResultRow(file, status=UNREADABLE, error_code=UNREADABLE, error=error.strerror or str(error)))
+    return Answer(replace(ResultRow.of(job), file=file), job)

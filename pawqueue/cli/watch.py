@@ -1,0 +1,166 @@
+"""`pawqueue watch`: a submission or the whole service, updated live."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pawqueue.cli.display import escaped, show_submission, submission_line, submission_panel, submissions_table
+from pawqueue.cli.options import gateway_options
+from pawqueue.client.client import Pawqueue
+from pawqueue.client.deadline import Deadline
+from pawqueue.client.errors import RefusedError
+from pawqueue.client.status import ServiceStatus
+from pawqueue.client.submissions import Submission
+
+#: Timeout of the first read, since the address may be wrong, and of later ones.
+_FIRST_TIMEOUT_S = 5.0
+_TIMEOUT_S = 60.0
+_LATEST = 5
+_Show = Callable[[RenderableType, str, dict[str, object]], None]
+
+
+@click.command(short_help="Watch a submission or the service, live.")
+@click.argument("submission_id", metavar="[SUBMISSION]", required=False)
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between updates.",
+)
+@click.option("--once", is_flag=True, help="Print the state once and exit.")
+@gateway_options
+def watch(
+    submission_id: str | None, interval_s: float, url: str, api_key: str | None, *, once: bool, as_json: bool
+) -> int:
+    """Show the progress of SUBMISSION until it has finished, or without an id the service until Ctrl-C.
+
+    On a terminal the display is updated in place; elsewhere each update is one line, with --json a JSON object.
+
+    Exit code: 0 if every image of the submission succeeded, 1 if some did not, 2 on errors, 130 after Ctrl-C.
+
+    \b
+    Examples:
+      pawqueue watch
+      pawqueue watch 019abc12-3456-7890-abcd-ef0123456789
+      pawqueue watch --once --json | jq .queued
+    """  # noqa: D301 - click needs the character
+    console = Console()
+    with Pawqueue(url, api_key, timeout_s=_TIMEOUT_S) as client:
+        with _showing(console, as_json=as_json, transient=bool(submission_id)) as show:
+            if not submission_id:
+                _watch_service(client, url, show, interval_s, once=once)
+                return 0
+            submission = _watch_submission(client, submission_id, show, interval_s, once=once)
+        if not as_json and console.is_terminal:
+            show_submission(console, submission)
+    return 0 if submission.ended == submission.counts.succeeded else 1
+
+
+@contextmanager
+def _showing(console: Console, *, as_json: bool, transient: bool) -> Iterator[_Show]:
+    """Yield a function that shows a state; on a terminal the last one stays unless it is `transient`."""
+    if as_json:
+        yield lambda _panel, _line, values: click.echo(json.dumps(values))
+    elif not console.is_terminal:
+        yield lambda _panel, line, _values: click.echo(line)
+    else:
+        with Live(console=console, auto_refresh=False, transient=transient) as live:
+            yield lambda panel, _line, _values: live.update(panel, refresh=True)
+
+
+def _watch_submission(
+    client: Pawqueue, submission_id: str, show: _Show, interval_s: float, *, once: bool
+) -> Submission:
+    timeout_s = _FIRST_TIMEOUT_S
+    while True:
+        submission = client.submission(submission_id, timeout_s=timeout_s)
+        timeout_s = _TIMEOUT_S
+        show(submission_panel(submission), submission_line(submission), submission.to_dict())
+        if once or submission.status.is_final:
+            return submission
+        Deadline(interval_s * 2).pause(interval_s)
+
+
+def _watch_service(client: Pawqueue, url: str, show: _Show, interval_s: float, *, once: bool) -> None:
+    before: ServiceStatus | None = None
+    while True:
+        now = client.service_status(timeout_s=_TIMEOUT_S if before else _FIRST_TIMEOUT_S)
+        latest = _latest(client) if now.ledger_up else []
+        values: dict[str, object] = {
+            **now.to_dict(),
+            "images_per_s": now.rate_since(before),
+            "submissions": [submission.to_dict() for submission in latest],
+        }
+        show(_service_panel(now, before, latest, url), _service_line(now, before), values)
+        if once:
+            return
+        before = now
+        Deadline(interval_s * 2).pause(interval_s)
+
+
+def _latest(client: Pawqueue) -> list[Submission]:
+    """The caller's submissions; none if the API key may not read them."""
+    try:
+        return client.submissions(_LATEST)
+    except RefusedError:
+        return []
+
+
+def _service_line(now: ServiceStatus, before: ServiceStatus | None) -> str:
+    if not now.ledger_up:
+        return f"unknown: {' '.join(now.problems)}"
+    rate = now.rate_since(before)
+    speed = "" if rate is None else f", {rate:.1f} images/s"
+    queued, running = now.queued.total(), now.running.total()
+    return f"{queued:,} queued, {running:,} running{speed}, {_workers(now)}, {now.dead:,} dead"
+
+
+def _service_panel(
+    now: ServiceStatus, before: ServiceStatus | None, latest: list[Submission], url: str
+) -> RenderableType:
+    problems = [Text(problem, style="red") for problem in now.problems]
+    if not now.ledger_up:
+        return Group(Text(f"Pawqueue at {url}", style="bold"), *problems)
+    parts: list[RenderableType] = [_head(now, before, url), *problems, _queues(now), Text(_totals(now))]
+    if latest:
+        parts += [Text(), submissions_table(latest)]
+    return Group(*parts)
+
+
+def _head(now: ServiceStatus, before: ServiceStatus | None, url: str) -> Text:
+    rate = now.rate_since(before)
+    head = Text(f"Pawqueue at {url}: ", style="bold")
+    head.append(_workers(now), style="green" if now.workers else "red")
+    head.append("" if rate is None else f", {rate:,.1f} images/s")
+    if now.dead:
+        head.append(f", {now.dead:,} dead (pawqueue dead list)", style="yellow")
+    return head
+
+
+def _workers(now: ServiceStatus) -> str:
+    return f"{now.workers:,} worker{'' if now.workers == 1 else 's'}"
+
+
+def _queues(now: ServiceStatus) -> Table:
+    table = Table()
+    table.add_column("queue")
+    for name in ("queued", "running", "oldest"):
+        table.add_column(name, justify="right")
+    for queue in sorted(now.queued):
+        oldest = f"{now.oldest_s[queue]:.1f} s" if now.queued[queue] else "-"
+        table.add_row(queue, f"{now.queued[queue]:,}", f"{now.running[queue]:,}", oldest)
+    return table
+
+
+def _totals(now: ServiceStatus) -> str:
+    finished = ", ".join(f"{count:,} {status}" for status, count in now.ended.most_common()) or "nothing yet"
+    labels = ", ".join(f"{count:,} {escaped(label)}" for label, count in now.labels.most_common(5))
+    return f"Finished so far: {finished}." + (f" Labels: {labels}." if labels else "")

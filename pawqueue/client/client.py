@@ -1,0 +1,280 @@
+"""The `Pawqueue` class: submits images to one gateway and reads their results."""
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar, overload
+
+import httpx
+
+from contract.job import Job, JobStatus
+from contract.result_row import ResultRow
+from pawqueue.bulk.files import FoundFile, find_files
+from pawqueue.bulk.run import BulkOptions, BulkRun, Result, Skipped
+from pawqueue.client.connection import Connection
+from pawqueue.client.deadline import Deadline
+from pawqueue.client.errors import JobFailedError, RefusedError, TimedOutError
+from pawqueue.client.jobs import LONG_POLL_S, Image, Jobs, load_image
+from pawqueue.client.status import ServiceStatus, read_status
+from pawqueue.client.submissions import Submission, Submissions
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+#: The queue for callers that wait, and the queue for large batches.
+INTERACTIVE, BULK = "interactive", "bulk"
+
+_NOT_FOUND = 404
+#: Pause between two reads of a gateway that does not support long polling.
+_POLL_S = 0.5
+
+_Found = TypeVar("_Found", Job, Submission)
+_OfJob = TypeVar("_OfJob")
+_OfSubmission = TypeVar("_OfSubmission")
+
+
+class Pawqueue:
+    """A client of one gateway; thread-safe.
+
+    Every call has a deadline: `timeout_s` of the call, or else of the client, in seconds. Until then the client
+    retries lost connections and temporary failures (429, 502, 503, 504), never before their `Retry-After`. A retried
+    upload does not create a second job.
+
+    Calls raise `RefusedError`, `UnreachableError` or `TimedOutError`, all of them a `ClientError`; an image file that
+    cannot be read raises `OSError`. Only `predict` raises `JobFailedError` for a job without a prediction: elsewhere
+    check the status of the job or row.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self._connection = Connection(url, api_key, transport)
+        self._jobs = Jobs(self._connection)
+        self._submissions = Submissions(self._connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._connection.close()
+
+    def submit(
+        self, image: Image, *, queue: str = INTERACTIVE, name: str | None = None, timeout_s: float | None = None
+    ) -> Job:
+        """Submit an image and return its job without waiting for the result.
+
+        `image` is a path, bytes, or a file opened in binary mode. `name` is stored with the job (default: the file's
+        name). `queue` is `interactive` or `bulk`.
+        """
+        content, file_name = load_image(image)
+        return self._jobs.submit(content, file_name if name is None else name, queue, self._deadline(timeout_s))
+
+    def get(self, job_id: str, *, timeout_s: float | None = None) -> Job:
+        """Return a job; `RefusedError` with code `not_found` if it does not exist."""
+        return self._jobs.get(job_id, self._deadline(timeout_s))
+
+    def find(self, any_id: str, *, timeout_s: float | None = None) -> Job | Submission:
+        """Return the job or submission with this id; `RefusedError` with code `not_found` if there is neither."""
+        deadline = self._deadline(timeout_s)
+        return _either(
+            any_id, lambda: self._jobs.get(any_id, deadline), lambda: self._submissions.get(any_id, deadline)
+        )
+
+    @overload
+    def wait(self, what: Job | str, *, timeout_s: float | None = None) -> Job: ...
+
+    @overload
+    def wait(self, what: Submission, *, timeout_s: float | None = None) -> Submission: ...
+
+    def wait(self, what: Job | Submission | str, *, timeout_s: float | None = None) -> Job | Submission:
+        """Return a job (or the job with this id) or a submission as soon as it has finished, with or without success.
+
+        Raises:
+            TimedOutError: it has not finished within `timeout_s` seconds; the error's `job` or `submission` is its
+                last known state.
+        """
+        deadline = self._deadline(timeout_s)
+        if isinstance(what, str):
+            what = self._jobs.get(what, deadline, LONG_POLL_S)
+        return self._wait_for_submission(what, deadline) if isinstance(what, Submission) else self._wait(what, deadline)
+
+    def predict(self, image: Image, *, name: str | None = None, timeout_s: float | None = None) -> Job:
+        """Submit an image, wait for its job, and return it with the prediction.
+
+        Raises:
+            JobFailedError: the job finished without a prediction.
+        """
+        deadline = self._deadline(timeout_s)
+        content, file_name = load_image(image)
+        job = self._jobs.submit(content, file_name if name is None else name, INTERACTIVE, deadline, LONG_POLL_S)
+        job = self._wait(job, deadline)
+        if job.status is not JobStatus.SUCCEEDED:
+            raise JobFailedError(job)
+        return job
+
+    def submit_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        queue: str = BULK,
+        memory: str | os.PathLike[str] | None = None,
+        give_up_after_s: float = 120.0,
+        timeout_s: float | None = None,
+    ) -> Generator[ResultRow]:
+        """Classify the images of a folder and its subfolders as one submission; yield a row as each one finishes.
+
+        Memory use does not depend on the number of images. `memory` names a file that stores the progress: if it
+        exists, the run resumes and sends only the missing images. `name` is stored with the submission (default: the
+        folder's name). To stop early, call `close()` on the generator; images that were already sent are still
+        classified.
+
+        Raises:
+            ClientError: no progress for `give_up_after_s` seconds, or the gateway rejects the caller.
+            TimedOutError: the run took longer than `timeout_s` seconds (default: no limit).
+        """
+        root = Path(folder)
+        return self.submit_files(
+            find_files([root]),
+            name=root.name if name is None else name,
+            queue=queue,
+            memory=memory,
+            give_up_after_s=give_up_after_s,
+            timeout_s=timeout_s,
+        )
+
+    def submit_files(
+        self,
+        files: Iterable[str | os.PathLike[str] | FoundFile],
+        *,
+        name: str = "",
+        queue: str = BULK,
+        memory: str | os.PathLike[str] | None = None,
+        give_up_after_s: float = 120.0,
+        timeout_s: float | None = None,
+    ) -> Generator[ResultRow]:
+        """Classify files as one submission, like `submit_folder`; a file that is named twice is sent once."""
+        end = Deadline(float("inf") if timeout_s is None else timeout_s)
+        options = BulkOptions(name, queue, give_up_after_s)
+        with BulkRun(self._connection, Path(memory) if memory else None, options) as run:
+            run.add(file if isinstance(file, FoundFile) else FoundFile.named(Path(file)) for file in files)
+            for event in run.events():
+                if isinstance(event, Skipped | Result):
+                    yield event.row
+                if not end.remaining_s():
+                    raise TimedOutError(
+                        f"Some images have not finished within {end.limit_s:g} s. "
+                        f"The service continues with submission {run.submission_id}."
+                    )
+
+    def submission(self, submission_id: str, *, timeout_s: float | None = None) -> Submission:
+        """Return a submission; `RefusedError` with code `not_found` if it does not exist."""
+        return self._submissions.get(submission_id, self._deadline(timeout_s))
+
+    def submissions(self, limit: int = 20, *, timeout_s: float | None = None) -> list[Submission]:
+        """Return the caller's latest submissions, newest first."""
+        return self._submissions.latest(limit, self._deadline(timeout_s))
+
+    def results(
+        self, submission: Submission | str, *, statuses: Iterable[str] = (), timeout_s: float | None = None
+    ) -> Iterator[ResultRow]:
+        """Yield a row for each finished image of a submission, or each image in one of `statuses`.
+
+        Rows are streamed in the order of acceptance, also while the submission is running. `timeout_s` applies to
+        each row.
+        """
+        submission_id = submission if isinstance(submission, str) else submission.id
+        lines = self._submissions.all_results(submission_id, self._deadline(timeout_s), tuple(statuses))
+        return (line.row for line in lines)
+
+    def cancel(self, what: Job | Submission | str, *, timeout_s: float | None = None) -> Job | Submission:
+        """Cancel the unfinished part of a job or submission, or of the one with this id; return its new state."""
+        any_id = what if isinstance(what, str) else what.id
+        deadline = self._deadline(timeout_s)
+        return _either(
+            any_id, lambda: self._jobs.cancel(any_id, deadline), lambda: self._submissions.cancel(any_id, deadline)
+        )
+
+    def dead_jobs(self, *, timeout_s: float | None = None) -> list[Job]:
+        """Return the dead-letter list, newest first: jobs that were given up because workers crashed on them."""
+        return self._jobs.dead(self._deadline(timeout_s))
+
+    def retry_dead(self, job_id: str, *, timeout_s: float | None = None) -> Job:
+        """Resubmit the image of a dead job and return the new job."""
+        return self._jobs.retry_dead(job_id, self._deadline(timeout_s))
+
+    def drop_dead(self, job_id: str, *, timeout_s: float | None = None) -> Job:
+        """Remove a job and its image from the dead-letter list; return the job."""
+        return self._jobs.drop_dead(job_id, self._deadline(timeout_s))
+
+    def service_status(self, *, timeout_s: float | None = None) -> ServiceStatus:
+        """Return the status of the whole service: queues, workers and totals."""
+        return read_status(self._connection, self._deadline(timeout_s))
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return Deadline(self.timeout_s if timeout_s is None else timeout_s)
+
+    def _wait(self, job: Job, deadline: Deadline) -> Job:
+        def late(job: Job) -> TimedOutError:
+            state = f"Job {job.id} is still {job.status} after {deadline.limit_s:g} s."
+            return TimedOutError(f"{state} It continues; read it later by its id.", job=job)
+
+        return _wait_until_final(job, lambda: self._jobs.get(job.id, deadline, LONG_POLL_S), late, deadline)
+
+    def _wait_for_submission(self, submission: Submission, deadline: Deadline) -> Submission:
+        def late(submission: Submission) -> TimedOutError:
+            finished = f"{submission.ended:,} of {submission.counts.total:,} finished"
+            text = (
+                f"Submission {submission.id} is still {submission.status} after {deadline.limit_s:g} s ({finished}). "
+                "It continues; read it later by its id."
+            )
+            return TimedOutError(text, submission=submission)
+
+        def read() -> Submission:
+            return self._submissions.get(submission.id, deadline, LONG_POLL_S)
+
+        return _wait_until_final(submission, read, late, deadline)
+
+
+def _wait_until_final(
+    found: _Found, read: Callable[[], _Found], late: Callable[[_Found], TimedOutError], deadline: Deadline
+) -> _Found:
+    """Read a job or submission until its status is final; at the deadline raise what `late` returns."""
+    while not found.status.is_final:
+        before_s = deadline.remaining_s()
+        if not before_s:
+            raise late(found)
+        try:
+            found = read()
+        except TimedOutError as error:
+            raise late(found) from error
+        if not found.status.is_final and before_s - deadline.remaining_s() < _POLL_S:
+            deadline.pause(min(_POLL_S, deadline.remaining_s() * 0.9))
+    return found
+
+
+def _either(any_id: str, job: Callable[[], _OfJob], submission: Callable[[], _OfSubmission]) -> _OfJob | _OfSubmission:
+    """Try the id as a job's, then as a submission's."""
+    try:
+        return job()
+    except RefusedError as error:
+        if error.status != _NOT_FOUND:
+            raise
+    try:
+        return submission()
+    except RefusedError as error:
+        if error.status != _NOT_FOUND:
+            raise
+        detail = f"No job or submission with id {any_id}. Finished ones are deleted after a while."
+        raise RefusedError(_NOT_FOUND, {"code": error.code, "title": error.title, "detail": detail}) from None

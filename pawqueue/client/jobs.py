@@ -1,0 +1,104 @@
+"""The job endpoints: submit, read, cancel, and the dead-letter list."""
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from contract.errors import UploadTooLargeError
+from contract.job import Job, new_job_id
+from pawqueue.client.connection import Call, Connection
+from pawqueue.client.deadline import Deadline
+from pawqueue.client.errors import RefusedError
+
+#: What `submit` accepts: a path, bytes, or a file opened in binary mode.
+Image = str | os.PathLike[str] | bytes | BinaryIO
+
+#: Larger files are rejected before they are read; a gateway accepts 20 MB unless it is configured otherwise.
+MAX_IMAGE_BYTES = 100_000_000
+#: Long polling of one request, in seconds; shorter than the timeouts of common proxies.
+LONG_POLL_S = 20
+#: Only the end of a long file name is sent, because servers limit the length of URLs.
+_NAME_MAX_CHARS = 200
+
+
+class Jobs:
+    """The job endpoints of one gateway; thread-safe. Every method raises like `Connection.send`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def submit(self, image: bytes, name: str, queue: str, deadline: Deadline, wait_s: float = 0) -> Job:
+        """Submit an image; with `wait_s` the job may already be finished.
+
+        The client chooses the job's id, so a retry after a lost response does not create a second job.
+        """
+        query = {"queue": queue, "file": valid_unicode(name)[-_NAME_MAX_CHARS:]}
+        call = Call("PUT", _path(new_job_id()), query, image, wait_s=wait_s)
+        return self._connection.fetch(call, deadline, Job.from_dict)
+
+    def get(self, job_id: str, deadline: Deadline, wait_s: float = 0) -> Job:
+        """Read a job; waits up to `wait_s` for it to finish."""
+        return self._connection.fetch(Call("GET", _path(job_id), wait_s=wait_s), deadline, Job.from_dict)
+
+    def cancel(self, job_id: str, deadline: Deadline) -> Job:
+        """Cancel a job and return it; a finished job does not change."""
+        return self._connection.fetch(Call("DELETE", _path(job_id)), deadline, Job.from_dict)
+
+    def dead(self, deadline: Deadline) -> list[Job]:
+        """The dead-letter list, newest first."""
+        return self._connection.fetch(Call("GET", "/v1/dead"), deadline, _jobs)
+
+    def retry_dead(self, job_id: str, deadline: Deadline) -> Job:
+        """Resubmit the image of a dead job; returns the new job."""
+        return self._connection.fetch(Call("POST", f"{_dead_path(job_id)}/retry"), deadline, Job.from_dict)
+
+    def drop_dead(self, job_id: str, deadline: Deadline) -> Job:
+        """Remove a job and its image from the dead-letter list; returns the job."""
+        return self._connection.fetch(Call("DELETE", _dead_path(job_id)), deadline, Job.from_dict)
+
+
+def load_image(image: Image) -> tuple[bytes, str]:
+    """The bytes of an image and its file name, which is empty for bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+        RefusedError: the file is too large.
+        TypeError: not one of the types of `Image`.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image), ""
+    if isinstance(image, str | os.PathLike):
+        with Path(image).open("rb") as file:
+            return read_limited(file), Path(image).name
+    content = image.read() if hasattr(image, "read") else None
+    if not isinstance(content, bytes):
+        raise TypeError(f"Expected a path, bytes, or a file opened in mode 'rb', not {type(image).__name__}.")
+    name = getattr(image, "name", "")
+    return content, Path(name).name if isinstance(name, str) else ""
+
+
+def read_limited(file: BinaryIO) -> bytes:
+    """Read a regular file; RefusedError, without reading it, if it is larger than `MAX_IMAGE_BYTES`."""
+    if os.fstat(file.fileno()).st_size > MAX_IMAGE_BYTES:
+        kind = UploadTooLargeError
+        detail = f"The image is larger than the limit of {MAX_IMAGE_BYTES:,} bytes. Send a smaller one."
+        raise RefusedError(kind.http_status, {"code": kind.code, "title": kind.title, "detail": detail})
+    return file.read()
+
+
+def valid_unicode(text: str) -> str:
+    """Replace the undecodable bytes of a file name with escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _path(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _dead_path(job_id: str) -> str:
+    return f"/v1/dead/{quote(job_id, safe='')}"
+
+
+def _jobs(values: dict[str, Any]) -> list[Job]:
+    return [Job.from_dict(job) for job in values["jobs"]]

@@ -1,0 +1,239 @@
+"""The submission endpoints: many images sent together, followed and read as one."""
+
+import io
+import json
+import tarfile
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from contract.errors import ConflictError, UploadError, error_classes
+from contract.job import Job
+from contract.result_row import ResultRow
+from contract.submission import COUNTED, Counts, SubmissionStatus
+from pawqueue.client.connection import Call, Connection, retry_after_s
+from pawqueue.client.deadline import Deadline, retry_pause_s
+from pawqueue.client.errors import ClientError
+
+#: Statuses of rows without a job: the gateway rejected the image, or the file could not be read.
+REFUSED, UNREADABLE = "refused", "unreadable"
+#: The error codes with which a gateway rejects an image of a submission.
+_REFUSALS = frozenset(code for code, kind in error_classes().items() if issubclass(kind, UploadError | ConflictError))
+_NDJSON = "application/x-ndjson, application/problem+json"
+_TIMES = ("created_s", "closed_s", "finished_s", "estimated_end_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Many jobs sent together, and their progress; times are Unix time in seconds."""
+
+    id: str
+    status: SubmissionStatus
+    counts: Counts
+    name: str = ""
+    #: `interactive` or `bulk`.
+    queue: str = "bulk"
+    created_s: float | None = None
+    closed_s: float | None = None
+    finished_s: float | None = None
+    #: Images finished per second, recently; None if unknown.
+    rate_per_s: float | None = None
+    estimated_end_s: float | None = None
+
+    @property
+    def ended(self) -> int:
+        """Finished images, including rejected ones."""
+        return self.counts.total - self.counts.pending
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; times as RFC 3339."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "queue": self.queue,
+            "status": str(self.status),
+            **{f"{name[:-2]}_at": _time_text(getattr(self, name)) for name in _TIMES},
+            "counts": {"total": self.counts.total, **asdict(self.counts)},
+            "rate_per_s": self.rate_per_s,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Submission":
+        """Read a submission object of the HTTP API; unknown fields are ignored."""
+        counts = {name: int(values["counts"][name]) for name in COUNTED}
+        times = {name: _unix_time(values.get(f"{name[:-2]}_at")) for name in _TIMES}
+        return cls(
+            id=values["id"],
+            status=SubmissionStatus(values["status"]),
+            counts=Counts(**counts),
+            name=values.get("name") or "",
+            queue=values.get("queue", "bulk"),
+            rate_per_s=values.get("rate_per_s"),
+            **times,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why the gateway rejected an image."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The response to one request with images; resend those in neither `accepted` nor `rejected`."""
+
+    #: Job ids by `custom_id`.
+    accepted: dict[str, str]
+    #: By `custom_id`.
+    rejected: dict[str, Rejected]
+    #: Seconds to wait before resending the rest; None if the gateway named none.
+    retry_after_s: float | None
+    #: Why the rest was not accepted; empty if everything was.
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLine:
+    """One line of a submission's results."""
+
+    #: Position in the order of acceptance, from 1.
+    n: int
+    #: Its `file` is the image's `custom_id`.
+    job: Job
+
+    @property
+    def row(self) -> ResultRow:
+        """The job as a row. A rejected image gives the row that the response to its upload gives."""
+        row = ResultRow.of(self.job)
+        return replace(row, status=REFUSED, job_id="", latency_ms=None) if row.error_code in _REFUSALS else row
+
+
+class Submissions:
+    """The submission endpoints of one gateway; thread-safe. Methods raise like `Connection.send`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def open(self, submission_id: str, name: str, queue: str, deadline: Deadline) -> Submission:
+        """Create a submission with an id of your choice (a UUID), or return the existing one."""
+        body = json.dumps({"name": name, "queue": queue}).encode()
+        call = Call("PUT", _path(submission_id), body=body, content_type="application/json")
+        return self._connection.fetch(call, deadline, Submission.from_dict)
+
+    def add(self, submission_id: str, images: Sequence[tuple[str, bytes]], deadline: Deadline) -> Added:
+        """Send images, each with its `custom_id`, in one request; resent images are not duplicated."""
+        call = Call(
+            "POST",
+            f"{_path(submission_id)}/jobs",
+            body=_tar(images),
+            content_type="application/x-tar",
+            accepted_errors=frozenset({429}),
+        )
+        response = self._connection.send(call, deadline)
+        return self._connection.parsed(response, lambda values: _added(values, retry_after_s(response)))
+
+    def close(self, submission_id: str, deadline: Deadline) -> Submission:
+        """Close a submission: it accepts no more images."""
+        return self._connection.fetch(Call("POST", f"{_path(submission_id)}/close"), deadline, Submission.from_dict)
+
+    def get(self, submission_id: str, deadline: Deadline, wait_s: float = 0) -> Submission:
+        """Read a submission; waits up to `wait_s` for it to finish."""
+        return self._connection.fetch(Call("GET", _path(submission_id), wait_s=wait_s), deadline, Submission.from_dict)
+
+    def cancel(self, submission_id: str, deadline: Deadline) -> Submission:
+        """Close a submission and cancel its unfinished jobs."""
+        return self._connection.fetch(Call("DELETE", _path(submission_id)), deadline, Submission.from_dict)
+
+    def latest(self, limit: int, deadline: Deadline) -> list[Submission]:
+        """The caller's latest submissions, newest first."""
+        return self._connection.fetch(Call("GET", "/v1/submissions", {"limit": str(limit)}), deadline, _submissions)
+
+    def results(
+        self,
+        submission_id: str,
+        deadline: Deadline,
+        after: int = 0,
+        statuses: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> Generator[ResultLine]:
+        """Yield the finished jobs after position `after`, or those in `statuses`, in order of acceptance.
+
+        One request, never retried; `all_results` resumes after a lost connection.
+        """
+        query: dict[str, str | list[str]] = {"after": str(after)}
+        if statuses:
+            query["status"] = list(statuses)
+        if limit is not None:
+            query["limit"] = str(limit)
+        call = Call("GET", f"{_path(submission_id)}/results", query, accept=_NDJSON)
+        for line in self._connection.lines(call, deadline):
+            if line.strip():
+                yield self._result(line)
+
+    def all_results(self, submission_id: str, deadline: Deadline, statuses: Sequence[str] = ()) -> Iterator[ResultLine]:
+        """Like `results`, but resumes after a lost connection; every line renews the deadline."""
+        after, tries = 0, 0
+        while True:
+            try:
+                for line in self.results(submission_id, deadline, after, statuses):
+                    after, tries = line.n, 0
+                    deadline.renew()
+                    yield line
+            except ClientError as error:
+                tries += 1
+                if not error.retryable or not deadline.pause(retry_pause_s(tries, error.retry_after_s)):
+                    raise
+            else:
+                return
+
+    def _result(self, line: str) -> ResultLine:
+        try:
+            values = json.loads(line)
+            job = {**values, "id": values.get("job_id") or "", "file": values["custom_id"], "queue": ""}
+            return ResultLine(int(values["n"]), Job.from_dict(job))
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise self._connection.not_a_gateway() from error
+
+
+def _path(submission_id: str) -> str:
+    return f"/v1/submissions/{quote(submission_id, safe='')}"
+
+
+def _tar(images: Sequence[tuple[str, bytes]]) -> bytes:
+    archive = io.BytesIO()
+    for custom_id, content in images:
+        info = tarfile.TarInfo(custom_id)
+        info.size = len(content)
+        archive.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        archive.write(content)
+        archive.write(bytes(-len(content) % tarfile.BLOCKSIZE))
+    archive.write(bytes(2 * tarfile.BLOCKSIZE))
+    return archive.getvalue()
+
+
+def _added(values: dict[str, Any], pause_s: float | None) -> Added:
+    return Added(
+        accepted={item["custom_id"]: item["job_id"] for item in values.get("accepted", ())},
+        rejected={item["custom_id"]: Rejected(item["code"], item["detail"]) for item in values.get("rejected", ())},
+        retry_after_s=pause_s,
+        reason=str(values.get("detail", "")),
+    )
+
+
+def _submissions(values: dict[str, Any]) -> list[Submission]:
+    return [Submission.from_dict(submission) for submission in values["submissions"]]
+
+
+def _unix_time(text: str | None) -> float | None:
+    return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+def _time_text(time_s: float | None) -> str | None:
+    if time_s is None:
+        return None
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,1 +1,0 @@
-"""The client's own commands, a module each; `pawqueue.cli` imports one when it is called."""

@@ -1,0 +1,217 @@
+"""A real gateway on a real Redis in this process, with a worker that the test plays."""
+
+import base64
+import io
+import json
+import tarfile
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from contract.broker import QUEUES
+from contract.job import JobError, JobResult, ModelRef, Prediction, Timings
+from contract.ledger import keys
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Heartbeat
+from contract.settings import load_settings
+from gateway.app import create_app
+from gateway.services import build_services
+from pawqueue import Pawqueue
+from pawqueue.client.connection import Connection
+from tests.support.images import draw
+
+URL = "http://gateway.test"
+_TTL_S = 600
+_HEARTBEAT = Heartbeat("w", "h", "cats-dogs", "1.0", ["cat", "dog"], "fake", "float32", 0, "", 0, 0)
+
+
+def predicted(label: str = "cat", confidence: float = 0.75) -> JobResult:
+    """The result of a job with a prediction."""
+    other = {"cat": "dog", "dog": "cat"}[label]
+    return JobResult(
+        prediction=Prediction(label, confidence, {label: confidence, other: 1 - confidence}),
+        model=ModelRef("cats-dogs", "1.0"),
+        batch_size=4,
+        timings=Timings(1, 2, 3, 4),
+    )
+
+
+def failed(code: str = "undecodable_image") -> JobResult:
+    """The result of a job with an error."""
+    return JobResult(error=JobError(code, f"It is {code}."))
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that reached the gateway."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Service:
+    """The gateway's application and its worker.
+
+    The worker finishes every job with `results` by file name, or else as a cat; jobs in `held` wait until they are
+    taken out of it.
+    """
+
+    def __init__(self, redis_url: str, images: Path, **settings: str) -> None:
+        chosen = {"redis_url": redis_url, "image_store_url": str(images), "upload_max_bytes": "100000", **settings}
+        loaded = load_settings({f"PAWQUEUE_{name.upper()}": value for name, value in chosen.items()})
+        self._app = create_app(build_services(loaded))
+        self._redis = redis.Redis.from_url(redis_url, decode_responses=True)
+        self.ledger = Ledger(self._redis)
+        self.reset()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="played worker")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._closing.set()
+        self._thread.join()
+        self._redis.close()
+
+    def reset(self) -> None:
+        """Clear the test's settings and start the worker."""
+        self.results: dict[str, JobResult] = {}
+        self.held: set[str] = set()
+        #: Called with the name of each file before its job is finished.
+        self.on_job: Callable[[str], object] = lambda _name: None
+        self.requests: list[Request] = []
+        self._waiting: list[str] = []
+        self.start_worker()
+
+    def start_worker(self) -> None:
+        self.ledger.beat(_HEARTBEAT, _TTL_S * 1000)
+
+    def stop_worker(self) -> None:
+        """Remove the heartbeat; jobs are finished all the same unless they are held."""
+        self.ledger.retire("w")
+
+    def delete_records(self) -> None:
+        """Delete every record, as if all had expired."""
+        self._redis.flushall()
+        self.start_worker()
+
+    def delete_job(self, submission_id: str, name: str) -> None:
+        """Finish a job of a submission, then delete its record."""
+        ids = self.ledger.submission_job_ids(submission_id, 0, 1000)
+        (job_id,) = [job.id for job in self.ledger.get(ids) if job and job.file == name]
+        self._finish([job_id])
+        self._redis.delete(keys.job(job_id))
+
+    def transport(self) -> httpx.WSGITransport:
+        """Requests to the gateway without a network."""
+        return httpx.WSGITransport(app=self.wsgi)
+
+    def connection(self) -> Connection:
+        return Connection(URL, transport=self.transport())
+
+    def client(self, **options: Any) -> Pawqueue:
+        return Pawqueue(URL, transport=options.pop("transport", None) or self.transport(), **options)
+
+    def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """The gateway's application; records the request."""
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        headers = {name[5:].replace("_", "-").lower(): environ[name] for name in environ if name.startswith("HTTP_")}
+        self.requests.append(Request(environ["REQUEST_METHOD"], environ["PATH_INFO"], headers, body))
+        result: Iterable[bytes] = self._app(environ | {"wsgi.input": io.BytesIO(body)}, start_response)
+        return result
+
+    def sent(self) -> list[tuple[str, bytes]]:
+        """`custom_id` and content of every image that was sent as part of a submission, repetitions included."""
+        images = []
+        for request in list(self.requests):
+            if request.method == "POST" and request.path.endswith("/jobs"):
+                with tarfile.open(fileobj=io.BytesIO(request.body)) as archive:
+                    images += [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+        return images
+
+    def sent_names(self) -> list[str]:
+        return sorted(name for name, _ in self.sent())
+
+    def uploads(self) -> int:
+        """Requests that sent images of a submission."""
+        return sum(request.method == "POST" and request.path.endswith("/jobs") for request in self.requests)
+
+    def _work(self) -> None:
+        names = [keys.PREFIX + queue for queue in QUEUES]
+        while not self._closing.is_set():
+            message: Any = self._redis.brpop(names, timeout=0.02)
+            if message:
+                self._waiting += json.loads(base64.b64decode(json.loads(message[1])["body"]))[0][0]
+            jobs = [job for job in self.ledger.get(self._waiting) if job] if self._waiting else []
+            ready = [job for job in jobs if job.file not in self.held]
+            for job in ready:
+                self.on_job(job.file)
+            self._finish([job.id for job in ready])
+            self._waiting = [job.id for job in jobs if job.file in self.held]
+
+    def _finish(self, job_ids: list[str]) -> None:
+        if job_ids:
+            claims = [claim for claim in self.ledger.claim(job_ids, 60_000, _TTL_S) if claim]
+            self.ledger.begin(claims)
+            self.ledger.commit([(claim, self.results.get(claim.job.file, predicted())) for claim in claims], _TTL_S)
+
+
+class Network(httpx.BaseTransport):
+    """A network in front of the gateway that can fail.
+
+    `before` may raise or answer before the request arrives, `after` when it has been processed.
+    """
+
+    def __init__(
+        self,
+        inner: httpx.BaseTransport,
+        before: Callable[[httpx.Request], httpx.Response | None] = lambda _request: None,
+        after: Callable[[httpx.Request], httpx.Response | None] = lambda _request: None,
+    ) -> None:
+        self._inner = inner
+        self.before, self.after = before, after
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if answer := self.before(request):
+            return answer
+        response = self._inner.handle_request(request)
+        return self.after(request) or response
+
+
+class Script(httpx.BaseTransport):
+    """Answers with one step after another, then with the last one again: for tests of the connection itself."""
+
+    def __init__(self, *steps: httpx.Response | Exception) -> None:
+        self._steps = list(steps)
+        self.requests: list[httpx.Request] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        if isinstance(step, Exception):
+            raise step
+        return httpx.Response(step.status_code, headers=step.headers, content=step.content)
+
+
+def problem(status: int, code: str, detail: str = "Do something else.", **headers: str) -> httpx.Response:
+    """A response with problem details."""
+    body = {"type": f"urn:pawqueue:error:{code}", "title": code, "status": status, "detail": detail, "code": code}
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json=body, headers={**given, "content-type": "application/problem+json"})
+
+
+def write_images(folder: Path, *names: str) -> Path:
+    """Small images, each of another color."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(draw((8, 8), (number % 256, number // 256, 90)))
+    return folder
