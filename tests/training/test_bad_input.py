@@ -152,9 +152,7 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
 
-def test_a_disk_that_is_too_small_is_reported_before_images_are_written(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_writing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     list_sources([str(write_folders(here / "images", 30))], SOURCES_FILE)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1000))
     assert re.search(r"Disk is full: .* build has 0\.0 GB free.* input\.height", failure_of(monkeypatch, prepare.main))
@@ -184,9 +182,11 @@ def test_a_disk_that_fills_during_export_keeps_the_earlier_bundle(
     spec, labels = NetworkSpec("baseline_cnn", 32, 32), ["cat", "dog"]
     before = export_untrained(spec, tmp_path / "bundle", labels=labels, seed=1)
     monkeypatch.setattr("keras.Model.save", full_disk)
-    message = failure_of(
-        monkeypatch, lambda: export_untrained(spec, tmp_path / "bundle", labels=labels, seed=2) and None
-    )
+
+    def export() -> None:
+        export_untrained(spec, tmp_path / "bundle", labels=labels, seed=2)
+
+    message = failure_of(monkeypatch, export)
     assert "Disk is full" in message
     assert read_manifest(tmp_path / "bundle") == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

@@ -33,9 +33,10 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise KeyboardInterrupt
             return fit(self, *args, **kwargs)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(keras.Model, "fit", interrupted_fit)
-            train(prepared, params, state, out)
+            with pytest.raises(KeyboardInterrupt):
+                train(prepared, params, state, out)
 
     return run
 
