@@ -9,6 +9,7 @@ from pathlib import Path
 
 from training.data.sources import SOURCES_FILE, list_sources
 from training.errors import ERROR_FILE_VARIABLE, TrainingError, run_command
+from training.files import PARAMS_FILE
 from training.params import read_params
 from training.release.tracking import record_result_once
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("data", nargs="*", help="folders, archives or quoted globs; default: those of the last run")
     parser.add_argument("--no-tracking", action="store_true", help="do not record the result in MLflow")
     args = parser.parse_args()
-    read_params(Path("params.yaml"))
+    read_params(PARAMS_FILE)
     if args.data:
         list_sources(args.data, SOURCES_FILE)
     elif not SOURCES_FILE.is_file():

@@ -2,10 +2,11 @@
 
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import TypeVar
 
 from training.errors import TrainingError
 
@@ -14,15 +15,17 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 _MAX_MEMBER_BYTES = 256 * 1024 * 1024
 _MAX_MEMBERS = 10_000_000
 
+_Member = TypeVar("_Member")
 
-class Archive(Protocol):
-    """A collection of image files."""
 
-    def names(self) -> list[str]:
-        """Names of all images, in the order that is fastest to read."""
+@dataclass(frozen=True)
+class Archive:
+    """The image files in a folder, tar or zip."""
 
-    def read(self, name: str) -> bytes:
-        """Bytes of one image."""
+    #: In the order that is fastest to read.
+    names: list[str]
+    #: Returns the bytes of one image.
+    read: Callable[[str], bytes]
 
 
 @contextmanager
@@ -37,13 +40,13 @@ def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
         raise TrainingError(f"{path} does not exist. Set DATA to a folder, tar or zip of labelled images.")
     try:
         if path.is_dir():
-            yield _Folder(path)
+            yield _folder(path)
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                yield _Zip(path, archive, max_unpacked_bytes)
+                yield _zip(path, archive, max_unpacked_bytes)
         else:
             with tarfile.open(path) as archive_tar:
-                yield _Tar(path, archive_tar, max_unpacked_bytes)
+                yield _tar(path, archive_tar, max_unpacked_bytes)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
         reason = str(error).partition("\n")[0].rstrip(":")  # tarfile appends the error of every compression method
         raise TrainingError(f"{path} is not a readable folder, tar or zip ({reason}).") from error
@@ -53,82 +56,55 @@ def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
         raise
 
 
-class _Folder:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def names(self) -> list[str]:
-        return sorted(
-            str(file.relative_to(self._path).as_posix())
-            for file in self._path.rglob("*")
-            if _is_image(file.name) and file.is_file()
-        )
-
-    def read(self, name: str) -> bytes:
-        return (self._path / name).read_bytes()
+def _folder(path: Path) -> Archive:
+    files = (file for file in path.rglob("*") if _is_image(file.name) and file.is_file())
+    return Archive(sorted(file.relative_to(path).as_posix() for file in files), lambda name: (path / name).read_bytes())
 
 
-class _Tar:
-    def __init__(self, path: Path, archive: tarfile.TarFile, max_unpacked_bytes: float) -> None:
-        self._archive = archive
-        self._members: dict[str, tarfile.TarInfo] = {}
-        limits = _Limits(path, max_unpacked_bytes)
-        for member in archive:
-            limits.check(member.name, member.size)
-            if member.isreg() and _is_image(member.name):
-                self._members[member.name] = member
+def _tar(path: Path, archive: tarfile.TarFile, max_unpacked_bytes: float) -> Archive:
+    found = _within_limits(path, ((member, member.name, member.size) for member in archive), max_unpacked_bytes)
+    members = {member.name: member for member in found if member.isreg() and _is_image(member.name)}
 
-    def names(self) -> list[str]:
-        return list(self._members)
-
-    def read(self, name: str) -> bytes:
-        file = self._archive.extractfile(self._members[name])
+    def read(name: str) -> bytes:
+        file = archive.extractfile(members[name])
         return file.read() if file else b""
 
+    return Archive(list(members), read)
 
-class _Zip:
-    def __init__(self, path: Path, archive: zipfile.ZipFile, max_unpacked_bytes: float) -> None:
-        self._path, self._archive = path, archive
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        limits = _Limits(path, max_unpacked_bytes)
-        for member in archive.infolist():
-            limits.check(member.filename, member.file_size)
-            if not member.is_dir() and _is_image(member.filename):
-                self._members[member.filename] = member
 
-    def names(self) -> list[str]:
-        return list(self._members)
+def _zip(path: Path, archive: zipfile.ZipFile, max_unpacked_bytes: float) -> Archive:
+    listed = ((member, member.filename, member.file_size) for member in archive.infolist())
+    found = _within_limits(path, listed, max_unpacked_bytes)
+    members = {member.filename: member for member in found if not member.is_dir() and _is_image(member.filename)}
 
-    def read(self, name: str) -> bytes:
+    def read(name: str) -> bytes:
         try:
-            with self._archive.open(self._members[name]) as file:
+            with archive.open(members[name]) as file:
                 return file.read(_MAX_MEMBER_BYTES)
         except RuntimeError as error:  # encrypted
-            raise TrainingError(f"{self._path}: cannot read {name} ({error}).") from error
+            raise TrainingError(f"{path}: cannot read {name} ({error}).") from error
+
+    return Archive(list(members), read)
 
 
-class _Limits:
-    """Rejects archives with unsafe paths, oversized members or too much data, before anything is unpacked."""
-
-    def __init__(self, path: Path, max_bytes: float) -> None:
-        self._path, self._max_bytes = path, max_bytes
-        self._bytes = self._members = 0
-
-    def check(self, name: str, size: int) -> None:
+def _within_limits(path: Path, members: Iterable[tuple[_Member, str, int]], max_bytes: float) -> Iterator[_Member]:
+    """Yield members, given with name and size; reject unsafe paths and too much data before anything is unpacked."""
+    total = 0
+    for count, (member, name, size) in enumerate(members, start=1):
+        total += size
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts:
-            raise TrainingError(f"{self._path} is rejected: its member {name!r} is outside the archive's folder.")
-        self._members += 1
-        self._bytes += size
+            raise TrainingError(f"{path} is rejected: its member {name!r} is outside the archive's folder.")
         if size > _MAX_MEMBER_BYTES:
-            raise TrainingError(f"{self._path} is rejected: {name!r} is larger than any image.")
-        if self._members > _MAX_MEMBERS:
-            raise TrainingError(f"{self._path} is rejected: it has more than {_MAX_MEMBERS:,} members.")
-        if self._bytes > self._max_bytes:
+            raise TrainingError(f"{path} is rejected: {name!r} is larger than any image.")
+        if count > _MAX_MEMBERS:
+            raise TrainingError(f"{path} is rejected: it has more than {_MAX_MEMBERS:,} members.")
+        if total > max_bytes:
             raise TrainingError(
-                f"{self._path} is rejected: it unpacks to more than {self._max_bytes / 1e9:g} GB "
+                f"{path} is rejected: it unpacks to more than {max_bytes / 1e9:g} GB "
                 "(prepare.max_unpacked_gb in params.yaml)."
             )
+        yield member
 
 
 def _is_image(name: str) -> bool:

@@ -1,6 +1,5 @@
 """`make data-download`: download the public data set of cats and dogs."""
 
-import argparse
 import hashlib
 import shutil
 import urllib.error
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from bundle.manifest import sha256_of
 from training.errors import TrainingError, run_command
+from training.files import PARAMS_FILE, parse_paths
 from training.params import DownloadParams, read_params
 
 _CHUNK_BYTES = 1 << 20
@@ -58,16 +58,9 @@ def _save(response: Any, target: Path) -> str:
 
 
 def main() -> None:
-    """Read the command line and download."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.data.download",
-        description=__doc__,
-        epilog="example: python -m training.data.download --out data",
-    )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--out", type=Path, default=Path("data"))
-    args = parser.parse_args()
-    print(f"Now run: make train DATA={download(read_params(args.params).download, args.out)}")
+    """Download and print the next command."""
+    paths = parse_paths("training.data.download", __doc__, params=PARAMS_FILE, out=Path("data"))
+    print(f"Now run: make train DATA={download(read_params(paths.params).download, paths.out)}")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def read_sources(paths: list[Path], *, rename: dict[str, str], max_unpacked_byte
     """
     for path in paths:
         with open_archive(path, max_unpacked_bytes) as archive:
-            labels = label_names(archive.names())
+            labels = label_names(archive.names)
             if not labels:
                 raise TrainingError(
                     f"{path} holds no labelled images. Use class folders (cats/1.jpg) or flat names (cat.1.jpg)."
@@ -134,7 +134,7 @@ def _describe(path: Path) -> Source:
         return Source(path.name, path.stat().st_size, sha256_of(path), path)
     digest, total = hashlib.sha256(), 0
     with open_archive(path, float("inf")) as folder:
-        for name in folder.names():
+        for name in folder.names:
             data = folder.read(name)
             total += len(data)
             digest.update(f"{name}\0{len(data)}\0".encode() + data)

@@ -20,6 +20,7 @@ from training.data.prepared import read_split
 from training.data.sources import LabelledFile, read_sources
 from training.data.survey import HASHED_SIDE, perceptual_hash
 from training.errors import TrainingError, run_command
+from training.files import BUNDLE, PARAMS_FILE, PREPARED
 from training.networks.architectures import predict
 from training.params import PrepareParams, read_params
 from training.quality.robustness import DEGRADATIONS
@@ -128,11 +129,9 @@ def main() -> None:
         epilog="example: python -m training.quality.elsewhere ../shared/data/natural-*.tar > build/elsewhere.json",
     )
     parser.add_argument("data", type=Path, nargs="+", help="folders, tars or zips of labelled images")
-    parser.add_argument("--bundle", type=Path, default=Path("build/bundle"))
-    parser.add_argument(
-        "--prepared", type=Path, default=Path("build/prepared"), help="prepared data; its photographs are left out"
-    )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
+    parser.add_argument("--prepared", type=Path, default=PREPARED, help="prepared data; its photographs are left out")
+    parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     args = parser.parse_args()
     found = measure_elsewhere(args.bundle, args.prepared, args.data, read_params(args.params).prepare)
     json.dump(found, sys.stdout, indent=2)

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import ConfusionMatrixDisplay
 
 from training.data.prepared import Split
 from training.files import HISTORY_FILE
@@ -52,19 +53,12 @@ def _curves(epochs: list[dict[str, float]]) -> Figure:
 
 
 def _confusion(probabilities: Probabilities, truth: Classes, labels: list[str]) -> Figure:
-    table = confusion(probabilities, truth)
     side = 2.2 + 0.8 * len(labels)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(table):
-        axes.text(
-            column, row, str(count), ha="center", va="center", color="white" if share[row, column] > 0.5 else "black"
-        )
+    table = confusion(probabilities, truth)
+    ConfusionMatrixDisplay(table, display_labels=labels).plot(ax=axes, cmap="Blues", colorbar=False)
     axes.set(xlabel="predicted", ylabel="true", title=f"{len(truth)} test images")
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set_yticks(range(len(labels)), labels)
     return figure
 
 

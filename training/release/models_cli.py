@@ -16,6 +16,7 @@ import click
 from bundle.locate import champion_folder
 from bundle.manifest import MANIFEST_FILE, BundleError, read_manifest
 from training.errors import TrainingError
+from training.files import BUNDLE
 from training.quality.comparing import Comparison
 from training.release.promotion import compare_bundles, current_champion, promote
 from training.release.tracking import download_bundle, list_models, set_champion
@@ -143,7 +144,7 @@ def _find(wanted: str, name: str, stack: ExitStack) -> Path:
         if folder := current_champion(_state_dir()):
             return folder
         raise TrainingError("There is no champion: no model was promoted, and none is shipped.")
-    for folder in (Path(wanted), Path("build/bundle")):
+    for folder in (Path(wanted), BUNDLE):
         if (folder / MANIFEST_FILE).is_file() and (str(folder) == wanted or read_manifest(folder).version == wanted):
             return folder
     for model in list_models(name):

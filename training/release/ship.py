@@ -11,7 +11,7 @@ from typing import Any
 from bundle.locate import SHIPPED
 from bundle.manifest import MANIFEST_FILE, MODEL_FILE, Interval, Manifest, read_manifest
 from training.errors import TrainingError, run_command
-from training.files import PREDICTIONS_FILE, RESULTS_FILE, staged_folder
+from training.files import BUNDLE, EVALUATED, PREDICTIONS_FILE, RESULTS_FILE, staged_folder
 from training.quality.cost import COLUMNS as COST_COLUMNS
 from training.release.bundling import check_parity
 
@@ -155,8 +155,8 @@ def main() -> None:
         description=__doc__,
         epilog="example: python -m training.release.ship --costs build/cost.json --elsewhere build/elsewhere.json",
     )
-    parser.add_argument("--bundle", type=Path, default=Path("build/bundle"))
-    parser.add_argument("--evaluated", type=Path, default=Path("build/evaluated"))
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
+    parser.add_argument("--evaluated", type=Path, default=EVALUATED)
     parser.add_argument("--costs", type=Path, required=True, help="output of `training.quality.cost BASELINE BUNDLE`")
     parser.add_argument("--elsewhere", type=Path, help="output of `training.quality.elsewhere`")
     parser.add_argument("--out", type=Path, default=SHIPPED)

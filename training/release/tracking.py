@@ -3,7 +3,6 @@
 MLflow takes seconds to import, so functions import it when they need it.
 """
 
-import argparse
 import json
 import os
 import re
@@ -19,7 +18,7 @@ import yaml
 from bundle.golden import golden_inputs
 from bundle.manifest import MODEL_FILE, Manifest, read_manifest
 from training.errors import TrainingError, run_command
-from training.files import HISTORY_FILE
+from training.files import HISTORY_FILE, PARAMS_FILE, parse_paths
 
 if TYPE_CHECKING:
     import mlflow
@@ -161,7 +160,7 @@ def _record(client: "mlflow.MlflowClient", build: Path, manifest: Manifest) -> N
 
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_name=manifest.version) as run:
-        mlflow.log_params(_flat_params(Path("params.yaml")))
+        mlflow.log_params(_flat_params(PARAMS_FILE))
         mlflow.set_tags(
             {
                 "bundle_version": manifest.version,
@@ -228,14 +227,9 @@ def _first_line(error: Exception) -> str:
 
 
 def main() -> None:
-    """Read the command line and record the result."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.release.tracking",
-        description="Record the last training result in MLflow.",
-        epilog="example: python -m training.release.tracking --build build",
-    )
-    parser.add_argument("--build", type=Path, default=Path("build"))
-    record_result(parser.parse_args().build)
+    """Record the last result."""
+    paths = parse_paths("training.release.tracking", "Record the last training result in MLflow.", build=Path("build"))
+    record_result(paths.build)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,22 @@
 """Stage 3: calibrate the trained network, and measure it on test images that it has never seen."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from training.data.prepared import read_split
 from training.errors import run_command
-from training.files import METRICS_FILE, PREDICTIONS_FILE, RESULTS_FILE, staged_folder
+from training.files import (
+    EVALUATED,
+    METRICS_FILE,
+    PARAMS_FILE,
+    PREDICTIONS_FILE,
+    PREPARED,
+    RESULTS_FILE,
+    TRAINED,
+    parse_paths,
+    staged_folder,
+)
 from training.networks.architectures import predict
 from training.networks.checkpoint import load_trained
 from training.params import EvaluateParams, read_params
@@ -74,18 +83,11 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Read the command line and run the stage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.stages.evaluate",
-        description=__doc__,
-        epilog="example: python -m training.stages.evaluate --trained build/trained --out build/evaluated",
+    """Run the stage and print the metrics."""
+    paths = parse_paths(
+        "training.stages.evaluate", __doc__, prepared=PREPARED, trained=TRAINED, params=PARAMS_FILE, out=EVALUATED
     )
-    parser.add_argument("--prepared", type=Path, default=Path("build/prepared"))
-    parser.add_argument("--trained", type=Path, default=Path("build/trained"))
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--out", type=Path, default=Path("build/evaluated"))
-    args = parser.parse_args()
-    metrics = evaluate(args.prepared, args.trained, read_params(args.params).evaluate, args.out)
+    metrics = evaluate(paths.prepared, paths.trained, read_params(paths.params).evaluate, paths.out)
     for name, value in metrics.items():
         interval = f"  ({value['low']:.4f} to {value['high']:.4f})" if "low" in value else ""
         print(f"{name:18} {value['value']:.4f}{interval}")

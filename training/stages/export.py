@@ -1,6 +1,5 @@
 """Stage 4: pack the trained network as a bundle, and check that it predicts the same in a fresh process."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,16 @@ from bundle.features import brightness_contrast
 from bundle.manifest import MODEL_FILE, Histogram, Interval, Manifest
 from training.data.prepared import SPLITS, Split, read_split
 from training.errors import TrainingError, run_command
-from training.files import METRICS_FILE, PREDICTIONS_FILE
+from training.files import (
+    BUNDLE,
+    EVALUATED,
+    METRICS_FILE,
+    PARAMS_FILE,
+    PREDICTIONS_FILE,
+    PREPARED,
+    TRAINED,
+    parse_paths,
+)
 from training.networks.checkpoint import load_trained
 from training.params import ExportParams, read_params
 from training.quality.calibration import fold_temperature
@@ -97,21 +105,19 @@ def _histogram(values: NDArray[Any], edges: NDArray[np.float64]) -> Histogram:
 
 
 def main() -> None:
-    """Read the command line and run the stage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.stages.export",
-        description=__doc__,
-        epilog="example: python -m training.stages.export --out build/bundle",
+    """Run the stage."""
+    paths = parse_paths(
+        "training.stages.export",
+        __doc__,
+        prepared=PREPARED,
+        trained=TRAINED,
+        evaluated=EVALUATED,
+        params=PARAMS_FILE,
+        out=BUNDLE,
     )
-    parser.add_argument("--prepared", type=Path, default=Path("build/prepared"))
-    parser.add_argument("--trained", type=Path, default=Path("build/trained"))
-    parser.add_argument("--evaluated", type=Path, default=Path("build/evaluated"))
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--out", type=Path, default=Path("build/bundle"))
-    args = parser.parse_args()
-    params = read_params(args.params).export
-    manifest = export(args.prepared, args.trained, args.evaluated, params, args.out)
-    print(f"Wrote {manifest.name} {manifest.version} to {args.out}.")
+    params = read_params(paths.params).export
+    manifest = export(paths.prepared, paths.trained, paths.evaluated, params, paths.out)
+    print(f"Wrote {manifest.name} {manifest.version} to {paths.out}.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Stage 1: decode every image once, drop unusable ones, split the rest and store the pixels."""
 
-import argparse
 import json
 import shutil
 from collections import Counter, defaultdict
@@ -17,7 +16,7 @@ from training.data.prepared import SPLITS, ImageFacts, read_split, split_writers
 from training.data.sources import SOURCES_FILE, LabelledFile, read_locations, read_sources
 from training.data.survey import Surveyed, map_in_threads, survey
 from training.errors import TrainingError, run_command
-from training.files import staged_folder
+from training.files import PARAMS_FILE, PREPARED, parse_paths, staged_folder
 from training.params import Params, read_params
 
 _SHEET_COLUMNS, _SHEET_ROWS, _THUMB_SIDE = 12, 8, 96
@@ -118,17 +117,9 @@ def _contact_sheet(folder: Path, label: str) -> Image.Image:
 
 
 def main() -> None:
-    """Read the command line and run the stage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.stages.prepare",
-        description=__doc__,
-        epilog="example: python -m training.stages.prepare --sources data/sources.csv",
-    )
-    parser.add_argument("--sources", type=Path, default=SOURCES_FILE)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--out", type=Path, default=Path("build/prepared"))
-    args = parser.parse_args()
-    prepare(read_locations(args.sources), read_params(args.params), args.out)
+    """Run the stage."""
+    paths = parse_paths("training.stages.prepare", __doc__, sources=SOURCES_FILE, params=PARAMS_FILE, out=PREPARED)
+    prepare(read_locations(paths.sources), read_params(paths.params), paths.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Stage 2: train a network on the prepared images, one epoch at a time; an interrupted run resumes."""
 
-import argparse
 import json
 import math
 import time
@@ -14,6 +13,7 @@ import numpy as np
 from training.data.batches import Batches, as_dataset
 from training.data.prepared import Split, read_split
 from training.errors import TrainingError, run_command
+from training.files import PARAMS_FILE, PREPARED, TRAINED, parse_paths
 from training.networks.architectures import NetworkSpec, build_network, load_weights, predict
 from training.networks.checkpoint import Checkpoint, Progress, TrainedNote, run_identity
 from training.params import Params, read_params
@@ -179,18 +179,12 @@ def _validate(network: keras.Model, split: Split) -> dict[str, float]:
 
 
 def main() -> None:
-    """Read the command line and run the stage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.stages.train",
-        description=__doc__,
-        epilog="example: python -m training.stages.train --prepared build/prepared --out build/trained",
+    """Run the stage."""
+    state = Path("build/checkpoint")
+    paths = parse_paths(
+        "training.stages.train", __doc__, prepared=PREPARED, params=PARAMS_FILE, state=state, out=TRAINED
     )
-    parser.add_argument("--prepared", type=Path, default=Path("build/prepared"))
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--state", type=Path, default=Path("build/checkpoint"), help="checkpoint to resume from")
-    parser.add_argument("--out", type=Path, default=Path("build/trained"))
-    args = parser.parse_args()
-    train(args.prepared, read_params(args.params), args.state, args.out)
+    train(paths.prepared, read_params(paths.params), paths.state, paths.out)
 
 
 if __name__ == "__main__":
