@@ -62,7 +62,7 @@ def calibration_error(probabilities: Probabilities, truth: Classes) -> float:
 
 
 def calibration_gaps(probabilities: Probabilities, truth: Classes) -> tuple[Bins, Probabilities]:
-    """Return for each image its bin and its confidence minus 1 if it is right, minus 0 if it is wrong; both (n,)."""
+    """Return for each image its bin, and its confidence minus 1 (right) or 0 (wrong); both (n,)."""
     bins, confidence, correct = _binned(probabilities, truth)
     return bins, confidence - correct
 

@@ -6,6 +6,7 @@ This module does not import Keras, so that `pawqueue models` starts fast.
 import argparse
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from bundle.manifest import (
     read_manifest,
     sha256_of,
 )
-from training.errors import TrainingError, run_command
+from training.errors import ERROR_FILE_VARIABLE, TrainingError, run_command
 from training.files import staged_folder
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def write_bundle(
 
     Args:
         network: in float32 with its temperature folded in, and not compiled, so that no optimizer is saved.
-        facts: what the manifest says besides.
+        facts: the rest of the manifest.
         folder: where the bundle goes.
         check: called with the folder of the new bundle; raises an error if the bundle must not be used.
 
@@ -142,7 +143,8 @@ def check_parity(folder: Path) -> None:
         TrainingError: the bundle cannot be loaded, or its predictions in float32 or bfloat16 differ too much.
     """
     command = [sys.executable, "-m", "training.release.bundling", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own module)
+    environment = {name: value for name, value in os.environ.items() if name != ERROR_FILE_VARIABLE}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["the process died"]
         raise TrainingError(f"{folder} fails the parity check: {lines[-1].removeprefix('Error: ')}")
