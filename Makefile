@@ -100,10 +100,10 @@ performance:  ## measure a running service on labelled images: URL=address DIR=f
 	@exec $(MEASURE) python deploy/performance_tracking.py --api-url "$(URL)" --test-dir "$(DIR)" --max-samples "$(N)"
 
 data-download:  ## fetch the public set of labelled images (address and checksum in params.yaml)
-	@exec $(TRAIN) python -m training.download
+	@exec $(TRAIN) python -m training.data.download
 
 mlflow-upload:  ## send the last training result to MLflow, after a run that could not
-	@exec $(TRAIN) python -m training.tracking
+	@exec $(TRAIN) python -m training.release.tracking
 
 packages:  ## install the Debian packages whose commands the tests need
 	@.ci/packages

@@ -68,7 +68,7 @@ class Run:
     def model(self) -> Path:
         """The network of the yardstick: baseline_cnn with random weights."""
         out = self.folder / "baseline-cnn"
-        command = [sys.executable, "-m", "training.export_untrained", "--out", str(out)]
+        command = [sys.executable, "-m", "training.release.untrained", "--out", str(out)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return out
 

@@ -1,1 +1,4 @@
-"""From labelled images to a promoted model: read `dvc.yaml`, then the module of each stage."""
+"""Train a classifier from labelled images and release it as a bundle that workers can serve.
+
+Start with `dvc.yaml`, which lists the stages in `stages/`, then read each stage from top to bottom.
+"""

@@ -1,4 +1,4 @@
-"""The one kind of error that a user of training sees: a sentence that names the file or the knob."""
+"""Errors that the user can fix, and how the commands of training report them."""
 
 import errno
 import os
@@ -9,36 +9,36 @@ from typing import NoReturn
 
 from bundle.manifest import BundleError
 
-#: Where a stage leaves its sentence instead of saying it, so that it is not buried under what DVC says of the failure.
+#: If set, a failed stage writes its message to this file. `make train` prints it last, below DVC's own output.
 ERROR_FILE_VARIABLE = "PAWQUEUE_TRAINING_ERROR_FILE"
 
 
 class TrainingError(Exception):
-    """Something a user can put right; the text says what and where."""
+    """A problem that the user can fix. The message names the file or parameter and the remedy."""
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command-line entry; known failures become one sentence on stderr and exit status 1 (interrupt: 130)."""
+    """Run a command-line entry point. Known errors exit with a one-line message and status 1, Ctrl-C with 130."""
     try:
         command()
     except (TrainingError, BundleError) as error:
-        _end(str(error))
+        _fail(str(error))
     except KeyboardInterrupt:
-        print("Interrupted; the next run goes on from the last finished step.", file=sys.stderr)
+        print("Interrupted. The next run resumes after the last finished step.", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        _end(_os_sentence(error))
+        _fail(_os_message(error))
 
 
-def _end(sentence: str) -> NoReturn:
+def _fail(message: str) -> NoReturn:
     if path := os.environ.get(ERROR_FILE_VARIABLE):
-        Path(path).write_text(sentence, encoding="utf-8")
+        Path(path).write_text(message, encoding="utf-8")
         sys.exit(1)
-    sys.exit(f"Error: {sentence}")
+    sys.exit(f"Error: {message}")
 
 
-def _os_sentence(error: OSError) -> str:
+def _os_message(error: OSError) -> str:
     where = error.filename or "the output folder"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"No space is left on the disk of {where}. Free some and run again."
+        return f"Disk is full: cannot write {where}. Free some space and run again."
     return f"{where}: {error.strerror or error}."

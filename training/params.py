@@ -1,4 +1,4 @@
-"""The knobs of `params.yaml`, typed and checked before anything runs."""
+"""The parameters of `params.yaml`, typed and validated before any stage runs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,8 +15,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class DownloadParams(_Section):
+    """Where to download the public data set."""
+
+    url: str = Field(pattern=r"^https?://")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class InputParams(_Section):
-    """What the network sees, in pixels."""
+    """Size of the network's input, in pixels."""
 
     height: int = Field(ge=32, le=1024)
     width: int = Field(ge=32, le=1024)
@@ -26,28 +33,31 @@ class PrepareParams(_Section):
     """Which images are kept and how they are split."""
 
     seed: int = Field(ge=0)
-    #: Training images are kept this much larger than the input, so that crops stay sharp.
+    #: Factor by which stored training images are larger than the input, so that crops stay sharp.
     enlarge: float = Field(ge=1, le=2)
     #: Images with a shorter side are dropped.
     min_side_px: int = Field(ge=1)
-    #: Images whose perceptual hashes differ in at most this many of 64 bits stay in one split.
+    #: Images whose 64-bit perceptual hashes differ in at most this many bits share a split.
     near_duplicate_bits: int = Field(ge=0, le=16)
+    #: Fraction of the images in the validation split.
     validation: float = Field(gt=0, lt=0.5)
+    #: Fraction of the images in the test split.
     test: float = Field(gt=0, lt=0.5)
-    #: Folder names that stand for a label of another name.
+    #: Maps folder names to labels.
     rename: dict[str, str] = {}
-    #: An archive that unpacks to more is refused.
+    #: Archives that unpack to more are rejected.
     max_unpacked_gb: float = Field(gt=0)
-    #: At most this many images of each class, the first by hash; 0 takes all.
+    #: Maximum number of images per class, the first by checksum; 0 keeps all.
     max_per_class: int = Field(ge=0)
 
 
 class TrainParams(_Section):
-    """How a network is fitted."""
+    """The network, the optimizer and the schedule."""
 
     architecture: str
+    #: Initial backbone weights of `transfer`: "random", "imagenet" (downloaded) or the path of a weights file.
     backbone_weights: str = "random"
-    #: A bundle's `model.keras`, of the same architecture and classes, to go on from; empty starts from drawn weights.
+    #: `model.keras` of a bundle with the same architecture and classes to start from; empty: random weights.
     start_weights: str = ""
     seed: int = Field(ge=0)
     epochs: int = Field(ge=1, le=10_000)
@@ -58,69 +68,64 @@ class TrainParams(_Section):
     weight_decay: float = Field(ge=0, lt=1)
     dropout: float = Field(ge=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
-    #: Share of the running average kept at each step; 0 switches averaging off.
+    #: Momentum of the moving average of the weights; 0 turns averaging off.
     ema: float = Field(ge=0, lt=1)
-    #: Epochs without a better validation loss before training stops; 0 never stops early.
+    #: Stop after this many epochs without a lower validation loss; 0 never stops early.
     patience: int = Field(ge=0)
-    #: Side of the images that `compact` is trained on, in its first and its last epochs; 0 is the input's. Smaller
-    #: ones train faster, and a network that was shown crops does better on images larger than those.
+    #: Side of the training images in the first and last epochs, for `compact`; 0 is the input size. Smaller images
+    #: train faster, and a network trained on crops does better on images that are larger than the crops.
     start_side_px: int = Field(ge=0)
     end_side_px: int = Field(ge=0)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 class AugmentParams(_Section):
-    """How training images are varied; a share is the part of images that a change is applied to."""
+    """How training images are augmented. A share is the fraction of images that an augmentation applies to."""
 
-    #: Part of the epochs after which variations have their full strength; strong ones from the start slow learning.
+    #: Fraction of the epochs after which augmentation reaches full strength; starting strong slows learning.
     full_after: Share
-    #: Degrees to either side.
+    #: Maximum rotation in degrees, in either direction.
     rotation: float = Field(ge=0, le=180)
+    #: Whether to mirror half of the images.
     flip: bool
-    #: Least and greatest part of the image's area that is shown; above 1 shows a border.
+    #: Minimum and maximum fraction of the image area shown; above 1 adds a border.
     area: tuple[float, float]
-    #: Greatest stretch of width against height, as a factor.
+    #: Maximum factor by which width is stretched against height.
     aspect: float = Field(ge=1, le=4)
-    #: Quarter turns, as of a photograph without its orientation tag.
+    #: Share of images turned by 90 degrees, like a photograph without its orientation tag.
     quarter_turn: Share
-    #: Greatest relative change.
+    #: Maximum relative change.
     brightness: Share
     contrast: Share
     saturation: Share
     white_balance: Share
+    #: Shares of images.
     grey: Share
     low_light: Share
     blur: Share
     jpeg: Share
     noise: Share
     erase: Share
-    #: Parameter of the beta distribution by which pairs are mixed; 0 switches mixing off.
+    #: Parameter of the beta distribution for mixup; 0 turns it off.
     mixup: float = Field(ge=0, le=1)
 
 
 class EvaluateParams(_Section):
-    """How results are judged."""
+    """How confidence intervals are computed."""
 
     bootstrap_rounds: int = Field(ge=100, le=100_000)
     seed: int = Field(ge=0)
 
 
 class ExportParams(_Section):
-    """What the bundle is called and may weigh."""
+    """Name and maximum size of the bundle."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     limit_mb: float = Field(gt=0)
 
 
-class DownloadParams(_Section):
-    """Where the public set of images is had."""
-
-    url: str = Field(pattern=r"^https?://")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
 class Params(_Section):
-    """All of `params.yaml`; a section is what one stage depends on."""
+    """All of `params.yaml`. DVC reruns a stage only if a section that it depends on changes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -134,28 +139,27 @@ class Params(_Section):
 
 
 def read_params(path: Path) -> Params:
-    """Read and check the knobs.
+    """Return the validated parameters.
 
     Raises:
-        TrainingError: the file is missing or no YAML, or a knob is unknown, of the wrong type or out of range.
+        TrainingError: the file is missing or not YAML, or a parameter is unknown, has the wrong type or is out of
+            range.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}.") from error
-    try:
-        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise TrainingError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     try:
         return Params.model_validate(_tuples(content))
     except ValidationError as error:
-        knobs = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
-        raise TrainingError(f"{path}: {knobs}.") from error
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
+        raise TrainingError(f"{path}: {problems}.") from error
 
 
 def _tuples(content: object) -> object:
-    """YAML knows lists only; strict checking wants the tuple it was declared as."""
+    """Turn YAML lists into tuples, which is what strict validation of `area` accepts."""
     if isinstance(content, dict):
         return {key: _tuples(value) for key, value in content.items()}
     return tuple(content) if isinstance(content, list) else content

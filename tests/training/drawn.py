@@ -1,13 +1,17 @@
-"""Images drawn for tests: two or more classes that a tiny network tells apart in seconds."""
+"""Synthetic images, parameters and bundles for tests: classes that a tiny network learns in seconds."""
 
 import io
 import tarfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from bundle.golden import RECIPE, fingerprint, golden_inputs
+from bundle.manifest import MANIFEST_FILE, MODEL_FILE, Golden, InputSpec, Manifest, sha256_of
+from training.files import PREDICTIONS_FILE
 from training.params import Params, read_params
 
 ROOT = Path(__file__).parents[2]
@@ -15,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 @cache
 def drawn_jpeg(label: int, seed: int, side: int = 48) -> bytes:
-    """Draw stripes that lie (0), stand (1) or cross (2), over a background of random blobs."""
-    draw = np.random.default_rng((label, seed))
-    blobs = Image.fromarray(draw.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((side, side))
+    """Horizontal (0), vertical (1) or crossed (2) stripes on random blobs."""
+    rng = np.random.default_rng((label, seed))
+    blobs = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((side, side))
     pixels = np.asarray(blobs).astype(float) * 0.6
     stripes = (np.arange(side) // 4 % 2) * 100.0
     if label in (0, 2):
@@ -39,7 +43,7 @@ def write_folders(folder: Path, count: int, names: tuple[str, ...] = ("lying", "
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    """Write a tar with these members, whatever their names."""
+    """Write a tar with these members, including unsafe names."""
     with tarfile.open(path, "w") as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
@@ -49,13 +53,13 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def tiny_params(**train: object) -> Params:
-    """Give the project's parameters, cut down to seconds."""
+    """The project's parameters, reduced so that training takes seconds."""
     params = read_params(ROOT / "params.yaml")
     small = {
         "architecture": "compact", "epochs": 3, "batch_size": 16, "learning_rate": 0.003, "warmup_epochs": 0.5,
         "ema": 0.5, "patience": 0, "start_side_px": 0, "end_side_px": 0, "precision": "float32",
     }  # fmt: skip
-    calm = dict.fromkeys(("quarter_turn", "grey", "low_light", "blur", "jpeg", "noise", "erase", "mixup"), 0.0)
+    off = dict.fromkeys(("quarter_turn", "grey", "low_light", "blur", "jpeg", "noise", "erase", "mixup"), 0.0)
     return params.model_copy(
         update={
             "input": params.input.model_copy(update={"height": 32, "width": 32}),
@@ -64,9 +68,30 @@ def tiny_params(**train: object) -> Params:
             ),
             "train": params.train.model_copy(update=small | train),
             "augment": params.augment.model_copy(
-                update={**calm, "rotation": 5.0, "flip": False, "area": (0.8, 1.0), "aspect": 1.1}
+                update={**off, "rotation": 5.0, "flip": False, "area": (0.8, 1.0), "aspect": 1.1}
             ),
             "evaluate": params.evaluate.model_copy(update={"bootstrap_rounds": 100}),
             "export": params.export.model_copy(update={"name": "stripes"}),
         }
     )
+
+
+def write_fake_bundle(folder: Path, rows: list[str], **members: Any) -> Path:
+    """Write a valid cats-dogs bundle without a real network, with these rows of predictions."""
+    folder.mkdir(parents=True)
+    (folder / MODEL_FILE).write_bytes(folder.name.encode())
+    (folder / PREDICTIONS_FILE).write_text("\n".join(["sha256,label,cat,dog", *rows]) + "\n", encoding="utf-8")
+    manifest = Manifest(
+        schema=1,
+        name="cats-dogs",
+        version=folder.name,
+        architecture="compact",
+        labels=["cat", "dog"],
+        input=InputSpec(height=32, width=32),
+        output="sigmoid",
+        golden=Golden(recipe=RECIPE, inputs_sha256=fingerprint(golden_inputs(32, 32)), outputs=[[0.5, 0.5]] * 8),
+        sha256={name: sha256_of(folder / name) for name in (MODEL_FILE, PREDICTIONS_FILE)},
+        **members,
+    )
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    return folder

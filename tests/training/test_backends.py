@@ -1,4 +1,4 @@
-"""Other backends of Keras train, judge and export alike; run where one is installed beside TensorFlow."""
+"""Other Keras backends train, evaluate and export; skipped if none is installed beside TensorFlow."""
 
 import importlib.util
 import json
@@ -14,20 +14,20 @@ from bundle.manifest import read_manifest
 from tests.training.drawn import ROOT, tiny_params
 
 STAGES = (
-    ("training.fit", "--prepared", "{prepared}"),
-    ("training.evaluate", "--prepared", "{prepared}"),
-    ("training.export", "--prepared", "{prepared}"),
+    ("training.stages.train", "--prepared", "{prepared}"),
+    ("training.stages.evaluate", "--prepared", "{prepared}"),
+    ("training.stages.export", "--prepared", "{prepared}"),
 )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_another_backend_goes_the_whole_way(prepared: Path, tmp_path: Path, backend: str) -> None:
+def test_all_stages_run_on_another_backend(prepared: Path, tmp_path: Path, backend: str) -> None:
     if not importlib.util.find_spec(backend):
-        pytest.skip(f"{backend} is not installed; `pip install {backend}` and run again")
-    knobs = yaml.safe_load(tiny_params(epochs=12).model_dump_json())
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")
+        pytest.skip(f"{backend} is not installed; run `pip install {backend}` to run this test")
+    values = yaml.safe_load(tiny_params(epochs=12).model_dump_json())
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     for module, *args in STAGES:
         done = subprocess.run(

@@ -1,14 +1,14 @@
-"""The cost of an image: both bundles measured, and told apart by what they are."""
+"""The cost of a prediction is measured for several bundles side by side."""
 
 from pathlib import Path
 
 import keras
 import pytest
 
-from training.cost import COLUMNS, measure_cost
 from training.errors import TrainingError
-from training.export_untrained import export_untrained
-from training.network import NetworkSpec
+from training.networks.architectures import NetworkSpec
+from training.quality.cost import COLUMNS, measure_cost
+from training.release.untrained import export_untrained
 
 
 def test_bundles_are_measured_side_by_side(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_bundles_are_measured_side_by_side(tmp_path: Path) -> None:
     assert all(row[column] > 0 for row in rows for column in COLUMNS)
 
 
-def test_only_the_calls_of_a_worker_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cost_is_measured_on_tensorflow_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(TrainingError, match="KERAS_BACKEND=tensorflow"):
         measure_cost([], rounds=1)

@@ -1,4 +1,4 @@
-"""Images of another source: what training has seen is left out, and each is decoded as a worker decodes it."""
+"""Accuracy on images from other sources: photographs seen in training are left out, files decoded as by workers."""
 
 import io
 import re
@@ -10,10 +10,10 @@ from PIL import Image
 
 from bundle.decode import decode
 from tests.training.drawn import drawn_jpeg, tiny_params, write_tar
-from training.elsewhere import SENT_AS, measure_elsewhere, share_with_interval
 from training.errors import TrainingError
-from training.export_untrained import export_untrained
-from training.network import NetworkSpec
+from training.networks.architectures import NetworkSpec
+from training.quality.elsewhere import SENT_AS, measure_elsewhere, share_with_interval
+from training.release.untrained import export_untrained
 
 UNSEEN = range(100, 103)
 
@@ -32,9 +32,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_photographs_of_training_are_left_out_whatever_their_shape(
-    prepared: Path, bundle: Path, tmp_path: Path
-) -> None:
+def test_photographs_seen_in_training_are_left_out_in_any_shape(prepared: Path, bundle: Path, tmp_path: Path) -> None:
     seen = {f"lying/{seed}.jpg": larger(drawn_jpeg(0, seed)) for seed in range(20)}
     fresh = {f"lying/{seed}.jpg": larger(drawn_jpeg(0, seed)) for seed in UNSEEN}
     files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"no image"})
@@ -44,13 +42,13 @@ def test_photographs_of_training_are_left_out_whatever_their_shape(
     assert found["pictures"] == len(UNSEEN) + held_out
     assert found["left_out"] == 20 - held_out + 1
     assert found["sent"].keys() == SENT_AS.keys()
-    with pytest.raises(TrainingError, match="no image of lying or standing"):
+    with pytest.raises(TrainingError, match="no unseen images of lying or standing"):
         measure_elsewhere(
             bundle, prepared, [write_tar(tmp_path / "other.tar", {"cat/1.jpg": b""})], tiny_params().prepare
         )
 
 
-def test_an_image_with_an_orientation_tag_arrives_upright_and_one_without_does_not() -> None:
+def test_only_images_with_an_orientation_tag_are_turned_upright() -> None:
     image = Image.open(io.BytesIO(larger(drawn_jpeg(0, 1))))
     upright, tagged, lying = (
         decode(SENT_AS[name](image), 32, 32).pixels.astype(int)
@@ -61,13 +59,13 @@ def test_an_image_with_an_orientation_tag_arrives_upright_and_one_without_does_n
 
 
 @pytest.mark.parametrize("name", SENT_AS)
-def test_what_is_sent_is_an_image_of_the_size_that_is_named(name: str) -> None:
+def test_encoded_images_have_the_size_in_their_name(name: str) -> None:
     sent = Image.open(io.BytesIO(SENT_AS[name](Image.new("RGB", (320, 240), "grey"))))
     assert sent.format == "JPEG"
     if size := re.match(r"([\d,]+) px", name):
         assert max(sent.size) == int(size[1].replace(",", ""))
 
 
-def test_the_interval_of_a_share_is_wide_where_images_are_few() -> None:
+def test_few_images_give_a_wide_interval() -> None:
     few, many = share_with_interval(9, 10), share_with_interval(900, 1000)
     assert few.low < many.low < 0.9 < many.high < few.high < 1

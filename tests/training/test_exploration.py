@@ -1,4 +1,4 @@
-"""The exploration notebook runs on drawn images, and holds no output: outputs would show the data."""
+"""The exploration notebook runs, and is stored without outputs, which would show the data."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from tests.training.drawn import ROOT, tiny_params
-from training.fit import train
+from training.stages.train import train
 
 NOTEBOOK = ROOT / "training" / "exploration.ipynb"
 
@@ -20,7 +20,7 @@ def cells() -> list[dict[str, Any]]:
     return [cell for cell in content["cells"] if cell["cell_type"] == "code"]
 
 
-def test_no_output_is_kept() -> None:
+def test_no_outputs_are_stored() -> None:
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells())
 
 

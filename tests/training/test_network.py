@@ -1,4 +1,4 @@
-"""Networks: what they take and give, what they weigh, and the bundle made of one."""
+"""Inputs, outputs and size of the networks, and the bundle of an untrained one."""
 
 from pathlib import Path
 
@@ -8,14 +8,15 @@ import pytest
 
 from bundle.golden import golden_inputs
 from bundle.manifest import MODEL_FILE, read_manifest
-from training.export_untrained import export_untrained
-from training.network import ARCHITECTURES, NetworkError, NetworkSpec, build_network
+from training.errors import TrainingError
+from training.networks.architectures import ARCHITECTURES, NetworkSpec, build_network
+from training.release.untrained import export_untrained
 
 
 @pytest.mark.parametrize(
     ("architecture", "classes", "units"), [*((name, 2, 1) for name in sorted(ARCHITECTURES)), ("baseline_cnn", 5, 5)]
 )
-def test_every_network_takes_bytes_and_gives_probabilities(architecture: str, classes: int, units: int) -> None:
+def test_every_network_maps_uint8_pixels_to_probabilities(architecture: str, classes: int, units: int) -> None:
     network = build_network(NetworkSpec(architecture, 64, 48, classes))
     pixels = np.zeros((2, 64, 48, 3), np.uint8)
     answers = network.predict(pixels, verbose=0)
@@ -25,7 +26,7 @@ def test_every_network_takes_bytes_and_gives_probabilities(architecture: str, cl
     assert np.allclose(answers, network.predict(pixels.astype(np.float32), verbose=0), atol=1e-6)
 
 
-def test_the_baseline_is_the_network_of_the_replaced_system() -> None:
+def test_the_baseline_is_the_network_of_the_old_pipeline() -> None:
     network = build_network(NetworkSpec("baseline_cnn", 224, 224))
     kinds = [type(layer).__name__ for layer in network.layers]
     assert kinds == [
@@ -34,21 +35,21 @@ def test_the_baseline_is_the_network_of_the_replaced_system() -> None:
     assert network.count_params() == 11_169_089
 
 
-def test_compact_fits_into_ten_megabytes_of_float32() -> None:
+def test_compact_is_smaller_than_ten_megabytes() -> None:
     assert 4 * build_network(NetworkSpec("compact", 128, 128)).count_params() < 9.5e6
 
 
-def test_an_unknown_architecture_names_the_knob() -> None:
-    with pytest.raises(NetworkError, match=r"train\.architecture"):
+def test_an_unknown_architecture_is_reported() -> None:
+    with pytest.raises(TrainingError, match=r"train\.architecture"):
         build_network(NetworkSpec("resnet9000", 64, 64))
 
 
-def test_start_weights_that_cannot_be_had_name_the_knob() -> None:
-    with pytest.raises(NetworkError, match=r"train\.backbone_weights"):
+def test_missing_backbone_weights_are_reported() -> None:
+    with pytest.raises(TrainingError, match=r"train\.backbone_weights"):
         build_network(NetworkSpec("transfer", 64, 64, backbone_weights="nowhere.weights.h5"))
 
 
-def test_a_bundle_of_an_untrained_network_answers_as_its_manifest_says(tmp_path: Path) -> None:
+def test_an_untrained_bundle_returns_the_golden_outputs_in_its_manifest(tmp_path: Path) -> None:
     spec = NetworkSpec("baseline_cnn", 40, 40)
     made = export_untrained(spec, tmp_path / "bundle", labels=["cat", "dog"], seed=4)
     assert export_untrained(spec, tmp_path / "again", labels=["cat", "dog"], seed=4).version == made.version

@@ -1,4 +1,4 @@
-"""The whole way on drawn images: DVC, training, a real MLflow server, export, promotion and its refusal."""
+"""The whole pipeline on synthetic images: DVC, training, export, a real MLflow server, promotion."""
 
 import os
 import shutil
@@ -16,27 +16,27 @@ import training.run
 from bundle.manifest import read_manifest
 from tests.support.mlflow import starting_mlflow, wait_for_mlflow
 from tests.training.drawn import ROOT, tiny_params, write_folders
-from training import models_cli
 from training.errors import TrainingError
-from training.tracking import EXPERIMENT, record_result
+from training.release import models_cli
+from training.release.tracking import EXPERIMENT, record_result
 
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an MLflow tracking server, still starting: it has time until something is trained."""
+    """Address of an MLflow server, which starts while the first test trains."""
     with starting_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what training needs, with parameters of seconds, as a fresh clone has it."""
+    """A copy of the training code with parameters for a run of seconds, like a fresh clone."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("training", "bundle"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", folder)
-    knobs = yaml.safe_load(tiny_params(architecture="baseline_cnn", learning_rate=0.001).model_dump_json())
-    (folder / "params.yaml").write_text(yaml.safe_dump(knobs), encoding="utf-8")
+    values = yaml.safe_load(tiny_params(architecture="baseline_cnn", learning_rate=0.001).model_dump_json())
+    (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     (folder / ".dvc").mkdir()
     (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    no_scm = true\n", encoding="utf-8")
     return folder
@@ -56,7 +56,7 @@ def models(*args: str) -> Result:
 
 
 def check_recorded(uri: str, bundle_version: str) -> None:
-    """All that a run is to be remembered by is there."""
+    """Parameters, tags, metrics and files of the run are in MLflow."""
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     (found,) = client.search_runs([experiment.experiment_id])
@@ -75,10 +75,10 @@ def check_recorded(uri: str, bundle_version: str) -> None:
 @pytest.fixture(scope="module")
 def trained(
     project: Path,
-    mlflow_server: str,  # only so that it starts meanwhile
+    mlflow_server: str,  # starts meanwhile
     tmp_path_factory: pytest.TempPathFactory,
 ) -> subprocess.CompletedProcess[str]:
-    """What the first run said, which left its result in the project."""
+    """The finished first run, whose result is in the project."""
     images = write_folders(tmp_path_factory.mktemp("drawn") / "images", 60)
     (images / "lying" / "broken.jpg").write_bytes(b"no image")
     done = run(project, "training.run", "--no-tracking", str(images))
@@ -88,7 +88,7 @@ def trained(
 
 @pytest.fixture
 def tracked(project: Path, trained: object, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let this process work in the project, and give the address of the MLflow server to which it sends results."""
+    """Work in the project, with results sent to the MLflow server; returns its address."""
     wait_for_mlflow(mlflow_server)
     monkeypatch.chdir(project)
     monkeypatch.setenv("PYTHONPATH", str(project))
@@ -98,7 +98,7 @@ def tracked(project: Path, trained: object, mlflow_server: str, monkeypatch: pyt
 
 
 @pytest.mark.timeout(400)
-def test_one_command_goes_from_images_to_a_bundle(project: Path, trained: subprocess.CompletedProcess[str]) -> None:
+def test_one_command_turns_images_into_a_bundle(project: Path, trained: subprocess.CompletedProcess[str]) -> None:
     manifest = read_manifest(project / "build" / "bundle")
     assert manifest.labels == ["lying", "standing"]
     assert manifest.metrics["accuracy"].low is not None
@@ -107,21 +107,30 @@ def test_one_command_goes_from_images_to_a_bundle(project: Path, trained: subpro
 
 
 @pytest.mark.timeout(400)
-def test_a_second_run_trains_nothing_and_sends_what_was_not_sent(
+def test_a_second_run_trains_nothing_and_records_the_result_once(
     project: Path, tracked: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["training.run"])
     training.run.main()  # in this process, where TensorFlow and MLflow are imported once
     assert "Running stage" not in capfd.readouterr().out
-    check_recorded(tracked, read_manifest(project / "build" / "bundle").version)
+    version = read_manifest(project / "build" / "bundle").version
+    check_recorded(tracked, version)
+    training.run.main()
+    assert f"{version} is already recorded in {tracked}." in capfd.readouterr().out
+    monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(TrainingError, match="make mlflow-upload"):  # another server does not have it
+        training.run.main()
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("tracked")
-def test_a_registered_model_is_promoted_and_one_that_is_no_better_is_not(project: Path) -> None:
+def test_a_registered_model_is_promoted_with_a_reason_or_if_it_is_better(project: Path) -> None:
     record_result(project / "build")
     version = read_manifest(project / "build" / "bundle").version
-    promoted = models("promote", "1")
+    refused = models("promote", "1")
+    assert refused.exit_code == 1
+    assert "different labels" in refused.output  # than the shipped model
+    promoted = models("promote", "1", "--force", "the first model with these labels")
     assert promoted.exit_code == 0, promoted.output
     assert read_manifest(project / "state" / "models" / "champion").version == version
     listed = models("list").output
@@ -134,7 +143,7 @@ def test_a_registered_model_is_promoted_and_one_that_is_no_better_is_not(project
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("tracked")
-def test_a_server_that_is_gone_loses_no_result(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_survives_if_the_server_is_unreachable(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrainingError, match="make mlflow-upload"):
         record_result(project / "build")
@@ -143,9 +152,9 @@ def test_a_server_that_is_gone_loses_no_result(project: Path, monkeypatch: pytes
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("trained")
-def test_a_changed_knob_reruns_what_depends_on_it(project: Path) -> None:
-    knobs = (project / "params.yaml").read_text(encoding="utf-8")
-    (project / "params.yaml").write_text(knobs.replace("limit_mb: 10.0", "limit_mb: 9.0"), encoding="utf-8")
+def test_a_changed_parameter_reruns_only_the_stages_that_depend_on_it(project: Path) -> None:
+    values = (project / "params.yaml").read_text(encoding="utf-8")
+    (project / "params.yaml").write_text(values.replace("limit_mb: 10.0", "limit_mb: 9.0"), encoding="utf-8")
     status = run(project, "dvc", "status").stdout
-    (project / "params.yaml").write_text(knobs, encoding="utf-8")
+    (project / "params.yaml").write_text(values, encoding="utf-8")
     assert [line for line in status.splitlines() if not line.startswith((" ", "\t"))] == ["export:"]

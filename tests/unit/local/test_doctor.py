@@ -45,7 +45,7 @@ def test_a_mistyped_variable_is_named_with_what_was_meant() -> None:
 
 
 def test_every_variable_that_compose_or_training_reads_is_known() -> None:
-    read = [ROOT / "docker-compose.yml", *ROOT.glob("deploy/compose/*"), *ROOT.glob("training/*")]
+    read = [ROOT / "docker-compose.yml", *ROOT.glob("deploy/compose/*"), *ROOT.glob("training/**/*.py")]
     text = "\n".join(path.read_text() for path in read if path.is_file())
     used = dict.fromkeys(re.findall(r"\bPAWQUEUE_[A-Z_]+", text), "x")
     assert "PAWQUEUE_PUBLISH" in used

@@ -1,4 +1,4 @@
-"""The download: whole and checked, or one sentence and nothing left."""
+"""A download is complete and verified, or fails with one message and leaves nothing behind."""
 
 import hashlib
 import threading
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from training.download import download
+from training.data.download import download
 from training.errors import TrainingError
 from training.params import DownloadParams
 
@@ -27,7 +27,7 @@ def address(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_the_file_is_fetched_once(tmp_path: Path, address: str) -> None:
+def test_a_file_is_downloaded_once(tmp_path: Path, address: str) -> None:
     params = DownloadParams(url=f"{address}/set.zip", sha256=hashlib.sha256(BODY).hexdigest())
     target = download(params, tmp_path / "data")
     assert target.read_bytes() == BODY
@@ -35,14 +35,14 @@ def test_the_file_is_fetched_once(tmp_path: Path, address: str) -> None:
     assert download(params, tmp_path / "data") == target
 
 
-def test_another_file_is_removed(tmp_path: Path, address: str) -> None:
+def test_a_file_with_another_checksum_is_removed(tmp_path: Path, address: str) -> None:
     with pytest.raises(TrainingError, match=r"download\.sha256"):
         download(DownloadParams(url=f"{address}/set.zip", sha256="0" * 64), tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
 
 
 @pytest.mark.parametrize("path", ["absent.zip", None])
-def test_no_way_to_the_address_is_one_sentence(tmp_path: Path, address: str, path: str | None) -> None:
+def test_a_missing_file_and_an_unreachable_server_are_reported(tmp_path: Path, address: str, path: str | None) -> None:
     url = f"{address}/{path}" if path else "http://127.0.0.1:9/set.zip"
-    with pytest.raises(TrainingError, match="give DATA=path"):
+    with pytest.raises(TrainingError, match="set DATA=path"):
         download(DownloadParams(url=url, sha256="0" * 64), tmp_path / "data")

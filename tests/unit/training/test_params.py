@@ -1,4 +1,4 @@
-"""Knobs are checked before anything runs, and the message names the knob."""
+"""`params.yaml` is validated before anything runs, and errors name the parameter."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_the_shipped_parameters_are_valid() -> None:
         ("  width: ", "  breadth: ", r"input\.width"),
     ],
 )
-def test_a_wrong_knob_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_an_invalid_parameter_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in SHIPPED
     path = tmp_path / "params.yaml"
     path.write_text(SHIPPED.replace(old, new), encoding="utf-8")

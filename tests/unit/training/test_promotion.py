@@ -1,4 +1,4 @@
-"""No model is promoted because it looks better by luck."""
+"""A model is promoted only if it is significantly better, or with a recorded reason."""
 
 import json
 from pathlib import Path
@@ -7,123 +7,135 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import binom
 
-from bundle.golden import RECIPE, fingerprint, golden_inputs
-from bundle.manifest import MANIFEST_FILE, MODEL_FILE, Golden, InputSpec, Manifest, sha256_of
-from training.comparing import mcnemar
+from bundle.locate import champion_folder
+from bundle.manifest import MODEL_FILE, BundleError
+from tests.training.drawn import write_fake_bundle
 from training.errors import TrainingError
-from training.models_cli import models
-from training.predictions import PREDICTIONS_FILE
-from training.promotion import RECORD_FILE, champion_folder, current_champion, promote
+from training.files import PREDICTIONS_FILE
+from training.quality.comparing import Comparison, mcnemar
+from training.release.models_cli import models
+from training.release.promotion import RECORD_FILE, current_champion, promote
 
 IMAGES = 400
 
 
-def bundle(folder: Path, right: int, confidence: float | None = None, first: int = 0) -> Path:
-    """Write a bundle without a network whose first `right` of 400 answers are right."""
-    folder.mkdir(parents=True)
-    (folder / MODEL_FILE).write_bytes(folder.name.encode())
-    sure = right / IMAGES if confidence is None else confidence
-    rows = ["sha256,label,cat,dog"]
+def write_bundle(folder: Path, right: int, confidence: float | None = None, first: int = 0) -> Path:
+    """Write a bundle whose first `right` of 400 predictions are right."""
+    top = right / IMAGES if confidence is None else confidence
+    rows = []
     for index in range(IMAGES):
         truth = index % 2
-        dog = sure if (truth == 1) == (index < right) else 1 - sure
+        dog = top if (truth == 1) == (index < right) else 1 - top
         rows.append(f"image{first + index},{('cat', 'dog')[truth]},{1 - dog},{dog}")
-    (folder / PREDICTIONS_FILE).write_text("\n".join(rows) + "\n")
-    manifest = Manifest(
-        schema=1,
-        name="cats-dogs",
-        version=folder.name,
-        architecture="compact",
-        labels=["cat", "dog"],
-        input=InputSpec(height=32, width=32),
-        output="sigmoid",
-        golden=Golden(recipe=RECIPE, inputs_sha256=fingerprint(golden_inputs(32, 32)), outputs=[[0.5, 0.5]] * 8),
-        sha256={name: sha256_of(folder / name) for name in (MODEL_FILE, PREDICTIONS_FILE)},
-    )
-    (folder / MANIFEST_FILE).write_text(manifest.to_json())
-    return folder
+    return write_fake_bundle(folder, rows)
 
 
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAWQUEUE_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder in which a bundle with 75 % accuracy was promoted as the first champion."""
+    state_dir = tmp_path / "state"
+    assert promote(write_bundle(tmp_path / "one", 300), None, state_dir, check=passes) is None
+    return state_dir
 
 
 def passes(_folder: Path) -> None:
     pass
 
 
+def fails(_folder: Path) -> None:
+    raise TrainingError("different outputs")
+
+
+def challenge(challenger: Path, state: Path, reason: str | None = None) -> Comparison | None:
+    return promote(challenger, current_champion(state), state, force_reason=reason, check=passes)
+
+
+def record(state: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads((champion_folder(state) / RECORD_FILE).read_text())
+    return content
+
+
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (5, 5), (10, 2), (1, 9)])
 def test_mcnemar_is_the_two_sided_binomial_test(first: int, second: int) -> None:
-    least = min(first, second)
-    expected = min(1.0, 2 * binom.cdf(least, first + second, 0.5))
+    expected = min(1.0, 2 * binom.cdf(min(first, second), first + second, 0.5))
     assert mcnemar(first, second) == pytest.approx(expected if first + second else 1.0)
 
 
-def test_the_first_champion_needs_no_proof(tmp_path: Path) -> None:
-    assert promote(bundle(tmp_path / "one", 300), passes) is None
-    assert current_champion() == champion_folder()
+def test_the_first_champion_needs_no_comparison(state: Path) -> None:
+    assert current_champion(state) == champion_folder(state)
+    assert (record(state)["version"], record(state)["replaced"]) == ("one", None)
 
 
-def test_a_clearly_better_model_is_promoted_and_recorded(tmp_path: Path) -> None:
-    promote(bundle(tmp_path / "one", 300), passes)
-    comparison = promote(bundle(tmp_path / "two", 340), passes)
+def test_a_significantly_better_model_is_promoted_and_recorded(tmp_path: Path, state: Path) -> None:
+    comparison = challenge(write_bundle(tmp_path / "two", 340), state)
     assert comparison is not None
     assert comparison.is_better
-    assert (champion_folder() / MODEL_FILE).read_bytes() == b"two"
-    record = json.loads((champion_folder() / RECORD_FILE).read_text())
-    assert (record["version"], record["replaced"], record["forced_because"]) == ("two", "one", None)
+    assert (champion_folder(state) / MODEL_FILE).read_bytes() == b"two"
+    assert (record(state)["version"], record(state)["replaced"], record(state)["forced_because"]) == (
+        "two", "one", None
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("right", "confidence", "message"),
     [(303, None, "McNemar"), (300, None, "McNemar"), (250, None, "McNemar"), (340, 0.55, "calibration")],
 )
-def test_luck_and_worse_calibration_are_refused(
-    tmp_path: Path, right: int, confidence: float | None, message: str
+def test_a_model_that_is_not_better_or_worse_calibrated_needs_a_reason(
+    tmp_path: Path, state: Path, right: int, confidence: float | None, message: str
 ) -> None:
-    promote(bundle(tmp_path / "one", 300), passes)
-    challenger = bundle(tmp_path / "two", right, confidence)
+    challenger = write_bundle(tmp_path / "two", right, confidence)
     with pytest.raises(TrainingError, match=message):
-        promote(challenger, passes)
-    assert (champion_folder() / MODEL_FILE).read_bytes() == b"one"
-    promote(challenger, passes, "a demonstration")
-    assert json.loads((champion_folder() / RECORD_FILE).read_text())["forced_because"] == "a demonstration"
+        challenge(challenger, state)
+    assert (champion_folder(state) / MODEL_FILE).read_bytes() == b"one"
+    challenge(challenger, state, "a demonstration")
+    assert record(state)["forced_because"] == "a demonstration"
 
 
-def test_models_without_a_shared_test_image_cannot_be_compared(tmp_path: Path) -> None:
-    promote(bundle(tmp_path / "one", 300), passes)
-    with pytest.raises(TrainingError, match="share no test image"):
-        promote(bundle(tmp_path / "two", 390, first=IMAGES), passes)
+def test_models_without_shared_test_images_cannot_be_compared(tmp_path: Path, state: Path) -> None:
+    with pytest.raises(TrainingError, match="share no test images"):
+        challenge(write_bundle(tmp_path / "two", 390, first=IMAGES), state)
 
 
-def test_parity_is_checked_even_when_forced(tmp_path: Path) -> None:
-    def fails(_folder: Path) -> None:
-        raise TrainingError("it answers otherwise")
+def test_a_damaged_champion_can_be_replaced_with_a_reason(tmp_path: Path, state: Path) -> None:
+    (champion_folder(state) / MODEL_FILE).write_bytes(b"damaged")
+    challenger = write_bundle(tmp_path / "two", 390)
+    with pytest.raises(BundleError, match="differs from its checksum"):
+        challenge(challenger, state)
+    assert challenge(challenger, state, "the champion is damaged") is None
+    assert record(state)["replaced"] == "damaged"
 
-    with pytest.raises(TrainingError, match="answers otherwise"):
-        promote(bundle(tmp_path / "one", 300), fails, "in a hurry")
-    assert current_champion() is None
+
+def test_a_reason_does_not_override_the_parity_check(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="different outputs"):
+        promote(write_bundle(tmp_path / "one", 300), None, tmp_path, force_reason="in a hurry", check=fails)
+    assert not champion_folder(tmp_path).exists()
 
 
-def test_a_changed_bundle_is_not_promoted(tmp_path: Path) -> None:
-    folder = bundle(tmp_path / "one", 300)
+def test_a_modified_bundle_is_not_promoted(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "one", 300)
     (folder / PREDICTIONS_FILE).write_text("sha256,label,cat,dog\n")
-    with pytest.raises(TrainingError, match="differs from its checksum"):
-        promote(folder, passes)
+    with pytest.raises(BundleError, match="differs from its checksum"):
+        promote(folder, None, tmp_path / "state", check=passes)
 
 
-def test_the_command_compares_folders_and_names_what_it_does_not_know(tmp_path: Path) -> None:
-    one, two = bundle(tmp_path / "one", 300), bundle(tmp_path / "two", 340)
+def test_the_command_compares_two_folders(tmp_path: Path) -> None:
+    one, two = write_bundle(tmp_path / "one", 300), write_bundle(tmp_path / "two", 340)
     values = json.loads(CliRunner().invoke(models, ["compare", str(two), str(one), "--json"]).output)
-    assert {"images", "p_value", "calibration_change", "is_better"} <= values.keys()
-    said = CliRunner().invoke(models, ["compare", str(two), str(one)])
-    assert said.exit_code == 0
-    assert "better: yes" in said.output
-    empty = CliRunner().invoke(models, ["promote", "x", "--force", " "])
-    assert empty.exit_code == 1
-    assert "wants a reason" in empty.output
-    none = CliRunner().invoke(models, ["compare", str(one), "champion"])
-    assert none.exit_code == 1
-    assert "no champion yet" in none.output
+    assert {"pictures", "p_value", "calibration_change", "is_better", "calibration_is_worse"} <= values.keys()
+    text = CliRunner().invoke(models, ["compare", str(two), str(one)])
+    assert text.exit_code == 0
+    assert "better: yes" in text.output
+
+
+def test_the_command_needs_a_reason_to_force(tmp_path: Path) -> None:
+    result = CliRunner().invoke(models, ["promote", "x", "--force", " "])
+    assert result.exit_code == 1
+    assert "needs a reason" in result.output
+
+
+def test_the_command_reports_a_damaged_bundle_in_one_line(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "one", 300)
+    (folder / MODEL_FILE).write_bytes(b"damaged")
+    result = CliRunner().invoke(models, ["compare", str(folder), str(folder)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")

@@ -1,4 +1,4 @@
-"""Labels from any layout; refusal of archives that are damaged, climb out or bomb."""
+"""Labels are found in every supported layout; damaged and malicious archives are rejected."""
 
 import io
 import tarfile
@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.drawn import drawn_jpeg, write_tar
+from training.data.sources import label_names, list_sources, read_locations, read_sources
 from training.errors import TrainingError
-from training.listing import list_sources, read_locations
-from training.sources import label_names, read_sources
 
 IMAGE = drawn_jpeg(0, 1)
 
@@ -32,11 +31,11 @@ def labels(path: Path, rename: dict[str, str] | None = None, max_unpacked_bytes:
         (["a/x.png", "b/y.webp", "c/z.gif"], {"a/x.png": "a", "b/y.webp": "b", "c/z.gif": "c"}),
     ],
 )
-def test_a_label_is_the_folder_or_stands_before_the_first_dot(names: list[str], expected: dict[str, str]) -> None:
+def test_the_label_is_the_folder_name_or_the_part_before_the_dot(names: list[str], expected: dict[str, str]) -> None:
     assert label_names(names) == expected
 
 
-def test_folder_tar_and_zip_give_the_same(tmp_path: Path) -> None:
+def test_folder_tar_and_zip_give_the_same_labels(tmp_path: Path) -> None:
     members = {"cats/1.jpg": IMAGE, "dogs/1.jpg": IMAGE, "README.md": b"no image", "dogs/.hidden.jpg": b""}
     folder = tmp_path / "all"
     for name, data in members.items():
@@ -54,16 +53,16 @@ def test_folder_tar_and_zip_give_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../cats/1.jpg", "/cats/1.jpg", "cats/../../1.jpg"])
-def test_an_archive_that_climbs_out_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TrainingError, match="climbs out"):
+def test_an_archive_with_paths_outside_its_folder_is_rejected(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TrainingError, match="outside the archive's folder"):
         labels(write_tar(tmp_path / "a.tar", {name: IMAGE}))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(name, IMAGE)
-    with pytest.raises(TrainingError, match="climbs out"):
+    with pytest.raises(TrainingError, match="outside the archive's folder"):
         labels(tmp_path / "a.zip")
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_rejected_before_it_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "bomb.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         info = tarfile.TarInfo("cats/1.jpg")
@@ -93,12 +92,12 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
         labels(path)
 
 
-def test_a_source_without_labelled_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="holds no labelled image"):
+def test_a_source_without_labelled_images_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no labelled images"):
         labels(tmp_path)
 
 
-def test_the_list_holds_no_path_and_stays_untouched_when_data_moves(tmp_path: Path) -> None:
+def test_the_list_of_sources_does_not_change_when_the_data_moves(tmp_path: Path) -> None:
     listing = tmp_path / "data" / "sources.csv"
     (tmp_path / "here").mkdir()
     tar = write_tar(tmp_path / "here" / "a.tar", {"cats/1.jpg": IMAGE})
@@ -112,14 +111,14 @@ def test_the_list_holds_no_path_and_stays_untouched_when_data_moves(tmp_path: Pa
     assert read_locations(listing) == [moved]
 
 
-def test_several_sources_may_stand_in_one_text(tmp_path: Path) -> None:
+def test_one_argument_can_name_several_sources(tmp_path: Path) -> None:
     for name in ("a.tar", "b.tar"):
         write_tar(tmp_path / name, {"cats/1.jpg": IMAGE})
     found = list_sources([f"{tmp_path / 'a.tar'} {tmp_path / 'b.tar'}"], tmp_path / "sources.csv")
     assert [source.name for source in found] == ["a.tar", "b.tar"]
 
 
-@pytest.mark.parametrize("given", ["nowhere", "no*where", "no where"])
-def test_data_that_is_nowhere_is_named(tmp_path: Path, given: str) -> None:
+@pytest.mark.parametrize("pattern", ["nowhere", "no*where", "no where"])
+def test_a_pattern_without_matches_is_named(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(TrainingError, match="nothing matches"):
-        list_sources([given], tmp_path / "sources.csv")
+        list_sources([pattern], tmp_path / "sources.csv")

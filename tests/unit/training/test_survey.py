@@ -1,4 +1,4 @@
-"""What is dropped, what is grouped, and that nothing alike crosses a split."""
+"""Unusable images are dropped with a reason, and near-duplicates share a split."""
 
 import io
 
@@ -7,10 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.training.drawn import drawn_jpeg, tiny_params
+from training.data.sources import LabelledFile
+from training.data.survey import group_alike, survey
 from training.errors import TrainingError
-from training.likeness import group_alike
-from training.sources import LabelledFile
-from training.survey import survey
 
 PARAMS = tiny_params().prepare
 
@@ -29,7 +28,7 @@ def compressed(data: bytes, quality: int) -> bytes:
     return file.getvalue()
 
 
-def test_broken_tiny_and_copied_images_are_dropped_with_their_reasons() -> None:
+def test_broken_tiny_and_copied_images_are_dropped_with_a_reason() -> None:
     good = files(30)
     odd = [
         LabelledFile("cat/broken.jpg", "cat", good[0].data[:200]),
@@ -44,32 +43,32 @@ def test_broken_tiny_and_copied_images_are_dropped_with_their_reasons() -> None:
     assert dropped["cat/copy.jpg"] == "copy of cat/1.jpg"
 
 
-def test_copies_of_contradicting_labels_are_all_dropped() -> None:
+def test_copies_with_contradicting_labels_are_all_dropped() -> None:
     good = files(30)
     images = survey([*good, LabelledFile("dog/liar.jpg", "dog", good[0].data)], PARAMS)
     assert {p.name for p in images if p.dropped} == {"cat/0.jpg", "dog/liar.jpg"}
 
 
-def test_alike_images_never_cross_a_split() -> None:
+def test_near_duplicates_share_a_split() -> None:
     good = files(40)
     again = [LabelledFile(f"again/{f.name}", f.label, compressed(f.data, 95)) for f in good]
     split = {p.name: p.split for p in survey(good + again, PARAMS)}
     assert all(split[file.name] == split[f"again/{file.name}"] for file in good)
 
 
-def test_no_image_moves_when_others_are_added() -> None:
+def test_adding_images_does_not_move_others_between_splits() -> None:
     few = {p.name: p.split for p in survey(files(30), PARAMS)}
     many = {p.name: p.split for p in survey(files(90), PARAMS)}
     assert {name: many[name] for name in few} == few
 
 
-def test_the_seed_decides_the_split() -> None:
+def test_the_seed_determines_the_split() -> None:
     other = PARAMS.model_copy(update={"seed": 8})
     assert survey(files(30), PARAMS) == survey(files(30), PARAMS)
     assert [p.split for p in survey(files(30), PARAMS)] != [p.split for p in survey(files(30), other)]
 
 
-def test_at_most_so_many_of_a_class_are_kept() -> None:
+def test_at_most_max_per_class_images_are_kept() -> None:
     kept = [p for p in survey(files(90), PARAMS.model_copy(update={"max_per_class": 40})) if not p.dropped]
     assert sorted(p.label for p in kept) == ["cat"] * 40 + ["dog"] * 40
 
@@ -78,15 +77,15 @@ def test_at_most_so_many_of_a_class_are_kept() -> None:
     ("images", "message"),
     [
         (files(20, ("cat",)), "only the class 'cat'"),
-        ([], "no usable image"),
+        ([], "no usable images"),
         (files(1), "too few for a"),
     ],
 )
-def test_too_little_to_train_on_is_one_sentence(images: list[LabelledFile], message: str) -> None:
+def test_too_few_classes_or_images_are_reported(images: list[LabelledFile], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         survey(images, PARAMS)
 
 
-def test_groups_are_joined_over_chains() -> None:
+def test_chains_of_near_duplicates_form_one_group() -> None:
     hashes = np.array([0b0000, 0b0011, 0b1111, 1 << 40 | 0xFFFF], dtype=np.uint64)
     assert group_alike(hashes, 2).tolist() == [0, 0, 0, 3]

@@ -1,0 +1,65 @@
+"""Metrics have the expected values, intervals contain the value, and temperature scaling corrects confidence."""
+
+import numpy as np
+import pytest
+
+from training.quality.calibration import apply_temperature, calibration_error, fit_temperature, log_loss
+from training.quality.measures import accuracy, area_under_curve, confusion, measure, precision_recall_f1
+
+RNG = np.random.default_rng(1)
+METRICS = {"accuracy", "precision", "recall", "f1", "auc", "log_loss", "calibration_error"}
+
+
+def probabilities_and_truth(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    truth = RNG.integers(2, size=count)
+    logits = RNG.normal(size=(count, 2)) + 1.5 * np.eye(2)[truth]
+    powers = np.exp(logits)
+    return powers / powers.sum(axis=1, keepdims=True), truth
+
+
+def test_metrics_of_three_classes() -> None:
+    truth = np.array([0, 0, 1, 1, 2, 2])
+    probabilities = np.array(
+        [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.1, 0.7, 0.2], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.5, 0.1, 0.4]]
+    )
+    assert accuracy(probabilities, truth) == pytest.approx(4 / 6)
+    assert confusion(probabilities, truth).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
+    expected = [[1 / 2, 1 / 2, 1 / 2], [2 / 3, 1, 4 / 5], [1, 1 / 2, 2 / 3]]
+    assert precision_recall_f1(probabilities, truth) == pytest.approx(np.array(expected))
+    # 7 of 8 pairs are in order for class 0 and for class 1, all of them for class 2.
+    assert area_under_curve(probabilities, truth) == pytest.approx((7 / 8 + 7 / 8 + 1) / 3)
+    assert log_loss(probabilities, truth) == pytest.approx(-np.log([0.8, 0.3, 0.7, 0.5, 0.7, 0.4]).mean())
+
+
+def test_intervals_contain_the_value_and_are_reproducible() -> None:
+    probabilities, truth = probabilities_and_truth()
+    found = measure(probabilities, truth, rounds=100, seed=3)
+    assert found.keys() == METRICS
+    for name, interval in found.items():
+        assert interval.low < interval.value < interval.high, name
+    assert measure(probabilities, truth, rounds=100, seed=3) == found
+
+
+def test_the_interval_of_the_calibration_error_contains_it_for_a_calibrated_model() -> None:
+    confidence = RNG.uniform(0.5, 1, size=2000)
+    truth = (RNG.uniform(size=2000) > confidence).astype(int)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    found = measure(probabilities, truth, rounds=100, seed=3)["calibration_error"]
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low < 0.04
+
+
+def test_temperature_scaling_corrects_overconfidence() -> None:
+    probabilities, truth = probabilities_and_truth(4000)
+    sharpened = apply_temperature(probabilities, 0.25)
+    corrected = apply_temperature(sharpened, fit_temperature(sharpened, truth))
+    assert log_loss(corrected, truth) < log_loss(sharpened, truth)
+    assert calibration_error(corrected, truth) < 0.5 * calibration_error(sharpened, truth)
+    assert (corrected.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+
+
+def test_metrics_are_defined_if_a_class_is_missing() -> None:
+    probabilities, truth = np.tile([0.9, 0.1], (10, 1)), np.zeros(10, dtype=int)
+    found = measure(probabilities, truth, rounds=100, seed=0)
+    assert found["auc"].value == 0
+    assert found["precision"].value == found["recall"].value == 0.5

@@ -1,0 +1,83 @@
+"""A bundle ships only if it is accurate enough, with a model card that shows its own metrics."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bundle.manifest import Interval, read_manifest
+from tests.training.drawn import write_fake_bundle
+from training.errors import TrainingError
+from training.files import RESULTS_FILE
+from training.quality.cost import COLUMNS
+from training.release.ship import Measurements, ship
+
+
+def write_bundle(folder: Path, accuracy: float) -> Path:
+    return write_fake_bundle(
+        folder,
+        [],
+        metrics={"accuracy": Interval(value=accuracy, low=accuracy - 0.01, high=accuracy + 0.01)},
+        data={"train_pictures": 18332, "test_pictures": 2235, "started_from": "compact-old"},
+    )
+
+
+def write_measurements(folder: Path, version: str = "compact-new") -> Measurements:
+    row = dict.fromkeys(COLUMNS, 1.5) | {"input": "32 x 32", "size_mb": 9.1, "accuracy": None, "train_pictures": 0}
+    share = {"value": 0.9, "low": 0.8, "high": 0.95}
+    contents = {
+        RESULTS_FILE: {"labels": ["cat", "dog"], "confusion": [[7, 1], [2, 8]], "robustness": {"grey": 0.9}},
+        "costs.json": {"cores": 2, "bundles": [row | {"architecture": "compact", "version": version}]},
+        "elsewhere.json": {"version": version, "pictures": 78, "sent": {"96 px": share}},
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return Measurements(folder, folder / "costs.json", folder / "elsewhere.json")
+
+
+def passes(_folder: Path) -> None:
+    pass
+
+
+def test_an_accurate_model_ships_with_its_card(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "compact-new", 0.96)
+    ship(bundle, write_measurements(tmp_path), tmp_path / "shipped", check=passes)
+    assert read_manifest(tmp_path / "shipped") == read_manifest(bundle)
+    card = (tmp_path / "shipped" / "README.md").read_text(encoding="utf-8")
+    for text in (
+        "96.00 % (95.00 to 97.00)", "18332 photographs", "compact-old", "| cat | 7 | 1 |", "78 photographs",
+        "| 96 px | 90.00 %", "not trained",
+    ):  # fmt: skip
+        assert text in card
+    assert "{" not in card
+
+
+def test_an_inaccurate_model_does_not_ship(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"test accuracy of 94\.00 %. At least 95\.5 %"):
+        ship(
+            write_bundle(tmp_path / "compact-new", 0.94),
+            write_measurements(tmp_path),
+            tmp_path / "shipped",
+            check=passes,
+        )
+    assert not (tmp_path / "shipped").exists()
+
+
+def test_measurements_of_another_model_are_rejected(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "compact-new", 0.96)
+    with pytest.raises(TrainingError, match=r"costs\.json is of compact-else, not of compact-new"):
+        ship(bundle, write_measurements(tmp_path, "compact-else"), tmp_path / "shipped", check=passes)
+
+
+def test_a_model_that_fails_the_parity_check_does_not_ship(tmp_path: Path) -> None:
+    def fails(_folder: Path) -> None:
+        raise TrainingError("different outputs")
+
+    with pytest.raises(TrainingError, match="different outputs"):
+        ship(
+            write_bundle(tmp_path / "compact-new", 0.96),
+            write_measurements(tmp_path),
+            tmp_path / "shipped",
+            check=fails,
+        )
+    assert not (tmp_path / "shipped").exists()

@@ -1,0 +1,112 @@
+"""One interface to folders, tar and zip archives: the names of the images and the bytes of each."""
+
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from training.errors import TrainingError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+#: No photograph is larger; a member that declares more is a decompression bomb or a mistake.
+_MAX_MEMBER_BYTES = 256 * 1024 * 1024
+_MAX_MEMBERS = 10_000_000
+
+_Member = TypeVar("_Member")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The image files in a folder, tar or zip."""
+
+    #: In the order that is fastest to read.
+    names: list[str]
+    #: Returns the bytes of one image.
+    read: Callable[[str], bytes]
+
+
+@contextmanager
+def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
+    """Open a folder, tar or zip for reading in place, without unpacking it to disk.
+
+    Raises:
+        TrainingError: the archive is missing or unreadable, contains paths outside its folder, or unpacks to more than
+            `max_unpacked_bytes`. Damage may only be found while images are read.
+    """
+    if not path.exists():
+        raise TrainingError(f"{path} does not exist. Set DATA to a folder, tar or zip of labelled images.")
+    try:
+        if path.is_dir():
+            yield _folder(path)
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                yield _zip(path, archive, max_unpacked_bytes)
+        else:
+            with tarfile.open(path) as archive_tar:
+                yield _tar(path, archive_tar, max_unpacked_bytes)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].rstrip(":")  # tarfile appends the error of every compression method
+        raise TrainingError(f"{path} is not a readable folder, tar or zip ({reason}).") from error
+    except OSError as error:
+        if error.filename is None:  # raised by gzip, bz2 and lzma for damaged data
+            raise TrainingError(f"{path} is damaged ({error}).") from error
+        raise
+
+
+def _folder(path: Path) -> Archive:
+    files = (file for file in path.rglob("*") if _is_image(file.name) and file.is_file())
+    return Archive(sorted(file.relative_to(path).as_posix() for file in files), lambda name: (path / name).read_bytes())
+
+
+def _tar(path: Path, archive: tarfile.TarFile, max_unpacked_bytes: float) -> Archive:
+    found = _within_limits(path, ((member, member.name, member.size) for member in archive), max_unpacked_bytes)
+    members = {member.name: member for member in found if member.isreg() and _is_image(member.name)}
+
+    def read(name: str) -> bytes:
+        file = archive.extractfile(members[name])
+        return file.read() if file else b""
+
+    return Archive(list(members), read)
+
+
+def _zip(path: Path, archive: zipfile.ZipFile, max_unpacked_bytes: float) -> Archive:
+    listed = ((member, member.filename, member.file_size) for member in archive.infolist())
+    found = _within_limits(path, listed, max_unpacked_bytes)
+    members = {member.filename: member for member in found if not member.is_dir() and _is_image(member.filename)}
+
+    def read(name: str) -> bytes:
+        try:
+            with archive.open(members[name]) as file:
+                return file.read(_MAX_MEMBER_BYTES)
+        except RuntimeError as error:  # encrypted
+            raise TrainingError(f"{path}: cannot read {name} ({error}).") from error
+
+    return Archive(list(members), read)
+
+
+def _within_limits(path: Path, members: Iterable[tuple[_Member, str, int]], max_bytes: float) -> Iterator[_Member]:
+    """Yield members, given with name and size; reject unsafe paths and too much data before anything is unpacked."""
+    total = 0
+    for count, (member, name, size) in enumerate(members, start=1):
+        total += size
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts:
+            raise TrainingError(f"{path} is rejected: its member {name!r} is outside the archive's folder.")
+        if size > _MAX_MEMBER_BYTES:
+            raise TrainingError(f"{path} is rejected: {name!r} is larger than any image.")
+        if count > _MAX_MEMBERS:
+            raise TrainingError(f"{path} is rejected: it has more than {_MAX_MEMBERS:,} members.")
+        if total > max_bytes:
+            raise TrainingError(
+                f"{path} is rejected: it unpacks to more than {max_bytes / 1e9:g} GB "
+                "(prepare.max_unpacked_gb in params.yaml)."
+            )
+        yield member
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts

@@ -1,0 +1,185 @@
+"""Decide for every image whether it is kept and which split it goes to, before anything is stored.
+
+Dropped are broken and tiny images and byte-identical copies. Near-duplicates, found by perceptual hash, share a split,
+so that no test image has a look-alike among the training images.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from bundle.decode import UndecodableImageError, decode
+from training.data.prepared import SPLITS
+from training.data.sources import LabelledFile
+from training.errors import TrainingError
+from training.params import PrepareParams
+
+#: Side in pixels at which images are decoded to be hashed.
+HASHED_SIDE = 64
+_CHUNK = 256
+#: A perceptual hash is taken from the lowest 8 x 8 frequencies of a 32 x 32 image.
+_DCT_SIDE, _DCT_KEPT = 32, 8
+_HASH_CHUNK = 2048
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """Facts about one image, and the decision made about it."""
+
+    name: str
+    label: str
+    sha256: str
+    size_bytes: int
+    width: int = 0
+    height: int = 0
+    perceptual_hash: int = 0
+    #: Why the image is dropped; empty if it is kept.
+    dropped: str = ""
+    #: Lowest checksum in the image's group of near-duplicates.
+    group: str = ""
+    split: str = ""
+
+
+def survey(files: Iterable[LabelledFile], params: PrepareParams) -> list[Surveyed]:
+    """Return one entry per image, with the reason it is dropped or the split it belongs to.
+
+    Raises:
+        TrainingError: fewer than two classes remain, or a class is too small to be split.
+    """
+    images = list(map_in_threads(lambda file: _inspect(file, params.min_side_px), files))
+    images = _drop_surplus(_drop_copies(images), params.max_per_class)
+    images = _group(images, params.near_duplicate_bits)
+    images = [image if image.dropped else replace(image, split=_split_of(image.group, params)) for image in images]
+    _check_classes(images)
+    return images
+
+
+def map_in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """Apply `function` on all cores, in order, holding at most one chunk of items (Pillow releases the GIL)."""
+    rest = iter(items)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(islice(rest, _CHUNK)):
+            yield from pool.map(function, chunk)
+
+
+def _inspect(file: LabelledFile, min_side_px: int) -> Surveyed:
+    found = Surveyed(file.name, file.label, hashlib.sha256(file.data).hexdigest(), len(file.data))
+    try:
+        image = decode(file.data, HASHED_SIDE, HASHED_SIDE)
+    except UndecodableImageError as error:
+        return replace(found, dropped=f"broken: {error}")
+    found = replace(found, width=image.width, height=image.height, perceptual_hash=perceptual_hash(image.pixels))
+    if min(image.width, image.height) < min_side_px:
+        return replace(found, dropped=f"tiny: {image.width} x {image.height} px")
+    return found
+
+
+def _drop_copies(images: list[Surveyed]) -> list[Surveyed]:
+    """Keep the first of byte-identical images, or none if their labels contradict each other."""
+    labels: dict[str, set[str]] = {}
+    for image in images:
+        labels.setdefault(image.sha256, set()).add(image.label)
+    first: dict[str, str] = {}
+    checked = []
+    for image in images:
+        reason = image.dropped
+        if not reason and len(labels[image.sha256]) > 1:
+            reason = f"copies labelled {' and '.join(sorted(labels[image.sha256]))}"
+        elif not reason and first.setdefault(image.sha256, image.name) != image.name:
+            reason = f"copy of {first[image.sha256]}"
+        checked.append(replace(image, dropped=reason))
+    return checked
+
+
+def _drop_surplus(images: list[Surveyed], max_per_class: int) -> list[Surveyed]:
+    """Keep at most `max_per_class` images per class, the first by checksum."""
+    if not max_per_class:
+        return images
+    taken: Counter[str] = Counter()
+    surplus = set()
+    for image in _kept(images):
+        taken[image.label] += 1
+        if taken[image.label] > max_per_class:
+            surplus.add(image.name)
+    return [replace(p, dropped="surplus: prepare.max_per_class") if p.name in surplus else p for p in images]
+
+
+def _group(images: list[Surveyed], max_bits: int) -> list[Surveyed]:
+    """Name each group of near-duplicates by the lowest checksum in it."""
+    kept = _kept(images)
+    hashes = np.array([image.perceptual_hash for image in kept], dtype=np.uint64)
+    groups = {
+        image.name: kept[int(first)].sha256 for image, first in zip(kept, group_alike(hashes, max_bits), strict=True)
+    }
+    return [replace(image, group=groups.get(image.name, "")) for image in images]
+
+
+def _kept(images: list[Surveyed]) -> list[Surveyed]:
+    return sorted((image for image in images if not image.dropped), key=lambda image: image.sha256)
+
+
+def _split_of(group: str, params: PrepareParams) -> str:
+    """Choose the split by a hash of seed and group, so that adding images does not move others between splits."""
+    digest = hashlib.sha256(f"{params.seed}:{group}".encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    if share < params.test:
+        return "test"
+    return "validation" if share < params.test + params.validation else "train"
+
+
+def _check_classes(images: list[Surveyed]) -> None:
+    counts = Counter((image.label, image.split) for image in images if not image.dropped)
+    labels = sorted({label for label, _ in counts})
+    if len(labels) < 2:
+        found = f"only the class {labels[0]!r}" if labels else "no usable images"
+        raise TrainingError(f"DATA holds {found}. A classifier needs at least two classes.")
+    for label in labels:
+        for split in SPLITS:
+            if not counts[label, split]:
+                total = sum(counts[label, s] for s in SPLITS)
+                raise TrainingError(
+                    f"DATA: class {label!r} has {total} images, too few for a {split} split. Add images, "
+                    "or raise prepare.validation and prepare.test in params.yaml."
+                )
+
+
+def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
+    """64-bit DCT hash of uint8 (height, width, 3) RGB: whether each low frequency is above their median."""
+    grey = Image.fromarray(pixels).convert("L").resize((_DCT_SIDE, _DCT_SIDE), Image.Resampling.BILINEAR)
+    low = dctn(np.asarray(grey, dtype=np.float32), norm="ortho")[:_DCT_KEPT, :_DCT_KEPT].ravel()
+    bits = low > np.median(low[1:])
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def group_alike(hashes: NDArray[np.uint64], max_bits: int) -> NDArray[np.int64]:
+    """Return for each hash (n,) the lowest index in its group; hashes that differ in `max_bits` or fewer are joined.
+
+    Compares all pairs, so time grows with the square of n: 23,000 hashes take about a second.
+    """
+    if not len(hashes):
+        return np.zeros(0, dtype=np.int64)
+    pairs = []
+    for start in range(0, len(hashes), _HASH_CHUNK):
+        chunk = hashes[start : start + _HASH_CHUNK, None]
+        near = np.bitwise_count(chunk ^ hashes[None, start:]) <= max_bits
+        pairs.append(np.argwhere(np.triu(near, 1)) + start)
+    left, right = np.concatenate(pairs).T
+    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(len(hashes), len(hashes)))
+    _, component = connected_components(graph, directed=False)
+    _, lowest = np.unique(component, return_index=True)
+    return np.asarray(lowest[component], dtype=np.int64)

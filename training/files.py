@@ -1,0 +1,50 @@
+"""The files that stages read and write: names, command-line options, and folders that are complete or absent."""
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PARAMS_FILE = Path("params.yaml")
+#: Output folders of the stages.
+PREPARED, TRAINED, EVALUATED, BUNDLE = (Path("build", name) for name in ("prepared", "trained", "evaluated", "bundle"))
+#: Written by `train`.
+WEIGHTS_FILE, SPEC_FILE, HISTORY_FILE = "weights.npz", "network.json", "history.json"
+#: Written by `evaluate`. The predictions are copied into the bundle.
+METRICS_FILE, RESULTS_FILE, PREDICTIONS_FILE = "metrics.json", "results.json", "predictions.csv"
+
+
+def parse_paths(module: str, description: str | None, **defaults: Path) -> argparse.Namespace:
+    """Parse a command line of `--name PATH` options with these defaults."""
+    usage = f"python -m {module}"
+    example = " ".join(f"--{name} {path}" for name, path in defaults.items())
+    parser = argparse.ArgumentParser(prog=usage, description=description, epilog=f"example: {usage} {example}")
+    for name, path in defaults.items():
+        parser.add_argument(f"--{name}", type=Path, default=path, metavar="PATH", help=f"default: {path}")
+    return parser.parse_args()
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder that replaces `folder` on success. On an error, `folder` stays unchanged."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield staging
+        staging.chmod(0o755)  # mkdtemp creates private folders
+        _replace(folder, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}-old-{os.getpid()}")
+    folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old)

@@ -1,0 +1,122 @@
+"""What a training run stores: after each epoch everything needed to resume, at the end the best network."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.errors import TrainingError
+from training.files import HISTORY_FILE, SPEC_FILE, WEIGHTS_FILE, staged_folder
+from training.networks.architectures import NetworkSpec, build_network
+from training.params import Params
+
+_STATE_FILE, _BEST_FILE = "state.npz", "best.npz"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a run, apart from its weights."""
+
+    #: Number of finished epochs.
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    #: One row of metrics per epoch.
+    history: tuple[dict[str, Any], ...] = ()
+
+    def with_epoch(self, row: dict[str, Any]) -> "Progress":
+        """Return the progress after one more epoch; the lowest `val_loss` is the best."""
+        progress = replace(self, epoch=self.epoch + 1, history=(*self.history, row))
+        if not row["val_loss"] < self.best_loss:
+            return progress
+        return replace(progress, best_epoch=progress.epoch, best_loss=row["val_loss"])
+
+
+@dataclass(frozen=True)
+class TrainedNote:
+    """The facts stored beside the weights of a finished run."""
+
+    spec: NetworkSpec
+    labels: list[str]
+    #: Version of the weights that the run started from; empty if they were random.
+    started_from: str = ""
+
+
+def run_identity(params: Params, fingerprint: str) -> str:
+    """Hash of everything that determines a run. A checkpoint with a different identity is ignored."""
+    sections = (params.input.model_dump(), params.train.model_dump(), params.augment.model_dump())
+    return hashlib.sha256(json.dumps([sections, fingerprint]).encode()).hexdigest()
+
+
+class Checkpoint:
+    """The state of one run in `folder`, which is not a DVC output and so survives a killed stage."""
+
+    def __init__(self, folder: Path, network: keras.Model, identity: str) -> None:
+        self._folder, self._network, self._identity = folder, network, identity
+        network.optimizer.build(network.trainable_variables)
+
+    def restore(self) -> Progress:
+        """Load the last finished epoch of this run into the network and its optimizer, if there is one."""
+        path = self._folder / _STATE_FILE
+        if not path.is_file():
+            return Progress()
+        with np.load(path) as state:
+            progress = json.loads(str(state["progress"]))
+            if progress.pop("identity") != self._identity:
+                return Progress()
+            for index, variable in enumerate(self._variables()):
+                variable.assign(state[f"v{index}"])
+        return Progress(**{**progress, "history": tuple(progress["history"])})
+
+    def save(self, progress: Progress) -> None:
+        """Store everything needed to resume after this epoch. A kill while writing keeps the previous epoch."""
+        note = json.dumps({**asdict(progress), "identity": self._identity})
+        values = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self._variables())}
+        _write_npz(self._folder / _STATE_FILE, progress=np.array(note), **values)
+
+    def save_best(self) -> None:
+        """Store the network's current weights as the best of the run."""
+        weights = {f"v{index}": weight for index, weight in enumerate(self._network.get_weights())}
+        _write_npz(self._folder / _BEST_FILE, **weights)
+
+    def finish(self, note: TrainedNote, progress: Progress, out: Path) -> None:
+        """Write the best network and the history to the folder `out`, and delete the checkpoint."""
+        with staged_folder(out) as folder:
+            shutil.copyfile(self._folder / _BEST_FILE, folder / WEIGHTS_FILE)
+            (folder / SPEC_FILE).write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
+            history = {"best_epoch": progress.best_epoch, "epochs": progress.history}
+            (folder / HISTORY_FILE).write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(self._folder)
+
+    def _variables(self) -> list[Any]:
+        return [*self._network.variables, *self._network.optimizer.variables]
+
+
+def load_trained(folder: Path) -> tuple[keras.Model, TrainedNote]:
+    """Return the trained network of a finished run, in float32 and not compiled, and the facts stored with it.
+
+    Raises:
+        TrainingError: the folder does not hold a trained network.
+    """
+    try:
+        content = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        note = TrainedNote(**content | {"spec": NetworkSpec(**content["spec"])})
+        network = build_network(note.spec)
+        with np.load(folder / WEIGHTS_FILE) as weights:
+            network.set_weights([weights[f"v{index}"] for index in range(len(weights.files))])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{folder} holds no trained network ({error}). Run `dvc repro train`.") from error
+    return network, note
+
+
+def _write_npz(path: Path, **arrays: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    partial.replace(path)

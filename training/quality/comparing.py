@@ -1,0 +1,157 @@
+"""Compare two models on images that both were tested on and neither was trained on.
+
+Each bundle carries its predictions on its test images, identified by checksum, so two bundles are enough.
+"""
+
+import csv
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+
+from bundle.manifest import Interval
+from training.data.prepared import Split
+from training.errors import TrainingError
+from training.files import PREDICTIONS_FILE
+from training.quality.calibration import (
+    Classes,
+    Probabilities,
+    calibration_error,
+    calibration_error_of,
+    calibration_gaps,
+    recentred,
+)
+
+#: Maximum p-value at which a model counts as better.
+SIGNIFICANCE = 0.05
+_ROUNDS = 1000
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's predictions on n test images."""
+
+    #: SHA-256 (hex) of each image file.
+    checksums: list[str]
+    #: (n,)
+    truth: Classes
+    #: (n, labels)
+    probabilities: Probabilities
+    labels: list[str]
+
+
+def render_predictions(test: Split, probabilities: Probabilities) -> str:
+    """Return the predictions as CSV, one row per test image, in the order of `test`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["sha256", "label", *test.labels])
+    for fact, row in zip(test.facts, np.round(probabilities, _DIGITS).tolist(), strict=True):
+        writer.writerow([fact.sha256, fact.label, *row])
+    return text.getvalue()
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Read the predictions from `PREDICTIONS_FILE` in `folder`.
+
+    Raises:
+        TrainingError: the file is missing or damaged.
+    """
+    path = folder / PREDICTIONS_FILE
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        labels = header[2:]
+        truth = np.array([labels.index(row[1]) for row in rows], dtype=np.int64)
+        probabilities = np.array([[float(value) for value in row[2:]] for row in rows])
+        probabilities = probabilities.reshape(len(rows), len(labels))
+    except (OSError, ValueError, IndexError) as error:
+        raise TrainingError(f"Cannot read {path} ({error}). Evaluate and export the model again.") from error
+    return Predictions([row[0] for row in rows], truth, probabilities, labels)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A challenger and a champion on the same images."""
+
+    images: int
+    challenger_accuracy: float
+    champion_accuracy: float
+    #: Number of images that only one of the models got right.
+    only_challenger: int
+    only_champion: int
+    #: Two-sided exact McNemar test.
+    p_value: float
+    challenger_calibration: float
+    champion_calibration: float
+    #: Calibration error of the challenger minus that of the champion.
+    calibration_change: Interval
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the challenger is right significantly more often."""
+        return self.only_challenger > self.only_champion and self.p_value < SIGNIFICANCE
+
+    @property
+    def calibration_is_worse(self) -> bool:
+        """Whether the challenger's calibration error is significantly larger."""
+        return (self.calibration_change.low or 0) > 0
+
+    def to_json(self) -> dict[str, object]:
+        """Return the members of `pawqueue models compare --json`."""
+        values = asdict(self) | {"calibration_change": self.calibration_change.model_dump()}
+        count = {"pictures": values.pop("images")}  # the member's name in earlier releases
+        return count | values | {"is_better": self.is_better, "calibration_is_worse": self.calibration_is_worse}
+
+
+def compare(challenger: Predictions, champion: Predictions) -> Comparison:
+    """Compare two models on the test images that they share.
+
+    Raises:
+        TrainingError: they share no test images, or have different labels.
+    """
+    if challenger.labels != champion.labels:
+        raise TrainingError(
+            "The models have different labels and cannot be compared: "
+            f"{', '.join(challenger.labels)}; {', '.join(champion.labels)}."
+        )
+    place = {checksum: row for row, checksum in enumerate(champion.checksums)}
+    pairs = [(row, place[checksum]) for row, checksum in enumerate(challenger.checksums) if checksum in place]
+    if not pairs:
+        raise TrainingError("The models share no test images. Train both on the same data with the same prepare.seed.")
+    rows, champion_rows = (np.array(column) for column in zip(*pairs, strict=True))
+    truth = challenger.truth[rows]
+    new, old = challenger.probabilities[rows], champion.probabilities[champion_rows]
+    correct, correct_before = new.argmax(axis=1) == truth, old.argmax(axis=1) == truth
+    only_challenger, only_champion = int((correct & ~correct_before).sum()), int((correct_before & ~correct).sum())
+    return Comparison(
+        len(pairs),
+        float(correct.mean()),
+        float(correct_before.mean()),
+        only_challenger,
+        only_champion,
+        mcnemar(only_challenger, only_champion),
+        calibration_error(new, truth),
+        calibration_error(old, truth),
+        _calibration_change(new, old, truth),
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the p-value of the two-sided exact McNemar test."""
+    different = only_first + only_second
+    return float(binomtest(only_first, different, 0.5).pvalue) if different else 1.0
+
+
+def _calibration_change(new: Probabilities, old: Probabilities, truth: Classes) -> Interval:
+    rng = np.random.default_rng(0)
+    (bins, gaps), (old_bins, old_gaps) = calibration_gaps(new, truth), calibration_gaps(old, truth)
+    changes = []
+    for _ in range(_ROUNDS):
+        rows = rng.integers(len(truth), size=len(truth))
+        changes.append(
+            calibration_error_of(bins[rows], gaps[rows]) - calibration_error_of(old_bins[rows], old_gaps[rows])
+        )
+    return recentred(calibration_error_of(bins, gaps) - calibration_error_of(old_bins, old_gaps), changes)

@@ -1,0 +1,185 @@
+"""Write a network as a bundle that workers can load, and check that a bundle predicts as the network did.
+
+This module does not import Keras, so that `pawqueue models` starts fast.
+"""
+
+import argparse
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from bundle.golden import RECIPE, fingerprint, golden_inputs
+from bundle.manifest import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    SCHEMA,
+    Golden,
+    Histogram,
+    InputSpec,
+    Interval,
+    Manifest,
+    read_manifest,
+    sha256_of,
+)
+from training.errors import ERROR_FILE_VARIABLE, TrainingError, run_command
+from training.files import staged_folder
+
+if TYPE_CHECKING:
+    import keras
+
+_LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
+#: Maximum difference of a probability from the golden output, by precision. Workers use the same limits.
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """The members of a manifest that cannot be read off the network."""
+
+    name: str
+    labels: list[str]
+    temperature: float = 1.0
+    metrics: dict[str, Interval] = field(default_factory=dict)
+    data: dict[str, str | int | float] = field(default_factory=dict)
+    reference: dict[str, Histogram] = field(default_factory=dict)
+    #: Text of additional files in the bundle, by name.
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def write_bundle(
+    network: "keras.Model", facts: BundleFacts, folder: Path, check: Callable[[Path], object] = read_manifest
+) -> Manifest:
+    """Write the bundle to `folder` and return its manifest. An existing bundle is replaced only if `check` passes.
+
+    Args:
+        network: in float32 with its temperature folded in, and not compiled, so that no optimizer is saved.
+        facts: the rest of the manifest.
+        folder: where the bundle goes.
+        check: called with the folder of the new bundle; raises an error if the bundle must not be used.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    with staged_folder(folder) as new:
+        network.save(new / MODEL_FILE)
+        for name, text in facts.files.items():
+            (new / name).write_text(text, encoding="utf-8")
+        manifest = _manifest(network, facts, new)
+        (new / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        check(new)
+    return manifest
+
+
+def weights_version(network: "keras.Model") -> str:
+    """Return the architecture and a hash of the weights: equal weights have equal versions on every machine."""
+    digest = hashlib.sha256()
+    for weight in network.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return f"{network.name.replace('_', '-')}-{digest.hexdigest()[:8]}"
+
+
+def _manifest(network: "keras.Model", facts: BundleFacts, folder: Path) -> Manifest:
+    _, height, width, _ = network.input_shape
+    output: Literal["sigmoid", "softmax"] = "sigmoid" if network.output_shape[-1] == 1 else "softmax"
+    images = golden_inputs(height, width)
+    manifest = Manifest(
+        schema=SCHEMA,
+        name=facts.name,
+        version=weights_version(network),
+        architecture=network.name,
+        labels=facts.labels,
+        input=InputSpec(height=height, width=width),
+        output=output,
+        temperature=facts.temperature,
+        metrics=facts.metrics,
+        data=facts.data,
+        reference=facts.reference,
+        golden=Golden(recipe=RECIPE, inputs_sha256=fingerprint(images), outputs=[]),
+        sha256={name: sha256_of(folder / name) for name in (MODEL_FILE, *facts.files)},
+        libraries=_library_versions(),
+        git_revision=_git_revision(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    probabilities = manifest.probabilities(network.predict(images, verbose=0))
+    golden = manifest.golden.model_copy(update={"outputs": probabilities.astype(float).tolist()})
+    return manifest.model_copy(update={"golden": golden})
+
+
+def _library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that affect predictions."""
+    versions = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_revision() -> str | None:
+    """The checked-out commit, with `-dirty` if tracked files were changed; None outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603 (fixed words)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def check_parity(folder: Path) -> None:
+    """Check in a fresh process that the bundle returns its golden outputs.
+
+    Raises:
+        TrainingError: the bundle cannot be loaded, or its predictions in float32 or bfloat16 differ too much.
+    """
+    command = [sys.executable, "-m", "training.release.bundling", str(folder)]
+    environment = {name: value for name, value in os.environ.items() if name != ERROR_FILE_VARIABLE}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["the process died"]
+        raise TrainingError(f"{folder} fails the parity check: {lines[-1].removeprefix('Error: ')}")
+    print(done.stdout, end="")
+
+
+def _golden_difference(folder: Path, precision: str) -> float:
+    """Maximum difference of a probability from the golden outputs in the manifest."""
+    import keras  # noqa: PLC0415 (see the docstring of the module)
+
+    manifest = read_manifest(folder)
+    network = keras.saving.load_model(folder / MODEL_FILE, compile=False)
+    if precision == "bfloat16":
+        for layer in network._flatten_layers(include_self=False):  # Keras has no public walk through nested models
+            if layer is not network.layers[-1]:
+                layer.dtype_policy = "mixed_bfloat16"
+    outputs = network.predict(golden_inputs(manifest.input.height, manifest.input.width), verbose=0)
+    return float(np.abs(manifest.probabilities(outputs) - np.array(manifest.golden.outputs, np.float32)).max())
+
+
+def main() -> None:
+    """Check the bundle named on the command line in this process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.release.bundling",
+        description="Check that a bundle returns the golden outputs in its manifest.",
+        epilog="example: python -m training.release.bundling build/bundle",
+    )
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    for precision, limit in _TOLERANCE.items():
+        difference = _golden_difference(folder, precision)
+        if difference > limit:
+            raise TrainingError(f"in {precision}, outputs differ by {difference:.4f}; at most {limit} is allowed.")
+        print(f"{precision}: within {difference:.5f} of the golden outputs")
+
+
+if __name__ == "__main__":
+    run_command(main)
