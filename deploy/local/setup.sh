@@ -19,7 +19,7 @@ if [ "${SETUP_LOCK:-}" != held ]; then  # Python takes the lock, because macOS h
     mkdir -p .cache
     SETUP_LOCK=held exec "$python" -c 'import fcntl, os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-lock = os.open(".cache/setup.lock", os.O_WRONLY | os.O_CREAT)
+lock = os.open(".cache/setup.lock", os.O_WRONLY | os.O_CREAT, 0o644)
 fcntl.flock(lock, fcntl.LOCK_EX)
 os.set_inheritable(lock, True)
 os.execvp("sh", ["sh", "deploy/local/setup.sh"] + sys.argv[1:])' "$@"
