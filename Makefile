@@ -97,7 +97,7 @@ fix: $(TEST_NEEDS)  ## mend what the checks can mend by themselves
 docs: $(TEST_NEEDS)  ## write the pages that are made from the code
 	@$(RUN) python -m contract.settings_table > docs/settings.md
 	@$(RUN) python -m gateway.api_page > docs/api.md
-	@$(RUN) python -m deploy.prometheus_rule > deploy/k8s/components/monitoring/prometheus-rule.yaml
+	@$(RUN) python -m deploy.monitoring.prometheus_rule > deploy/k8s/components/monitoring/prometheus-rule.yaml
 
 lock:  ## resolve requirements/*.in into the lock files
 	@$(COMPILE) --no-annotate all.in -o constraints.txt

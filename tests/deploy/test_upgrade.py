@@ -16,7 +16,7 @@ def test_no_client_notices_an_upgrade(tmp_path: Path) -> None:
         ["git", "-C", str(ROOT), "rev-parse", "--verify", "HEAD~1"], capture_output=True, text=True, check=False
     )
     if found.returncode:
-        pytest.skip("this checkout does not hold the commit before: `git fetch --unshallow` brings it")
+        pytest.skip("this checkout lacks the commit before: run `git fetch --unshallow`")
     told = upgrade_from(found.stdout.strip(), tmp_path)
     assert not told.faults
     assert {status for status, _ in told.jobs.values()} == {"succeeded"}
