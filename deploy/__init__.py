@@ -1,5 +1,7 @@
-"""How Pawqueue runs: on one machine (`local/`), with Compose (`compose/`), on Kubernetes (`k8s/`), and its `monitoring/`.
+"""How Pawqueue runs: on one machine (`local/`), with Compose (`compose/`), on Kubernetes (`k8s/`).
 
-Start with README.md. The scripts here try out (`smoke_test.py`), measure (`performance_tracking.py`) and upgrade
-(`roll_out.py`) a running service.
+`monitoring/` belongs to the latter two.
+
+Start with README.md. The scripts test (`smoke_test.py`), measure (`performance_tracking.py`) and update (`roll_out.py`)
+a running service.
 """
