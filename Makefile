@@ -1,11 +1,13 @@
-# Every target first sees to its own environment (.venv, from the lock files); the second time that takes no time.
-# Targets that run services are one `exec`: Ctrl-C and a SIGTERM to make reach the services, and none is orphaned.
+# Targets set up what they need in .venv (deploy/local/setup.sh), which takes no time when nothing has changed.
+# Targets that run services are one `exec`, so that Ctrl-C, and SIGTERM sent to make, reach the services.
 
-WITH := sh deploy/local/with-python -m deploy.local.bootstrap
-RUN := $(WITH) run
-DEVELOP := $(WITH) develop
-TRAIN := $(WITH) train
-MEASURE := $(WITH) measure
+SETUP := sh deploy/local/setup.sh
+RUN := exec env VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+LOCKS_run := gateway worker dashboard client local
+LOCKS_train := training local
+LOCKS_measure := performance local
+LOCKS_develop := $(LOCKS_run) performance training dev
 
 PHOTOS ?= examples/photos
 OUT ?= results.csv
@@ -19,118 +21,129 @@ COMPOSE ?= docker compose
 BUILD_FLAGS ?=
 SCANNER ?= docker.io/aquasec/trivy:0.57.1
 
-# A single lane waits half of its time for services to start. A file stays in one lane, with what its tests share.
+# Two lanes, because one would wait half of its time for services to start. Tests of a file share fixtures, so stay together.
 LANES := -n 2 --dist loadfile --no-loadscope-reorder
 UNIT_EDGE := contract gateway pawqueue
 SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
-UV := sh deploy/local/with-python -m deploy.local.uv
-COMPILE := $(UV) --directory requirements pip compile -q --universal --python-version 3.11 --no-header
+COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean
+.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
-demo:  ## classify a folder of images: PHOTOS=folder OUT=results.csv
-	@exec $(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)"
+# .venv/.home names the folder that .venv was made in: after a move everything is set up again.
+MOVED := $(shell test "$$(cat .venv/.home 2>/dev/null)" = "$$(pwd -P)" || echo moved)
 
-up:  ## start all services and keep them running until Ctrl-C
-	@exec $(RUN) python -m deploy.local up
+.SECONDEXPANSION:
+$(addprefix .venv/.ready-,run train measure develop): .venv/.ready-%: $$(addprefix requirements/,$$(addsuffix .txt,$$(LOCKS_$$*))) pyproject.toml $(wildcard */__init__.py) $(MOVED)
+	@$(SETUP) packages $* $(foreach lock,$(LOCKS_$*),-r requirements/$(lock).txt)
 
-test:  ## run the tests that take seconds, in two lanes
-	@exec $(DEVELOP) python -m pytest $(LANES) -m "not slow and not long"
+# A link to redis-server: when that is uninstalled, make looks for another.
+.venv/.redis: $(MOVED)
+	@$(SETUP) redis
 
-test-unit:  ## run the tests that start no service, in two halves side by side
-	@$(DEVELOP) true
+RUN_NEEDS := .venv/.ready-run $(if $(PAWQUEUE_REDIS_URL),,.venv/.redis)
+TEST_NEEDS := .venv/.ready-develop .venv/.redis
+
+demo: $(RUN_NEEDS)  ## classify a folder of images with temporary services: PHOTOS=folder OUT=results.csv
+	@$(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)"
+
+up: $(RUN_NEEDS)  ## start all services and keep them running until Ctrl-C
+	@$(RUN) python -m deploy.local up
+
+test: $(TEST_NEEDS)  ## run the fast tests
+	@$(RUN) python -m pytest $(LANES) -m "not slow and not long"
+
+test-unit: $(TEST_NEEDS)  ## run the unit tests, in two halves side by side
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-unit-edge test-unit-core
 
-# Halves of about the same length, cut so that neither imports all libraries.
-test-unit-edge:
-	@$(DEVELOP) python -m pytest $(addprefix tests/unit/,$(UNIT_EDGE))
+# Two halves that take equally long; neither imports all libraries.
+test-unit-edge: $(TEST_NEEDS)
+	@$(RUN) python -m pytest $(addprefix tests/unit/,$(UNIT_EDGE))
 
-test-unit-core:
-	@$(DEVELOP) python -m pytest $(filter-out $(addprefix tests/unit/,$(UNIT_EDGE)),$(patsubst %/__init__.py,%,$(wildcard tests/unit/*/__init__.py)))
+test-unit-core: $(TEST_NEEDS)
+	@$(RUN) python -m pytest $(filter-out $(addprefix tests/unit/,$(UNIT_EDGE)),$(patsubst %/__init__.py,%,$(wildcard tests/unit/*/__init__.py)))
 
-test-slow:  ## run the tests that take minutes
-	@$(DEVELOP) python -m pytest -m slow || { test $$? -eq 5 && echo "No test is marked slow: nothing was run."; }
+test-slow: $(TEST_NEEDS)  ## run the slow tests, which take minutes
+	@$(RUN) python -m pytest -m slow
 
-coverage:  ## run the tests that take seconds and write coverage.xml
-	@exec $(DEVELOP) python -m pytest $(LANES) -m "not slow and not long" --cov --cov-report=term --cov-report=xml
+coverage: $(TEST_NEEDS)  ## run the fast tests and write coverage.xml
+	@$(RUN) python -m pytest $(LANES) -m "not slow and not long" --cov --cov-report=term --cov-report=xml
 
-conformance:  ## try the gateway with over 5,000 requests made up from its own document (some ten minutes)
-	@exec $(DEVELOP) python -m pytest -m long tests/api
+conformance: $(TEST_NEEDS)  ## test the gateway with over 5,000 requests generated from its OpenAPI document (ten minutes)
+	@$(RUN) python -m pytest -m long tests/api
 
-chaos:  ## kill workers, gateways and Redis under load for up to 20 minutes; writes chaos.json
-	@exec $(DEVELOP) python -m tests.chaos.run
+chaos: $(TEST_NEEDS)  ## kill workers, gateways and Redis under load for up to 20 minutes; writes chaos.json
+	@$(RUN) python -m tests.chaos.run
 
-bench:  ## measure beside a bare loop, writes bench.json: BENCH=quick takes 2 minutes, ONLY="serving bulk" some parts
-	@exec $(DEVELOP) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY))
+bench: $(TEST_NEEDS)  ## measure throughput and latency; writes bench.json: BENCH=quick ONLY="serving bulk"
+	@$(RUN) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY))
 
-soak:  ## a steady load for 15 minutes: nothing may grow or stay; writes soak.json and soak.png
-	@exec $(DEVELOP) python -m tests.soak.run
+soak: $(TEST_NEEDS)  ## check for leaks under 15 minutes of load; writes soak.json and soak.png
+	@$(RUN) python -m tests.soak.run
 
-check:  ## check format, lint, types and import rules; changes nothing
-	@$(DEVELOP) ruff format --check .
-	@$(DEVELOP) ruff check .
-	@$(DEVELOP) mypy
-	@$(DEVELOP) lint-imports
+check: $(TEST_NEEDS)  ## check format, lint, types and import rules
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
 
-fix:  ## mend what the checks can mend by themselves
-	@$(DEVELOP) ruff check --fix .
-	@$(DEVELOP) ruff format .
+fix: $(TEST_NEEDS)  ## fix format and lint
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
 
-docs:  ## write the pages that are made from the code
-	@$(DEVELOP) true  # what it says of its set-up must not land in a page
-	@$(DEVELOP) python -m contract.settings > docs/settings.md
-	@$(DEVELOP) python -m gateway.http.api_page > docs/api.md
-	@$(DEVELOP) python -m deploy.prometheus_rule > deploy/k8s/components/monitoring/prometheus-rule.yaml
+docs: $(TEST_NEEDS)  ## generate docs/settings.md, docs/api.md and the Prometheus rules
+	@$(RUN) python -m contract.settings > docs/settings.md
+	@$(RUN) python -m gateway.http.api_page > docs/api.md
+	@$(RUN) python -m deploy.monitoring.prometheus_rule > deploy/k8s/components/monitoring/prometheus-rule.yaml
 
 lock:  ## resolve requirements/*.in into the lock files
 	@$(COMPILE) --no-annotate all.in -o constraints.txt
 	@for name in $(LOCKS); do \
 	  $(COMPILE) --generate-hashes -c constraints.txt $$name.in -o $$name.txt || exit 1; \
 	done
-	@$(COMPILE) --generate-hashes uv.in -o uv.txt
+	@for name in uv pip; do $(COMPILE) --generate-hashes $$name.in -o $$name.txt || exit 1; done
 
-train:  ## train a model: DATA=folder of labelled images
-	@exec $(TRAIN) python -m training.run $(if $(DATA),"$(DATA)")
+train: .venv/.ready-train  ## train a model: DATA=folder of labelled images
+	@$(RUN) python -m training.run $(if $(DATA),"$(DATA)")
 
-performance:  ## measure a running service on labelled images: URL=address DIR=folder N=200
-	@exec $(MEASURE) python deploy/performance_tracking.py --api-url "$(URL)" --test-dir "$(DIR)" --max-samples "$(N)"
+performance: .venv/.ready-measure  ## measure a running service on labelled images: URL=url DIR=folder N=200
+	@$(RUN) python deploy/performance_tracking.py --api-url "$(URL)" --test-dir "$(DIR)" --max-samples "$(N)"
 
-data-download:  ## fetch the public set of labelled images (address and checksum in params.yaml)
-	@exec $(TRAIN) python -m training.data.download
+data-download: .venv/.ready-train  ## download the public training images (URL and checksum in params.yaml)
+	@$(RUN) python -m training.data.download
 
-mlflow-upload:  ## send the last training result to MLflow, after a run that could not
-	@exec $(TRAIN) python -m training.release.tracking
+mlflow-upload: .venv/.ready-train  ## send the last training result to MLflow, if the run could not
+	@$(RUN) python -m training.release.tracking
 
-packages:  ## install the Debian packages whose commands the tests need
+packages:  ## install the Debian packages that the tests need
 	@.ci/packages
 
-images:  ## build the four images: IMAGES=prefix TAG=tag
+images:  ## build the container images: IMAGES=prefix TAG=tag
 	@for name in $(SERVICES); do \
 	  $(DOCKER) build $(BUILD_FLAGS) --build-arg REVISION="$(TAG)" -f Dockerfile.$$name -t "$(IMAGES)-$$name:$(TAG)" . || exit 1; \
 	done
 
-test-containers: images  ## build the images and show that docker-compose.yml runs: DOCKER=podman COMPOSE=podman-compose
-	@exec $(DEVELOP) python -m tests.containers --engine "$(DOCKER)" --compose "$(COMPOSE)" --images "$(IMAGES)"
+test-containers: images $(TEST_NEEDS)  ## test docker-compose.yml with these images: DOCKER=podman COMPOSE=podman-compose
+	@$(RUN) python -m tests.containers --engine "$(DOCKER)" --compose "$(COMPOSE)" --images "$(IMAGES)"
 
-test-kube:  ## run the Deployments of the rendered manifests by podman, with the images that `make images` built
-	@exec $(DEVELOP) python -m tests.containers.kube
+test-kube: $(TEST_NEEDS)  ## test the Kubernetes manifests with podman and the images of `make images`
+	@$(RUN) python -m tests.containers.kube
 
-scan:  ## look for known holes in the images: fails on a serious one that has a fix
+scan:  ## scan the images: fails for a serious vulnerability that has a fix
 	@for name in $(SERVICES); do \
 	  $(DOCKER) run --rm -v /var/run/docker.sock:/var/run/docker.sock $(SCANNER) image --exit-code 1 --ignore-unfixed \
 	    --severity HIGH,CRITICAL "$(IMAGES)-$$name:$(TAG)" || exit 1; \
 	done
 
-push:  ## push the images that `make images` built
+push:  ## push the images of `make images`
 	@for name in $(SERVICES); do $(DOCKER) push "$(IMAGES)-$$name:$(TAG)" || exit 1; done
 
-roll-out:  ## put the images of TAG on the cluster, try them, go back by itself when they do not serve
-	@exec sh deploy/local/with-python -m deploy.roll_out --images "$(IMAGES)" --tag "$(TAG)"
+roll-out:  ## deploy the images of TAG to the cluster, test them, roll back on failure
+	@exec "$${PYTHON:-python3}" -m deploy.roll_out --images "$(IMAGES)" --tag "$(TAG)"
 
-clean:  ## remove the environment and all caches; keeps the state folder and results
+clean:  ## remove .venv and all caches; keeps state and results
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build/lib
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

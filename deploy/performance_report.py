@@ -1,4 +1,4 @@
-"""What `performance_tracking.py` makes of its measurements: latency figures, a table, an image."""
+"""The report of `performance_tracking.py`: latency figures, a table and a plot."""
 
 import importlib.util
 import statistics
@@ -14,7 +14,7 @@ _DPI = 110
 
 
 def latency_figures(latencies_ms: list[float]) -> dict[str, float]:
-    """Mean, spread, extremes and quantiles in milliseconds; nothing without latencies."""
+    """Mean, standard deviation, extremes and quantiles in milliseconds; empty without latencies."""
     if not latencies_ms:
         return {}
     ordered = sorted(latencies_ms)
@@ -29,21 +29,21 @@ def latency_figures(latencies_ms: list[float]) -> dict[str, float]:
 
 
 def show_latency(console: Console, report: dict[str, Any]) -> None:
-    """Print the latency figures, the throughput and what went wrong."""
+    """Print the latency figures, the throughput and the errors."""
     if report["latency_ms"]:
         table = Table(title="Latency of POST /predict, ms", title_justify="left")
         for name in report["latency_ms"]:
             table.add_column(name, justify="right")
         table.add_row(*(f"{value:,.1f}" for value in report["latency_ms"].values()))
         console.print(table)
-        speed = f"{report['images_per_s']:,.1f} images/s with {report['concurrency']} at once"
+        speed = f"{report['images_per_s']:,.1f} images/s with {report['concurrency']} concurrent requests"
         console.print(f"{report['samples']:,} images in {report['seconds']:,.1f} s: {speed}.", highlight=False)
     for error, count in report["errors"].items():
-        console.print(f"{count:,} without an answer: {error}", highlight=False)
+        console.print(f"{count:,} failed: {error}", highlight=False)
 
 
 def draw_plot(path: Path, report: dict[str, Any], latencies_ms: list[float]) -> Path | None:
-    """Draw confusion, scores and latency; None where matplotlib is missing or there is nothing to draw."""
+    """Write a plot of confusion, scores and latency; None if matplotlib is missing or there is nothing to draw."""
     if importlib.util.find_spec("matplotlib") is None or not latencies_ms or not report["labels"]:
         return None
     from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second, and is not installed everywhere
@@ -92,7 +92,7 @@ def _draw_latency(axes: Any, report: dict[str, Any], latencies_ms: list[float]) 
     axes.hist(latencies_ms, bins=min(40, max(5, len(latencies_ms) // 4)), color=_BLUE)
     for name, color in (("p50", _ORANGE), ("p95", "black")):
         axes.axvline(figures[name], color=color, linestyle="--", label=f"{name} {figures[name]:,.1f} ms")
-    axes.set(xlabel="ms", ylabel="images", title=f"Latency, {report['concurrency']} at once")
+    axes.set(xlabel="ms", ylabel="images", title=f"Latency, {report['concurrency']} concurrent")
     axes.legend(frameon=False)
 
 
@@ -101,7 +101,7 @@ def _percent(share: float) -> str:
 
 
 def _quantile(ordered: list[float], share: float) -> float:
-    """The value below which that share lies, between neighbours."""
+    """The quantile of a share, interpolated between neighbours."""
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measures a running service on labelled images: accuracy, precision, recall, F1, confusion, latency; JSON and plot.
+"""Measures accuracy, precision, recall, F1, confusion and latency of a running service; writes JSON and a plot.
 
     python deploy/performance_tracking.py --api-url http://127.0.0.1:8000 --test-dir test-set --max-samples 200
 
-The images lie in a folder a class (`test-set/cats/1.jpg`). They are sent to `POST /predict`, so that the synchronous
-system that Pawqueue replaces can be measured by the same script.
+The test set has one folder per class (`test-set/cats/1.jpg`). Images are sent to `POST /predict`, so the same script
+measures the old pipeline.
 """
 
 import argparse
@@ -40,37 +40,37 @@ _ENDING = "_probability"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one image."""
+    """The result of one image."""
 
     path: Path
     latency_ms: float
     label: str = ""
     confidence: float | None = None
-    #: Why there is no label.
+    #: Why there is no label; empty if there is one.
     error: str = ""
 
 
 @dataclass(slots=True)
 class Measurement:
-    """Everything that was measured."""
+    """The results of all images."""
 
     answers: list[Answer] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
     def compare(self) -> Comparison:
-        """Hold the labels against the folders."""
+        """Labels compared with the folders."""
         comparison = Comparison(sorted(self.labels))
         for answer in self.answers:
             comparison.add(answer.path, str(answer.path), answer.label, answer.confidence)
         return comparison
 
     def latencies_ms(self) -> list[float]:
-        """Of the images that have a label."""
+        """Latencies of the images with a label."""
         return [answer.latency_ms for answer in self.answers if answer.label]
 
     def to_dict(self, api_url: str, concurrency: int) -> dict[str, Any]:
-        """Plain values, for programs."""
+        """The content of performance.json."""
         return {
             "api_url": api_url,
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,7 +94,7 @@ class Predictor:
         self._measurement = measurement
 
     def predict(self, path: Path) -> Answer:
-        """Send one image; a service that says "busy" is asked again, and the pause counts for no latency."""
+        """Send one image; retries while the service is busy, and measures the last attempt only."""
         content = path.read_bytes()
         for number in range(1, _TRIES + 1):
             started_s = time.perf_counter()
@@ -116,19 +116,19 @@ class Predictor:
         return Answer(path, latency_ms, values["class"], values["confidence"])
 
 
-def samples(folder: Path, most: int) -> list[Path]:
-    """Up to `most` images, as many of each folder as possible; the same ones every time."""
+def samples(folder: Path, limit: int) -> list[Path]:
+    """Up to `limit` images, balanced between the folders; the same ones every time."""
     by_class: dict[Path, list[Path]] = {}
     for file in find_files([folder]):
         by_class.setdefault(file.path.parent, []).append(file.path)
     for paths in by_class.values():
         random.Random(_SEED).shuffle(paths)  # noqa: S311 - no secret
     turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class.values()))
-    return list(itertools.islice((path for path in turns if path), most))
+    return list(itertools.islice((path for path in turns if path), limit))
 
 
 def measure(api_url: str, paths: list[Path], concurrency: int, console: Console) -> Measurement:
-    """Send the images, `concurrency` at once; the first one goes ahead and is not counted, to warm everything up."""
+    """Send the images with `concurrency` requests at a time, after one that warms up the service."""
     measurement = Measurement()
     predictor = Predictor(api_url, os.environ.get("PAWQUEUE_API_KEY", ""), measurement)
     predictor.predict(paths[0])
@@ -142,11 +142,11 @@ def measure(api_url: str, paths: list[Path], concurrency: int, console: Console)
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure and report; 0 when every image got a label, 1 when some did not, 2 when none did."""
+    """Measure and report; returns 0 if every image got a label, 1 if some did not, 2 if none did."""
     options = _options(words)
     paths = samples(options.test_dir, options.max_samples)
     if not paths:
-        print(f"{options.test_dir} holds no image: give a folder with a folder for each class.", file=sys.stderr)
+        print(f"{options.test_dir} has no images. Use a folder with one folder per class.", file=sys.stderr)
         return 2
     console = Console()
     measurement = measure(options.api_url, paths, options.concurrency, Console(stderr=True))
@@ -158,25 +158,25 @@ def main(words: list[str] | None = None) -> int:
     drawn = draw_plot(options.out / "performance.png", report, measurement.latencies_ms())
     console.print(f"Written: {options.out / 'performance.json'}{f', {drawn}' if drawn else ''}", soft_wrap=True)
     if not drawn:
-        print("No plot: matplotlib is not installed here; `make performance` brings it.", file=sys.stderr)
+        print("No plot: matplotlib is not installed. `make performance` installs it.", file=sys.stderr)
     labelled = len(measurement.latencies_ms())
     return 0 if labelled == len(paths) else 1 if labelled else 2
 
 
 def _options(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a running service on labelled images.")
-    parser.add_argument("--api-url", required=True, help="the service, such as http://127.0.0.1:8000")
-    parser.add_argument("--test-dir", required=True, type=Path, help="a folder with a folder for each class")
-    parser.add_argument("--max-samples", type=_positive, default=200, help="most images (default: %(default)s)")
-    parser.add_argument("--concurrency", type=_positive, default=1, help="requests at once (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("performance"), help="folder to write (default: %(default)s)")
+    parser.add_argument("--api-url", required=True, help="URL of the service, such as http://127.0.0.1:8000")
+    parser.add_argument("--test-dir", required=True, type=Path, help="folder with one folder per class")
+    parser.add_argument("--max-samples", type=_positive, default=200, help="maximum images (default: %(default)s)")
+    parser.add_argument("--concurrency", type=_positive, default=1, help="concurrent requests (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("performance"), help="output folder (default: %(default)s)")
     return parser.parse_args(words)
 
 
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError("give at least 1")
+        raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 

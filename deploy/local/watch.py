@@ -1,90 +1,120 @@
-"""Looks after a stack while it runs: says when a service was started again, and gives up on one that keeps dying."""
+"""While services run: report restarts, fail when a service keeps exiting, and notice when to stop."""
 
-import json
+import contextlib
+import os
+import signal
+import sys
+import threading
 import time
-import urllib.request
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 
 from deploy.local.errors import LocalError
 from deploy.local.stack import Service, Stack, tail_of
-from deploy.local.steps import show
-from deploy.local.stopping import Stop
 
-_LOOK_S = 0.2
-_ANSWER_S = 5.0
-_READY_S = 300.0
-#: A service that ends this often before it was ever ready will not become so.
+_POLL_S = 0.2
+_READY_LIMIT_S = 300.0
 _STARTS_BEFORE_READY = 3
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Watch:
-    """One look after the other at the services of a stack."""
+    """Follows the services of a stack; call `look` regularly."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, starts_before_ready: int = _STARTS_BEFORE_READY) -> None:
         self._stack = stack
+        #: A service that starts more often before the stack is ready will not become so.
+        self._starts_before_ready = starts_before_ready
         self._started_s: dict[str, int] = {}
         self._starts: Counter[str] = Counter()
         self.ready = False
 
     def look(self) -> None:
-        """Take note of what has changed.
+        """Note and report restarts.
 
         Raises:
-            LocalError: a service keeps ending.
+            LocalError: a service keeps exiting.
         """
         for service in self._stack.services():
             if service.started_s and service.started_s != self._started_s.get(service.name):
                 self._note_start(service)
-            if service.given_up or (not self.ready and self._starts[service.name] > _STARTS_BEFORE_READY):
-                log = self._stack.places.log_of(service.name)
-                raise LocalError(f"{service.name} keeps ending; the last lines of {log}:\n{tail_of(log)}")
+            if service.given_up or (not self.ready and self._starts[service.name] > self._starts_before_ready):
+                log = self._stack.log_of(service.name)
+                raise LocalError(f"{service.name} keeps exiting. The last lines of {log}:\n{tail_of(log)}")
 
     def _note_start(self, service: Service) -> None:
         if self.ready and service.name in self._started_s:
-            log = self._stack.places.log_of(service.name)
-            print(f"{service.name} had ended and was started again; its log is {log}", flush=True)
+            print(f"{service.name} exited and was restarted. Its log: {self._stack.log_of(service.name)}", flush=True)
         self._started_s[service.name] = service.started_s
         self._starts[service.name] += 1
 
 
-def wait_until_ready(url: str, watch: Watch, stop: Stop) -> bool:
-    """Wait until the gateway serves a model; False if it was time to stop before.
+class Stop:
+    """Set once it is time to stop: a signal arrived, or the `make` that started this process is gone."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        #: Ctrl-C reaches every process of the terminal, not just this one.
+        self.from_terminal = False
+        # A killed make cannot pass the signal on. Without make, a lost parent may be a shell that has exited.
+        self._make = os.getppid() if "MAKELEVEL" in os.environ else None
+
+    def set(self) -> None:
+        """Stop now."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most that long; True as soon as it is time to stop."""
+        if self._make not in (None, os.getppid()):
+            self.set()
+        return self._event.wait(seconds)
+
+    def handle(self, number: int, _frame: object) -> None:
+        """Stop because of a signal."""
+        self.from_terminal = number == signal.SIGINT
+        self.set()
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Turn SIGINT, SIGTERM and SIGHUP into a `Stop`; signals that are ignored (nohup) stay ignored."""
+    stop = Stop()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop.handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def wait_until_ready(is_ready: Callable[[], bool], watch: Watch, stop: Stop, limit_s: float = _READY_LIMIT_S) -> bool:
+    """Wait for `is_ready`; False if it is time to stop first.
 
     Raises:
-        LocalError: a service keeps ending, or it takes far too long.
+        LocalError: a service keeps exiting, or the limit has passed.
     """
     started_s = time.monotonic()
     try:
-        while not is_ready(url):
-            if stop.wait(_LOOK_S):
+        while not is_ready():
+            if stop.wait(_POLL_S):
                 return False
             watch.look()
-            _show_waiting(time.monotonic() - started_s)
+            waited_s = time.monotonic() - started_s
+            if waited_s > limit_s:
+                raise LocalError(
+                    f"The services were not ready after {limit_s:.0f} s. See the logs in the state folder."
+                )
+            _show(f"Starting the services ... {waited_s:.0f} s")
         watch.ready = True
     finally:
-        show("")
+        _show("")
     print(f"Services started: {time.monotonic() - started_s:.0f} s", flush=True)
     return True
 
 
-def _show_waiting(waited_s: float) -> None:
-    show(f"Starting the services ... {waited_s:.0f} s")
-    if waited_s > _READY_S:
-        raise LocalError(f"No model was served within {_READY_S:.0f} s; the logs are in the state folder.")
-
-
-def is_ready(url: str) -> bool:
-    """Whether the gateway accepts jobs and a worker with a model serves them."""
-    with suppress(OSError, ValueError):
-        _get(f"{url}/readyz")
-        return bool(json.loads(_get(f"{url}/health"))["model_loaded"])
-    return False
-
-
-def _get(url: str) -> bytes:
-    # A proxy named in the environment has no business with an address of this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=_ANSWER_S) as answer:
-        body: bytes = answer.read()
-    return body
+def _show(line: str) -> None:
+    if sys.stdout.isatty():
+        print("\r\033[K" + line, end="", flush=True)

@@ -29,10 +29,11 @@ def test_the_smoke_test_gets_a_prediction_from_both_apis(stack: Stack) -> None:
     done = script("smoke_test.py", "--url", stack.url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        ["ok", "health:"],
+        ["ok", "/v1/status:"],
+        ["ok", "/health:"],
         ["ok", "/predict:"],
         ["ok", "/v1/jobs:"],
-        ["ok", "refusal:"],
+        ["ok", "rejection:"],
     ]
 
 

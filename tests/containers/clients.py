@@ -1,4 +1,4 @@
-"""Clients of the composed service, with a list of their own of what they were promised."""
+"""Clients of the composed service, which keep their own list of accepted jobs."""
 
 import threading
 from collections import Counter
@@ -11,16 +11,16 @@ from tests.support.images import draw
 
 
 class Clients:
-    """Threads that send single images without end, and follow each to its result."""
+    """Threads that send single images until stopped."""
 
     def __init__(self, url: str, key: str, threads: int = 3) -> None:
         self._url, self._headers = url, {"Authorization": f"Bearer {key}"}
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(threads)]
         #: Ids of accepted jobs.
-        self.promised: list[str] = []
-        #: What else was answered: statuses, or the name of an error of the connection.
-        self.refused: Counter[str] = Counter()
+        self.accepted: list[str] = []
+        #: Other responses: statuses, or names of connection errors.
+        self.rejected: Counter[str] = Counter()
 
     @contextmanager
     def sending(self) -> Iterator[None]:
@@ -35,10 +35,10 @@ class Clients:
                 thread.join()
 
     def results(self) -> Counter[str]:
-        """What became of every job that was promised."""
+        """Final status of every accepted job, counted."""
         found: Counter[str] = Counter()
         with httpx.Client(base_url=self._url, headers=self._headers, timeout=90) as http:
-            for job_id in self.promised:
+            for job_id in self.accepted:
                 answer = http.get(f"/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
                 found[answer.json().get("status", str(answer.status_code))] += 1
         return found
@@ -50,11 +50,11 @@ class Clients:
                 try:
                     answer = http.post("/v1/jobs", content=image)
                 except httpx.HTTPError as error:
-                    self.refused[type(error).__name__] += 1
+                    self.rejected[type(error).__name__] += 1
                     self._stop.wait(0.5)
                     continue
                 if answer.status_code == 202:
-                    self.promised.append(answer.json()["id"])
+                    self.accepted.append(answer.json()["id"])
                 else:
-                    self.refused[str(answer.status_code)] += 1
+                    self.rejected[str(answer.status_code)] += 1
                     self._stop.wait(0.5)

@@ -1,9 +1,8 @@
-"""The rendered Kubernetes manifests, run by `podman kube play` as far as that goes: `make test-kube`.
+"""`make test-kube`: runs the rendered Kubernetes manifests with `podman kube play`.
 
-What podman 4.3 has no notion of is stood in for, and only that: a StatefulSet is played as a Deployment with its claim
-as a volume, a Secret as a ConfigMap (it would be handed out without being decoded), and in addresses the names of
-Services, which nothing answers for, are replaced by those of pods. Namespaces, autoscalers, policies, budgets and
-probes over HTTP are passed over.
+Only what podman 4.3 does not support is replaced: a StatefulSet becomes a Deployment with its claim as a volume, a
+Secret becomes a ConfigMap (podman would not decode it), and names of Services in URLs become names of pods. Namespaces,
+autoscalers, policies, budgets and HTTP probes are ignored.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from tests.support.services import ROOT, free_port
 
 NETWORK = "pawqueue-kube"
 _SECRET = "pawqueue-secret"
-#: What podman makes volumes of: the Secret, and the ledger's claim.
+#: Volumes that podman creates: for the Secret and for the ledger's claim.
 _VOLUMES = (_SECRET, "data")
 SERVICES = ("redis", "redis-images", "gateway", "worker", "dashboard")
 _IMAGE = ROOT / "examples" / "photos" / "cat.jpg"
@@ -34,7 +33,7 @@ Document = dict[str, Any]
 
 
 def documents(overlay: str) -> list[Document]:
-    """What podman is given: the Deployments, ConfigMaps, claims and the Secret of an overlay."""
+    """The Deployments, ConfigMaps, claims and the Secret of an overlay, as podman can run them."""
     secret = subprocess.run(["sh", "deploy/k8s/make-secret"], cwd=ROOT, capture_output=True, text=True, check=True)
     text = f"{secret.stdout}---\n{rendered(overlay)}"
     found = [part for document in yaml.safe_load_all(text) for part in _played(document)]
@@ -55,7 +54,7 @@ def _played(document: Document) -> Iterator[Document]:
         if secret := volume.pop("secret", None):
             volume["configMap"] = {"name": _SECRET, "items": secret["items"]}
     for container in pod.get("containers", []):
-        for port in container["ports"]:  # else podman 4.3 publishes them under their own numbers, for everybody
+        for port in container["ports"]:  # otherwise podman 4.3 publishes them on all addresses
             port |= {"hostIP": "127.0.0.1", "hostPort": free_port()}
     if document["kind"] == "Secret":
         yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _SECRET}, "data": document["stringData"]}
@@ -64,7 +63,7 @@ def _played(document: Document) -> Iterator[Document]:
 
 
 def _with_pod_names(document: Document) -> Document:
-    """Addresses of Services as those of the pods behind them."""
+    """The document with names of pods instead of Services in URLs."""
     if document["kind"] == "ConfigMap":
         for key, value in document["data"].items():
             document["data"][key] = re.sub(r"([@/])(redis-images|redis|gateway):", r"\1\2-pod-0:", value)
@@ -72,18 +71,18 @@ def _with_pod_names(document: Document) -> Document:
 
 
 def container_of(service: str) -> str:
-    """The name that podman gives the container of a Deployment."""
+    """Name of the container of a Deployment."""
     return f"{service}-pod-0-{'redis' if service == 'redis-images' else service}"
 
 
 @contextmanager
 def played(tools: Tools, overlay: str) -> Iterator[None]:
-    """The pods of an overlay; nothing of them stays."""
+    """Run the pods of an overlay; removes all of them on exit."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "all.yaml")
         file.touch(0o600)
         file.write_text(yaml.safe_dump_all(documents(overlay)))
-        _demand_room(tools)
+        _demand_no_conflict(tools)
         tools.run("network", "create", NETWORK)
         try:
             tools.run("play", "kube", "--network", NETWORK, str(file))
@@ -92,47 +91,47 @@ def played(tools: Tools, overlay: str) -> Iterator[None]:
             _remove(tools)
 
 
-def _demand_room(tools: Tools) -> None:
-    """What is there under these names is somebody else's, and must neither be used nor taken away."""
+def _demand_no_conflict(tools: Tools) -> None:
+    """Fail if pods or volumes with these names exist, so that they are not overwritten or removed."""
     there = {*tools.run("pod", "ls", "--format", "{{.Name}}").split(), *tools.run("volume", "ls", "-q").split()}
     ours = {*(f"{service}-pod-0" for service in SERVICES), *_VOLUMES} & there
-    demand(not ours, f"There are pods or volumes of these names already: {', '.join(sorted(ours))}")
+    demand(not ours, f"Pods or volumes with these names exist: {', '.join(sorted(ours))}")
 
 
 def _remove(tools: Tools) -> None:
     pods = [("pod", "rm", "-f", f"{service}-pod-0") for service in SERVICES]
     volumes = [("volume", "rm", name) for name in _VOLUMES]
     for command in (*pods, *volumes, ("network", "rm", "-f", NETWORK)):
-        with suppress(ContainersError):  # it may not have come so far
+        with suppress(ContainersError):  # it may not exist yet
             tools.run(*command)
 
 
 def address_of(tools: Tools, service: str) -> str:
-    """Address of a service's first port on this machine."""
+    """URL of a service's first port on this machine."""
     return f"http://{tools.run('port', container_of(service)).split()[-1]}"
 
 
 def show(tools: Tools) -> None:
-    """Everything runs as the manifests say, and an image is predicted."""
+    """All services run as the manifests define, and an image is classified."""
     for service in SERVICES:
         until(partial(_runs, tools, service), f"{service} running")
         found = tools.inspect(container_of(service))
         demand(found["HostConfig"]["ReadonlyRootfs"], f"{service} can write to its root file system")
         demand(found["Config"]["User"].split(":")[0] not in ("", "0", "root"), f"{service} runs as root")
-        print(f"ok  {service:14} runs, as user {found['Config']['User']}, on a read-only disk", flush=True)
+        print(f"ok  {service:14} runs, as user {found['Config']['User']}, with a read-only file system", flush=True)
     gateway = address_of(tools, "gateway")
-    took_s = until(lambda: _is_served(gateway), "a model being served")
-    print(f"ok  a model is served after {took_s:.0f} s", flush=True)
+    took_s = until(lambda: _is_served(gateway), "a worker serving")
+    print(f"ok  a worker serves after {took_s:.0f} s", flush=True)
     make_key = ("python", "-m", "gateway.keys_cli", "create", "--name", "tests")
     key = tools.run("exec", container_of("gateway"), *make_key).split()[-1]
     headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=30", "Content-Type": "image/jpeg"}
-    demand(httpx.post(f"{gateway}/v1/jobs", content=b"").status_code == 401, "The gateway asks for no key.")
+    demand(httpx.post(f"{gateway}/v1/jobs", content=b"").status_code == 401, "The gateway requires no API key.")
     job = httpx.post(f"{gateway}/v1/jobs", content=_IMAGE.read_bytes(), headers=headers, timeout=60).json()
-    demand(job["status"] == "succeeded", f"The image was not predicted: {job}")
-    print(f"ok  an image is predicted: {job['prediction']['label']}", flush=True)
+    demand(job["status"] == "succeeded", f"The image was not classified: {job}")
+    print(f"ok  an image is classified: {job['prediction']['label']}", flush=True)
     page = httpx.get(f"{address_of(tools, 'dashboard')}/", follow_redirects=True, timeout=30)
-    demand("sign-in" in str(page.url), "The dashboard asks for no key.")
-    print("ok  the dashboard answers with its page to sign in", flush=True)
+    demand("sign-in" in str(page.url), "The dashboard requires no API key.")
+    print("ok  the dashboard responds with its sign-in page", flush=True)
 
 
 def _runs(tools: Tools, service: str) -> bool:
@@ -141,14 +140,15 @@ def _runs(tools: Tools, service: str) -> bool:
 
 def _is_served(url: str) -> bool:
     with suppress(httpx.HTTPError, ValueError, KeyError):
-        return bool(httpx.get(f"{url}/health", timeout=5).json()["model_loaded"])
+        status = httpx.get(f"{url}/v1/status", timeout=5).json()
+        return bool(status["ready"] and status["workers"])
     return False
 
 
 def main() -> int:
-    """Play and show; returns the exit status."""
+    """Run the manifests and the checks; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", default="podman", help="podman's command")
+    parser.add_argument("--engine", default="podman", help="command of podman")
     parser.add_argument("--overlay", default="overlays/local", help="folder of deploy/k8s")
     given = parser.parse_args()
     tools = Tools(given.engine, "")

@@ -1,4 +1,4 @@
-"""The commands of containers: podman or docker, and their compose."""
+"""Commands of Docker or podman and of Compose."""
 
 import json
 import os
@@ -18,17 +18,17 @@ SERVICES = ("redis", *BUILT, "prometheus")
 
 
 class ContainersError(Exception):
-    """Something that was to be shown did not hold."""
+    """A check or a command failed."""
 
 
 def demand(holds: bool, what: str) -> None:
-    """Raise unless it holds."""
+    """Raise `ContainersError` unless the condition holds."""
     if not holds:
         raise ContainersError(what)
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 120.0) -> float:
-    """Wait until it holds; returns the seconds that took."""
+    """Wait for a condition; returns the seconds it took."""
     began_s = time.monotonic()
     while not condition():
         demand(time.monotonic() - began_s < timeout_s, f"{what} did not happen within {timeout_s:g} s")
@@ -38,14 +38,14 @@ def until(condition: Callable[[], bool], what: str, timeout_s: float = 120.0) ->
 
 @dataclass(frozen=True)
 class Tools:
-    """How containers are run here; `environ` holds what the compose file asks for."""
+    """The commands to use; `environ` has the variables of docker-compose.yml."""
 
     engine: str
     compose: str
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str) -> str:
-        """What a command of the engine prints.
+        """Output of a command of the engine.
 
         Raises:
             ContainersError: it fails.
@@ -53,13 +53,13 @@ class Tools:
         return self._call([*shlex.split(self.engine), *arguments])
 
     def up(self, *arguments: str) -> None:
-        """Bring the services of the compose file up."""
+        """Start the services."""
         self._compose("up", "-d", "--no-build", *arguments)
 
     def down(self) -> None:
-        """Take everything of the project away, volumes included."""
+        """Remove the project with its volumes."""
         self._compose("down", "-v")
-        # podman-compose leaves volumes the first time that more than one container of a service has used them.
+        # podman-compose keeps volumes used by several containers of a service until the second call.
         if self.leftovers():
             self._compose("down", "-v")
 
@@ -72,7 +72,7 @@ class Tools:
         return self.run("ps", "-q", *(["-a"] if all_of_them else []), *filters).split()
 
     def inspect(self, container: str) -> dict[str, Any]:
-        """All that the engine knows of a container or an image."""
+        """The engine's description of a container or an image."""
         (found,) = json.loads(self.run("inspect", container))
         known: dict[str, Any] = found
         return known

@@ -1,7 +1,7 @@
-"""The worker's autoscaler on real parts: a Prometheus that scrapes a gateway, and worker processes that come and go.
+"""The worker's autoscaler with a real Prometheus, gateway and worker processes.
 
-`python -m tests.deploy.autoscaling` writes the plot of deploy/README.md. Kubernetes' part, to ask the metric by the
-query of the manifests and to reckon replicas, is played by `benchmarks.autoscaler`, with its times divided by `FACTOR`.
+`python -m tests.deploy.autoscaling` writes the plot in deploy/README.md. `benchmarks.autoscaler` takes the part of
+Kubernetes: it runs the query of the manifests and computes the replicas, with all times divided by `FACTOR`.
 """
 
 import argparse
@@ -27,40 +27,40 @@ from tests.deploy.conftest import need
 from tests.support.images import draw
 from tests.support.services import ROOT, Process, Stack, answers, free_port, running, running_stack, wait_until
 
-#: Minutes of a cluster pass in seconds here.
+#: Minutes of a cluster take seconds here.
 FACTOR = 15.0
 _ADAPTER = ROOT / "deploy" / "k8s" / "components" / "monitoring" / "prometheus-adapter.yaml"
-#: More workers than cores end nothing sooner.
-_MOST = 3
-#: What one worker is to end within the objective; of the manifest's 30 s that is left when minutes pass in seconds.
+#: More workers than cores would not be faster.
+_MAX_WORKERS = 3
+#: The manifest's objective of 30 s, scaled.
 OBJECTIVE_S = 30.0 / FACTOR
 
 
 @dataclass
 class Trace:
-    """What was seen: (seconds, queued, running, replicas), and what became of the images."""
+    """What happened: (seconds, queued, running, replicas) over time, and the results."""
 
     spec: Spec
     rows: list[tuple[float, int, int, int]] = field(default_factory=list)
-    #: When each burst was sent, and when nothing of it was left.
+    #: When each burst was sent, and when it was finished.
     bursts: list[tuple[float, float]] = field(default_factory=list)
     accepted: int = 0
     succeeded: int = 0
-    #: Of jobs that were sent singly, by their own list: what they ended as, and how often they were tried.
+    #: Single jobs: id -> (status, attempts).
     single: dict[str, tuple[str, int]] = field(default_factory=dict)
-    #: Exit statuses of the workers that were taken away.
+    #: Exit statuses of the workers that were removed.
     left: list[int] = field(default_factory=list)
 
     @property
     def turns(self) -> int:
-        """How often it changed direction."""
+        """How often scaling changed direction."""
         steps = [b[3] - a[3] for a, b in pairwise(self.rows) if b[3] != a[3]]
         return sum(1 for a, b in pairwise(steps) if (a > 0) != (b > 0))
 
 
 @contextmanager
 def prometheus(folder: Path, gateway_url: str) -> Iterator[str]:
-    """A Prometheus that scrapes the gateway each second; yields its address."""
+    """A Prometheus that scrapes the gateway each second; yields its URL."""
     port = free_port()
     target = gateway_url.removeprefix("http://")
     config = folder / "prometheus.yml"
@@ -74,7 +74,7 @@ def prometheus(folder: Path, gateway_url: str) -> Iterator[str]:
 
 
 class Cluster:
-    """The workers, and the loop that has as many of them run as the autoscaler wants."""
+    """The workers, and the loop that starts and stops them as the autoscaler decides."""
 
     def __init__(self, stack: Stack, prometheus_url: str, spec: Spec) -> None:
         self.trace = Trace(spec)
@@ -105,11 +105,11 @@ class Cluster:
         return time.monotonic() - self._began_s
 
     def unfinished(self) -> int:
-        """Jobs that wait or run, by the ledger itself."""
+        """Queued plus running jobs."""
         return sum(row.queued + row.running for row in self._ledger.stats(QUEUES).queues.values())
 
-    def ended(self) -> dict[str, int]:
-        """Jobs that ended since the ledger began, by status."""
+    def finished(self) -> dict[str, int]:
+        """Finished jobs by status."""
         found: dict[str, int] = {}
         for (_, status, _), count in self._ledger.stats(QUEUES).totals.items():
             found[status] = found.get(status, 0) + count
@@ -139,30 +139,35 @@ class Cluster:
 
 
 def play(folder: Path, images: int) -> Trace:
-    """Two bursts of images, and single ones all the time; ends when the workers are back to one."""
+    """Send two bursts and a steady trickle of images, until the workers are back to one."""
     with running_stack(folder, log_level="warning") as stack, prometheus(folder, stack.url) as address:
         photos = _photos(folder / "photos", images)
         rate_per_s = _submit(stack, photos, folder)
         spec = _spec(rate_per_s)
         with Cluster(stack, address, spec) as cluster, _trickle(stack, cluster.trace):
-            before = cluster.ended().get("succeeded", 0)
+            before = cluster.finished().get("succeeded", 0)
             for _ in range(2):
                 sent_s = cluster.now_s()
                 _submit(stack, photos, folder)
                 cluster.trace.bursts.append((sent_s, cluster.now_s()))
                 time.sleep(spec.down.window_s / 4)  # between two folders
-            wait_until(lambda: cluster.trace.rows[-1][3] == spec.least, "the workers being taken away", 300)
+            wait_until(lambda: cluster.trace.rows[-1][3] == spec.least, "the workers being removed", 300)
         wait_until(lambda: not cluster.unfinished(), "the last images", 60)
         cluster.trace.accepted = 2 * images + len(cluster.trace.single)
-        cluster.trace.succeeded = cluster.ended()["succeeded"] - before
+        cluster.trace.succeeded = cluster.finished()["succeeded"] - before
         return cluster.trace
 
 
 def _spec(rate_per_s: float) -> Spec:
-    """The autoscaler of the manifests, its target for a worker as fast as those here."""
+    """The autoscaler of the manifests, with a target for the speed of workers here."""
     shipped = read_spec().faster(FACTOR)
     return Spec(
-        shipped.metric, rate_per_s * OBJECTIVE_S, shipped.least, min(_MOST, shipped.most), shipped.up, shipped.down
+        shipped.metric,
+        rate_per_s * OBJECTIVE_S,
+        shipped.least,
+        min(_MAX_WORKERS, shipped.most),
+        shipped.up,
+        shipped.down,
     )
 
 
@@ -175,7 +180,7 @@ def _photos(folder: Path, count: int) -> Path:
 
 
 def _submit(stack: Stack, photos: Path, folder: Path) -> float:
-    """Send all of them as one folder and wait for the results; returns images a second."""
+    """Classify the folder with the client; returns images per second."""
     began_s = time.monotonic()
     command = [sys.executable, "-m", "pawqueue", "submit", photos, "--url", stack.url, "--out", folder / "out.csv"]
     subprocess.run([*command, "--quiet"], cwd=ROOT, check=True, capture_output=True)
@@ -184,7 +189,7 @@ def _submit(stack: Stack, photos: Path, folder: Path) -> float:
 
 @contextmanager
 def _trickle(stack: Stack, trace: Trace) -> Iterator[None]:
-    """A single image now and then, each followed to its result, whatever happens to the workers."""
+    """Send single images in the background and wait for each result."""
     stop, image = threading.Event(), draw((160, 120), (1, 2, 3), form="JPEG")
 
     def send() -> None:
@@ -204,7 +209,7 @@ def _trickle(stack: Stack, trace: Trace) -> Iterator[None]:
 
 
 def draw_plot(trace: Trace, path: Path) -> None:
-    """Queue, in flight and replicas over time."""
+    """Plot queued jobs, running jobs and replicas over time."""
     from matplotlib.figure import Figure
 
     at_s, queued, busy, replicas = zip(*trace.rows, strict=True)
@@ -229,9 +234,9 @@ def draw_plot(trace: Trace, path: Path) -> None:
 
 
 def main() -> int:
-    """Play it, print what was seen, write the plot."""
+    """Run it, print a summary, write the plot."""
     parser = argparse.ArgumentParser(prog="python -m tests.deploy.autoscaling", description=__doc__)
-    parser.add_argument("--images", type=int, default=4000, help="in each folder (default 4000)")
+    parser.add_argument("--images", type=int, default=4000, help="images per folder (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "autoscaling.png")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pawqueue-autoscaling-") as folder:

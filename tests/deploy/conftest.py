@@ -1,4 +1,4 @@
-"""What the tests of manifests need: rendered overlays, and tools that a laptop may lack."""
+"""Rendered overlays for the tests of manifests, and tools that may not be installed."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ Documents = list[dict[str, Any]]
 
 
 def need(tool: str, package: str) -> str:
-    """Path of a command; without it the test is skipped, in CI it fails."""
+    """Path of a command; if it is missing, the test is skipped, or fails in CI."""
     path = shutil.which(tool)
     if path is None:
         missing = f"{tool} is not installed (Debian: {package})"
@@ -28,12 +28,12 @@ def need(tool: str, package: str) -> str:
 
 @cache
 def rendered(folder: str) -> str:
-    """What `kubectl kustomize` makes of a folder of deploy/k8s."""
+    """The output of `kubectl kustomize` for a folder of deploy/k8s."""
     command = [need("kubectl", "kubernetes-client"), "kustomize", str(ROOT / "deploy" / "k8s" / folder)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture
 def documents() -> Callable[[str], Documents]:
-    """Give the resources of a folder."""
+    """A function that returns the resources of a folder."""
     return lambda folder: [document for document in yaml.safe_load_all(rendered(folder)) if document]

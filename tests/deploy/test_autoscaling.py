@@ -1,4 +1,4 @@
-"""The worker's autoscaler: reckoned as Kubernetes does, argued by simulation, and tried on real parts."""
+"""The worker's autoscaler: computed as in Kubernetes, simulated, and run with real services."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,25 +14,25 @@ from tests.support.services import ROOT
 SPEC = Spec("jobs", 100, 1, 10, up=Behavior(0, 2, 30), down=Behavior(60, 1, 60))
 
 
-def test_it_takes_as_many_as_the_target_says_within_its_rate() -> None:
+def test_it_scales_up_to_the_target_within_its_rate() -> None:
     scaler = Autoscaler(SPEC)
-    assert scaler.decide(0, 1, 950) == 3  # ten are wanted; two come in 30 s
+    assert scaler.decide(0, 1, 950) == 3  # ten are needed; the limit is two in 30 s
     assert scaler.decide(15, 3, 950) == 3
     assert scaler.decide(31, 3, 950) == 5
     assert scaler.decide(46, 5, 545) == 5  # within a tenth of the target
 
 
-def test_it_goes_down_slowly_and_only_when_no_need_was_seen_for_long() -> None:
+def test_it_scales_down_slowly_after_a_quiet_time() -> None:
     scaler = Autoscaler(SPEC)
     assert scaler.decide(0, 4, 400) == 4
     assert scaler.decide(30, 4, 0) == 4
     assert scaler.decide(61, 4, 0) == 3
     assert scaler.decide(76, 3, 0) == 3
     assert scaler.decide(122, 3, 0) == 2
-    assert scaler.decide(200, 1, 0) == 1  # never fewer than the least
+    assert scaler.decide(200, 1, 0) == 1  # never below the minimum
 
 
-def test_a_rise_may_have_to_last() -> None:
+def test_scaling_up_may_need_a_lasting_load() -> None:
     scaler = Autoscaler(replace(SPEC, up=replace(SPEC.up, window_s=60)))
     assert scaler.decide(0, 1, 100) == 1
     assert scaler.decide(15, 1, 300) == 1
@@ -40,18 +40,18 @@ def test_a_rise_may_have_to_last() -> None:
 
 
 @pytest.mark.parametrize("load", [one_folder, folders, wave])
-def test_as_shipped_it_does_not_flap(load: object) -> None:
+def test_the_shipped_settings_do_not_flap(load: object) -> None:
     seen = simulate(read_spec(), load, 3600)  # type: ignore[arg-type]
     assert seen.turns <= 1
-    assert simulate(replace(read_spec(), down=Behavior(0, 8, 15)), wave, 3600).turns > 10  # what it is kept from
+    assert simulate(replace(read_spec(), down=Behavior(0, 8, 15)), wave, 3600).turns > 10  # other settings do
 
 
-def test_the_documentation_holds_what_the_simulation_says() -> None:
+def test_the_documentation_has_the_table_of_the_simulation() -> None:
     text = (ROOT / "docs" / "scaling.md").read_text()
     assert "\n".join(table()) in text, "run `python -m benchmarks.autoscaling` and put its table into docs/scaling.md"
 
 
-def test_keda_behaves_like_the_autoscaler_that_it_stands_in_for() -> None:
+def test_keda_has_the_behaviour_and_target_of_the_autoscaler_it_replaces() -> None:
     keda = yaml.safe_load((ROOT / "deploy/k8s/components/keda/scaled-object.yaml").read_text())["spec"]
     autoscaler = next(
         one["spec"]
@@ -65,7 +65,7 @@ def test_keda_behaves_like_the_autoscaler_that_it_stands_in_for() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_workers_come_and_go_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_workers_scale_up_and_down_and_no_job_is_lost(tmp_path: Path) -> None:
     images = 2500
     trace = play(tmp_path, images)
     replicas = [row[3] for row in trace.rows]
@@ -74,6 +74,6 @@ def test_workers_come_and_go_and_nothing_is_lost(tmp_path: Path) -> None:
     assert trace.succeeded == trace.accepted
     assert set(trace.single.values()) == {("succeeded", 1)}
     assert trace.left == [0] * (trace.spec.most - trace.spec.least)
-    # More workers on the cores of one end nothing much sooner; but a folder must not wait for what they do.
+    # More workers on the same cores are hardly faster, but scaling must not delay a folder.
     one_worker_s = images * OBJECTIVE_S / trace.spec.target
     assert all(cleared_s - sent_s < 3 * one_worker_s for sent_s, cleared_s in trace.bursts), trace.bursts

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: they build, they are valid, and they hold what people forget."""
+"""The Kubernetes manifests: they build, they are valid, and they have probes, limits, rights and budgets."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,16 +11,16 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from contract.ledger.ledger import Ledger
 from contract.settings import load_settings
 from gateway.metrics import GatewayMetrics
 from tests.deploy.conftest import Documents, rendered
 from tests.support.services import ROOT
-from tests.support.twin.ledger_memory import MemoryLedger
 
 OVERLAYS = ("base", "overlays/local", "overlays/production")
 #: The newest version that kubernetes-validate knows, and two older ones.
 VERSIONS = ("1.37", "1.36", "1.35")
-#: Resources of operators, whose schemas are not Kubernetes's own.
+#: Resources of operators, which have no schema in Kubernetes.
 _FOREIGN = ("monitoring.coreos.com", "keda.sh")
 _schema = cache(kubernetes_validate.utils.schema_contents)
 
@@ -38,7 +38,7 @@ def pod(workload: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_overlay_is_valid(overlay: str, version: str, documents: Render, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its schemas are megabytes, read anew for each resource: kept, the same takes a tenth of the time.
+    # It reads megabytes of schemas for each resource. Cached, the test takes a tenth of the time.
     monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", _schema)
     own = [document for document in documents(overlay) if not document["apiVersion"].startswith(_FOREIGN)]
     assert own
@@ -47,19 +47,19 @@ def test_every_overlay_is_valid(overlay: str, version: str, documents: Render, m
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-class TestWhatPeopleForget:
-    def test_probes(self, overlay: str, documents: Render) -> None:
+class TestEveryOverlay:
+    def test_every_container_has_probes(self, overlay: str, documents: Render) -> None:
         for workload in workloads(documents(overlay)):
             for container in pod(workload)["containers"]:
                 assert {"livenessProbe", "readinessProbe"} <= set(container), workload["metadata"]["name"]
 
-    def test_requests_and_limits(self, overlay: str, documents: Render) -> None:
+    def test_every_container_has_requests_and_limits(self, overlay: str, documents: Render) -> None:
         for workload in workloads(documents(overlay)):
             for container in pod(workload)["containers"]:
                 assert {"cpu", "memory"} <= set(container["resources"]["requests"])
                 assert {"cpu", "memory"} <= set(container["resources"]["limits"])
 
-    def test_no_root_and_no_rights(self, overlay: str, documents: Render) -> None:
+    def test_no_container_runs_as_root_or_has_privileges(self, overlay: str, documents: Render) -> None:
         for workload in workloads(documents(overlay)):
             spec = pod(workload)
             assert spec["securityContext"]["runAsNonRoot"] is True
@@ -90,7 +90,7 @@ class TestWhatPeopleForget:
                 assert re.search(r":[\w.-]+$", container["image"]), container["image"]
                 assert not container["image"].endswith(":latest")
 
-    def test_each_service_leads_to_a_workload_and_its_port(self, overlay: str, documents: Render) -> None:
+    def test_each_service_selects_one_workload_and_its_port(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)
         by_labels = {
             tuple(sorted(workload["spec"]["template"]["metadata"]["labels"].items())): workload
@@ -104,21 +104,21 @@ class TestWhatPeopleForget:
             names = {port["name"] for port in ports} | {port["containerPort"] for port in ports}
             assert all(p.get("targetPort", p["port"]) in names for p in service["spec"]["ports"])
 
-    def test_settings_are_in_the_table(self, overlay: str, documents: Render) -> None:
+    def test_settings_exist(self, overlay: str, documents: Render) -> None:
         config = next(d for d in documents(overlay) if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
         load_settings(config["data"])
         for name in config["data"]:
             assert name.removeprefix("PAWQUEUE_").lower() in type(load_settings({})).model_fields
 
-    def test_queues_that_are_full_of_images_fit_their_redis(self, overlay: str, documents: Render) -> None:
+    def test_two_full_queues_fit_the_redis_of_the_images(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)
         config = next(d for d in everything if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
         store = next(w for w in workloads(everything) if w["metadata"]["name"] == "redis-images")
         args = pod(store)["containers"][0]["args"]
-        room_gb = int(args[args.index("--maxmemory") + 1].removesuffix("gb"))
-        assert 2 * load_settings(config["data"]).queue_max_bytes < room_gb * 2**30, "two queues"
+        limit_gb = int(args[args.index("--maxmemory") + 1].removesuffix("gb"))
+        assert 2 * load_settings(config["data"]).queue_max_bytes < limit_gb * 2**30, "two queues"
 
-    def test_autoscalers_and_budgets_have_their_targets(self, overlay: str, documents: Render) -> None:
+    def test_autoscalers_and_budgets_have_a_target(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)
         names = {workload["metadata"]["name"] for workload in workloads(everything)}
         scalers = [document for document in everything if document["kind"] == "HorizontalPodAutoscaler"]
@@ -126,17 +126,17 @@ class TestWhatPeopleForget:
         scaled = {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers}
         for workload in workloads(everything):
             assert workload["metadata"]["name"] not in scaled or "replicas" not in workload["spec"], (
-                "the next `kubectl apply` would undo what the autoscaler chose"
+                "the next `kubectl apply` would undo the autoscaler's choice"
             )
         budgets = [document for document in everything if document["kind"] == "PodDisruptionBudget"]
         assert {budget["metadata"]["name"] for budget in budgets} <= names
 
-    def test_everything_is_denied_that_is_not_allowed(self, overlay: str, documents: Render) -> None:
+    def test_traffic_is_denied_by_default(self, overlay: str, documents: Render) -> None:
         policies = {d["metadata"]["name"]: d["spec"] for d in documents(overlay) if d["kind"] == "NetworkPolicy"}
         assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
-def test_the_metric_of_the_autoscaler_is_exported_by_the_gateway(documents: Render) -> None:
+def test_the_metric_of_the_autoscaler_is_exported_by_the_gateway(documents: Render, ledger: Ledger) -> None:
     scaler = next(
         d for d in documents("base") if d["kind"] == "HorizontalPodAutoscaler" and d["metadata"]["name"] == "worker"
     )
@@ -144,14 +144,14 @@ def test_the_metric_of_the_autoscaler_is_exported_by_the_gateway(documents: Rend
     folder = ROOT / "deploy" / "k8s" / "components"
     adapter = yaml.safe_load((folder / "monitoring" / "prometheus-adapter.yaml").read_text())
     rule = next(rule for rule in adapter["rules"]["external"] if rule["name"]["as"] == wanted)
-    exported = generate_latest(GatewayMetrics(MemoryLedger(), 1).registry).decode()
+    exported = generate_latest(GatewayMetrics(ledger, 1).registry).decode()
     for name in set(re.findall(r"pawqueue_\w+", rule["metricsQuery"] + rule["seriesQuery"])):
-        assert re.search(rf"^{name}{{.*}} 0\.0$", exported, re.MULTILINE), "it must be there, and 0, when idle"
+        assert re.search(rf"^{name}{{.*}} 0\.0$", exported, re.MULTILINE), "it must be exported as 0 when idle"
     keda = yaml.safe_load((folder / "keda" / "scaled-object.yaml").read_text())
     assert keda["spec"]["triggers"][0]["metadata"]["query"] == rule["metricsQuery"]
 
 
-def test_components_fit_on_the_base(tmp_path: Path) -> None:
+def test_components_build_on_the_base(tmp_path: Path) -> None:
     base = rendered("base")
     assert "nvidia.com/gpu" not in base
     for component, mark in (("gpu", "nvidia.com/gpu"), ("keda", "ScaledObject"), ("monitoring", "PrometheusRule")):

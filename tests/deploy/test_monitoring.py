@@ -1,4 +1,4 @@
-"""Rules and alerts: tried by promtool, made of metrics that exist, each with a section in the runbook."""
+"""Rules and alerts: they pass promtool, use existing metrics, and each alert has a section in the runbook."""
 
 import re
 import subprocess
@@ -7,13 +7,14 @@ from typing import Any
 import yaml
 from prometheus_client import generate_latest
 
-from deploy.prometheus_rule import as_resource
+from contract.ledger.ledger import Ledger
+from deploy.monitoring.prometheus_rule import as_resource
 from gateway.metrics import GatewayMetrics
 from tests.deploy.conftest import need
 from tests.support.services import ROOT
-from tests.support.twin.ledger_memory import MemoryLedger
 
-_FOLDER = ROOT / "deploy" / "k8s" / "components" / "monitoring"
+_FOLDER = ROOT / "deploy" / "monitoring"
+_RESOURCE = ROOT / "deploy" / "k8s" / "components" / "monitoring" / "prometheus-rule.yaml"
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -28,13 +29,13 @@ def test_alerts_fire_when_they_should_and_only_then() -> None:
 
 
 def test_the_scrape_configuration_is_valid() -> None:
-    file = ROOT / "deploy" / "compose" / "prometheus.yml"
+    file = _FOLDER / "prometheus.yml"
     command = [need("promtool", "prometheus"), "check", "config", "--syntax-only", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_is_tried_and_has_a_runbook() -> None:
+def test_every_alert_is_tested_and_has_a_runbook() -> None:
     tried = (ROOT / "tests" / "deploy" / "rules_test.yml").read_text()
     headings = re.findall(r"^#+ (\w+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
     for alert in alerts():
@@ -43,14 +44,14 @@ def test_every_alert_is_tried_and_has_a_runbook() -> None:
         assert alert["annotations"]["runbook"] == f"docs/operations.md#{alert['alert'].lower()}"
 
 
-def test_rules_speak_of_metrics_that_the_gateway_exports() -> None:
-    metrics = GatewayMetrics(MemoryLedger(), 1)
+def test_rules_use_metrics_that_the_gateway_exports(ledger: Ledger) -> None:
+    metrics = GatewayMetrics(ledger, 1)
     exported = generate_latest(metrics.registry).decode()
     names = set(re.findall(r"^# TYPE (pawqueue_\w+)", exported, re.MULTILINE))
     used = set(re.findall(r"pawqueue_\w+", (_FOLDER / "rules.yml").read_text()))
     assert used <= names, used - names
 
 
-def test_the_resource_of_the_operator_is_made_of_the_rules() -> None:
+def test_the_resource_of_the_operator_is_generated_from_the_rules() -> None:
     rules = yaml.safe_load((_FOLDER / "rules.yml").read_text())
-    assert yaml.safe_load((_FOLDER / "prometheus-rule.yaml").read_text()) == as_resource(rules)
+    assert yaml.safe_load(_RESOURCE.read_text()) == as_resource(rules), "run `make docs`"

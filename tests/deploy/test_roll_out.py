@@ -1,4 +1,4 @@
-"""A tag that does not serve is taken back, on a `kubectl` that keeps its state in files."""
+"""A tag that does not serve is rolled back, tested with a `kubectl` that keeps its state in files."""
 
 import subprocess
 import sys
@@ -40,19 +40,19 @@ def tags(cluster: Cluster) -> set[str]:
     return {image.split(":")[1] for image in cluster.images().values()}
 
 
-def test_a_tag_that_serves_stays(cluster: Cluster) -> None:
+def test_a_tag_that_serves_is_kept(cluster: Cluster) -> None:
     asked: list[str] = []
     assert roll_out(cluster, "pawqueue", "new", asked.append)
     assert tags(cluster) == {"new"}
     assert asked == ["http://127.0.0.1:4567"]
 
 
-def test_a_tag_whose_pods_do_not_start_is_taken_back(cluster: Cluster) -> None:
+def test_a_tag_whose_pods_do_not_start_is_rolled_back(cluster: Cluster) -> None:
     assert not roll_out(cluster, "pawqueue", "broken", lambda url: None)
     assert tags(cluster) == {"old"}
 
 
-def test_a_tag_that_does_not_predict_is_taken_back(cluster: Cluster) -> None:
+def test_a_tag_that_does_not_predict_is_rolled_back(cluster: Cluster) -> None:
     def fail(url: str) -> None:
         raise subprocess.CalledProcessError(1, "smoke test")
 

@@ -16,9 +16,9 @@ def test_no_client_notices_an_upgrade(tmp_path: Path) -> None:
         ["git", "-C", str(ROOT), "rev-parse", "--verify", "HEAD~1"], capture_output=True, text=True, check=False
     )
     if found.returncode:
-        pytest.skip("this checkout does not hold the commit before: `git fetch --unshallow` brings it")
-    told = upgrade_from(found.stdout.strip(), tmp_path)
-    assert not told.faults
-    assert {status for status, _ in told.jobs.values()} == {"succeeded"}
-    assert len(told.jobs) > 50
-    assert set(told.exits.values()) == {0}
+        pytest.skip("this checkout lacks the commit before: run `git fetch --unshallow`")
+    report = upgrade_from(found.stdout.strip(), tmp_path)
+    assert not report.faults
+    assert {status for status, _ in report.jobs.values()} == {"succeeded"}
+    assert len(report.jobs) > 50
+    assert set(report.exits.values()) == {0}

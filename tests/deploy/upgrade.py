@@ -1,8 +1,8 @@
 """A rolling upgrade under load: `python -m tests.deploy.upgrade --from REVISION` goes from that revision to this code.
 
-Two gateways and two workers of the earlier code serve one Redis. Each is replaced as Kubernetes would do it: one of
-this code gets requests as soon as `/readyz` says so, the earlier one is taken out of rotation and ended by SIGTERM.
-Meanwhile clients send single images, wait for most results, and keep their own list of what they were told.
+Two gateways and two workers of the earlier code serve one Redis. Each is replaced as by Kubernetes: a new one gets
+requests once `/readyz` returns 200, then the earlier one is taken out of rotation and stopped with SIGTERM. Meanwhile
+clients send single images, wait for most results, and keep their own list of the responses.
 """
 
 import argparse
@@ -24,27 +24,27 @@ from tests.support.images import draw
 from tests.support.services import ROOT, Process, answers, free_port, running, running_redis, wait_until
 
 _CLIENTS = 6
-#: How long a gateway goes on after it was taken out of rotation: what a `preStop` pause is for.
+#: Time between removing a gateway from rotation and stopping it, as with a `preStop` pause.
 _OUT_S = 0.5
-#: How long every mix of versions is under load, in seconds.
+#: How long each mix of versions is under load.
 _STAGE_S = 2.0
 
 
 @dataclass
-class Told:
-    """What clients were told, by their own list."""
+class Report:
+    """The responses that clients got."""
 
-    #: Job id -> (status, times that its image was tried).
+    #: Job id -> (status, attempts).
     jobs: dict[str, tuple[str, int]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
-    #: Answers that no client should ever get.
+    #: Responses that no client should get.
     faults: list[str] = field(default_factory=list)
     #: Exit statuses of the earlier processes.
     exits: dict[str, int] = field(default_factory=dict)
 
 
 class Rotation:
-    """The gateways that get requests, as a Service knows them."""
+    """The gateways that get requests, like the endpoints of a Service."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,17 +52,17 @@ class Rotation:
         self._turn = 0
 
     def add(self, url: str) -> None:
-        """Send requests there as well."""
+        """Send requests to this gateway, too."""
         with self._lock:
             self._urls.append(url)
 
     def remove(self, url: str) -> None:
-        """Send no more there."""
+        """Send no more requests to this gateway."""
         with self._lock:
             self._urls.remove(url)
 
     def next(self) -> str:
-        """Where the next request goes."""
+        """The gateway for the next request."""
         with self._lock:
             self._turn += 1
             return self._urls[self._turn % len(self._urls)]
@@ -70,7 +70,7 @@ class Rotation:
 
 @contextmanager
 def checked_out(revision: str, folder: Path) -> Iterator[Path]:
-    """The code of a revision in a folder of its own."""
+    """Check out a revision into a separate folder."""
     git = ["git", "-C", str(ROOT)]
     subprocess.run([*git, "worktree", "add", "--detach", "--force", folder, revision], check=True, capture_output=True)
     try:
@@ -81,17 +81,17 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
 
 @dataclass
 class Upgrade:
-    """The services, and how one after the other is replaced."""
+    """The services, and their replacement one by one."""
 
     folder: Path
     redis_url: str
     before: Path
-    told: Told = field(default_factory=Told)
+    report: Report = field(default_factory=Report)
     rotation: Rotation = field(default_factory=Rotation)
     _running: ExitStack = field(default_factory=ExitStack)
 
     def gateway(self, name: str, code: Path) -> tuple[Process, str]:
-        """Start a gateway, and send requests there once it is ready."""
+        """Start a gateway and add it to the rotation once it is ready."""
         port = free_port()
         process = self._start(name, "gateway", code, {"PAWQUEUE_GATEWAY_PORT": str(port)})
         url = f"http://127.0.0.1:{port}"
@@ -106,8 +106,8 @@ class Upgrade:
         wait_until(lambda: _is_ready(f"http://127.0.0.1:{port}/readyz", process), f"{name} becoming ready")
         return process
 
-    def run(self) -> Told:
-        """Replace everything under load; returns what clients were told."""
+    def run(self) -> Report:
+        """Replace everything under load; returns the responses that clients got."""
         with self._running, ExitStack() as load:
             gateways = [self.gateway(f"gateway-{n}", self.before) for n in range(2)]
             workers = [self.worker(f"worker-{n}", self.before) for n in range(2)]
@@ -115,17 +115,17 @@ class Upgrade:
             time.sleep(_STAGE_S)
             for number, worker in enumerate(workers):
                 self.worker(f"new-worker-{number}", ROOT)
-                self.told.exits[f"worker-{number}"] = worker.stop()
+                self.report.exits[f"worker-{number}"] = worker.stop()
                 time.sleep(_STAGE_S)
             for number, (gateway, url) in enumerate(gateways):
                 self.gateway(f"new-gateway-{number}", ROOT)
                 self.rotation.remove(url)
                 time.sleep(_OUT_S)
-                self.told.exits[f"gateway-{number}"] = gateway.stop()
+                self.report.exits[f"gateway-{number}"] = gateway.stop()
                 time.sleep(_STAGE_S)
             load.close()
             self._follow()
-            return self.told
+            return self.report
 
     def _start(self, name: str, package: str, code: Path, settings: dict[str, str]) -> Process:
         environ = {
@@ -134,7 +134,7 @@ class Upgrade:
             "PYTHONPATH": str(code),
             **settings,
         }
-        # From the folder of its code: `python -m` looks there first.
+        # In the folder of its code, where `python -m` looks first.
         command = ["sh", "-c", f'cd "$0" && exec "$1" -m {package}', str(code), sys.executable]
         process = self._running.enter_context(running(name, command, self.folder, environ))
         wait_until(lambda: Path(psutil.Process(process.handle.pid).cwd()) == code.resolve(), f"{name} starting")
@@ -163,51 +163,51 @@ class Upgrade:
                 try:
                     self._note(http.post(f"{self.rotation.next()}/v1/jobs", content=image, headers=headers))
                 except httpx.HTTPError as error:
-                    self.told.faults.append(repr(error))
+                    self.report.faults.append(repr(error))
 
     def _note(self, answer: httpx.Response) -> None:
-        self.told.statuses[answer.status_code] += 1
+        self.report.statuses[answer.status_code] += 1
         if answer.status_code in (200, 202):
             job = answer.json()
-            self.told.jobs[job["id"]] = (job["status"], job["attempts"])
+            self.report.jobs[job["id"]] = (job["status"], job["attempts"])
         elif answer.status_code == 503 and answer.headers.get("Retry-After"):
             time.sleep(0.1)
         else:
-            self.told.faults.append(f"{answer.status_code} {answer.text[:200]}")
+            self.report.faults.append(f"{answer.status_code} {answer.text[:200]}")
 
     def _follow(self) -> None:
-        """Ask for every job that had not ended when its sender was answered."""
+        """Read every job that was not finished in its first response."""
         with httpx.Client(timeout=90) as http:
-            for job_id, (status, _) in self.told.jobs.items():
+            for job_id, (status, _) in self.report.jobs.items():
                 if status in ("queued", "running"):
                     answer = http.get(f"{self.rotation.next()}/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
                     job = answer.json()
-                    self.told.jobs[job_id] = (job["status"], job["attempts"])
+                    self.report.jobs[job_id] = (job["status"], job["attempts"])
 
 
 def _is_ready(url: str, process: Process) -> bool:
-    assert process.handle.poll() is None, f"{process.log.stem} ended; its log ends:\n{process.tail()}"
+    assert process.handle.poll() is None, f"{process.log.stem} exited. The end of its log:\n{process.tail()}"
     return answers(url)
 
 
-def upgrade_from(revision: str, folder: Path) -> Told:
-    """Upgrade from a revision to this code; returns what clients were told."""
+def upgrade_from(revision: str, folder: Path) -> Report:
+    """Upgrade from a revision to this code; returns the responses that clients got."""
     with checked_out(revision, folder / "before") as before, running_redis(folder) as redis_url:
         return Upgrade(folder, redis_url, before).run()
 
 
 def main() -> int:
-    """Do it and print what came of it; the exit status is 1 when anything was lost or refused uncleanly."""
+    """Run the upgrade and print the report; returns 1 if a job was lost or a response was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.deploy.upgrade", description=__doc__)
-    parser.add_argument("--from", dest="revision", default="HEAD~1", help="a revision of git (default HEAD~1)")
+    parser.add_argument("--from", dest="revision", default="HEAD~1", help="git revision (default: %(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pawqueue-upgrade-") as folder:
-        told = upgrade_from(given.revision, Path(folder))
-    print(f"from {given.revision}: answers {dict(told.statuses)}, faults {len(told.faults)}")
-    print(f"jobs {len(told.jobs):,}: {dict(Counter(told.jobs.values()))}; earlier processes left with {told.exits}")
-    for fault in told.faults[:10]:
+        report = upgrade_from(given.revision, Path(folder))
+    print(f"from {given.revision}: answers {dict(report.statuses)}, faults {len(report.faults)}")
+    print(f"jobs {len(report.jobs):,}: {dict(Counter(report.jobs.values()))}; exit statuses {report.exits}")
+    for fault in report.faults[:10]:
         print(f"  {fault}")
-    is_good = not told.faults and {status for status, _ in told.jobs.values()} == {"succeeded"}
+    is_good = not report.faults and {status for status, _ in report.jobs.values()} == {"succeeded"}
     return 0 if is_good else 1
 
 

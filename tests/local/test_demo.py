@@ -1,4 +1,4 @@
-"""`python -m deploy.local demo`: a folder goes in, a file of labels comes out, nothing stays behind."""
+"""`python -m deploy.local demo`: it classifies a folder, writes a CSV file, and leaves nothing behind."""
 
 import csv
 import os
@@ -15,7 +15,7 @@ PHOTOS = ROOT / "examples" / "photos"
 
 
 @pytest.mark.slow
-def test_the_demo_labels_every_image_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_demo_labels_every_image_and_leaves_nothing_behind(tmp_path: Path) -> None:
     out, temporary = tmp_path / "results.csv", tmp_path / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-m", "deploy.local", "demo", "--photos", str(PHOTOS), "--out", str(out)]

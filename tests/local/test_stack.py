@@ -1,4 +1,4 @@
-"""Programs under a real supervisord: brought back when killed, all gone in the end, however that comes."""
+"""Programs under a real supervisord: restarted when killed, and all stopped in the end, whatever happens."""
 
 import os
 import signal
@@ -11,28 +11,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local import watch as watching
-from deploy.local.claim import claimed
 from deploy.local.errors import LocalError
-from deploy.local.stack import Stack, running_stack
-from deploy.local.supervisor_config import Program
+from deploy.local.stack import Stack, claimed, running_stack
 from deploy.local.watch import Watch
 from tests.support.services import ROOT, wait_until
 
-_AT_END = "trap 'echo ended; exit 0' TERM"
-#: Two stand-ins; the second leaves a word about when it was stopped.
-PROGRAMS = [
-    Program("first", ("sleep", "1000"), stage=1, stop_s=5),
-    Program("second", ("sh", "-c", f"{_AT_END}; echo started; while :; do sleep 0.05; done"), stage=2, stop_s=5),
-]
+PROGRAMS = Path(__file__).with_name("programs.conf")
+BROKEN = """
+[program:broken]
+command = sh -c 'echo no such model; exit 3'
+stdout_logfile = logs/broken.log
+"""
 
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    with claimed(tmp_path), running_stack(PROGRAMS, tmp_path, os.environ) as stack:
+    with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, PROGRAMS) as stack:
         # A program that is stopped between its fork and its exec does not notice, and has to be killed later.
         wait_until(lambda: _names(stack) == {"sleep", "sh"}, "Both programs running", 15)
-        wait_until(lambda: "started" in _words(stack), "The second program being prepared for its end", 15)
+        wait_until(lambda: "started" in _words(stack), "The second program handling SIGTERM", 15)
         yield stack
 
 
@@ -45,39 +42,39 @@ def _names(stack: Stack) -> set[str]:
 
 
 def _words(stack: Stack) -> str:
-    """What the second program has said."""
-    log = stack.places.log_of("second")
+    """The log of the second program."""
+    log = stack.log_of("second")
     return log.read_text() if log.exists() else ""
 
 
 def _supervisord(stack: Stack) -> psutil.Process:
-    return psutil.Process(int((stack.places.run / "supervisord.pid").read_text()))
+    return psutil.Process(stack.supervisord_pid)
 
 
-def test_a_killed_program_comes_back(stack: Stack) -> None:
+def test_a_killed_program_is_restarted(stack: Stack) -> None:
     before = _pids(stack)["first"]
     os.kill(before, signal.SIGKILL)
 
-    wait_until(lambda: _pids(stack).get("first", before) != before, "The killed program coming back", 10)
+    wait_until(lambda: _pids(stack).get("first", before) != before, "The killed program restarting", 10)
 
 
-def test_stopping_leaves_nothing_running_and_ends_last_what_was_started_first(stack: Stack) -> None:
+def test_programs_stop_in_reverse_order_of_their_start_and_leave_nothing_running(stack: Stack) -> None:
     processes = [_supervisord(stack), *_supervisord(stack).children(recursive=True)]
 
     stack.stop()
     assert not [process for process in processes if _lives(process)]
-    assert "ended" in _words(stack)
-    log = stack.places.log_of("supervisord").read_text()
+    assert "stopped" in _words(stack)
+    log = stack.log_of("supervisord").read_text()
     assert log.index("stopped: second") < log.index("stopped: first")
 
 
-def test_a_killed_supervisor_leaves_nothing_running_either(stack: Stack) -> None:
+def test_a_killed_supervisor_leaves_nothing_running(stack: Stack) -> None:
     programs = [psutil.Process(pid) for pid in _pids(stack).values()]
     supervisord = _supervisord(stack)
     supervisord.kill()
     wait_until(lambda: not _lives(supervisord), "The supervisor being gone", 5)
 
-    with pytest.raises(LocalError, match="supervisor has ended by itself"):
+    with pytest.raises(LocalError, match="supervisor has exited"):
         stack.services()
     stack.stop()
     assert not [process for process in programs if _lives(process)]
@@ -90,32 +87,39 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_program_that_ends_again_and_again_is_given_up_with_its_last_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watching, "_STARTS_BEFORE_READY", 1)  # each further start takes a second longer
-    programs = [Program("broken", ("sh", "-c", "echo no such model; exit 3"), stage=1, stop_s=1)]
+def test_a_program_that_keeps_exiting_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+    config = tmp_path / "broken.conf"
+    config.write_text(PROGRAMS.read_text() + BROKEN)
 
-    with claimed(tmp_path), running_stack(programs, tmp_path, os.environ) as stack:
-        watch = Watch(stack)
-        with pytest.raises(LocalError, match=r"broken keeps ending(?s:.*)no such model"):
-            _look_for_ever(watch)
+    with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, config) as stack:
+        watch = Watch(stack, starts_before_ready=1)  # each further start takes a second longer
+        with pytest.raises(LocalError, match=r"broken keeps exiting(?s:.*)no such model"):
+            _look_until_it_fails(watch)
 
 
-def _look_for_ever(watch: Watch) -> None:
+def _look_until_it_fails(watch: Watch) -> None:
     while True:
         watch.look()
         time.sleep(0.05)
 
 
-def test_programs_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    config = tmp_path / "broken.conf"
+    config.write_text(PROGRAMS.read_text().replace("priority = 1", "priority = first"))
+
+    with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, config) as stack:
+        watch = Watch(stack)
+        with pytest.raises(LocalError, match="invalid literal for int"):
+            _look_until_it_fails(watch)
+
+
+def test_programs_stop_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
     script = (
         "import os, pathlib, time\n"
-        "from deploy.local.claim import claimed\n"
-        "from deploy.local.stack import running_stack\n"
+        "from deploy.local.stack import claimed, running_stack\n"
         "from tests.local.test_stack import PROGRAMS\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        "with claimed(folder), running_stack(PROGRAMS, folder, os.environ):\n"
+        "with claimed(folder), running_stack(folder, os.environ, 15, PROGRAMS):\n"
         "    time.sleep(1000)\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
@@ -124,6 +128,6 @@ def test_programs_end_when_the_process_that_started_them_is_killed(tmp_path: Pat
     starter.kill()
     starter.wait()
 
-    wait_until(lambda: not [process for process in processes if _lives(process)], "Everything ending", 15)
+    wait_until(lambda: not [process for process in processes if _lives(process)], "Everything stopping", 15)
     with claimed(tmp_path):
         pass

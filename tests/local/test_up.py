@@ -1,4 +1,4 @@
-"""`python -m deploy.local up` with the real services: ready, brought back, refused twice, gone in the end."""
+"""`python -m deploy.local up` with the real services: they get ready, restart when killed, and stop."""
 
 import json
 import os
@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from contract.settings import load_settings
 from deploy.local.commands import demo_environ
-from deploy.local.watch import is_ready
+from deploy.local.services import is_serving
 from tests.support.services import ROOT, wait_until
 
 COMMAND = [sys.executable, "-m", "deploy.local", "up"]
@@ -34,11 +35,11 @@ class Up:
         return f"http://127.0.0.1:{self.environ['PAWQUEUE_GATEWAY_PORT']}"
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that it runs."""
+        """All processes below it."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def services(self) -> dict[str, psutil.Process]:
-        """The process of each `python -m module`; of a family the oldest."""
+        """The process of each `python -m module`; the parent if it has forked."""
         commands = [(process.cmdline(), process) for process in reversed(self.processes())]
         return {command[2]: process for command, process in commands if command[1:2] == ["-m"]}
 
@@ -60,14 +61,14 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         process.wait(60)
 
 
-def _refused(environ: dict[str, str]) -> str:
-    """What a second `up` says that must not start."""
+def _rejected(environ: dict[str, str]) -> str:
+    """The error of an `up` that must not start."""
     done = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     return done.stderr
 
 
-def test_it_says_where_everything_is(up: Up) -> None:
+def test_addresses_and_the_log_folder_are_printed(up: Up) -> None:
     text = up.output.read_text()
 
     assert up.url in text
@@ -83,39 +84,41 @@ def test_an_image_is_classified(up: Up) -> None:
         assert json.load(answer)["status"] == "succeeded"
 
 
-def test_a_second_one_on_the_same_state_folder_is_refused(up: Up) -> None:
-    assert "are running already" in _refused(up.environ)
+def test_a_second_one_on_the_same_state_folder_is_rejected(up: Up) -> None:
+    assert "are already running" in _rejected(up.environ)
 
 
 @pytest.mark.parametrize("name", ["GATEWAY_PORT", "REDIS_PORT", "WORKER_METRICS_PORT"])
-def test_a_taken_port_names_its_setting(tmp_path: Path, name: str) -> None:
+def test_the_error_for_a_port_in_use_names_its_setting(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         environ = demo_environ({**os.environ, f"PAWQUEUE_{name}": port}, tmp_path)
 
-        assert f"set PAWQUEUE_{name} to another port" in _refused(environ)
-    assert not (tmp_path / "run" / "supervisord.conf").exists()
+        assert f"set PAWQUEUE_{name} to another port" in _rejected(environ)
+    assert not (tmp_path / "run" / "supervisord.out").exists()
 
 
-def test_a_killed_gateway_comes_back(up: Up) -> None:
+def test_a_killed_gateway_is_restarted(up: Up) -> None:
     gateway = up.services()["gateway"]
     gateway.kill()
 
-    wait_until(lambda: not gateway.is_running() and is_ready(up.url), "The gateway coming back", 30)
-    wait_until(lambda: "gateway had ended and was started again" in up.output.read_text(), "It being told", 10)
+    wait_until(
+        lambda: not gateway.is_running() and is_serving(load_settings(up.environ)), "The gateway serving again", 30
+    )
+    wait_until(lambda: "gateway exited and was restarted" in up.output.read_text(), "The restart being reported", 10)
 
 
-def test_a_killed_worker_is_started_again(up: Up) -> None:
+def test_a_killed_worker_is_restarted(up: Up) -> None:
     worker = up.services()["worker"]
     worker.kill()
 
-    wait_until(lambda: "worker-0 had ended and was started again" in up.output.read_text(), "It being told", 10)
+    wait_until(lambda: "worker-0 exited and was restarted" in up.output.read_text(), "The restart being reported", 10)
     wait_until(lambda: up.services().get("worker", worker) != worker, "Another worker", 10)
 
 
-def test_sigterm_ends_everything(up: Up) -> None:
+def test_sigterm_stops_everything(up: Up) -> None:
     processes = up.processes()
-    assert up.services().keys() == {"gateway", "worker", "dashboard", "deploy.local.supervise"}
+    assert up.services().keys() == {"gateway", "worker", "dashboard", "deploy.local.stack"}
 
     up.process.send_signal(signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""The workflows run what a developer runs, from pinned actions and with no more rights than they need."""
+"""The workflows run make targets, with pinned actions and minimal permissions."""
 
 import re
 import subprocess
@@ -27,12 +27,12 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def test_there_is_a_workflow() -> None:
+def test_workflows_exist() -> None:
     assert WORKFLOWS
 
 
 @each_workflow
-def test_actions_are_pinned_by_commit_and_say_their_version(workflow: Path) -> None:
+def test_actions_are_pinned_to_a_commit_with_their_version(workflow: Path) -> None:
     for line in workflow.read_text().splitlines():
         assert "uses:" not in line or PINNED.search(line), line
 
@@ -48,7 +48,7 @@ def test_every_command_is_a_make_target(workflow: Path) -> None:
 
 
 @each_workflow
-def test_rights_are_granted_job_by_job_and_no_job_runs_for_ever(workflow: Path) -> None:
+def test_each_job_has_its_own_permissions_and_a_timeout(workflow: Path) -> None:
     content = read(workflow)
     assert content["permissions"] == {}
     for name, job in content["jobs"].items():
@@ -57,7 +57,7 @@ def test_rights_are_granted_job_by_job_and_no_job_runs_for_ever(workflow: Path) 
 
 
 @each_workflow
-def test_a_checkout_leaves_no_credentials_behind(workflow: Path) -> None:
+def test_a_checkout_persists_no_credentials(workflow: Path) -> None:
     for job in read(workflow)["jobs"].values():
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
@@ -65,7 +65,7 @@ def test_a_checkout_leaves_no_credentials_behind(workflow: Path) -> None:
 
 
 def test_ci_runs_for_main_develop_and_pull_requests() -> None:
-    # YAML 1.1 reads the bare word `on` as a truth value.
+    # YAML 1.1 parses the key `on` as true.
     triggers = read(ROOT / ".github" / "workflows" / "ci.yml")[True]
     assert triggers["push"]["branches"] == ["main", "develop"]
     assert triggers["pull_request"]["branches"] == ["main", "develop"]
@@ -76,11 +76,11 @@ def run_tool(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_workflows_fit_the_schema() -> None:
+def test_workflows_match_their_schema() -> None:
     answer = run_tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_workflows_have_no_known_weakness() -> None:
+def test_workflows_pass_the_security_linter() -> None:
     answer = run_tool("zizmor", "--offline", "--no-progress", ".github/workflows")
     assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -1,31 +1,31 @@
-"""One set of services per state folder."""
+"""Only one set of services uses a state folder."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from deploy.local.claim import claimed
 from deploy.local.errors import UsageError
+from deploy.local.stack import claimed
 
 
-def test_a_second_claim_is_refused_and_names_the_first(tmp_path: Path) -> None:
+def test_a_second_claim_is_rejected_and_names_the_first(tmp_path: Path) -> None:
     with (
         claimed(tmp_path),
-        pytest.raises(UsageError, match=rf"running already \(process {os.getpid()}\)"),
+        pytest.raises(UsageError, match=rf"already running \(process {os.getpid()}\)"),
         claimed(tmp_path),
     ):
         pass
 
 
-def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
+def test_a_claim_is_released_at_the_end_of_its_block(tmp_path: Path) -> None:
     with claimed(tmp_path):
         pass
     with claimed(tmp_path):
         assert (tmp_path / "logs").is_dir()
 
 
-def test_what_a_crash_left_does_not_block(tmp_path: Path) -> None:
+def test_files_left_by_a_crash_do_not_block_a_claim(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "lock").write_text("4711\n")
     (tmp_path / "run" / "supervisord.pid").write_text("4711\n")
@@ -34,8 +34,8 @@ def test_what_a_crash_left_does_not_block(tmp_path: Path) -> None:
         assert (tmp_path / "run" / "lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_a_state_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
+def test_the_error_for_an_unusable_state_folder_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(UsageError, match="set PAWQUEUE_STATE_DIR"), claimed(tmp_path / "file"):
+    with pytest.raises(UsageError, match="Set PAWQUEUE_STATE_DIR"), claimed(tmp_path / "file"):
         pass

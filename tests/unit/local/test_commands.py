@@ -1,4 +1,4 @@
-"""`up` and `demo`: what is checked and chosen before anything is started."""
+"""`up` and `demo`: what is checked and chosen before a service starts."""
 
 from pathlib import Path
 
@@ -9,18 +9,10 @@ from deploy.local import commands
 from deploy.local.__main__ import main
 from deploy.local.commands import demo, demo_environ
 from deploy.local.errors import UsageError
-from deploy.local.urls import gateway_url
+from deploy.local.services import gateway_url
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(*_: object) -> None:
-        raise AssertionError("something was started")
-
-    monkeypatch.setattr(commands, "running_stack", start)
-
-
-def test_a_demo_takes_ports_and_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_demo_uses_free_ports_and_its_own_folder(tmp_path: Path) -> None:
     settings = load_settings(demo_environ({}, tmp_path))
 
     used = {settings.gateway_port, settings.redis_port, settings.dashboard_port, settings.worker_metrics_port}
@@ -29,42 +21,44 @@ def test_a_demo_takes_ports_and_a_folder_of_its_own(tmp_path: Path) -> None:
     assert settings.state_dir == tmp_path
 
 
-def test_a_demo_keeps_what_the_environment_names(tmp_path: Path) -> None:
+def test_a_demo_uses_the_ports_and_the_folder_of_the_environment(tmp_path: Path) -> None:
     chosen = demo_environ({"PAWQUEUE_GATEWAY_PORT": "8123", "PAWQUEUE_STATE_DIR": "/kept"}, tmp_path)
 
     assert chosen["PAWQUEUE_GATEWAY_PORT"] == "8123"
     assert chosen["PAWQUEUE_STATE_DIR"] == "/kept"
 
 
-def test_a_variable_that_is_set_to_nothing_counts_as_unset(tmp_path: Path) -> None:
+def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:
     assert demo_environ({"PAWQUEUE_STATE_DIR": ""}, tmp_path)["PAWQUEUE_STATE_DIR"] == str(tmp_path)
 
 
-def test_metrics_of_many_workers_do_not_meet_other_ports(tmp_path: Path) -> None:
+def test_the_metrics_ports_of_many_workers_do_not_overlap_other_ports(tmp_path: Path) -> None:
     settings = load_settings(demo_environ({"PAWQUEUE_WORKERS": "4"}, tmp_path))
 
     metrics = {settings.worker_metrics_port + index for index in range(4)}
     assert not metrics & {settings.gateway_port, settings.redis_port, settings.dashboard_port}
 
 
-@pytest.mark.parametrize("make", [False, True])
-def test_no_photos_is_said_before_anything_starts(tmp_path: Path, make: bool) -> None:
-    photos = tmp_path / "photos"
-    if make:
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_missing_or_empty_folder_of_images_is_rejected(tmp_path: Path, exists: bool) -> None:
+    photos, state = tmp_path / "photos", tmp_path / "state"
+    if exists:
         photos.mkdir()
 
     with pytest.raises(UsageError, match="PHOTOS=folder"):
-        demo({}, photos, tmp_path / "results.csv")
+        demo({"PAWQUEUE_STATE_DIR": str(state)}, photos, tmp_path / "results.csv")
+    assert not state.exists()
 
 
-def test_a_place_that_cannot_hold_results_is_said_before_anything_starts(tmp_path: Path) -> None:
+def test_a_file_for_results_that_cannot_be_written_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "cat.jpg").write_bytes(b"x")
 
-    with pytest.raises(UsageError, match="OUT="):
-        demo({}, tmp_path, tmp_path / "nowhere" / "results.csv")
+    with pytest.raises(UsageError, match=r"OUT=file\.csv"):
+        demo({"PAWQUEUE_STATE_DIR": str(tmp_path / "state")}, tmp_path, tmp_path / "nowhere" / "results.csv")
+    assert not (tmp_path / "state").exists()
 
 
-def test_a_setting_that_does_not_fit_ends_with_status_2(
+def test_an_invalid_setting_exits_with_status_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PAWQUEUE_GATEWAY_PORT", "eighty")
@@ -77,12 +71,14 @@ def test_a_setting_that_does_not_fit_ends_with_status_2(
     ("host", "url"),
     [("127.0.0.1", "http://127.0.0.1:8000"), ("0.0.0.0", "http://127.0.0.1:8000"), ("::", "http://[::1]:8000")],
 )
-def test_the_gateway_is_reached_on_this_machine(host: str, url: str) -> None:
+def test_the_gateway_url_is_an_address_of_this_machine(host: str, url: str) -> None:
     assert gateway_url(load_settings({"PAWQUEUE_GATEWAY_HOST": host})) == url
 
 
-def test_a_variable_that_nobody_reads_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ports = demo_environ({}, tmp_path)
-    with pytest.raises(AssertionError, match="something was started"):
-        commands.up({**ports, "PAWQUEUE_WORKER": "2"})
-    assert "PAWQUEUE_WORKER (meant PAWQUEUE_WORKERS?)" in capsys.readouterr().err
+def test_up_warns_of_an_unknown_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    environ = {"PAWQUEUE_WORKER": "2", "PAWQUEUE_STATE_DIR": str(tmp_path / "file")}
+
+    with pytest.raises(UsageError, match="Set PAWQUEUE_STATE_DIR"):
+        commands.up(environ)
+    assert "PAWQUEUE_WORKER (did you mean PAWQUEUE_WORKERS?)" in capsys.readouterr().err

@@ -1,9 +1,8 @@
-"""`pawqueue doctor`: each thing that can be wrong is found and comes with what to do."""
+"""`pawqueue doctor`: each check finds its problem and gives a fix."""
 
 import json
 import re
 import socket
-from collections import namedtuple
 from pathlib import Path
 
 import httpx
@@ -16,35 +15,35 @@ from deploy.local.gateway_checks import check_gateway
 from pawqueue.cli import app as cli
 from tests.support.services import ROOT, free_port
 
-Usage = namedtuple("Usage", "total used free")
 
-
-def test_a_python_that_is_too_old_is_a_problem() -> None:
+def test_an_old_python_is_a_problem() -> None:
     assert checks.check_python((3, 12)).level is Level.OK
     assert checks.check_python((3, 9)).level is Level.PROBLEM
 
 
 def test_packages_are_compared_with_the_lock_files(tmp_path: Path) -> None:
-    lock = tmp_path / "lock.txt"
+    for name in checks.RUN_LOCKS:
+        (tmp_path / f"{name}.txt").touch()
+    lock = tmp_path / "gateway.txt"
     lock.write_text("httpx==0.0.1 \\\n    --hash=sha256:00\nnot-there==1.0\nother==1 ; sys_platform == 'win32'\n")
-    finding = checks.check_packages(lambda _group: lock)
+    finding = checks.check_packages(tmp_path)
     assert finding.level is Level.PROBLEM
     assert "2 of 2 differ" in finding.text
     assert "not-there missing instead of 1.0" in finding.text
     assert checks.check_packages().level is Level.OK
 
 
-def test_a_mistyped_variable_is_named_with_what_was_meant() -> None:
+def test_an_unknown_variable_is_reported_with_a_similar_known_one() -> None:
     finding = checks.check_variables(
         {"PAWQUEUE_REDIS_PROT": "1", "PAWQUEUE_URL": "x", "PAWQUEUE_REDIS_URL_FILE": "x", "HOME": "/"}
     )
     assert (finding.level, finding.text) == (
         Level.WARNING,
-        "nobody reads PAWQUEUE_REDIS_PROT (meant PAWQUEUE_REDIS_PORT?)",
+        "unknown: PAWQUEUE_REDIS_PROT (did you mean PAWQUEUE_REDIS_PORT?)",
     )
 
 
-def test_every_variable_that_compose_or_training_reads_is_known() -> None:
+def test_the_variables_of_compose_and_training_are_known() -> None:
     read = [ROOT / "docker-compose.yml", *ROOT.glob("deploy/compose/*"), *ROOT.glob("training/**/*.py")]
     text = "\n".join(path.read_text() for path in read if path.is_file())
     used = dict.fromkeys(re.findall(r"\bPAWQUEUE_[A-Z_]+", text), "x")
@@ -52,20 +51,23 @@ def test_every_variable_that_compose_or_training_reads_is_known() -> None:
     assert checks.check_variables(used).level is Level.OK, checks.check_variables(used).text
 
 
-def test_a_setting_that_does_not_fit_is_said(tmp_path: Path) -> None:
+def test_an_invalid_setting_is_reported() -> None:
     found = {finding.check: finding for finding in checks.check_machine({"PAWQUEUE_WORKERS": "none"})}
     assert found["settings"].level is Level.PROBLEM
     assert "PAWQUEUE_WORKERS='none'" in found["settings"].text
 
 
 @pytest.mark.parametrize(("free", "level"), [(10**11, Level.OK), (10**9, Level.WARNING), (10**8, Level.PROBLEM)])
-def test_room_on_the_disk(free: int, level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.local.checks.shutil.disk_usage", lambda _path: Usage(free, 0, free))
+def test_free_disk_space_is_checked(free: int, level: Level, tmp_path: Path) -> None:
     settings = load_settings({"PAWQUEUE_STATE_DIR": str(tmp_path / "not" / "yet")})
-    assert checks.check_disk(settings).level is level
+    assert checks.check_disk(settings, free_bytes=lambda _folder: free).level is level
 
 
-def test_a_damaged_model_is_named(tmp_path: Path) -> None:
+def test_the_locks_of_make_up_are_those_of_the_makefile() -> None:
+    assert f"LOCKS_run := {' '.join(checks.RUN_LOCKS)}\n" in (ROOT / "Makefile").read_text()
+
+
+def test_an_incomplete_bundle_is_reported(tmp_path: Path) -> None:
     assert checks.check_model(load_settings({"PAWQUEUE_STATE_DIR": str(tmp_path)})).level is Level.OK
     (tmp_path / "models" / "champion").mkdir(parents=True)
     finding = checks.check_model(load_settings({"PAWQUEUE_STATE_DIR": str(tmp_path)}))
@@ -73,13 +75,13 @@ def test_a_damaged_model_is_named(tmp_path: Path) -> None:
     assert "manifest.json is missing" in finding.text
 
 
-def test_redis_is_looked_at(redis_url: str) -> None:
+def test_redis_is_checked(redis_url: str) -> None:
     assert checks.check_redis(load_settings({"PAWQUEUE_REDIS_URL": redis_url})).level is Level.OK
     finding = checks.check_redis(load_settings({"PAWQUEUE_REDIS_PORT": str(free_port())}))
     assert (finding.level, finding.mend) == (Level.PROBLEM, "`make up` starts one.")
 
 
-def test_a_taken_port_is_named_with_its_variable() -> None:
+def test_a_port_in_use_is_reported_with_its_variable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -90,30 +92,55 @@ def test_a_taken_port_is_named_with_its_variable() -> None:
     assert "PAWQUEUE_GATEWAY_PORT" in finding.text
 
 
-def gateway(answers: dict[str, httpx.Response]) -> dict[str, Finding]:
-    transport = httpx.MockTransport(lambda request: answers.get(request.url.path, httpx.Response(404)))
+READY = httpx.Response(200, json={"status": "ready", "ledger": "answers"})
+NOT_READY = httpx.Response(503, json={"status": "not ready", "ledger": "Redis does not answer."})
+WORKER = {"model": {"name": "cats-dogs", "version": "1"}}
+NO_WORKER = {"code": "no_worker", "detail": "No worker is running."}
+FULL = {"code": "ledger_full", "detail": "The job ledger is full."}
+
+
+def gateway(readyz: httpx.Response, status: httpx.Response, job: int = 404) -> dict[str, Finding]:
+    """The findings for a gateway with these answers."""
+    answers = {"/readyz": readyz, "/v1/status": status}
+    transport = httpx.MockTransport(lambda request: answers.get(request.url.path, httpx.Response(job)))
     return {finding.check: finding for finding in check_gateway("http://gateway.test", "key", transport)}
 
 
-def health(**values: object) -> httpx.Response:
-    return httpx.Response(200, json={"status": "healthy", "model_loaded": True, "version": "1", **values})
+def status(*problems: dict[str, str], ready: bool = True, workers: int = 1) -> httpx.Response:
+    return httpx.Response(200, json={"ready": ready, "problems": problems, "workers": [WORKER] * workers})
 
 
-def test_a_gateway_that_is_well() -> None:
-    found = gateway({"/health": health(), "/readyz": httpx.Response(200)})
+def test_a_healthy_gateway_has_no_problems() -> None:
+    found = gateway(READY, status(workers=2))
     assert {finding.level for finding in found.values()} == {Level.OK}
     assert set(found) == {"gateway", "queue", "worker", "access"}
+    assert found["worker"].text == "2 workers with cats-dogs 1"
 
 
-def test_what_is_wrong_with_a_gateway_is_told_apart() -> None:
-    job = "/v1/jobs/00000000-0000-7000-8000-000000000000"
-    found = gateway({"/health": health(model_loaded=False), "/readyz": httpx.Response(503), job: httpx.Response(401)})
+def test_problems_of_a_gateway_are_reported_separately() -> None:
+    found = gateway(NOT_READY, status(NO_WORKER, ready=False, workers=0), job=401)
     assert [name for name, finding in found.items() if finding.level is Level.PROBLEM] == ["queue", "worker", "access"]
     assert all(finding.mend for finding in found.values() if finding.level is Level.PROBLEM)
-    assert "no Pawqueue gateway" in gateway({"/health": httpx.Response(200, text="<html>")})["gateway"].text
 
 
-def test_the_command_lists_everything_and_ends_with_1_when_there_is_a_problem(
+def test_a_full_ledger_is_a_problem_of_the_queue() -> None:
+    found = gateway(READY, status(FULL, NO_WORKER, ready=False, workers=0))
+    assert found["queue"].level is Level.PROBLEM
+    assert found["queue"].text == "jobs cannot be accepted: The job ledger is full."
+
+
+def test_a_status_that_needs_an_api_key_leaves_the_workers_unknown() -> None:
+    found = gateway(READY, httpx.Response(401))
+    assert (found["queue"].level, found["worker"].level) == (Level.OK, Level.WARNING)
+    assert "PAWQUEUE_API_KEY" in found["worker"].mend
+
+
+def test_another_server_is_not_taken_for_a_gateway() -> None:
+    page = httpx.Response(200, text="<html>")
+    assert "is not a Pawqueue gateway" in gateway(page, page)["gateway"].text
+
+
+def test_the_command_prints_all_findings_and_exits_with_1_for_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PAWQUEUE_REDIS_PORT", str(free_port()))
@@ -127,4 +154,4 @@ def test_the_command_lists_everything_and_ends_with_1_when_there_is_a_problem(
     found = {finding["check"]: finding["level"] for finding in json.loads(capsys.readouterr().out)}
     assert (found["Redis"], found["gateway"], found["Python"]) == ("problem", "problem", "ok")
     assert doctor() == 1
-    assert "found a problem; mend the first one first" in capsys.readouterr().out
+    assert "found a problem. Fix the first one first" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Ports: a taken one is named together with its setting."""
+"""The error for a port in use names its setting."""
 
 import socket
 from collections.abc import Iterator
@@ -25,19 +25,19 @@ def test_free_ports_pass() -> None:
     check_ports([_port(first), _port(first + 1, "PAWQUEUE_REDIS_PORT")])
 
 
-def test_a_taken_port_names_its_setting(taken: int) -> None:
+def test_the_error_for_a_port_in_use_names_its_setting(taken: int) -> None:
     with pytest.raises(UsageError, match=f"Port {taken} for the gateway .* set PAWQUEUE_GATEWAY_PORT to another port"):
         check_ports([_port(taken)])
 
 
-def test_one_port_for_two_services_is_refused() -> None:
+def test_one_port_for_two_services_is_rejected() -> None:
     first = pick_ports(1)
 
-    with pytest.raises(UsageError, match="set PAWQUEUE_REDIS_PORT to another one"):
+    with pytest.raises(UsageError, match="Set PAWQUEUE_REDIS_PORT to another port"):
         check_ports([_port(first), _port(first, "PAWQUEUE_REDIS_PORT")])
 
 
-def test_a_port_just_left_is_free_again() -> None:
+def test_a_port_is_free_again_right_after_its_server_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", number)) as client, server.accept()[0]:
@@ -46,11 +46,11 @@ def test_a_port_just_left_is_free_again() -> None:
     assert why_not("127.0.0.1", number) == ""
 
 
-def test_no_address_is_said_so() -> None:
-    assert "no address" in why_not("not an address", 8000)
+def test_the_reason_for_an_invalid_host_is_given() -> None:
+    assert "not an address" in why_not("not an address", 8000)
 
 
-def test_ports_in_a_row_are_free() -> None:
+def test_picked_ports_are_free() -> None:
     first = pick_ports(4)
 
     assert all_free(range(first, first + 4))

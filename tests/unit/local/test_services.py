@@ -1,43 +1,40 @@
-"""What is started for which settings."""
+"""Which services start for which settings: what supervisord.conf gets, and the ports that are needed."""
 
-from pathlib import Path
+import shlex
 
 import pytest
+from contract.cores import usable_cores
 
 from contract.settings import load_settings
-from deploy.local import services
 from deploy.local.errors import UsageError
 from deploy.local.ports import pick_ports
-from deploy.local.services import check_given_redis, ports_of, programs_of
+from deploy.local.services import check_given_redis, ports_of, service_environ, stop_limit_s
 
 
-@pytest.fixture(autouse=True)
-def _no_dashboard_and_some_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "has_dashboard", lambda: False)
-    monkeypatch.setattr(services, "find_redis_server", lambda: Path("/bin/redis-server"))
+def values(**settings: object) -> dict[str, str]:
+    environ = {f"PAWQUEUE_{name}": str(value) for name, value in settings.items()}
+    return service_environ(load_settings(environ), environ)
 
 
-def test_redis_worker_and_gateway_in_this_order() -> None:
-    assert [program.name for program in programs_of(load_settings({}))] == ["redis", "worker-0", "gateway"]
+def ports(**settings: object) -> dict[int, str]:
+    environ = {f"PAWQUEUE_{name}": str(value) for name, value in settings.items()}
+    return {port.number: port.variable for port in ports_of(load_settings(environ))}
 
 
-def test_redis_writes_to_the_disk_as_often_as_set() -> None:
-    def policy(environ: dict[str, str]) -> str:
-        command = programs_of(load_settings(environ))[0].command
-        return command[command.index("--appendfsync") + 1]
+@pytest.mark.parametrize("policy", ["always", "everysec"])
+def test_redis_syncs_to_disk_as_set(policy: str) -> None:
+    command = shlex.split(values(REDIS_APPENDFSYNC=policy)["UP_REDIS"])
 
-    assert policy({}) == "always"
-    assert policy({"PAWQUEUE_REDIS_APPENDFSYNC": "everysec"}) == "everysec"
+    assert command[command.index("--appendfsync") + 1] == policy
 
 
-def test_no_redis_of_ours_beside_one_given_by_its_address() -> None:
-    settings = load_settings({"PAWQUEUE_REDIS_URL": "redis://elsewhere:6379/0"})
+def test_no_redis_starts_if_one_is_given() -> None:
+    assert values()["UP_STARTS_REDIS"] == "true"
+    assert values(REDIS_URL="redis://elsewhere:6379/0")["UP_STARTS_REDIS"] == "false"
+    assert "PAWQUEUE_REDIS_PORT" not in ports(REDIS_URL="redis://elsewhere:6379/0").values()
 
-    assert "redis" not in [program.name for program in programs_of(settings)]
-    assert "PAWQUEUE_REDIS_PORT" not in [port.variable for port in ports_of(settings)]
 
-
-def test_a_redis_that_does_not_answer_is_named_by_its_setting_and_its_password_kept() -> None:
+def test_a_given_redis_that_does_not_answer_is_reported_without_its_password() -> None:
     settings = load_settings({"PAWQUEUE_REDIS_URL": f"redis://:secret@127.0.0.1:{pick_ports(1)}/0"})
 
     with pytest.raises(UsageError, match="The Redis of PAWQUEUE_REDIS_URL does not answer") as caught:
@@ -45,42 +42,36 @@ def test_a_redis_that_does_not_answer_is_named_by_its_setting_and_its_password_k
     assert "secret" not in str(caught.value)
 
 
-def test_as_many_workers_as_set_each_with_its_port() -> None:
-    settings = load_settings({"PAWQUEUE_WORKERS": "3", "PAWQUEUE_WORKER_METRICS_PORT": "9200"})
+def test_each_worker_has_its_own_metrics_port() -> None:
+    used = ports(WORKERS=3, WORKER_METRICS_PORT=9200)
 
-    workers = [program for program in programs_of(settings) if program.group == "workers"]
-    assert [worker.environment["PAWQUEUE_WORKER_METRICS_PORT"] for worker in workers] == ["9200", "9201", "9202"]
-    assert [port.number for port in ports_of(settings)][-3:] == [9200, 9201, 9202]
+    assert [number for number, name in used.items() if name == "PAWQUEUE_WORKER_METRICS_PORT"] == [9200, 9201, 9202]
+
+
+def test_port_0_disables_the_metrics_of_workers() -> None:
+    used = ports(WORKERS=2, WORKER_METRICS_PORT=0)
+
+    assert set(used.values()) == {"PAWQUEUE_GATEWAY_PORT", "PAWQUEUE_DASHBOARD_PORT", "PAWQUEUE_REDIS_PORT"}
 
 
 @pytest.mark.parametrize(
-    ("workers", "chosen", "cores"), [(1, None, "8"), (3, None, "2"), (16, None, "1"), (3, "5", "5")]
+    ("settings", "cores"),
+    [
+        ({"WORKERS": 1}, usable_cores()),
+        ({"WORKERS": 2}, max(1, usable_cores() // 2)),
+        ({"WORKERS": 64}, max(1, usable_cores() // 64)),
+        ({"WORKERS": 3, "WORKER_CORES": 5}, 5),
+    ],
 )
-def test_workers_share_the_cores_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, workers: int, chosen: str | None, cores: str
-) -> None:
-    monkeypatch.setattr("deploy.local.services.usable_cores", lambda: 8)
-    environ = {"PAWQUEUE_WORKERS": str(workers)} | ({"PAWQUEUE_WORKER_CORES": chosen} if chosen else {})
-
-    programs = [program for program in programs_of(load_settings(environ)) if program.group == "workers"]
-    assert [program.environment["PAWQUEUE_WORKER_CORES"] for program in programs] == [cores] * workers
+def test_workers_share_the_cores_unless_a_number_is_set(settings: dict[str, int], cores: int) -> None:
+    assert values(**settings)["PAWQUEUE_WORKER_CORES"] == str(cores)
 
 
-def test_without_metrics_no_port_is_needed() -> None:
-    settings = load_settings({"PAWQUEUE_WORKERS": "2", "PAWQUEUE_WORKER_METRICS_PORT": "0"})
-
-    assert [port.variable for port in ports_of(settings)] == ["PAWQUEUE_GATEWAY_PORT", "PAWQUEUE_REDIS_PORT"]
-
-
-def test_a_dashboard_is_started_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "has_dashboard", lambda: True)
-    settings = load_settings({})
-
-    assert programs_of(settings)[-1].name == "dashboard"
-    assert "PAWQUEUE_DASHBOARD_PORT" in [port.variable for port in ports_of(settings)]
+def test_services_get_more_time_to_stop_than_they_need_to_drain() -> None:
+    assert int(values(DRAIN_S=60.5)["UP_STOP_S"]) > 60.5
+    assert stop_limit_s(load_settings({"PAWQUEUE_DRAIN_S": "60"})) > 3 * 60
 
 
-def test_a_worker_gets_longer_to_stop_than_it_may_drain() -> None:
-    settings = load_settings({"PAWQUEUE_DRAIN_S": "60"})
-
-    assert all(program.stop_s > 60 for program in programs_of(settings) if program.name != "redis")
+def test_relative_paths_become_absolute() -> None:
+    assert values(STATE_DIR="state", MODEL="models/cats-dogs")["PAWQUEUE_STATE_DIR"].startswith("/")
+    assert values(STATE_DIR="state", MODEL="models/cats-dogs")["PAWQUEUE_MODEL"].startswith("/")

@@ -1,27 +1,27 @@
-"""Looking after a stack: a service started again is told, one that keeps dying ends it all."""
+"""The watch reports a restarted service and fails for one that keeps exiting."""
 
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from deploy.local import watch as watching
 from deploy.local.errors import LocalError
 from deploy.local.stack import Service, Stack
-from deploy.local.stopping import Stop
-from deploy.local.supervisor_config import Places
-from deploy.local.watch import Watch, wait_until_ready
+from deploy.local.watch import Stop, Watch, wait_until_ready
 
 
 class FakeStack:
-    """Services as the test says."""
+    """Services in the state that a test sets."""
 
     def __init__(self, logs: Path) -> None:
-        self.places = Places(logs, logs, logs, logs)
+        self._logs = logs
         self.now: list[Service] = []
 
     def services(self) -> list[Service]:
         return self.now
+
+    def log_of(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
 
 
 @pytest.fixture
@@ -39,35 +39,33 @@ def _worker(started_s: int, *, given_up: bool = False) -> Service:
     return Service("worker-0", 4711, started_s, given_up)
 
 
-def test_a_service_that_was_brought_back_is_told(
-    watch: Watch, stack: FakeStack, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_restart_is_reported_once(watch: Watch, stack: FakeStack, capsys: pytest.CaptureFixture[str]) -> None:
     watch.ready = True
     for started_s in (10, 10, 11):
         stack.now = [_worker(started_s)]
         watch.look()
 
-    assert capsys.readouterr().out.count("worker-0 had ended and was started again") == 1
+    assert capsys.readouterr().out.count("worker-0 exited and was restarted") == 1
 
 
-def test_a_service_given_up_shows_the_end_of_its_log(watch: Watch, stack: FakeStack) -> None:
+def test_the_error_for_a_service_given_up_has_the_end_of_its_log(watch: Watch, stack: FakeStack) -> None:
     stack.now = [_worker(0, given_up=True)]
 
-    with pytest.raises(LocalError, match=r"worker-0 keeps ending(?s:.*)no such model"):
+    with pytest.raises(LocalError, match=r"worker-0 keeps exiting(?s:.*)no such model"):
         watch.look()
 
 
-def test_a_service_that_keeps_ending_before_it_is_ready_is_given_up(watch: Watch, stack: FakeStack) -> None:
+def test_a_service_that_keeps_exiting_before_the_stack_is_ready_is_an_error(watch: Watch, stack: FakeStack) -> None:
     for started_s in (10, 11, 12):
         stack.now = [_worker(started_s)]
         watch.look()
     stack.now = [_worker(13)]
 
-    with pytest.raises(LocalError, match="worker-0 keeps ending"):
+    with pytest.raises(LocalError, match="worker-0 keeps exiting"):
         watch.look()
 
 
-def test_a_service_killed_often_later_on_is_brought_back_each_time(watch: Watch, stack: FakeStack) -> None:
+def test_a_service_killed_often_after_the_stack_was_ready_is_no_error(watch: Watch, stack: FakeStack) -> None:
     watch.ready = True
     for started_s in range(10, 30):
         stack.now = [_worker(started_s)]
@@ -76,13 +74,17 @@ def test_a_service_killed_often_later_on_is_brought_back_each_time(watch: Watch,
 
 def test_waiting_ends_when_it_is_time_to_stop(watch: Watch) -> None:
     stop = Stop()
-    stop.tell()
+    stop.set()
 
-    assert not wait_until_ready("http://127.0.0.1:9", watch, stop)
+    assert not wait_until_ready(lambda: False, watch, stop)
 
 
-def test_waiting_does_not_last_for_ever(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "_READY_S", 0)
+def test_waiting_has_a_limit(watch: Watch) -> None:
+    with pytest.raises(LocalError, match="were not ready after 0 s"):
+        wait_until_ready(lambda: False, watch, Stop(), limit_s=0)
 
-    with pytest.raises(LocalError, match="No model was served"):
-        wait_until_ready("http://127.0.0.1:9", watch, Stop())
+
+def test_a_ready_stack_is_reported(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert wait_until_ready(lambda: True, watch, Stop())
+    assert watch.ready
+    assert "Services started" in capsys.readouterr().out

@@ -1,15 +1,15 @@
-"""`python -m deploy.prometheus_rule` prints the rules of rules.yml as the Prometheus operator wants them."""
+"""`python -m deploy.monitoring.prometheus_rule` prints rules.yml as a resource of the Prometheus operator."""
 
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-_RULES = Path(__file__).parent / "k8s" / "components" / "monitoring" / "rules.yml"
+_RULES = Path(__file__).with_name("rules.yml")
 
 
 def as_resource(rules: dict[str, Any]) -> dict[str, Any]:
-    """Wrap the groups of a rule file into a PrometheusRule."""
+    """The content of a rule file as a PrometheusRule."""
     metadata = {"name": "pawqueue", "namespace": "pawqueue"}
     return {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata, "spec": rules}
 
@@ -17,7 +17,7 @@ def as_resource(rules: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Print the resource."""
     resource = as_resource(yaml.safe_load(_RULES.read_text(encoding="utf-8")))
-    print("# Made of rules.yml by `make docs`; a test compares them.")
+    print("# Generated from deploy/monitoring/rules.yml by `make docs`.")
     print(yaml.safe_dump(resource, sort_keys=False, width=120), end="")
 
 

@@ -1,0 +1,317 @@
+"""The set-up behind `make`, in a copy of the project where uv and Python are stubs that log their calls."""
+
+import functools
+import hashlib
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.services import ROOT
+
+COPIED = ("Makefile", "pyproject.toml", "requirements", "deploy/local/setup.sh", "deploy/local/fetch_pip.py")
+#: Creates an environment with the stub of Python; fails to install while a file `offline` exists.
+UV = """#!/bin/sh
+echo "uv $* index=${UV_DEFAULT_INDEX:-} cert=${SSL_CERT_FILE:-}" >>calls
+case $1-${2:-} in
+python-find) test ! -e no-python && echo /usr/bin/python3.12 ;;
+venv-*)
+    test ! -e no-python || exit 1
+    mkdir -p .venv/bin && cp python-stub .venv/bin/python && touch .venv/pyvenv.cfg
+    ;;
+pip-install)
+    test ! -e offline || { echo "error: no network" >&2; exit 1; }
+    case $* in *redis.txt*) touch redis-server ;; esac
+    ;;
+esac
+"""
+#: Finds the Redis `redis-server` in the project, if there is one.
+PYTHON = """#!/bin/sh
+test "$1" = -c && exit
+echo "python $*" >>calls
+if [ "$2" = deploy.local.redis_server ]; then
+    test -e redis-server && echo "$PWD/redis-server" || { echo "No redis-server found." >&2; exit 1; }
+fi
+"""
+#: The Python that make finds: it has no pip, or a pip with a configured index.
+SYSTEM_PYTHON = """#!/bin/sh
+case "$PYTHONPATH $*" in
+*pip.whl*) ;;
+*"-m pip"*) test ! -e no-pip || exit 1; cat pip-config 2>/dev/null; exit 0 ;;
+esac
+exec {python} "$@"
+"""
+
+
+class Project:
+    """A copy of the project without packages."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in COPIED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            copy(ROOT / name, folder / name)
+        self.script("python-stub", PYTHON)
+        self.script("system-python", SYSTEM_PYTHON.format(python=sys.executable))
+        self.script(".cache/uv/bin/uv", UV)
+        shutil.copy(folder / "requirements" / "uv.txt", folder / ".cache" / "uv")
+        (folder / "redis-server").touch()
+
+    def script(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def command(self, target: str, **environ: str) -> "subprocess.Popen[str]":
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "MAKE", "SSL_"))
+        }
+        variables = {**inherited, "HOME": str(self.folder), "PYTHON": "./system-python", **environ}
+        return subprocess.Popen(
+            ["make", target], cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def make(self, target: str = "demo", **environ: str) -> tuple[int, str]:
+        """Run a target; returns the exit status and the errors."""
+        process = self.command(target, **environ)
+        _, errors = process.communicate(timeout=60)
+        return process.returncode, errors
+
+    def calls(self) -> list[str]:
+        """The calls of uv and Python since the last question, shortened."""
+        log = self.folder / "calls"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [line for line in lines if not line.startswith(("uv python", "python -m deploy.local.redis"))]
+
+    def steps(self) -> list[str]:
+        """What was done since the last question: `venv`, `packages`, `redis`, `project`, and the command."""
+        names = {"uv venv": "venv", "redis.txt": "redis", "--editable": "project", "pip install": "packages"}
+        calls = self.calls()
+        return [next((name for mark, name in names.items() if mark in call), call.split()[-1]) for call in calls]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project")
+
+
+def test_the_first_make_sets_up_and_the_second_only_runs_the_command(project: Project) -> None:
+    assert project.make()[0] == 0
+    assert project.steps() == ["venv", "packages", "project", "results.csv"]
+
+    assert project.make()[0] == 0
+    assert project.steps() == ["results.csv"]
+
+
+def test_development_needs_more_packages_than_the_demo(project: Project) -> None:
+    project.make()
+    project.calls()
+
+    project.make("test-unit-edge")
+    calls = project.calls()
+    assert "requirements/dev.txt" in calls[0]
+    assert "requirements/gateway.txt" in calls[0]
+    assert not any("venv --" in call for call in calls)
+
+
+def test_a_changed_lock_file_is_installed(project: Project) -> None:
+    project.make()
+    (project.folder / "requirements" / "gateway.txt").write_text("flask==9\n")
+    project.steps()
+
+    project.make()
+    assert project.steps() == ["packages", "project", "results.csv"]
+
+
+def test_a_new_package_of_the_project_is_installed(project: Project) -> None:
+    project.make()
+    (project.folder / "dashboard").mkdir()
+    (project.folder / "dashboard" / "__init__.py").touch()
+    project.steps()
+
+    project.make()
+    assert project.steps() == ["packages", "project", "results.csv"]
+
+
+def test_a_moved_folder_gets_a_new_environment(project: Project) -> None:
+    project.make()
+    project.steps()
+    project.folder = project.folder.rename(project.folder.with_name("moved"))
+
+    project.make()
+    assert project.steps() == ["venv", "packages", "project", "results.csv"]
+
+
+def test_an_environment_that_another_tool_made_is_used(project: Project) -> None:
+    project.script(".venv/bin/python", PYTHON)
+    project.script(".venv/pyvenv.cfg", "")
+
+    project.make()
+    assert project.steps() == ["packages", "project", "results.csv"]
+
+
+def test_an_environment_with_an_unsupported_python_is_replaced(project: Project) -> None:
+    project.script(".venv/bin/python", "#!/bin/sh\nexit 1\n")
+    project.script(".venv/pyvenv.cfg", "")
+
+    project.make()
+    assert project.steps()[0] == "venv"
+
+
+def test_a_failed_set_up_says_what_to_do_and_is_repaired_by_the_next_make(project: Project) -> None:
+    (project.folder / "offline").touch()
+    status, errors = project.make()
+    assert status != 0
+    assert "error: no network" in errors
+    assert "Check the network and the disk space, then run make again." in errors
+    assert "results.csv" not in project.steps()
+
+    (project.folder / "offline").unlink()
+    assert project.make()[0] == 0
+    assert project.steps() == ["packages", "project", "results.csv"]
+
+
+def test_two_makes_at_once_wait_for_each_other(project: Project) -> None:
+    both = [project.command("demo"), project.command("up")]
+    assert [process.wait(60) for process in both] == [0, 0]
+    for process in both:
+        process.communicate()
+
+    assert project.steps().count("venv") == 1
+
+
+def test_redis_is_installed_if_there_is_none(project: Project) -> None:
+    (project.folder / "redis-server").unlink()
+
+    project.make()
+    assert project.steps() == ["venv", "packages", "project", "redis", "results.csv"]
+
+
+def test_a_redis_that_was_uninstalled_is_replaced(project: Project) -> None:
+    project.make()
+    (project.folder / "redis-server").unlink()
+    project.steps()
+
+    project.make()
+    assert project.steps() == ["redis", "results.csv"]
+
+
+def test_a_missing_redis_is_an_error(project: Project) -> None:
+    project.make()
+    (project.folder / "redis-server").unlink()
+    (project.folder / "offline").touch()
+
+    status, errors = project.make()
+    assert status != 0
+    assert "No redis-server found." in errors
+
+
+def test_no_redis_is_needed_if_one_is_given(project: Project) -> None:
+    (project.folder / "redis-server").unlink()
+
+    assert project.make(PAWQUEUE_REDIS_URL="redis://elsewhere")[0] == 0
+    assert "redis" not in project.steps()
+
+
+def test_training_needs_no_redis(project: Project) -> None:
+    (project.folder / "redis-server").unlink()
+
+    assert project.make("train")[0] == 0
+    assert project.steps() == ["venv", "packages", "project", "training.run"]
+
+
+@pytest.mark.parametrize("setting", ["global.index-url", "install.index-url", ":env:.index-url"])
+def test_uv_uses_the_package_index_and_certificate_of_pip(project: Project, setting: str) -> None:
+    config = f"{setting}='https://mirror.example/simple'\nglobal.cert='/etc/mirror.pem'\n"
+    (project.folder / "pip-config").write_text(config)
+
+    project.make()
+    assert "index=https://mirror.example/simple cert=/etc/mirror.pem" in project.calls()[0]
+
+
+def test_the_settings_of_uv_take_precedence_over_those_of_pip(project: Project) -> None:
+    (project.folder / "pip-config").write_text("global.index-url='https://mirror.example/simple'\n")
+
+    project.make(UV_DEFAULT_INDEX="https://own.example/simple")
+    assert "index=https://own.example/simple" in project.calls()[0]
+
+
+def test_without_a_supported_python_the_error_names_the_package_to_install(project: Project) -> None:
+    (project.folder / "no-python").touch()
+
+    status, errors = project.make()
+    assert status != 0
+    assert "Python 3.11, 3.12 or 3.13 was not found and could not be downloaded." in errors
+    assert "apt-get install python3.12, or brew install python@3.12" in errors
+
+
+def test_without_any_python_the_error_names_the_package_to_install(project: Project, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("make", "sh", "cat", "dirname", "sed"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+
+    status, errors = project.make(PATH=str(tools), PYTHON="no-such-python")
+    assert status != 0
+    assert "No Python 3.8 or newer found. Install one (apt-get install python3, or brew install python)" in errors
+
+
+PIP = """import pathlib, shutil, sys
+if "install" in sys.argv:
+    target = pathlib.Path(sys.argv[sys.argv.index("--target") + 1], "bin")
+    target.mkdir(parents=True)
+    shutil.copy("uv-stub", target / "uv")
+    assert "--require-hashes" in sys.argv
+"""
+
+
+@pytest.fixture
+def index(project: Project, tmp_path: Path) -> Iterator[str]:
+    """URL of a package index with the pip that requirements/pip.txt pins; uv is not there yet."""
+    shutil.rmtree(project.folder / ".cache")
+    project.script("uv-stub", UV)
+    (project.folder / "no-pip").touch()
+    page = tmp_path / "index" / "pip"
+    page.mkdir(parents=True)
+    with zipfile.ZipFile(page / "pip-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("pip/__init__.py", "")
+        wheel.writestr("pip/__main__.py", PIP)
+    digest = hashlib.sha256((page / "pip-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    (page / "index.html").write_text('<a href="pip-1.0-py3-none-any.whl#sha256=1">pip</a>')
+    (project.folder / "requirements" / "pip.txt").write_text(f"pip==1.0 \\\n    --hash=sha256:{digest}\n")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_python_without_pip_gets_the_pinned_one(project: Project, index: str) -> None:
+    status, errors = project.make(PIP_INDEX_URL=index)
+
+    assert status == 0, errors
+    assert project.steps() == ["venv", "packages", "project", "results.csv"]
+
+
+def test_a_pip_with_another_hash_is_rejected(project: Project, index: str) -> None:
+    (project.folder / "requirements" / "pip.txt").write_text(f"pip==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+
+    status, errors = project.make(PIP_INDEX_URL=index)
+    assert status != 0
+    assert "does not have pip 1.0 with the hash in requirements/pip.txt" in errors
+
+
+def test_lock_files_name_no_package_index() -> None:
+    for lock in (ROOT / "requirements").glob("*.txt"):
+        assert "://" not in lock.read_text(), f"{lock.name}: remove the address"
