@@ -12,13 +12,9 @@ from kombu.exceptions import OperationalError
 from contract.errors import UnavailableError
 from contract.job import now_ms
 from contract.ledger import keys
+from contract.queues import BULK, INTERACTIVE, QUEUES
 
-#: For whoever waits for an answer.
-INTERACTIVE = "interactive"
-#: For folders: served when no interactive job waits.
-BULK = "bulk"
-#: In the order in which workers take them.
-QUEUES = (INTERACTIVE, BULK)
+__all__ = ["BULK", "INTERACTIVE", "MESSAGE_MAX_JOBS", "QUEUES", "TASK", "make_celery", "oldest_message_ms", "publish"]
 
 #: The one task: predict the jobs of these ids.
 TASK = "pawqueue.predict"

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from contract.broker import QUEUES
 from contract.errors import UnavailableError
 from contract.job import time_text
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat, LedgerMemory, LedgerStats
+from contract.queues import QUEUES
 
 #: Share of the memory that Redis itself allows at which uploads are refused: running jobs must still be able to finish.
 _SERVER_SHARE = 0.8
