@@ -64,7 +64,7 @@ def _register_navigation(app: Dash, services: Services) -> None:
         view = View(services.reader.latest, current_viewer(), search or "")
         return _page(page, services, view), _navigation(page.path)
 
-    in_browser(app, "arrive", Input("url", "pathname"), on_load=True)
+    in_browser(app, "openPage", Input("url", "pathname"), on_load=True)
 
 
 def _page(page: Page, services: Services, view: View) -> Component:

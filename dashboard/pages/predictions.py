@@ -92,7 +92,7 @@ def register(app: Dash, services: Services) -> None:
         return services.cache.get(services.reader.latest, key, lambda of: _found(of, viewer, filters))
 
     drawn = Output("predictions-gallery", "children"), Output("predictions-held", "className")
-    in_browser(app, "draw", *drawn, Input("predictions-found", "data"))
+    in_browser(app, "drawGallery", *drawn, Input("predictions-found", "data"))
 
     @app.callback(
         Output("predictions-url", "search"),

@@ -83,11 +83,11 @@ def register(app: Dash, services: Services) -> None:
         return [_result(entry) for entry in entries], not any(entry.is_pending for entry in entries)
 
     chosen = Output("try-images", "data"), Output("try-note", "children")
-    in_browser(app, "take", *chosen, Input("try-upload", "contents"), State("try-upload", "filename"))
+    in_browser(app, "readImages", *chosen, Input("try-upload", "contents"), State("try-upload", "filename"))
     changes = Input("try-uploaded", "data"), Input("try-updated", "data")
-    in_browser(app, "merge", Output("try-entries", "data"), *changes, State("try-entries", "data"))
+    in_browser(app, "mergeEntries", Output("try-entries", "data"), *changes, State("try-entries", "data"))
     preview = {"type": "preview", "key": ALL}
-    in_browser(app, "preview", Output(preview, "src"), Input("try-results", "children"), State(preview, "id"))
+    in_browser(app, "showPreviews", Output(preview, "src"), Input("try-results", "children"), State(preview, "id"))
 
 
 PAGE = Page("try", "/try", "Try it", "Upload images and see their predictions.", layout=layout, register=register)
