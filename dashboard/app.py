@@ -68,7 +68,7 @@ def _register_navigation(app: Dash, services: Services) -> None:
 
 
 def _page(page: Page, services: Services, view: View) -> Component:
-    contents = page.cached_contents(services, view)
+    contents = page.contents(view)
     parts: list[Any] = [
         html.H1(page.title),
         html.P(page.lead, className="lead"),

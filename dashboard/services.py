@@ -31,7 +31,6 @@ def build_services(settings: Settings) -> Services:
     client = connect(settings.redis_address())
     gateway = GatewayClient(settings.gateway_address())
     tracking = settings.mlflow_tracking_uri or ""
-    cache = SnapshotCache()
     reader = Reader(
         ledger=Ledger(client),
         ledger_max_bytes=settings.ledger_max_bytes,
@@ -41,10 +40,9 @@ def build_services(settings: Settings) -> Services:
         bundle=BundleReader(settings),
         mlflow=MlflowReader(tracking) if tracking.startswith(("http://", "https://")) else None,
         period_s=settings.dashboard_refresh_s,
-        prepare=cache.renew,
     )
     access = Access(KeyStore(client), required=settings.dashboard_access_is_required())
-    return Services(reader, gateway, access, settings.dashboard_refresh_s, cache)
+    return Services(reader, gateway, access, settings.dashboard_refresh_s)
 
 
 def _number_source(settings: Settings) -> NumberSource:

@@ -58,8 +58,6 @@ class Reader:
     mlflow: MlflowReader | None
     period_s: float
     clock: Callable[[], float] = time.time
-    #: Called with each snapshot before it becomes `latest`.
-    prepare: Callable[[Snapshot], None] = lambda _snapshot: None
     limits: Limits = field(default_factory=Limits)
     latest: Snapshot = field(init=False)
     _jobs: deque[JobRow] = field(init=False)
@@ -91,7 +89,7 @@ class Reader:
         ledger, status, is_sampled = self._read_ledger(now_s)
         bundle, served = self.bundle.read(now_s)
         mlflow, runs = self.mlflow.read(now_s) if self.mlflow else (None, ())
-        snapshot = Snapshot(
+        self.latest = Snapshot(
             sequence=before.sequence + 1,
             at_s=now_s,
             numbers=self.numbers.read(now_s, status.workers),
@@ -106,9 +104,7 @@ class Reader:
             mlflow=mlflow,
             runs=runs,
         )
-        self.prepare(snapshot)
-        self.latest = snapshot
-        return snapshot
+        return self.latest
 
     def _run(self) -> None:
         while True:

@@ -11,8 +11,8 @@ from dashboard.parts.card import Card, Content, Stat, Table, chart_card, content
 from dashboard.parts.text import UNKNOWN, count, duration, number, percent
 
 CARDS = (
-    Card("capacity-now", "Workers and queue", has_stats=True, is_wide=True),
-    Card("capacity-more", "With more workers", table="open", is_wide=True),
+    Card("capacity-now", "Workers and queue", ("stats",), is_wide=True),
+    Card("capacity-more", "With more workers", ("table",), is_wide=True),
     chart_card("capacity-images", "Images per second by worker", "Over time."),
     chart_card("capacity-busy", "Busy time by worker", "Share of time spent predicting, over time."),
 )

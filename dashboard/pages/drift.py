@@ -31,7 +31,7 @@ _FEATURES = {
     "height": ("Height", "px", 1.0),
 }
 CARDS = (
-    Card("drift-summary", "Live images compared with training", table="open", is_wide=True),
+    Card("drift-summary", "Live images compared with training", ("table",), is_wide=True),
     *(
         chart_card(f"drift-{feature}", title, "Distribution of live and training images.")
         for feature, (title, _, _) in _FEATURES.items()

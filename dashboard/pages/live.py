@@ -13,15 +13,15 @@ from dashboard.parts.card import Card, CardState, Content, Stat, Table, chart_ca
 from dashboard.parts.text import UNKNOWN, clock, count, duration, number, percent
 
 CARDS = (
-    Card("live-now", "Now", has_stats=True, is_wide=True),
+    Card("live-now", "Now", ("stats",), is_wide=True),
     chart_card("live-flow", "Jobs per second", "Accepted, succeeded and failed jobs per second over time."),
     chart_card("live-queue", "Queued and running jobs", "Queued jobs by queue, and running jobs, over time."),
     chart_card("live-latency", "Time from upload to result", "Percentiles over time."),
     chart_card("live-oldest", "Age of the oldest queued job", "By queue over time."),
     chart_card("live-batches", "Batch sizes", "Batches by number of images."),
     chart_card("live-errors", "Errors and rejected uploads", "Per minute by error code over time."),
-    Card("live-workers", "Workers", table="open", is_wide=True),
-    Card("live-alerts", "Alerts", table="open", is_wide=True),
+    Card("live-workers", "Workers", ("table",), is_wide=True),
+    Card("live-alerts", "Alerts", ("table",), is_wide=True),
 )
 
 

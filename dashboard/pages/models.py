@@ -14,12 +14,12 @@ from dashboard.parts.card import Card, CardState, Content, Stat, Table, chart_ca
 from dashboard.parts.text import UNKNOWN, date_time, number, percent
 
 CARDS = (
-    Card("models-served", "Served bundle", has_stats=True, table="open", is_wide=True),
-    Card("models-metrics", "Metrics on the test images", table="open"),
+    Card("models-served", "Served bundle", ("stats", "table"), is_wide=True),
+    Card("models-metrics", "Metrics on the test images", ("table",)),
     chart_card("models-confusion", "Confusion matrix", "Test images by actual and predicted label."),
     chart_card("models-calibration", "Calibration", "Accuracy by confidence."),
-    Card("models-card", "Model card", has_text=True, is_wide=True),
-    Card("models-runs", "MLflow runs", table="open", is_wide=True),
+    Card("models-card", "Model card", ("text",), is_wide=True),
+    Card("models-runs", "MLflow runs", ("table",), is_wide=True),
 )
 
 

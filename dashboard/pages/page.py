@@ -58,22 +58,13 @@ class Page:
     #: Id of the component whose `search` refreshes the cards when it changes.
     location: str = ""
 
-    def cached_contents(self, services: Services, view: View) -> Contents:
-        """What the cards show, computed once per snapshot for all viewers who see the same."""
-        return services.cache.get(view.snapshot, ("contents", *self._key(view)), lambda of: self._contents(of, view))
-
     def cached_values(self, services: Services, view: View) -> list[Any]:
-        """The values of a refresh of all cards as plain values, which are cheap to send to every viewer."""
-        return services.cache.get(view.snapshot, ("values", *self._key(view)), lambda of: self._values(of, view))
+        """The values of a refresh of all cards, computed once per snapshot for all viewers who see the same."""
+        key = (self.name, view.viewer.scope, self.filters(view.search))
+        return services.cache.get(view.snapshot, key, lambda: self._values(view))
 
-    def _key(self, view: View) -> tuple[str, ...]:
-        return self.name, view.viewer.scope, self.filters(view.search)
-
-    def _contents(self, snapshot: Snapshot, view: View) -> Contents:
-        return self.contents(View(snapshot, view.viewer, view.search))
-
-    def _values(self, snapshot: Snapshot, view: View) -> list[Any]:
-        contents = self._contents(snapshot, view)
+    def _values(self, view: View) -> list[Any]:
+        contents = self.contents(view)
         return [plain(value) for card in self.cards for value in card_values(card, contents[card.id])]
 
 

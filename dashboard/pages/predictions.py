@@ -89,7 +89,8 @@ def register(app: Dash, services: Services) -> None:
     def find(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
         filters, viewer = filters_of(search or ""), current_viewer()
         key = ("gallery", viewer.scope, search_of(filters))
-        return services.cache.get(services.reader.latest, key, lambda of: _found(of, viewer, filters))
+        snapshot = services.reader.latest
+        return services.cache.get(snapshot, key, lambda: _found(snapshot, viewer, filters))
 
     drawn = Output("predictions-gallery", "children"), Output("predictions-held", "className")
     in_browser(app, "drawGallery", *drawn, Input("predictions-found", "data"))

@@ -19,6 +19,9 @@ from dashboard.parts import figures
 from dashboard.parts.figures import Figure
 from dashboard.parts.text import clock, clock_s, iso_time, number
 
+#: A part of a card.
+Part = Literal["stats", "text", "figure", "table"]
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -26,19 +29,16 @@ class Card:
 
     id: str
     title: str
-    has_figure: bool = False
-    has_stats: bool = False
-    has_text: bool = False
-    #: `below`: a table under the chart, closed at first; `open`: the table is the content.
-    table: Literal["", "below", "open"] = ""
+    #: In the order in which they appear. A table below a figure is closed at first.
+    parts: tuple[Part, ...]
     is_wide: bool = False
-    #: Describes the chart to screen readers.
+    #: Describes the figure to screen readers.
     description: str = ""
 
 
 def chart_card(card_id: str, title: str, description: str) -> Card:
     """A card with a chart and its values as a table."""
-    return Card(card_id, title, has_figure=True, table="below", description=description)
+    return Card(card_id, title, ("figure", "table"), description=description)
 
 
 class CardState(StrEnum):
@@ -144,50 +144,58 @@ _STATE_WORDS = {
 }
 
 
+#: Part -> the property of its component that a refresh updates.
+_PROPERTIES: dict[Part, str] = {"stats": "children", "text": "children", "figure": "figure", "table": "data"}
+
+
 def card_view(card: Card, content: Content) -> Component:
     """The components of a card."""
-    class_name, note, word, *rest = card_values(card, content)
+    class_name, note, word, *values = card_values(card, content)
     head = [html.H2(card.title, id=f"{card.id}-title"), html.Span(word, id=f"{card.id}-word")]
     inner: list[Any] = [html.Div(head, className="card-head"), html.P(note, id=f"{card.id}-note", className="note")]
-    if card.has_stats:
-        inner.append(html.Dl(rest.pop(0), id=f"{card.id}-stats", className="stats"))
-    if card.has_text:
-        inner.append(dcc.Markdown(rest.pop(0), id=f"{card.id}-text", className="text"))
-    if card.has_figure:
-        inner.append(_graph(card, rest.pop(0)))
-    if card.table:
-        inner.append(_table(card, rest.pop(0)))
+    inner += [_part_view(card, part, value) for part, value in zip(card.parts, values, strict=True)]
     return html.Section(inner, id=card.id, className=class_name, **aria(labelledby=f"{card.id}-title"))
 
 
 def card_outputs(card: Card) -> list[Output]:
     """The properties that a refresh of the card updates, in the order of `card_values`."""
-    found = [Output(card.id, "className"), Output(f"{card.id}-note", "children"), Output(f"{card.id}-word", "children")]
-    if card.has_stats:
-        found.append(Output(f"{card.id}-stats", "children"))
-    if card.has_text:
-        found.append(Output(f"{card.id}-text", "children"))
-    if card.has_figure:
-        found.append(Output(f"{card.id}-figure", "figure"))
-    if card.table:
-        found.append(Output(f"{card.id}-table", "data"))
-    return found
+    head = [Output(card.id, "className"), Output(f"{card.id}-note", "children"), Output(f"{card.id}-word", "children")]
+    return head + [Output(f"{card.id}-{part}", _PROPERTIES[part]) for part in card.parts]
 
 
 def card_values(card: Card, content: Content) -> list[Any]:
     """The values of `card_outputs`."""
     wide = " is-wide" if card.is_wide else ""
-    found: list[Any] = [f"card is-{content.state}{wide}", _note(content), _STATE_WORDS[content.state]]
-    if card.has_stats:
-        found.append([_stat(stat) for stat in content.stats])
-    if card.has_text:
-        found.append(content.text)
-    if card.has_figure:
-        found.append(content.figure or _EMPTY_FIGURE)
-    if card.table:
-        table = content.table or Table((), ())
-        found.append({"head": list(table.head), "body": [list(row) for row in table.body]})
-    return found
+    head: list[Any] = [f"card is-{content.state}{wide}", _note(content), _STATE_WORDS[content.state]]
+    return head + [_part_value(part, content) for part in card.parts]
+
+
+def _part_value(part: Part, content: Content) -> Any:
+    if part == "stats":
+        return [_stat(stat) for stat in content.stats]
+    if part == "text":
+        return content.text
+    if part == "figure":
+        return content.figure or _EMPTY_FIGURE
+    table = content.table or Table((), ())
+    return {"head": list(table.head), "body": [list(row) for row in table.body]}
+
+
+def _part_view(card: Card, part: Part, value: Any) -> Component:
+    part_id = f"{card.id}-{part}"
+    if part == "stats":
+        return html.Dl(value, id=part_id, className="stats")
+    if part == "text":
+        return dcc.Markdown(value, id=part_id, className="text")
+    if part == "figure":
+        graph = dcc.Graph(id=part_id, figure=value, config=GRAPH)
+        return html.Div(graph, className="figure", role="img", **aria(label=f"{card.title}. {card.description}"))
+    table = dmc.Table(id=part_id, data=value, striped=True, tabularNums=True, verticalSpacing=4)
+    region: dict[str, Any] = {"role": "region", "tabIndex": 0, "aria-label": f"{card.title}, table"}
+    scroll = html.Div(table, className="table", **region)
+    if "figure" not in card.parts:
+        return scroll
+    return html.Details([html.Summary("Show as table"), scroll], className="twin")
 
 
 def _note(content: Content) -> list[Any]:
@@ -200,20 +208,6 @@ def _note(content: Content) -> list[Any]:
 
 def _stat(stat: Stat) -> Component:
     return html.Div([html.Dt(stat.name), html.Dd([html.Strong(stat.value), html.Span(stat.unit)])], className="stat")
-
-
-def _graph(card: Card, figure: Any) -> Component:
-    graph = dcc.Graph(id=f"{card.id}-figure", figure=figure, config=GRAPH)
-    return html.Div(graph, className="figure", role="img", **aria(label=f"{card.title}. {card.description}"))
-
-
-def _table(card: Card, data: Any) -> Component:
-    table = dmc.Table(id=f"{card.id}-table", data=data, striped=True, tabularNums=True, verticalSpacing=4)
-    region: dict[str, Any] = {"role": "region", "tabIndex": 0, "aria-label": f"{card.title}, table"}
-    scroll = html.Div(table, className="table", **region)
-    if card.table == "open":
-        return scroll
-    return html.Details([html.Summary("Show as table"), scroll], className="twin")
 
 
 def aria(**values: str) -> dict[str, Any]:

@@ -1,50 +1,37 @@
-"""The snapshot cache: every result is computed once, ahead of the viewers who want it."""
+"""The snapshot cache: every result is computed once per snapshot."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from dashboard.data.cache import SnapshotCache
-from dashboard.data.snapshot import Snapshot
 from tests.unit.dashboard.conftest import snapshot
 
 
-def test_what_viewers_look_at_is_computed_before_they_ask_again() -> None:
+def test_a_result_is_computed_once_per_snapshot_and_key() -> None:
     cache, computed = SnapshotCache(), []
-    first, second, third = (snapshot(sequence=number) for number in (1, 2, 3))
 
-    def compute(of: Snapshot) -> int:
-        computed.append(of.sequence)
-        return of.sequence
+    def get(sequence: int, key: str) -> str:
+        def compute() -> str:
+            computed.append((sequence, key))
+            return f"{key} of {sequence}"
 
-    assert cache.get(first, ("page",), compute) == 1
-    cache.renew(second)
-    assert computed == [1, 2]
-    assert cache.get(first, ("page",), compute) == 1  # for a viewer who still reads the previous snapshot
-    assert cache.get(second, ("page",), compute) == 2
-    assert computed == [1, 2]
-    cache.renew(third)
-    cache.renew(replace(third, sequence=4))
-    assert computed == [1, 2, 3]  # no viewer asked between the last two
+        return cache.get(snapshot(sequence=sequence), (key,), compute)
+
+    assert [get(1, "a"), get(1, "a"), get(1, "b"), get(2, "a"), get(2, "a")] == [
+        "a of 1", "a of 1", "b of 1", "a of 2", "a of 2",
+    ]  # fmt: skip
+    assert computed == [(1, "a"), (1, "b"), (2, "a")]
 
 
-def test_a_slow_result_blocks_only_viewers_who_want_it() -> None:
-    cache, of, finish = SnapshotCache(), snapshot(), threading.Event()
-    with ThreadPoolExecutor(2) as threads:
-        slow = [threads.submit(cache.get, of, ("slow",), lambda _of: finish.wait(30)) for _ in range(2)]
-        assert cache.get(of, ("quick",), lambda _of: "computed") == "computed"
-        assert not any(one.done() for one in slow)
-        finish.set()
-        assert [one.result(30) for one in slow] == [True, True]
+def test_many_different_filters_do_not_fill_the_memory() -> None:
+    cache, kept = SnapshotCache(), snapshot()
+    for number in range(1000):
+        assert cache.get(kept, (str(number),), partial(int, number)) == number
 
 
-def test_a_failed_result_fails_only_for_viewers_who_want_it() -> None:
-    cache = SnapshotCache()
-    cache.get(snapshot(sequence=1), ("bad",), lambda of: 1 // (2 - of.sequence))
-    cache.get(snapshot(sequence=1), ("good",), lambda of: of.sequence)
-    cache.renew(snapshot(sequence=2))
-    assert cache.get(snapshot(sequence=2), ("good",), lambda _of: 0) == 2
+def test_a_failure_is_raised_for_its_own_key_only() -> None:
+    cache, of = SnapshotCache(), snapshot()
     with pytest.raises(ZeroDivisionError):
-        cache.get(snapshot(sequence=2), ("bad",), lambda of: 1 // (2 - of.sequence))
+        cache.get(of, ("bad",), lambda: 1 // 0)
+    assert cache.get(of, ("good",), lambda: 1) == 1
