@@ -64,8 +64,6 @@ class Reader:
     #: Position of the last job read from the ledger's stream; empty before the first one.
     _position: str = ""
     _thumbnails: dict[str, bytes] = field(default_factory=dict)
-    _stopping: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         self._jobs = deque(maxlen=self.limits.jobs)
@@ -74,14 +72,7 @@ class Reader:
 
     def start(self) -> None:
         """Start the thread; call this after the process has forked."""
-        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stopping.set()
-        if self._thread:
-            self._thread.join()
+        threading.Thread(target=self._run, name="reader", daemon=True).start()
 
     def read(self) -> Snapshot:
         """Take a snapshot now."""
@@ -114,8 +105,7 @@ class Reader:
             except Exception:  # noqa: BLE001
                 _log.exception("The dashboard could not read its sources")
                 self.latest = replace(self.latest, sequence=self.latest.sequence + 1)
-            if self._stopping.wait(self.period_s):
-                return
+            time.sleep(self.period_s)
 
     def _read_ledger(self, now_s: float) -> tuple[SourceState, Status, bool]:
         """The state of the ledger, the status of the service, and whether jobs were skipped."""

@@ -20,7 +20,7 @@ _UNMEASURED = "Not measured yet: no worker has been busy. Upload some images."
 
 
 def contents(view: View) -> dict[str, Content]:
-    """What each card shows."""
+    """What each card shows, by card id."""
     snapshot = view.snapshot
     capacity = capacity_of(snapshot)
     return {

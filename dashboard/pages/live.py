@@ -26,7 +26,7 @@ CARDS = (
 
 
 def contents(view: View) -> dict[str, Content]:
-    """What each card shows."""
+    """What each card shows, by card id."""
     snapshot, numbers = view.snapshot, view.snapshot.numbers
     return {
         "live-now": _now(snapshot),

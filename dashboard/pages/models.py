@@ -24,7 +24,7 @@ CARDS = (
 
 
 def contents(view: View) -> dict[str, Content]:
-    """What each card shows."""
+    """What each card shows, by card id."""
     snapshot = view.snapshot
     return {
         "models-served": _served(snapshot),

@@ -69,7 +69,7 @@ class Page:
 
 
 def register_refresh(app: Dash, services: Services, page: Page) -> None:
-    """Have the cards of a page follow the snapshots."""
+    """Refresh the cards of a page with every new snapshot."""
     inputs = [Input(f"{page.name}-tick", "n_intervals"), State(f"{page.name}-seen", "data")]
     if page.location:
         inputs.append(Input(page.location, "search"))

@@ -162,7 +162,7 @@ def matching(rows: Sequence[JobRow], filters: Filters, now_s: float) -> list[Job
 
 def _found(snapshot: Snapshot, viewer: Viewer, filters: Filters) -> tuple[dict[str, Any], str, str]:
     rows = matching(viewer.visible(snapshot.jobs), filters, snapshot.at_s)
-    note = f"{count(len(rows), 'job matches', 'jobs match')} the filters, of {_extent(snapshot)}."
+    note = f"{len(rows):,} of {_extent(snapshot)} {'matches' if len(rows) == 1 else 'match'} the filters."
     if len(rows) > _TILES_MAX:
         note += f" Showing the newest {_TILES_MAX}."
     search = search_of(filters)
