@@ -139,9 +139,9 @@ def _now(snapshot: Snapshot, capacity: Capacity) -> Content:
         Stat(
             "Workers needed",
             UNKNOWN if needed is None else str(needed),
-            f"to clear the queue in {_CLEAR_WITHIN_S:.0f} s",
+            f"to clear it in {_CLEAR_WITHIN_S:.0f} s",
         ),
-        Stat("Backlog", number(capacity.backlog), "queued and running jobs"),
+        Stat("Backlog", number(capacity.backlog), "unfinished jobs"),
         Stat("Time to clear the queue", _clear_text(capacity.clear_s(capacity.workers)), "at full load"),
         Stat("Throughput", number(capacity.done_per_s), "images/s"),
         Stat("One worker at full load", number(capacity.worker_per_s), f"images/s, {_basis(capacity)}"),
@@ -167,7 +167,8 @@ _MORE_HEAD = ("Workers", "Images/s at full load", "Load at the current rate", "T
 
 
 def _more(snapshot: Snapshot, capacity: Capacity) -> Content:
-    note = f"One worker at full load is {_basis(capacity)}. Workers on one machine share its cores and add less"
+    basis = "measured" if capacity.is_measured else "estimated"
+    note = f"Based on the {basis} throughput of one worker; workers that share a machine's cores add less"
     source = snapshot.numbers.source_of("images")
     content = content_of(source, note, is_empty=capacity.worker_per_s is None, empty=_UNMEASURED)
     if not content.has_data or capacity.worker_per_s is None:

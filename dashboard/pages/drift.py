@@ -177,10 +177,10 @@ def _shares(counts: Sequence[float]) -> list[float]:
 def verdict(distance: Distance | None, sample: int) -> str:
     """What a distance means, in words."""
     if distance is None:
-        return f"No verdict yet: {sample:,} of {SAMPLE_MIN} images."
+        return f"No verdict yet: {sample:,} of {SAMPLE_MIN} images"
     if distance.psi < _PSI_BOUNDS[0]:
-        return "Similar to training."
-    return "Slightly different from training." if distance.psi < _PSI_BOUNDS[1] else "Different from training."
+        return "Similar to training"
+    return "Slightly different from training" if distance.psi < _PSI_BOUNDS[1] else "Different from training"
 
 
 _NO_JOBS = "No images have been predicted recently."

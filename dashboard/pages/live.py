@@ -32,9 +32,7 @@ def contents(view: View) -> dict[str, Content]:
         "live-now": _now(snapshot),
         "live-flow": _chart(numbers, "accepted", _flow(numbers), "jobs/s", "Rates appear after the second reading."),
         "live-queue": _chart(numbers, "jobs", _queue(numbers), "jobs", "The queues have not been read yet."),
-        "live-latency": _chart(
-            numbers, "p50", _latency(numbers), "s", "No jobs finished successfully in the last 5 minutes."
-        ),
+        "live-latency": _chart(numbers, "p50", _latency(numbers), "s", "No jobs finished in the last 5 minutes."),
         "live-oldest": _chart(numbers, "oldest", _oldest(numbers), "s", "No jobs are queued."),
         "live-batches": _batches(numbers),
         "live-errors": _errors(numbers),
@@ -58,7 +56,7 @@ def _now(snapshot: Snapshot) -> Content:
         *_rates(snapshot.numbers),
         Stat("Queued", number(sum(queue.queued for queue in queues)), "jobs"),
         Stat("Running", number(sum(queue.running for queue in queues)), "jobs"),
-        Stat("Oldest queued job", duration(oldest_ms / 1000) if oldest_ms else "none", "old" if oldest_ms else ""),
+        Stat("Oldest queued", duration(oldest_ms / 1000) if oldest_ms else "none"),
         Stat("Finished", number(sum(status.stats.totals.values())), "jobs in total"),
         Stat("Dead letters", number(status.stats.dead), "jobs"),
     )
@@ -91,7 +89,7 @@ def _rate(value: float | None) -> str:
     return UNKNOWN if value is None else number(value, 2) if value < 10 else number(value)
 
 
-_WINDOWS = {"accepted": ", averaged over 1 min", "p50": ", averaged over 5 min"}
+_WINDOWS = {"accepted": ", averaged over 1 min", "p50": ", percentiles over 5 min"}
 
 
 def _chart(numbers: Numbers, quantity: str, lines: Sequence[Line], unit: str, empty: str) -> Content:

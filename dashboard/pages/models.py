@@ -62,7 +62,7 @@ def _served(snapshot: Snapshot) -> Content:
         ("created", str(manifest.get("created_at") or UNKNOWN)),
         ("git revision", str(manifest.get("git_revision") or UNKNOWN)),
         ("temperature", number(_float(manifest.get("temperature")))),
-        *((name.replace("_", " "), _value(value)) for name, value in (manifest.get("data") or {}).items()),
+        *((_data_name(name), _value(value)) for name, value in (manifest.get("data") or {}).items()),
         *((f"{name} version", str(value)) for name, value in (manifest.get("libraries") or {}).items()),
     ]
     return replace(content, stats=stats, table=Table(("Property", "Value"), tuple(rows)))
@@ -79,6 +79,10 @@ def serving_note(snapshot: Snapshot) -> str:
     if not others:
         return f"Served by {here} of {here} workers"
     return f"Served by {here} of {here + versions.total()} workers; the others serve {others}"
+
+
+def _data_name(name: str) -> str:
+    return name.replace("_", " ").replace("pictures", "images")  # older bundles count `train_pictures`
 
 
 def _value(value: Any) -> str:

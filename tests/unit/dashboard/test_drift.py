@@ -25,11 +25,11 @@ def test_a_verdict_needs_enough_images() -> None:
     reference = Reference((50, 50), names=("cat", "dog"))
     few = drift_of([row("cat")] * (SAMPLE_MIN - 1), reference, "label")
     assert (few.distance, few.over_time, few.sample) == (None, (), SAMPLE_MIN - 1)
-    assert verdict(few.distance, few.sample) == "No verdict yet: 199 of 200 images."
+    assert verdict(few.distance, few.sample) == "No verdict yet: 199 of 200 images"
     enough = drift_of([row("cat")] * SAMPLE_MIN, reference, "label")
     assert enough.distance
     assert enough.distance.ks is None  # names have no order
-    assert verdict(enough.distance, enough.sample) == "Different from training."
+    assert verdict(enough.distance, enough.sample) == "Different from training"
 
 
 def test_distances_over_time_cover_windows_of_equal_size_from_old_to_new() -> None:

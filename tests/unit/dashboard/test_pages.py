@@ -84,7 +84,7 @@ def stats_of(content: Content) -> dict[str, str]:
 def test_live_counts_come_from_the_ledger() -> None:
     stats = stats_of(live.contents(view(numbers=numbers()))["live-now"])
     assert (stats["Service"], stats["Queued"], stats["Running"]) == ("ready", "3", "1")
-    assert (stats["Oldest queued job"], stats["Finished"], stats["Dead letters"]) == ("2.5 s", "1,200", "2")
+    assert (stats["Oldest queued"], stats["Finished"], stats["Dead letters"]) == ("2.5 s", "1,200", "2")
     assert stats["Accepted"] == stats["Succeeded"] == "unknown"
 
 
