@@ -34,7 +34,7 @@ class SourceState:
 
 
 class SourceError(Exception):
-    """A source responds but cannot be used; the text says why."""
+    """A source responds but cannot be used; the message is shown to people."""
 
 
 def describe(name: str, error: Exception) -> str:

@@ -139,7 +139,7 @@ def _now(snapshot: Snapshot, capacity: Capacity) -> Content:
         Stat(
             "Workers needed",
             UNKNOWN if needed is None else str(needed),
-            f"to clear it in {_CLEAR_WITHIN_S:.0f} s",
+            f"to catch up in {_CLEAR_WITHIN_S:.0f} s",
         ),
         Stat("Backlog", number(capacity.backlog), "unfinished jobs"),
         Stat("Time to clear the queue", _clear_text(capacity.clear_s(capacity.workers)), "at full load"),

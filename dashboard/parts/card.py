@@ -1,7 +1,7 @@
 """A card: its definition, its content for one snapshot, and its Dash components.
 
 A page lists its cards once and computes their content from every snapshot. A card never shows zeros for unknown values:
-when its source is down or empty, it says so.
+when its source is down or empty, its note explains why.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ class Content:
     state: CardState
     #: What the data covers, or why there is none; never empty.
     note: str
-    #: When the source was read; None when the note says it.
+    #: When the source was read; None when the note already contains the time.
     read_at_s: float | None = None
     #: Markdown.
     text: str = ""

@@ -73,8 +73,8 @@ def test_a_prometheus_that_is_down_is_reported(environ: dict[str, str], new_tab:
 def test_a_redis_that_is_down_is_reported_and_other_cards_keep_working(
     environ: dict[str, str], new_tab: Any, tmp_path: Path
 ) -> None:
-    gone = {**environ, "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
-    with running_dashboard(tmp_path, gone) as dashboard:
+    without_redis = {**environ, "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    with running_dashboard(tmp_path, without_redis) as dashboard:
         page = new_tab(dashboard.url).open("/predictions")
         expect(page.locator("#predictions-mix-note")).to_contain_text(re.compile(f"{SINCE}.*Redis"))
         page = new_tab(dashboard.url).open("/models")

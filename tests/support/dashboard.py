@@ -1,4 +1,4 @@
-"""A dashboard in a process of its own, for tests."""
+"""A dashboard in its own process, for tests."""
 
 import sys
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Dashboard:
 
 @contextmanager
 def running_dashboard(folder: Path, environ: dict[str, str], **settings: Any) -> Iterator[Dashboard]:
-    """Run one beside the services of `environ`; it reads every half second."""
+    """Run a dashboard for the services of `environ`; it refreshes every half second."""
     port = free_port()
     environ = {
         "PAWQUEUE_DASHBOARD_REFRESH_S": "0.5",
