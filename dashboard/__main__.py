@@ -1,9 +1,13 @@
-"""`python -m dashboard`: the dashboard under gunicorn, one process with threads and one background reader."""
+"""`python -m dashboard`: serves the dashboard with gunicorn, in one process with threads and a background reader."""
 
+import logging
 import os
 import sys
 from typing import Any
 
+from flask import Flask
+
+from contract.log import configure_logging
 from contract.settings import Settings, SettingsError, load_settings
 
 _THREADS = 8
@@ -16,24 +20,34 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - only this entry point needs the server
+    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - tests of `make_app` do not need the server
 
-    class Dashboard(BaseApplication):  # type: ignore[misc]
+    class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
-            for name, value in server_options(settings).items():
+            for name, value in _gunicorn_options(settings).items():
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
-            from dashboard.wsgi import make_app  # noqa: PLC0415 - threads are to start after the fork
+            return make_app(settings)
 
-            return make_app()
-
-    Dashboard().run()
+    Server().run()
     return 0
 
 
-def server_options(settings: Settings) -> dict[str, Any]:
-    """Gunicorn's settings."""
+def make_app(settings: Settings) -> Flask:
+    """The application with its reader started; called in the worker process, because threads do not survive a fork."""
+    from dashboard.app import create_app  # noqa: PLC0415 - the parent process stays small
+    from dashboard.services import build_services  # noqa: PLC0415
+
+    configure_logging(settings.log_level, "dashboard")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every address, including passwords
+    services = build_services(settings)
+    app = create_app(services)
+    services.reader.start()
+    return app
+
+
+def _gunicorn_options(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{settings.dashboard_host}:{settings.dashboard_port}",
         "workers": 1,
@@ -44,7 +58,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "timeout": 60,
         "proc_name": "pawqueue-dashboard",
         "loglevel": "warning",
-        "control_socket_disable": True,  # nobody asks it, and a read-only disk has no place for it
+        "control_socket_disable": True,  # unused, and there may be no writable place for it
     }
 
 

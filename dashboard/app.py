@@ -1,15 +1,83 @@
-"""The Dash application around its parts: pages, files, headers, access."""
+"""The Dash application: the frame around the pages, navigation between them, and security headers."""
 
-from dash import Dash
-from flask import Flask, Response, request
+from typing import Any
 
-from contract.job import is_job_id
-from dashboard.callbacks import register_callbacks
-from dashboard.job_rows import filters_of
-from dashboard.layout import shell
-from dashboard.parts import Parts
-from dashboard.viewers import protect, viewer
-from dashboard.views.predictions import csv_of, shown
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, html
+from dash.development.base_component import Component
+from flask import Flask, Response
+
+from dashboard.pages import capacity, drift, live, models, predictions, try_it
+from dashboard.pages.page import Page, View, in_browser, register_refresh
+from dashboard.parts.card import aria, card_view
+from dashboard.services import Services
+from dashboard.sign_in import current_viewer, require_sign_in
+
+PAGES = (live.PAGE, predictions.PAGE, try_it.PAGE, models.PAGE, drift.PAGE, capacity.PAGE)
+_BY_PATH = {page.path: page for page in PAGES}
+#: Try it uploads up to twenty images at a time, as Base64.
+_BODY_MAX_BYTES = 150_000_000
+
+
+def create_app(services: Services) -> Flask:
+    """The application; the caller starts the reader."""
+    server = Flask("dashboard", static_folder=None)
+    server.config["MAX_CONTENT_LENGTH"] = _BODY_MAX_BYTES
+    server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the cheapest ones that browsers accept
+    require_sign_in(server, services.access)  # first, so that its check runs before Dash's own hooks
+    app = Dash(
+        __name__,
+        server=server,  # type: ignore[arg-type]  # Dash accepts an application, despite its annotation
+        title="Pawqueue",
+        update_title="",
+        index_string=_INDEX,
+        compress=True,
+        suppress_callback_exceptions=True,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    app.layout = lambda: _frame(signed_in=services.access.required)
+    _register_navigation(app, services)
+    for page in PAGES:
+        if page.cards:
+            register_refresh(app, services, page)
+        page.register(app, services)
+
+    @server.get("/healthz")
+    def alive() -> dict[str, str]:
+        return {"status": "alive"}
+
+    _add_security_headers(server, app)
+    return server
+
+
+def _register_navigation(app: Dash, services: Services) -> None:
+    @app.callback(
+        Output("content", "children"),
+        Output("nav", "children"),
+        Input("url", "pathname"),
+        State("url", "search"),
+    )
+    def show(path: str | None, search: str | None) -> tuple[Any, Any]:
+        page = _BY_PATH.get(path or "/")
+        if page is None:
+            return html.P("Page not found.", className="note"), _navigation("")
+        view = View(services.reader.latest, current_viewer(), search or "")
+        return _page(page, services, view), _navigation(page.path)
+
+    in_browser(app, "openPage", Input("url", "pathname"), on_load=True)
+
+
+def _page(page: Page, services: Services, view: View) -> Component:
+    contents = page.contents(view)
+    parts: list[Any] = [
+        html.H1(page.title),
+        html.P(page.lead, className="lead"),
+        dcc.Interval(id=f"{page.name}-tick", interval=round(services.refresh_s * 1000)),
+        dcc.Store(id=f"{page.name}-seen", data=view.snapshot.sequence),
+        *page.layout(view, [card_view(card, contents[card.id]) for card in page.cards]),
+    ]
+    return html.Div(parts, className=f"page page-{page.name}")
+
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -29,57 +97,60 @@ _INDEX = """<!DOCTYPE html>
     </body>
 </html>
 """
-#: Uploads come in Base64, up to twenty at a time.
-_BODY_MAX_BYTES = 150_000_000
+_THEME = {"primaryColor": "blue", "primaryShade": {"light": 8, "dark": 6}, "fontFamily": "system-ui, sans-serif"}
 
 
-def create_dashboard(parts: Parts) -> Flask:
-    """Build the application; its reader is to be started by the caller."""
-    server = Flask("dashboard", static_folder=None)
-    server.config["MAX_CONTENT_LENGTH"] = _BODY_MAX_BYTES
-    server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # of those that browsers take, the cheapest
-    protect(server, parts.access)  # before Dash, whose own hooks must come after
-    app = Dash(
-        __name__,
-        server=server,  # type: ignore[arg-type]  # it takes an application, whatever its annotation says
-        title="Pawqueue",
-        update_title="",
-        index_string=_INDEX,
-        compress=True,
-        suppress_callback_exceptions=True,
-        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+def _frame(*, signed_in: bool) -> Component:
+    """The part of the document that stays when the page changes."""
+    frame: Component = dmc.MantineProvider(
+        [
+            dcc.Location(id="url", refresh="callback-nav"),
+            html.A("Skip to content", href="#content", className="skip"),
+            html.Header(
+                [
+                    dcc.Link("Pawqueue", href="/", className="brand"),
+                    html.Nav(id="nav", children=_navigation("/"), **aria(label="Pages")),
+                    html.Div([*_sign_out(signed_in=signed_in), _theme_switch()], className="tools"),
+                ],
+            ),
+            html.Div(id="offline", role="alert", hidden=True),
+            html.Main(id="content", tabIndex=-1, children=html.P("Loading ...", className="note")),
+        ],
+        theme=_THEME,
+        defaultColorScheme="auto",
     )
-    app.layout = lambda: shell(signed_in=parts.access.required)
-    register_callbacks(app, parts)
-    _files(server, parts)
-    _headers(server, app)
-    return server
+    return frame
 
 
-def _files(server: Flask, parts: Parts) -> None:
-    @server.get("/healthz")
-    def alive() -> dict[str, str]:
-        return {"status": "alive"}
-
-    @server.get("/thumbnails/<job_id>")
-    def thumbnail(job_id: str) -> tuple[str, int] | Response:
-        snapshot, who = parts.reader.latest, viewer()
-        data = snapshot.thumbnails.get(job_id) if is_job_id(job_id) else None
-        is_own = who.sees_all or any(row.id == job_id for row in who.own(snapshot.jobs))
-        if data is None or not is_own:
-            return "There is no such thumbnail.", 404
-        return Response(data, mimetype="image/webp", headers={"Cache-Control": "private, max-age=3600"})
-
-    @server.get("/predictions.csv")
-    def download() -> Response:
-        snapshot = parts.reader.latest
-        rows = shown(viewer().own(snapshot.jobs), filters_of(request.query_string.decode()), snapshot.at_s)
-        name = {"Content-Disposition": 'attachment; filename="predictions.csv"'}
-        return Response(csv_of(rows), mimetype="text/csv", headers=name)
+def _navigation(path: str) -> list[Component]:
+    return [_link(page, is_open=page.path == path) for page in PAGES]
 
 
-def _headers(server: Flask, app: Dash) -> None:
-    """Tell browsers to be strict: nothing from elsewhere, no scripts but ours."""
+def _link(page: Page, *, is_open: bool) -> Component:
+    current: dict[str, Any] = {"aria-current": "page"} if is_open else {}
+    return html.Span(dcc.Link(page.title, href=page.path), className="is-open" if is_open else "", **current)
+
+
+def _sign_out(*, signed_in: bool) -> list[Component]:
+    if not signed_in:
+        return []
+    button = html.Button("Sign out", type="submit", className="plain")
+    return [html.Form(button, method="post", action="/sign-out")]
+
+
+def _theme_switch() -> Component:
+    switch: Component = dmc.ColorSchemeToggle(
+        lightIcon=html.Span("Theme: light", className="scheme"),
+        darkIcon=html.Span("Theme: dark", className="scheme"),
+        size="lg",
+        color="gray",
+        variant="default",
+        **aria(label="Switch between light and dark"),
+    )
+    return switch
+
+
+def _add_security_headers(server: Flask, app: Dash) -> None:
     scripts = " ".join(["'self'", *app.csp_hashes()])
     policy = "; ".join(
         [
@@ -94,7 +165,7 @@ def _headers(server: Flask, app: Dash) -> None:
     )
 
     @server.after_request
-    def finish(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         response.headers["Content-Security-Policy"] = policy
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-Frame-Options"] = "DENY"

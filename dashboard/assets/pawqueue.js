@@ -1,28 +1,28 @@
-// What is done in the browser: page titles, uploads and their previews, and a word when the dashboard itself is gone.
+// Callbacks that run in the browser: page titles, uploads and previews, the gallery; and a banner when the dashboard is down.
 (function () {
     "use strict";
-    const IMAGES_MAX = 20, BYTES_MAX = 100e6, ALIVE_MS = 5000, USED_MS = 10000;
-    const none = () => window.dash_clientside.no_update;
+    const IMAGES_MAX = 20, BYTES_MAX = 100e6, CHECK_MS = 5000, IN_USE_MS = 10000;
+    const noUpdate = () => window.dash_clientside.no_update;
     const previews = {};
-    let arrived = false, drawn = "", usedAt = 0;
+    let isFirstPage = true, drawn = "", lastUse = 0;
 
-    function arrive(path) {
+    function openPage(path) {
         const link = Array.from(document.querySelectorAll("nav a")).find((a) => a.getAttribute("href") === path);
         document.title = link ? `${link.textContent} · Pawqueue` : "Pawqueue";
-        if (arrived) {
+        if (!isFirstPage) {
             document.getElementById("content").focus({preventScroll: true});
             window.scrollTo(0, 0);
         }
-        arrived = true;
+        isFirstPage = false;
     }
 
-    function take(contents, names) {
+    function readImages(contents, names) {
         if (!contents || !contents.length) {
-            return [none(), none()];
+            return [noUpdate(), noUpdate()];
         }
         const kept = contents.slice(0, IMAGES_MAX);
         if (kept.reduce((sum, text) => sum + text.length, 0) > BYTES_MAX * 4 / 3) {
-            return [none(), "These are more than 100 MB together: send fewer at a time, or use pawqueue submit."];
+            return [noUpdate(), "These images exceed 100 MB. Choose fewer, or use pawqueue submit."];
         }
         const stamp = Date.now();
         const images = kept.map((text, at) => {
@@ -30,38 +30,37 @@
             previews[key] = text;
             return {key: key, name: names[at], contents: text};
         });
-        const left = contents.length - kept.length;
-        return [images, left ? `${left} more were left out: at most ${IMAGES_MAX} at a time.` : ""];
+        return [images, kept.length < contents.length ? `Only the first ${IMAGES_MAX} images were uploaded, the maximum at a time.` : ""];
     }
 
-    function merge(added, told, entries) {
+    function mergeEntries(uploaded, updated, entries) {
         const known = new Map((entries || []).map((entry) => [entry.key, entry]));
-        for (const entry of told || []) {
+        for (const entry of updated || []) {
             if (known.has(entry.key)) {
                 known.set(entry.key, entry);
             }
         }
-        const fresh = (added || []).filter((entry) => !known.has(entry.key));
+        const fresh = (uploaded || []).filter((entry) => !known.has(entry.key));
         return [...fresh, ...known.values()];
     }
 
-    function preview(_results, ids) {
+    function showPreviews(_results, ids) {
         return ids.map((id) => previews[id.key] || "");
     }
 
-    // Dash draws all tiles anew, and with them go the image under the pointer and the focus: while somebody points or
-    // moves among them, or has one open, they stand still.
-    function draw(found) {
+    // Dash replaces all tiles at every refresh, which would move the one under the pointer and lose the focus. So the
+    // gallery is not redrawn while it is in use or a job is open.
+    function drawGallery(found) {
         const gallery = document.getElementById("predictions-gallery");
         if (!gallery) {
-            return [none(), none()];
+            return [noUpdate(), noUpdate()];
         }
         const isSame = gallery.dataset.search === found.search && gallery.childElementCount > 0;
         if (isSame && JSON.stringify(found.tiles) === drawn) {
-            return [none(), "held"];
+            return [noUpdate(), "held"];
         }
-        if (isSame && isUsed(gallery)) {
-            return [none(), "held is-held"];
+        if (isSame && isInUse(gallery)) {
+            return [noUpdate(), "held is-held"];
         }
         keepFocus(gallery);
         gallery.dataset.search = found.search;
@@ -69,18 +68,18 @@
         return [found.tiles, "held"];
     }
 
-    // A finger leaves no pointer behind, though browsers believe so; the focus may lie there long after.
-    function isUsed(gallery) {
-        const isPointedAt = window.matchMedia("(hover: hover)").matches && gallery.matches(":hover");
-        return isPointedAt || Date.now() - usedAt < USED_MS || document.querySelector("[role=dialog]") !== null;
+    // After a touch, browsers keep reporting :hover, and the focus stays on the last tile: neither counts as use.
+    function isInUse(gallery) {
+        const isHovered = window.matchMedia("(hover: hover)").matches && gallery.matches(":hover");
+        return isHovered || Date.now() - lastUse < IN_USE_MS || document.querySelector("[role=dialog]") !== null;
     }
     function noteUse(event) {
         if (event.target.closest && event.target.closest("#predictions-gallery")) {
-            usedAt = Date.now();
+            lastUse = Date.now();
         }
     }
 
-    // The focus goes on to the same image, or to the gallery once that is no longer shown.
+    // After a redraw, focus the same job again, or the gallery if the job is no longer shown.
     function keepFocus(gallery) {
         const focused = gallery.querySelector(":focus");
         if (!focused) {
@@ -98,32 +97,34 @@
         observer.observe(gallery, {childList: true, subtree: true});
     }
 
-    // Dash's upload has an input of its own, which it gives no name.
+    // The input inside Dash's upload component has no accessible name.
     function nameInput() {
         const input = document.querySelector("#try-upload input[type=file]:not([aria-label])");
         if (input) {
-            input.setAttribute("aria-label", "Images to send");
+            input.setAttribute("aria-label", "Images to upload");
         }
     }
 
-    window.dash_clientside = Object.assign({}, window.dash_clientside, {pawqueue: {arrive, take, merge, preview, draw}});
+    window.dash_clientside = Object.assign({}, window.dash_clientside, {
+        pawqueue: {openPage, readImages, mergeEntries, showPreviews, drawGallery},
+    });
 
-    let goneSince = null;
-    async function look() {
-        let answers = false;
+    let downSince = null;
+    async function check() {
+        let responds = false;
         try {
-            answers = (await fetch("/healthz", {cache: "no-store"})).ok;
+            responds = (await fetch("/healthz", {cache: "no-store"})).ok;
         } catch (error) {
-            answers = false;
+            responds = false;
         }
         const banner = document.getElementById("offline");
         if (!banner) {
             return;
         }
-        goneSince = answers ? null : goneSince || new Date();
-        banner.hidden = answers;
-        const clock = goneSince && goneSince.toISOString().slice(11, 16);
-        banner.textContent = answers ? "" : `The dashboard has not answered since ${clock} UTC; what is shown is older.`;
+        downSince = responds ? null : downSince || new Date();
+        banner.hidden = responds;
+        const clock = downSince && downSince.toISOString().slice(11, 16);
+        banner.textContent = responds ? "" : `The dashboard has not responded since ${clock} UTC. The data on this page is out of date.`;
     }
     function age() {
         for (const time of document.querySelectorAll("time.age")) {
@@ -131,9 +132,9 @@
             time.dataset.age = seconds < 120 ? `, ${seconds} s ago` : `, ${Math.round(seconds / 60)} min ago`;
         }
     }
-    document.addEventListener("keyup", noteUse);  // of a Tab it goes to where the focus has gone
+    document.addEventListener("keyup", noteUse);  // for a Tab key, its target is the newly focused element
     document.addEventListener("pointerdown", noteUse);
     window.setInterval(age, 1000);
     window.setInterval(nameInput, 1000);
-    window.setInterval(look, ALIVE_MS);
+    window.setInterval(check, CHECK_MS);
 })();

@@ -1,4 +1,4 @@
-"""A real Chromium, and a dashboard beside the real stack."""
+"""A real Chromium, and a dashboard with the real services."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.support.dashboard import Dashboard, running_dashboard
 from tests.support.services import ROOT, Stack
 
-#: Images that the project may ship.
+#: Sample images of the project.
 PHOTOS = sorted((ROOT / "examples" / "photos").iterdir())
 _PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser's command."""
+    """The path of the browser."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found:
         return found
@@ -42,14 +42,14 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @dataclass
 class Tab:
-    """A page of the browser, and what went wrong on it."""
+    """A browser tab and the problems found on it."""
 
     page: Page
     url: str
     troubles: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> Page:
-        """Go to a page of the dashboard and wait until its cards are there."""
+        """Open a page of the dashboard and wait for its cards."""
         self.page.goto(f"{self.url}{path}")
         self.page.wait_for_selector("main h1")
         return self.page
@@ -57,9 +57,9 @@ class Tab:
 
 @pytest.fixture
 def new_tab(browser: Browser) -> Iterator[Any]:
-    """Opens a tab: `new_tab(url, width=1280, scheme="light")`; any trouble on it fails the test in the end.
+    """Opens a tab: `new_tab(url, width=1280, scheme="light")`. Errors on its console fail the test.
 
-    `bypass_csp` lets Playwright wait for functions, which it has the page evaluate.
+    `bypass_csp` is needed for `wait_for_function`, which evaluates scripts in the page.
     """
     opened: list[Tab] = []
 
@@ -89,14 +89,14 @@ def _watch(tab: Tab) -> None:
     def look(request: Any) -> None:
         asked = httpx.URL(request.url)
         if asked.scheme.startswith("http") and (asked.host, asked.port) != (host.host, host.port):
-            tab.troubles.append(f"asked elsewhere: {request.url}")
+            tab.troubles.append(f"request to another host: {request.url}")
 
     page.on("request", look)
 
 
 @pytest.fixture(scope="session")
 def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """A dashboard beside the stack, which has predicted some images."""
+    """A dashboard of the shared services, which have predicted some images."""
     with running_dashboard(tmp_path_factory.mktemp("dashboard"), stack.environ) as dashboard:
         send(stack, PHOTOS)
         yield dashboard
@@ -105,7 +105,7 @@ def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def send(
     stack: Stack, paths: list[Path], queue: str = "interactive", *, url: str = "", api_key: str = ""
 ) -> list[dict[str, Any]]:
-    """Have images predicted, by another gateway of the stack if `url` names one; returns the ended jobs."""
+    """Upload images and wait for their jobs, through the gateway at `url` if given; returns the jobs."""
     headers = {"X-API-Key": api_key} if api_key else {}
     with httpx.Client(base_url=url or stack.url, timeout=60, headers=headers) as http:
         answers = [

@@ -1,7 +1,7 @@
-"""Draw the pages as images: `python -m tests.dashboard.screenshots [FOLDER]` writes those of `docs/images`.
+"""Screenshots of all pages: `python -m tests.dashboard.screenshots [FOLDER]` writes those in `docs/images`.
 
-A stack of its own is kept under load with images that the project may ship. How long a fresh browser takes to show
-each page is measured on the way, and printed.
+It starts its own services and keeps them under load with the sample images. It also measures and prints how long a
+browser with an empty cache takes to show each page.
 """
 
 import random
@@ -29,7 +29,7 @@ _PAINT_MS = "performance.getEntriesByName('first-contentful-paint')[0].startTime
 
 
 def main() -> int:
-    """Write them; returns the exit status."""
+    """Write the screenshots; returns the exit status."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -40,16 +40,16 @@ def main() -> int:
     ):
         for path in PAGES:
             _measure(browser, dashboard.url, path)
-        send(stack, PHOTOS)  # few enough that each has a thumbnail
+        send(stack, PHOTOS)  # before the load: each of these gets a thumbnail
         _write_predictions(browser, dashboard.url, folder)
         with _load(stack):
-            time.sleep(_WARM_S)  # history to show
+            time.sleep(_WARM_S)  # to fill the charts
             _write_numbers(browser, dashboard.url, folder)
     return 0
 
 
 def _measure(browser: Browser, url: str, path: str) -> None:
-    """First paint, and until all is drawn, of a browser that has nothing in its cache."""
+    """Print the times to first paint and to complete cards with an empty cache."""
     paints, wholes = [], []
     for _ in range(_PAINTS):
         context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True)
@@ -60,12 +60,12 @@ def _measure(browser: Browser, url: str, path: str) -> None:
         paints.append(page.evaluate(_PAINT_MS))
         context.close()
     middle = _PAINTS // 2
-    print(f"{path}: first paint {sorted(paints)[middle]:.0f} ms, cards there after {sorted(wholes)[middle]:.0f} ms")
+    print(f"{path}: first paint {sorted(paints)[middle]:.0f} ms, cards after {sorted(wholes)[middle]:.0f} ms")
 
 
 @contextmanager
 def _load(stack: Stack) -> Iterator[None]:
-    """Images keep coming, in waves, a broken one now and then."""
+    """Uploads images in bursts, with an occasional invalid one."""
     stopping = threading.Event()
     broken = stack.folder / "broken.png"
     broken.write_bytes(PHOTOS[0].read_bytes()[:300])
@@ -116,7 +116,7 @@ def _open(browser: Browser, url: str, width: int, scheme: Literal["light", "dark
 
 
 def _shoot(page: Page, file: Path, *, whole: bool = False) -> None:
-    page.wait_for_timeout(1500)  # for the transitions of the charts
+    page.wait_for_timeout(1500)  # until the charts have finished their transitions
     page.screenshot(path=file, full_page=whole)
     print(file)
     page.context.close()

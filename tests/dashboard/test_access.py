@@ -1,4 +1,4 @@
-"""A dashboard that asks for an API key, beside a gateway that asks for one too, even for its metrics."""
+"""A dashboard that requires an API key, with a gateway that also requires one, even for its metrics."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Guarded:
-    """The dashboard, and API keys by the name of whom they were given to."""
+    """The dashboard, and API keys by the name of their owner."""
 
     dashboard: Dashboard
     keys: dict[str, str]
@@ -42,7 +42,7 @@ def sign_in(page: Page, key: str) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
-def test_each_viewer_sees_what_the_key_allows(guarded: Guarded, stack: Stack, new_tab: Any) -> None:
+def test_each_viewer_sees_what_their_key_allows(guarded: Guarded, stack: Stack, new_tab: Any) -> None:
     jobs = {
         name: send(stack, [PHOTOS[0]], url=guarded.gateway_url, api_key=guarded.keys[name])[0]["id"]
         for name in ("ada", "bob")
@@ -53,10 +53,11 @@ def test_each_viewer_sees_what_the_key_allows(guarded: Guarded, stack: Stack, ne
     assert not violations(page)
     sign_in(page, "wrong")
     expect(page.get_by_role("alert")).to_be_visible()
-    tab.troubles.clear()  # the browser tells of the refusal on its console
+    tab.troubles.clear()  # the browser logs the 401 to its console
 
     sign_in(page, guarded.keys["ada"])
-    expect(page.locator("#live-now")).to_have_class("card is-ok is-wide")  # the metrics that ask for a key were read
+    expect(page.locator("#live-now")).to_have_class("card is-ok is-wide")
+    expect(page.locator("#live-now-note")).not_to_contain_text("No rates")  # metrics that require a key were read
     tab.open("/predictions")
     expect(page.locator(".tile", has_text=jobs["ada"])).to_be_visible()
     expect(page.locator(".tile", has_text=jobs["bob"])).to_have_count(0)

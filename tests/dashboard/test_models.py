@@ -1,4 +1,4 @@
-"""Training runs side by side, out of a real MLflow server."""
+"""Training runs from a real MLflow server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server with two runs."""
+    """The address of a server with two runs."""
     with starting_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
         wait_for_mlflow(url)
         client = MlflowClient(url)
@@ -38,21 +38,21 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def test_runs_stand_side_by_side(stack: Stack, mlflow: str, new_tab: Any, tmp_path: Path) -> None:
+def test_runs_are_shown_side_by_side(stack: Stack, mlflow: str, new_tab: Any, tmp_path: Path) -> None:
     with running_dashboard(tmp_path, stack.environ, mlflow_tracking_uri=mlflow) as dashboard:
         page = new_tab(dashboard.url).open("/models")
         table = page.locator("#models-runs table")
         expect(table).to_contain_text("0.96")
-        assert table.locator("th").all_inner_texts() == ["Of the run", "<b>compact", "baseline"]
+        assert table.locator("th").all_inner_texts() == ["Run", "<b>compact", "baseline"]
         rows = [row.locator("td").all_inner_texts() for row in table.locator("tbody tr").all()]
         assert ["val_accuracy", "0.96", "0.81"] in rows
         assert ["learning_rate", "0.003", "0.001"] in rows
-        assert "seed" not in table.inner_text()  # it does not differ
+        assert "seed" not in table.inner_text()  # its values are equal
         assert not violations(page)
         assert overflow(page) <= 0
 
 
-def test_a_server_that_is_away_is_said_to_be(stack: Stack, new_tab: Any, tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_reported(stack: Stack, new_tab: Any, tmp_path: Path) -> None:
     with running_dashboard(tmp_path, stack.environ, mlflow_tracking_uri="http://127.0.0.1:9") as dashboard:
         page = new_tab(dashboard.url).open("/models")
-        expect(page.locator("#models-runs-note")).to_contain_text("MLflow unreachable since")
+        expect(page.locator("#models-runs-note")).to_contain_text("Unreachable since")

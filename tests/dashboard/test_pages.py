@@ -1,4 +1,4 @@
-"""Every page in a real Chromium, beside the real stack under load."""
+"""Every page in a real Chromium, with the real services under load."""
 
 import re
 import threading
@@ -14,7 +14,7 @@ from tests.dashboard.conftest import PHOTOS, send
 from tests.support.dashboard import Dashboard
 from tests.support.services import Stack
 
-#: Address -> what must be drawn or written there once images have been predicted.
+#: Address -> elements that appear once images have been predicted.
 PAGES = {
     "/": ["#live-now .stat", "#live-queue .js-plotly-plot .scatterlayer .trace", "#live-workers tbody tr"],
     "/predictions": ["#predictions-gallery .tile img", "#predictions-mix .js-plotly-plot .scatterlayer .trace"],
@@ -23,13 +23,13 @@ PAGES = {
     "/drift": ["#drift-summary tbody tr", "#drift-brightness .js-plotly-plot .barlayer .trace"],
     "/capacity": ["#capacity-now .stat", "#capacity-images .js-plotly-plot .scatterlayer .trace"],
 }
-#: Violations inside components that are not ours: (rule, what the element's HTML begins with).
+#: Known violations inside third-party components: (rule, start of the element's HTML).
 THIRD_PARTY: tuple[tuple[str, str], ...] = ()
 
 
 @pytest.fixture
 def load(stack: Stack, dashboard: Dashboard) -> Iterator[None]:
-    """Images keep coming in all the while, two at a time."""
+    """Uploads two images every fifth of a second during the test."""
     stopping = threading.Event()
 
     def run() -> None:
@@ -44,7 +44,7 @@ def load(stack: Stack, dashboard: Dashboard) -> Iterator[None]:
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core finds of weight, but for what stands in `THIRD_PARTY`."""
+    """Serious accessibility violations found by axe-core, except those in `THIRD_PARTY`."""
     found = Axe().run(page).response["violations"]
     nodes = [
         (rule["id"], node) for rule in found if rule["impact"] in ("serious", "critical") for node in rule["nodes"]
@@ -58,12 +58,12 @@ def violations(page: Page) -> list[str]:
 
 
 def overflow(page: Page) -> int:
-    """By how many px the page is wider than the window."""
+    """How many pixels the page is wider than the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
 def cut_texts(page: Page) -> list[str]:
-    """Words of cards, tiles and results that are wider than what holds them."""
+    """Texts that are wider than their element."""
     return list(
         page.evaluate(
             """() => [...document.querySelectorAll("main :is(h1, h2, p, dt, dd, strong, .tile span, nav a)")]
@@ -74,7 +74,7 @@ def cut_texts(page: Page) -> list[str]:
 
 
 def overlaps(page: Page) -> list[str]:
-    """Pairs of cards that lie over each other."""
+    """Pairs of cards that overlap."""
     return list(
         page.evaluate(
             """() => { const all = [...document.querySelectorAll(".card, .tile")].map((one) => [one.id || one.href,
@@ -89,7 +89,9 @@ def overlaps(page: Page) -> list[str]:
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), pytest.param(400, "dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.usefixtures("load")
-def test_a_page_under_load(dashboard: Dashboard, new_tab: Any, path: str, width: int, scheme: str) -> None:
+def test_a_page_under_load_is_complete_and_accessible(
+    dashboard: Dashboard, new_tab: Any, path: str, width: int, scheme: str
+) -> None:
     page = new_tab(dashboard.url, width, scheme).open(path)
 
     for selector in PAGES[path]:
@@ -103,7 +105,7 @@ def test_a_page_under_load(dashboard: Dashboard, new_tab: Any, path: str, width:
 
 
 @pytest.mark.usefixtures("load")
-def test_numbers_refresh_by_themselves_and_tell_their_age(dashboard: Dashboard, new_tab: Any) -> None:
+def test_cards_refresh_and_show_the_age_of_their_data(dashboard: Dashboard, new_tab: Any) -> None:
     page = new_tab(dashboard.url, bypass_csp=True).open("/")
     read = page.locator("#live-now-note time")
     first = read.get_attribute("datetime")
@@ -118,7 +120,7 @@ def test_numbers_refresh_by_themselves_and_tell_their_age(dashboard: Dashboard, 
     expect(twin.locator("tbody tr").first).to_be_visible()  # a refresh does not close what a viewer has opened
 
 
-def test_filters_stand_in_the_address_and_an_image_opens(dashboard: Dashboard, new_tab: Any) -> None:
+def test_filters_are_kept_in_the_address_and_a_tile_opens_the_details(dashboard: Dashboard, new_tab: Any) -> None:
     page = new_tab(dashboard.url, bypass_csp=True).open("/predictions?label=cat&least=60")
     answers = page.locator("#predictions-gallery .answer")
     page.wait_for_selector("#predictions-gallery .tile")
@@ -143,7 +145,7 @@ def test_filters_stand_in_the_address_and_an_image_opens(dashboard: Dashboard, n
 
 
 @pytest.mark.slow
-def test_pictures_stand_still_while_they_are_used_and_the_focus_stays_on_one(
+def test_the_gallery_is_not_redrawn_while_in_use_and_keeps_the_focus(
     dashboard: Dashboard, stack: Stack, new_tab: Any
 ) -> None:
     page = new_tab(dashboard.url).open("/predictions")
@@ -161,7 +163,7 @@ def test_pictures_stand_still_while_they_are_used_and_the_focus_stays_on_one(
     expect(page.get_by_role("dialog")).to_contain_text(address.rpartition("=")[-1])
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    expect(tiles.nth(3)).to_have_attribute("href", address)  # some seconds later the two have come in
+    expect(tiles.nth(3)).to_have_attribute("href", address)  # the two new images come first
     expect(focused).to_have_attribute("href", address)
     expect(held).to_be_hidden()
 
@@ -173,7 +175,7 @@ def test_pictures_stand_still_while_they_are_used_and_the_focus_stays_on_one(
     expect(tiles.nth(5)).to_have_attribute("href", address)
 
 
-def test_pictures_are_downloaded_as_csv(dashboard: Dashboard, new_tab: Any) -> None:
+def test_predictions_are_downloaded_as_csv(dashboard: Dashboard, new_tab: Any) -> None:
     page = new_tab(dashboard.url).open("/predictions?label=cat")
     with page.expect_download() as download:
         page.locator("#predictions-csv").click()
@@ -183,13 +185,13 @@ def test_pictures_are_downloaded_as_csv(dashboard: Dashboard, new_tab: Any) -> N
     assert all(",cat," in line for line in lines[1:])
 
 
-def test_a_photograph_is_tried_and_a_bad_file_gets_the_words_of_the_api(
+def test_an_uploaded_photo_gets_a_prediction_and_an_invalid_file_an_error(
     dashboard: Dashboard, new_tab: Any, photographs: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "<b>notes.jpg"
     bad.write_text("no image")
     page = new_tab(dashboard.url).open("/try")
-    expect(page.locator("#try-status")).to_contain_text("healthy")
+    expect(page.locator("#try-status")).to_contain_text("ready")
     expect(page.locator("#try-status")).to_contain_text("cats-dogs")
 
     page.locator("#try-upload input").set_input_files([photographs / "sample" / "cat.03307.jpg", bad])
@@ -205,7 +207,9 @@ def test_a_photograph_is_tried_and_a_bad_file_gets_the_words_of_the_api(
     assert not violations(page)
 
 
-def test_what_strangers_write_stays_text(dashboard: Dashboard, stack: Stack, new_tab: Any, tmp_path: Path) -> None:
+def test_file_names_and_addresses_from_strangers_stay_text(
+    dashboard: Dashboard, stack: Stack, new_tab: Any, tmp_path: Path
+) -> None:
     name = "<img src=x onerror=alert(1)>.png"
     (tmp_path / name).write_bytes(PHOTOS[0].read_bytes())
     (job,) = send(stack, [tmp_path / name])
@@ -214,7 +218,7 @@ def test_what_strangers_write_stays_text(dashboard: Dashboard, stack: Stack, new
     tile = page.locator(".tile", has_text=job["id"])
     expect(tile).to_contain_text(name)
     page.goto(f"{dashboard.url}/predictions?label=%3Cscript%3Ealert(1)%3C/script%3E&job=%27;FLUSHALL")
-    expect(page.locator("#predictions-count")).to_contain_text("0 jobs fit")
+    expect(page.locator("#predictions-count")).to_contain_text("0 of the last")
 
 
 def test_the_theme_follows_the_system_and_can_be_switched(dashboard: Dashboard, new_tab: Any) -> None:
@@ -228,13 +232,11 @@ def test_the_theme_follows_the_system_and_can_be_switched(dashboard: Dashboard, 
     page.wait_for_function(f"{paper} === 'rgb(245, 246, 248)'")
 
 
-def test_the_keyboard_leads_from_the_skip_link_over_the_pages_to_the_content(
-    dashboard: Dashboard, new_tab: Any
-) -> None:
+def test_the_keyboard_reaches_the_skip_link_the_pages_and_the_content(dashboard: Dashboard, new_tab: Any) -> None:
     page = new_tab(dashboard.url, bypass_csp=True).open("/")
     focused = "document.activeElement.textContent"
     page.keyboard.press("Tab")
-    assert page.evaluate(focused) == "Skip to the content"
+    assert page.evaluate(focused) == "Skip to content"
     order = []
     for _ in range(8):
         page.keyboard.press("Tab")

@@ -1,4 +1,4 @@
-"""The numbers of a real Prometheus that reads the real gateway and worker: every query gives what the page shows."""
+"""History from a real Prometheus that scrapes the real gateway and worker."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from playwright.sync_api import expect
 
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from dashboard.quantities import QUANTITIES
-from dashboard.sources import PrometheusSource
+from dashboard.data.prometheus import PrometheusSource
+from dashboard.data.quantities import QUANTITIES
 from tests.dashboard.conftest import PHOTOS, send
 from tests.support.dashboard import running_dashboard
 from tests.support.services import Stack, answers, free_port, running, wait_until
@@ -46,20 +46,22 @@ def prometheus(stack: Stack, tmp_path: Path) -> Iterator[str]:
         yield f"http://{address}"
 
 
-def test_every_quantity_is_answered_and_shown(prometheus: str, stack: Stack, new_tab: object, tmp_path: Path) -> None:
+def test_every_query_returns_values_and_the_page_shows_them(
+    prometheus: str, stack: Stack, new_tab: object, tmp_path: Path
+) -> None:
     source = PrometheusSource(prometheus)
     bad = tmp_path / "bad.png"
     bad.write_bytes(PHOTOS[0].read_bytes()[:300])
 
-    def unanswered() -> list[str]:
+    def missing() -> list[str]:
         send(stack, [PHOTOS[0], bad])
         found = source.read(time.time(), [])
-        assert "answers with" not in found.sources["gateway"].problem, found.sources["gateway"].problem
+        assert "responds with" not in found.sources["gateway"].problem, found.sources["gateway"].problem
         known = {name for name, lines in found.series.items() if any(v is not None for s in lines for _, v in s.points)}
-        # A gateway that refused nothing tells no refusals.
+        # A gateway that has rejected nothing exports no such metric.
         return [quantity.name for quantity in QUANTITIES if quantity.name not in (known | {"refused"})]
 
-    wait_until(lambda: not unanswered(), "Every quantity having a value")
+    wait_until(lambda: not missing(), "Every quantity having a value")
     alerts = source.read(time.time(), []).alerts
     assert alerts
     assert (alerts[0].name, alerts[0].summary) == ("Always", "On.")

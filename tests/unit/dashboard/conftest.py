@@ -1,36 +1,41 @@
-"""Snapshots, jobs and a whole dashboard on the fakes of the contract."""
+"""Snapshots and jobs for tests of pages, and a whole dashboard on a real Redis with a made-up gateway."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
+import pytest
+from flask.testing import FlaskClient
 
-from contract.access import Access
+from contract.access import Access, KeyStore, Scope, make_key
+from contract.images.thumbnails import ThumbnailStore
 from contract.job import Features, Job, JobResult, JobStatus, ModelRef, Prediction, Timings, new_job_id
-from contract.ledger.types import Claim, Heartbeat
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Claim, Heartbeat, LedgerStats, QueueStats
 from contract.settings import load_settings
-from dashboard.bundle_files import BundleReader, read_bundle
-from dashboard.gateway_client import GatewayClient
-from dashboard.job_rows import JobRow, row_of
-from dashboard.parts import Parts
-from dashboard.quantities import QUANTITIES, Labels, Series
-from dashboard.reader import Reader
-from dashboard.snapshot import Numbers, Snapshot, SourceState
-from dashboard.sources import ScrapeSource
+from contract.status import Status
+from dashboard.app import create_app
+from dashboard.data.gateway import GatewayClient
+from dashboard.data.jobs import JobRow, row_of
+from dashboard.data.models import BundleReader, read_bundle
+from dashboard.data.quantities import QUANTITIES, Labels, Series
+from dashboard.data.reader import Limits, Reader
+from dashboard.data.scrape import ScrapeSource
+from dashboard.data.snapshot import Numbers, Snapshot
+from dashboard.data.source import SourceState
+from dashboard.services import Services
 from tests.support.ledger import store
 from tests.support.services import ROOT
-from tests.support.twin.ledger_memory import MemoryLedger
-from tests.support.twin.stores import MemoryKeyStore, MemoryThumbnailStore
 
 NOW = 1_800_000_000.0
-UP = SourceState("The gateway", read_at_s=NOW)
+UP = SourceState("the gateway", read_at_s=NOW)
 BUNDLE = ROOT / "models" / "cats-dogs"
 
 
 def series(*values: float | None, end_s: float = NOW, step_s: float = 5.0, **labels: str) -> Series:
-    """A line that ends at `end_s`."""
+    """A series whose last point is at `end_s`."""
     start_s = end_s - step_s * (len(values) - 1)
     return Series(tuple(sorted(labels.items())), tuple((start_s + step_s * at, v) for at, v in enumerate(values)))
 
@@ -40,9 +45,9 @@ def numbers(state: SourceState = UP, **found: Sequence[Series]) -> Numbers:
     return Numbers({n: tuple(lines) for n, lines in found.items()}, {"gateway": state, "workers": state}, None, 900)
 
 
-def busy_numbers(state: SourceState = UP) -> Numbers:
-    """A value for every quantity."""
-    labels: dict[str, Mapping[str, str]] = {
+def all_numbers(state: SourceState = UP) -> Numbers:
+    """Numbers with a series for every quantity."""
+    labels: dict[str, dict[str, Any]] = {
         "ended": {"status": "succeeded"},
         "jobs": {"queue": "bulk", "state": "queued"},
         "oldest": {"queue": "bulk"},
@@ -55,8 +60,8 @@ def busy_numbers(state: SourceState = UP) -> Numbers:
     return numbers(state, **{q.name: [series(0.1, 0.5, 0.4, **labels.get(q.name, {}))] for q in QUANTITIES})
 
 
-def job(label: str = "cat", confidence: float = 0.9, ended_s: float = NOW, **changes: Any) -> Job:
-    """A job that ended well."""
+def job(label: str = "cat", confidence: float = 0.9, finished_s: float = NOW, **changes: Any) -> Job:
+    """A job that succeeded after 250 ms."""
     result = JobResult(
         prediction=Prediction(label, confidence, {label: confidence, "other": 1 - confidence}),
         model=ModelRef("cats-dogs", "1"),
@@ -64,13 +69,13 @@ def job(label: str = "cat", confidence: float = 0.9, ended_s: float = NOW, **cha
         timings=Timings(1.0, 2.0, 3.0, 4.0),
         features=Features(400, 300, 0.5, 0.2),
     )
-    made = Job(new_job_id(), "bulk", round(ended_s * 1000) - 250, JobStatus.SUCCEEDED, file="cat.jpg", attempts=1)
-    return replace(made, finished_ms=round(ended_s * 1000), result=result, **changes)
+    made = Job(new_job_id(), "bulk", round(finished_s * 1000) - 250, JobStatus.SUCCEEDED, file="cat.jpg", attempts=1)
+    return replace(made, finished_ms=round(finished_s * 1000), result=result, **changes)
 
 
-def row(label: str = "cat", confidence: float = 0.9, ended_s: float = NOW, **changes: Any) -> JobRow:
-    """The same as a row; `changes` are to the row."""
-    return replace(row_of(job(label, confidence, ended_s)), **changes)
+def row(label: str = "cat", confidence: float = 0.9, finished_s: float = NOW, **changes: Any) -> JobRow:
+    """The row of such a job, with changes."""
+    return replace(row_of(job(label, confidence, finished_s)), **changes)
 
 
 def beat(worker_id: str = "w", version: str = "1") -> Heartbeat:
@@ -82,65 +87,133 @@ def beat(worker_id: str = "w", version: str = "1") -> Heartbeat:
     )
 
 
+def status(queued: int = 3, workers: Sequence[Heartbeat] = (beat(),), **changes: Any) -> Status:
+    """The status of a service with jobs in its bulk queue."""
+    stats = LedgerStats({"bulk": QueueStats(queued, 1, 2500)}, {("bulk", "succeeded", "cat"): 1200}, dead=2)
+    return replace(Status(stats, workers), **changes)
+
+
 def snapshot(**changes: Any) -> Snapshot:
-    """All sources answer; there is something of everything."""
+    """A snapshot in which all sources respond and have data."""
     made = Snapshot(
         sequence=1,
         at_s=NOW,
-        numbers=busy_numbers(),
-        ledger=replace(UP, name="The job ledger (Redis)"),
-        jobs=tuple(row(ended_s=NOW - at) for at in range(3)),
-        workers=(beat(),),
+        numbers=all_numbers(),
+        ledger=replace(UP, name="Redis"),
+        status=status(),
+        jobs=tuple(row(finished_s=NOW - at) for at in range(3)),
         gateway=UP,
-        health={"status": "healthy", "model_loaded": True, "version": "1"},
-        bundle=replace(UP, name="The bundle"),
+        bundle=replace(UP, name="the bundle"),
         served=read_bundle(BUNDLE),
     )
     return replace(made, **changes)
 
 
 def labels(**names: str) -> Labels:
-    """Labels of a sample."""
+    """Labels of a series."""
     return tuple(sorted(names.items()))
 
 
-class World:
-    """A dashboard's parts on fakes; HTTP goes to `answer`."""
+@dataclass
+class Site:
+    """Answers HTTP requests with what a test has set for their path, and records them."""
 
-    def __init__(self, *, access_required: bool = False, state_dir: Path = Path("none")) -> None:
-        self.ledger, self.thumbnails, self.keys = MemoryLedger(), MemoryThumbnailStore(), MemoryKeyStore()
-        self.now_s = NOW
-        self.requests: list[httpx.Request] = []
-        self.answers: dict[str, httpx.Response | Exception] = {}
-        transport = httpx.MockTransport(self.answer)
-        gateway = GatewayClient("http://gateway", transport)
-        self.reader = Reader(
-            ledger=self.ledger,
-            thumbnails=self.thumbnails,
-            numbers=ScrapeSource("http://gateway", transport),
-            gateway=gateway,
-            bundle=BundleReader(load_settings({"PAWQUEUE_MODEL": str(BUNDLE)})),
-            mlflow=None,
-            period_s=5.0,
-            clock=lambda: self.now_s,
-        )
-        self.parts = Parts(self.reader, gateway, Access(self.keys, required=access_required), 5.0)
+    answers: dict[str, httpx.Response | Exception] = field(default_factory=dict)
+    requests: list[httpx.Request] = field(default_factory=list)
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        """What is set for its path; 404 without."""
+    @property
+    def transport(self) -> httpx.MockTransport:
+        """For clients that should reach this site."""
+        return httpx.MockTransport(self._answer)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         found = self.answers.get(request.url.path, httpx.Response(404, json={}))
         if isinstance(found, Exception):
             raise found
         return found
 
-    def end(self, label: str = "cat", owner: str = "", file: str = "a.jpg") -> str:
-        """Have a job predicted; returns its id."""
-        made = Job(new_job_id(), "bulk", round(self.now_s * 1000), file=file, owner=owner)
+
+@dataclass
+class Clock:
+    """A clock that a test sets."""
+
+    now_s: float = NOW
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class World:
+    """A dashboard on a real Redis, with a made-up gateway."""
+
+    ledger: Ledger
+    thumbnails: ThumbnailStore
+    keys: KeyStore
+    site: Site
+    services: Services
+    clock: Clock
+
+    @property
+    def reader(self) -> Reader:
+        """Its reader, which no thread runs."""
+        return self.services.reader
+
+    def finish(self, label: str = "cat", owner: str = "", file: str = "a.jpg") -> str:
+        """Store a job and commit a prediction for it; returns its id."""
+        now_ms = round(self.clock.now_s * 1000)
+        made = Job(new_job_id(), "bulk", now_ms, file=file, owner=owner)
         store(self.ledger, [made])
-        claim = self.ledger.claim([made.id], 1000, 60, round(self.now_s * 1000))[0]
+        claim = self.ledger.claim([made.id], 1000, 60, now_ms)[0]
         assert isinstance(claim, Claim)
         result = job(label).result
         assert result
-        self.ledger.commit([(claim, result)], 60, round(self.now_s * 1000))
+        self.ledger.commit([(claim, result)], 60, now_ms)
         return made.id
+
+    def make_key(self, *scopes: Scope) -> tuple[str, str]:
+        """Create an API key; returns its id and its text."""
+        stored, text = make_key("test", scopes)
+        self.keys.put(stored)
+        return stored.id, text
+
+    def browse(self) -> FlaskClient:
+        """Read all sources once; returns a client of the application."""
+        self.reader.read()
+        return create_app(self.services).test_client()
+
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def make_world(ledger: Ledger, clean_redis: str) -> MakeWorld:
+    """Builds a dashboard: `make_world(access_required=True, limits=Limits(...))`."""
+
+    def make(*, access_required: bool = False, limits: Limits | None = None) -> World:
+        client = connect(clean_redis)
+        thumbnails, keys, site, clock = ThumbnailStore(client, 60), KeyStore(client), Site(), Clock()
+        gateway = GatewayClient("http://gateway", site.transport)
+        reader = Reader(
+            ledger=ledger,
+            ledger_max_bytes=10**12,
+            thumbnails=thumbnails,
+            numbers=ScrapeSource("http://gateway", site.transport),
+            gateway=gateway,
+            bundle=BundleReader(load_settings({"PAWQUEUE_MODEL": str(BUNDLE)})),
+            mlflow=None,
+            period_s=5.0,
+            clock=clock,
+            limits=limits or Limits(),
+        )
+        services = Services(reader, gateway, Access(keys, required=access_required), 5.0)
+        return World(ledger, thumbnails, keys, site, services, clock)
+
+    return make
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    """A dashboard that requires no API key."""
+    return make_world()

@@ -1,0 +1,99 @@
+"""Finished jobs as rows, and the filters in the address of the Predictions page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+from urllib.parse import parse_qs, urlencode
+
+from contract.job import Features, Job, Timings, is_job_id
+from contract.result_row import ResultRow
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow(ResultRow):
+    """A finished job: its result, plus what only the dashboard shows."""
+
+    #: Id of the API key that submitted it.
+    owner: str = ""
+    queue: str = ""
+    #: Unix time in seconds.
+    finished_s: float = 0.0
+    attempts: int = 0
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    batch_size: int | None = None
+    timings: Timings | None = None
+    features: Features | None = None
+
+
+def row_of(job: Job) -> JobRow:
+    """The row of a finished job."""
+    result = job.result
+    return replace(
+        cast("JobRow", JobRow.of(job)),
+        owner=job.owner,
+        queue=job.queue,
+        finished_s=(job.finished_ms or job.created_ms) / 1000,
+        attempts=job.attempts,
+        probabilities=result.prediction.probabilities if result and result.prediction else {},
+        batch_size=result.batch_size if result else None,
+        timings=result.timings if result else None,
+        features=result.features if result else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which jobs to show; an empty text matches all."""
+
+    label: str = ""
+    status: str = ""
+    model: str = ""
+    #: Range of the confidence in per cent.
+    least: int = 0
+    most: int = 100
+    #: Only jobs that finished in the last `minutes`; 0 for all.
+    minutes: int = 0
+
+    def match(self, row: JobRow, now_s: float) -> bool:
+        """Whether to show a job."""
+        if any(wanted and wanted != getattr(row, name) for name, wanted in self._texts()):
+            return False
+        if self.minutes and row.finished_s < now_s - 60 * self.minutes:
+            return False
+        if self.least <= 0 and self.most >= 100:
+            return True
+        return row.confidence is not None and self.least <= row.confidence * 100 <= self.most
+
+    def _texts(self) -> tuple[tuple[str, str], ...]:
+        return ("label", self.label), ("status", self.status), ("model", self.model)
+
+
+_TEXT_MAX = 200
+
+
+def filters_of(search: str) -> Filters:
+    """The filters in a query such as `?label=cat&least=50`; ignores invalid values."""
+    given = {name: values[-1] for name, values in parse_qs(search.lstrip("?")).items()}
+    least, most = sorted((_number(given, "least", 0, 100), _number(given, "most", 100, 100)))
+    texts = {name: given.get(name, "")[:_TEXT_MAX] for name in ("label", "status", "model")}
+    return Filters(**texts, least=least, most=most, minutes=_number(given, "minutes", 0, 100_000))
+
+
+def search_of(filters: Filters, job_id: str = "") -> str:
+    """The query of filters and an open job, the reverse of `filters_of` and `job_id_of`; leaves out defaults."""
+    default = Filters()
+    values = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
+    given = {name: value for name, value in values.items() if value != getattr(default, name)}
+    text = urlencode({**given, **({"job": job_id} if job_id else {})})
+    return f"?{text}" if text else ""
+
+
+def job_id_of(search: str) -> str:
+    """The job id in a query; empty if there is none or it is not a job id."""
+    given = parse_qs(search.lstrip("?")).get("job", [""])[-1]
+    return given if is_job_id(given) else ""
+
+
+def _number(given: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+    text = given.get(name, "")
+    return min(int(text), maximum) if text.isascii() and text.isdigit() and len(text) < 9 else default

@@ -1,0 +1,80 @@
+"""History from a Prometheus server."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from contract.ledger.types import Heartbeat
+from dashboard.data.quantities import QUANTITIES, Point, Quantity, Series
+from dashboard.data.snapshot import Alert, Numbers
+from dashboard.data.source import SourceState, describe
+
+_TIMEOUT = httpx.Timeout(2.0)
+_HISTORY_S = 3600
+_STEP_S = 30
+
+
+class PrometheusSource:
+    """Reads the history with range queries, and the firing alerts."""
+
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport, trust_env=False)
+        state = SourceState("Prometheus")
+        self._numbers = Numbers({}, {"gateway": state, "workers": state}, (), _HISTORY_S)
+
+    def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Numbers:
+        """The history up to now; after a failure the last one, with the failure in its sources."""
+        del workers  # Prometheus discovers them itself
+        state = self._numbers.sources["gateway"]
+        try:
+            series = {quantity.name: self._range(quantity, now_s) for quantity in QUANTITIES}
+            alerts = self._alerts()
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            state = state.failed(now_s, describe(state.name, error))
+            series, alerts = dict(self._numbers.series), self._numbers.alerts or ()
+        else:
+            state = state.succeeded(now_s)
+        self._numbers = Numbers(series, {"gateway": state, "workers": state}, alerts, _HISTORY_S)
+        return self._numbers
+
+    def _range(self, quantity: Quantity, now_s: float) -> tuple[Series, ...]:
+        history_s = 0 if quantity.kind == "buckets" else _HISTORY_S
+        query = {"query": quantity.promql(), "start": now_s - history_s, "end": now_s, "step": _STEP_S}
+        rows = self._get("/api/v1/query_range", query)["result"]
+        return tuple(Series(tuple(sorted(row["metric"].items())), _points(row["values"])) for row in rows)
+
+    def _alerts(self) -> tuple[Alert, ...]:
+        rows = self._get("/api/v1/alerts", {})["alerts"]
+        return tuple(alert_of(row) for row in rows if row["state"] == "firing")
+
+    def _get(self, path: str, query: dict[str, Any]) -> Any:
+        response = self._client.get(path, params=query)
+        response.raise_for_status()
+        return response.json()["data"]
+
+
+def alert_of(row: dict[str, Any]) -> Alert:
+    """An alert from the Prometheus API."""
+    labels, notes = row.get("labels", {}), row.get("annotations", {})
+    name = labels.get("alertname", "")
+    summary = notes.get("summary") or notes.get("description") or ""
+    return Alert(name, labels.get("severity", ""), summary, _seconds(row.get("activeAt", "")))
+
+
+def _points(values: Sequence[tuple[float, str]]) -> tuple[Point, ...]:
+    return tuple((float(at_s), _value(text)) for at_s, text in values)
+
+
+def _value(text: str) -> float | None:
+    value = float(text)
+    return value if value - value == 0 else None  # neither NaN nor infinite
+
+
+def _seconds(text: str) -> float:
+    try:
+        return datetime.fromisoformat(re.sub(r"\.\d+", "", text)).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,143 @@
+"""The quantities that the dashboard shows over time: their series, and the PromQL query of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+#: Window of rates, and of quantiles, means and histograms, in seconds.
+RATE_S = 60
+DISTRIBUTION_S = 300
+
+Labels = tuple[tuple[str, str], ...]
+#: (Unix time in seconds, value); None where the value is unknown.
+Point = tuple[float, float | None]
+#: (name, points) of one line of a chart.
+Line = tuple[str, Sequence[Point]]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of one set of labels, oldest first."""
+
+    labels: Labels
+    points: tuple[Point, ...]
+
+    @property
+    def last(self) -> float | None:
+        """The newest known value."""
+        return next((value for _, value in reversed(self.points) if value is not None), None)
+
+    def label(self, name: str) -> str:
+        """The value of a label; empty if there is no such label."""
+        return dict(self.labels).get(name, "")
+
+
+def total(series: Sequence[Series], **labels: str) -> float | None:
+    """The sum of the newest values of the series with these labels; None if there are none."""
+    values = [one.last for one in series if all(one.label(name) == text for name, text in labels.items())]
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def summed(series: Sequence[Series]) -> tuple[Point, ...]:
+    """The sum of several series at each point in time."""
+    sums: dict[float, float | None] = {}
+    for one in series:
+        for at_s, value in one.points:
+            before = sums.get(at_s)
+            sums[at_s] = value if before is None else before + (value or 0.0)
+    return tuple(sorted(sums.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Something measured, summed over all labels except those in `by`."""
+
+    name: str
+    kind: Literal["gauge", "rate", "accepted", "quantile", "mean", "buckets"]
+    metric: str
+    #: Which service exports it: the gateway (one value for the whole service) or every worker (to be summed).
+    source: Literal["gateway", "workers"]
+    by: tuple[str, ...] = ()
+    where: dict[str, str] = field(default_factory=dict)
+    quantile: float = 0.0
+
+    def promql(self) -> str:
+        """The query for it."""
+        return _QUERIES[self.kind](self)
+
+
+_TOTAL = {"phase": "total"}
+
+QUANTITIES = (
+    Quantity("ended", "rate", "pawqueue_jobs_total", "gateway", by=("status",)),
+    Quantity("accepted", "accepted", "pawqueue_jobs_total", "gateway"),
+    Quantity("jobs", "gauge", "pawqueue_queue_jobs", "gateway", by=("queue", "state")),
+    Quantity("oldest", "gauge", "pawqueue_oldest_job_age_seconds", "gateway", by=("queue",)),
+    Quantity("errors", "rate", "pawqueue_job_errors_total", "gateway", by=("code",)),
+    Quantity("refused", "rate", "pawqueue_refused_total", "gateway", by=("reason",)),
+    Quantity("p50", "quantile", "pawqueue_job_seconds", "workers", where=_TOTAL, quantile=0.5),
+    Quantity("p95", "quantile", "pawqueue_job_seconds", "workers", where=_TOTAL, quantile=0.95),
+    Quantity("p99", "quantile", "pawqueue_job_seconds", "workers", where=_TOTAL, quantile=0.99),
+    Quantity("batch_mean", "mean", "pawqueue_batch_size", "workers"),
+    Quantity("batch_sizes", "buckets", "pawqueue_batch_size", "workers", by=("le",)),
+    Quantity("images", "rate", "pawqueue_worker_images_total", "workers", by=("instance",)),
+    Quantity("busy", "gauge", "pawqueue_worker_busy_ratio", "workers", by=("instance",)),
+)
+SOURCE_OF = {quantity.name: quantity.source for quantity in QUANTITIES}
+
+
+def _selector(metric: str, quantity: Quantity) -> str:
+    inner = ",".join(f'{name}="{value}"' for name, value in quantity.where.items())
+    return metric + (f"{{{inner}}}" if inner else "")
+
+
+def _by(names: tuple[str, ...]) -> str:
+    return f" by ({', '.join(names)}) " if names else " "
+
+
+def _gauge(quantity: Quantity) -> str:
+    # Every gateway reports the same ledger, so the maximum is the value.
+    return f"max{_by(quantity.by)}({_selector(quantity.metric, quantity)})"
+
+
+def _rate(quantity: Quantity) -> str:
+    rate = f"rate({_selector(quantity.metric, quantity)}[{RATE_S}s])"
+    if quantity.metric in _OF_LEDGER:
+        rate = f"max by ({', '.join(_OF_LEDGER[quantity.metric])}) ({rate})"
+    return f"sum{_by(quantity.by)}({rate})"
+
+
+def _accepted(_quantity: Quantity) -> str:
+    finished = f"sum(max by (queue, status, label) (rate(pawqueue_jobs_total[{RATE_S}s])))"
+    growth = f"sum(max by (queue, state) (deriv(pawqueue_queue_jobs[{RATE_S}s])))"
+    return f"clamp_min({finished} + {growth}, 0)"
+
+
+def _quantile(quantity: Quantity) -> str:
+    buckets = f"sum by (le) (rate({_selector(quantity.metric + '_bucket', quantity)}[{DISTRIBUTION_S}s]))"
+    return f"histogram_quantile({quantity.quantile}, {buckets})"
+
+
+def _mean(quantity: Quantity) -> str:
+    of = {part: f"sum(rate({quantity.metric}_{part}[{DISTRIBUTION_S}s]))" for part in ("sum", "count")}
+    return f"{of['sum']} / ({of['count']} > 0)"
+
+
+def _buckets(quantity: Quantity) -> str:
+    return f"sum by (le) (increase({quantity.metric}_bucket[{DISTRIBUTION_S}s]))"
+
+
+_QUERIES = {
+    "gauge": _gauge,
+    "rate": _rate,
+    "accepted": _accepted,
+    "quantile": _quantile,
+    "mean": _mean,
+    "buckets": _buckets,
+}
+#: Counters of the ledger, which every gateway reports alike, with all their labels.
+_OF_LEDGER = {
+    "pawqueue_jobs_total": ("queue", "status", "label"),
+    "pawqueue_job_errors_total": ("code",),
+}

@@ -1,0 +1,147 @@
+"""The background thread that reads all sources every few seconds, however many viewers there are."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from contract.errors import UnavailableError
+from contract.images.thumbnails import ThumbnailStore
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Heartbeat
+from contract.log import get_logger
+from contract.status import Status, read_status
+from dashboard.data.gateway import GatewayClient
+from dashboard.data.jobs import JobRow, row_of
+from dashboard.data.models import BundleReader, MlflowReader
+from dashboard.data.snapshot import Numbers, Snapshot
+from dashboard.data.source import SourceState
+
+_log = get_logger(__name__)
+
+#: A thumbnail is stored at most this long after its job has finished.
+_THUMBNAIL_LATE_S = 30.0
+
+
+class NumberSource(Protocol):
+    """Provides history: `PrometheusSource` or `ScrapeSource`."""
+
+    def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Numbers:
+        """The history up to now; failures are part of the result, never raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the reader keeps in memory and reads at a time."""
+
+    #: Finished jobs in memory.
+    jobs: int = 5_000
+    #: Finished jobs read per second; beyond this rate they are sampled.
+    jobs_per_s: int = 50
+    #: Newest jobs whose thumbnails are kept.
+    thumbnails: int = 300
+
+
+@dataclass
+class Reader:
+    """Reads all sources in turn; `latest` is the newest snapshot."""
+
+    ledger: Ledger
+    ledger_max_bytes: int
+    thumbnails: ThumbnailStore
+    numbers: NumberSource
+    gateway: GatewayClient
+    bundle: BundleReader
+    #: None when no server is configured.
+    mlflow: MlflowReader | None
+    period_s: float
+    clock: Callable[[], float] = time.time
+    limits: Limits = field(default_factory=Limits)
+    latest: Snapshot = field(init=False)
+    _jobs: deque[JobRow] = field(init=False)
+    #: Position of the last job read from the ledger's stream; empty before the first one.
+    _position: str = ""
+    _thumbnails: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._jobs = deque(maxlen=self.limits.jobs)
+        waiting = {"gateway": SourceState("the gateway"), "workers": SourceState("the workers' metrics")}
+        self.latest = Snapshot(0, self.clock(), Numbers(sources=waiting), SourceState("Redis"))
+
+    def start(self) -> None:
+        """Start the thread; call this after the process has forked."""
+        threading.Thread(target=self._run, name="reader", daemon=True).start()
+
+    def read(self) -> Snapshot:
+        """Take a snapshot now."""
+        now_s, before = self.clock(), self.latest
+        ledger, status, is_sampled = self._read_ledger(now_s)
+        bundle, served = self.bundle.read(now_s)
+        mlflow, runs = self.mlflow.read(now_s) if self.mlflow else (None, ())
+        self.latest = Snapshot(
+            sequence=before.sequence + 1,
+            at_s=now_s,
+            numbers=self.numbers.read(now_s, status.workers),
+            ledger=ledger,
+            status=status,
+            jobs=tuple(self._jobs),
+            jobs_are_sampled=before.jobs_are_sampled or is_sampled,
+            gateway=self.gateway.check(before.gateway, now_s),
+            thumbnails=dict(self._thumbnails),
+            bundle=bundle,
+            served=served,
+            mlflow=mlflow,
+            runs=runs,
+        )
+        return self.latest
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.read()
+            # Without this thread every page would stop updating, so it survives any error.
+            except Exception:  # noqa: BLE001
+                _log.exception("The dashboard could not read its sources")
+                self.latest = replace(self.latest, sequence=self.latest.sequence + 1)
+            time.sleep(self.period_s)
+
+    def _read_ledger(self, now_s: float) -> tuple[SourceState, Status, bool]:
+        """The state of the ledger, the status of the service, and whether jobs were skipped."""
+        before = self.latest
+        status = read_status(self.ledger, self.ledger_max_bytes)
+        down = next((problem for problem in status.problems if problem.code == "ledger_unavailable"), None)
+        if down:
+            return before.ledger.failed(now_s, down.detail), before.status, False
+        try:
+            is_sampled = self._read_jobs()
+            self._read_thumbnails(now_s)
+        except UnavailableError as error:
+            return before.ledger.failed(now_s, error.detail), status, False
+        return before.ledger.succeeded(now_s), status, is_sampled
+
+    def _read_jobs(self) -> bool:
+        is_first = not self._position
+        maximum = self.limits.jobs // 5 if is_first else max(1, round(self.limits.jobs_per_s * self.period_s))
+        found = self.ledger.recent(maximum, self._position)
+        if not found:
+            return False
+        jobs = self.ledger.get([job_id for _, job_id in found])
+        self._jobs.extendleft(row_of(job) for job in reversed(jobs) if job and job.status.is_final)
+        self._position = found[0][0]
+        return len(found) == maximum and not is_first
+
+    def _read_thumbnails(self, now_s: float) -> None:
+        newest = [self._jobs[at] for at in range(min(len(self._jobs), self.limits.thumbnails))]
+        is_first = not self._thumbnails
+        missing = [
+            row.job_id
+            for row in newest
+            if row.job_id not in self._thumbnails
+            and row.label
+            and (is_first or row.finished_s > now_s - _THUMBNAIL_LATE_S)
+        ]
+        found = zip(missing, self.thumbnails.get(missing), strict=True)
+        known = {**self._thumbnails, **{job_id: data for job_id, data in found if data}}
+        self._thumbnails = {row.job_id: known[row.job_id] for row in newest if row.job_id in known}

@@ -1,0 +1,102 @@
+"""Everything the pages show, as read at one moment; a snapshot is never changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract.ledger.types import Heartbeat
+from contract.status import Status
+from dashboard.data.jobs import JobRow
+from dashboard.data.quantities import SOURCE_OF, Series
+from dashboard.data.source import SourceState
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A firing Prometheus alert."""
+
+    name: str
+    severity: str
+    summary: str
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """History by quantity, and the state of the sources it comes from."""
+
+    series: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
+    #: State of `gateway` and `workers`; both are the same when Prometheus provides all numbers.
+    sources: Mapping[str, SourceState] = field(default_factory=dict)
+    #: None without Prometheus.
+    alerts: tuple[Alert, ...] | None = None
+    #: How far back the series go, in seconds.
+    history_s: int = 0
+
+    def of(self, quantity: str) -> tuple[Series, ...]:
+        """The series of a quantity; empty when there are none."""
+        return self.series.get(quantity, ())
+
+    def source_of(self, quantity: str) -> SourceState:
+        """The state of the source that provides a quantity."""
+        return self.sources[SOURCE_OF[quantity]]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The served bundle, as far as its text files describe it."""
+
+    manifest: Mapping[str, Any]
+    #: Its README, in Markdown.
+    card: str = ""
+    #: (true label, predicted label, confidence) of each test image.
+    predictions: tuple[tuple[str, str, float], ...] = ()
+
+    @property
+    def version(self) -> str:
+        """The version of the bundle."""
+        return str(self.manifest.get("version", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A training run in MLflow."""
+
+    id: str
+    name: str
+    status: str
+    started_s: float | None
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+
+
+_GATEWAY, _BUNDLE = SourceState("the gateway"), SourceState("the bundle")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One reading of all sources."""
+
+    #: Grows with every reading; 0 before the first one.
+    sequence: int
+    at_s: float
+    numbers: Numbers
+    ledger: SourceState
+    #: Queues, workers and totals, as last read from the ledger.
+    status: Status = field(default_factory=Status)
+    #: Finished jobs, newest first.
+    jobs: tuple[JobRow, ...] = ()
+    #: Whether `jobs` is a sample because too many jobs finish to read them all.
+    jobs_are_sampled: bool = False
+    gateway: SourceState = _GATEWAY
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    bundle: SourceState = _BUNDLE
+    served: Served | None = None
+    #: None when no MLflow server is configured.
+    mlflow: SourceState | None = None
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def workers(self) -> Sequence[Heartbeat]:
+        """The running workers."""
+        return self.status.workers

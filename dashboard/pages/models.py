@@ -1,0 +1,198 @@
+"""The Models page: the served bundle with its model card and test metrics, and the runs of an MLflow server."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dashboard.data.snapshot import Run, Served, Snapshot
+from dashboard.data.source import SourceState
+from dashboard.pages.page import Page, View
+from dashboard.parts import figures
+from dashboard.parts.card import Card, CardState, Content, Stat, Table, chart_card, content_of
+from dashboard.parts.text import UNKNOWN, date_time, number, percent
+
+CARDS = (
+    Card("models-served", "Served bundle", ("stats", "table"), is_wide=True),
+    Card("models-metrics", "Metrics on the test images", ("table",)),
+    chart_card("models-confusion", "Confusion matrix", "Test images by actual and predicted label."),
+    chart_card("models-calibration", "Calibration", "Accuracy by confidence."),
+    Card("models-card", "Model card", ("text",), is_wide=True),
+    Card("models-runs", "MLflow runs", ("table",), is_wide=True),
+)
+
+
+def contents(view: View) -> dict[str, Content]:
+    """What each card shows, by card id."""
+    snapshot = view.snapshot
+    return {
+        "models-served": _served(snapshot),
+        "models-metrics": _metrics(snapshot),
+        "models-confusion": _confusion(snapshot.bundle, snapshot.served),
+        "models-calibration": _calibration(snapshot.bundle, snapshot.served),
+        "models-card": _model_card(snapshot),
+        "models-runs": _runs(snapshot),
+    }
+
+
+PAGE = Page("models", "/models", "Models", "The served bundle and training runs.", CARDS, contents)
+
+
+def _content_of(source: SourceState, note: str, *, is_empty: bool = False, empty: str = "") -> Content:
+    return content_of(source, note, is_empty=is_empty, empty=empty, down="Not readable")
+
+
+def _served(snapshot: Snapshot) -> Content:
+    served = snapshot.served
+    content = _content_of(snapshot.bundle, serving_note(snapshot))
+    if content.state is not CardState.OK or served is None:
+        return content
+    manifest = served.manifest
+    accuracy = (manifest.get("metrics") or {}).get("accuracy") or {}
+    shape = manifest.get("input") or {}
+    interval = _interval(accuracy)
+    stats = (
+        Stat("Model", str(manifest.get("name", "")), served.version),
+        Stat("Accuracy", percent(accuracy.get("value"), 1), f"95 % interval {interval}" if interval else ""),
+        Stat("Input", f"{shape.get('width')} x {shape.get('height')} px", str(manifest.get("architecture", ""))),
+        Stat("Labels", ", ".join(map(str, manifest["labels"])), str(manifest.get("output", ""))),
+    )
+    rows = [
+        ("created", str(manifest.get("created_at") or UNKNOWN)),
+        ("git revision", str(manifest.get("git_revision") or UNKNOWN)),
+        ("temperature", number(_float(manifest.get("temperature")))),
+        *((_data_name(name), _value(value)) for name, value in (manifest.get("data") or {}).items()),
+        *((f"{name} version", str(value)) for name, value in (manifest.get("libraries") or {}).items()),
+    ]
+    return replace(content, stats=stats, table=Table(("Property", "Value"), tuple(rows)))
+
+
+def serving_note(snapshot: Snapshot) -> str:
+    """How many workers serve the bundle on this machine."""
+    if snapshot.served is None:
+        return ""
+    versions = Counter(worker.model_version for worker in snapshot.workers)
+    here, others = versions.pop(snapshot.served.version, 0), ", ".join(sorted(versions))
+    if not here and not others:
+        return "Not served by any worker"
+    if not others:
+        return f"Served by {here} of {here} workers"
+    return f"Served by {here} of {here + versions.total()} workers; the others serve {others}"
+
+
+def _data_name(name: str) -> str:
+    return name.replace("_", " ").replace("pictures", "images")  # older bundles count `train_pictures`
+
+
+def _value(value: Any) -> str:
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _interval(metric: Mapping[str, Any]) -> str:
+    """`92.5 to 94.6 %`; empty if unknown."""
+    low, high = _float(metric.get("low")), _float(metric.get("high"))
+    return "" if low is None or high is None else f"{low * 100:.1f} to {high * 100:.1f} %"
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _metrics(snapshot: Snapshot) -> Content:
+    metrics = (snapshot.served.manifest.get("metrics") or {}) if snapshot.served else {}
+    content = _content_of(
+        snapshot.bundle, "With 95 % intervals", is_empty=not metrics, empty="The bundle contains no metrics."
+    )
+    if content.state is not CardState.OK:
+        return content
+    body = tuple(
+        (name.replace("_", " "), number(_float(row.get("value"))), _between(row)) for name, row in metrics.items()
+    )
+    return replace(content, table=Table(("Metric", "Value", "95 % interval"), body))
+
+
+def _between(row: Mapping[str, Any]) -> str:
+    low, high = _float(row.get("low")), _float(row.get("high"))
+    return "-" if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
+_NO_PREDICTIONS = "The bundle contains no predictions for test images (predictions.csv)."
+
+
+def _confusion(source: SourceState, served: Served | None) -> Content:
+    predictions = served.predictions if served else ()
+    content = _content_of(source, f"{len(predictions):,} test images", is_empty=not predictions, empty=_NO_PREDICTIONS)
+    if content.state is not CardState.OK or served is None:
+        return content
+    labels = [str(label) for label in served.manifest["labels"]]
+    counts = confusion(labels, predictions)
+    body = tuple((f"actual {label}", *(f"{n:,}" for n in row)) for label, row in zip(labels, counts, strict=True))
+    table = Table(("Test images", *(f"predicted {label}" for label in labels)), body)
+    return replace(content, figure=figures.heatmap(labels, counts), table=table)
+
+
+def confusion(labels: Sequence[str], predictions: Sequence[tuple[str, str, float]]) -> list[list[int]]:
+    """Test images by actual label (rows) and predicted label (columns)."""
+    counts = Counter((actual, predicted) for actual, predicted, _ in predictions)
+    return [[counts[actual, predicted] for predicted in labels] for actual in labels]
+
+
+def _calibration(source: SourceState, served: Served | None) -> Content:
+    points = calibration_points(served.predictions) if served else []
+    note = "Test images grouped by confidence; on the dashed line, accuracy equals confidence"
+    content = _content_of(source, note, is_empty=not points, empty=_NO_PREDICTIONS)
+    if content.state is not CardState.OK:
+        return content
+    body = tuple((percent(confidence, 1), percent(right, 1), f"{images:,}") for confidence, right, images in points)
+    table = Table(("Mean confidence", "Accuracy", "Images"), body)
+    return replace(content, figure=figures.calibration(points), table=table)
+
+
+_BINS = 10
+
+
+def calibration_points(predictions: Sequence[tuple[str, str, float]]) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, images) of each tenth of the confidence range that has images."""
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for actual, predicted, confidence in predictions:
+        bins.setdefault(min(_BINS - 1, int(confidence * _BINS)), []).append((confidence, actual == predicted))
+    return [
+        (sum(confidence for confidence, _ in rows) / len(rows), sum(right for _, right in rows) / len(rows), len(rows))
+        for _, rows in sorted(bins.items())
+    ]
+
+
+def _model_card(snapshot: Snapshot) -> Content:
+    text = snapshot.served.card if snapshot.served else ""
+    content = _content_of(
+        snapshot.bundle, "README.md of the bundle", is_empty=not text, empty="The bundle contains no README.md."
+    )
+    # Headings move two levels down, below those of the page and the card.
+    return replace(content, text=re.sub(r"^(#+) ", r"##\1 ", text, flags=re.MULTILINE))
+
+
+def _runs(snapshot: Snapshot) -> Content:
+    if snapshot.mlflow is None:
+        hint = "Set PAWQUEUE_MLFLOW_TRACKING_URI to an http:// or https:// address to show training runs."
+        return Content(CardState.EMPTY, f"No MLflow server is configured. {hint}")
+    content = content_of(snapshot.mlflow, "Latest runs", is_empty=not snapshot.runs, empty="MLflow contains no runs.")
+    return replace(content, table=compare(snapshot.runs)) if content.has_data else content
+
+
+_RUNS_MAX = 8
+
+
+def compare(runs: Sequence[Run]) -> Table:
+    """Runs side by side, one per column: all metrics, and the parameters that differ."""
+    shown = runs[:_RUNS_MAX]
+    metrics = sorted({name for run in shown for name in run.metrics})
+    params = sorted({name for run in shown for name in run.params})
+    differing = [name for name in params if len({run.params.get(name, "-") for run in shown}) > 1]
+    body = [
+        ("status", *(run.status.lower() for run in shown)),
+        ("started", *(date_time(run.started_s) if run.started_s else "-" for run in shown)),
+        *((name, *(number(run.metrics[name]) if name in run.metrics else "-" for run in shown)) for name in metrics),
+        *((name, *(run.params.get(name, "-") for run in shown)) for name in differing),
+    ]
+    return Table(("Run", *(run.name for run in shown)), tuple(body))

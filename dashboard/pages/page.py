@@ -1,0 +1,97 @@
+"""What all pages share: their definition, the view they show, and the refresh of their cards."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+from plotly.io.json import to_json_plotly as to_json
+
+from dashboard.data.jobs import JobRow
+from dashboard.data.snapshot import Snapshot
+from dashboard.parts.card import Card, Content, card_outputs, card_values
+from dashboard.services import Services
+from dashboard.sign_in import Viewer, current_viewer
+
+Contents = Mapping[str, Content]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A snapshot as one viewer looks at it."""
+
+    snapshot: Snapshot
+    viewer: Viewer
+    #: Query of the page's address.
+    search: str = ""
+
+    @property
+    def jobs(self) -> list[JobRow]:
+        """The finished jobs that the viewer may see, newest first."""
+        return self.viewer.visible(self.snapshot.jobs)
+
+
+def _cards_only(_view: View, cards: list[Component]) -> list[Component]:
+    return [html.Div(cards, className="cards")]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page."""
+
+    name: str
+    path: str
+    title: str
+    lead: str
+    cards: tuple[Card, ...] = ()
+    #: What the cards show, by card id.
+    contents: Callable[[View], Contents] = lambda _view: {}
+    #: The components below the title, given those of the cards.
+    layout: Callable[[View, list[Component]], list[Component]] = _cards_only
+    #: Registers the callbacks beyond the refresh of the cards.
+    register: Callable[[Dash, Services], None] = lambda _app, _services: None
+    #: The part of the query that `contents` depends on.
+    filters: Callable[[str], str] = lambda _search: ""
+    #: Id of the component whose `search` refreshes the cards when it changes.
+    location: str = ""
+
+    def cached_values(self, services: Services, view: View) -> list[Any]:
+        """The values of a refresh of all cards, computed once per snapshot for all viewers who see the same."""
+        key = (self.name, view.viewer.scope, self.filters(view.search))
+        return services.cache.get(view.snapshot, key, lambda: self._values(view))
+
+    def _values(self, view: View) -> list[Any]:
+        contents = self.contents(view)
+        return [plain(value) for card in self.cards for value in card_values(card, contents[card.id])]
+
+
+def register_refresh(app: Dash, services: Services, page: Page) -> None:
+    """Refresh the cards of a page with every new snapshot."""
+    inputs = [Input(f"{page.name}-tick", "n_intervals"), State(f"{page.name}-seen", "data")]
+    if page.location:
+        inputs.append(Input(page.location, "search"))
+
+    @app.callback(
+        [Output(f"{page.name}-seen", "data"), *(one for card in page.cards for one in card_outputs(card))],
+        inputs,
+        prevent_initial_call=True,
+    )
+    def refresh(_ticks: int | None, seen: int, search: str | None = None) -> list[Any]:
+        snapshot = services.reader.latest
+        if snapshot.sequence == seen and ctx.triggered_id == f"{page.name}-tick":
+            raise PreventUpdate
+        view = View(snapshot, current_viewer(), search or "")
+        return [snapshot.sequence, *page.cached_values(services, view)]
+
+
+def in_browser(app: Any, function: str, *arguments: Any, on_load: bool = False) -> None:
+    """Register a function of `assets/pawqueue.js` as a callback."""
+    app.clientside_callback(ClientsideFunction("pawqueue", function), *arguments, prevent_initial_call=not on_load)
+
+
+def plain(value: Any) -> Any:
+    """Components as plain dictionaries, so that Dash does not serialize them again for every viewer."""
+    return json.loads(str(to_json(value)))

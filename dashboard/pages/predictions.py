@@ -1,0 +1,290 @@
+"""The Predictions page: the latest results as images, with filters, details of one job, charts and a CSV download."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, ctx, dcc, html, no_update
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+from flask import Flask, Response, request
+
+from contract.job import JobStatus, is_job_id
+from contract.result_row import csv_cell
+from dashboard.data.jobs import Filters, JobRow, filters_of, job_id_of, search_of
+from dashboard.data.quantities import Line
+from dashboard.data.snapshot import Snapshot
+from dashboard.pages.page import Page, View, in_browser, plain
+from dashboard.parts.card import Content, aria, chart_card, line_content
+from dashboard.parts.gallery import details, tiles
+from dashboard.parts.text import count, date_time
+from dashboard.services import Services
+from dashboard.sign_in import Viewer, current_viewer
+
+CARDS = (
+    chart_card("predictions-mix", "Labels over time", "Share of each label over time."),
+    chart_card("predictions-confidence", "Confidence over time", "Percentiles over time."),
+)
+#: Tiles shown.
+_TILES_MAX = 36
+
+
+def contents(view: View) -> dict[str, Content]:
+    """What each card shows, for the jobs that match the filters."""
+    rows = matching(view.jobs, filters_of(view.search), view.snapshot.at_s)
+    parts = parts_of([row for row in rows if row.confidence is not None])
+    return {
+        "predictions-mix": _chart(view.snapshot, "% of images", label_mix(parts)),
+        "predictions-confidence": _chart(view.snapshot, "%", confidence_over_time(parts)),
+    }
+
+
+def layout(view: View, cards: list[Component]) -> list[Component]:
+    """The filters, the gallery, the charts, and a dialog for one job."""
+    labels = sorted({row.label for row in view.jobs if row.label})
+    models = sorted({row.model for row in view.jobs if row.model})
+    return [
+        dcc.Location(id="predictions-url", refresh="callback-nav"),
+        _filter_bar(labels, models, filters_of(view.search)),
+        html.Div(
+            [
+                html.P(id="predictions-count", className="note", role="status"),
+                html.P("Updates are paused while you browse.", id="predictions-held", className="held"),
+                html.A(
+                    "Download as CSV", id="predictions-csv", href=f"/predictions.csv{view.search}", className="button"
+                ),
+            ],
+            className="row",
+        ),
+        dcc.Store(id="predictions-found"),
+        html.Ul(id="predictions-gallery", className="gallery", tabIndex=-1),
+        html.Div(cards, className="cards"),
+        dmc.Modal(
+            id="predictions-opened",
+            title="Prediction",
+            size="lg",
+            children=html.Div(id="predictions-one"),
+            closeButtonProps={"aria-label": "Close"},
+        ),
+    ]
+
+
+_CONTROLS = [Input(f"predictions-{name}", "value") for name in ("label", "status", "model", "minutes", "range")]
+
+
+def register(app: Dash, services: Services) -> None:
+    """The callbacks of filters, gallery and dialog, and the routes of thumbnails and the CSV file."""
+    _register_routes(app, services)
+
+    @app.callback(
+        Output("predictions-found", "data"),
+        Output("predictions-count", "children"),
+        Output("predictions-csv", "href"),
+        Input("predictions-seen", "data"),
+        Input("predictions-url", "search"),
+    )
+    def find(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
+        filters, viewer = filters_of(search or ""), current_viewer()
+        key = ("gallery", viewer.scope, search_of(filters))
+        snapshot = services.reader.latest
+        return services.cache.get(snapshot, key, lambda: _found(snapshot, viewer, filters))
+
+    drawn = Output("predictions-gallery", "children"), Output("predictions-held", "className")
+    in_browser(app, "drawGallery", *drawn, Input("predictions-found", "data"))
+
+    @app.callback(
+        Output("predictions-url", "search"),
+        *(Output(one.component_id, "value") for one in _CONTROLS),
+        Output("predictions-opened", "opened"),
+        Input("predictions-url", "search"),
+        Input("predictions-opened", "opened"),
+        *_CONTROLS,
+    )
+    def sync_address(search: str | None, is_open: Any, *controls: Any) -> tuple[Any, ...]:
+        """Keep the address, the filter controls and the dialog consistent, whichever one changes."""
+        if ctx.triggered_id in (None, "predictions-url"):
+            return (no_update, *_control_values(filters_of(search or "")), bool(job_id_of(search or "")))
+        if ctx.triggered_id == "predictions-opened":
+            new_search = no_update if is_open else search_of(filters_of(search or ""))
+            return (new_search, *[no_update] * len(_CONTROLS), no_update)
+        return (search_of(_filters_from(controls)), *[no_update] * len(_CONTROLS), False)
+
+    @app.callback(Output("predictions-one", "children"), Input("predictions-url", "search"))
+    def show_details(search: str | None) -> Any:
+        job_id = job_id_of(search or "")
+        if not job_id:
+            raise PreventUpdate
+        snapshot = services.reader.latest
+        row = next((row for row in current_viewer().visible(snapshot.jobs) if row.job_id == job_id), None)
+        return details(row, job_id, snapshot.thumbnails)
+
+
+def _register_routes(app: Dash, services: Services) -> None:
+    server: Flask = app.server
+
+    @server.get("/thumbnails/<job_id>")
+    def thumbnail(job_id: str) -> tuple[str, int] | Response:
+        snapshot, viewer = services.reader.latest, current_viewer()
+        data = snapshot.thumbnails.get(job_id) if is_job_id(job_id) else None
+        if data is None or not any(row.job_id == job_id for row in viewer.visible(snapshot.jobs)):
+            return "Thumbnail not found.", 404
+        return Response(data, mimetype="image/webp", headers={"Cache-Control": "private, max-age=3600"})
+
+    @server.get("/predictions.csv")
+    def download() -> Response:
+        snapshot, filters = services.reader.latest, filters_of(request.query_string.decode())
+        rows = matching(current_viewer().visible(snapshot.jobs), filters, snapshot.at_s)
+        headers = {"Content-Disposition": 'attachment; filename="predictions.csv"'}
+        return Response(csv_of(rows), mimetype="text/csv", headers=headers)
+
+
+PAGE = Page(
+    "predictions",
+    "/predictions",
+    "Predictions",
+    "The latest results, newest first.",
+    CARDS,
+    contents,
+    layout,
+    register,
+    filters=lambda search: search_of(filters_of(search)),
+    location="predictions-url",
+)
+
+
+def matching(rows: Sequence[JobRow], filters: Filters, now_s: float) -> list[JobRow]:
+    """The jobs that match the filters, in the given order."""
+    return [row for row in rows if filters.match(row, now_s)]
+
+
+def _found(snapshot: Snapshot, viewer: Viewer, filters: Filters) -> tuple[dict[str, Any], str, str]:
+    rows = matching(viewer.visible(snapshot.jobs), filters, snapshot.at_s)
+    note = f"{len(rows):,} of {_extent(snapshot)} {'matches' if len(rows) == 1 else 'match'} the filters."
+    if len(rows) > _TILES_MAX:
+        note += f" Showing the newest {_TILES_MAX}."
+    search = search_of(filters)
+    shown = plain(tiles(rows[:_TILES_MAX], filters, snapshot.thumbnails))
+    # The sequence makes every value different, so that the browser also draws what it skipped before.
+    return {"sequence": snapshot.sequence, "search": search, "tiles": shown}, note, f"/predictions.csv{search}"
+
+
+def _extent(snapshot: Snapshot) -> str:
+    if snapshot.jobs_are_sampled:
+        return f"a sample of {len(snapshot.jobs):,} finished jobs"
+    return f"the last {count(len(snapshot.jobs), 'finished job')}"
+
+
+def _chart(snapshot: Snapshot, unit: str, lines: Sequence[Line]) -> Content:
+    note, empty = f"Based on {_extent(snapshot)}", "No predictions match the filters."
+    content = line_content(snapshot.ledger, note, lines, unit, empty, markers=True)
+    if content.figure:
+        content.figure["layout"]["yaxis"]["range"] = [0, 103]
+    return content
+
+
+#: The time span of the jobs is divided into this many parts.
+_PARTS = 30
+_PERCENTILES = ((0.1, "p10"), (0.5, "p50"), (0.9, "p90"))
+
+
+def parts_of(rows: Sequence[JobRow]) -> list[tuple[float, list[JobRow]]]:
+    """Jobs, given newest first, by equal parts of their time span: (middle of the part, jobs), oldest first."""
+    if not rows:
+        return []
+    first_s, last_s = rows[-1].finished_s, rows[0].finished_s
+    width_s = max(1.0, (last_s - first_s) / _PARTS)
+    parts: dict[int, list[JobRow]] = {}
+    for row in rows:
+        parts.setdefault(min(_PARTS - 1, max(0, int((row.finished_s - first_s) / width_s))), []).append(row)
+    return [(first_s + (at + 0.5) * width_s, found) for at, found in sorted(parts.items())]
+
+
+def label_mix(parts: Sequence[tuple[float, Sequence[JobRow]]]) -> list[Line]:
+    """The share of each label in per cent over time."""
+    labels = sorted({row.label for _, rows in parts for row in rows})
+    counts = [(at_s, Counter(row.label for row in rows)) for at_s, rows in parts]
+    return [(label, tuple((at_s, 100 * found[label] / found.total()) for at_s, found in counts)) for label in labels]
+
+
+def confidence_over_time(parts: Sequence[tuple[float, Sequence[JobRow]]]) -> list[Line]:
+    """Percentiles of the confidence in per cent over time."""
+    if not parts:
+        return []
+    ordered = [(at_s, sorted(row.confidence or 0.0 for row in rows)) for at_s, rows in parts]
+    return [
+        (name, tuple((at_s, 100 * values[int(share * (len(values) - 1) + 0.5)]) for at_s, values in ordered))
+        for share, name in _PERCENTILES
+    ]
+
+
+_CSV_COLUMNS = (
+    "job_id", "file", "status", "label", "confidence", "model", "ended_at", "latency_ms", "attempts", "error",
+)  # fmt: skip
+
+
+def csv_of(rows: Sequence[JobRow]) -> str:
+    """The jobs as CSV with a header."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(_CSV_COLUMNS)
+    for row in rows:
+        result = (row.job_id, row.file, row.status, row.label, row.confidence, row.model)
+        run = (date_time(row.finished_s), row.latency_ms, row.attempts, row.error_code)
+        writer.writerow(map(csv_cell, (*result, *run)))
+    return buffer.getvalue()
+
+
+_TIMES = ((0, "all"), (5, "last 5 min"), (60, "last hour"), (1440, "last 24 h"))
+_STATUSES = [str(status) for status in JobStatus if status.is_final]
+
+
+def _filter_bar(labels: Sequence[str], models: Sequence[str], filters: Filters) -> Component:
+    controls = [
+        _select("label", "Label", labels, filters.label),
+        _select("status", "Status", _STATUSES, filters.status),
+        _select("model", "Model", models, filters.model),
+        dmc.Select(
+            id="predictions-minutes",
+            label="Finished",
+            data=[{"value": str(minutes), "label": text} for minutes, text in _TIMES],
+            value=str(filters.minutes),
+            allowDeselect=False,
+        ),
+        html.Div(
+            [
+                html.Span("Confidence in %", className="slider-label"),
+                dmc.RangeSlider(
+                    id="predictions-range",
+                    value=[filters.least, filters.most],
+                    min=0,
+                    max=100,
+                    minRange=0,
+                    updatemode="mouseup",
+                    marks=[{"value": at, "label": str(at)} for at in (0, 50, 100)],
+                    thumbFromLabel="Minimum confidence in per cent",
+                    thumbToLabel="Maximum confidence in per cent",
+                ),
+            ],
+            className="slider",
+        ),
+    ]
+    return html.Div(controls, className="filters", role="group", **aria(label="Filters"))
+
+
+def _select(name: str, title: str, choices: Sequence[str], value: str) -> Component:
+    known = sorted({*choices, *([value] if value else [])})  # the address may name a value that no job has
+    data = [{"value": "", "label": "all"}, *({"value": text, "label": text} for text in known)]
+    select: Component = dmc.Select(id=f"predictions-{name}", label=title, data=data, value=value, allowDeselect=False)
+    return select
+
+
+def _control_values(filters: Filters) -> list[Any]:
+    return [filters.label, filters.status, filters.model, str(filters.minutes), [filters.least, filters.most]]
+
+
+def _filters_from(controls: tuple[Any, ...]) -> Filters:
+    label, status, model, minutes, (least, most) = controls
+    return Filters(label or "", status or "", model or "", least, most, int(minutes or 0))

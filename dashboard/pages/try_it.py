@@ -1,0 +1,211 @@
+"""The Try it page: uploads images through the gateway, as any other client does, and shows the results."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from dash import ALL, Dash, Input, Output, State, dcc, html
+from dash.development.base_component import Component
+
+from contract.status import NO_WORKER
+from dashboard.data.gateway import UNAVAILABLE, Answer, GatewayClient
+from dashboard.data.snapshot import Snapshot
+from dashboard.pages.page import Page, View, in_browser
+from dashboard.parts.gallery import confidence_bar
+from dashboard.parts.text import UNKNOWN, clock, milliseconds
+from dashboard.services import Services
+from dashboard.sign_in import current_viewer
+
+#: Images per upload; `pawqueue submit` handles whole folders.
+_IMAGES_MAX = 20
+#: Images kept on the page.
+_ENTRIES_MAX = 60
+
+
+def layout(_view: View, _cards: list[Component]) -> list[Component]:
+    """The state of the service, the upload area and the results."""
+    upload = dcc.Upload(
+        id="try-upload",
+        children=html.Div(
+            [
+                html.Button("Choose images", type="button", className="button"),
+                html.Span(f"or drop up to {_IMAGES_MAX} here: JPEG, PNG or WebP"),
+            ],
+            className="drop",
+        ),
+        multiple=True,
+        className="upload",
+        className_active="upload is-active",
+    )
+    return [
+        html.Dl(id="try-status", className="services"),
+        upload,
+        html.P(id="try-note", role="status", className="note"),
+        html.Ul(id="try-results", className="results"),
+        dcc.Store(id="try-images"),
+        dcc.Store(id="try-uploaded"),
+        dcc.Store(id="try-updated"),
+        dcc.Store(id="try-entries", data=[]),
+        dcc.Interval(id="try-poll", interval=500, disabled=True),
+    ]
+
+
+def register(app: Dash, services: Services) -> None:
+    """The callbacks; the browser keeps the entries and their previews."""
+
+    @app.callback(Output("try-status", "children"), Input("try-tick", "n_intervals"))
+    def show_status(_ticks: int | None) -> Any:
+        return [html.Div([html.Dt(name), html.Dd(text)]) for name, text in status_of(services.reader.latest)]
+
+    @app.callback(Output("try-uploaded", "data"), Input("try-images", "data"), prevent_initial_call=True)
+    def upload(images: list[dict[str, str]] | None) -> Any:
+        return data_of(submit(services.gateway, images or [], current_viewer().api_key))
+
+    @app.callback(
+        Output("try-updated", "data"),
+        Input("try-poll", "n_intervals"),
+        State("try-entries", "data"),
+        prevent_initial_call=True,
+    )
+    def poll(_ticks: int | None, data: list[dict[str, Any]]) -> Any:
+        return data_of(update(services.gateway, entries_of(data), current_viewer().api_key))
+
+    @app.callback(
+        Output("try-results", "children"),
+        Output("try-poll", "disabled"),
+        Input("try-entries", "data"),
+    )
+    def show_results(data: list[dict[str, Any]]) -> Any:
+        entries = entries_of(data)
+        return [_result(entry) for entry in entries], not any(entry.is_pending for entry in entries)
+
+    chosen = Output("try-images", "data"), Output("try-note", "children")
+    in_browser(app, "readImages", *chosen, Input("try-upload", "contents"), State("try-upload", "filename"))
+    changes = Input("try-uploaded", "data"), Input("try-updated", "data")
+    in_browser(app, "mergeEntries", Output("try-entries", "data"), *changes, State("try-entries", "data"))
+    preview = {"type": "preview", "key": ALL}
+    in_browser(app, "showPreviews", Output(preview, "src"), Input("try-results", "children"), State(preview, "id"))
+
+
+PAGE = Page("try", "/try", "Try it", "Upload images and see their predictions.", layout=layout, register=register)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image on the page."""
+
+    #: Finds its preview in the browser.
+    key: str
+    name: str
+    job_id: str = ""
+    #: Status of its job, or `refused` if there is none.
+    status: str = ""
+    label: str = ""
+    probabilities: Mapping[str, float] | None = None
+    #: From acceptance to result; None while the job is pending.
+    latency_ms: float | None = None
+    problem: str = ""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether its job may still change."""
+        return self.status in ("queued", "running")
+
+
+def submit(gateway: GatewayClient, images: Sequence[Mapping[str, str]], api_key: str) -> list[Entry]:
+    """Upload images as the browser sends them: `key`, `name`, and `contents` as a data URL."""
+    return [_submit(gateway, image, api_key) for image in images[:_IMAGES_MAX]]
+
+
+def _submit(gateway: GatewayClient, image: Mapping[str, str], api_key: str) -> Entry:
+    entry = Entry(str(image["key"]), str(image["name"]))
+    _, _, text = image["contents"].partition(",")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return replace(entry, status="refused", problem="The browser sent an invalid file. Choose it again.")
+    return _with_answer(entry, gateway.submit(data, entry.name, api_key))
+
+
+def update(gateway: GatewayClient, entries: Sequence[Entry], api_key: str) -> list[Entry]:
+    """Read the jobs of pending entries again."""
+    return [_with_answer(entry, gateway.job(entry.job_id, api_key)) if entry.is_pending else entry for entry in entries]
+
+
+def _with_answer(entry: Entry, answer: Answer) -> Entry:
+    if answer.job is None:
+        if entry.is_pending and answer.code == UNAVAILABLE:
+            return replace(entry, problem=answer.problem)  # the job continues; the next poll reads it again
+        return replace(entry, status="refused", problem=f"{answer.code}: {answer.problem}")
+    job = answer.job
+    prediction, error = job.get("prediction") or {}, job.get("error") or {}
+    return replace(
+        entry,
+        job_id=str(job["id"]),
+        status=str(job["status"]),
+        label=str(prediction.get("label", "")),
+        probabilities=prediction.get("probabilities"),
+        latency_ms=_latency_ms(job),
+        problem=f"{error['code']}: {error['detail']}" if error else "",
+    )
+
+
+def _latency_ms(job: Mapping[str, Any]) -> float | None:
+    if not job.get("finished_at"):
+        return None
+    created, finished = (datetime.fromisoformat(str(job[name])) for name in ("created_at", "finished_at"))
+    return (finished - created).total_seconds() * 1000
+
+
+def entries_of(data: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """The entries that the browser has stored; ignores unknown fields."""
+    fields = Entry.__dataclass_fields__
+    return [Entry(**{name: value for name, value in row.items() if name in fields}) for row in data[:_ENTRIES_MAX]]
+
+
+def data_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Entries as the browser stores them."""
+    return [asdict(entry) for entry in entries[:_ENTRIES_MAX]]
+
+
+def _result(entry: Entry) -> Component:
+    inner: list[Any] = [
+        html.Img(id={"type": "preview", "key": entry.key}, alt=f"Preview of {entry.name}", className="preview"),
+        html.P(entry.name, className="name"),
+        html.P([html.Strong(entry.label or entry.status), html.Span(f" {_progress(entry)}")], className="state"),
+    ]
+    if entry.probabilities:
+        columns = [
+            html.Div([html.Dt(name), html.Dd(confidence_bar(value))]) for name, value in entry.probabilities.items()
+        ]
+        inner.append(html.Dl(columns, className="probabilities"))
+    if entry.problem:
+        inner.append(html.P(entry.problem, className="problem", role="alert"))
+    if entry.job_id:
+        inner.append(html.P(entry.job_id, className="more id"))
+    return html.Li(inner, className=f"result is-{entry.status}")
+
+
+def _progress(entry: Entry) -> str:
+    if entry.latency_ms is not None:
+        return f"{entry.status} in {milliseconds(entry.latency_ms)}"
+    return {"queued": "waiting for a worker", "running": "predicting"}.get(entry.status, "")
+
+
+def status_of(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Whether images can be uploaded and predicted, by service."""
+    gateway, ledger, status = snapshot.gateway, snapshot.ledger, snapshot.status
+    if gateway.failed_since_s is not None:
+        api = f"unreachable since {clock(gateway.failed_since_s)}. {gateway.problem}"
+    elif ledger.is_down:
+        api = f"not accepting uploads. {ledger.problem}"
+    elif not status.is_ready:
+        api = "not accepting uploads. " + " ".join(one.detail for one in status.problems if one.blocks_uploads)
+    else:
+        api = UNKNOWN if gateway.read_at_s is None else "ready"
+    models = sorted({f"{worker.model_name}@{worker.model_version}" for worker in snapshot.workers})
+    model = UNKNOWN if ledger.is_down or ledger.read_at_s is None else ", ".join(models) or NO_WORKER.detail
+    return [("API", api), ("Model", model)]

@@ -1,0 +1,90 @@
+"""Finished jobs as image tiles, and all details of one job."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from dashboard.data.jobs import Filters, JobRow, search_of
+from dashboard.parts import figures
+from dashboard.parts.card import GRAPH
+from dashboard.parts.text import clock_s, count, date_time, milliseconds, percent
+
+
+def tiles(rows: Sequence[JobRow], filters: Filters, thumbnails: Mapping[str, bytes]) -> list[Component]:
+    """A tile for each job, which opens its details."""
+    return [_tile(row, filters, has_thumbnail=row.job_id in thumbnails) for row in rows]
+
+
+def _tile(row: JobRow, filters: Filters, *, has_thumbnail: bool) -> Component:
+    inner = [
+        _image(row, has_thumbnail=has_thumbnail),
+        html.Span(row.label or row.error_code or row.status, className="answer"),
+        html.Span(row.status, className="more") if row.confidence is None else confidence_bar(row.confidence),
+        html.Span(f"{clock_s(row.finished_s)} UTC · {milliseconds(row.latency_ms)}", className="more"),
+        html.Span(row.model or "no model", className="more"),
+        html.Span(row.file or "no file name", className="more"),
+        html.Span(row.job_id, className="more id"),
+    ]
+    return html.Li(dcc.Link(inner, href=f"/predictions{search_of(filters, row.job_id)}", className="tile"))
+
+
+def _image(row: JobRow, *, has_thumbnail: bool) -> Component:
+    if has_thumbnail:
+        alt = f"Thumbnail of {row.file or row.job_id}"
+        return html.Img(src=f"/thumbnails/{row.job_id}", alt=alt, className="thumbnail")
+    return html.Div("no thumbnail", className="thumbnail none")
+
+
+def confidence_bar(confidence: float) -> Component:
+    """A probability as a bar and as text."""
+    fill = html.Span(style={"width": f"{confidence * 100:.1f}%"}, className="fill")
+    return html.Span([html.Span(fill, className="bar"), html.Span(percent(confidence, 1))], className="confidence")
+
+
+def details(row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes]) -> list[Component]:
+    """Everything about one job, or why it cannot be shown."""
+    if row is None:
+        return [html.P(f"Job {job_id} is not among the latest finished jobs, or your API key may not see it.")]
+    parts = [_image(row, has_thumbnail=row.job_id in thumbnails), _result(row), *_timings(row), _facts(row)]
+    return [html.Div(parts, className="opened")]
+
+
+def _result(row: JobRow) -> Component:
+    if row.error_code:
+        return html.Div([html.H3(f"Failed: {row.error_code}"), html.P(row.error)])
+    if not row.probabilities:
+        return html.H3(f"No prediction: {row.status}")
+    ordered = sorted(row.probabilities.items(), key=lambda pair: -pair[1])
+    entries = [entry for name, value in ordered for entry in (html.Dt(name), html.Dd(confidence_bar(value)))]
+    return html.Div([html.H3("Probabilities"), html.Dl(entries, className="facts")])
+
+
+_PHASES = (("queue", "queue_ms"), ("batch wait", "batch_wait_ms"), ("decode", "decode_ms"), ("predict", "predict_ms"))
+
+
+def _timings(row: JobRow) -> list[Component]:
+    if row.timings is None:
+        return []
+    parts = [(name, getattr(row.timings, field)) for name, field in _PHASES]
+    text = ", ".join(f"{name} {value:.1f} ms" for name, value in parts)
+    graph = dcc.Graph(figure=figures.stack(parts, "ms"), config=GRAPH)
+    image: dict[str, Any] = {"role": "img", "aria-label": f"Timings: {text}"}
+    return [html.H3("Timings"), html.Div(graph, className="figure", **image), html.P(text, className="more")]
+
+
+def _facts(row: JobRow) -> Component:
+    rows = (
+        ("Job", row.job_id),
+        ("File", row.file or "no file name"),
+        ("Status", row.status),
+        ("Model", row.model or "none"),
+        ("Finished", date_time(row.finished_s)),
+        ("Latency", milliseconds(row.latency_ms)),
+        ("Attempts", str(row.attempts)),
+        ("Queue", row.queue),
+        ("Batch", count(row.batch_size, "image") if row.batch_size else "none"),
+        ("Image size", f"{row.features.width} x {row.features.height} px" if row.features else "unknown"),
+    )
+    return html.Dl([entry for name, text in rows for entry in (html.Dt(name), html.Dd(text))], className="facts")

@@ -1,0 +1,52 @@
+"""The parts of one dashboard process, and where they are put together."""
+
+from dataclasses import dataclass, field
+
+from contract.access import Access, KeyStore
+from contract.images.thumbnails import ThumbnailStore
+from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from contract.settings import Settings
+from dashboard.data.cache import SnapshotCache
+from dashboard.data.gateway import GatewayClient
+from dashboard.data.models import BundleReader, MlflowReader
+from dashboard.data.prometheus import PrometheusSource
+from dashboard.data.reader import NumberSource, Reader
+from dashboard.data.scrape import ScrapeSource
+
+
+@dataclass(frozen=True)
+class Services:
+    """What pages and routes use."""
+
+    reader: Reader
+    gateway: GatewayClient
+    access: Access
+    refresh_s: float
+    cache: SnapshotCache = field(default_factory=SnapshotCache)
+
+
+def build_services(settings: Settings) -> Services:
+    """Build all parts; the reader is not started."""
+    client = connect(settings.redis_address())
+    gateway = GatewayClient(settings.gateway_address())
+    tracking = settings.mlflow_tracking_uri or ""
+    reader = Reader(
+        ledger=Ledger(client),
+        ledger_max_bytes=settings.ledger_max_bytes,
+        thumbnails=ThumbnailStore(client, settings.thumbnail_ttl_s),
+        numbers=_number_source(settings),
+        gateway=gateway,
+        bundle=BundleReader(settings),
+        mlflow=MlflowReader(tracking) if tracking.startswith(("http://", "https://")) else None,
+        period_s=settings.dashboard_refresh_s,
+    )
+    access = Access(KeyStore(client), required=settings.dashboard_access_is_required())
+    return Services(reader, gateway, access, settings.dashboard_refresh_s)
+
+
+def _number_source(settings: Settings) -> NumberSource:
+    if settings.prometheus_url:
+        return PrometheusSource(settings.prometheus_url.get_secret_value())
+    api_key = settings.metrics_key.get_secret_value() if settings.metrics_key else ""
+    return ScrapeSource(settings.gateway_address(), api_key=api_key)

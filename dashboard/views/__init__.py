@@ -1,1 +1,0 @@
-"""From a snapshot to what each page shows: pure functions, one module a page."""

@@ -1,0 +1,37 @@
+"""The snapshot cache: every result is computed once per snapshot."""
+
+from functools import partial
+
+import pytest
+
+from dashboard.data.cache import SnapshotCache
+from tests.unit.dashboard.conftest import snapshot
+
+
+def test_a_result_is_computed_once_per_snapshot_and_key() -> None:
+    cache, computed = SnapshotCache(), []
+
+    def get(sequence: int, key: str) -> str:
+        def compute() -> str:
+            computed.append((sequence, key))
+            return f"{key} of {sequence}"
+
+        return cache.get(snapshot(sequence=sequence), (key,), compute)
+
+    assert [get(1, "a"), get(1, "a"), get(1, "b"), get(2, "a"), get(2, "a")] == [
+        "a of 1", "a of 1", "b of 1", "a of 2", "a of 2",
+    ]  # fmt: skip
+    assert computed == [(1, "a"), (1, "b"), (2, "a")]
+
+
+def test_many_different_filters_do_not_fill_the_memory() -> None:
+    cache, kept = SnapshotCache(), snapshot()
+    for number in range(1000):
+        assert cache.get(kept, (str(number),), partial(int, number)) == number
+
+
+def test_a_failure_is_raised_for_its_own_key_only() -> None:
+    cache, of = SnapshotCache(), snapshot()
+    with pytest.raises(ZeroDivisionError):
+        cache.get(of, ("bad",), lambda: 1 // 0)
+    assert cache.get(of, ("good",), lambda: 1) == 1

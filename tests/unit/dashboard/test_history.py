@@ -1,0 +1,155 @@
+"""History from `/metrics` and from Prometheus: rates, quantiles, restarts, gaps and failures."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from contract.status import NO_WORKER
+from dashboard.data.prometheus import PrometheusSource, alert_of
+from dashboard.data.quantities import QUANTITIES
+from dashboard.data.scrape import History, ScrapeSource, parse, quantile
+from tests.unit.dashboard.conftest import NOW, Site, beat, labels
+
+TEXT = """# TYPE pawqueue_jobs counter
+pawqueue_jobs_total{queue="bulk",status="succeeded",label="cat"} %d
+# TYPE pawqueue_queue_jobs gauge
+pawqueue_queue_jobs{queue="bulk",state="queued"} %d
+# TYPE process_cpu_seconds counter
+process_cpu_seconds_total 3
+"""
+WORKER = """# TYPE pawqueue_worker_images counter
+pawqueue_worker_images_total %d
+# TYPE pawqueue_worker_busy_ratio gauge
+pawqueue_worker_busy_ratio 0.5
+"""
+
+
+def gateway(done: int, waiting: int = 0) -> dict[str, Any]:
+    return {"gateway": {"g": parse(TEXT % (done, waiting))}}
+
+
+def last(history: History, name: str) -> dict[Any, Any]:
+    return {line.labels: line.last for line in history.series()[name]}
+
+
+def test_only_samples_that_the_dashboard_shows_are_kept() -> None:
+    assert {name for name, _ in parse(TEXT % (1, 2))} == {"pawqueue_jobs_total", "pawqueue_queue_jobs"}
+    with pytest.raises(ValueError, match=r"\S"):
+        parse("<html>")
+
+
+def test_rates_cover_a_minute_and_accepted_jobs_follow_from_finished_and_queued_ones() -> None:
+    history = History()
+    for at in range(14):
+        history.add(NOW + 10 * at, gateway(done=20 * at, waiting=10 * at))
+    assert last(history, "ended") == {labels(status="succeeded"): 2.0}
+    assert last(history, "accepted") == {(): 3.0}
+    assert last(history, "jobs") == {labels(queue="bulk", state="queued"): 130}
+    assert len(history.series()["ended"][0].points) == 13  # the first reading gives no rate
+
+
+def test_a_restarted_counter_gives_no_negative_rate() -> None:
+    history = History()
+    history.add(NOW, {"workers": {"a": parse(WORKER % 1000)}})
+    history.add(NOW + 10, {"workers": {"a": parse(WORKER % 50), "b": parse(WORKER % 999_999)}})
+    assert last(history, "images") == {labels(instance="a"): 5.0}  # a new target has no past
+
+
+def test_a_silent_source_leaves_a_gap_until_its_history_expires() -> None:
+    history = History()
+    history.add(NOW, gateway(1, 5))
+    for at in range(1, 4):
+        history.add(NOW + at, {})
+    (line,) = history.series()["jobs"]
+    assert [value for _, value in line.points] == [5, None]
+    for at in range(300):
+        history.add(NOW + 10 * at, {})
+    assert history.series()["jobs"] == ()
+
+
+@pytest.mark.parametrize(
+    ("share", "buckets", "expected"),
+    [
+        (0.5, [(1.0, 10), (2.0, 20), (float("inf"), 20)], 1.0),
+        (0.95, [(1.0, 0), (2.0, 100), (float("inf"), 100)], 1.95),
+        (0.99, [(1.0, 1), (float("inf"), 100)], 1.0),
+        (0.5, [(1.0, 0), (float("inf"), 0)], None),
+        (0.5, [], None),
+    ],
+)
+def test_quantiles_are_computed_as_in_prometheus(share: float, buckets: Any, expected: float | None) -> None:
+    assert quantile(share, buckets) == (None if expected is None else pytest.approx(expected))
+
+
+def test_gateway_and_workers_fail_independently() -> None:
+    site = Site({"/metrics": httpx.ConnectError("refused")})
+    source = ScrapeSource("http://gateway", site.transport)
+    found = source.read(NOW, [])
+    assert found.sources["gateway"].failed_since_s == NOW
+    assert found.sources["workers"].problem == NO_WORKER.detail
+
+    site.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
+    found = source.read(NOW + 5, [beat()])
+    assert {state.failed_since_s for state in found.sources.values()} == {None}
+
+    site.answers["/metrics"] = httpx.Response(401)
+    found = source.read(NOW + 10, [beat()])
+    state = found.sources["gateway"]
+    assert (state.read_at_s, state.failed_since_s) == (NOW + 5, NOW + 10)
+    assert "PAWQUEUE_METRICS_KEY" in state.problem
+    assert source.read(NOW + 15, [beat()]).sources["gateway"].failed_since_s == NOW + 10  # of the first failure
+
+
+def test_the_metrics_key_is_sent_only_to_the_gateway() -> None:
+    site = Site()
+    site.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
+    ScrapeSource("http://gateway", site.transport, "secret").read(NOW, [beat()])
+    sent = {request.url.host: request.headers.get("Authorization") for request in site.requests}
+    assert sent.pop("gateway") == "Bearer secret"
+    assert set(sent.values()) == {None}
+
+
+def test_a_gateway_without_redis_counts_as_failed_rather_than_as_zeros() -> None:
+    site = Site()
+    site.answers["/metrics"] = httpx.Response(200, text="# TYPE pawqueue_ledger_up gauge\npawqueue_ledger_up 0\n")
+    found = ScrapeSource("http://gateway", site.transport).read(NOW, [])
+    assert "no connection to Redis" in found.sources["gateway"].problem
+
+
+def prometheus(request: httpx.Request) -> httpx.Response:
+    if request.url.path == "/api/v1/alerts":
+        rows = [{"state": state, "labels": {"alertname": state}, "annotations": {}} for state in ("firing", "pending")]
+        return httpx.Response(200, json={"data": {"alerts": rows}})
+    row = {"metric": {"queue": "bulk"}, "values": [[NOW - 30, "1"], [NOW, "NaN"]]}
+    return httpx.Response(200, json={"data": {"result": [row]}})
+
+
+def test_prometheus_provides_every_quantity_and_the_firing_alerts() -> None:
+    found = PrometheusSource("http://p", httpx.MockTransport(prometheus)).read(NOW, [])
+    assert found.series.keys() == {quantity.name for quantity in QUANTITIES}
+    assert found.series["oldest"][0].points == ((NOW - 30, 1.0), (NOW, None))
+    assert found.alerts
+    assert [alert.name for alert in found.alerts] == ["firing"]
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(503), httpx.Response(200, text="<html>"), httpx.Response(200, json=[1])]
+)
+def test_the_last_history_stays_when_prometheus_fails(answer: httpx.Response) -> None:
+    fails = False
+    transport = httpx.MockTransport(lambda request: answer if fails else prometheus(request))
+    source = PrometheusSource("http://user:secret@p", transport)
+    before = source.read(NOW, [])
+    fails = True
+    after = source.read(NOW + 5, [])
+    assert after.series == before.series
+    state = after.sources["gateway"]
+    assert (state.read_at_s, state.failed_since_s) == (NOW, NOW + 5)
+    assert "secret" not in json.dumps(state.problem)
+
+
+def test_an_alert_without_a_valid_time_is_kept() -> None:
+    assert alert_of({"labels": {"alertname": "x"}, "activeAt": "nonsense"}).since_s == 0
+    assert alert_of({"labels": {}, "activeAt": "1970-01-01T00:01:00.123456789Z"}).since_s == 60

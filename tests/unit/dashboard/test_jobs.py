@@ -1,0 +1,94 @@
+"""Filters in an address, jobs as CSV, and the formatting of numbers."""
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from dashboard.data.jobs import Filters, filters_of, job_id_of, search_of
+from dashboard.pages.predictions import csv_of, label_mix, parts_of
+from dashboard.parts.text import count, duration, milliseconds, number, percent
+from tests.unit.dashboard.conftest import NOW, row
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [Filters(), Filters(label="cat & dog", least=10, most=90), Filters(status="failed", model="m 1", minutes=5)],
+)
+def test_filters_survive_a_round_trip_through_the_address(filters: Filters) -> None:
+    assert filters_of(search_of(filters)) == filters
+    assert filters_of(search_of(filters, "x")) == filters
+
+
+@pytest.mark.parametrize(
+    "search", ["?least=x&most=-3", "?minutes=1e9&least=²", "?label=", "", "?least=900&most=900&=&;"]
+)
+def test_invalid_filters_are_ignored(search: str) -> None:
+    found = filters_of(search)
+    assert 0 <= found.least <= found.most <= 100
+    assert found.label == ""
+
+
+def test_the_bounds_of_a_range_may_be_swapped() -> None:
+    assert filters_of("?least=80&most=20") == Filters(least=20, most=80)
+
+
+@pytest.mark.parametrize("text", ["'; FLUSHALL", "<script>", "", "../../etc/passwd", "0" * 36])
+def test_only_a_job_id_is_read_as_a_job_id(text: str) -> None:
+    assert job_id_of(f"?job={text}") == ""
+    assert job_id_of("?job=01a210be-c37a-7fc6-8b2f-64ed4499f07e") == "01a210be-c37a-7fc6-8b2f-64ed4499f07e"
+
+
+def test_filters_select_matching_jobs() -> None:
+    cat, dog = row("cat", 0.6), row("dog", 0.9, NOW - 600)
+    failed = replace(row(), label="", confidence=None, status="failed")
+    kept = {
+        "label=cat": [cat],
+        "least=80": [dog],
+        "least=0": [cat, dog, failed],
+        "status=failed": [failed],
+        "minutes=5": [cat, failed],
+        "most=99": [cat, dog],
+    }
+    for search, expected in kept.items():
+        assert [one for one in (cat, dog, failed) if filters_of(search).match(one, NOW)] == expected, search
+
+
+def test_a_file_name_that_looks_like_a_formula_stays_text_in_a_spreadsheet() -> None:
+    lines = list(csv.DictReader(io.StringIO(csv_of([row(file="=1+1"), row(file='a,"b"\n')]))))
+    assert [line["file"] for line in lines] == ["'=1+1", 'a,"b"\n']
+    assert lines[0]["latency_ms"] == "250"
+
+
+def test_the_shares_of_labels_sum_to_a_hundred() -> None:
+    rows = [row("cat" if at % 4 else "dog", finished_s=NOW - at) for at in range(100)]
+    mix = dict(label_mix(parts_of(rows)))
+    assert mix.keys() == {"cat", "dog"}
+    for (_, cats), (_, dogs) in zip(mix["cat"], mix["dog"], strict=True):
+        assert (cats or 0) + (dogs or 0) == pytest.approx(100)
+    assert parts_of([]) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "unknown"), (0, "0 ms"), (0.0123, "12 ms"), (3.42, "3.4 s"), (42, "42 s"), (59.97, "1 min"),
+        (320, "5 min 20 s"), (3600, "1 h"), (90_000, "1 d 1 h"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "unknown"), (0, "0"), (1234.5, "1,234"), (12.345, "12.3"), (0.00123, "0.00123"), (2, "2")],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_units_are_formatted_the_same_way() -> None:
+    assert (milliseconds(3.42), milliseconds(1234), percent(0.935, 1)) == ("3.4 ms", "1,234 ms", "93.5 %")
+    assert (count(1, "job"), count(1200, "job")) == ("1 job", "1,200 jobs")

@@ -1,0 +1,212 @@
+"""Every card of every page in every state: it always has a note, and never shows zeros for unknown values."""
+
+from dataclasses import replace
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+
+from contract.status import NO_WORKER, Problem
+from dashboard.app import PAGES
+from dashboard.data.snapshot import Alert, Numbers, Run, Snapshot
+from dashboard.data.source import SourceState
+from dashboard.pages import capacity, live, models, predictions
+from dashboard.pages.drift import SAMPLE_MIN
+from dashboard.pages.page import View
+from dashboard.parts.card import CardState, Content, card_outputs, card_values
+from dashboard.sign_in import Viewer
+from tests.unit.dashboard.conftest import NOW, UP, MakeWorld, all_numbers, beat, numbers, row, series, snapshot, status
+
+WAITING = SourceState("the gateway")
+DOWN = WAITING.failed(NOW - 60, "The gateway does not respond.")
+STALE = UP.failed(NOW - 60, "The gateway does not respond.")
+WITH_CARDS = [page for page in PAGES if page.cards]
+
+
+def view(**changes: Any) -> View:
+    return View(snapshot(**changes), Viewer())
+
+
+def with_sources(state: SourceState) -> Snapshot:
+    if state.read_at_s is not None:
+        return snapshot(numbers=all_numbers(state), ledger=state, bundle=state)
+    empty = status(workers=())
+    return snapshot(numbers=numbers(state), ledger=state, bundle=state, jobs=(), served=None, status=empty)
+
+
+@pytest.mark.parametrize("page", WITH_CARDS, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    ("of", "allowed"),
+    [
+        (snapshot(jobs=tuple(row(finished_s=NOW - at) for at in range(2 * SAMPLE_MIN))), {"ok", "empty"}),
+        (with_sources(WAITING), {"loading", "empty"}),
+        (with_sources(DOWN), {"error", "empty"}),
+        (with_sources(STALE), {"stale", "error", "empty"}),
+    ],
+    ids=["busy", "waiting", "never answered", "down"],
+)
+def test_every_card_has_a_note_and_values_for_its_outputs(page: Any, of: Snapshot, allowed: set[str]) -> None:
+    found: dict[str, Content] = page.contents(View(of, Viewer()))
+
+    assert found.keys() == {card.id for card in page.cards}
+    for card in page.cards:
+        content = found[card.id]
+        assert content.note.strip()
+        assert content.state in allowed, (card.id, content)
+        assert len(card_values(card, content)) == len(card_outputs(card))
+        if not content.has_data:
+            assert not content.stats
+            assert content.figure is None
+        if content.figure is not None:
+            go.Figure(content.figure)  # raises for an attribute that Plotly does not know
+            assert content.table, "each figure has its table"
+            assert content.table.body
+
+
+@pytest.mark.parametrize("page", WITH_CARDS, ids=lambda page: page.name)
+def test_a_source_that_is_down_is_named_with_the_time(page: Any) -> None:
+    notes = " ".join(content.note for content in page.contents(View(with_sources(DOWN), Viewer())).values())
+    assert "since 07:59 UTC. The gateway does not respond." in notes or "cannot be read. The gateway" in notes
+
+
+def test_stale_data_is_shown_with_its_time() -> None:
+    content = live.contents(view(ledger=STALE))["live-now"]
+    assert content.state is CardState.STALE
+    chart = live.contents(view(numbers=all_numbers(STALE)))["live-queue"]
+    assert chart.note == ("Unreachable since 07:59 UTC. The gateway does not respond. Showing data from 08:00 UTC.")
+    assert chart.figure
+
+
+def stats_of(content: Content) -> dict[str, str]:
+    return {stat.name: stat.value for stat in content.stats}
+
+
+def test_live_counts_come_from_the_ledger() -> None:
+    stats = stats_of(live.contents(view(numbers=numbers()))["live-now"])
+    assert (stats["Service"], stats["Queued"], stats["Running"]) == ("ready", "3", "1")
+    assert (stats["Oldest queued"], stats["Finished"], stats["Dead letters"]) == ("2.5 s", "1,200", "2")
+    assert stats["Accepted"] == stats["Succeeded"] == "unknown"
+
+
+def test_rates_are_unknown_while_their_source_is_down() -> None:
+    content = live.contents(view(numbers=all_numbers(STALE)))["live-now"]
+    assert stats_of(content)["Accepted"] == stats_of(content)["Failed"] == "unknown"
+    assert stats_of(content)["Queued"] == "3"
+    assert content.note == "No rates since 07:59 UTC. The gateway does not respond."
+
+
+@pytest.mark.parametrize(
+    ("problem", "condition"),
+    [(NO_WORKER, "degraded"), (Problem("ledger_full", "Redis is full."), "rejecting uploads")],
+)
+def test_problems_of_the_service_are_shown(problem: Problem, condition: str) -> None:
+    content = live.contents(view(status=status(problems=(problem,))))["live-now"]
+    assert stats_of(content)["Service"] == condition
+    assert content.note == problem.detail
+
+
+def test_batches_are_counted_by_size() -> None:
+    buckets = [series(n, le=le) for le, n in (("1.0", 2), ("2.0", 2), ("4.0", 5), ("32.0", 6), ("+Inf", 6))]
+    content = live.contents(view(numbers=numbers(batch_sizes=buckets, batch_mean=[series(8)])))["live-batches"]
+    assert content.table
+    assert content.table.body == (("1", "2"), ("2", "0"), ("3 to 4", "3"), ("5 to 32", "1"))
+    assert content.note == "Last 5 min, 8 images per batch on average (25 % of the largest batch)"
+
+
+def test_errors_are_shown_by_code_and_minute() -> None:
+    errors = [series(0, 0.5, code="worker_lost"), series(0, 0, code="x")]
+    figure = live.contents(view(numbers=numbers(errors=errors)))["live-errors"].figure
+    assert figure
+    assert [(line["name"], line["y"]) for line in figure["data"]] == [("worker_lost", [0, 30])]
+
+
+@pytest.mark.parametrize(
+    ("alerts", "note"),
+    [
+        (None, "PAWQUEUE_PROMETHEUS_URL"),
+        ((), "No alerts are firing."),
+        ((Alert("QueueGrows", "page", "It grows.", NOW),), "1 alert"),
+    ],
+)
+def test_alerts_come_from_prometheus(alerts: Any, note: str) -> None:
+    assert note in live.contents(view(numbers=replace(all_numbers(), alerts=alerts)))["live-alerts"].note
+
+
+def test_a_rate_needs_two_readings() -> None:
+    content = live.contents(view(numbers=Numbers({}, {"gateway": UP, "workers": UP}, None, 900)))["live-flow"]
+    assert content.state is CardState.EMPTY
+    assert content.note == "Rates appear after the second reading."
+
+
+def test_capacity_shows_what_one_more_worker_adds() -> None:
+    of = numbers(
+        images=[series(*[40] * 13, instance="http://w/metrics")],
+        jobs=[series(*[300] * 13, queue="bulk", state="queued")],
+        accepted=[series(10)],
+    )
+    found = capacity.contents(view(numbers=of, status=status(queued=299)))
+    stats = {stat.name: (stat.value, stat.unit) for stat in found["capacity-now"].stats}
+    assert stats["One worker at full load"] == ("40", "images/s, measured")
+    assert stats["Backlog"][0] == "300"
+    assert stats["Time to clear the queue"][0] == "10 s"
+    assert stats["Workers needed"][0] == "1"
+    table = found["capacity-more"].table
+    assert table
+    assert table.body[1] == ("2 workers (1 more)", "80", "12 %", "4.3 s")
+
+
+def test_the_rate_of_a_worker_is_measured_under_full_load_and_estimated_otherwise() -> None:
+    images, busy = series(10, 30, 10, instance="w"), series(0.25, 0.75, 0.01, instance="w")
+    assert capacity.worker_rate({"images": (images,), "busy": (busy,)}) == (40.0, False)
+    brief = series(0, 7, 0, queue="bulk", state="queued")
+    assert capacity.worker_rate({"images": (images,), "busy": (busy,), "jobs": (brief,)}) == (40.0, False)
+    queued = series(*[7] * 13, queue="bulk", state="queued")
+    full = {"images": (series(*[50] * 12, 30, instance="w"),), "busy": (busy,), "jobs": (queued,)}
+    assert capacity.worker_rate(full) == (30.0, True)  # 50 images/s were before the load lasted a minute
+    assert capacity.worker_rate({}) == (None, False)
+
+
+def test_confusion_and_calibration_are_computed_from_the_test_predictions() -> None:
+    found = [("cat", "cat", 0.91), ("cat", "dog", 0.55), ("dog", "dog", 0.99), ("dog", "dog", 1.0)]
+    assert models.confusion(["cat", "dog"], found) == [[1, 1], [0, 2]]
+    points = models.calibration_points(found)
+    assert [(round(confidence, 3), right, n) for confidence, right, n in points] == [(0.55, 0.0, 1), (0.967, 1.0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("versions", "note"),
+    [
+        ([], "Not served by any worker"),
+        (["compact-c539273e"], "Served by 1 of 1 workers"),
+        (["compact-c539273e", "2"], "Served by 1 of 2 workers; the others serve 2"),
+    ],
+)
+def test_workers_that_serve_another_model_are_reported(versions: list[str], note: str) -> None:
+    of = snapshot(status=status(workers=tuple(beat(version=version) for version in versions)))
+    assert of.served
+    served = replace(of.served, manifest={**of.served.manifest, "version": "compact-c539273e"})
+    assert models.serving_note(replace(of, served=served)) == note
+
+
+def test_runs_are_compared_by_metrics_and_differing_parameters() -> None:
+    runs = (
+        Run("1", "first", "FINISHED", NOW, {"accuracy": 0.9}, {"rate": "0.1", "seed": "1"}),
+        Run("2", "second", "FAILED", None, {}, {"rate": "0.2", "seed": "1"}),
+    )
+    table = models.compare(runs)
+    assert table.head == ("Run", "first", "second")
+    assert table.body[0] == ("status", "finished", "failed")
+    assert table.body[2:] == (("accuracy", "0.9", "-"), ("rate", "0.1", "0.2"))
+
+
+def test_cards_are_computed_once_for_all_viewers_who_see_the_same(make_world: MakeWorld) -> None:
+    services = make_world().services
+    own, everything = Viewer("me", sees_all=False), Viewer("boss", sees_all=True)
+    of = snapshot(jobs=(row(owner="me"), row(owner="you")))
+
+    def values(of: Snapshot, viewer: Viewer) -> list[Any]:
+        return predictions.PAGE.cached_values(services, View(of, viewer))
+
+    assert values(of, own) is values(of, own)
+    assert values(of, everything) is not values(of, own)
+    assert values(replace(of, sequence=2), own) is not values(of, own)
