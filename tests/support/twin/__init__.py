@@ -1,1 +1,0 @@
-"""To be removed: every test that uses this moves to a real Redis."""
