@@ -3,9 +3,8 @@
 import shlex
 
 import pytest
-from contract.cores import usable_cores
 
-from contract.settings import load_settings
+from contract.settings import load_settings, usable_cores
 from deploy.local.errors import UsageError
 from deploy.local.ports import pick_ports
 from deploy.local.services import check_given_redis, ports_of, service_environ, stop_limit_s
