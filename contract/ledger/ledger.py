@@ -35,7 +35,7 @@ from contract.ledger.types import (
     Receipt,
     RedisMemory,
     Submit,
-    Submitted,
+    SubmitStatus,
     Sweep,
     final_status,
 )
@@ -68,7 +68,7 @@ class Ledger:
         rows = [value for submit in submits for value in submit_to_row(submit)]
         maximums = (limits.max_jobs, limits.max_bytes, limits.owner_max_jobs, limits.owner_max_bytes)
         results = self._run("submit", *maximums, IDEMPOTENCY_TTL_S, *rows)
-        return [Receipt(Submitted(result), job_id) for result, job_id in results]
+        return [Receipt(SubmitStatus(result), job_id) for result, job_id in results]
 
     @redis_errors_as_unavailable
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
@@ -116,7 +116,7 @@ class Ledger:
         return _flags(self._run("cancel", ttl_s, now_ms, *job_ids))
 
     @redis_errors_as_unavailable
-    def places(self, jobs: Sequence[Job]) -> list[int | None]:
+    def positions(self, jobs: Sequence[Job]) -> list[int | None]:
         """The number of jobs ahead of each job in its queue; None for a job that is not queued."""
         pipeline = self._redis.pipeline(transaction=False)
         for job in jobs:
@@ -126,7 +126,7 @@ class Ledger:
     # Submissions. The counts of a submission change in the same script as the states of its jobs.
 
     @redis_errors_as_unavailable
-    def open_submission(self, submission: Submission, ttl_s: int) -> Submitted:
+    def open_submission(self, submission: Submission, ttl_s: int) -> SubmitStatus:
         """Store a new submission.
 
         Returns:
@@ -134,7 +134,7 @@ class Ledger:
         """
         values = [value for item in submission_to_fields(submission).items() for value in item]
         head = (submission.id, submission.owner, submission.created_ms, ttl_s, len(values))
-        return Submitted(self._run("open", *head, *values))
+        return SubmitStatus(self._run("open", *head, *values))
 
     @redis_errors_as_unavailable
     def close_submission(self, submission_id: str, ttl_s: int, now_ms: int = 0, *, withdrawn: bool = False) -> None:
@@ -209,9 +209,9 @@ class Ledger:
         return None if died_ms is None else image or ""
 
     @redis_errors_as_unavailable
-    def unbury(self, job_id: str) -> str | None:
+    def remove_dead(self, job_id: str) -> str | None:
         """Remove a job from the dead-letter list; returns its image reference, None if it is not there."""
-        return cast("str | None", self._run("unbury", job_id))
+        return cast("str | None", self._run("remove_dead", job_id))
 
     @redis_errors_as_unavailable
     def discard(self, image: str) -> None:
@@ -279,7 +279,7 @@ class Ledger:
         """Raise `UnavailableError` unless Redis responds."""
         self._redis.ping()
 
-    def ended(self) -> Iterator[list[str] | None]:
+    def finished(self) -> Iterator[list[str] | None]:
         """Yield the ids of jobs and submissions as they finish; yields None first, when the subscription is active."""
         subscription = self._redis.pubsub()  # type: ignore[no-untyped-call]
         try:

@@ -9,7 +9,7 @@ from contract.errors import DeadlineExpiredError, WorkerLostError
 from contract.job import Job, JobError, JobResult, JobStatus
 
 
-class Submitted(IntEnum):
+class SubmitStatus(IntEnum):
     """What happened to a submitted job."""
 
     #: Rejected: the id belongs to a different job, which is unchanged.
@@ -43,13 +43,13 @@ class Submit:
 class Receipt:
     """What happened to a submit, and the id of its job: the new one, or the one that was stored before."""
 
-    result: Submitted
+    status: SubmitStatus
     job_id: str
 
     @property
     def is_new(self) -> bool:
         """Whether this submit stored a new job."""
-        return self.result is Submitted.STORED
+        return self.status is SubmitStatus.STORED
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from contract.errors import (
 from contract.images.store import ImageStore
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import QueueLimits, Receipt, Submit, Submitted
+from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus
 from contract.log import get_logger
 from contract.settings import Settings
 from gateway.accept.admission import Admission
@@ -183,7 +183,7 @@ class Acceptor:
             BusyError: the service cannot accept it now.
         """
         (receipt,) = self._commit([submit])
-        if error := self._error_for(receipt.result):
+        if error := self._error_for(receipt.status):
             raise error
         return receipt
 
@@ -204,7 +204,7 @@ class Acceptor:
         receipts = self._commit(submits)
         self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if not receipt.is_new])
         return [
-            UploadReceipt(receipt.job_id, submit.job if receipt.is_new else None, self._error_for(receipt.result))
+            UploadReceipt(receipt.job_id, submit.job if receipt.is_new else None, self._error_for(receipt.status))
             for submit, receipt in zip(submits, receipts, strict=True)
         ]
 
@@ -215,21 +215,21 @@ class Acceptor:
         except UnavailableError:
             _log.warning("Could not delete images that did not become jobs", count=len(refs))
 
-    def _error_for(self, result: Submitted) -> PawqueueError | None:
+    def _error_for(self, result: SubmitStatus) -> PawqueueError | None:
         match result:
-            case Submitted.STORED | Submitted.REPEATED:
+            case SubmitStatus.STORED | SubmitStatus.REPEATED:
                 return None
-            case Submitted.FULL | Submitted.CROWDED:
-                full = "The queue is full" if result is Submitted.FULL else "Your jobs fill your share of the queue"
+            case SubmitStatus.FULL | SubmitStatus.CROWDED:
+                full = "The queue is full" if result is SubmitStatus.FULL else "Your jobs fill your share of the queue"
                 text = f"{full}. Wait as long as `Retry-After` says, then resend what was not accepted."
                 return QueueFullError(text, retry_after_s=self._admission.retry_after_s(_ROOM_JOBS))
-            case Submitted.MISMATCHED:
+            case SubmitStatus.MISMATCHED:
                 return IdempotencyMismatchError(
                     "This Idempotency-Key was used for a different image. Use a new key for a new image."
                 )
-            case Submitted.CLOSED:
+            case SubmitStatus.CLOSED:
                 return SubmissionClosedError()
-            case Submitted.TAKEN:
+            case SubmitStatus.TAKEN:
                 return ConflictError("This id belongs to a different image. Use another job id or `custom_id`.")
 
     # Group commit
@@ -240,7 +240,7 @@ class Acceptor:
         pending = _Pending(submits[0])
         self._pending.put(pending)
         try:
-            return [pending.receipt.result(_COMMIT_TIMEOUT_S)]
+            return [pending.receipt.status(_COMMIT_TIMEOUT_S)]
         except TimeoutError:
             raise UnavailableError("The job could not be recorded in time. Try again shortly.") from None
 

@@ -57,7 +57,7 @@ class DeadLetters:
         new_id = str(uuid.uuid5(uuid.UUID(job_id), "retry"))
         job = replace(dead, id=new_id, created_ms=now_ms(), image=image, **_FRESH)
         receipt = self.acceptor.resubmit(Submit(job, fingerprint=f"retry of {job_id}"))
-        self.ledger.unbury(job_id)
+        self.ledger.remove_dead(job_id)
         return job if receipt.is_new else self._job(new_id)
 
     def drop(self, job_id: str) -> Job:
@@ -67,7 +67,7 @@ class DeadLetters:
             NotFoundError: it is not in the dead-letter list.
         """
         dead, _ = self._find(job_id)
-        image = self.ledger.unbury(job_id)
+        image = self.ledger.remove_dead(job_id)
         if image is None:
             raise _not_found()
         self.ledger.discard(image)

@@ -20,7 +20,7 @@ from contract.errors import (
 )
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Submitted
+from contract.ledger.types import SubmitStatus
 from contract.submission import Submission, image_job_id, named_submission_id
 from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
 from gateway.accept.received import CUSTOM_ID_MAX, ReceivedImage
@@ -101,9 +101,9 @@ class Submissions:
         chosen = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
         submission = Submission(chosen, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
         result = self.ledger.open_submission(submission, self.ttl_s)
-        if result is Submitted.STORED:
+        if result is SubmitStatus.STORED:
             return submission, True
-        if result is Submitted.REPEATED:
+        if result is SubmitStatus.REPEATED:
             return self.find(caller, chosen), False
         if submission_id:
             raise ConflictError("This id belongs to a different submission. Use another id.")

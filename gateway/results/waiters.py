@@ -97,7 +97,7 @@ class Waiters:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                for ids in self._ledger.ended():
+                for ids in self._ledger.finished():
                     if self._stopped.is_set():
                         return
                     self._wake(ids)

@@ -133,7 +133,7 @@ def _response(job: Job, wait_s: float = 0.0) -> Response:
     retry_after_s = 1
     if job.status is JobStatus.QUEUED and request.method == "GET":
         services = current_services()
-        ahead = services.ledger.places([job])[0] or 0
+        ahead = services.ledger.positions([job])[0] or 0
         body |= {"queue_position": ahead, "estimated_wait_s": services.admission.wait_s(ahead)}
         retry_after_s = services.admission.retry_after_s(ahead)
     response = jsonify(body)

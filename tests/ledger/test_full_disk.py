@@ -10,7 +10,7 @@ from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Submitted
+from contract.ledger.types import SubmitStatus
 from deploy.local.redis_server import find_redis_server, redis_command
 from tests.support.ledger import store
 from tests.support.services import free_port, running, wait_until
@@ -29,7 +29,7 @@ def fill(ledger: Ledger, stored: list[str]) -> None:
     """Submit jobs, and record the ids of those that were accepted."""
     for _ in range(_JOBS):
         job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
-        assert store(ledger, [job]) == [Submitted.STORED]
+        assert store(ledger, [job]) == [SubmitStatus.STORED]
         stored.append(job.id)
 
 

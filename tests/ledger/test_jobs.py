@@ -5,7 +5,7 @@ import threading
 from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Claim, Heartbeat, Submitted
+from contract.ledger.types import Claim, Heartbeat, SubmitStatus
 from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
 
 
@@ -22,13 +22,13 @@ def test_unknown_ids_are_read_as_none_in_their_position(ledger: Ledger) -> None:
 def test_a_taken_id_is_rejected_and_the_first_job_stays_unchanged(ledger: Ledger) -> None:
     job = submitted(ledger)
     second = Job(job.id, BULK, NOW + 5)
-    assert store(ledger, [second]) == [Submitted.TAKEN]
+    assert store(ledger, [second]) == [SubmitStatus.TAKEN]
     assert read(ledger, job) == job
 
 
 def test_a_full_queue_rejects_jobs_and_other_queues_accept_them(ledger: Ledger) -> None:
     jobs = [make_job() for _ in range(3)] + [make_job(BULK)]
-    assert store(ledger, jobs, 2) == [Submitted.STORED, Submitted.STORED, Submitted.FULL, Submitted.STORED]
+    assert store(ledger, jobs, 2) == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL, SubmitStatus.STORED]
     assert ledger.get([jobs[2].id]) == [None]
 
 
@@ -157,7 +157,7 @@ def heartbeat(worker_id: str, started_ms: int) -> Heartbeat:
 
 
 def test_finished_jobs_are_published(ledger: Ledger) -> None:
-    job, finished = submitted(ledger), ledger.ended()
+    job, finished = submitted(ledger), ledger.finished()
     assert next(finished) is None
     ledger.commit([(claimed(ledger, job), cat())], 60, NOW)
     assert next(finished) == [job.id]

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from contract.broker import QUEUES
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Claim, Submitted, Sweep
+from contract.ledger.types import Claim, SubmitStatus, Sweep
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
 from tests.support.ledger import LEASE_MS, cat, patient, store
 
@@ -51,7 +51,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize(target=submissions)
     def open(self) -> str:
         submission = Submission(new_job_id(), QUEUES[0], self.now_ms)
-        assert self.ledger.open_submission(submission, 60) is Submitted.STORED
+        assert self.ledger.open_submission(submission, 60) is SubmitStatus.STORED
         self.sent[submission.id] = []
         return submission.id
 
@@ -68,9 +68,9 @@ class LedgerMachine(RuleBasedStateMachine):
         jobs = [replace(job, id=new_job_id()) for _ in range(count)]
         results = store(self.ledger, jobs, 10_000)
         if submission_id in self.closed:
-            assert results == [Submitted.CLOSED] * count
+            assert results == [SubmitStatus.CLOSED] * count
             return multiple()
-        assert results == [Submitted.STORED] * count
+        assert results == [SubmitStatus.STORED] * count
         ids = [job.id for job in jobs]
         self.known += ids
         self.sent.setdefault(submission_id, []).extend(ids)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from contract.broker import BULK, INTERACTIVE
 from contract.job import Job
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import QueueLimits, Receipt, Submit, Submitted
+from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus
 from tests.support.ledger import cat, claimed, make_job, read
 
 
@@ -13,13 +13,13 @@ def owned(owner: str, queue: str = INTERACTIVE) -> Job:
     return replace(make_job(queue), owner=owner)
 
 
-def results(ledger: Ledger, jobs: list[Job], limits: QueueLimits) -> list[Submitted]:
-    return [receipt.result for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
+def results(ledger: Ledger, jobs: list[Job], limits: QueueLimits) -> list[SubmitStatus]:
+    return [receipt.status for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
 
 
 def test_the_owner_is_stored(ledger: Ledger) -> None:
     job = owned("ada")
-    assert results(ledger, [job], QueueLimits(10, 1000)) == [Submitted.STORED]
+    assert results(ledger, [job], QueueLimits(10, 1000)) == [SubmitStatus.STORED]
     assert read(ledger, job).owner == "ada"
     assert claimed(ledger, job).job.owner == "ada"
 
@@ -27,47 +27,49 @@ def test_the_owner_is_stored(ledger: Ledger) -> None:
 def test_an_owner_may_fill_only_a_share_of_the_jobs_in_a_queue(ledger: Ledger) -> None:
     limits = QueueLimits(6, 1000, owner_share=0.5)
     flood = [owned("ada") for _ in range(4)]
-    assert results(ledger, flood, limits) == [Submitted.STORED] * 3 + [Submitted.CROWDED]
+    assert results(ledger, flood, limits) == [SubmitStatus.STORED] * 3 + [SubmitStatus.CROWDED]
     assert ledger.get([flood[3].id]) == [None]
-    assert results(ledger, [owned("ada", BULK), owned("bob"), owned("")], limits) == [Submitted.STORED] * 3
-    assert results(ledger, [owned("bob")], QueueLimits(5, 1000, 0.5)) == [Submitted.FULL]
+    assert results(ledger, [owned("ada", BULK), owned("bob"), owned("")], limits) == [SubmitStatus.STORED] * 3
+    assert results(ledger, [owned("bob")], QueueLimits(5, 1000, 0.5)) == [SubmitStatus.FULL]
 
 
 def test_an_owner_may_fill_only_a_share_of_the_bytes_in_a_queue(ledger: Ledger) -> None:
     limits = QueueLimits(100, 30, owner_share=0.5)  # 15 bytes: two jobs of 7
-    assert results(ledger, [owned("ada") for _ in range(3)], limits) == [Submitted.STORED] * 2 + [Submitted.CROWDED]
-    assert results(ledger, [owned("bob")], limits) == [Submitted.STORED]
+    assert results(ledger, [owned("ada") for _ in range(3)], limits) == [SubmitStatus.STORED] * 2 + [
+        SubmitStatus.CROWDED
+    ]
+    assert results(ledger, [owned("bob")], limits) == [SubmitStatus.STORED]
 
 
 def test_the_share_does_not_apply_to_jobs_without_an_owner(ledger: Ledger) -> None:
     limits = QueueLimits(4, 1000, owner_share=0.5)
-    assert results(ledger, [owned("") for _ in range(5)], limits) == [Submitted.STORED] * 4 + [Submitted.FULL]
+    assert results(ledger, [owned("") for _ in range(5)], limits) == [SubmitStatus.STORED] * 4 + [SubmitStatus.FULL]
 
 
 def test_the_share_is_released_when_jobs_leave_the_queue(ledger: Ledger) -> None:
     limits = QueueLimits(4, 1000, owner_share=0.5)
     first, second, third = (owned("ada") for _ in range(3))
-    assert results(ledger, [first, second, third], limits) == [Submitted.STORED] * 2 + [Submitted.CROWDED]
+    assert results(ledger, [first, second, third], limits) == [SubmitStatus.STORED] * 2 + [SubmitStatus.CROWDED]
     claim = claimed(ledger, first)
-    assert results(ledger, [third], limits) == [Submitted.STORED]
+    assert results(ledger, [third], limits) == [SubmitStatus.STORED]
     ledger.release([claim])  # three jobs wait now, one more than the share
-    assert results(ledger, [owned("ada")], limits) == [Submitted.CROWDED]
+    assert results(ledger, [owned("ada")], limits) == [SubmitStatus.CROWDED]
     ledger.cancel([second.id, third.id], 60)
     ledger.commit([(claimed(ledger, first), cat())], 60)
-    assert results(ledger, [owned("ada"), owned("ada"), owned("ada")], limits)[:2] == [Submitted.STORED] * 2
+    assert results(ledger, [owned("ada"), owned("ada"), owned("ada")], limits)[:2] == [SubmitStatus.STORED] * 2
 
 
 def test_a_share_allows_at_least_one_job(ledger: Ledger) -> None:
     limits = QueueLimits(10, 1000, owner_share=0.01)
-    assert results(ledger, [owned("ada"), owned("ada")], limits) == [Submitted.STORED, Submitted.CROWDED]
+    assert results(ledger, [owned("ada"), owned("ada")], limits) == [SubmitStatus.STORED, SubmitStatus.CROWDED]
     assert limits.owner_max_bytes == 10
 
 
 def test_the_id_of_another_owners_job_is_rejected_as_taken(ledger: Ledger) -> None:
     limits, job = QueueLimits(10, 1000), owned("ada")
-    assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(Submitted.STORED, job.id)]
-    assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(Submitted.REPEATED, job.id)]
+    assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(SubmitStatus.STORED, job.id)]
+    assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(SubmitStatus.REPEATED, job.id)]
     for owner in ("bob", ""):
         other = replace(owned(owner), id=job.id)
-        assert ledger.submit([Submit(other, "", "print")], limits) == [Receipt(Submitted.TAKEN, job.id)]
+        assert ledger.submit([Submit(other, "", "print")], limits) == [Receipt(SubmitStatus.TAKEN, job.id)]
     assert read(ledger, job).owner == "ada"

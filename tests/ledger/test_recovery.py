@@ -5,7 +5,7 @@ from dataclasses import replace
 from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobStatus
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import EXPIRED, LOST, QueueLimits, Receipt, Submit, Submitted, Sweep
+from contract.ledger.types import EXPIRED, LOST, QueueLimits, Receipt, Submit, SubmitStatus, Sweep
 from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
 
 GRACE_MS = 500
@@ -17,7 +17,7 @@ def sweep(queue: str = INTERACTIVE, oldest_message_ms: int = 0) -> Sweep:
 
 def with_deadline(ledger: Ledger, deadline_ms: int) -> Job:
     job = replace(make_job(), deadline_ms=deadline_ms)
-    assert store(ledger, [job]) == [Submitted.STORED]
+    assert store(ledger, [job]) == [SubmitStatus.STORED]
     return job
 
 
@@ -108,8 +108,8 @@ def test_a_dead_letter_is_removed_once_and_returns_its_image(ledger: Ledger) -> 
         ledger.recover(sweep(), now_ms)
     assert ledger.dead(10) == [job.id]
     assert ledger.dead_image(job.id) == "ref-1"
-    assert ledger.unbury(job.id) == "ref-1"
-    assert ledger.unbury(job.id) is None
+    assert ledger.remove_dead(job.id) == "ref-1"
+    assert ledger.remove_dead(job.id) is None
     assert ledger.dead_image(job.id) is None
     assert ledger.dead(10) == []
     ledger.discard("ref-1")
@@ -118,20 +118,20 @@ def test_a_dead_letter_is_removed_once_and_returns_its_image(ledger: Ledger) -> 
 
 def test_repeated_submits_are_recognized(ledger: Ledger) -> None:
     limits, job, other = QueueLimits(100, 1000), make_job(), make_job()
-    assert ledger.submit([Submit(job, "key", "print")], limits) == [Receipt(Submitted.STORED, job.id)]
-    assert ledger.submit([Submit(other, "key", "print")], limits) == [Receipt(Submitted.REPEATED, job.id)]
-    assert ledger.submit([Submit(other, "key", "else")], limits) == [Receipt(Submitted.MISMATCHED, job.id)]
-    assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(Submitted.REPEATED, job.id)]
-    assert ledger.submit([Submit(job, "", "else")], limits) == [Receipt(Submitted.TAKEN, job.id)]
-    assert ledger.submit([Submit(job)], limits) == [Receipt(Submitted.TAKEN, job.id)]
+    assert ledger.submit([Submit(job, "key", "print")], limits) == [Receipt(SubmitStatus.STORED, job.id)]
+    assert ledger.submit([Submit(other, "key", "print")], limits) == [Receipt(SubmitStatus.REPEATED, job.id)]
+    assert ledger.submit([Submit(other, "key", "else")], limits) == [Receipt(SubmitStatus.MISMATCHED, job.id)]
+    assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(SubmitStatus.REPEATED, job.id)]
+    assert ledger.submit([Submit(job, "", "else")], limits) == [Receipt(SubmitStatus.TAKEN, job.id)]
+    assert ledger.submit([Submit(job)], limits) == [Receipt(SubmitStatus.TAKEN, job.id)]
     assert ledger.get([other.id]) == [None]
 
 
 def test_a_queue_is_limited_in_bytes(ledger: Ledger) -> None:
     limits = QueueLimits(100, max_bytes=20)
     jobs = [make_job() for _ in range(3)]  # 7 bytes each
-    results = [receipt.result for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
-    assert results == [Submitted.STORED, Submitted.STORED, Submitted.FULL]
+    results = [receipt.status for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
+    assert results == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL]
     claim = claimed(ledger, jobs[0])
     assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 7
     assert ledger.submit([Submit(jobs[2])], limits)[0].is_new
@@ -143,9 +143,9 @@ def test_a_queue_is_limited_in_bytes(ledger: Ledger) -> None:
 
 def test_places_follow_the_order_of_acceptance(ledger: Ledger) -> None:
     first, second, third = (submitted(ledger, created_ms=NOW + at) for at in (1, 2, 3))
-    assert ledger.places([third, first, second]) == [2, 0, 1]
+    assert ledger.positions([third, first, second]) == [2, 0, 1]
     claimed(ledger, first)
-    assert ledger.places([first, second]) == [None, 0]
+    assert ledger.positions([first, second]) == [None, 0]
 
 
 def test_a_job_that_is_claimed_but_never_begun_is_always_requeued(ledger: Ledger) -> None:

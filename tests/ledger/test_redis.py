@@ -108,7 +108,7 @@ def test_expired_submissions_are_not_listed_and_removed_when_the_owner_opens_ano
 def test_a_missing_redis_is_reported_immediately() -> None:
     ledger = Ledger(connect(f"redis://127.0.0.1:{free_port()}/0"))
     started_s = time.monotonic()
-    for ask in (ledger.ping, lambda: ledger.get(["x"]), lambda: ledger.stats(QUEUES), lambda: next(ledger.ended())):
+    for ask in (ledger.ping, lambda: ledger.get(["x"]), lambda: ledger.stats(QUEUES), lambda: next(ledger.finished())):
         with pytest.raises(UnavailableError, match="Try again"):
             ask()
     assert time.monotonic() - started_s < 5
@@ -200,7 +200,7 @@ def test_a_redis_without_its_replicas_is_unavailable_and_stores_nothing(configur
 
 def test_a_subscription_detects_a_dead_connection(clean_redis: str) -> None:
     with cuttable(urlsplit(clean_redis).port or 0) as line:
-        followed = Ledger(connect(f"redis://127.0.0.1:{line.port}/0"), health_check_s=0.2).ended()
+        followed = Ledger(connect(f"redis://127.0.0.1:{line.port}/0"), health_check_s=0.2).finished()
         assert next(followed) is None
         line.cut()
         with pytest.raises(UnavailableError, match="stopped responding"):
@@ -211,7 +211,7 @@ def test_a_subscription_detects_a_dead_connection(clean_redis: str) -> None:
 
 def test_an_idle_subscription_stays_alive(clean_redis: str) -> None:
     ledger = Ledger(patient(clean_redis), health_check_s=0.05)
-    followed = ledger.ended()
+    followed = ledger.finished()
     assert next(followed) is None
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])

@@ -8,7 +8,7 @@ from contract.broker import BULK
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import QueueLimits, Submit, Submitted, Sweep
+from contract.ledger.types import QueueLimits, Submit, SubmitStatus, Sweep
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
 from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store
 
@@ -17,13 +17,13 @@ TTL_S = 60
 
 def opened(ledger: Ledger, owner: str = "", created_ms: int = NOW, **wish: object) -> Submission:
     submission = Submission(new_job_id(), BULK, created_ms, owner=owner, **wish)  # type: ignore[arg-type]
-    assert ledger.open_submission(submission, TTL_S) is Submitted.STORED
+    assert ledger.open_submission(submission, TTL_S) is SubmitStatus.STORED
     return submission
 
 
 def sent(ledger: Ledger, submission: Submission, count: int) -> list[Job]:
     jobs = [replace(make_job(BULK), submission=submission.id) for _ in range(count)]
-    assert store(ledger, jobs) == [Submitted.STORED] * count
+    assert store(ledger, jobs) == [SubmitStatus.STORED] * count
     return jobs
 
 
@@ -54,9 +54,9 @@ def test_a_submission_is_read_as_it_was_opened(ledger: Ledger) -> None:
 
 def test_opening_the_same_submission_again_is_recognized_and_a_different_one_is_rejected(ledger: Ledger) -> None:
     submission = opened(ledger, "ada", name="Holiday")
-    assert ledger.open_submission(replace(submission, created_ms=NOW + 5), TTL_S) is Submitted.REPEATED
+    assert ledger.open_submission(replace(submission, created_ms=NOW + 5), TTL_S) is SubmitStatus.REPEATED
     for other in ({"name": "Work"}, {"owner": "bob"}, {"queue": "interactive"}, {"deadline_s": 5.0}):
-        assert ledger.open_submission(replace(submission, **other), TTL_S) is Submitted.TAKEN  # type: ignore[arg-type]
+        assert ledger.open_submission(replace(submission, **other), TTL_S) is SubmitStatus.TAKEN  # type: ignore[arg-type]
     assert ledger.submission(submission.id) == submission
 
 
@@ -127,7 +127,7 @@ def test_the_id_of_a_rejected_image_is_taken(ledger: Ledger) -> None:
     rejected = reject(ledger, submission, "cat.jpg")
     job = replace(make_job(BULK), id=rejected.id, submission=submission.id)
     (receipt,) = ledger.submit([Submit(job, "", "print")], QueueLimits(10, 10**9))
-    assert receipt.result is Submitted.TAKEN
+    assert receipt.status is SubmitStatus.TAKEN
 
 
 def test_jobs_are_listed_in_pages_in_order_of_acceptance(ledger: Ledger) -> None:
@@ -142,7 +142,7 @@ def test_jobs_are_listed_in_pages_in_order_of_acceptance(ledger: Ledger) -> None
 def test_a_resent_job_is_counted_once(ledger: Ledger) -> None:
     submission = opened(ledger)
     submit = Submit(replace(make_job(BULK), submission=submission.id), "", "print")
-    for expected in (Submitted.STORED, Submitted.REPEATED):
+    for expected in (SubmitStatus.STORED, SubmitStatus.REPEATED):
         assert ledger.submit([submit], QueueLimits(10, 10**9))[0].result is expected
     assert counts(ledger, submission) == Counts(queued=1)
     assert ledger.submission_job_ids(submission.id, 0, 10) == [submit.job.id]
@@ -151,7 +151,7 @@ def test_a_resent_job_is_counted_once(ledger: Ledger) -> None:
 def test_a_job_rejected_by_a_full_queue_is_not_counted(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = [replace(make_job(BULK), submission=submission.id) for _ in range(3)]
-    assert store(ledger, jobs, max_jobs=2) == [Submitted.STORED, Submitted.STORED, Submitted.FULL]
+    assert store(ledger, jobs, max_jobs=2) == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL]
     assert counts(ledger, submission) == Counts(queued=2)
 
 
@@ -161,7 +161,11 @@ def test_a_closed_submission_accepts_no_more_images(ledger: Ledger, withdrawn: b
     ledger.close_submission(submission.id, TTL_S, NOW + 1, withdrawn=withdrawn)
     job = replace(make_job(BULK), submission=submission.id)
     stray = replace(make_job(BULK), submission=new_job_id())
-    assert store(ledger, [job, stray, make_job(BULK)]) == [Submitted.CLOSED, Submitted.CLOSED, Submitted.STORED]
+    assert store(ledger, [job, stray, make_job(BULK)]) == [
+        SubmitStatus.CLOSED,
+        SubmitStatus.CLOSED,
+        SubmitStatus.STORED,
+    ]
     reject(ledger, submission, "notes.txt")
     assert counts(ledger, submission) == Counts()
     assert ledger.get([job.id]) == [None]
@@ -209,7 +213,7 @@ def test_a_withdrawn_submission_is_canceled_and_finishes_with_its_last_job(ledge
 
 
 def test_a_finished_submission_is_published_with_its_last_job(ledger: Ledger) -> None:
-    submission, finished = opened(ledger), ledger.ended()
+    submission, finished = opened(ledger), ledger.finished()
     (job,) = sent(ledger, submission, 1)
     ledger.close_submission(submission.id, TTL_S, NOW)
     assert next(finished) is None

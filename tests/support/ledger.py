@@ -7,7 +7,7 @@ import redis
 from contract.broker import INTERACTIVE
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings, new_job_id
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Claim, QueueLimits, Submit, Submitted
+from contract.ledger.types import Claim, QueueLimits, Submit, SubmitStatus
 
 #: The time at which tests start; they pass later times instead of sleeping.
 NOW = 1_000_000
@@ -30,16 +30,16 @@ def cat(confidence: float = 0.9) -> JobResult:
     )
 
 
-def store(ledger: Ledger, jobs: Sequence[Job], max_jobs: int = 10_000) -> list[Submitted]:
+def store(ledger: Ledger, jobs: Sequence[Job], max_jobs: int = 10_000) -> list[SubmitStatus]:
     """Submit jobs; returns what happened to each."""
     limits = QueueLimits(max_jobs, max_bytes=10**12)
-    return [receipt.result for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
+    return [receipt.status for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
 
 
 def submitted(ledger: Ledger, queue: str = INTERACTIVE, created_ms: int = NOW) -> Job:
     """A new job that waits in its queue."""
     job = make_job(queue, created_ms)
-    assert store(ledger, [job]) == [Submitted.STORED]
+    assert store(ledger, [job]) == [SubmitStatus.STORED]
     return job
 
 

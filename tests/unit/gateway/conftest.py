@@ -45,9 +45,9 @@ class HookedLedger(Ledger):
         self._hook("get")
         return super().get(job_ids)
 
-    def unbury(self, job_id: str) -> str | None:
-        self._hook("unbury")
-        return super().unbury(job_id)
+    def remove_dead(self, job_id: str) -> str | None:
+        self._hook("remove_dead")
+        return super().remove_dead(job_id)
 
     def ping(self) -> None:
         self._hook("ping")

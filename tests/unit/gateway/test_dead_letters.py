@@ -52,7 +52,7 @@ def test_a_retry_that_is_not_accepted_leaves_the_job_in_the_list(gateway: Gatewa
 
 def test_an_interrupted_retry_can_be_repeated_without_a_second_job(gateway: Gateway) -> None:
     job = dead_job(gateway)
-    gateway.ledger.hooks["unbury"] = fail
+    gateway.ledger.hooks["remove_dead"] = fail
     refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
     gateway.ledger.hooks.clear()
     new_id = gateway.client.post(f"/v1/dead/{job.id}/retry").get_json()["id"]
