@@ -240,7 +240,7 @@ class Acceptor:
         pending = _Pending(submits[0])
         self._pending.put(pending)
         try:
-            return [pending.receipt.status(_COMMIT_TIMEOUT_S)]
+            return [pending.receipt.result(_COMMIT_TIMEOUT_S)]
         except TimeoutError:
             raise UnavailableError("The job could not be recorded in time. Try again shortly.") from None
 
