@@ -143,7 +143,7 @@ def test_a_resent_job_is_counted_once(ledger: Ledger) -> None:
     submission = opened(ledger)
     submit = Submit(replace(make_job(BULK), submission=submission.id), "", "print")
     for expected in (SubmitStatus.STORED, SubmitStatus.REPEATED):
-        assert ledger.submit([submit], QueueLimits(10, 10**9))[0].result is expected
+        assert ledger.submit([submit], QueueLimits(10, 10**9))[0].status is expected
     assert counts(ledger, submission) == Counts(queued=1)
     assert ledger.submission_job_ids(submission.id, 0, 10) == [submit.job.id]
 
