@@ -1,4 +1,4 @@
-"""The bundle: a model folder as training writes it and the worker serves it, with everything both must agree on.
+"""The bundle: the model folder that training writes and the worker serves, and the code that both share.
 
 Start with `manifest.py`, then `decode.py`, which turns image bytes into the model's input.
 """

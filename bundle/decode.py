@@ -1,13 +1,14 @@
-"""Decoding of image bytes to the RGB pixels of a model's input, the same for training and serving."""
+"""Decodes images into the RGB pixels of a model's input, in the same way for training and serving."""
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Supported formats, by Pillow's names. The gateway rejects all others with its own copy of this list.
+#: Supported formats, by their names in Pillow. The gateway has its own copy of this list and rejects all others.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 #: Images in other modes than RGB are converted in strips of this many rows. Converting a large image as a whole would
@@ -25,7 +26,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: Sides that shrink to half or less are first reduced by an integer factor, which is fast (decisions/030).
+#: An image that shrinks to half its size or less is first reduced by an integer factor, which is fast (decisions/030).
 _REDUCING_GAP = 1.0
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})
 
@@ -48,10 +49,10 @@ class DecodedImage:
 def decode(data: bytes, height: int, width: int) -> DecodedImage:
     """Decode `data`, apply its EXIF rotation and resize it to `height` x `width`, ignoring the aspect ratio.
 
-    Of an animation, the first frame is used. Transparent images are placed on white. 16-bit grey keeps its high byte.
+    An animation is decoded to its first frame. Transparent images are placed on white. 16-bit grey keeps its high byte.
 
     Raises:
-        UndecodableImageError: the image cannot be decoded; the message is the decoder's.
+        UndecodableImageError: the image cannot be decoded; the message comes from Pillow.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -82,17 +83,19 @@ def _decode_opened(image: Image.Image, height: int, width: int) -> DecodedImage:
 
 
 def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
-    """The image in RGB at the target size, the same as `Image.resize` gives, but converted strip by strip."""
-    (width, height), gap = image.size, _REDUCING_GAP
-    by = max(1, int(width / target[0] / gap)), max(1, int(height / target[1] / gap))
-    if by == (1, 1) or image.mode == "RGB":
-        return _to_rgb(image).resize(target, Image.Resampling.BILINEAR, reducing_gap=gap)
-    reduced = Image.new("RGB", (-(-width // by[0]), -(-height // by[1])))
-    rows, top_value = by[1] * -(-_STRIP_ROWS // by[1]), _top_value(image)
-    for top in range(0, height, rows):
-        strip = image.crop((0, top, width, min(height, top + rows)))
-        reduced.paste(_to_rgb(strip, top_value).reduce(by), (0, top // by[1]))
-    return reduced.resize(target, Image.Resampling.BILINEAR, box=(0, 0, width / by[0], height / by[1]))
+    """Convert to RGB and resize. The result equals that of `Image.resize`, but the conversion needs less memory."""
+    width, height = image.size
+    x_factor = max(1, int(width / target[0] / _REDUCING_GAP))
+    y_factor = max(1, int(height / target[1] / _REDUCING_GAP))
+    if (x_factor, y_factor) == (1, 1) or image.mode == "RGB":
+        return _to_rgb(image).resize(target, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
+    reduced = Image.new("RGB", (math.ceil(width / x_factor), math.ceil(height / y_factor)))
+    max_value = _max_value(image)
+    strip_rows = y_factor * math.ceil(_STRIP_ROWS / y_factor)
+    for top in range(0, height, strip_rows):
+        strip = image.crop((0, top, width, min(height, top + strip_rows)))
+        reduced.paste(_to_rgb(strip, max_value).reduce((x_factor, y_factor)), (0, top // y_factor))
+    return reduced.resize(target, Image.Resampling.BILINEAR, box=(0, 0, width / x_factor, height / y_factor))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -102,12 +105,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image, top_value: float | None = None) -> Image.Image:
-    """The image in RGB. For a strip of a deep grey image, `top_value` is the largest value of the whole image."""
+def _to_rgb(image: Image.Image, max_value: float | None = None) -> Image.Image:
+    """Convert to RGB. For a strip, `max_value` is the largest value of the whole image; only deep grey uses it."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):
-        return _deep_grey_to_rgb(image, _top_value(image) if top_value is None else top_value)
+        return _deep_grey_to_rgb(image, _max_value(image) if max_value is None else max_value)
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
@@ -115,18 +118,18 @@ def _to_rgb(image: Image.Image, top_value: float | None = None) -> Image.Image:
     return image.convert("RGB")
 
 
-def _deep_grey_to_rgb(image: Image.Image, top_value: float) -> Image.Image:
-    """Convert 16-bit, 32-bit or floating-point grey to 8 bits per channel."""
+def _deep_grey_to_rgb(image: Image.Image, max_value: float) -> Image.Image:
+    """Convert deep grey (16-bit, 32-bit or floating-point) to 8 bits per channel."""
     values = _values(image)
-    if image.mode.startswith("I;16") or top_value > 255:
+    if image.mode.startswith("I;16") or max_value > 255:
         values /= 256
-    elif image.mode == "F" and top_value <= 1:
+    elif image.mode == "F" and max_value <= 1:
         values *= 255
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
 
 
-def _top_value(image: Image.Image) -> float:
-    """The largest value of a deep grey image; 0 for all other modes, which do not use it."""
+def _max_value(image: Image.Image) -> float:
+    """The largest value of a deep grey image; 0 for all other modes."""
     if not image.mode.startswith(("I", "F")):
         return 0.0
     tops = range(0, image.height, _STRIP_ROWS)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 #: ITU-R BT.601 luma weights of red, green and blue, for values up to 255.
 _LUMA = np.array([0.299, 0.587, 0.114]) / 255
-#: Use every fourth pixel in both directions: a sixteenth of the cost, with enough accuracy.
+#: Every fourth pixel in both directions is enough, at a sixteenth of the cost.
 _STRIDE = 4
 
 

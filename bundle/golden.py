@@ -1,6 +1,6 @@
-"""Golden inputs: test images that verify a loaded model against the outputs stored in its bundle.
+"""Golden inputs: images whose expected outputs are stored in a bundle, to verify the loaded model.
 
-They are drawn with integer arithmetic only, so that every machine draws identical pixels.
+They are drawn with integer arithmetic, which produces identical pixels on every machine.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ def golden_inputs(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def fingerprint(inputs: NDArray[np.uint8]) -> str:
-    """SHA-256 (hex) of the golden inputs; distinguishes a changed recipe from a changed model."""
+    """SHA-256 (hex) of the golden inputs. It distinguishes a changed recipe from a changed model."""
     return hashlib.sha256(str(inputs.shape).encode() + inputs.tobytes()).hexdigest()
 
 
 def _noise(y: NDArray[np.int64], x: NDArray[np.int64], salt: int) -> NDArray[np.int64]:
-    """Pseudo-random colours: a hash of the cell coordinates."""
+    """Pseudo-random colours: a hash of the coordinates."""
     mixed = (x * 73856093) ^ (y * 19349663) ^ (salt * 83492791)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177 & 0x7FFFFFFF
     return np.stack([mixed & 255, (mixed >> 8) & 255, (mixed >> 16) & 255], -1)

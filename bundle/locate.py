@@ -1,9 +1,9 @@
-"""Which bundle to serve."""
+"""Finds the bundle to serve."""
 
 from pathlib import Path
 
-#: The bundle that ships with Pawqueue.
-SHIPPED = Path(__file__).parent.parent / "models" / "cats-dogs"
+#: The bundle that is included in Pawqueue.
+INCLUDED = Path(__file__).parent.parent / "models" / "cats-dogs"
 
 
 def champion_folder(state_dir: Path) -> Path:
@@ -12,6 +12,6 @@ def champion_folder(state_dir: Path) -> Path:
 
 
 def bundle_to_serve(chosen: Path | None, state_dir: Path) -> Path:
-    """The bundle to serve: the chosen one (`PAWQUEUE_MODEL`), else the promoted one, else the shipped one."""
+    """The bundle to serve: the chosen one (`PAWQUEUE_MODEL`), else the promoted one, else the included one."""
     promoted = champion_folder(state_dir)
-    return chosen or (promoted if promoted.exists() else SHIPPED)
+    return chosen or (promoted if promoted.exists() else INCLUDED)

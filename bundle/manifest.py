@@ -1,4 +1,4 @@
-"""The manifest of a bundle: the description of its model, and how to read and verify it."""
+"""The manifest of a bundle, which describes its model; read and verified here."""
 
 import hashlib
 from pathlib import Path
@@ -39,7 +39,7 @@ class Interval(_Part):
 
 
 class Histogram(_Part):
-    """Counts between `edges`, of which there is one more than counts, or counts by name."""
+    """Counts of values: either between consecutive `edges` (one more than counts), or by name."""
 
     counts: list[int]
     edges: list[float] | None = None
@@ -47,7 +47,7 @@ class Histogram(_Part):
 
 
 class Golden(_Part):
-    """The recipe of the golden inputs and the outputs of the float32 model for them."""
+    """The recipe of the golden inputs, and the float32 model's outputs for them."""
 
     recipe: str
     inputs_sha256: str
@@ -56,7 +56,7 @@ class Golden(_Part):
 
 
 class Manifest(_Part):
-    """Everything that is known about a model without loading it."""
+    """The description of a model, readable without loading the model."""
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")

@@ -23,8 +23,8 @@ from contract.submission import Submission
 
 _PREFIX = "pq"
 #: How long a key is cached. A revoked key stops working within this time.
-TRUSTED_S = 2.0
-#: Compared if the id is unknown, so that an unknown id takes as long as a wrong secret.
+KEY_CACHE_S = 2.0
+#: Compared if the id is unknown: an unknown id must take as long to reject as a wrong secret.
 _NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
@@ -50,7 +50,7 @@ class ApiKey:
     #: SHA-256 of the secret, in hexadecimal.
     digest: str
     created_ms: int
-    #: For example `100 per minute`; empty for the limit in the settings.
+    #: For example `100 per minute`; empty for the default in the settings.
     rate_limit: str = ""
     revoked_ms: int | None = None
 
@@ -64,7 +64,7 @@ class Caller:
     rate_limit: str = ""
 
     def may_see(self, record: Job | Submission) -> bool:
-        """Whether this caller may read a record. Every caller may read every record if no key is required."""
+        """Whether this caller may read a record. If no key is required, every caller may read every record."""
         return not self.owner or self.owner == record.owner
 
 
@@ -73,14 +73,14 @@ ANYONE = Caller()
 
 
 def make_key(name: str, scopes: tuple[Scope, ...], rate_limit: str = "") -> tuple[ApiKey, str]:
-    """Make an API key; returns the record to store, and the text to hand out, which is stored nowhere."""
+    """Make an API key; returns the record to store, and the key itself, which is not stored."""
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     stored = ApiKey(key_id, name, tuple(map(str, scopes)), _digest(secret), now_ms(), rate_limit)
     return stored, f"{_PREFIX}_{key_id}_{secret}"
 
 
 class KeyStore:
-    """API keys in a hash of the ledger's Redis; methods raise `UnavailableError` if Redis is not responding."""
+    """Stores API keys in the ledger's Redis; methods raise `UnavailableError` if Redis is not responding."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._redis = client
@@ -168,7 +168,7 @@ class Access:
             if key is None:
                 self._cache.pop(key_id, None)
             else:
-                self._cache[key_id] = (key, self._clock() + TRUSTED_S)
+                self._cache[key_id] = (key, self._clock() + KEY_CACHE_S)
         return key
 
 

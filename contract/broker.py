@@ -22,12 +22,12 @@ TASK = "pawqueue.predict"
 #: Maximum number of job ids in a message. Batches may be larger: they combine messages.
 MESSAGE_MAX_JOBS = 32
 
-#: An unacknowledged message is delivered again after this time. The lease in the ledger still keeps a job with one
-#: worker.
+#: An unacknowledged message is delivered again after this time. Its jobs are not processed twice: their leases in the
+#: ledger prevent it.
 _VISIBILITY_TIMEOUT_S = 60
 _RESTORE_INTERVAL_S = 5
 
-#: Short, so that a worker retries on schedule while Redis is unreachable.
+#: Short, because a connection attempt delays a worker's next retry.
 _CONNECT_TIMEOUT_S = 3.0
 
 #: Message header: time of publication.

@@ -1,7 +1,7 @@
 """The errors of a request and of a job. Standard library only: the client imports this module.
 
 PawqueueError
-├── UploadError                 400 bad_request: the request is wrong; change it
+├── UploadError                 400 bad_request: the request is invalid; resending it fails again
 │   ├── NoFileError             400 no_file
 │   ├── EmptyUploadError        400 empty_upload
 │   ├── NotAnImageError         415 not_an_image
@@ -13,7 +13,7 @@ PawqueueError
 ├── NotFoundError               404 not_found
 ├── ConflictError               409 conflict
 ├── IdempotencyMismatchError    422 idempotency_mismatch
-├── BusyError                   the service is busy; send the same request later
+├── BusyError                   the request is refused for now; resend it later
 │   ├── QueueFullError          429 queue_full
 │   ├── RateLimitedError        429 rate_limited
 │   ├── NoModelError            503 no_model
@@ -29,14 +29,14 @@ from typing import ClassVar
 
 
 class PawqueueError(Exception):
-    """Base of all expected errors. The message says what is wrong and what to do about it."""
+    """Base of all expected errors. The message says what is wrong and what to do."""
 
-    #: Stable identifier for programs.
+    #: Stable and machine-readable.
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
     #: Whether the same request may succeed later.
     retryable: ClassVar[bool] = False
-    #: Short text for people, the same for every error of the class.
+    #: Short and human-readable; the same for every error of the class.
     title: ClassVar[str] = "Error"
 
     def __init__(self, detail: str, *, retry_after_s: int | None = None) -> None:
@@ -46,7 +46,7 @@ class PawqueueError(Exception):
 
 
 class UploadError(PawqueueError):
-    """The upload is invalid. Sending it again fails again."""
+    """The upload is rejected: resending it fails again."""
 
     code, title, http_status = "bad_request", "Bad request", 400
 
@@ -118,7 +118,7 @@ class IdempotencyMismatchError(PawqueueError):
 
 
 class BusyError(PawqueueError):
-    """The request was rejected for now. Nothing was stored."""
+    """The request is refused for now; nothing was stored. Resend it later."""
 
     retryable = True
     http_status = 503

@@ -15,7 +15,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class JobStatus(StrEnum):
-    """The states of a job; the last four are final."""
+    """The status of a job; the last four are final."""
 
     #: Accepted, waiting for a worker.
     QUEUED = "queued"
@@ -32,7 +32,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether this state never changes again."""
+        """Whether a job with this status is finished."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
@@ -51,9 +51,9 @@ class Prediction:
 class JobError:
     """Why a job has no prediction."""
 
-    #: One of the codes in `contract/errors.py`.
+    #: A code from `contract/errors.py`.
     code: str
-    #: For people: what went wrong and what to do about it.
+    #: A message for a person: what is wrong and what to do.
     detail: str
 
 
@@ -143,15 +143,15 @@ class Job:
     owner: str = ""
     #: Id of its submission; empty for a single upload.
     submission: str = ""
-    #: Reference of the image in the image store; empty once the job is final.
+    #: Reference of the image in the image store; empty once the job is finished.
     image: str = ""
     started_ms: int | None = None
     finished_ms: int | None = None
     #: When the job expires if no worker has started it.
     deadline_ms: int | None = None
-    #: How often a worker started to process it.
+    #: Number of times that a worker started to process it.
     attempts: int = 0
-    #: Number of the latest claim. A commit with an older number is rejected.
+    #: Number of the latest claim. A commit with an older number changes nothing.
     fence: int = 0
     result: JobResult | None = None
 

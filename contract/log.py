@@ -9,7 +9,7 @@ import structlog
 
 
 def configure_logging(level: str, service: str) -> None:
-    """Send all log lines of this process, including those of libraries, to standard error in one format."""
+    """Write all log lines of this process, including lines from libraries, to standard error in one format."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _name_service(service),

@@ -1,8 +1,8 @@
-"""The names of the queues, without Celery: the dashboard reads queues but has no broker."""
+"""The names of the queues. Separate from `broker.py` because the dashboard does not have Celery."""
 
 #: For senders that wait for the result.
 INTERACTIVE = "interactive"
-#: For large uploads; processed when no interactive job is waiting.
+#: For many images; processed while no interactive job is waiting.
 BULK = "bulk"
-#: In order of priority.
+#: All queues, in order of priority.
 QUEUES = (INTERACTIVE, BULK)

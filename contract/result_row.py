@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from contract.job import Job, JobStatus
 
-#: Spreadsheets run a cell that starts with one of these as a formula, and file names come from strangers. The
+#: Spreadsheets run a cell that starts with one of these characters as a formula, and file names are untrusted. The
 #: apostrophe is included so that `text_of_cell` can undo the escaping.
 _ESCAPED_STARTS = (*"=+-@'\x7f", *map(chr, range(32)))
 
@@ -25,7 +25,7 @@ class ResultRow:
     error_code: str = ""
     error: str = ""
     job_id: str = ""
-    #: From acceptance to result, by the clock of Redis.
+    #: From acceptance to result, measured by the clock of Redis.
     latency_ms: int | None = None
     #: `name@version`.
     model: str = ""

@@ -1,4 +1,4 @@
-"""All settings of all services: one typed table, read once from the environment.
+"""The settings of all services: one typed table, read once from the environment.
 
 `python -m contract.settings` prints the table as `docs/settings.md`.
 """
@@ -34,7 +34,7 @@ def _setting(default: Any, description: str, unit: str = "", **limits: Any) -> A
 
 
 class Settings(BaseModel):
-    """The table of settings: name, type, default, description and unit."""
+    """All settings: name, type, default, description and unit."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,8 +50,8 @@ class Settings(BaseModel):
     )
     redis_url: SecretStr | None = _setting(
         None,
-        "URL of the Redis for ledger and queues. Unset: `make up` starts a Redis on this machine, on "
-        "`PAWQUEUE_REDIS_PORT`.",
+        "URL of the Redis for the ledger and the queues. Unset: the Redis on this machine at `PAWQUEUE_REDIS_PORT`, "
+        "which `make up` starts.",
     )
     image_store_url: SecretStr | None = _setting(
         None,
@@ -62,7 +62,7 @@ class Settings(BaseModel):
     workers: int = _setting(1, "Number of workers that `make up` and `make demo` start.", ge=1, le=64)
     worker_cores: int | None = _setting(
         None,
-        "CPU cores that the model of a worker uses. Unset: all available cores; `make up` divides them among its "
+        "Number of CPU cores that a worker's model uses. Unset: all available cores, which `make up` divides among its "
         "workers.",
         "cores",
         ge=1,
@@ -76,14 +76,15 @@ class Settings(BaseModel):
         le=65535,
     )
     model: Path | None = _setting(
-        None, "Folder of the bundle to serve. Unset: the promoted bundle if there is one, else the bundle that ships."
+        None, "Folder of the bundle to serve. Unset: the promoted bundle if there is one, else the included one."
     )
     precision: Literal["auto", "float32", "bfloat16"] = _setting(
         "auto",
-        "Arithmetic of the model. `auto`: bfloat16 if the CPU supports it and the golden outputs match, else float32.",
+        "Number format of the model's arithmetic. `auto`: bfloat16 if the CPU supports it and the model reproduces its "
+        "golden outputs with it, else float32.",
     )
     backend: Literal["tensorflow", "jax", "torch"] = _setting(
-        "tensorflow", "Keras backend. `jax` and `torch` must be installed separately, as must GPU support."
+        "tensorflow", "Keras backend. Install `jax`, `torch` or GPU support separately."
     )
     batch_size: int = _setting(32, "Maximum number of images in a batch.", "images", ge=1, le=1024)
     batch_wait_ms: float = _setting(
@@ -92,20 +93,19 @@ class Settings(BaseModel):
     decode_threads: int = _setting(2, "Number of decoding threads in a worker.", "threads", ge=1, le=64)
     lease_s: float = _setting(
         10.0,
-        "How long a worker holds a job without renewing its lease. Then another worker may take it.",
+        "How long a worker's lease on a job lasts unless the worker renews it. After that, another worker may claim "
+        "the job.",
         "s",
         gt=0,
         le=3600,
     )
-    drain_s: float = _setting(
-        30.0, "Maximum time that a worker takes to finish its jobs during shutdown.", "s", ge=0, le=3600
-    )
-    sweep_s: float = _setting(2.0, "Interval between searches for jobs whose worker was lost.", "s", gt=0, le=600)
+    drain_s: float = _setting(30.0, "Maximum time that a stopping worker takes to finish its jobs.", "s", ge=0, le=3600)
+    sweep_s: float = _setting(2.0, "Interval between searches for lost jobs.", "s", gt=0, le=600)
     max_attempts: int = _setting(
         3, "Maximum number of attempts for an image that crashes its worker.", "attempts", ge=1, le=100
     )
     predict_limit_s: float = _setting(
-        60.0, "Maximum duration of a model call. A worker that exceeds it exits, so that it is restarted.", "s", gt=0
+        60.0, "Maximum duration of a model call. A worker that exceeds it exits and is restarted.", "s", gt=0
     )
     decode_limit_s: float = _setting(
         30.0, "Maximum time to decode an image. The job fails if it takes longer.", "s", gt=0
@@ -118,21 +118,21 @@ class Settings(BaseModel):
     upload_max_pixels: int = _setting(50_000_000, "Maximum number of pixels of an image.", "pixels", ge=1)
     bulk_max_bytes: int = _setting(
         2_000_000_000,
-        "Maximum size of a form, tar or zip with many images, also after unpacking.",
+        "Maximum size of a form, tar or zip with many images, both before and after unpacking.",
         "bytes",
         ge=1,
     )
     queue_max_jobs: int = _setting(
-        1_000_000, "Maximum number of jobs waiting in a queue. Uploads beyond it get 429.", "jobs", ge=1
+        1_000_000, "Maximum number of jobs waiting in a queue. Further uploads get 429.", "jobs", ge=1
     )
     queue_max_bytes: int = _setting(
-        20_000_000_000, "Maximum size of all images waiting in a queue. Uploads beyond it get 429.", "bytes", ge=1
+        20_000_000_000, "Maximum total size of the images waiting in a queue. Further uploads get 429.", "bytes", ge=1
     )
     ledger_max_bytes: int = _setting(
-        2_000_000_000, "Maximum memory used by the ledger's Redis. Uploads beyond it get 503.", "bytes", ge=1
+        2_000_000_000, "Maximum memory used by the ledger's Redis. Further uploads get 503.", "bytes", ge=1
     )
     queue_share: float = _setting(
-        0.5, "Maximum share of a queue that one API key may fill. Uploads beyond it get 429.", gt=0, le=1
+        0.5, "Maximum share of a queue that one API key may fill. Further uploads get 429.", gt=0, le=1
     )
     access: Literal["auto", "required", "open-to-everyone"] = _setting(
         "auto",
@@ -152,7 +152,7 @@ class Settings(BaseModel):
     cors_origins: str = _setting(
         "", "Origins, separated by commas, whose pages may call the gateway from a browser. Empty: none."
     )
-    wait_max_s: float = _setting(60.0, "Maximum time granted to `Prefer: wait`.", "s", ge=0, le=3600)
+    wait_max_s: float = _setting(60.0, "Maximum time that a request with `Prefer: wait` waits.", "s", ge=0, le=3600)
     predict_wait_s: float = _setting(30.0, "Maximum time that `POST /predict` waits for a result.", "s", gt=0, le=3600)
     dashboard_refresh_s: float = _setting(
         5.0, "Interval at which the dashboard reads its data and refreshes its pages.", "s", ge=0.2, le=600
@@ -168,17 +168,17 @@ class Settings(BaseModel):
     )
     metrics_key: SecretStr | None = _setting(
         None,
-        "API key with the scope `read` with which the dashboard scrapes `/metrics` if `PAWQUEUE_METRICS_ACCESS` is "
-        "`key` and there is no Prometheus.",
+        "API key with which the dashboard scrapes `/metrics` if `PAWQUEUE_METRICS_ACCESS` is `key` and "
+        "`PAWQUEUE_PROMETHEUS_URL` is unset. It needs the scope `read`.",
     )
     thumbnails_per_s: float = _setting(
         2.0,
-        "Maximum rate at which a worker stores thumbnails for the dashboard. 0: none.",
+        "Maximum rate at which a worker stores thumbnails for the dashboard. 0 disables them.",
         "thumbnails/s",
         ge=0,
         le=100,
     )
-    thumbnail_pixels: int = _setting(128, "Longer side of a thumbnail.", "pixels", ge=16, le=256)
+    thumbnail_pixels: int = _setting(128, "Length of a thumbnail's longer side.", "pixels", ge=16, le=256)
     thumbnail_ttl_s: int = _setting(3600, "How long thumbnails are kept.", "s", ge=1)
     mlflow_tracking_uri: str | None = _setting(
         None, "URL of the MLflow server that records training runs. Unset: a local file."

@@ -1,7 +1,7 @@
 """The status of the whole service: queues, workers, totals, and whether jobs can be accepted.
 
-`read_status` is the only place that decides this. The gateway returns the status at `GET /v1/status`, where the client,
-the `pawqueue` command and `make up` read it. The dashboard calls `read_status` directly.
+Only `read_status` decides this. The gateway returns the status from `GET /v1/status` to the client, the `pawqueue`
+command and `make up`; the dashboard calls `read_status` directly.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat, LedgerStats, RedisMemory
 from contract.queues import QUEUES
 
-#: Share of Redis's own memory limit at which uploads are rejected. The rest is reserved for finishing accepted jobs.
+#: Share of Redis's own memory limit at which uploads are refused. The rest is reserved for finishing accepted jobs.
 _SERVER_SHARE = 0.8
 
 
@@ -25,9 +25,9 @@ class Problem:
 
     #: `ledger_unavailable`, `ledger_evicts`, `ledger_full` or `no_worker`.
     code: str
-    #: For people: what is wrong and what to do about it.
+    #: A message for a person: what is wrong and what to do.
     detail: str
-    #: Whether uploads are rejected because of it.
+    #: Whether the gateway refuses uploads because of it.
     blocks_uploads: bool = True
 
 
@@ -90,17 +90,17 @@ def read_status(ledger: Ledger, ledger_max_bytes: int) -> Status:
 
 
 def memory_problem(memory: RedisMemory, ledger_max_bytes: int) -> Problem | None:
-    """Why Redis has no memory for new jobs; None if it does."""
+    """Why new jobs cannot be stored in Redis's memory; None if they can."""
     if memory.evicts:
         return Problem(
             "ledger_evicts",
-            "Uploads are rejected because Redis is configured to evict keys when it is full, which could lose accepted "
+            "Uploads are refused because Redis is configured to evict keys when it is full, which could lose accepted "
             "jobs. Set `maxmemory-policy noeviction` in Redis.",
         )
     server_bytes = int(memory.max_bytes * _SERVER_SHARE)
     limit_bytes = min(ledger_max_bytes, server_bytes) if server_bytes else ledger_max_bytes
     if memory.used_bytes > limit_bytes:
-        return Problem("ledger_full", "Uploads are rejected because the job ledger (Redis) is full. Try again later.")
+        return Problem("ledger_full", "Uploads are refused because the job ledger (Redis) is full. Try again later.")
     return None
 
 

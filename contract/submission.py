@@ -9,7 +9,7 @@ from contract.job import time_text, uuid_text
 
 
 class SubmissionStatus(StrEnum):
-    """The states of a submission; the last two are final."""
+    """The status of a submission; the last two are final."""
 
     #: Accepts images.
     OPEN = "open"
@@ -22,13 +22,13 @@ class SubmissionStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether this state never changes again."""
+        """Whether this status never changes again."""
         return self in (SubmissionStatus.FINISHED, SubmissionStatus.CANCELED)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The number of images in a submission, by the state of their jobs."""
+    """The number of images in a submission, by the status of their jobs."""
 
     queued: int = 0
     running: int = 0
@@ -36,22 +36,22 @@ class Counts:
     failed: int = 0
     canceled: int = 0
     expired: int = 0
-    #: Rejected by the gateway, so that there is no job to run. Listed with the status `failed`.
+    #: Images that the gateway rejected. The results list them with the status `failed`.
     rejected: int = 0
 
     @property
     def total(self) -> int:
-        """All images."""
+        """The number of all images."""
         return self.pending + self.processed + self.canceled + self.rejected
 
     @property
     def pending(self) -> int:
-        """Jobs that are not finished."""
+        """The number of unfinished jobs."""
         return self.queued + self.running
 
     @property
     def processed(self) -> int:
-        """Jobs that left the queue with a result; rates are based on this number."""
+        """The number of jobs with a result; the basis of the rate."""
         return self.succeeded + self.failed + self.expired
 
 
@@ -79,13 +79,13 @@ class Submission:
     #: When a worker first claimed one of its jobs.
     started_ms: int | None = None
     counts: Counts = field(default_factory=Counts)
-    #: The start of the period over which the rate is measured, and the number of jobs processed by then.
+    #: The start of the period over which the rate is measured, and the number of jobs processed before it.
     mark_ms: int | None = None
     mark_processed: int = 0
 
     @property
     def status(self) -> SubmissionStatus:
-        """The current state."""
+        """The current status."""
         if self.canceled_ms is not None:
             return SubmissionStatus.CANCELED
         if self.finished_ms is not None:
@@ -93,7 +93,7 @@ class Submission:
         return SubmissionStatus.OPEN if self.closed_ms is None else SubmissionStatus.CLOSED
 
     def rate_per_s(self, now_ms: int) -> float | None:
-        """Jobs processed per second: recently, or overall once finished. None before a worker claims the first job."""
+        """Jobs processed per second: recently, or in total once finished. None before a worker claims the first job."""
         if self.started_ms is None:
             return None
         if self.finished_ms is not None:
@@ -129,7 +129,7 @@ def _rate(count: int, elapsed_ms: int) -> float | None:
 
 
 def image_job_id(submission_id: str, custom_id: str) -> str:
-    """The job id of an image in a submission: always the same, so that a resent image is recognized."""
+    """The job id of an image in a submission. It is always the same, so a resent image is recognized."""
     return _uuid_of(submission_id, custom_id)
 
 
@@ -139,7 +139,7 @@ def named_submission_id(owner: str, idempotency_key: str) -> str:
 
 
 def _uuid_of(space: str, name: str) -> str:
-    """A UUIDv8 (RFC 9562, section 5.8) made of 122 bits of a SHA-256."""
+    """A UUIDv8 (RFC 9562, section 5.8) of 122 bits from a SHA-256."""
     value = int.from_bytes(hashlib.sha256(f"{space}\0{name}".encode()).digest()[:16], "big")
     value = value & ~(0xF << 76) | 0x8 << 76
     return uuid_text(value & ~(0x3 << 62) | 0x2 << 62)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from contract.access import TRUSTED_S, ApiKey, KeyStore, Scope, make_key, revoke
+from contract.access import KEY_CACHE_S, ApiKey, KeyStore, Scope, make_key, revoke
 from contract.errors import UnavailableError
 from contract.ledger.connection import connect
 from contract.settings import RATE_PATTERN, SettingsError, load_settings
@@ -89,7 +89,7 @@ def revoke_keys(key_ids: tuple[str, ...]) -> None:
         unknown = [key_id for key_id in key_ids if revoke(store, key_id) is None]
     for key_id in key_ids:
         if key_id not in unknown:
-            click.echo(f"Revoked API key {key_id}. Gateways reject it within {TRUSTED_S:g} s.")
+            click.echo(f"Revoked API key {key_id}. Gateways reject it within {KEY_CACHE_S:g} s.")
     if unknown:
         raise click.UsageError(f"No such API key: {', '.join(unknown)}. `pawqueue keys list` shows all keys.")
 

@@ -1,4 +1,4 @@
-"""Storage for uploaded images until a worker has processed them, separate from queue messages and Redis's disk."""
+"""Storage for uploaded images until a worker has processed them. The queue messages contain only job ids."""
 
 import os
 import secrets
@@ -38,7 +38,7 @@ class ImageStore(ABC):
         """Delete images; unknown references are ignored."""
 
     def sweep(self, older_than_s: float) -> int:
-        """Delete old images and return their number; a store whose images expire on their own does nothing."""
+        """Delete old images and return their number. Stores that expire images themselves do nothing."""
         del older_than_s
         return 0
 
@@ -73,7 +73,7 @@ class FileImageStore(ImageStore):
         except OSError as error:
             with suppress(OSError):
                 Path(path).unlink()
-            raise UnavailableError(f"The image store is not writable ({error.strerror}). Try again later.") from error
+            raise _not_writable(error) from error
         return ref
 
     def get(self, refs: Sequence[str]) -> list[bytes | None]:
@@ -81,16 +81,24 @@ class FileImageStore(ImageStore):
 
     def delete(self, refs: Sequence[str]) -> None:
         for ref in refs:
-            with suppress(FileNotFoundError):
+            try:
                 os.unlink(self._path(ref))  # noqa: PTH108 - a str: see `_path`
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _not_writable(error) from error
 
     def sweep(self, older_than_s: float) -> int:
         before_s, swept = time.time() - older_than_s, 0
         for path in self._folder.glob("??/*"):
-            with suppress(FileNotFoundError):
+            try:
                 if path.stat().st_mtime < before_s:
                     path.unlink()
                     swept += 1
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _not_writable(error) from error
         return swept
 
     def _read(self, ref: str) -> bytes | None:
@@ -103,12 +111,16 @@ class FileImageStore(ImageStore):
             raise UnavailableError(f"The image store is not readable ({error.strerror}). Try again later.") from error
 
     def _path(self, ref: str) -> str:
-        """The path of an image, in one of 256 subfolders. A str, because a `Path` takes as long as reading the file."""
+        """The path of an image in one of 256 subfolders. A `Path` would take as long to build as the file to read."""
         return f"{self._root}/{ref[:2]}/{ref}"
 
 
+def _not_writable(error: OSError) -> UnavailableError:
+    return UnavailableError(f"The image store is not writable ({error.strerror}). Try again later.")
+
+
 def _write(path: str, data: bytes) -> None:
-    # A file object would take half as long again as the system calls.
+    # System calls, because a file object takes 50% longer.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         left = memoryview(data)
@@ -118,12 +130,12 @@ def _write(path: str, data: bytes) -> None:
         os.close(handle)
 
 
-#: ioctl_iflags(2) on 64-bit Linux: read and write the flags of a folder; ext4's flag "subfolders are unrelated".
+#: ioctl_iflags(2) on 64-bit Linux: read and write the flags of a folder, and the flag for unrelated subfolders.
 _GET_FLAGS, _SET_FLAGS, _TOPDIR = 0x80086601, 0x40086602, 0x00020000
 
 
 def spread_subfolders(folder: Path) -> bool:
-    """Tell ext4 to place new subfolders of `folder` in different block groups; returns False on other file systems.
+    """Make ext4 place new subfolders of `folder` in different block groups; returns False on other file systems.
 
     Before ext4 gives a new file an inode, it skips every free inode of the subfolder's block group that was in use in
     the last minutes (`recently_deleted` in fs/ext4/ialloc.c). With all images in one block group, that search takes
@@ -146,7 +158,7 @@ def spread_subfolders(folder: Path) -> bool:
 
 
 class RedisImageStore(ImageStore):
-    """Images in a Redis other than the ledger's, one without persistence; they expire on their own."""
+    """Images in Redis, with an expiry. Use a separate Redis without persistence, not the ledger's."""
 
     def __init__(self, url: str, ttl_s: int) -> None:
         # No retries in the client: callers decide when to retry.
@@ -193,7 +205,7 @@ def _redis_available() -> Iterator[None]:
 
 
 class FsspecImageStore(ImageStore):
-    """Images at any URL that fsspec supports, such as s3://bucket/folder; install its package separately."""
+    """Images at any URL that fsspec supports, such as s3://bucket/folder; its package must be installed separately."""
 
     def __init__(self, url: str) -> None:
         import fsspec  # noqa: PLC0415 - slow to import, and only this store needs it
@@ -217,9 +229,12 @@ class FsspecImageStore(ImageStore):
         return [_bytes_or_none(found.get(self._address(ref))) for ref in refs]
 
     def delete(self, refs: Sequence[str]) -> None:
-        for ref in refs:
-            if self._files.exists(self._address(ref)):
-                self._files.rm_file(self._address(ref))
+        try:
+            for ref in refs:
+                if self._files.exists(self._address(ref)):
+                    self._files.rm_file(self._address(ref))
+        except OSError as error:
+            raise UnavailableError("The image store is not writable. Try again later.") from error
 
     def _address(self, ref: str) -> str:
         return f"{self._root}/{ref}"

@@ -1,4 +1,4 @@
-"""Thumbnails that workers store for the dashboard, for a short time."""
+"""Thumbnails that workers store for the dashboard. They expire after a short time."""
 
 import base64
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from contract.ledger.connection import redis_errors_as_unavailable
 
 
 class ThumbnailStore:
-    """Thumbnails by job id in the ledger's Redis, in Base64 because that client decodes replies as text."""
+    """Stores thumbnails in the ledger's Redis by job id, in Base64 because its client decodes replies as text."""
 
     def __init__(self, client: "redis.Redis", ttl_s: int) -> None:
         self._redis = client
@@ -19,7 +19,7 @@ class ThumbnailStore:
 
     @redis_errors_as_unavailable
     def put(self, job_id: str, data: bytes) -> None:
-        """Store the thumbnail of a job until it expires."""
+        """Store the thumbnail of a job."""
         self._redis.set(keys.thumbnail(job_id), base64.b64encode(data).decode(), ex=self._ttl_s)
 
     @redis_errors_as_unavailable

@@ -15,7 +15,7 @@ from contract.ledger import keys
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: A ledger that takes longer to reply counts as unavailable.
+#: If Redis takes longer to reply, the ledger counts as unavailable.
 _SOCKET_TIMEOUT_S = 1.5
 
 _UNAVAILABLE = (
@@ -25,13 +25,13 @@ _UNAVAILABLE = (
     redis.exceptions.ClusterDownError,
     redis.ReadOnlyError,
 )
-#: Error codes that mean Redis cannot write at the moment: full or broken disk, too few replicas, a script that does not
-#: return, no memory left. A script may wrap the code, so it can appear anywhere in the message.
+#: Error codes of a Redis that cannot write at the moment: disk full or broken, too few replicas, a script that does not
+#: return, out of memory. A script may wrap the code, so it can appear anywhere in the message.
 _NOT_WRITABLE = ("MISCONF", "NOREPLICAS", "BUSY ", "OOM ")
 
 
 def connect(url: str) -> "redis.Redis":
-    """Return a client that fails immediately instead of retrying: callers decide when to retry."""
+    """Return a client that does not retry: its callers decide when to retry."""
     return redis.Redis.from_url(
         url,
         decode_responses=True,

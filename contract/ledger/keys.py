@@ -1,4 +1,4 @@
-"""All Redis keys, channels and size limits of lists. Other modules take them from here."""
+"""All Redis keys and channels, and the size limits of lists."""
 
 #: The prefix of every key, including Celery's.
 PREFIX = "pawqueue:"
@@ -15,7 +15,7 @@ QUEUED_BYTES = f"{PREFIX}queued-bytes"
 OWNER_JOBS = f"{PREFIX}owner-jobs:"
 #: Hash per queue: size of the images of waiting jobs, by owner.
 OWNER_BYTES = f"{PREFIX}owner-bytes:"
-#: Hash per submission: its record, with the number of jobs in each state.
+#: Hash per submission: its record, with the number of jobs by status.
 SUBMISSION = f"{PREFIX}submission:"
 #: List per submission: ids of its jobs in order of acceptance, including those of rejected images.
 SUBMISSION_JOBS = f"{PREFIX}submission-jobs:"
@@ -23,7 +23,7 @@ SUBMISSION_JOBS = f"{PREFIX}submission-jobs:"
 SUBMISSIONS = f"{PREFIX}submissions:"
 #: Hash per idempotency key, with expiry: fingerprint of the image and id of the job.
 IDEMPOTENCY = f"{PREFIX}idempotency:"
-#: Sorted set per queue: ids of waiting jobs without a message, by the time at which that was noticed.
+#: Sorted set per queue: ids of waiting jobs without a message, by the time at which a sweep noticed this.
 UNSEEN = f"{PREFIX}unseen:"
 #: Sorted set: ids of jobs with a deadline, by deadline.
 DEADLINES = f"{PREFIX}deadlines"
@@ -31,13 +31,13 @@ DEADLINES = f"{PREFIX}deadlines"
 DEAD = f"{PREFIX}dead"
 #: List: references of images to delete.
 DISCARDED = f"{PREFIX}discarded"
-#: String with expiry: id of the worker that recovers lost jobs.
+#: String with expiry: id of the leader, the worker that recovers lost jobs.
 LEADER = f"{PREFIX}leader"
 #: Hash: number of finished jobs by `queue|status|label`.
 TOTALS = f"{PREFIX}totals"
 #: Hash: number of failed jobs by error code.
 ERRORS = f"{PREFIX}errors"
-#: Hash: other counters, such as commits rejected because of an old fence.
+#: Hash: other counters, such as commits with an old fence.
 COUNTERS = f"{PREFIX}counters"
 #: Capped stream: ids of finished jobs, newest last.
 EVENTS = f"{PREFIX}events"

@@ -41,15 +41,15 @@ from contract.ledger.types import (
 )
 from contract.submission import Submission
 
-#: How often an idle subscription pings Redis. A reply that takes longer than this means that the connection is dead.
+#: How often an idle subscription pings Redis. Without a reply within this time, the connection counts as dead.
 _HEALTH_CHECK_S = 5.0
 
 
 class Ledger:
     """Reads and changes job records, many jobs per round trip.
 
-    All methods raise `UnavailableError` if Redis is not responding. `now_ms=0` means the clock of Redis; tests pass a
-    time instead of sleeping. Safe to share between threads.
+    All methods raise `UnavailableError` if Redis is not responding. With `now_ms=0` they use the clock of Redis; tests
+    pass a time instead of sleeping. Safe to share between threads.
     """
 
     def __init__(self, client: "redis.Redis", health_check_s: float = _HEALTH_CHECK_S) -> None:
@@ -61,7 +61,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
-        """Store new jobs, as far as their queues have room; a repeated submit returns the id of the existing job.
+        """Store new jobs, up to the limits of their queues; a repeated submit returns the id of the existing job.
 
         A job with a submission is added to it, or rejected if the submission is closed.
         """
@@ -123,7 +123,7 @@ class Ledger:
             pipeline.zrank(keys.queued(job.queue), job.id)
         return cast("list[int | None]", pipeline.execute())
 
-    # Submissions. The counts of a submission change in the same script as the states of its jobs.
+    # Submissions. Every script that changes the status of a job also updates the counts of its submission.
 
     @redis_errors_as_unavailable
     def open_submission(self, submission: Submission, ttl_s: int) -> SubmitStatus:
@@ -137,9 +137,9 @@ class Ledger:
         return SubmitStatus(self._run("open", *head, *values))
 
     @redis_errors_as_unavailable
-    def close_submission(self, submission_id: str, ttl_s: int, now_ms: int = 0, *, withdrawn: bool = False) -> None:
-        """Stop accepting jobs for a submission; `withdrawn` also marks it as canceled, unless it is finished."""
-        self._run("close", submission_id, now_ms, ttl_s, int(withdrawn))
+    def close_submission(self, submission_id: str, ttl_s: int, now_ms: int = 0, *, cancel: bool = False) -> None:
+        """Stop accepting jobs for a submission; with `cancel`, also mark it as canceled unless it is finished."""
+        self._run("close", submission_id, now_ms, ttl_s, int(cancel))
 
     @redis_errors_as_unavailable
     def submission(self, submission_id: str) -> Submission | None:
@@ -156,8 +156,8 @@ class Ledger:
         return list(islice(found, count))
 
     def _submissions(self, ids: Sequence[str]) -> list[Submission | None]:
-        rows = self._hashes([keys.submission(one_id) for one_id in ids])
-        return [submission_from_fields(one_id, row) for one_id, row in zip(ids, rows, strict=True)]
+        rows = self._hashes([keys.submission(submission_id) for submission_id in ids])
+        return [submission_from_fields(submission_id, row) for submission_id, row in zip(ids, rows, strict=True)]
 
     @redis_errors_as_unavailable
     def submission_job_ids(self, submission_id: str, start: int, count: int) -> list[str]:
@@ -182,7 +182,7 @@ class Ledger:
         """Requeue running jobs whose lease has expired; finish those that have no attempt or no time left.
 
         Returns:
-            Ids of the jobs to publish: those requeued, and those that have waited too long without a message.
+            Ids of the jobs to publish: jobs that were requeued, and jobs that have waited too long without a message.
         """
         limits = (sweep.oldest_message_ms, sweep.grace_ms, sweep.max_attempts, sweep.limit, sweep.ttl_s)
         final_results = (code_of(LOST), result_to_json(LOST), code_of(EXPIRED), result_to_json(EXPIRED))
@@ -191,7 +191,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def lead(self, worker_id: str, ttl_ms: int) -> bool:
-        """Become or stay the worker that recovers jobs, for `ttl_ms`; False if another worker is."""
+        """Become or stay the leader, the worker that recovers lost jobs, for `ttl_ms`; False if another worker is."""
         return bool(self._run("lead", worker_id, ttl_ms))
 
     @redis_errors_as_unavailable
@@ -220,7 +220,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def take_discarded(self, count: int) -> list[str]:
-        """Take the references of up to `count` images to delete from the list; each is returned once."""
+        """Return the references of up to `count` images to delete, and remove them from the list."""
         return cast("list[str]", self._redis.lpop(keys.DISCARDED, count) or [])
 
     # Workers
@@ -272,7 +272,7 @@ class Ledger:
         `after` is a position from an earlier call; only jobs that finished later are returned.
         """
         found = self._redis.xrevrange(keys.EVENTS, "+", f"({after}" if after else "-", count)
-        return [(place, fields["id"]) for place, fields in cast("list[tuple[str, dict[str, str]]]", found)]
+        return [(position, fields["id"]) for position, fields in cast("list[tuple[str, dict[str, str]]]", found)]
 
     @redis_errors_as_unavailable
     def ping(self) -> None:
@@ -311,7 +311,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def _ping_subscription(self, subscription: Any) -> None:
-        """Request a reply: a dead connection does not always raise an error."""
+        """Request a reply, because a dead connection does not always raise an error."""
         subscription.ping()
 
     def _run(self, script: str, *arguments: str | int) -> Any:

@@ -52,7 +52,7 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
     """Read a job from its stored fields; None if there are none. Unknown fields, from a newer version, are ignored."""
     if not fields:
         return None
-    result = fields.get("outcome")  # the stored name of the result
+    result = fields.get("outcome")  # the name of the result in stored records
     return Job(
         id=job_id,
         queue=fields["queue"],

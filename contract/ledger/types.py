@@ -16,45 +16,45 @@ class SubmitStatus(IntEnum):
     TAKEN = 0
     #: Stored as a new job.
     STORED = 1
-    #: Rejected: the queue is full.
+    #: Refused: the queue is full.
     FULL = 2
     #: Not stored again: the same image was sent before with this id or idempotency key.
     REPEATED = 3
     #: Rejected: the idempotency key was used with a different image.
     MISMATCHED = 4
-    #: Rejected: its owner's share of the queue is full.
-    CROWDED = 5
+    #: Refused: its owner's share of the queue is full.
+    SHARE_FULL = 5
     #: Rejected: its submission is closed or does not exist.
     CLOSED = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A job to store, with what identifies a repeated submit."""
+    """A job to store, and what identifies it if it is resent."""
 
     job: Job
-    #: Chosen by the sender; the same for a retry.
+    #: Chosen by the sender; the same when the image is resent.
     idempotency_key: str = ""
-    #: Hash of the image; empty if the submit cannot be repeated.
+    #: Hash of the image; empty if the image cannot be resent.
     fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What happened to a submit, and the id of its job: the new one, or the one that was stored before."""
+    """What happened to a submitted job, and its id, or the id of the job that was stored before."""
 
     status: SubmitStatus
     job_id: str
 
     @property
     def is_new(self) -> bool:
-        """Whether this submit stored a new job."""
+        """Whether a new job was stored."""
         return self.status is SubmitStatus.STORED
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait in a queue."""
+    """The limits on the jobs that wait in a queue."""
 
     max_jobs: int
     max_bytes: int
@@ -79,13 +79,13 @@ class Claim:
     job: Job
     #: Number of this claim. Only the latest claim can finish the job.
     fence: int
-    #: Process this job alone: a worker died while it processed the job among others.
+    #: Whether to process this job alone, because a worker died while it processed the job with others.
     alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker reports about itself every few seconds."""
+    """A worker's regular report about itself."""
 
     id: str
     host: str
@@ -94,9 +94,9 @@ class Heartbeat:
     labels: list[str]
     backend: str
     precision: str
-    #: Share of the last seconds that the model spent predicting, 0..1.
+    #: Share of the last few seconds that the worker spent in the model, 0..1.
     busy_ratio: float
-    #: Host and port of its metrics.
+    #: Host and port of its metrics endpoint.
     metrics_address: str
     started_ms: int
     seen_ms: int
@@ -156,7 +156,7 @@ class Sweep:
     max_attempts: int
     #: How long finished jobs are kept.
     ttl_s: int
-    #: Maximum number of jobs to look at.
+    #: Maximum number of jobs that each step handles.
     limit: int = 1000
 
 

@@ -219,7 +219,7 @@ class Acceptor:
         match result:
             case SubmitStatus.STORED | SubmitStatus.REPEATED:
                 return None
-            case SubmitStatus.FULL | SubmitStatus.CROWDED:
+            case SubmitStatus.FULL | SubmitStatus.SHARE_FULL:
                 full = "The queue is full" if result is SubmitStatus.FULL else "Your jobs fill your share of the queue"
                 text = f"{full}. Wait as long as `Retry-After` says, then resend what was not accepted."
                 return QueueFullError(text, retry_after_s=self._admission.retry_after_s(_ROOM_JOBS))

@@ -169,7 +169,7 @@ class Submissions:
         """
         if self.find(caller, submission_id).finished_ms is None:
             # Closed first, so that no job can join while others are canceled.
-            self.ledger.close_submission(submission_id, self.ttl_s, withdrawn=True)
+            self.ledger.close_submission(submission_id, self.ttl_s, cancel=True)
             start = 0
             while job_ids := self.ledger.submission_job_ids(submission_id, start, _CANCEL_GROUP):
                 self.ledger.cancel(job_ids, self.ttl_s)

@@ -1,4 +1,4 @@
-"""The backup procedure of docs/operations.md, restored into another Redis."""
+"""A backup made as in docs/operations.md is restored into another Redis."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from contract.ledger.types import Claim
 from tests.support.ledger import store
 from tests.support.services import running_redis, wait_until
 
-ANSWER = JobResult(prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}), model=ModelRef("cats-dogs", "1"))
+RESULT = JobResult(prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}), model=ModelRef("cats-dogs", "1"))
 
 
 def waiting_job(ledger: Ledger) -> str:
@@ -27,7 +27,7 @@ def finished_job(ledger: Ledger) -> str:
     job_id = waiting_job(ledger)
     (claim,) = ledger.claim([job_id], 1000, 60, now_ms())
     assert isinstance(claim, Claim)
-    ledger.commit([(claim, ANSWER)], 3600, now_ms())
+    ledger.commit([(claim, RESULT)], 3600, now_ms())
     return job_id
 
 
@@ -55,7 +55,7 @@ def test_a_backup_restores_jobs_results_and_api_keys(tmp_path: Path) -> None:
         assert first
         assert first.status is JobStatus.QUEUED
         assert second
-        assert second.result == ANSWER
+        assert second.result == RESULT
         assert third is None  # submitted after the backup
         assert [key.id for key in KeyStore(connect(url)).all()] == [stored.id]
         assert isinstance(restored.claim([waiting], 1000, 60, now_ms())[0], Claim)

@@ -1,4 +1,4 @@
-"""Redis on a full disk: no job is accepted that is not stored."""
+"""Redis on a full disk: every accepted job is stored."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +26,7 @@ def responds(ledger: Ledger) -> bool:
 
 
 def fill(ledger: Ledger, stored: list[str]) -> None:
-    """Submit jobs, and record the ids of those that were accepted."""
+    """Submit jobs, and add the ids of the accepted ones to `stored`."""
     for _ in range(_JOBS):
         job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
         assert store(ledger, [job]) == [SubmitStatus.STORED]

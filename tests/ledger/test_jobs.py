@@ -5,16 +5,16 @@ import threading
 from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Claim, Heartbeat, SubmitStatus
+from contract.ledger.types import Claim, Heartbeat, QueueLimits, SubmitStatus
 from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
 
 
-def test_a_submitted_job_is_read_as_it_was_written(ledger: Ledger) -> None:
+def test_a_submitted_job_is_read_back_unchanged(ledger: Ledger) -> None:
     job = submitted(ledger)
     assert read(ledger, job) == job
 
 
-def test_unknown_ids_are_read_as_none_in_their_position(ledger: Ledger) -> None:
+def test_unknown_ids_are_read_as_none_and_the_order_is_kept(ledger: Ledger) -> None:
     job = submitted(ledger)
     assert ledger.get([new_job_id(), job.id]) == [None, job]
 
@@ -26,9 +26,10 @@ def test_a_taken_id_is_rejected_and_the_first_job_stays_unchanged(ledger: Ledger
     assert read(ledger, job) == job
 
 
-def test_a_full_queue_rejects_jobs_and_other_queues_accept_them(ledger: Ledger) -> None:
+def test_a_full_queue_refuses_jobs_while_other_queues_accept_them(ledger: Ledger) -> None:
     jobs = [make_job() for _ in range(3)] + [make_job(BULK)]
-    assert store(ledger, jobs, 2) == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL, SubmitStatus.STORED]
+    results = store(ledger, jobs, QueueLimits(max_jobs=2, max_bytes=1000))
+    assert results == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL, SubmitStatus.STORED]
     assert ledger.get([jobs[2].id]) == [None]
 
 
@@ -99,7 +100,7 @@ def test_a_finished_job_never_changes(ledger: Ledger) -> None:
     assert read(ledger, job).result == cat(0.9)
 
 
-def test_an_attempt_counts_from_begin_and_no_longer_after_release(ledger: Ledger) -> None:
+def test_begin_counts_an_attempt_and_release_takes_it_back(ledger: Ledger) -> None:
     job = submitted(ledger)
     claim = claimed(ledger, job)
     assert read(ledger, job).attempts == 0
@@ -185,7 +186,7 @@ def test_empty_lists_are_accepted(ledger: Ledger) -> None:
     assert ledger.get([]) == []
 
 
-def test_recent_jobs_are_listed_newest_first_and_from_a_position(ledger: Ledger) -> None:
+def test_recent_jobs_are_listed_newest_first_from_a_given_position(ledger: Ledger) -> None:
     jobs = [submitted(ledger) for _ in range(4)]
     ledger.cancel([job.id for job in jobs[:3]], 60, NOW)
     ids = [job.id for job in jobs]

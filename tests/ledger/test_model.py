@@ -28,7 +28,7 @@ MAX_ATTEMPTS = 3
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Applies random operations to a ledger, and keeps its own record of what must hold."""
+    """Applies random operations to a ledger, and records independently what the ledger must contain."""
 
     jobs = Bundle("jobs")
     claims = Bundle("claims")
@@ -66,7 +66,7 @@ class LedgerMachine(RuleBasedStateMachine):
         deadline_ms = self.now_ms + deadline_in_ms if deadline_in_ms else None
         job = Job("", queue, self.now_ms, image="ref", deadline_ms=deadline_ms, submission=submission_id)
         jobs = [replace(job, id=new_job_id()) for _ in range(count)]
-        results = store(self.ledger, jobs, 10_000)
+        results = store(self.ledger, jobs)
         if submission_id in self.closed:
             assert results == [SubmitStatus.CLOSED] * count
             return multiple()
@@ -88,9 +88,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self.sent[submission_id].append(job_id)
 
     @precondition(lambda self: len(self.known) > 5)  # otherwise most submissions would be closed while empty
-    @rule(submission_id=submissions, withdrawn=st.booleans())
-    def close(self, submission_id: str, withdrawn: bool) -> None:
-        self.ledger.close_submission(submission_id, 60, self.now_ms, withdrawn=withdrawn)
+    @rule(submission_id=submissions, cancel=st.booleans())
+    def close(self, submission_id: str, cancel: bool) -> None:
+        self.ledger.close_submission(submission_id, 60, self.now_ms, cancel=cancel)
         self.closed.add(submission_id)
 
     @rule(target=claims, job_id=jobs)
@@ -98,7 +98,7 @@ class LedgerMachine(RuleBasedStateMachine):
         (claim,) = self.ledger.claim([job_id], LEASE_MS, 60, self.now_ms)
         if claim is None:
             return multiple()
-        assert claim.fence > self.fences.get(job_id, 0), "fences grow"
+        assert claim.fence > self.fences.get(job_id, 0), "each claim has a higher fence"
         self.fences[job_id] = claim.fence
         return claim
 

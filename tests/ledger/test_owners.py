@@ -1,4 +1,4 @@
-"""Jobs of several owners in one ledger: shares of a queue, and ids that another owner already uses."""
+"""Jobs of several owners in one ledger: shares of a queue, and ids that belong to another owner."""
 
 from dataclasses import replace
 
@@ -6,62 +6,58 @@ from contract.broker import BULK, INTERACTIVE
 from contract.job import Job
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus
-from tests.support.ledger import cat, claimed, make_job, read
+from tests.support.ledger import cat, claimed, make_job, read, store
 
 
 def owned(owner: str, queue: str = INTERACTIVE) -> Job:
     return replace(make_job(queue), owner=owner)
 
 
-def results(ledger: Ledger, jobs: list[Job], limits: QueueLimits) -> list[SubmitStatus]:
-    return [receipt.status for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
-
-
 def test_the_owner_is_stored(ledger: Ledger) -> None:
     job = owned("ada")
-    assert results(ledger, [job], QueueLimits(10, 1000)) == [SubmitStatus.STORED]
+    assert store(ledger, [job], QueueLimits(10, 1000)) == [SubmitStatus.STORED]
     assert read(ledger, job).owner == "ada"
     assert claimed(ledger, job).job.owner == "ada"
 
 
 def test_an_owner_may_fill_only_a_share_of_the_jobs_in_a_queue(ledger: Ledger) -> None:
     limits = QueueLimits(6, 1000, owner_share=0.5)
-    flood = [owned("ada") for _ in range(4)]
-    assert results(ledger, flood, limits) == [SubmitStatus.STORED] * 3 + [SubmitStatus.CROWDED]
-    assert ledger.get([flood[3].id]) == [None]
-    assert results(ledger, [owned("ada", BULK), owned("bob"), owned("")], limits) == [SubmitStatus.STORED] * 3
-    assert results(ledger, [owned("bob")], QueueLimits(5, 1000, 0.5)) == [SubmitStatus.FULL]
+    jobs = [owned("ada") for _ in range(4)]
+    assert store(ledger, jobs, limits) == [SubmitStatus.STORED] * 3 + [SubmitStatus.SHARE_FULL]
+    assert ledger.get([jobs[3].id]) == [None]
+    assert store(ledger, [owned("ada", BULK), owned("bob"), owned("")], limits) == [SubmitStatus.STORED] * 3
+    assert store(ledger, [owned("bob")], QueueLimits(5, 1000, 0.5)) == [SubmitStatus.FULL]
 
 
 def test_an_owner_may_fill_only_a_share_of_the_bytes_in_a_queue(ledger: Ledger) -> None:
     limits = QueueLimits(100, 30, owner_share=0.5)  # 15 bytes: two jobs of 7
-    assert results(ledger, [owned("ada") for _ in range(3)], limits) == [SubmitStatus.STORED] * 2 + [
-        SubmitStatus.CROWDED
+    assert store(ledger, [owned("ada") for _ in range(3)], limits) == [SubmitStatus.STORED] * 2 + [
+        SubmitStatus.SHARE_FULL
     ]
-    assert results(ledger, [owned("bob")], limits) == [SubmitStatus.STORED]
+    assert store(ledger, [owned("bob")], limits) == [SubmitStatus.STORED]
 
 
 def test_the_share_does_not_apply_to_jobs_without_an_owner(ledger: Ledger) -> None:
     limits = QueueLimits(4, 1000, owner_share=0.5)
-    assert results(ledger, [owned("") for _ in range(5)], limits) == [SubmitStatus.STORED] * 4 + [SubmitStatus.FULL]
+    assert store(ledger, [owned("") for _ in range(5)], limits) == [SubmitStatus.STORED] * 4 + [SubmitStatus.FULL]
 
 
 def test_the_share_is_released_when_jobs_leave_the_queue(ledger: Ledger) -> None:
     limits = QueueLimits(4, 1000, owner_share=0.5)
     first, second, third = (owned("ada") for _ in range(3))
-    assert results(ledger, [first, second, third], limits) == [SubmitStatus.STORED] * 2 + [SubmitStatus.CROWDED]
+    assert store(ledger, [first, second, third], limits) == [SubmitStatus.STORED] * 2 + [SubmitStatus.SHARE_FULL]
     claim = claimed(ledger, first)
-    assert results(ledger, [third], limits) == [SubmitStatus.STORED]
+    assert store(ledger, [third], limits) == [SubmitStatus.STORED]
     ledger.release([claim])  # three jobs wait now, one more than the share
-    assert results(ledger, [owned("ada")], limits) == [SubmitStatus.CROWDED]
+    assert store(ledger, [owned("ada")], limits) == [SubmitStatus.SHARE_FULL]
     ledger.cancel([second.id, third.id], 60)
     ledger.commit([(claimed(ledger, first), cat())], 60)
-    assert results(ledger, [owned("ada"), owned("ada"), owned("ada")], limits)[:2] == [SubmitStatus.STORED] * 2
+    assert store(ledger, [owned("ada"), owned("ada"), owned("ada")], limits)[:2] == [SubmitStatus.STORED] * 2
 
 
 def test_a_share_allows_at_least_one_job(ledger: Ledger) -> None:
     limits = QueueLimits(10, 1000, owner_share=0.01)
-    assert results(ledger, [owned("ada"), owned("ada")], limits) == [SubmitStatus.STORED, SubmitStatus.CROWDED]
+    assert store(ledger, [owned("ada"), owned("ada")], limits) == [SubmitStatus.STORED, SubmitStatus.SHARE_FULL]
     assert limits.owner_max_bytes == 10
 
 

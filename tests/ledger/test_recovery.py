@@ -1,4 +1,4 @@
-"""Jobs that are canceled, expired, lost with their worker, or that kill their workers."""
+"""Jobs that are canceled, expire, lose their worker, or kill their worker."""
 
 from dataclasses import replace
 
@@ -22,17 +22,17 @@ def with_deadline(ledger: Ledger, deadline_ms: int) -> Job:
 
 
 def die_on(ledger: Ledger, job: Job, now_ms: int) -> int:
-    """Claim a job and begin it, as a worker does that then dies; returns the time at which the lease expires."""
+    """Claim and begin a job as a worker that then dies; returns the time at which the lease expires."""
     ledger.begin([claimed(ledger, job, now_ms)])
     return now_ms + LEASE_MS
 
 
-def test_cancel_stops_queued_and_running_jobs_and_leaves_finished_ones(ledger: Ledger) -> None:
-    queued, running, ended = submitted(ledger), submitted(ledger), submitted(ledger)
+def test_cancel_stops_queued_and_running_jobs_but_not_finished_ones(ledger: Ledger) -> None:
+    queued, running, finished = submitted(ledger), submitted(ledger), submitted(ledger)
     claim = claimed(ledger, running)
-    ledger.commit([(claimed(ledger, ended), cat())], 60, NOW)
-    assert ledger.cancel([queued.id, running.id, ended.id, "unknown"], 60, NOW + 1) == [True, True, False, False]
-    assert [read(ledger, job).status for job in (queued, running, ended)] == [
+    ledger.commit([(claimed(ledger, finished), cat())], 60, NOW)
+    assert ledger.cancel([queued.id, running.id, finished.id, "unknown"], 60, NOW + 1) == [True, True, False, False]
+    assert [read(ledger, job).status for job in (queued, running, finished)] == [
         JobStatus.CANCELED,
         JobStatus.CANCELED,
         JobStatus.SUCCEEDED,
@@ -130,18 +130,17 @@ def test_repeated_submits_are_recognized(ledger: Ledger) -> None:
 def test_a_queue_is_limited_in_bytes(ledger: Ledger) -> None:
     limits = QueueLimits(100, max_bytes=20)
     jobs = [make_job() for _ in range(3)]  # 7 bytes each
-    results = [receipt.status for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
-    assert results == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL]
+    assert store(ledger, jobs, limits) == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL]
     claim = claimed(ledger, jobs[0])
     assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 7
-    assert ledger.submit([Submit(jobs[2])], limits)[0].is_new
+    assert store(ledger, jobs[2:], limits) == [SubmitStatus.STORED]
     ledger.release([claim])
     assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 21
     ledger.cancel([job.id for job in jobs], 60, NOW)
     assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 0
 
 
-def test_places_follow_the_order_of_acceptance(ledger: Ledger) -> None:
+def test_positions_follow_the_order_of_acceptance(ledger: Ledger) -> None:
     first, second, third = (submitted(ledger, created_ms=NOW + at) for at in (1, 2, 3))
     assert ledger.positions([third, first, second]) == [2, 0, 1]
     claimed(ledger, first)

@@ -1,4 +1,4 @@
-"""Redis itself: expiry, memory, outages, and the connection."""
+"""Tests of Redis features: expiry, memory, outages, and the connection."""
 
 import threading
 import time
@@ -21,10 +21,10 @@ from tests.support.proxy import cuttable
 from tests.support.services import free_port
 
 
-def test_a_finished_job_expires_after_the_given_time(clean_redis: str) -> None:
+def test_a_finished_job_expires_after_its_ttl(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
-    store(ledger, [job], 10)
+    store(ledger, [job])
     assert client.ttl(keys.job(job.id)) == -1
     (claim,) = ledger.claim([job.id], 1000, 60)
     assert claim
@@ -40,7 +40,7 @@ def test_an_idempotency_key_is_kept_for_a_day(clean_redis: str) -> None:
 
 def test_the_ledger_uses_the_clock_of_redis_unless_a_time_is_given(clean_redis: str) -> None:
     ledger, job = Ledger(patient(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
-    store(ledger, [job], 10)
+    store(ledger, [job])
     (claim,) = ledger.claim([job.id], 60_000, 60)
     assert claim
     assert claim.job.started_ms
@@ -48,7 +48,7 @@ def test_the_ledger_uses_the_clock_of_redis_unless_a_time_is_given(clean_redis: 
     assert ledger.claim([job.id], 60_000, 60) == [None]
 
 
-def test_a_job_of_a_submission_costs_little_memory(clean_redis: str) -> None:
+def test_a_job_of_a_submission_takes_little_memory(clean_redis: str) -> None:
     """Record and list entries: under 0.6 kB for a waiting job, under 1 kB for a finished one."""
     ledger, client, count = Ledger(patient(clean_redis)), patient(clean_redis), 2000
     submission = Submission(new_job_id(), BULK, now_ms())
@@ -93,7 +93,7 @@ def test_a_submission_expires_after_its_last_job_has_finished(clean_redis: str) 
     assert [client.ttl(key) for key in both] == [-1, -1]
 
 
-def test_expired_submissions_are_not_listed_and_removed_when_the_owner_opens_another(clean_redis: str) -> None:
+def test_expired_submissions_are_not_listed_and_the_owners_next_submission_removes_them(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     submissions = [Submission(new_job_id(), BULK, now_ms() + n) for n in range(3)]
     for submission in submissions:
@@ -105,16 +105,16 @@ def test_expired_submissions_are_not_listed_and_removed_when_the_owner_opens_ano
     assert client.zcard(keys.submissions("")) == 3
 
 
-def test_a_missing_redis_is_reported_immediately() -> None:
+def test_an_unreachable_redis_is_reported_immediately() -> None:
     ledger = Ledger(connect(f"redis://127.0.0.1:{free_port()}/0"))
     started_s = time.monotonic()
-    for ask in (ledger.ping, lambda: ledger.get(["x"]), lambda: ledger.stats(QUEUES), lambda: next(ledger.finished())):
+    for call in (ledger.ping, lambda: ledger.get(["x"]), lambda: ledger.stats(QUEUES), lambda: next(ledger.finished())):
         with pytest.raises(UnavailableError, match="Try again"):
-            ask()
+            call()
     assert time.monotonic() - started_s < 5
 
 
-def test_publishing_to_a_missing_redis_is_unavailable() -> None:
+def test_publishing_to_an_unreachable_redis_raises_unavailable() -> None:
     app = make_celery(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(UnavailableError, match="Try again"):
         publish(app, INTERACTIVE, [new_job_id()])
@@ -127,7 +127,7 @@ def test_all_keys_of_the_queues_start_with_the_prefix(clean_redis: str) -> None:
     assert all(name.startswith(keys.PREFIX) for name in names)
 
 
-def test_a_claim_of_an_expired_job_is_not_valid_for_a_new_job_with_the_same_id(clean_redis: str) -> None:
+def test_a_claim_on_an_expired_job_is_not_valid_for_a_new_job_with_the_same_id(clean_redis: str) -> None:
     ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
@@ -169,7 +169,7 @@ def configurable(clean_redis: str) -> Iterator["redis.Redis"]:
         client.config_set("min-replicas-to-write", 0)
 
 
-def test_memory_reports_the_limit_of_redis_and_whether_it_evicts(configurable: "redis.Redis") -> None:
+def test_memory_returns_the_limit_of_redis_and_whether_it_evicts(configurable: "redis.Redis") -> None:
     ledger = Ledger(configurable)
     assert ledger.memory() == RedisMemory(ledger.memory().used_bytes, 0, evicts=False)
     assert ledger.memory().used_bytes > 100_000
@@ -179,7 +179,7 @@ def test_memory_reports_the_limit_of_redis_and_whether_it_evicts(configurable: "
     assert ledger.memory().evicts
 
 
-def test_a_redis_out_of_memory_is_unavailable_and_stores_nothing(configurable: "redis.Redis") -> None:
+def test_submitting_to_a_full_redis_raises_unavailable(configurable: "redis.Redis") -> None:
     ledger, job = Ledger(configurable), Job(new_job_id(), INTERACTIVE, now_ms())
     configurable.config_set("maxmemory", 1)
     with pytest.raises(UnavailableError, match="Try again"):
@@ -189,7 +189,9 @@ def test_a_redis_out_of_memory_is_unavailable_and_stores_nothing(configurable: "
     assert ledger.stats(QUEUES).queues[INTERACTIVE].queued == 0
 
 
-def test_a_redis_without_its_replicas_is_unavailable_and_stores_nothing(configurable: "redis.Redis") -> None:
+def test_submitting_to_a_redis_without_replicas_raises_unavailable(
+    configurable: "redis.Redis",
+) -> None:
     ledger, job = Ledger(configurable), Job(new_job_id(), INTERACTIVE, now_ms())
     configurable.config_set("min-replicas-to-write", 1)
     with pytest.raises(UnavailableError, match="not writable"):
@@ -199,24 +201,24 @@ def test_a_redis_without_its_replicas_is_unavailable_and_stores_nothing(configur
 
 
 def test_a_subscription_detects_a_dead_connection(clean_redis: str) -> None:
-    with cuttable(urlsplit(clean_redis).port or 0) as line:
-        followed = Ledger(connect(f"redis://127.0.0.1:{line.port}/0"), health_check_s=0.2).finished()
-        assert next(followed) is None
-        line.cut()
+    with cuttable(urlsplit(clean_redis).port or 0) as proxy:
+        finished = Ledger(connect(f"redis://127.0.0.1:{proxy.port}/0"), health_check_s=0.2).finished()
+        assert next(finished) is None
+        proxy.cut()
         with pytest.raises(UnavailableError, match="stopped responding"):
-            next(followed)
-        line.mend()
-        followed.close()
+            next(finished)
+        proxy.restore()
+        finished.close()
 
 
 def test_an_idle_subscription_stays_alive(clean_redis: str) -> None:
     ledger = Ledger(patient(clean_redis), health_check_s=0.05)
-    followed = ledger.finished()
-    assert next(followed) is None
+    finished = ledger.finished()
+    assert next(finished) is None
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
-    later = threading.Timer(0.5, ledger.cancel, ([job.id], 60))  # after several pings
-    later.start()
-    assert next(followed) == [job.id]
-    later.join()
-    followed.close()
+    timer = threading.Timer(0.5, ledger.cancel, ([job.id], 60))  # after several pings
+    timer.start()
+    assert next(finished) == [job.id]
+    timer.join()
+    finished.close()

@@ -30,7 +30,7 @@ def test_the_status_counts_jobs_and_lists_workers(ledger: Ledger) -> None:
     assert "host" not in str(status)
 
 
-def test_without_a_worker_the_service_is_ready_and_reports_the_problem(ledger: Ledger) -> None:
+def test_without_a_worker_the_service_is_ready_but_reports_a_problem(ledger: Ledger) -> None:
     status = read_status(ledger, LIMIT_BYTES)
     assert status.is_ready
     assert [problem.code for problem in status.problems] == ["no_worker"]
@@ -43,7 +43,7 @@ def test_an_unavailable_ledger_is_reported_as_a_problem() -> None:
     assert status.to_dict()["workers"] == []
 
 
-def test_a_full_ledger_rejects_uploads(ledger: Ledger) -> None:
+def test_uploads_are_refused_while_the_ledger_is_full(ledger: Ledger) -> None:
     assert not read_status(ledger, 1).is_ready
 
 
@@ -56,7 +56,7 @@ def test_a_full_ledger_rejects_uploads(ledger: Ledger) -> None:
         (RedisMemory(10, 100, evicts=True), "ledger_evicts"),
     ],
 )
-def test_uploads_stop_before_redis_reaches_its_memory_limit(memory: RedisMemory, code: str | None) -> None:
+def test_uploads_are_refused_before_redis_reaches_its_memory_limit(memory: RedisMemory, code: str | None) -> None:
     problem = memory_problem(memory, LIMIT_BYTES)
     assert (problem.code if problem else None) == code
 

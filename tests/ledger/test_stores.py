@@ -31,7 +31,7 @@ def test_images_are_returned_in_the_requested_order(images: ImageStore) -> None:
     assert images.get([second, first]) == [b"two", b"one"]
 
 
-def test_many_images_are_stored_in_one_call(images: ImageStore) -> None:
+def test_put_many_stores_all_images(images: ImageStore) -> None:
     refs = images.put_many([b"one", b"two", b"one"])
     assert len(set(refs)) == 3
     assert images.get(refs) == [b"one", b"two", b"one"]
@@ -66,6 +66,8 @@ def test_an_unwritable_folder_makes_the_image_store_unavailable(tmp_path: Path) 
     (tmp_path / "images").write_bytes(b"a file where the folder was")
     with pytest.raises(UnavailableError, match="not writable"):
         images.put(b"image")
+    with pytest.raises(UnavailableError, match="not writable"):
+        images.delete(["0" * 32])
 
 
 def test_a_full_disk_makes_the_image_store_unavailable_and_leaves_no_file(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_a_full_disk_makes_the_image_store_unavailable_and_leaves_no_file(tmp_pa
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_missing_redis_makes_the_image_store_unavailable() -> None:
+def test_an_unreachable_redis_makes_the_image_store_unavailable() -> None:
     images = open_image_store("redis://127.0.0.1:1/0", ttl_s=60)
     for call in (lambda: images.put(b"x"), lambda: images.put_many([b"x"]), lambda: images.get(["x"])):
         with pytest.raises(UnavailableError, match="not responding"):
@@ -109,12 +111,12 @@ def test_thumbnails_expire(client: "redis.Redis") -> None:
     assert 0 < int(client.ttl(keys.thumbnail("a"))) <= 60
 
 
-def test_a_missing_redis_makes_thumbnails_unavailable() -> None:
+def test_an_unreachable_redis_makes_thumbnails_unavailable() -> None:
     with pytest.raises(UnavailableError):
         ThumbnailStore(connect("redis://127.0.0.1:1/0"), ttl_s=60).get(["a"])
 
 
-def test_an_api_key_is_read_as_it_was_written(client: "redis.Redis") -> None:
+def test_an_api_key_is_read_back_unchanged(client: "redis.Redis") -> None:
     store = KeyStore(client)
     key, _ = make_key("Büro 3", (Scope.SUBMIT, Scope.READ), "5 per minute")
     store.put(key)

@@ -1,4 +1,4 @@
-"""Submissions: groups of jobs, counted by state."""
+"""Submissions: groups of jobs, counted by status."""
 
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, st
 TTL_S = 60
 
 
-def opened(ledger: Ledger, owner: str = "", created_ms: int = NOW, **wish: object) -> Submission:
-    submission = Submission(new_job_id(), BULK, created_ms, owner=owner, **wish)  # type: ignore[arg-type]
+def opened(ledger: Ledger, owner: str = "", created_ms: int = NOW, **fields: object) -> Submission:
+    submission = Submission(new_job_id(), BULK, created_ms, owner=owner, **fields)  # type: ignore[arg-type]
     assert ledger.open_submission(submission, TTL_S) is SubmitStatus.STORED
     return submission
 
@@ -35,24 +35,24 @@ def reject(ledger: Ledger, submission: Submission, custom_id: str) -> Job:
     return job
 
 
-def again(ledger: Ledger, submission: Submission) -> Submission:
+def reread(ledger: Ledger, submission: Submission) -> Submission:
     found = ledger.submission(submission.id)
     assert found
     return found
 
 
 def counts(ledger: Ledger, submission: Submission) -> Counts:
-    return again(ledger, submission).counts
+    return reread(ledger, submission).counts
 
 
-def test_a_submission_is_read_as_it_was_opened(ledger: Ledger) -> None:
+def test_a_submission_is_read_back_unchanged(ledger: Ledger) -> None:
     submission = opened(ledger, "ada", name="Holiday", deadline_s=12345.678)
     assert ledger.submission(submission.id) == submission
     assert submission.status is SubmissionStatus.OPEN
     assert ledger.submission(new_job_id()) is None
 
 
-def test_opening_the_same_submission_again_is_recognized_and_a_different_one_is_rejected(ledger: Ledger) -> None:
+def test_opening_the_same_submission_twice_is_recognized_and_a_different_one_is_rejected(ledger: Ledger) -> None:
     submission = opened(ledger, "ada", name="Holiday")
     assert ledger.open_submission(replace(submission, created_ms=NOW + 5), TTL_S) is SubmitStatus.REPEATED
     for other in ({"name": "Work"}, {"owner": "bob"}, {"queue": "interactive"}, {"deadline_s": 5.0}):
@@ -69,7 +69,7 @@ def test_the_latest_submissions_of_an_owner_are_listed(ledger: Ledger) -> None:
     assert ledger.submissions("bob", 10) == []
 
 
-def test_counts_follow_every_change_of_state(ledger: Ledger) -> None:
+def test_counts_follow_every_status_change(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = sent(ledger, submission, 6)
     assert counts(ledger, submission) == Counts(queued=6)
@@ -148,17 +148,18 @@ def test_a_resent_job_is_counted_once(ledger: Ledger) -> None:
     assert ledger.submission_job_ids(submission.id, 0, 10) == [submit.job.id]
 
 
-def test_a_job_rejected_by_a_full_queue_is_not_counted(ledger: Ledger) -> None:
+def test_a_job_refused_by_a_full_queue_is_not_counted(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = [replace(make_job(BULK), submission=submission.id) for _ in range(3)]
-    assert store(ledger, jobs, max_jobs=2) == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL]
+    limits = QueueLimits(max_jobs=2, max_bytes=1000)
+    assert store(ledger, jobs, limits) == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL]
     assert counts(ledger, submission) == Counts(queued=2)
 
 
-@pytest.mark.parametrize("withdrawn", [False, True])
-def test_a_closed_submission_accepts_no_more_images(ledger: Ledger, withdrawn: bool) -> None:
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_closed_submission_accepts_no_more_images(ledger: Ledger, cancel: bool) -> None:
     submission = opened(ledger)
-    ledger.close_submission(submission.id, TTL_S, NOW + 1, withdrawn=withdrawn)
+    ledger.close_submission(submission.id, TTL_S, NOW + 1, cancel=cancel)
     job = replace(make_job(BULK), submission=submission.id)
     stray = replace(make_job(BULK), submission=new_job_id())
     assert store(ledger, [job, stray, make_job(BULK)]) == [
@@ -177,33 +178,33 @@ def test_a_closed_submission_finishes_with_its_last_job(ledger: Ledger) -> None:
     ledger.commit([(claimed(ledger, first), cat())], TTL_S, NOW)
     ledger.close_submission(submission.id, TTL_S, NOW + 10)
     ledger.close_submission(submission.id, TTL_S, NOW + 20)
-    found = again(ledger, submission)
+    found = reread(ledger, submission)
     assert (found.status, found.closed_ms, found.finished_ms) == (SubmissionStatus.CLOSED, NOW + 10, None)
     ledger.commit([(claimed(ledger, second), cat())], TTL_S, NOW + 30)
-    found = again(ledger, submission)
+    found = reread(ledger, submission)
     assert (found.status, found.finished_ms) == (SubmissionStatus.FINISHED, NOW + 30)
-    ledger.close_submission(submission.id, TTL_S, NOW + 40, withdrawn=True)
-    assert again(ledger, submission) == found
+    ledger.close_submission(submission.id, TTL_S, NOW + 40, cancel=True)
+    assert reread(ledger, submission) == found
 
 
 def test_a_submission_without_pending_jobs_finishes_when_it_is_closed(ledger: Ledger) -> None:
     submission = opened(ledger)
     (job,) = sent(ledger, submission, 1)
     ledger.commit([(claimed(ledger, job), cat())], TTL_S, NOW)
-    assert again(ledger, submission).status is SubmissionStatus.OPEN
+    assert reread(ledger, submission).status is SubmissionStatus.OPEN
     ledger.close_submission(submission.id, TTL_S, NOW + 10)
-    assert again(ledger, submission).finished_ms == NOW + 10
+    assert reread(ledger, submission).finished_ms == NOW + 10
 
 
-def test_a_withdrawn_submission_is_canceled_and_finishes_with_its_last_job(ledger: Ledger) -> None:
+def test_a_canceled_submission_accepts_no_jobs_and_finishes_with_its_last_job(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = sent(ledger, submission, 2)
     claim = claimed(ledger, jobs[0])
-    ledger.close_submission(submission.id, TTL_S, NOW + 10, withdrawn=True)
-    found = again(ledger, submission)
+    ledger.close_submission(submission.id, TTL_S, NOW + 10, cancel=True)
+    found = reread(ledger, submission)
     assert (found.status, found.canceled_ms, found.finished_ms) == (SubmissionStatus.CANCELED, NOW + 10, None)
     ledger.cancel([job.id for job in jobs], TTL_S, NOW + 20)
-    found = again(ledger, submission)
+    found = reread(ledger, submission)
     assert (found.status, found.finished_ms, found.counts) == (
         SubmissionStatus.CANCELED,
         NOW + 20,
@@ -212,7 +213,7 @@ def test_a_withdrawn_submission_is_canceled_and_finishes_with_its_last_job(ledge
     assert ledger.commit([(claim, cat())], TTL_S, NOW + 30) == [False]
 
 
-def test_a_finished_submission_is_published_with_its_last_job(ledger: Ledger) -> None:
+def test_a_submission_is_published_as_finished_with_its_last_job(ledger: Ledger) -> None:
     submission, finished = opened(ledger), ledger.finished()
     (job,) = sent(ledger, submission, 1)
     ledger.close_submission(submission.id, TTL_S, NOW)
@@ -229,14 +230,14 @@ def test_the_rate_and_the_estimated_end_reflect_the_last_seconds(ledger: Ledger)
     claims = [claimed(ledger, job) for job in jobs]
     for at in range(20):  # one per second
         ledger.commit([(claims[at], cat())], TTL_S, NOW + 1000 * at)
-    found, now_ms = again(ledger, submission), NOW + 19_000
+    found, now_ms = reread(ledger, submission), NOW + 19_000
     assert found.rate_per_s(now_ms) == pytest.approx(1.0, rel=0.01)
     assert found.estimated_end_ms(now_ms) == pytest.approx(now_ms + 40_000, abs=1000)
     for at in range(20, 40):  # ten per second
         ledger.commit([(claims[at], cat())], TTL_S, NOW + 19_000 + 100 * (at - 19))
     for at in range(40, 59):
         ledger.commit([(claims[at], cat())], TTL_S, NOW + 19_000 + span_ms + 100 * (at - 19))
-    assert (again(ledger, submission).rate_per_s(NOW + 19_000 + span_ms + 4000) or 0) > 3
+    assert (reread(ledger, submission).rate_per_s(NOW + 19_000 + span_ms + 4000) or 0) > 3
 
 
 def test_the_rate_starts_over_after_a_pause(ledger: Ledger) -> None:
@@ -245,7 +246,7 @@ def test_the_rate_starts_over_after_a_pause(ledger: Ledger) -> None:
     later = NOW + 100 * keys.RATE_SPAN_MS
     for at, claim in enumerate(claims):
         ledger.commit([(claim, cat())], TTL_S, later + 1000 * at if at else NOW)
-    found = again(ledger, submission)
+    found = reread(ledger, submission)
     assert found.rate_per_s(later + 3000) == pytest.approx(2 / 2, rel=0.4)
 
 
@@ -256,12 +257,12 @@ def test_the_rate_of_a_finished_submission_covers_all_of_its_jobs(ledger: Ledger
     ledger.close_submission(submission.id, TTL_S, NOW)
     for at, claim in enumerate(claims):
         ledger.commit([(claim, cat())], TTL_S, NOW + 500 * (at + 1))
-    found = again(ledger, submission)
+    found = reread(ledger, submission)
     assert found.rate_per_s(NOW + 10**9) == 2.0
     assert found.estimated_end_ms(NOW + 10**9) is None
 
 
-def test_an_image_has_the_same_job_id_whenever_it_is_sent() -> None:
+def test_a_resent_image_has_the_same_job_id() -> None:
     first, second = new_job_id(), new_job_id()
     found = image_job_id(first, "cat.jpg")
     assert found == image_job_id(first, "cat.jpg")

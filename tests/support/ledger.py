@@ -1,4 +1,4 @@
-"""Jobs for tests of the ledger, and short ways to move them through their states."""
+"""Jobs for tests of the ledger, and helpers that submit, claim and read them."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,8 @@ from contract.ledger.types import Claim, QueueLimits, Submit, SubmitStatus
 #: The time at which tests start; they pass later times instead of sleeping.
 NOW = 1_000_000
 LEASE_MS = 1000
+#: Limits that no test reaches by accident.
+_LIMITS = QueueLimits(max_jobs=10_000, max_bytes=10**12)
 
 
 def make_job(queue: str = INTERACTIVE, created_ms: int = NOW) -> Job:
@@ -30,14 +32,13 @@ def cat(confidence: float = 0.9) -> JobResult:
     )
 
 
-def store(ledger: Ledger, jobs: Sequence[Job], max_jobs: int = 10_000) -> list[SubmitStatus]:
+def store(ledger: Ledger, jobs: Sequence[Job], limits: QueueLimits = _LIMITS) -> list[SubmitStatus]:
     """Submit jobs; returns what happened to each."""
-    limits = QueueLimits(max_jobs, max_bytes=10**12)
     return [receipt.status for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
 
 
 def submitted(ledger: Ledger, queue: str = INTERACTIVE, created_ms: int = NOW) -> Job:
-    """A new job that waits in its queue."""
+    """Submit a new job; it waits in its queue."""
     job = make_job(queue, created_ms)
     assert store(ledger, [job]) == [SubmitStatus.STORED]
     return job
@@ -58,5 +59,5 @@ def read(ledger: Ledger, job: Job) -> Job:
 
 
 def patient(url: str) -> "redis.Redis":
-    """A client like that of the services, but with a timeout for busy test machines."""
+    """A Redis client like the services use, but with a longer timeout for busy test machines."""
     return redis.Redis.from_url(url, decode_responses=True, socket_timeout=60)

@@ -21,7 +21,7 @@ class CuttableProxy:
         """Stop forwarding in both directions, without closing connections."""
         self._connected.clear()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Resume forwarding."""
         self._connected.set()
 

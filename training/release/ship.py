@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.locate import SHIPPED
+from bundle.locate import INCLUDED
 from bundle.manifest import MANIFEST_FILE, MODEL_FILE, Interval, Manifest, read_manifest
 from training.errors import TrainingError, run_command
 from training.files import BUNDLE, EVALUATED, PREDICTIONS_FILE, RESULTS_FILE, staged_folder
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--evaluated", type=Path, default=EVALUATED)
     parser.add_argument("--costs", type=Path, required=True, help="output of `training.quality.cost BASELINE BUNDLE`")
     parser.add_argument("--elsewhere", type=Path, help="output of `training.quality.elsewhere`")
-    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--out", type=Path, default=INCLUDED)
     parser.add_argument("--min-accuracy", type=float, default=MIN_ACCURACY)
     args = parser.parse_args()
     measurements = Measurements(args.evaluated, args.costs, args.elsewhere)

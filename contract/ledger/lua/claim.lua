@@ -19,7 +19,7 @@ for at = 6, #ARGV do
     unpack(redis.call('HMGET', key, 'status', 'queue', 'deadline_ms', 'submission'))
   claims[#claims + 1] = false
   if not is_free(id, status, queue) then
-    -- leased by another worker, or finished
+    -- Another worker has a lease on it, or it is finished.
   elseif deadline_ms and tonumber(deadline_ms) <= now then
     discard(finish(id, now, ttl_s, 'expired', '', ARGV[5], ARGV[4]))
     expired[#expired + 1] = id

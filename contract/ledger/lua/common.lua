@@ -42,7 +42,7 @@ local function enter_queue(id, queue, created_ms)
   end
 end
 
--- Remove a job from the waiting jobs, if it is one of them.
+-- Remove a job from the waiting jobs if it is waiting.
 local function leave_queue(id, queue)
   if redis.call('ZREM', K.queued .. queue, id) == 1 then
     count_waiting(id, queue, -1)
@@ -50,10 +50,11 @@ local function leave_queue(id, queue)
   redis.call('ZREM', K.unseen .. queue, id)
 end
 
--- Pending changes to the counts of submissions: id -> state -> number.
+-- Pending changes to the counts of submissions: id -> status -> number. `write_counts` writes them.
 local moved = {}
 
--- Record that a job of a submission changed its state. `submission` is false for a job without one, `from` is nil for a new job.
+-- Note a status change of a job for the counts of its submission. `submission` is false for a job without one, and
+-- `from` is nil for a new job.
 local function move(submission, from, to)
   if submission and from ~= to then
     local counts = moved[submission] or {}
@@ -74,7 +75,7 @@ local function requeue(id, queue, created_ms, submission)
   move(submission, 'running', 'queued')
 end
 
--- Set the final state of a job and count it. Returns the reference of its image, false if it has none.
+-- Set the final status of a job and count it. Returns the reference of its image, false if it has none.
 local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
   local queue, image, before, submission = unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission'))
@@ -113,7 +114,7 @@ local function count_pending(key)
   return tonumber(counts[1] or 0) + tonumber(counts[2] or 0)
 end
 
--- Handle a submission without unfinished jobs: start its expiry, and finish it if it is closed.
+-- Let a submission without unfinished jobs expire, and finish it if it is closed.
 local function on_idle(id, now, ttl_s)
   local key = K.submission .. id
   redis.call('EXPIRE', key, ttl_s)
@@ -125,7 +126,7 @@ local function on_idle(id, now, ttl_s)
   end
 end
 
--- Move the start of the period over which a submission's rate is measured, so that it lies one to two periods back.
+-- Keep the start of the period over which a submission's rate is measured between one and two periods in the past.
 local function update_mark(key, now)
   local found = redis.call('HMGET', key, 'succeeded', 'failed', 'expired', 'next_mark_ms', 'next_mark_processed')
   local processed = tonumber(found[1] or 0) + tonumber(found[2] or 0) + tonumber(found[3] or 0)
@@ -140,14 +141,14 @@ local function update_mark(key, now)
   redis.call('HSET', key, 'next_mark_ms', text(now), 'next_mark_processed', processed)
 end
 
--- Write the pending changes to submissions. Every script that moves jobs ends with this call. Without `ttl_s`, no submission
--- can become idle.
+-- Write the pending changes to the counts of submissions. Scripts that call `move` call this at their end; scripts that
+-- can finish jobs pass `ttl_s`.
 local function write_counts(now, ttl_s)
   for id, counts in pairs(moved) do
     local key = K.submission .. id
     if redis.call('EXISTS', key) == 1 then
-      for state, number in pairs(counts) do
-        redis.call('HINCRBY', key, state, number)
+      for status, number in pairs(counts) do
+        redis.call('HINCRBY', key, status, number)
       end
       if (counts.running or 0) > 0 then
         redis.call('HSETNX', key, 'started_ms', text(now))

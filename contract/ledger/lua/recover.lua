@@ -1,6 +1,6 @@
--- Find jobs of a queue that were lost: their worker died, or their message disappeared. Requeue or finish them.
--- ARGV: queue, now_ms (0: clock of Redis), oldest_message_ms, grace_ms, max_attempts, limit, ttl_s, error code and result (JSON)
--- of a lost job, error code and result of an expired job. Returns the ids of the jobs to publish.
+-- Requeue or finish the lost jobs of a queue: their worker died, or their message disappeared.
+-- ARGV: queue, now_ms (0: clock of Redis), oldest_message_ms, grace_ms, max_attempts, limit, ttl_s, error code and
+-- result (JSON) of a lost job, error code and result of an expired job. Returns the ids of the jobs to publish.
 local queue, now, oldest_message_ms, grace_ms = ARGV[1], clock(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_attempts, limit, ttl_s = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local orphans, finished = {}, {}
@@ -35,19 +35,21 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.running .. queue, '-inf', text
   end
 end
 
--- Waiting jobs older than every message in the queue. They get a new message after a grace period: a worker may have
--- just received their message and be about to claim them.
+-- Waiting jobs older than every message in the queue. They get a new message after a grace period, because a worker may
+-- have just received their message and be about to claim them.
 local before = oldest_message_ms > 0 and '(' .. text(oldest_message_ms) or '+inf'
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.queued .. queue, '-inf', before, 'LIMIT', 0, limit)) do
   redis.call('ZADD', K.unseen .. queue, 'NX', text(now), id)
 end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.unseen .. queue, '-inf', text(now - grace_ms), 'LIMIT', 0, limit)) do
+local overdue = redis.call('ZRANGEBYSCORE', K.unseen .. queue, '-inf', text(now - grace_ms), 'LIMIT', 0, limit)
+for _, id in ipairs(overdue) do
   redis.call('ZADD', K.unseen .. queue, text(now), id)
   orphans[#orphans + 1] = id
 end
 
 -- Dead letters whose record has expired.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.dead, '-inf', text(now - tonumber(ttl_s) * 1000), 'LIMIT', 0, limit)) do
+local expired_ms = now - tonumber(ttl_s) * 1000
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.dead, '-inf', text(expired_ms), 'LIMIT', 0, limit)) do
   if redis.call('EXISTS', K.job .. id) == 0 then
     redis.call('ZREM', K.dead, id)
   end

@@ -4,7 +4,8 @@ local now, ttl_s = clock(ARGV[1]), ARGV[2]
 
 local function record(id, submission, from, count)
   local key = K.submission .. submission
-  if redis.call('EXISTS', K.job .. id) == 1 or redis.call('EXISTS', key) == 0 or redis.call('HEXISTS', key, 'closed_ms') == 1 then
+  local is_open = redis.call('EXISTS', key) == 1 and redis.call('HEXISTS', key, 'closed_ms') == 0
+  if not is_open or redis.call('EXISTS', K.job .. id) == 1 then
     return 0
   end
   redis.call('HSET', K.job .. id, 'finished_ms', text(now), unpack(ARGV, from, from + count - 1))

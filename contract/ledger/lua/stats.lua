@@ -1,5 +1,5 @@
 -- Count jobs. ARGV: now_ms (0: clock of Redis), queues.
--- Returns {{queued, running, oldest_age_ms, queued_bytes} per queue, totals as a flat list, errors as a flat list, dead}.
+-- Returns {{queued, running, oldest_age_ms, queued_bytes} per queue, totals (flat list), errors (flat list), dead}.
 local now = clock(ARGV[1])
 local rows = {}
 for at = 2, #ARGV do

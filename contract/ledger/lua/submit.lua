@@ -1,14 +1,15 @@
 -- Store new jobs.
 -- ARGV: maximum jobs and bytes waiting in a queue, maximum jobs and bytes per owner, ttl_s of an idempotency key,
--- then per job: id, queue, created_ms, deadline_ms (0: none), size in bytes, idempotency key (or ''), fingerprint (or ''),
--- owner (or ''), submission (or ''), n, n values (name, value ...).
+-- then per job: id, queue, created_ms, deadline_ms (0: none), size in bytes, idempotency key (or ''),
+-- fingerprint (or ''), owner (or ''), submission (or ''), n, n values (name, value ...).
 -- Returns, per job: {status, id}. Status: 0 the id is taken, 1 stored, 2 the queue is full, 3 the same job exists,
--- 4 the idempotency key was used with a different image, 5 the owner's share of the queue is full, 6 the submission is closed.
+-- 4 the idempotency key was used with a different image, 5 the owner's share of the queue is full,
+-- 6 the submission is closed.
 local max_jobs, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local owner_max_jobs, owner_max_bytes, key_ttl_s = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 
--- The reply if the id or idempotency key was submitted before; else nil.
-local function earlier(id, idempotency_key, fingerprint, owner)
+-- The reply if the id or the idempotency key is already in use; else nil.
+local function reply_if_known(id, idempotency_key, fingerprint, owner)
   if idempotency_key ~= '' then
     local known = redis.call('HMGET', K.idempotency .. idempotency_key, 'fingerprint', 'id')
     if known[1] and redis.call('EXISTS', K.job .. known[2]) == 1 then
@@ -28,7 +29,7 @@ local function exceeds(key, name, more, maximum)
 end
 
 -- The reply if the queue or the owner's share is full; else nil.
-local function full(id, queue, size, owner)
+local function reply_if_full(id, queue, size, owner)
   if redis.call('ZCARD', K.queued .. queue) >= max_jobs or exceeds(K.queued_bytes, queue, size, max_bytes) then
     return {2, id}
   end
@@ -38,11 +39,11 @@ local function full(id, queue, size, owner)
   end
 end
 
--- Whether a submission is open, by id.
+-- Cache: whether a submission is open, by id.
 local is_open = {}
 
 -- The reply if the job's submission is closed or does not exist; else nil.
-local function closed(id, submission)
+local function reply_if_closed(id, submission)
   if submission == '' then
     return nil
   end
@@ -77,13 +78,14 @@ local results, at = {}, 6
 while at <= #ARGV do
   local id, queue, created_ms, deadline_ms, size, idempotency_key, fingerprint, owner, submission, count =
     unpack(ARGV, at, at + 9)
-  results[#results + 1] = earlier(id, idempotency_key, fingerprint, owner)
-    or closed(id, submission)
-    or full(id, queue, size, owner)
+  results[#results + 1] = reply_if_known(id, idempotency_key, fingerprint, owner)
+    or reply_if_closed(id, submission)
+    or reply_if_full(id, queue, size, owner)
     or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, submission, at + 10, count)
   at = at + 10 + count
 end
-for submission in pairs(moved) do -- does not expire while it has unfinished jobs
+-- A submission does not expire while it has unfinished jobs.
+for submission in pairs(moved) do
   redis.call('PERSIST', K.submission .. submission)
   redis.call('PERSIST', K.submission_jobs .. submission)
 end

@@ -1,10 +1,10 @@
-"""API keys: what is stored, what a key may do, and when one is required."""
+"""API keys: what is stored, what a key permits, and when one is required."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from contract.access import TRUSTED_S, Access, KeyStore, Scope, make_key, revoke
+from contract.access import KEY_CACHE_S, Access, KeyStore, Scope, make_key, revoke
 from contract.errors import ForbiddenError, UnauthorizedError
 from contract.job import Job
 from contract.settings import SettingsError, load_settings
@@ -43,9 +43,9 @@ def test_a_valid_key_identifies_its_owner(store: KeyStore) -> None:
 @pytest.mark.parametrize("change", ["", "pq", "pq_", "pq__", "x{}", "{}x", "{} ", "pq_000000_{}", "ünï", "pq_\x00_"])
 def test_an_invalid_key_is_rejected_and_not_repeated_in_the_error(store: KeyStore, change: str) -> None:
     _, text = made(store)
-    with pytest.raises(UnauthorizedError) as refused:
+    with pytest.raises(UnauthorizedError) as caught:
         Access(store, required=True).check(change.format(text), Scope.READ)
-    assert text not in str(refused.value)
+    assert text not in str(caught.value)
 
 
 def test_the_secret_of_another_key_is_rejected(store: KeyStore) -> None:
@@ -74,9 +74,9 @@ def test_a_revoked_key_works_until_its_cache_entry_expires(store: KeyStore) -> N
     revoked = revoke(store, key_id)
     assert revoked
     assert revoked.revoked_ms
-    now_s[0] = TRUSTED_S - 0.01
+    now_s[0] = KEY_CACHE_S - 0.01
     access.check(text, Scope.READ)
-    now_s[0] = TRUSTED_S
+    now_s[0] = KEY_CACHE_S
     with pytest.raises(UnauthorizedError):
         access.check(text, Scope.READ)
     assert revoke(store, "unknown") is None

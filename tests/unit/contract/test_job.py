@@ -18,7 +18,7 @@ from contract.job import (
     new_job_id,
 )
 
-#: A constant, because it is part of test names, which must not differ between processes.
+#: A constant, because it is part of test ids, which must be the same in all test processes.
 JOB_ID = "019abc12-3456-7890-abcd-ef0123456789"
 FINISHED = Job(
     id=new_job_id(),
@@ -40,7 +40,7 @@ FINISHED = Job(
 )
 
 
-def test_a_job_object_is_read_as_it_was_written() -> None:
+def test_a_job_object_is_read_back_unchanged() -> None:
     assert Job.from_dict(FINISHED.to_dict()) == FINISHED
 
 
@@ -55,8 +55,8 @@ def test_a_queued_job_object_has_every_member() -> None:
 
 
 def test_unknown_members_of_a_job_object_are_ignored() -> None:
-    values = FINISHED.to_dict() | {"mood": "fine"}
-    values["timings"] = values["timings"] | {"coffee_ms": 1}
+    values = FINISHED.to_dict() | {"added_later": 1}
+    values["timings"] = values["timings"] | {"added_later": 1}
     assert Job.from_dict(values) == FINISHED
 
 
@@ -88,7 +88,7 @@ def test_job_ids_are_uuidv7_and_sort_by_time() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nope", "../etc/passwd", JOB_ID.upper(), JOB_ID + "0", JOB_ID + "\n"])
-def test_other_texts_are_not_job_ids(text: str) -> None:
+def test_any_other_text_is_not_a_job_id(text: str) -> None:
     assert not is_job_id(text)
 
 
@@ -103,7 +103,7 @@ def test_other_texts_are_not_job_ids(text: str) -> None:
         ("expired", True),
     ],
 )
-def test_finished_states_are_final(status: str, final: bool) -> None:
+def test_the_status_of_a_finished_job_is_final(status: str, final: bool) -> None:
     assert JobStatus(status).is_final is final
 
 

@@ -1,6 +1,6 @@
-"""Stored records stay compatible, so that services of different versions can share a Redis.
+"""Stored records are compatible between versions, so services of different versions can share a Redis.
 
-`WRITTEN` is what version 0.1.0 stores. Fields may be added, but not removed or given another meaning.
+`WRITTEN` is a record as version 0.1.0 stores it. You may add fields, but not remove one or change its meaning.
 """
 
 from dataclasses import replace
@@ -81,20 +81,20 @@ def test_records_of_version_0_1_0_are_read() -> None:
 
 @pytest.mark.parametrize("fields", [WRITTEN, FINISHED])
 def test_unknown_fields_are_ignored(fields: dict[str, str]) -> None:
-    newer = fields | {"mood": "fine"}
+    newer = fields | {"added_later": "1"}
     if "outcome" in fields:
-        newer["outcome"] = fields["outcome"].replace('"model":{', '"coffee":true,"model":{"origin":"x",')
+        newer["outcome"] = fields["outcome"].replace('"model":{', '"added_later":true,"model":{"origin":"x",')
     assert job_from_fields(ID, newer) == job_from_fields(ID, fields)
 
 
 def test_a_record_without_optional_fields_is_read() -> None:
-    least = {name: WRITTEN[name] for name in ("v", "status", "queue", "created_ms")}
-    assert job_from_fields(ID, least) == Job(ID, "bulk", 1_700_000_000_123)
+    minimal = {name: WRITTEN[name] for name in ("v", "status", "queue", "created_ms")}
+    assert job_from_fields(ID, minimal) == Job(ID, "bulk", 1_700_000_000_123)
 
 
 def test_an_unknown_error_code_is_kept() -> None:
-    fields = FINISHED | {"status": "failed", "outcome": '{"error":{"code":"from_tomorrow","detail":"Why."}}'}
+    fields = FINISHED | {"status": "failed", "outcome": '{"error":{"code":"added_later","detail":"Why."}}'}
     found = job_from_fields(ID, fields)
     assert found
     assert found.result
-    assert found.result.error == JobError("from_tomorrow", "Why.")
+    assert found.result.error == JobError("added_later", "Why.")

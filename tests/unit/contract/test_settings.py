@@ -1,4 +1,4 @@
-"""Settings from the environment, and the number of cores."""
+"""Settings read from the environment, and the number of cores."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import pytest
 from contract.settings import SettingsError, load_settings, usable_cores
 
 
-def test_unset_variables_have_defaults() -> None:
+def test_unset_variables_use_their_defaults() -> None:
     settings = load_settings({})
     assert (settings.gateway_host, settings.gateway_port, settings.batch_size) == ("127.0.0.1", 8000, 32)
     assert settings.redis_address() == "redis://127.0.0.1:6399/0"
     assert settings.image_store_address() == str(Path("state").absolute() / "images")
 
 
-def test_variables_are_read_with_their_type() -> None:
+def test_values_are_converted_to_their_type() -> None:
     settings = load_settings(
         {"PAWQUEUE_GATEWAY_PORT": "9000", "PAWQUEUE_BATCH_WAIT_MS": "2.5", "PAWQUEUE_STATE_DIR": "/tmp/x"}
     )

@@ -26,6 +26,6 @@ def test_subfolders_are_spread_over_block_groups(tmp_path: Path) -> None:
     assert groups_of_subfolders(apart) > 4 * groups_of_subfolders(together)
 
 
-def test_other_file_systems_are_left_alone(tmp_path: Path) -> None:
+def test_other_file_systems_are_not_changed(tmp_path: Path) -> None:
     assert not spread_subfolders(tmp_path / "missing")
     assert not spread_subfolders(Path("/proc"))
