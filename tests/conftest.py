@@ -15,30 +15,30 @@ from tests.support.services import ROOT, Stack, running_redis, running_stack
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the collected tests from garbage collection: they stay alive until the end."""
+    """Exclude the collected tests from garbage collection, because they exist until the end of the run."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure() -> None:
-    """Collect garbage once at the end, rather than ten times during shutdown: this saves two seconds."""
+    """Collect garbage once instead of ten times during shutdown, which saves two seconds."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_configure() -> None:
-    """Remove the settings of the caller's shell, so that tests see only their own."""
-    gc.set_threshold(100_000, 50, 100)  # the default took a tenth of the unit tests' time
+    """Configure logging and garbage collection, and remove the settings of the caller's shell."""
+    gc.set_threshold(100_000, 50, 100)  # the default takes a tenth of the unit tests' time
     configure_logging("info", "tests")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per request would bury the output of a failed test
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # logs one line per request
     for name in [name for name in os.environ if name.startswith("PAWQUEUE_") and name != "PAWQUEUE_DATA"]:
         del os.environ[name]
 
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis for the whole run. Use `clean_redis` for an empty one."""
+    """The URL of a Redis that the whole run shares. Use `clean_redis` for an empty one."""
     with running_redis(tmp_path_factory.mktemp("redis")) as url:
         yield url
 
@@ -69,7 +69,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def photographs() -> Path:
-    """The folder of real photographs, which are not part of the project. `PAWQUEUE_DATA=none` skips these tests."""
+    """The folder of real photographs, which are not in the repository. `PAWQUEUE_DATA=none` skips their tests."""
     if os.environ.get("PAWQUEUE_DATA") == "none":
         pytest.skip("PAWQUEUE_DATA=none skips tests on real photographs")
     folder = Path(os.environ.get("PAWQUEUE_DATA") or ROOT.parent / "shared" / "data")

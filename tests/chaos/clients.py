@@ -1,4 +1,4 @@
-"""Clients that record every job the service accepted, and every result they see for it."""
+"""Clients that upload images, and record every accepted job and every result that they receive for it."""
 
 import random
 import threading
@@ -22,12 +22,12 @@ class AcceptedJob:
 
     id: str
     is_good: bool
-    #: Every final result that was seen, in order.
+    #: Every final result that was received, in order.
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Clients:
-    """Threads that upload, and retry until all jobs are accepted."""
+    """Threads that upload images and retry until all jobs are accepted."""
 
     def __init__(self, url: str, jobs: int, threads: int, seed: int = 0) -> None:
         self.jobs: list[AcceptedJob] = []
@@ -65,18 +65,18 @@ class Clients:
             assert not thread.is_alive(), f"only {self.accepted} jobs were accepted in time"
 
     def collect(self, timeout_s: float) -> None:
-        """Read every job until it is finished, and then once more."""
+        """Read every job until it is finished, then read every job once more."""
         end_s = time.monotonic() + timeout_s
         with httpx.Client(base_url=self._url, timeout=30) as http:
             for job in self.jobs:
                 while not job.results and time.monotonic() < end_s:
-                    self._look(http, job, wait_s=5)
+                    self._read(http, job, wait_s=5)
             for job in self.jobs:
-                self._look(http, job, wait_s=0)
+                self._read(http, job, wait_s=0)
 
     def _work(self) -> None:
         with httpx.Client(base_url=self._url, timeout=10) as http:
-            while self._take_one():
+            while self._claim_upload():
                 self._allowed.acquire()
                 job = self._submit(http)
                 if self._random.random() < _CANCELED_SHARE:
@@ -84,7 +84,7 @@ class Clients:
                 with self._lock:
                     self.jobs.append(job)
 
-    def _take_one(self) -> bool:
+    def _claim_upload(self) -> bool:
         with self._lock:
             self._left -= 1
             return self._left >= 0
@@ -107,7 +107,7 @@ class Clients:
                 assert int(response.headers["Retry-After"]) >= 1
             time.sleep(_PAUSE_S)
         job = AcceptedJob(job_id, is_good)
-        _note(job, response.json())
+        _record(job, response.json())
         return job
 
     def _cancel(self, http: httpx.Client, job: AcceptedJob) -> None:
@@ -123,20 +123,20 @@ class Clients:
             assert response.status_code == 503, response.text
             time.sleep(_PAUSE_S)
         assert response.json()["status"] not in ("queued", "running")
-        _note(job, response.json())
+        _record(job, response.json())
 
-    def _look(self, http: httpx.Client, job: AcceptedJob, wait_s: int) -> None:
+    def _read(self, http: httpx.Client, job: AcceptedJob, wait_s: int) -> None:
         try:
             response = http.get(f"/v1/jobs/{job.id}", headers={"Prefer": f"wait={wait_s}"})
         except httpx.TransportError:
             time.sleep(_PAUSE_S)
             return
         if response.status_code == 200:
-            _note(job, response.json())
+            _record(job, response.json())
 
 
-def _note(job: AcceptedJob, response: dict[str, Any]) -> None:
-    """Record the result in a response, if it has one."""
+def _record(job: AcceptedJob, response: dict[str, Any]) -> None:
+    """Record the result in a response, if it contains one."""
     if response["status"] not in ("queued", "running"):
         kept = ("status", "prediction", "error", "finished_at", "attempts")
         job.results.append({name: response[name] for name in kept})

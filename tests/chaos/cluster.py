@@ -1,4 +1,4 @@
-"""Real services that are restarted when they die, and the means to kill them."""
+"""Real services that are restarted when they exit, and methods that kill them."""
 
 import signal
 import sys
@@ -16,14 +16,14 @@ from contract.ledger import keys
 from deploy.local.redis_server import find_redis_server, redis_command
 from tests.support.faulty_worker import NO_POINT
 from tests.support.proxy import CuttableProxy, cuttable
-from tests.support.services import Process, free_port, running, wait_until
+from tests.support.services import Process, accepts_connections, free_port, running, wait_until
 
 FAULT_POINTS = ("before_unacked", "before_claim", "in_decode", "in_predict", "before_commit", "after_commit")
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
 class RestartedService:
-    """A service that is restarted whenever it exits."""
+    """A service that is restarted when it exits."""
 
     def __init__(self, name: str, command: Callable[[], list[str]], folder: Path, environ: dict[str, str]) -> None:
         self.name = name
@@ -47,13 +47,13 @@ class RestartedService:
         self._process.handle.wait()
         return True
 
-    def take_away(self) -> None:
-        """Kill the service and do not restart it until `bring_back`."""
+    def take_down(self) -> None:
+        """Kill the service and do not restart it until `bring_up`."""
         self._may_start.clear()
         self.kill()
 
-    def bring_back(self) -> None:
-        """Restart the service after `take_away`."""
+    def bring_up(self) -> None:
+        """Restart the service after `take_down`."""
         self._may_start.set()
 
     def stop(self) -> int:
@@ -77,7 +77,7 @@ class RestartedService:
                 self._process = process
                 self.starts += 1
                 while process.handle.poll() is None and not self._stopping.is_set():
-                    self._stopping.wait(_LOOK_S)
+                    self._stopping.wait(_POLL_S)
 
 
 class Cluster:
@@ -97,11 +97,11 @@ class Cluster:
         data = folder / "redis"
         data.mkdir(parents=True)
         self._services = ExitStack()
-        self.line: CuttableProxy = self._services.enter_context(cuttable(redis_port))
+        self.proxy: CuttableProxy = self._services.enter_context(cuttable(redis_port))
         self.redis_url = f"redis://127.0.0.1:{redis_port}/0"
         self.url = f"http://127.0.0.1:{gateway_port}"
         self.environ = {
-            "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{self.line.port}/0",
+            "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}/0",
             "PAWQUEUE_GATEWAY_PORT": str(gateway_port),
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
             "PAWQUEUE_WORKER_METRICS_PORT": "0",
@@ -114,14 +114,14 @@ class Cluster:
             RestartedService(f"worker-{number}", self._worker_command, folder, self.environ)
             for number in range(workers)
         ]
-        #: Makes workers serve a trivial model, so that they start within a second.
+        # A light worker serves a trivial model and starts within a second.
         self._light = ["--light"] if light else []
         self._points = list(points)
         self._armed: list[str] = []
         self._turn = -1
 
     def _worker_command(self) -> list[str]:
-        """The command of a worker with the next fault point that was not reached yet, or without one."""
+        """The command of a worker with the next unreached fault point, or without one if all were reached."""
         pending = [point for point in self._points if point not in self.faults_reached]
         if not pending:
             return self._command_of(NO_POINT)
@@ -145,19 +145,19 @@ class Cluster:
             return []
         return [worker for worker in self.workers if worker.pid in known]
 
-    def worker_says(self, path: str) -> tuple[int, str]:
-        """Status and text of a GET on the worker's metrics port, which must be set in `settings`; 0 if it is closed."""
+    def get_from_worker(self, path: str) -> tuple[int, str]:
+        """Status and text of a GET on the metrics port, which `settings` must contain; status 0 if it is closed."""
         url = f"http://127.0.0.1:{self.environ['PAWQUEUE_WORKER_METRICS_PORT']}{path}"
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                return answer.status, answer.read().decode()
+            with urllib.request.urlopen(url, timeout=30) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except OSError:
             return 0, ""
 
-    def let_go(self, point: str) -> None:
-        """Delete the flag of a fault point that holds a worker."""
+    def release(self, point: str) -> None:
+        """Let a worker continue that waits at a fault point."""
         (self.folder / f"fault-{point}").unlink()
 
     @property
@@ -168,20 +168,13 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         self.redis.start()
         port = urllib.parse.urlsplit(self.redis_url).port or 0
-        wait_until(lambda: _accepts(port), "Redis accepting connections", 20)
+        wait_until(lambda: accepts_connections(port), "Redis accepting connections", 20)
         for service in (self.gateway, *self.workers):
             service.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.line.mend()
+        self.proxy.restore()
         for service in (*self.workers, self.gateway, self.redis):
             service.stop()
         self._services.close()
-
-
-def _accepts(port: int) -> bool:
-    import socket
-
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,4 +1,4 @@
-"""The faults of a chaos run: which, when, and how long the service takes to recover."""
+"""Causes the faults of a chaos run, and measures how long the service takes to recover."""
 
 import random
 import threading
@@ -28,14 +28,14 @@ class Plan:
     gateway_kills: int = 5
     redis_kills: int = 3
     cut_s: float = 20.0
-    #: Maximum wait for the right moment of a fault.
-    patience_s: float = 60.0
+    #: Maximum wait for the conditions of a fault, such as a running worker.
+    wait_s: float = 60.0
     #: Maximum duration of the run.
     limit_s: float = 1200.0
     lease_s: float = 10.0
     sweep_s: float = 2.0
     seed: int = 1
-    #: Whether workers serve a trivial model, so that they start within a second.
+    #: Whether workers serve a trivial model, with which they start within a second.
     light: bool = False
 
     def faults(self) -> list[str]:
@@ -54,16 +54,16 @@ class FaultInjector:
     cluster: Cluster
     clients: Clients
     done: Counter[str] = field(default_factory=Counter)
-    #: Seconds from the death of a worker until its jobs were claimed again or finished, without the time in which no
-    #: worker was ready.
+    #: Seconds from the death of a worker, or from when another worker was ready, until its jobs were claimed again or
+    #: finished.
     recoveries_s: list[float] = field(default_factory=list)
-    #: Those recoveries during which no other worker died.
+    #: The recoveries during which no other worker died.
     undisturbed_s: list[float] = field(default_factory=list)
     _outages: int = 0
-    _watches: list[threading.Thread] = field(default_factory=list)
+    _measurements: list[threading.Thread] = field(default_factory=list)
 
     def run(self) -> None:
-        """Cause all faults; between two faults more jobs are uploaded."""
+        """Cause all faults, and allow some uploads before each of them."""
         chance, faults = random.Random(self.plan.seed), self.plan.faults()
         share = self.plan.jobs // (len(faults) + 1)
         for fault in faults:
@@ -84,17 +84,17 @@ class FaultInjector:
 
     def wait_for_recoveries(self) -> None:
         """Wait until the last recovery is measured."""
-        for watch in self._watches:
-            watch.join(self.plan.limit_s)
+        for thread in self._measurements:
+            thread.join(self.plan.limit_s)
 
     def _cause(self, fault: str, chance: random.Random) -> None:
         if fault == "worker":
             self.kill_a_worker(chance)
         elif fault == "cut":
             self._outages += 1
-            self.cluster.line.cut()
+            self.cluster.proxy.cut()
             time.sleep(self.plan.cut_s)
-            self.cluster.line.mend()
+            self.cluster.proxy.restore()
             self.done[fault] += 1
         else:
             service = self.cluster.redis if fault == "redis" else self.cluster.gateway
@@ -117,20 +117,20 @@ class FaultInjector:
         killed = chance.choice(self.cluster.serving() or self.cluster.workers)
         self.done["worker"] += killed.kill()
         if held:
-            self._watch(held)
+            self._start_measuring(held)
 
-    def _until(self, condition: Callable[[], object], patience_s: float | None = None) -> None:
-        """Wait for `condition`, but at most for the plan's patience: the run must continue."""
-        end_s = time.monotonic() + (patience_s or self.plan.patience_s)
+    def _until(self, condition: Callable[[], object], wait_s: float | None = None) -> None:
+        """Wait for `condition`, but at most `wait_s` (default: as planned); then continue."""
+        end_s = time.monotonic() + (wait_s or self.plan.wait_s)
         while not condition() and time.monotonic() < end_s:
             time.sleep(_POLL_S)
 
-    def _watch(self, held: dict[str, str]) -> None:
-        watch = threading.Thread(target=self._recovery, args=(held, self._outages), daemon=True)
-        self._watches.append(watch)
-        watch.start()
+    def _start_measuring(self, held: dict[str, str]) -> None:
+        thread = threading.Thread(target=self._measure_recovery, args=(held, self._outages), daemon=True)
+        self._measurements.append(thread)
+        thread.start()
 
-    def _recovery(self, held: dict[str, str], outages: int) -> None:
+    def _measure_recovery(self, held: dict[str, str], outages: int) -> None:
         from_s, starts = time.monotonic(), self._starts()
         while held and self._outages == outages:
             if not self.cluster.serving():
@@ -155,10 +155,14 @@ class FaultInjector:
             return {}
 
     def _unrecovered(self, held: dict[str, str]) -> dict[str, str]:
-        """Those jobs that are neither finished nor claimed again."""
+        """The jobs that are neither finished nor claimed again."""
         try:
             with redis.Redis.from_url(self.cluster.redis_url, decode_responses=True) as client:
                 now = {job_id: client.hmget(keys.job(job_id), "status", "fence") for job_id in held}
         except redis.RedisError:
             return held
-        return {i: fence for i, fence in held.items() if now[i] == ["running", fence] or now[i][0] == "queued"}
+        return {
+            job_id: fence
+            for job_id, fence in held.items()
+            if now[job_id] == ["running", fence] or now[job_id][0] == "queued"
+        }

@@ -1,4 +1,4 @@
-"""Measure how the service handles an outage of Redis: `python -m tests.chaos.outages SECONDS`."""
+"""Measures how the service handles an outage of Redis: `python -m tests.chaos.outages SECONDS`."""
 
 import argparse
 import tempfile
@@ -21,7 +21,7 @@ _IMAGE = draw((60, 40), form="JPEG")
 class Outage:
     """The measurements of an outage, in seconds."""
 
-    #: Longest time until the gateway rejected an upload.
+    #: Longest time until the gateway refused an upload.
     longest_refusal_s: float
     #: From the return of Redis until an upload was accepted, and until its result was ready.
     accepted_after_s: float
@@ -38,9 +38,9 @@ def watch_outage(http: httpx.Client, begin: Callable[[], None], end: Callable[[]
     begin()
     began_s, longest_s, job_id = time.monotonic(), 0.0, new_job_id()
     while time.monotonic() < began_s + length_s:
-        asked_s = time.monotonic()
+        sent_s = time.monotonic()
         response = put(http, job_id)
-        longest_s = max(longest_s, time.monotonic() - asked_s)
+        longest_s = max(longest_s, time.monotonic() - sent_s)
         assert response.status_code == 503, response.text
         assert int(response.headers["Retry-After"]) >= 1
         time.sleep(0.1)
@@ -58,7 +58,7 @@ def _status(http: httpx.Client, job_id: str) -> str:
 
 
 def main() -> None:
-    """Measure an outage by a killed Redis, and one by a cut connection."""
+    """Measure an outage after killing Redis, and one after cutting the connection."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.outages", description=__doc__)
     parser.add_argument("seconds", type=float, nargs="?", default=10.0, help="duration of each outage (default 10)")
     length_s = parser.parse_args().seconds
@@ -68,8 +68,8 @@ def main() -> None:
         httpx.Client(base_url=cluster.url, timeout=60) as http,
     ):
         wait_until(lambda: bool(cluster.serving()), "a worker serving")
-        print("killed  ", watch_outage(http, cluster.redis.take_away, cluster.redis.bring_back, length_s))
-        print("cut off ", watch_outage(http, cluster.line.cut, cluster.line.mend, length_s))
+        print("killed  ", watch_outage(http, cluster.redis.take_down, cluster.redis.bring_up, length_s))
+        print("cut off ", watch_outage(http, cluster.proxy.cut, cluster.proxy.restore, length_s))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The report of a chaos run: what became of every accepted job, according to the clients."""
+"""The report of a chaos run: the result of every accepted job as the clients saw it, and the recovery times."""
 
 import statistics
 from collections import Counter
@@ -63,7 +63,7 @@ def _of_ledger(redis_url: str) -> dict[str, Any]:
 
 
 def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
-    """The checks that failed; empty if every guarantee held and all planned faults happened."""
+    """The checks that failed; empty if all guarantees were kept and all planned faults happened."""
     plan = injector.plan
     planned = {
         "worker": plan.worker_kills,
@@ -72,7 +72,7 @@ def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
         "cut": int(plan.cut_s > 0),
     }
     checks = {
-        "only 503 as rejection": set(report["refusals"]) <= {"503"},
+        "refusals only with 503": set(report["refusals"]) <= {"503"},
         f"{plan.jobs} jobs accepted": report["accepted"] == plan.jobs,
         "none lost": report["lost"] == 0,
         "none answered twice": report["answered_twice"] == 0,
@@ -81,7 +81,7 @@ def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
         f"faults as planned {planned}": all(injector.done[name] >= count for name, count in planned.items()),
         "each fault point reached": set(report["fault_points_reached"]) == set(FAULT_POINTS),
     }
-    return [what for what, holds in checks.items() if not holds]
+    return [check for check, passed in checks.items() if not passed]
 
 
 def as_table(report: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Upload while workers, gateway, Redis and the network fail, and check that every accepted job is kept."""
+"""Uploads images while workers, gateway, Redis and the network fail, and checks that no accepted job is lost."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from tests.chaos.faults import FaultInjector, Plan
 from tests.chaos.report import as_table, failed_checks, make_report
 from tests.support.services import wait_until
 
-#: The run in the test suite: some faults of each kind, in about a minute.
+#: The plan of the test suite: a few faults of each kind, in about a minute.
 SHORT = Plan(
     jobs=400,
     clients=8,
@@ -24,7 +24,7 @@ SHORT = Plan(
     gateway_kills=1,
     redis_kills=1,
     cut_s=2.0,
-    patience_s=30.0,
+    wait_s=30.0,
     limit_s=240.0,
     lease_s=2.0,
     sweep_s=0.5,

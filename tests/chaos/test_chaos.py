@@ -1,4 +1,4 @@
-"""Accepted jobs are kept, whatever fails."""
+"""No accepted job is lost when services fail."""
 
 import random
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.support.services import serves_model, wait_until
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_every_accepted_job_is_finished_once_while_everything_fails(tmp_path: Path) -> None:
+def test_every_accepted_job_is_finished_once_while_services_fail(tmp_path: Path) -> None:
     report, failed = run(SHORT, tmp_path)
     assert not failed, as_table(report)
 
@@ -50,7 +50,7 @@ def test_a_worker_with_a_hanging_model_is_restarted_and_its_jobs_succeed(tmp_pat
 
 
 @pytest.mark.slow
-def test_another_worker_takes_over_the_jobs_of_a_killed_one(tmp_path: Path) -> None:
+def test_another_worker_takes_over_the_jobs_of_a_killed_worker(tmp_path: Path) -> None:
     with Cluster(tmp_path, workers=2, settings={}, points=[]) as cluster:
         wait_until(lambda: len(cluster.serving()) == 2, "two workers serving", 180)
         clients = Clients(cluster.url, jobs=400, threads=8)

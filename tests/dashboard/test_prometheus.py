@@ -17,7 +17,7 @@ from dashboard.data.prometheus import PrometheusSource
 from dashboard.data.quantities import QUANTITIES
 from tests.dashboard.conftest import PHOTOS, send
 from tests.support.dashboard import running_dashboard
-from tests.support.services import Stack, answers, free_port, running, wait_until
+from tests.support.services import Stack, free_port, responds, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def prometheus(stack: Stack, tmp_path: Path) -> Iterator[str]:
     address = f"127.0.0.1:{free_port()}"
     options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     with running("prometheus", [command, *options, f"--web.listen-address={address}"], tmp_path):
-        wait_until(lambda: answers(f"http://{address}/-/ready"), "Prometheus being ready")
+        wait_until(lambda: responds(f"http://{address}/-/ready"), "Prometheus being ready")
         yield f"http://{address}"
 
 

@@ -25,7 +25,7 @@ from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from tests.deploy.conftest import need
 from tests.support.images import draw
-from tests.support.services import ROOT, Process, Stack, answers, free_port, running, running_stack, wait_until
+from tests.support.services import ROOT, Process, Stack, free_port, responds, running, running_stack, wait_until
 
 #: Minutes of a cluster take seconds here.
 FACTOR = 15.0
@@ -69,7 +69,7 @@ def prometheus(folder: Path, gateway_url: str) -> Iterator[str]:
     command = [need("prometheus", "prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     with running("prometheus", [*command, f"--web.listen-address=127.0.0.1:{port}"], folder):
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{url}/-/ready"), "Prometheus becoming ready")
+        wait_until(lambda: responds(f"{url}/-/ready"), "Prometheus becoming ready")
         yield url
 
 

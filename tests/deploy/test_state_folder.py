@@ -14,7 +14,7 @@ import pytest
 
 from tests.deploy.upgrade import checked_out
 from tests.support.images import draw
-from tests.support.services import ROOT, answers, free_port, running, running_redis, wait_until
+from tests.support.services import ROOT, free_port, responds, running, running_redis, wait_until
 
 #: The last commit before the packages were split into sub-packages.
 _EARLIER = "c3402b34f056cc83781181bf8060d00fed3a73e9"
@@ -33,7 +33,7 @@ class Installation:
     def gateway(self) -> Iterator[httpx.Client]:
         port = free_port()
         with self._service("gateway", {"PAWQUEUE_GATEWAY_PORT": str(port)}):
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "the gateway becoming ready")
+            wait_until(lambda: responds(f"http://127.0.0.1:{port}/readyz"), "the gateway becoming ready")
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=90) as http:
                 yield http
 
@@ -41,7 +41,7 @@ class Installation:
     def worker(self) -> Iterator[None]:
         port = free_port()
         with self._service("worker", {"PAWQUEUE_WORKER_METRICS_PORT": str(port)}):
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "the worker becoming ready")
+            wait_until(lambda: responds(f"http://127.0.0.1:{port}/readyz"), "the worker becoming ready")
             yield
 
     @contextmanager

@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from tests.support.images import draw
-from tests.support.services import ROOT, Process, answers, free_port, running, running_redis, wait_until
+from tests.support.services import ROOT, Process, free_port, responds, running, running_redis, wait_until
 
 _CLIENTS = 6
 #: Time between removing a gateway from rotation and stopping it, as with a `preStop` pause.
@@ -187,7 +187,7 @@ class Upgrade:
 
 def _is_ready(url: str, process: Process) -> bool:
     assert process.handle.poll() is None, f"{process.log.stem} exited. The end of its log:\n{process.tail()}"
-    return answers(url)
+    return responds(url)
 
 
 def upgrade_from(revision: str, folder: Path) -> Report:

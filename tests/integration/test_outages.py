@@ -28,43 +28,43 @@ def is_short(outage: Outage) -> bool:
 
 
 def test_a_starting_worker_is_alive_but_not_ready(cluster: Cluster) -> None:
-    wait_until(lambda: cluster.worker_says("/healthz")[0] == 200, "the worker responding")
-    status, text = cluster.worker_says("/readyz")
+    wait_until(lambda: cluster.get_from_worker("/healthz")[0] == 200, "the worker responding")
+    status, text = cluster.get_from_worker("/readyz")
     assert (status, text) == (503, "The model is being loaded.\n")
-    wait_until(lambda: cluster.worker_says("/readyz") == (200, "ok\n"), "the worker being ready")
-    assert cluster.worker_says("/metrics")[0] == 200
+    wait_until(lambda: cluster.get_from_worker("/readyz") == (200, "ok\n"), "the worker being ready")
+    assert cluster.get_from_worker("/metrics")[0] == 200
 
 
 @pytest.mark.timeout(240)
 def test_a_killed_redis_is_reported_promptly_and_the_service_recovers(cluster: Cluster) -> None:
-    wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready")
+    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready")
     seen: list[tuple[int, list[int], int]] = []
 
-    def bring_back() -> None:
-        wait_until(lambda: cluster.worker_says("/readyz")[0] == 503, "the worker reporting the outage", 30)
+    def bring_up() -> None:
+        wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 503, "the worker reporting the outage", 30)
         gateway = [httpx.get(f"{cluster.url}{path}", timeout=30).status_code for path in ("/healthz", "/readyz")]
-        seen.append((cluster.worker_says("/healthz")[0], gateway, cluster.workers[0].starts))
-        cluster.redis.bring_back()
+        seen.append((cluster.get_from_worker("/healthz")[0], gateway, cluster.workers[0].starts))
+        cluster.redis.bring_up()
 
     with httpx.Client(base_url=cluster.url, timeout=60) as http:
-        outage = watch_outage(http, cluster.redis.take_away, bring_back, length_s=3)
+        outage = watch_outage(http, cluster.redis.take_down, bring_up, length_s=3)
     assert is_short(outage), outage
     assert seen == [(200, [200, 503], 1)]
     assert cluster.workers[0].starts == 1
-    wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready again")
+    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready again")
 
 
 @pytest.mark.timeout(240)
 def test_a_silently_dead_connection_is_reported_and_the_service_recovers(cluster: Cluster) -> None:
-    wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready")
+    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready")
     with httpx.Client(base_url=cluster.url, timeout=60) as http:
-        outage = watch_outage(http, cluster.line.cut, cluster.line.mend, length_s=4)
+        outage = watch_outage(http, cluster.proxy.cut, cluster.proxy.restore, length_s=4)
     assert is_short(outage), outage
     assert cluster.workers[0].starts == 1
 
 
 def test_a_stopped_worker_is_no_longer_listed(cluster: Cluster) -> None:
-    wait_until(lambda: cluster.worker_says("/readyz")[0] == 200, "the worker being ready")
+    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready")
     assert cluster.workers[0].stop() == 0
     with redis.Redis.from_url(cluster.redis_url) as client:
         assert client.hlen(keys.WORKERS) == 0

@@ -22,7 +22,7 @@ def busy(folder: Path, point: str, **settings: str) -> Iterator[tuple[Cluster, h
         Cluster(folder, 1, settings, points=[point], light=True) as cluster,
         httpx.Client(base_url=cluster.url, timeout=60) as http,
     ):
-        wait_until(lambda: cluster.worker_says("/readyz") == (200, "ok\n"), "the worker being ready")
+        wait_until(lambda: cluster.get_from_worker("/readyz") == (200, "ok\n"), "the worker being ready")
         job_id = new_job_id()
         assert put(http, job_id).status_code == 202
         wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["status"] == "running", "the job being claimed")
@@ -32,12 +32,12 @@ def busy(folder: Path, point: str, **settings: str) -> Iterator[tuple[Cluster, h
 def test_a_draining_worker_is_alive_but_not_ready_and_finishes_its_jobs(tmp_path: Path) -> None:
     with busy(tmp_path, "held_in_predict") as (cluster, http, address):
         os.kill(cluster.workers[0].pid, signal.SIGTERM)
-        wait_until(lambda: cluster.worker_says("/readyz")[0] != 200, "the worker reporting that it stops")
-        status, text = cluster.worker_says("/readyz")
+        wait_until(lambda: cluster.get_from_worker("/readyz")[0] != 200, "the worker reporting that it stops")
+        status, text = cluster.get_from_worker("/readyz")
         assert status == 503
         assert "stopping" in text
-        assert cluster.worker_says("/healthz") == (200, "ok\n")
-        cluster.let_go("held_in_predict")
+        assert cluster.get_from_worker("/healthz") == (200, "ok\n")
+        cluster.release("held_in_predict")
         job = http.get(address, headers={"Prefer": "wait=50"}).json()
         assert (job["status"], job["attempts"]) == ("succeeded", 1)
 
@@ -45,8 +45,8 @@ def test_a_draining_worker_is_alive_but_not_ready_and_finishes_its_jobs(tmp_path
 def test_a_worker_that_hangs_is_neither_alive_nor_ready(tmp_path: Path) -> None:
     limits = {"PAWQUEUE_PREDICT_LIMIT_S": "1", "PAWQUEUE_DRAIN_S": "0.1"}
     with busy(tmp_path, "hang_unwatched", **limits) as (cluster, _, _):
-        wait_until(lambda: cluster.worker_says("/healthz")[0] == 503, "the worker reporting that it hangs")
+        wait_until(lambda: cluster.get_from_worker("/healthz")[0] == 503, "the worker reporting that it hangs")
         for path in ("/healthz", "/readyz"):
-            status, text = cluster.worker_says(path)
+            status, text = cluster.get_from_worker(path)
             assert status == 503
             assert "model call" in text

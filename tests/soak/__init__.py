@@ -1,1 +1,1 @@
-"""Soak test: a steady load, under which neither memory nor leftovers may grow. Start with `run.py`."""
+"""Soak test: under a steady load, memory must not grow and nothing may accumulate. Start with `run.py`."""

@@ -1,4 +1,4 @@
-"""Compare `appendfsync always` with `everysec`, for one client and for many: `python -m tests.soak.fsync`."""
+"""Compares `appendfsync always` with `everysec`, for one client and for many: `python -m tests.soak.fsync`."""
 
 import statistics
 import tempfile
@@ -17,7 +17,7 @@ _ROUNDS, _UPLOADS, _CLIENTS, _LOAD_S = 12, 25, 32, 6
 
 
 def main() -> None:
-    """Alternate between both policies on a running stack, and compare them round by round."""
+    """Alternate between the two policies on a running stack, and print the difference."""
     data = draw((500, 375), form="JPEG")
     with (
         tempfile.TemporaryDirectory(prefix="pawqueue-fsync-") as folder,
@@ -46,8 +46,8 @@ def _latency_ms(http: httpx.Client, data: bytes) -> float:
     took_ms = []
     for _ in range(_UPLOADS):
         began_s = time.perf_counter()
-        answer = http.post("/v1/jobs", content=data, headers={"Prefer": "wait=50"})
-        assert answer.json()["status"] == "succeeded", answer.text
+        response = http.post("/v1/jobs", content=data, headers={"Prefer": "wait=50"})
+        assert response.json()["status"] == "succeeded", response.text
         took_ms.append((time.perf_counter() - began_s) * 1000)
     return statistics.median(took_ms)
 

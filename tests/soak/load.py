@@ -11,7 +11,7 @@ from contract.job import new_job_id
 from tests.support.images import draw
 
 _THREADS = 16
-#: No more images are sent while this many are unfinished: the machine may be busy with other programs.
+#: While this many images are unfinished, no more are sent: other programs may keep the machine busy.
 _MAX_OPEN = 200
 
 
@@ -19,7 +19,7 @@ class Load:
     """Threads that upload images at a common rate; half of the uploads wait for the result, the others poll for it."""
 
     def __init__(self, url: str, seed: int = 0) -> None:
-        self.answers: Counter[str] = Counter()
+        self.results: Counter[str] = Counter()
         self.held_back = 0
         self._url = url
         self._random = random.Random(seed)
@@ -28,7 +28,7 @@ class Load:
         self._bad = whole[: len(whole) // 2]
         self._open = 0
         self._changed = threading.Condition()
-        self._tickets = threading.Semaphore(0)
+        self._permits = threading.Semaphore(0)
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(_THREADS)]
 
@@ -42,8 +42,8 @@ class Load:
         began_s, sent = time.monotonic(), 0
         while (elapsed_s := time.monotonic() - began_s) < duration_s:
             due = int(elapsed_s * rate)
-            if sent < due and self._has_room():
-                self._tickets.release()
+            if sent < due and self._may_send():
+                self._permits.release()
                 sent += 1
             else:
                 self.held_back += sent < due
@@ -52,13 +52,13 @@ class Load:
 
     def capacity(self, duration_s: float) -> float:
         """Measure the images per second that the service can process."""
-        before, began_s = sum(self.answers.values()), time.monotonic()
-        self._tickets.release(100_000)
+        before, began_s = sum(self.results.values()), time.monotonic()
+        self._permits.release(100_000)
         time.sleep(duration_s)
-        while self._tickets.acquire(blocking=False):
+        while self._permits.acquire(blocking=False):
             pass
         self.wait_idle(60)
-        return (sum(self.answers.values()) - before) / (time.monotonic() - began_s)
+        return (sum(self.results.values()) - before) / (time.monotonic() - began_s)
 
     def wait_idle(self, timeout_s: float) -> None:
         """Return when every image that was sent is finished."""
@@ -68,35 +68,35 @@ class Load:
     def stop(self) -> None:
         """Stop the threads."""
         self._stopping.set()
-        self._tickets.release(_THREADS)
+        self._permits.release(_THREADS)
         for thread in self._threads:
             thread.join(60)
 
-    def _has_room(self) -> bool:
+    def _may_send(self) -> bool:
         with self._changed:
             return self._open < _MAX_OPEN
 
     def _work(self) -> None:
         with httpx.Client(base_url=self._url, timeout=60) as http:
             while True:
-                self._tickets.acquire()
+                self._permits.acquire()
                 if self._stopping.is_set():
                     return
                 self._count(1)
                 try:
-                    status = self._one(http)
+                    status = self._process_one(http)
                 except httpx.TransportError as error:
                     status = type(error).__name__
                 self._count(-1)
                 with self._changed:
-                    self.answers[status] += 1
+                    self.results[status] += 1
 
     def _count(self, change: int) -> None:
         with self._changed:
             self._open += change
             self._changed.notify_all()
 
-    def _one(self, http: httpx.Client) -> str:
+    def _process_one(self, http: httpx.Client) -> str:
         kind, address = self._random.random(), f"/v1/jobs/{new_job_id()}"
         data = self._bad if kind < 0.02 else self._random.choice(self._good)
         query = {"queue": "bulk"} if kind > 0.7 else {}
@@ -109,4 +109,4 @@ class Load:
             if job["status"] not in ("queued", "running"):
                 return str(job["status"])
             response = http.get(address, headers={"Prefer": "wait=1"})
-        return "unanswered"
+        return "unfinished"

@@ -1,4 +1,4 @@
-"""Run a steady load for 15 minutes, and check that neither memory, keys nor images accumulate."""
+"""Runs a steady load for 15 minutes, and checks that memory, keys and images do not accumulate."""
 
 import argparse
 import json
@@ -17,8 +17,8 @@ from tests.soak.load import Load
 from tests.soak.watch import Watch, lasting_keys
 from tests.support.services import Stack, running_stack, wait_until
 
-#: Maximum expiry of the leader key, which workers renew and which is therefore not a leftover.
-_LEAD_S = 10
+#: Maximum expiry of the leader key. Workers renew it, so it is never a leftover.
+_LEADER_S = 10
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Plan:
     #: Share of the run that is excluded from the checks.
     warm_up: float = 0.25
     result_ttl_s: int = 30
-    every_s: float = 3.0
+    interval_s: float = 3.0
 
 
-SHORT = Plan(duration_s=12.0, calibration_s=2.0, result_ttl_s=2, every_s=0.25)
+SHORT = Plan(duration_s=12.0, calibration_s=2.0, result_ttl_s=2, interval_s=0.25)
 
 
 def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], Watch]:
@@ -43,7 +43,7 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], Watch]:
     ttl_s = plan.result_ttl_s
     settings = {"result_ttl_s": ttl_s, "thumbnail_ttl_s": ttl_s, "log_level": "warning"}
     with running_stack(folder, **settings) as stack:
-        load, watch = Load(stack.url), Watch(_pids(stack), stack.redis_url, plan.every_s)
+        load, watch = Load(stack.url), Watch(_pids(stack), stack.redis_url, plan.interval_s)
         load.start()
         capacity = load.capacity(plan.calibration_s)
         watch.start()
@@ -62,9 +62,9 @@ def _report(plan: Plan, stack: Stack, load: Load, watch: Watch, rates: tuple[flo
         "load_per_s": round(reached, 1),
         "load_share": round(reached / capacity, 2),
         "held_back": load.held_back,
-        "answers": dict(load.answers),
+        "results": dict(load.results),
         "processes": watch.findings(plan.warm_up),
-        "keys_left": lasting_keys(stack.redis_url, max(plan.result_ttl_s, _LEAD_S))[:20],
+        "keys_left": lasting_keys(stack.redis_url, max(plan.result_ttl_s, _LEADER_S))[:20],
         "images_left": sum(path.is_file() for path in (stack.folder / "state" / "images").rglob("*")),
     }
 
@@ -79,7 +79,7 @@ def _wait_for_expiry(redis_url: str, ttl_s: int) -> None:
                 ttl_s + 20,
             )
         except AssertionError:
-            return  # the report lists what is left
+            return  # the report lists the remaining keys
     time.sleep(3)  # until the next sweep deletes discarded images
 
 
@@ -97,7 +97,7 @@ def failed_checks(report: dict[str, Any], *, judge_memory: bool = True) -> list[
     for name, found in report["processes"].items():
         if judge_memory and not found["is_flat"]:
             failed.append(f"the memory of {name} grows: {found['growth_mb']} MB")
-        # In a short run connection pools still fill; a leak per job would be in the hundreds.
+        # During a short run the connection pools still grow, but one leak per job would add hundreds.
         maximum = 3 if judge_memory else 20
         failed += [
             f"{what} of {name} grow: {found[what]}" for what in ("fds", "threads") if found[f"{what}_growth"] > maximum
@@ -108,8 +108,8 @@ def failed_checks(report: dict[str, Any], *, judge_memory: bool = True) -> list[
         failed.append(f"keys without expiry: {report['keys_left'][:10]}")
     if report["images_left"]:
         failed.append(f"images left: {report['images_left']}")
-    strange = set(report["answers"]) - {"succeeded", "failed", "canceled"}
-    return failed + [f"unexpected results: {strange}"] * bool(strange)
+    unexpected = set(report["results"]) - {"succeeded", "failed", "canceled"}
+    return failed + [f"unexpected results: {unexpected}"] * bool(unexpected)
 
 
 def draw_plot(watch: Watch, warm_up: float, path: Path) -> None:
@@ -138,7 +138,7 @@ def draw_plot(watch: Watch, warm_up: float, path: Path) -> None:
 def main() -> int:
     """Run a plan, print the report, and write report and plot to files."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak.run", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=15.0, help="duration (default 15)")
+    parser.add_argument("--minutes", type=float, default=15.0, help="duration in minutes (default 15)")
     parser.add_argument(
         "--out",
         type=Path,

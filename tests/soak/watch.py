@@ -1,4 +1,4 @@
-"""Samples of the resources of processes and Redis during a load, and whether they grow."""
+"""Samples the resources of processes and of Redis during a load, and measures their growth."""
 
 import statistics
 import threading
@@ -12,7 +12,7 @@ import redis
 
 from contract.ledger import keys
 
-#: Growth of memory over the whole run that is tolerated: allocators and counters cause some.
+#: Tolerated growth of memory over the run, as allocators and counters cause some.
 _FLAT_SHARE, _FLAT_BYTES = 0.05, 10_000_000
 
 
@@ -32,7 +32,7 @@ class Watch:
 
     pids: dict[str, int]
     redis_url: str
-    every_s: float = 5.0
+    interval_s: float = 5.0
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     #: Seconds, number of keys, and bytes used by Redis.
     stored: list[tuple[float, int, int]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Watch:
         began_s = time.monotonic()
         processes = {name: psutil.Process(pid) for name, pid in self.pids.items()}
         with redis.Redis.from_url(self.redis_url) as client:
-            while not self._stopping.wait(self.every_s):
+            while not self._stopping.wait(self.interval_s):
                 at_s = time.monotonic() - began_s
                 for name, process in processes.items():
                     self.samples.setdefault(name, []).append(_sample(process, at_s))
@@ -102,7 +102,7 @@ def _growth(points: Sequence[tuple[float, float]]) -> float:
 
 
 def _steps(values: Sequence[int]) -> float:
-    """The change from the median of the first quarter to the median of the last."""
+    """The change from the median of the first quarter to the median of the last quarter."""
     quarter = max(1, len(values) // 4)
     return statistics.median(values[-quarter:]) - statistics.median(values[:quarter])
 

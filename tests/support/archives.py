@@ -5,7 +5,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 
-#: A member of a tar: the bytes of a file, or anything else as a `TarInfo`.
+#: A member of a tar: a file as bytes, or any other kind of member as a `TarInfo`.
 Member = bytes | tarfile.TarInfo
 
 

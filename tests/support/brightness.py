@@ -1,4 +1,4 @@
-"""A model that needs no framework: the brighter an image, the higher its probability of being `bright`."""
+"""A model without a framework: the brighter the image, the higher the probability of the label `bright`."""
 
 import numpy as np
 from numpy.typing import NDArray

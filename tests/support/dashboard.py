@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.services import Process, answers, free_port, running, wait_until
+from tests.support.services import Process, as_variables, free_port, responds, running, wait_until
 
 
 @dataclass
@@ -20,20 +20,20 @@ class Dashboard:
 
 @contextmanager
 def running_dashboard(folder: Path, environ: dict[str, str], **settings: Any) -> Iterator[Dashboard]:
-    """Start a dashboard for the services of `environ`; it refreshes every half second."""
+    """Start a dashboard that refreshes every half second; `environ` contains the addresses of the services."""
     port = free_port()
     environ = {
         "PAWQUEUE_DASHBOARD_REFRESH_S": "0.5",
         **environ,
         "PAWQUEUE_DASHBOARD_PORT": str(port),
-        **{f"PAWQUEUE_{name.upper()}": str(value) for name, value in settings.items()},
+        **as_variables(settings),
     }
     with running("dashboard", [sys.executable, "-m", "dashboard"], folder, environ) as process:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _answers(url, process), "the dashboard responding")
+        wait_until(lambda: _responds(url, process), "the dashboard responding")
         yield Dashboard(url, process)
 
 
-def _answers(url: str, process: Process) -> bool:
+def _responds(url: str, process: Process) -> bool:
     assert process.handle.poll() is None, process.tail()
-    return answers(f"{url}/healthz")
+    return responds(f"{url}/healthz")

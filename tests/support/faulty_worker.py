@@ -1,7 +1,7 @@
-"""A worker that kills itself once at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
+"""A worker with a fault at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
 
-It dies when it reaches POINT while FLAG_FILE exists, and takes the file with it, so that its successor lives. The point
-`deadly_image` is for ever: any image whose upper left pixel is pure magenta kills the process that decodes it.
+At most points the worker deletes FLAG_FILE and kills itself; once the file is gone, a restarted worker runs normally.
+At the point `deadly_image`, every image whose upper left pixel is magenta kills the worker that decodes it.
 """
 
 import os
@@ -24,15 +24,14 @@ from worker.app import build_worker
 from worker.process import Worker
 from worker.runtime.keras import load_model
 
+#: The fault point of a worker without a fault.
+NO_POINT = "none"
+
 _MAGENTA = (255, 0, 255)
 
 
-#: For a worker without a fault.
-NO_POINT = "none"
-
-
 def die_once(flag: Path) -> None:
-    """Kill this process, if nobody has been killed for this flag yet."""
+    """Kill this process if the flag file exists, and delete the file."""
     try:
         flag.unlink()
     except FileNotFoundError:
@@ -41,7 +40,7 @@ def die_once(flag: Path) -> None:
 
 
 def before(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, with a death before it."""
+    """Wrap `call` so that the process dies once before it."""
 
     def deadly(*arguments: Any, **options: Any) -> Any:
         die_once(flag)
@@ -51,7 +50,7 @@ def before(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def after(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, with a death after it."""
+    """Wrap `call` so that the process dies once after it."""
 
     def deadly(*arguments: Any, **options: Any) -> Any:
         result = call(*arguments, **options)
@@ -62,7 +61,7 @@ def after(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which once never returns."""
+    """Wrap `call` so that it hangs once."""
 
     def hangs(*arguments: Any, **options: Any) -> Any:
         if flag.exists():
@@ -74,7 +73,7 @@ def hanging(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
-    """`call`, which does not begin while the file exists."""
+    """Wrap `call` so that it waits while the flag file exists."""
 
     def waits(*arguments: Any, **options: Any) -> Any:
         while flag.exists():
@@ -85,7 +84,7 @@ def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 
 
 def deadly_image(decode: Callable[..., DecodedImage], _: Path) -> Callable[..., DecodedImage]:
-    """`decode`, which dies on a magenta image."""
+    """Wrap `decode` so that the process dies on a magenta image."""
 
     def deadly(data: bytes, height: int, width: int) -> DecodedImage:
         image = decode(data, height, width)
@@ -96,18 +95,18 @@ def deadly_image(decode: Callable[..., DecodedImage], _: Path) -> Callable[..., 
     return deadly
 
 
-Trap = Callable[[Callable[..., Any], Path], Callable[..., Any]]
-#: Fault point -> (class, method, trap).
-_IN_METHODS: dict[str, tuple[Any, str, Trap]] = {
-    # Redis has delivered the message, and it is not yet recorded as unacknowledged.
+Fault = Callable[[Callable[..., Any], Path], Callable[..., Any]]
+#: Fault point -> (class, method, fault).
+_IN_METHODS: dict[str, tuple[Any, str, Fault]] = {
+    # Redis has delivered the message, but the worker has not recorded it as unacknowledged.
     "before_unacked": (QoS, "append", before),
     "before_claim": (Ledger, "claim", before),
     "before_commit": (Ledger, "commit", before),
-    # Committed, but the message is not acknowledged.
+    # The job is committed, but its message is not acknowledged.
     "after_commit": (Ledger, "commit", after),
 }
-_IN_DECODE: dict[str, Trap] = {"in_decode": after, "deadly_image": deadly_image}
-_IN_PREDICT: dict[str, Trap] = {
+_IN_DECODE: dict[str, Fault] = {"in_decode": after, "deadly_image": deadly_image}
+_IN_PREDICT: dict[str, Fault] = {
     "in_predict": after,
     "hang_in_predict": hanging,
     "hang_unwatched": hanging,
@@ -116,12 +115,12 @@ _IN_PREDICT: dict[str, Trap] = {
 
 
 def run(point: str, flag: Path, *, light: bool) -> int:
-    """Run a worker with a fault at `point`; a `light` one serves a model that loads in no time."""
+    """Run a worker with a fault at `point`; a `light` worker serves a trivial model, which loads faster."""
     if point not in {NO_POINT, *_IN_METHODS, *_IN_DECODE, *_IN_PREDICT}:
         raise SystemExit(f"Unknown fault point {point}.")
     if point in _IN_METHODS:
-        owner, name, trap = _IN_METHODS[point]
-        setattr(owner, name, trap(getattr(owner, name), flag))
+        owner, name, fault = _IN_METHODS[point]
+        setattr(owner, name, fault(getattr(owner, name), flag))
 
     def load(*arguments: Any) -> Any:
         model: Any = BrightnessModel() if light else load_model(*arguments)
@@ -132,7 +131,7 @@ def run(point: str, flag: Path, *, light: bool) -> int:
     def build(*arguments: Any, **options: Any) -> Worker:
         if point in _IN_DECODE:
             options["decode"] = _IN_DECODE[point](decode_image, flag)
-        if point == "hang_unwatched":  # the process stays, so that its health can be read
+        if point == "hang_unwatched":  # keeps the process running for a health check
             options["end_process"] = lambda _: threading.Event().wait()
         return build_worker(*arguments, **options)
 

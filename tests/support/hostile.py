@@ -26,7 +26,7 @@ _SERVED = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 @dataclass(frozen=True)
 class Hostile:
-    """An upload."""
+    """A hostile upload and its expected result."""
 
     name: str
     data: bytes
@@ -37,7 +37,7 @@ class Hostile:
 
 def corpus() -> list[Hostile]:
     """All uploads."""
-    parts = (_truncated, _lies, _bombs, _polyglots, _odd_modes, _metadata, _names)
+    parts = (_truncated, _false_headers, _bombs, _polyglots, _odd_modes, _metadata, _names)
     return [hostile for part in parts for hostile in part()]
 
 
@@ -61,7 +61,7 @@ def _zeroed(data: bytes) -> bytes:
     return data[:middle] + bytes(64) + data[middle + 64 :]
 
 
-def _lies() -> Iterator[Hostile]:
+def _false_headers() -> Iterator[Hostile]:
     bmp, gif = bytearray(small_image("BMP")), bytearray(small_image("GIF"))
     bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
     gif[6:10] = struct.pack("<HH", 65_535, 65_535)

@@ -10,19 +10,19 @@ from PIL import Image
 def draw(
     size: tuple[int, int] = (40, 30), color: Any = (200, 30, 30), form: str = "PNG", mode: str = "RGB", **options: Any
 ) -> bytes:
-    """The file bytes of an image in one colour; `options` are passed to Pillow's `save`."""
+    """An image file in one colour, as bytes; `options` are passed to Pillow's `save`."""
     return encode(Image.new(mode, size, color), form, **options)
 
 
 def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
-    """The file bytes of a Pillow image."""
+    """A Pillow image as the bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def png_header_of(width: int, height: int) -> bytes:
-    """A small PNG whose header claims this size."""
+    """A small PNG with this size in its header."""
     data = bytearray(draw((8, 8)))
     data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")

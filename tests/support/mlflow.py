@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.services import answers, free_port, wait_until
+from tests.support.services import free_port, responds, wait_until
 
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @contextmanager
 def starting_mlflow(folder: Path) -> Iterator[str]:
-    """Start a server; yields its URL before it is ready, so that tests can work meanwhile. See `wait_for_mlflow`."""
+    """Start a server; yields its URL immediately. Call `wait_for_mlflow` before using it."""
     port = free_port()
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
@@ -33,4 +33,4 @@ def starting_mlflow(folder: Path) -> Iterator[str]:
 
 def wait_for_mlflow(url: str) -> None:
     """Return when the server responds."""
-    wait_until(lambda: answers(f"{url}/health"), "MLflow responding")
+    wait_until(lambda: responds(f"{url}/health"), "MLflow responding")

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 
 class CuttableProxy:
-    """Forwards connections to a local port. While it is cut, no bytes pass and new connections hang."""
+    """Forwards connections to a local port. While it is cut, it forwards nothing and new connections hang."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port

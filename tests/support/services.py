@@ -1,4 +1,4 @@
-"""Real services as processes on free ports: started, awaited and stopped for tests."""
+"""Starts the real services for tests, as processes on free ports, and stops them."""
 
 import json
 import os
@@ -18,6 +18,7 @@ import psutil
 import redis
 
 from contract.ledger import keys
+from contract.settings import variable_of
 from deploy.local.redis_server import find_redis_server, redis_command
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,6 +34,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def accepts_connections(port: int) -> bool:
+    """Whether a process on this machine listens on `port`."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _START_S) -> None:
     """Return when `condition` becomes true; fail after `timeout_s`."""
     end_s, pause_s = time.monotonic() + timeout_s, 0.001
@@ -43,7 +50,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _STA
         pause_s = min(0.02, pause_s * 1.5)
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     """Whether a GET of `url` succeeds."""
     with suppress(OSError), urllib.request.urlopen(url, timeout=5):
         return True
@@ -93,7 +100,7 @@ def running_redis(folder: Path) -> Iterator[str]:
     port, data = free_port(), folder / "redis"
     data.mkdir(parents=True, exist_ok=True)
     with running("redis", redis_command(find_redis_server(), port, data), folder):
-        wait_until(lambda: _accepts(port), "Redis accepting connections", 15)
+        wait_until(lambda: accepts_connections(port), "Redis accepting connections", 15)
         yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -110,26 +117,26 @@ class Stack:
 
     @contextmanager
     def another_worker(self) -> Iterator[Process]:
-        """Start another worker; the context is entered when it sends heartbeats."""
+        """Start another worker; enters the context when the worker sends heartbeats."""
         before = _worker_ids(self.redis_url)
         with running("worker-2", [sys.executable, "-m", "worker"], self.folder, self.environ) as worker:
-            wait_until(lambda: _lives(worker) and bool(_worker_ids(self.redis_url) - before), "another worker")
+            wait_until(lambda: _is_running(worker) and bool(_worker_ids(self.redis_url) - before), "another worker")
             yield worker
 
     @contextmanager
     def another_gateway(self, **settings: Any) -> Iterator["Gateway"]:
-        """Start another gateway with different settings; the context is entered when it accepts connections."""
+        """Start another gateway with different settings; enters the context when the gateway accepts connections."""
         port = free_port()
-        changed = {"PAWQUEUE_GATEWAY_PORT": str(port)} | _variables(settings)
+        changed = {"PAWQUEUE_GATEWAY_PORT": str(port)} | as_variables(settings)
         environ = self.environ | changed
         with running(f"gateway-{port}", [sys.executable, "-m", "gateway"], self.folder, environ) as process:
-            wait_until(lambda: _lives(process) and _accepts(port), "another gateway")
+            wait_until(lambda: _is_running(process) and accepts_connections(port), "another gateway")
             yield Gateway(f"http://127.0.0.1:{port}", process, environ)
 
 
 @dataclass
 class Gateway:
-    """A gateway beside that of the stack."""
+    """A gateway in addition to the stack's."""
 
     url: str
     process: Process
@@ -148,8 +155,9 @@ class Gateway:
         return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
 
 
-def _variables(settings: dict[str, Any]) -> dict[str, str]:
-    return {f"PAWQUEUE_{name.upper()}": str(value) for name, value in settings.items()}
+def as_variables(settings: dict[str, Any]) -> dict[str, str]:
+    """The environment variables that set these settings."""
+    return {variable_of(name): str(value) for name, value in settings.items()}
 
 
 @contextmanager
@@ -169,12 +177,12 @@ def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) ->
             "PAWQUEUE_GATEWAY_PORT": str(port),
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
             "PAWQUEUE_WORKER_METRICS_PORT": "0",
-            **_variables(settings),
+            **as_variables(settings),
         }
         gateway = services.enter_context(running("gateway", [sys.executable, "-m", "gateway"], folder, environ))
         worker = services.enter_context(running("worker", [sys.executable, "-m", "worker"], folder, environ))
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _lives(gateway) and _lives(worker) and serves_model(url), "a model being served")
+        wait_until(lambda: _is_running(gateway) and _is_running(worker) and serves_model(url), "a model being served")
         yield Stack(url, redis_url, folder, environ, gateway, [worker])
 
 
@@ -187,18 +195,14 @@ def serves_model(url: str) -> bool:
         return False
 
 
-def _lives(process: Process) -> bool:
+def _is_running(process: Process) -> bool:
+    """Always true; fails with the log if the process has exited."""
     if process.handle.poll() is not None:
         raise AssertionError(f"{process.log.stem} exited. The end of its log:\n{process.tail()}")
     return True
 
 
 def _worker_ids(redis_url: str) -> set[str]:
-    """The ids of all workers with a stored heartbeat, valid or not."""
+    """The ids of all workers with a stored heartbeat, including expired ones."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         return set(client.hkeys(keys.WORKERS))
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,4 +1,4 @@
-"""Damaged and random bytes: the gateway's check and the decoder return an image or a clear error."""
+"""Damaged images and random bytes are decoded or rejected with an expected error."""
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -18,17 +18,17 @@ _SETTINGS = settings(max_examples=100, deadline=None, derandomize=True, suppress
 def damaged(draw: st.DrawFn) -> bytes:
     """An image with some bytes changed, removed or inserted, or with its end cut off."""
     data = bytearray(_WHOLE[draw(st.sampled_from(FORMATS))])
-    # Damage to headers is the most interesting.
-    places = st.one_of(st.integers(0, 60), st.integers(0, len(data) - 1))
-    for place in draw(st.lists(places, min_size=1, max_size=6)):
-        data[place % len(data)] = draw(st.integers(0, 255))
-    start, length = draw(places), draw(st.integers(0, 40))
+    # Headers are damaged more often than pixels.
+    positions = st.one_of(st.integers(0, 60), st.integers(0, len(data) - 1))
+    for position in draw(st.lists(positions, min_size=1, max_size=6)):
+        data[position % len(data)] = draw(st.integers(0, 255))
+    start, length = draw(positions), draw(st.integers(0, 40))
     data[start : start + length] = draw(st.binary(max_size=40))
     return bytes(data[: draw(st.integers(1, len(data)))]) if draw(st.booleans()) else bytes(data)
 
 
 def is_accepted(data: bytes) -> bool:
-    """Whether the gateway accepts the bytes; any exception but `UploadError` is a bug."""
+    """Whether the gateway accepts the bytes. Any exception other than `UploadError` is a bug."""
     try:
         check_upload(data, _LIMITS)
     except UploadError as error:
