@@ -101,7 +101,7 @@ def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # noqa: BLE001 - a broken EXIF block must not reject the image
+    except Exception:  # noqa: BLE001 - an image with a broken EXIF block can be decoded
         return 1
 
 

@@ -18,7 +18,7 @@ PawqueueError
 │   ├── RateLimitedError        429 rate_limited
 │   ├── NoModelError            503 no_model
 │   └── UnavailableError        503 unavailable
-└── JobFailedError              the job was accepted and failed
+└── JobFailedError              the job was accepted, but finished with an error
     ├── UndecodableImageError   422 undecodable_image
     ├── PredictFailedError      500 predict_failed
     ├── WorkerLostError         500 worker_lost
@@ -149,7 +149,7 @@ class UnavailableError(BusyError):
 
 
 class JobFailedError(PawqueueError):
-    """The job was accepted and failed with this error."""
+    """The job was accepted, but finished with this error."""
 
 
 class UndecodableImageError(JobFailedError):

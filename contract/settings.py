@@ -238,7 +238,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: a value is invalid or a file is unreadable. The message lists all invalid values.
     """
-    given = {name: value for name in Settings.model_fields if (value := _given(name, environ)) != ""}
+    given = {name: value for name in Settings.model_fields if (value := _read_variable(name, environ)) != ""}
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
@@ -251,7 +251,7 @@ def is_secret(name: str) -> bool:
     return "Secret" in str(Settings.model_fields[name].annotation)
 
 
-def _given(name: str, environ: Mapping[str, str]) -> str:
+def _read_variable(name: str, environ: Mapping[str, str]) -> str:
     variable = variable_of(name)
     value = environ.get(variable, "").strip()
     file = environ.get(f"{variable}_FILE", "").strip()

@@ -88,17 +88,17 @@ class Ledger:
     @redis_errors_as_unavailable
     def begin(self, claims: Sequence[Claim]) -> None:
         """Count an attempt for these jobs: call it before decoding them."""
-        self._run("begin", *_fences(claims))
+        self._run("begin", *_claim_arguments(claims))
 
     @redis_errors_as_unavailable
     def renew(self, claims: Sequence[Claim], lease_ms: int, now_ms: int = 0) -> list[bool]:
         """Extend leases; False for a job that was claimed again or is finished."""
-        return _flags(self._run("renew", now_ms, lease_ms, *_fences(claims)))
+        return _flags(self._run("renew", now_ms, lease_ms, *_claim_arguments(claims)))
 
     @redis_errors_as_unavailable
     def release(self, claims: Sequence[Claim]) -> list[bool]:
         """Return jobs to their old position in the queue, without counting the attempt."""
-        return _flags(self._run("release", *_fences(claims)))
+        return _flags(self._run("release", *_claim_arguments(claims)))
 
     @redis_errors_as_unavailable
     def commit(self, results: Sequence[tuple[Claim, JobResult]], ttl_s: int, now_ms: int = 0) -> list[bool]:
@@ -325,7 +325,7 @@ class Ledger:
         return cast("list[dict[str, str]]", pipeline.execute())
 
 
-def _fences(claims: Sequence[Claim]) -> list[str | int]:
+def _claim_arguments(claims: Sequence[Claim]) -> list[str | int]:
     return [value for claim in claims for value in (claim.job.id, claim.fence)]
 
 

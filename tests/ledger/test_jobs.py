@@ -5,7 +5,7 @@ import threading
 from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Claim, Heartbeat, QueueLimits, SubmitStatus
+from contract.ledger.types import Claim, Heartbeat, QueueLimits, Receipt, Submit, SubmitStatus
 from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
 
 
@@ -31,6 +31,37 @@ def test_a_full_queue_refuses_jobs_while_other_queues_accept_them(ledger: Ledger
     results = store(ledger, jobs, QueueLimits(max_jobs=2, max_bytes=1000))
     assert results == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL, SubmitStatus.STORED]
     assert ledger.get([jobs[2].id]) == [None]
+
+
+def test_repeated_submits_are_recognized(ledger: Ledger) -> None:
+    limits, job, other = QueueLimits(100, 1000), make_job(), make_job()
+    assert ledger.submit([Submit(job, "key", "print")], limits) == [Receipt(SubmitStatus.STORED, job.id)]
+    assert ledger.submit([Submit(other, "key", "print")], limits) == [Receipt(SubmitStatus.REPEATED, job.id)]
+    assert ledger.submit([Submit(other, "key", "else")], limits) == [Receipt(SubmitStatus.MISMATCHED, job.id)]
+    assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(SubmitStatus.REPEATED, job.id)]
+    assert ledger.submit([Submit(job, "", "else")], limits) == [Receipt(SubmitStatus.TAKEN, job.id)]
+    assert ledger.submit([Submit(job)], limits) == [Receipt(SubmitStatus.TAKEN, job.id)]
+    assert ledger.get([other.id]) == [None]
+
+
+def test_a_queue_is_limited_in_bytes(ledger: Ledger) -> None:
+    limits = QueueLimits(100, max_bytes=20)
+    jobs = [make_job() for _ in range(3)]  # 7 bytes each
+    assert store(ledger, jobs, limits) == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL]
+    claim = claimed(ledger, jobs[0])
+    assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 7
+    assert store(ledger, jobs[2:], limits) == [SubmitStatus.STORED]
+    ledger.release([claim])
+    assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 21
+    ledger.cancel([job.id for job in jobs], 60, NOW)
+    assert ledger.stats(QUEUES, NOW).queues[INTERACTIVE].queued_bytes == 0
+
+
+def test_positions_follow_the_order_of_acceptance(ledger: Ledger) -> None:
+    first, second, third = (submitted(ledger, created_ms=NOW + at) for at in (1, 2, 3))
+    assert ledger.positions([third, first, second]) == [2, 0, 1]
+    claimed(ledger, first)
+    assert ledger.positions([first, second]) == [None, 0]
 
 
 def test_a_job_is_claimed_once(ledger: Ledger) -> None:

@@ -174,9 +174,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert found.status is not SubmissionStatus.OPEN or submission_id not in self.closed
 
     def recount(self, job_ids: list[str]) -> Counts:
-        states = [str(job.status) for job in self.ledger.get(job_ids) if job and job.id not in self.rejected]
+        statuses = [str(job.status) for job in self.ledger.get(job_ids) if job and job.id not in self.rejected]
         rejected = sum(job_id in self.rejected for job_id in job_ids)
-        return Counts(**{state: states.count(state) for state in set(states)}, rejected=rejected)
+        return Counts(**{status: statuses.count(status) for status in set(statuses)}, rejected=rejected)
 
 
 def test_any_sequence_of_operations_keeps_the_guarantees(clean_redis: str) -> None:

@@ -111,14 +111,14 @@ def _range(values: Sequence[int]) -> str:
     return f"{min(values)}-{max(values)}"
 
 
-def lasting_keys(redis_url: str, longest_ttl_s: int) -> list[str]:
-    """Keys that do not expire in time, except for counters, and for lists within their maximum length."""
+def lasting_keys(redis_url: str, max_ttl_s: int) -> list[str]:
+    """Keys that do not expire within `max_ttl_s`, except for those in `_LASTING` that are not too long."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         names = [str(name) for name in client.scan_iter(count=1000)]
-        return sorted(name for name in names if not _is_due(client, name, longest_ttl_s))
+        return sorted(name for name in names if not _is_expected(client, name, max_ttl_s))
 
 
-#: Maximum number of entries of the keys that never expire.
+#: The keys that never expire, with their maximum number of entries.
 _LASTING = {
     keys.TOTALS: 100,
     keys.ERRORS: 100,
@@ -132,9 +132,9 @@ _LASTING = {
 _SIZES = {"hash": "hlen", "zset": "zcard", "list": "llen", "stream": "xlen", "set": "scard", "string": "strlen"}
 
 
-def _is_due(client: Any, name: str, longest_ttl_s: int) -> bool:
+def _is_expected(client: Any, name: str, max_ttl_s: int) -> bool:
     if client.ttl(name) != -1:
-        return bool(client.ttl(name) <= longest_ttl_s)
+        return bool(client.ttl(name) <= max_ttl_s)
     if "_kombu.binding" in name:
         return True
     return bool(getattr(client, _SIZES[client.type(name)])(name) <= _LASTING.get(name, -1))

@@ -49,7 +49,7 @@ def test_every_pixel_mode_is_converted_to_rgb(mode: str, color: Any, form: str, 
     assert np.abs(mean(draw((32, 32), color, form, mode)) - expected).max() <= 3
 
 
-def test_a_palette_keeps_its_colours_and_its_transparency() -> None:
+def test_a_palette_image_keeps_its_colours_and_transparency() -> None:
     image = Image.new("P", (16, 16), 1)
     image.putpalette([0, 0, 0, 200, 30, 30])
     assert np.abs(mean(encode(image)) - RED).max() <= 1
@@ -71,6 +71,7 @@ def corner_image() -> Image.Image:
     return image
 
 
+#: EXIF orientation -> how a camera with this orientation stores an upright image.
 _STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -126,7 +127,7 @@ def test_truncated_images_are_decoded_or_rejected(form: str, share: float) -> No
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"%PDF-1.7", struct.pack("<II", 1, 2)]
 )
-def test_other_bytes_are_rejected(data: bytes) -> None:
+def test_bytes_that_are_not_an_image_are_rejected(data: bytes) -> None:
     with pytest.raises(UndecodableImageError):
         decode(data, 8, 8)
 
@@ -172,7 +173,7 @@ def test_a_large_image_converted_in_strips_equals_the_image_converted_whole(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
 def test_a_large_image_with_alpha_needs_little_more_memory_than_its_pixels() -> None:
-    # Not getrusage: a child process inherits the peak of its parent.
+    # `getrusage` does not work here: a child process inherits the peak of its parent.
     import subprocess
 
     program = (
@@ -182,4 +183,4 @@ def test_a_large_image_with_alpha_needs_little_more_memory_than_its_pixels() -> 
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
-    assert int(done.stdout) < 100_000  # KiB; the pixels take 35,000, once drawn and once decoded
+    assert int(done.stdout) < 100_000  # KiB; the pixels take 35,000 when drawn, and again when decoded
