@@ -18,11 +18,12 @@ import redis
 from benchmarks.image import large_image, small_image
 from benchmarks.processes import ROOT, Started, cpu_s, family, memory_bytes, started, wait_until
 from benchmarks.service import BareLoop, Service, bare_loop, run_load, service
-from contract.broker import INTERACTIVE, make_celery, publish
+from contract.broker import make_celery, publish
 from contract.images.store import open_image_store
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.types import QueueLimits, Submit
+from contract.queues import INTERACTIVE
 from contract.settings import usable_cores
 from deploy.local.ports import pick_ports
 

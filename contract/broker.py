@@ -12,9 +12,7 @@ from kombu.exceptions import OperationalError
 from contract.errors import UnavailableError
 from contract.job import now_ms
 from contract.ledger import keys
-from contract.queues import BULK, INTERACTIVE, QUEUES
-
-__all__ = ["BULK", "INTERACTIVE", "MESSAGE_MAX_JOBS", "QUEUES", "TASK", "make_celery", "oldest_message_ms", "publish"]
+from contract.queues import INTERACTIVE, QUEUES
 
 #: Name of the only task. Its argument is a list of job ids.
 TASK = "pawqueue.predict"

@@ -6,10 +6,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from contract.broker import QUEUES
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import LedgerStats
+from contract.queues import QUEUES
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 

@@ -8,7 +8,7 @@ from functools import partial
 import redis
 
 from bundle.decode import decode as decode_image
-from contract.broker import QUEUES, make_celery, oldest_message_ms
+from contract.broker import make_celery, oldest_message_ms
 from contract.broker import publish as publish_with_celery
 from contract.images.store import ImageStore, open_image_store
 from contract.images.thumbnails import ThumbnailStore
@@ -16,6 +16,7 @@ from contract.job import new_job_id, now_ms
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat
+from contract.queues import QUEUES
 from contract.settings import Settings
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer

@@ -10,10 +10,11 @@ from typing import Any
 
 from celery import Celery, signals
 
-from contract.broker import MESSAGE_MAX_JOBS, QUEUES
+from contract.broker import MESSAGE_MAX_JOBS
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
 from contract.log import get_logger
+from contract.queues import QUEUES
 from worker.pipeline.pipeline import Pipeline
 from worker.upkeep.health import Health, check_threads
 from worker.upkeep.leases import LeaseKeeper

@@ -6,9 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from contract.broker import QUEUES
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
+from contract.queues import QUEUES
 from contract.status import Problem, memory_problem
 
 _SAMPLE_S = 1.0

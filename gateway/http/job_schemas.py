@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contract.broker import INTERACTIVE
 from contract.job import JobStatus
+from contract.queues import INTERACTIVE
 from gateway.accept.check import FORMATS
 
 UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"

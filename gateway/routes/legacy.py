@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.exceptions import HTTPException
 
 from contract.access import Scope
-from contract.broker import INTERACTIVE
 from contract.errors import (
     BusyError,
     ForbiddenError,
@@ -22,6 +21,7 @@ from contract.errors import (
     error_classes,
 )
 from contract.job import Job
+from contract.queues import INTERACTIVE
 from gateway import VERSION
 from gateway.accept.acceptor import Upload
 from gateway.http.auth import caller

@@ -9,11 +9,12 @@ import httpx
 import pytest
 import redis
 
-from contract.broker import INTERACTIVE, make_celery, oldest_message_ms, publish
+from contract.broker import make_celery, oldest_message_ms, publish
 from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from contract.queues import INTERACTIVE
 from deploy.local.redis_server import find_redis_server
 from tests.support.images import draw
 from tests.support.ledger import store

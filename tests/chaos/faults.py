@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import redis
 
-from contract.broker import QUEUES
 from contract.ledger import keys
+from contract.queues import QUEUES
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import FAULT_POINTS, Cluster
 

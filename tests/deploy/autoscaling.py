@@ -20,9 +20,9 @@ import httpx
 import yaml
 
 from benchmarks.autoscaler import SYNC_S, Autoscaler, Spec, read_spec
-from contract.broker import QUEUES
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from contract.queues import QUEUES
 from tests.deploy.conftest import need
 from tests.support.images import draw
 from tests.support.services import ROOT, Process, Stack, free_port, responds, running, running_stack, wait_until

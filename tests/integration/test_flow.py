@@ -15,9 +15,9 @@ import httpx
 import pytest
 import redis
 
-from contract.broker import QUEUES
 from contract.job import new_job_id
 from contract.ledger import keys
+from contract.queues import QUEUES
 from tests.integration.memory import MemoryWatch
 from tests.support.images import draw, png_header_of
 from tests.support.services import ROOT, Stack, running_stack, wait_until

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contract.broker import INTERACTIVE, QUEUES
 from contract.ledger.ledger import Ledger
+from contract.queues import INTERACTIVE, QUEUES
 from tests.support.images import draw
 from tests.support.ledger import patient
 from tests.support.services import Process, free_port, running, wait_until

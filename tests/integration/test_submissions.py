@@ -13,9 +13,9 @@ import httpx
 import pytest
 import redis
 
-from contract.broker import BULK
 from contract.job import new_job_id
 from contract.ledger import keys
+from contract.queues import BULK
 from tests.integration.memory import MemoryWatch
 from tests.support.archives import encrypted, tar_of, zip_of
 from tests.support.images import draw

@@ -8,13 +8,14 @@ import httpx
 import pytest
 import redis
 
-from contract.broker import BULK, MESSAGE_MAX_JOBS, make_celery, publish
+from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
 from contract.images.store import open_image_store
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Submit
+from contract.queues import BULK
 from tests.support.images import encode
 from tests.support.services import Stack, running_stack, wait_until
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import redis
 
 from contract.access import KeyStore, Scope, make_key
-from contract.broker import BULK
 from contract.job import Job, JobResult, JobStatus, ModelRef, Prediction, new_job_id, now_ms
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
+from contract.queues import BULK
 from tests.support.ledger import store
 from tests.support.services import running_redis, wait_until
 

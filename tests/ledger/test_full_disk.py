@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import SubmitStatus
+from contract.queues import INTERACTIVE
 from deploy.local.redis_server import find_redis_server, redis_command
 from tests.support.ledger import store
 from tests.support.services import free_port, running, wait_until

@@ -2,10 +2,10 @@
 
 import threading
 
-from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, Heartbeat, QueueLimits, Receipt, Submit, SubmitStatus
+from contract.queues import BULK, INTERACTIVE, QUEUES
 from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
 
 

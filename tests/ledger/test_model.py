@@ -17,10 +17,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from contract.broker import QUEUES
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, SubmitStatus, Sweep
+from contract.queues import QUEUES
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
 from tests.support.ledger import LEASE_MS, cat, patient, store
 

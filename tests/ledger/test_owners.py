@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from contract.broker import BULK, INTERACTIVE
 from contract.job import Job
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus
+from contract.queues import BULK, INTERACTIVE
 from tests.support.ledger import cat, claimed, make_job, read, store
 
 

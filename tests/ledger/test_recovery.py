@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from contract.broker import BULK, INTERACTIVE, QUEUES
 from contract.job import Job, JobStatus
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import EXPIRED, LOST, SubmitStatus, Sweep
+from contract.queues import BULK, INTERACTIVE, QUEUES
 from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
 
 GRACE_MS = 500

@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from contract.broker import BULK, INTERACTIVE, QUEUES, make_celery, publish
+from contract.broker import make_celery, publish
 from contract.errors import UnavailableError
 from contract.job import Job, JobError, JobResult, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, RedisMemory, Submit, Sweep
+from contract.queues import BULK, INTERACTIVE, QUEUES
 from contract.submission import Submission, image_job_id
 from tests.support.ledger import cat, patient, store
 from tests.support.proxy import cuttable

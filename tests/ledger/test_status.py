@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 import pytest
 
-from contract.broker import BULK, INTERACTIVE
 from contract.job import Job, new_job_id
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat, RedisMemory
+from contract.queues import BULK, INTERACTIVE
 from contract.status import memory_problem, read_status
 from tests.support.ledger import store
 

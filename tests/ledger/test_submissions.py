@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from contract.broker import BULK
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Submit, SubmitStatus, Sweep
+from contract.queues import BULK
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
 from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store
 

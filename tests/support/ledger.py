@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import redis
 
-from contract.broker import INTERACTIVE
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings, new_job_id
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, QueueLimits, Submit, SubmitStatus
+from contract.queues import INTERACTIVE
 
 #: The time at which tests start; they pass later times instead of sleeping.
 NOW = 1_000_000

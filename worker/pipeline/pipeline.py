@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from contract.broker import QUEUES
 from contract.errors import UnavailableError
 from contract.images.store import ImageStore
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
+from contract.queues import QUEUES
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import Decoder
 from worker.pipeline.gate import ClosedError, Gate, SoloLock

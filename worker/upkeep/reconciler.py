@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from contract.broker import MESSAGE_MAX_JOBS, QUEUES
+from contract.broker import MESSAGE_MAX_JOBS
 from contract.errors import UnavailableError
 from contract.images.store import ImageStore
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Sweep
 from contract.log import get_logger
+from contract.queues import QUEUES
 
 _log = get_logger(__name__)
 

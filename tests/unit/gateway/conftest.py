@@ -18,11 +18,11 @@ from redis.retry import Retry
 from werkzeug.test import TestResponse
 
 from contract.access import KeyStore
-from contract.broker import QUEUES
 from contract.images.store import FileImageStore
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat, Receipt
+from contract.queues import QUEUES
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.services import Services, build_services

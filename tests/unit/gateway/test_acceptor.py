@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from contract.broker import BULK, INTERACTIVE
 from contract.errors import ConflictError, NotAnImageError, PawqueueError, QueueFullError, UnavailableError
 from contract.job import new_job_id
+from contract.queues import BULK, INTERACTIVE
 from gateway.accept.acceptor import Acceptor, Upload
 from tests.support.images import draw
 from tests.support.services import wait_until

@@ -1,9 +1,9 @@
 """The dead-letter list over HTTP."""
 
-from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.job import Job, JobStatus, new_job_id
 from contract.ledger.types import Sweep
+from contract.queues import INTERACTIVE
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, refused, upload
 

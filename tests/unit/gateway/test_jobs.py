@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from contract.broker import INTERACTIVE, QUEUES
 from contract.errors import UnavailableError
 from contract.job import JobError, JobResult, JobStatus, new_job_id
 from contract.ledger.types import Sweep
+from contract.queues import INTERACTIVE, QUEUES
 from tests.support.images import draw, png_header_of
 from tests.unit.gateway.conftest import Gateway, cat, refused, upload
 

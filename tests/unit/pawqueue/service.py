@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import redis
 
-from contract.broker import QUEUES
 from contract.job import JobError, JobResult, ModelRef, Prediction, Timings
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat
+from contract.queues import QUEUES
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.services import build_services

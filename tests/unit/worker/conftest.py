@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from contract.broker import INTERACTIVE
 from contract.errors import UnavailableError
 from contract.images.store import FileImageStore
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat
+from contract.queues import INTERACTIVE
 from contract.settings import load_settings
 from tests.support.brightness import BrightnessModel
 from tests.support.ledger import patient, store

@@ -1,9 +1,9 @@
 """Leases and the heartbeat are renewed until the worker stops."""
 
-from contract.broker import INTERACTIVE
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
+from contract.queues import INTERACTIVE
 from tests.support.ledger import store
 from tests.support.services import wait_until
 from tests.unit.worker.conftest import FaultyLedger, heartbeat, unavailable

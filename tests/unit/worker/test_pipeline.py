@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from contract.broker import INTERACTIVE
 from contract.job import JobStatus, new_job_id, now_ms
 from contract.ledger.types import Sweep
+from contract.queues import INTERACTIVE
 from tests.support.images import draw
 from tests.unit.worker.conftest import Bench, unavailable
 from worker.pipeline.gate import ClosedError

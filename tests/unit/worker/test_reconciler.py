@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from contract.broker import BULK, INTERACTIVE, MESSAGE_MAX_JOBS
+from contract.broker import MESSAGE_MAX_JOBS
 from contract.images.store import FileImageStore
 from contract.job import Job, JobStatus, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
+from contract.queues import BULK, INTERACTIVE
 from tests.support.images import draw
 from tests.support.ledger import store
 from tests.support.services import wait_until
