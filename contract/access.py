@@ -156,8 +156,8 @@ class Access:
         prefix, _, rest = text.partition("_")
         key_id, _, secret = rest.partition("_")
         key = self._find(key_id) if prefix == _PREFIX else None
-        is_right = hmac.compare_digest(_digest(secret), key.digest if key else _NO_DIGEST)
-        if key is None or not is_right or key.revoked_ms is not None:
+        matches = hmac.compare_digest(_digest(secret), key.digest if key else _NO_DIGEST)
+        if key is None or not matches or key.revoked_ms is not None:
             raise UnauthorizedError("Unknown or revoked API key. List the valid keys with `pawqueue keys list`.")
         return key
 

@@ -213,12 +213,16 @@ def _plain(part: Any) -> Any:
     return part if names is None else {name: getattr(part, name) for name in names}
 
 
+def _build(kind: type[Any], values: dict[str, Any] | None) -> Any:
+    """A dataclass from the output of `_plain`."""
+    if values is None:
+        return None
+    return kind(**{name: values[name] for name in kind.__dataclass_fields__ if name in values})
+
+
 def new_job_id() -> str:
     """Return a new UUIDv7 (RFC 9562, section 5.7): it sorts by creation time and has 74 random bits."""
-    value = (
-        (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0x2 << 62 | secrets.randbits(62)
-    )
-    return uuid_text(value)
+    return uuid_text(now_ms() << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0x2 << 62 | secrets.randbits(62))
 
 
 def uuid_text(value: int) -> str:
@@ -235,12 +239,6 @@ def is_job_id(text: str) -> bool:
 def now_ms() -> int:
     """The current Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-def _build(kind: type[Any], values: dict[str, Any] | None) -> Any:
-    if values is None:
-        return None
-    return kind(**{name: values[name] for name in kind.__dataclass_fields__ if name in values})
 
 
 def time_text(time_ms: int | None) -> str | None:

@@ -11,6 +11,7 @@ import redis
 
 from contract.ledger.ledger import Ledger
 from contract.log import configure_logging
+from tests.support.ledger import patient_client
 from tests.support.services import ROOT, Stack, running_redis, running_stack
 
 
@@ -54,10 +55,16 @@ def clean_redis(redis_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def ledger(clean_redis: str) -> Iterator[Ledger]:
+def redis_client(clean_redis: str) -> Iterator["redis.Redis"]:
+    """A client of an empty Redis."""
+    with patient_client(clean_redis) as client:
+        yield client
+
+
+@pytest.fixture
+def ledger(redis_client: "redis.Redis") -> Ledger:
     """A ledger on an empty Redis."""
-    with redis.Redis.from_url(clean_redis, decode_responses=True, socket_timeout=60) as client:
-        yield Ledger(client)
+    return Ledger(redis_client)
 
 
 @pytest.fixture(scope="session")

@@ -107,13 +107,13 @@ class FaultInjector:
         self._until(lambda: bool(self.cluster.serving()))
         held: dict[str, str] = {}
 
-        def is_busy() -> bool:
+        def are_jobs_running() -> bool:
+            held.update(self._held())
             if not held:
-                held.update(self._held())
-                self.clients.allow(not held)
+                self.clients.allow(1)
             return bool(held)
 
-        self._until(is_busy, 3.0)
+        self._until(are_jobs_running, 3.0)
         killed = chance.choice(self.cluster.serving() or self.cluster.workers)
         self.done["worker"] += killed.kill()
         if held:

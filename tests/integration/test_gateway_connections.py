@@ -15,7 +15,7 @@ import pytest
 from contract.ledger.ledger import Ledger
 from contract.queues import INTERACTIVE, QUEUES
 from tests.support.images import draw
-from tests.support.ledger import patient
+from tests.support.ledger import patient_client
 from tests.support.services import Process, free_port, running, wait_until
 
 _IMAGE = draw((60, 40), form="JPEG")
@@ -97,7 +97,7 @@ def test_a_stopping_gateway_finishes_uploads_and_closes_idle_connections(tmp_pat
         upload.sendall(_IMAGE[100:])
         assert answer(upload)[0] == 202
         assert process.handle.wait(60) == 0
-    assert Ledger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
+    assert Ledger(patient_client(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
 
 
 def test_a_gateway_that_is_stopped_during_startup_exits_promptly(tmp_path: Path, clean_redis: str) -> None:
@@ -118,7 +118,7 @@ def test_a_stopping_gateway_aborts_uploads_that_do_not_end(tmp_path: Path, clean
         assert process.handle.wait(20) == 0
         stop.set()
         sender.join()
-    assert Ledger(patient(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 0
+    assert Ledger(patient_client(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 0
 
 
 @pytest.mark.timeout(120)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
+import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     Bundle,
@@ -22,7 +23,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, SubmitStatus, Sweep
 from contract.queues import QUEUES
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
-from tests.support.ledger import LEASE_MS, cat, patient, store
+from tests.support.ledger import LEASE_MS, cat, store
 
 MAX_ATTEMPTS = 3
 
@@ -179,12 +180,10 @@ class LedgerMachine(RuleBasedStateMachine):
         return Counts(**{status: statuses.count(status) for status in set(statuses)}, rejected=rejected)
 
 
-def test_any_sequence_of_operations_keeps_the_guarantees(clean_redis: str) -> None:
-    client = patient(clean_redis)
-
+def test_any_sequence_of_operations_keeps_the_guarantees(redis_client: "redis.Redis") -> None:
     def fresh() -> LedgerMachine:
-        client.flushall()
-        return LedgerMachine(Ledger(client))
+        redis_client.flushall()
+        return LedgerMachine(Ledger(redis_client))
 
     options = settings(
         max_examples=50,

@@ -17,30 +17,28 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, RedisMemory, Submit, Sweep
 from contract.queues import BULK, INTERACTIVE, QUEUES
 from contract.submission import Submission, image_job_id
-from tests.support.ledger import cat, patient, store
+from tests.support.ledger import cat, store
 from tests.support.proxy import cuttable
 from tests.support.services import free_port
 
 
-def test_a_finished_job_expires_after_its_ttl(clean_redis: str) -> None:
-    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
+def test_a_finished_job_expires_after_its_ttl(ledger: Ledger, redis_client: "redis.Redis") -> None:
     job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
     store(ledger, [job])
-    assert client.ttl(keys.job(job.id)) == -1
+    assert redis_client.ttl(keys.job(job.id)) == -1
     (claim,) = ledger.claim([job.id], 1000, 60)
     assert claim
     ledger.commit([(claim, JobResult(error=JobError("predict_failed", "")))], 77)
-    assert client.ttl(keys.job(job.id)) == 77
+    assert redis_client.ttl(keys.job(job.id)) == 77
 
 
-def test_an_idempotency_key_is_kept_for_a_day(clean_redis: str) -> None:
-    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
+def test_an_idempotency_key_is_kept_for_a_day(ledger: Ledger, redis_client: "redis.Redis") -> None:
     ledger.submit([Submit(Job(new_job_id(), INTERACTIVE, now_ms()), "mine", "print")], QueueLimits(10, 1000))
-    assert client.ttl(f"{keys.IDEMPOTENCY}mine") in (86_399, 86_400)
+    assert redis_client.ttl(f"{keys.IDEMPOTENCY}mine") in (86_399, 86_400)
 
 
-def test_the_ledger_uses_the_clock_of_redis_unless_a_time_is_given(clean_redis: str) -> None:
-    ledger, job = Ledger(patient(clean_redis)), Job(new_job_id(), INTERACTIVE, now_ms())
+def test_the_ledger_uses_the_clock_of_redis_unless_a_time_is_given(ledger: Ledger) -> None:
+    job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (claim,) = ledger.claim([job.id], 60_000, 60)
     assert claim
@@ -49,12 +47,12 @@ def test_the_ledger_uses_the_clock_of_redis_unless_a_time_is_given(clean_redis: 
     assert ledger.claim([job.id], 60_000, 60) == [None]
 
 
-def test_a_job_of_a_submission_takes_little_memory(clean_redis: str) -> None:
+def test_a_job_of_a_submission_takes_little_memory(ledger: Ledger, redis_client: "redis.Redis") -> None:
     """Record and list entries: under 0.6 kB for a waiting job, under 1 kB for a finished one."""
-    ledger, client, count = Ledger(patient(clean_redis)), patient(clean_redis), 2000
+    count = 2000
     submission = Submission(new_job_id(), BULK, now_ms())
     ledger.open_submission(submission, 60)
-    before = client.info("memory")["used_memory"]
+    before = redis_client.info("memory")["used_memory"]
     jobs = [
         Job(
             image_job_id(submission.id, f"images/cat-{n}.jpg"),
@@ -70,40 +68,40 @@ def test_a_job_of_a_submission_takes_little_memory(clean_redis: str) -> None:
     submits = [Submit(job, "", f"{n:022}") for n, job in enumerate(jobs)]
     for at in range(0, count, 100):  # in small requests: a single large one would grow the buffers of Redis
         ledger.submit(submits[at : at + 100], QueueLimits(10_000, 10**12))
-    assert (client.info("memory")["used_memory"] - before) / count < 600
+    assert (redis_client.info("memory")["used_memory"] - before) / count < 600
     for at in range(0, count, 100):
         claims = ledger.claim([job.id for job in jobs[at : at + 100]], 60_000, 60)
         ledger.commit([(claim, cat()) for claim in claims if claim], 60)
-    assert (client.info("memory")["used_memory"] - before) / count < 1000
+    assert (redis_client.info("memory")["used_memory"] - before) / count < 1000
 
 
-def test_a_submission_expires_after_its_last_job_has_finished(clean_redis: str) -> None:
-    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
+def test_a_submission_expires_after_its_last_job_has_finished(ledger: Ledger, redis_client: "redis.Redis") -> None:
     submission = Submission(new_job_id(), BULK, now_ms())
     both = (keys.submission(submission.id), keys.submission_jobs(submission.id))
     ledger.open_submission(submission, 50)
-    assert client.ttl(both[0]) == 50
+    assert redis_client.ttl(both[0]) == 50
     jobs = [Job(new_job_id(), BULK, now_ms(), submission=submission.id) for _ in range(2)]
     store(ledger, jobs)
-    assert [client.ttl(key) for key in both] == [-1, -1]
+    assert [redis_client.ttl(key) for key in both] == [-1, -1]
     ledger.cancel([jobs[0].id], 70)
-    assert [client.ttl(key) for key in both] == [-1, -1]
+    assert [redis_client.ttl(key) for key in both] == [-1, -1]
     ledger.cancel([jobs[1].id], 70)
-    assert [client.ttl(key) for key in both] == [70, 70]
+    assert [redis_client.ttl(key) for key in both] == [70, 70]
     store(ledger, [Job(new_job_id(), BULK, now_ms(), submission=submission.id)])
-    assert [client.ttl(key) for key in both] == [-1, -1]
+    assert [redis_client.ttl(key) for key in both] == [-1, -1]
 
 
-def test_expired_submissions_are_not_listed_and_the_owners_next_submission_removes_them(clean_redis: str) -> None:
-    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
+def test_expired_submissions_are_not_listed_and_the_owners_next_submission_removes_them(
+    ledger: Ledger, redis_client: "redis.Redis"
+) -> None:
     submissions = [Submission(new_job_id(), BULK, now_ms() + n) for n in range(3)]
     for submission in submissions:
         ledger.open_submission(submission, 50)
-    client.delete(keys.submission(submissions[1].id))  # as if it had expired
+    redis_client.delete(keys.submission(submissions[1].id))  # as if it had expired
     assert ledger.submissions("", 2) == [submissions[2], submissions[0]]
     ledger.open_submission(Submission(new_job_id(), BULK, now_ms() + 3), 50)
-    assert client.zscore(keys.submissions(""), submissions[1].id) is None
-    assert client.zcard(keys.submissions("")) == 3
+    assert redis_client.zscore(keys.submissions(""), submissions[1].id) is None
+    assert redis_client.zcard(keys.submissions("")) == 3
 
 
 def test_an_unreachable_redis_is_reported_immediately() -> None:
@@ -128,13 +126,14 @@ def test_all_keys_of_the_queues_start_with_the_prefix(clean_redis: str) -> None:
     assert all(name.startswith(keys.PREFIX) for name in names)
 
 
-def test_a_claim_on_an_expired_job_is_not_valid_for_a_new_job_with_the_same_id(clean_redis: str) -> None:
-    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
+def test_a_claim_on_an_expired_job_is_not_valid_for_a_new_job_with_the_same_id(
+    ledger: Ledger, redis_client: "redis.Redis"
+) -> None:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (old,) = ledger.claim([job.id], 60_000, 60)
     ledger.cancel([job.id], 60)
-    client.delete(keys.job(job.id))  # as if it had expired
+    redis_client.delete(keys.job(job.id))  # as if it had expired
     store(ledger, [job])
     (new,) = ledger.claim([job.id], 60_000, 60)
     assert old
@@ -144,8 +143,7 @@ def test_a_claim_on_an_expired_job_is_not_valid_for_a_new_job_with_the_same_id(c
     assert ledger.commit([(new, result)], 60) == [True]
 
 
-def test_a_dead_letter_is_removed_when_its_record_expires(clean_redis: str) -> None:
-    ledger, client = Ledger(patient(clean_redis)), patient(clean_redis)
+def test_a_dead_letter_is_removed_when_its_record_expires(ledger: Ledger, redis_client: "redis.Redis") -> None:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (claim,) = ledger.claim([job.id], 1, 60, 1000)
@@ -155,19 +153,18 @@ def test_a_dead_letter_is_removed_when_its_record_expires(clean_redis: str) -> N
     ledger.recover(sweep, 2000)
     ledger.recover(sweep, 2000 + 61_000)
     assert ledger.stats(QUEUES).dead == 1  # its record still exists
-    client.delete(keys.job(job.id))
+    redis_client.delete(keys.job(job.id))
     ledger.recover(sweep, 2000 + 61_000)
     assert ledger.stats(QUEUES).dead == 0
 
 
 @pytest.fixture
-def configurable(clean_redis: str) -> Iterator["redis.Redis"]:
-    """A client to a Redis whose configuration a test may change; it is restored afterwards."""
-    with patient(clean_redis) as client:
-        yield client
-        client.config_set("maxmemory", 0)
-        client.config_set("maxmemory-policy", "noeviction")
-        client.config_set("min-replicas-to-write", 0)
+def configurable(redis_client: "redis.Redis") -> Iterator["redis.Redis"]:
+    """A client of a Redis whose configuration a test may change; it is restored afterwards."""
+    yield redis_client
+    redis_client.config_set("maxmemory", 0)
+    redis_client.config_set("maxmemory-policy", "noeviction")
+    redis_client.config_set("min-replicas-to-write", 0)
 
 
 def test_memory_returns_the_limit_of_redis_and_whether_it_evicts(configurable: "redis.Redis") -> None:
@@ -212,8 +209,8 @@ def test_a_subscription_detects_a_dead_connection(clean_redis: str) -> None:
         finished.close()
 
 
-def test_an_idle_subscription_stays_alive(clean_redis: str) -> None:
-    ledger = Ledger(patient(clean_redis), health_check_s=0.05)
+def test_an_idle_subscription_stays_alive(redis_client: "redis.Redis") -> None:
+    ledger = Ledger(redis_client, health_check_s=0.05)
     finished = ledger.finished()
     assert next(finished) is None
     job = Job(new_job_id(), INTERACTIVE, now_ms())

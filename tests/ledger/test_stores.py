@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from contract.images.store import FileImageStore, ImageStore, open_image_store
 from contract.images.thumbnails import ThumbnailStore
 from contract.ledger import keys
 from contract.ledger.connection import connect
-from tests.support.ledger import patient
 
 
 @pytest.fixture(params=["files", "redis", "fsspec"])
@@ -93,22 +91,16 @@ def test_an_unreachable_redis_makes_the_image_store_unavailable() -> None:
             call()
 
 
-@pytest.fixture
-def client(clean_redis: str) -> Iterator["redis.Redis"]:
-    with patient(clean_redis) as client:
-        yield client
-
-
-def test_thumbnails_are_read_by_job_id(client: "redis.Redis") -> None:
-    thumbnails = ThumbnailStore(client, ttl_s=60)
+def test_thumbnails_are_read_by_job_id(redis_client: "redis.Redis") -> None:
+    thumbnails = ThumbnailStore(redis_client, ttl_s=60)
     thumbnails.put("a", b"\x00\xff image")
     assert thumbnails.get(["b", "a"]) == [None, b"\x00\xff image"]
     assert thumbnails.get([]) == []
 
 
-def test_thumbnails_expire(client: "redis.Redis") -> None:
-    ThumbnailStore(client, ttl_s=60).put("a", b"image")
-    assert 0 < int(client.ttl(keys.thumbnail("a"))) <= 60
+def test_thumbnails_expire(redis_client: "redis.Redis") -> None:
+    ThumbnailStore(redis_client, ttl_s=60).put("a", b"image")
+    assert 0 < int(redis_client.ttl(keys.thumbnail("a"))) <= 60
 
 
 def test_an_unreachable_redis_makes_thumbnails_unavailable() -> None:
@@ -116,24 +108,24 @@ def test_an_unreachable_redis_makes_thumbnails_unavailable() -> None:
         ThumbnailStore(connect("redis://127.0.0.1:1/0"), ttl_s=60).get(["a"])
 
 
-def test_an_api_key_is_read_back_unchanged(client: "redis.Redis") -> None:
-    store = KeyStore(client)
+def test_an_api_key_is_read_back_unchanged(redis_client: "redis.Redis") -> None:
+    store = KeyStore(redis_client)
     key, _ = make_key("Büro 3", (Scope.SUBMIT, Scope.READ), "5 per minute")
     store.put(key)
     assert store.get(key.id) == key
     assert store.get("unknown") is None
 
 
-def test_storing_an_api_key_again_replaces_it(client: "redis.Redis") -> None:
-    store = KeyStore(client)
+def test_storing_an_api_key_again_replaces_it(redis_client: "redis.Redis") -> None:
+    store = KeyStore(redis_client)
     key, _ = make_key("a", (Scope.READ,))
     store.put(key)
     store.put(replace(key, revoked_ms=5))
     assert store.all() == [replace(key, revoked_ms=5)]
 
 
-def test_api_keys_are_listed_oldest_first(client: "redis.Redis") -> None:
-    store = KeyStore(client)
+def test_api_keys_are_listed_oldest_first(redis_client: "redis.Redis") -> None:
+    store = KeyStore(redis_client)
     for name, created_ms in (("a", 3), ("b", 1), ("c", 2)):
         store.put(replace(make_key(name, ())[0], created_ms=created_ms))
     assert [key.name for key in store.all()] == ["b", "c", "a"]

@@ -22,7 +22,7 @@ def make_job(queue: str = INTERACTIVE, created_ms: int = NOW) -> Job:
 
 
 def cat(confidence: float = 0.9) -> JobResult:
-    """A prediction with all parts of a result."""
+    """A result with the prediction `cat` and every optional member."""
     return JobResult(
         prediction=Prediction("cat", confidence, {"cat": confidence, "dog": 1 - confidence}),
         model=ModelRef("cats-dogs", "1"),
@@ -58,6 +58,6 @@ def read(ledger: Ledger, job: Job) -> Job:
     return found
 
 
-def patient(url: str) -> "redis.Redis":
+def patient_client(url: str) -> "redis.Redis":
     """A Redis client like the services use, but with a longer timeout for busy test machines."""
     return redis.Redis.from_url(url, decode_responses=True, socket_timeout=60)

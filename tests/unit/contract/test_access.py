@@ -1,20 +1,17 @@
 """API keys: what is stored, what a key permits, and when one is required."""
 
-from collections.abc import Iterator
-
 import pytest
+import redis
 
 from contract.access import KEY_CACHE_S, Access, KeyStore, Scope, make_key, revoke
 from contract.errors import ForbiddenError, UnauthorizedError
 from contract.job import Job
 from contract.settings import SettingsError, load_settings
-from tests.support.ledger import patient
 
 
 @pytest.fixture
-def store(clean_redis: str) -> Iterator[KeyStore]:
-    with patient(clean_redis) as client:
-        yield KeyStore(client)
+def store(redis_client: "redis.Redis") -> KeyStore:
+    return KeyStore(redis_client)
 
 
 def made(store: KeyStore, *scopes: Scope) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from contract.ledger.types import Heartbeat
 from contract.queues import INTERACTIVE
 from contract.settings import load_settings
 from tests.support.brightness import BrightnessModel
-from tests.support.ledger import patient, store
+from tests.support.ledger import patient_client, store
 from worker.app import build_worker
 from worker.process import Worker
 from worker.upkeep.metrics import WorkerMetrics
@@ -93,7 +93,7 @@ class FaultyImageStore(FileImageStore):
 
 @pytest.fixture
 def ledger(clean_redis: str) -> Iterator[FaultyLedger]:
-    with patient(clean_redis) as client:
+    with patient_client(clean_redis) as client:
         yield FaultyLedger(client)
 
 
@@ -136,7 +136,7 @@ class Bench:
 @pytest.fixture
 def make_bench(clean_redis: str, ledger: FaultyLedger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     """Builds benches, with parts of the test's choice; `decode_limit_s` is a setting."""
-    with ExitStack() as running, patient(clean_redis) as client:
+    with ExitStack() as running, patient_client(clean_redis) as client:
 
         def make(decode_limit_s: float = 30.0, **parts: Any) -> Bench:
             environ = {

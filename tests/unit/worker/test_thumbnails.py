@@ -13,7 +13,7 @@ from contract.errors import UnavailableError
 from contract.images.thumbnails import ThumbnailStore
 from contract.job import Features
 from tests.support.images import draw
-from tests.support.ledger import patient
+from tests.support.ledger import patient_client
 from tests.support.services import wait_until
 from tests.unit.worker.conftest import Bench
 from worker.upkeep.thumbnails import Thumbnailer, thumbnail_of
@@ -40,7 +40,7 @@ class SlowStore(ThumbnailStore):
 
 @pytest.fixture
 def store(clean_redis: str) -> Iterator[SlowStore]:
-    with patient(clean_redis) as client:
+    with patient_client(clean_redis) as client:
         yield SlowStore(client)
 
 
@@ -90,7 +90,7 @@ def test_a_finished_job_has_a_thumbnail(bench: Bench, clean_redis: str) -> None:
     job_id = bench.submit(draw())
     bench.worker.thumbnailer.start()
     bench.process(job_id)
-    with patient(clean_redis) as client:
+    with patient_client(clean_redis) as client:
         thumbnails = ThumbnailStore(client, 60)
         wait_until(lambda: thumbnails.get([job_id]) != [None], "the thumbnail", 10)
     bench.worker.thumbnailer.stop()
