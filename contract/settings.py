@@ -112,7 +112,11 @@ class Settings(BaseModel):
     )
     result_ttl_s: int = _setting(86_400, "How long finished jobs are kept.", "s", ge=1)
     image_ttl_s: int = _setting(
-        86_400, "Maximum time that an uploaded image is kept, even if its job is not finished.", "s", ge=1
+        86_400,
+        "Maximum time that an uploaded image is kept, even if its job is not finished. Not enforced at an fsspec URL: set "
+        "an expiry rule in that storage.",
+        "s",
+        ge=1,
     )
     upload_max_bytes: int = _setting(20_000_000, "Maximum size of an image.", "bytes", ge=1)
     upload_max_pixels: int = _setting(50_000_000, "Maximum number of pixels of an image.", "pixels", ge=1)
@@ -305,7 +309,7 @@ def settings_page() -> str:
 
 def _page_row(name: str, field: Any) -> str:
     unit = field.json_schema_extra["unit"]
-    default = "" if field.default is None else f"`{field.default}`"
+    default = "" if field.default in (None, "") else f"`{field.default}`"
     return f"| `{variable_of(name)}` | {_type_name(field.annotation)} | {default} | {unit} | {field.description} |\n"
 
 
@@ -313,7 +317,8 @@ def _type_name(kind: Any) -> str:
     if isinstance(kind, UnionType):
         return _type_name(next(part for part in get_args(kind) if part is not type(None)))
     if choices := get_args(kind):
-        return " or ".join(f"`{choice}`" for choice in choices)
+        *others, last = (f"`{choice}`" for choice in choices)
+        return f"{', '.join(others)} or {last}"
     return {"str": "text", "int": "integer", "float": "number", "Path": "path", "SecretStr": "secret"}[kind.__name__]
 
 

@@ -38,7 +38,7 @@ class ImageStore(ABC):
         """Delete images; unknown references are ignored."""
 
     def sweep(self, older_than_s: float) -> int:
-        """Delete old images and return their number. Stores that expire images themselves do nothing."""
+        """Delete old images and return their number; 0 for a store that does not need this or cannot do it."""
         del older_than_s
         return 0
 
@@ -205,7 +205,10 @@ def _redis_available() -> Iterator[None]:
 
 
 class FsspecImageStore(ImageStore):
-    """Images at any URL that fsspec supports, such as s3://bucket/folder; its package must be installed separately."""
+    """Images at any URL that fsspec supports, such as s3://bucket/folder; its package must be installed separately.
+
+    Old images are not swept: set an expiry rule in the storage.
+    """
 
     def __init__(self, url: str) -> None:
         import fsspec  # noqa: PLC0415 - slow to import, and only this store needs it

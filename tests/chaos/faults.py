@@ -54,8 +54,7 @@ class FaultInjector:
     cluster: Cluster
     clients: Clients
     done: Counter[str] = field(default_factory=Counter)
-    #: Seconds from the death of a worker, or from when another worker was ready, until its jobs were claimed again or
-    #: finished.
+    #: Seconds until the jobs of a killed worker were claimed again or finished, counted from when a worker was ready.
     recoveries_s: list[float] = field(default_factory=list)
     #: The recoveries during which no other worker died.
     undisturbed_s: list[float] = field(default_factory=list)
@@ -64,14 +63,14 @@ class FaultInjector:
 
     def run(self) -> None:
         """Cause all faults, and allow some uploads before each of them."""
-        chance, faults = random.Random(self.plan.seed), self.plan.faults()
+        rng, faults = random.Random(self.plan.seed), self.plan.faults()
         share = self.plan.jobs // (len(faults) + 1)
         for fault in faults:
-            enough = self.clients.accepted + chance.random() * share
+            target = self.clients.accepted + rng.random() * share
             self.clients.allow(share)
-            self._until(lambda enough=enough: self.clients.accepted >= enough)
-            time.sleep(chance.random())
-            self._cause(fault, chance)
+            self._until(lambda target=target: self.clients.accepted >= target)
+            time.sleep(rng.random())
+            self._cause(fault, rng)
         self._until(self._all_points_reached)
         self.clients.allow(self.plan.jobs)
 
@@ -87,9 +86,9 @@ class FaultInjector:
         for thread in self._measurements:
             thread.join(self.plan.limit_s)
 
-    def _cause(self, fault: str, chance: random.Random) -> None:
+    def _cause(self, fault: str, rng: random.Random) -> None:
         if fault == "worker":
-            self.kill_a_worker(chance)
+            self.kill_a_worker(rng)
         elif fault == "cut":
             self._outages += 1
             self.cluster.proxy.cut()
@@ -102,7 +101,7 @@ class FaultInjector:
             self._until(service.kill)
             self.done[fault] += 1
 
-    def kill_a_worker(self, chance: random.Random) -> None:
+    def kill_a_worker(self, rng: random.Random) -> None:
         """Kill a worker while jobs are running, and measure the recovery of those jobs."""
         self._until(lambda: bool(self.cluster.serving()))
         held: dict[str, str] = {}
@@ -114,8 +113,8 @@ class FaultInjector:
             return bool(held)
 
         self._until(are_jobs_running, 3.0)
-        killed = chance.choice(self.cluster.serving() or self.cluster.workers)
-        self.done["worker"] += killed.kill()
+        worker = rng.choice(self.cluster.serving() or self.cluster.workers)
+        self.done["worker"] += worker.kill()
         if held:
             self._start_measuring(held)
 

@@ -51,16 +51,17 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], Watch]:
         load.wait_idle(60)
         watch.stop()
         load.stop()
-        return _report(plan, stack, load, watch, (capacity, reached)), watch
+        rates = {
+            "capacity_per_s": round(capacity, 1),
+            "load_per_s": round(reached, 1),
+            "load_share": round(reached / capacity, 2),
+        }
+        return rates | _report(plan, stack, load, watch), watch
 
 
-def _report(plan: Plan, stack: Stack, load: Load, watch: Watch, rates: tuple[float, float]) -> dict[str, Any]:
-    capacity, reached = rates
+def _report(plan: Plan, stack: Stack, load: Load, watch: Watch) -> dict[str, Any]:
     _wait_for_expiry(stack.redis_url, plan.result_ttl_s)
     return {
-        "capacity_per_s": round(capacity, 1),
-        "load_per_s": round(reached, 1),
-        "load_share": round(reached / capacity, 2),
         "held_back": load.held_back,
         "results": dict(load.results),
         "processes": watch.findings(plan.warm_up),
@@ -100,7 +101,7 @@ def failed_checks(report: dict[str, Any], *, judge_memory: bool = True) -> list[
         # During a short run the connection pools still grow, but one leak per job would add hundreds.
         maximum = 3 if judge_memory else 20
         failed += [
-            f"{what} of {name} grow: {found[what]}" for what in ("fds", "threads") if found[f"{what}_growth"] > maximum
+            f"{kind} of {name} grow: {found[kind]}" for kind in ("fds", "threads") if found[f"{kind}_growth"] > maximum
         ]
     if judge_memory and report["processes"]["redis"]["keys_growth"] > 200:
         failed.append(f"keys grow: {report['processes']['redis']['keys']}")
@@ -109,7 +110,9 @@ def failed_checks(report: dict[str, Any], *, judge_memory: bool = True) -> list[
     if report["images_left"]:
         failed.append(f"images left: {report['images_left']}")
     unexpected = set(report["results"]) - {"succeeded", "failed", "canceled"}
-    return failed + [f"unexpected results: {unexpected}"] * bool(unexpected)
+    if unexpected:
+        failed.append(f"unexpected results: {unexpected}")
+    return failed
 
 
 def draw_plot(watch: Watch, warm_up: float, path: Path) -> None:
