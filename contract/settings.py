@@ -113,8 +113,8 @@ class Settings(BaseModel):
     result_ttl_s: int = _setting(86_400, "How long finished jobs are kept.", "s", ge=1)
     image_ttl_s: int = _setting(
         86_400,
-        "Maximum time that an uploaded image is kept, even if its job is not finished. Not enforced at an fsspec URL: set "
-        "an expiry rule in that storage.",
+        "Maximum time that an uploaded image is kept, even if its job is not finished. Not enforced at an fsspec URL: "
+        "set an expiry rule in that storage.",
         "s",
         ge=1,
     )
