@@ -46,7 +46,7 @@ class PawqueueError(Exception):
 
 
 class UploadError(PawqueueError):
-    """The upload is rejected: resending it fails again."""
+    """The request is invalid; resending it fails again."""
 
     code, title, http_status = "bad_request", "Bad request", 400
 
