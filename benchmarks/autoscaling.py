@@ -97,13 +97,13 @@ def variants() -> Iterator[tuple[str, Spec]]:
     yield "up after 60 s of need", replace(shipped, up=replace(shipped.up, window_s=60))
     for window_s in (0, 60, 300, 1200):
         yield f"down after {window_s} s", replace(shipped, down=replace(shipped.down, window_s=window_s))
-    yield "down all at once", replace(shipped, down=replace(shipped.down, pods=shipped.most))
+    yield "down by all", replace(shipped, down=replace(shipped.down, pods=shipped.most))
 
 
 def table() -> list[str]:
     """The table of the documentation, in Markdown."""
     lines = [
-        "| behaviour | 100,000 at once | a folder every 4 minutes | a swinging load |",
+        "| behaviour | 100,000 at once | a folder every 4 minutes | a fluctuating load |",
         "|---|---|---|---|",
     ]
     for name, spec in variants():

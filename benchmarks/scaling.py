@@ -147,7 +147,7 @@ def cells_for(rate_per_s: float, costs: Costs) -> tuple[int, Cell]:
 
 #: First rows of the table: a small service under more load than it can handle.
 _STEPS = (
-    ("one machine of 2 cores, too much for it", 1, Cell(200, 1, 1)),
+    ("one machine of 2 cores, overloaded", 1, Cell(200, 1, 1)),
     ("1,000/s with one gateway core", 1, Cell(1000, 1, 9)),
 )
 _LOADS = (100, 1000, 10_000, 100_000)
@@ -155,9 +155,9 @@ _LOADS = (100, 1000, 10_000, 100_000)
 
 def table(costs: Costs, seconds: float = 4.0) -> str:
     """The table of `docs/scaling.md`, in Markdown."""
-    rows = [*_STEPS, *((f"{load:,}/s, laid out for it", *cells_for(load, costs)) for load in _LOADS)]
-    heads = ["load", "cells", "a cell: images/s", "gateway cores", "worker cores", "busy: gateway, Redis, worker"]
-    heads += ["p50 ms", "p99 ms", "MB/s in all"]
+    rows = [*_STEPS, *((f"{load:,}/s, sized for it", *cells_for(load, costs)) for load in _LOADS)]
+    heads = ["load", "cells", "images/s per cell", "gateway cores", "worker cores", "busy: gateway, Redis, worker"]
+    heads += ["p50 ms", "p99 ms", "total MB/s"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, count, cell in rows:
         result = Simulation(cell, costs, seconds).run()

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks.scaling import Costs, table
 from bundle.decode import FORMATS as DECODED
@@ -15,10 +16,18 @@ from bundle.manifest import read_manifest
 from contract.settings import settings_page
 from gateway import VERSION
 from gateway.accept.check import FORMATS as ACCEPTED
+from pawqueue.bulk.files import ENDINGS
 from tests.support.services import ROOT
 from tests.unit.gateway.conftest import Gateway
+from training.data.archives import IMAGE_SUFFIXES
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/**/*.md")])
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "*/*.md", "docs/decisions/*.md", "models/*/*.md") for path in ROOT.glob(pattern)
+)
+#: Written by a command that the document explains.
+GENERATED = {"deploy/compose/secrets"}
+#: Variables of the tests, the client and Compose, which are not settings of a service.
+OTHER_VARIABLES = {"PAWQUEUE_DATA", "PAWQUEUE_URL", "PAWQUEUE_API_KEY", "PAWQUEUE_PUBLISH"}
 
 
 def test_the_settings_page_is_up_to_date() -> None:
@@ -52,25 +61,24 @@ def test_links_and_make_targets_in_documents_exist(document: Path) -> None:
         assert target in targets, target
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/guarantees.md"])
-def test_files_named_in_documents_exist(name: str) -> None:
-    folders = "bundle|contract|dashboard|deploy|docs|examples|gateway|models|pawqueue|tests|training|worker"
-    named = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", (ROOT / name).read_text()))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_named_in_documents_exist(document: Path) -> None:
+    folders = "benchmarks|bundle|contract|dashboard|deploy|docs|examples|gateway|models|pawqueue|tests|training|worker"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", document.read_text())) - GENERATED
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_settings_named_in_documents_exist(document: Path) -> None:
-    known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | {
-        "PAWQUEUE_DATA",
-        "PAWQUEUE_URL",
-        "PAWQUEUE_API_KEY",
-    }
+    known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | OTHER_VARIABLES
     assert set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", document.read_text())) <= known
 
 
-def test_the_gateway_accepts_exactly_the_formats_that_workers_decode() -> None:
+def test_gateway_worker_client_and_training_support_the_same_formats() -> None:
+    format_of = Image.registered_extensions()
     assert ACCEPTED == DECODED
+    assert {format_of[ending] for ending in ENDINGS} == set(DECODED)
+    assert set(ENDINGS) == IMAGE_SUFFIXES
 
 
 def test_package_and_gateway_have_the_same_version() -> None:
@@ -81,6 +89,14 @@ def test_package_and_gateway_have_the_same_version() -> None:
 def test_the_scaling_page_contains_the_table_of_the_simulation() -> None:
     text = (ROOT / "docs" / "scaling.md").read_text()
     assert table(Costs()) in text, "run `python -m benchmarks.scaling` and copy its table to docs/scaling.md"
+
+
+def test_the_walk_of_one_image_leads_through_at_most_twenty_files() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    walk = re.findall(r"^\| (\d+) \| `([\w/.]+)` \|", text, re.MULTILINE)
+    assert [int(number) for number, _ in walk] == list(range(1, len(walk) + 1))
+    assert 0 < len(walk) <= 20
+    assert all((ROOT / path).is_file() for _, path in walk)
 
 
 def test_the_architecture_page_lists_every_service_folder() -> None:
