@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """The settings of gunicorn."""
+    """Gunicorn's settings."""
     return {
         "bind": f"{settings.gateway_host}:{settings.gateway_port}",
         "workers": 1,
@@ -46,7 +46,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "timeout": 60,
         "proc_name": "pawqueue-gateway",
         "loglevel": "warning",
-        "control_socket_disable": True,  # unused, and it cannot be created on a read-only disk
+        "control_socket_disable": True,  # unused, and creating it fails on a read-only file system
     }
 
 

@@ -31,12 +31,12 @@ ROUTES: tuple[Routes, ...] = (
     legacy.routes,
     health.routes,
 )
-#: What a form may hold besides the image: part headers and small fields.
+#: Size allowed in a form besides the image, for part headers and small fields.
 _FORM_OVERHEAD_BYTES = 64 * 1024
 
 
 def make_app() -> Flask:
-    """The application of a gateway process, made from the environment; gunicorn calls this once per process."""
+    """The application of a gateway process, configured by the environment; gunicorn calls this once per process."""
     settings = load_settings(os.environ)
     configure_logging(settings.log_level, "gateway")
     services = build_services(settings)
@@ -73,7 +73,7 @@ def _warn_about_access(services: Services) -> None:
 
 
 class _NoSessions(SessionInterface):
-    """Saves Flask the work of making an empty session for every request."""
+    """Keeps Flask from creating a session for every request."""
 
     _none = NullSession()
 
@@ -86,7 +86,7 @@ class _NoSessions(SessionInterface):
 
 
 class _Application(Flask):
-    """Flask without sessions and asynchronous views, which would cost time in every request."""
+    """Flask without support for sessions and asynchronous views, which takes time in every request."""
 
     session_interface = _NoSessions()
 
@@ -102,7 +102,7 @@ def _count_requests(app: Flask, metrics: GatewayMetrics) -> None:
 
     @app.after_request
     def count(response: Response) -> Response:
-        # The rule instead of the path: ids must not become labels.
+        # The rule, not the path: each id would become a label.
         route = request.url_rule.rule if request.url_rule else "(none)"
         metrics.requests.labels(request.method, route, response.status_code).inc()
         metrics.seconds.labels(request.method, route).observe(time.perf_counter() - g.started)

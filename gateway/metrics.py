@@ -1,4 +1,4 @@
-"""The gateway's metrics for Prometheus: its requests, and the ledger's counts, by which workers are scaled."""
+"""The gateway's metrics for Prometheus: its requests, and the ledger's counts that the autoscaler uses."""
 
 from collections.abc import Iterator
 
@@ -40,14 +40,14 @@ class GatewayMetrics:
 
 
 class LedgerCollector(Collector):  # type: ignore[misc]
-    """Reads the ledger at each scrape; if that fails, only `pawqueue_ledger_up` is exported, never false zeros."""
+    """Reads the ledger at each scrape; if that fails, it exports only `pawqueue_ledger_up`, never false zeros."""
 
     def __init__(self, ledger: Ledger, limit_bytes: int) -> None:
         self._ledger = ledger
         self._limit_bytes = limit_bytes
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Describe nothing, so that registering does not read the ledger."""
+        """Return nothing: otherwise registering would read the ledger."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:

@@ -16,12 +16,12 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from gateway import BROKEN_BODY
 
-#: A client that sends or reads nothing for this long is disconnected.
+#: A client that neither sends nor reads for this long is disconnected.
 _STALLED_S = 30.0
-#: A body may take this long, plus the time it needs at this average rate: a client cannot hold a connection by sending
-#: a byte now and then.
-_BODY_PATIENCE_S, _BODY_BYTES_PER_S = 30.0, 1000.0
-#: While the gateway stops, idle connections are closed after this time: a request may still be on its way.
+#: A body may take this long, plus the time it needs at this average rate. Otherwise a client could occupy a connection
+#: by sending a byte now and then.
+_BODY_GRACE_S, _BODY_BYTES_PER_S = 30.0, 1000.0
+#: While the gateway stops, idle connections are closed after this time, because a request may still be on its way.
 _IDLE_S = 1.0
 _DETAIL_MAX = 300
 #: Allocations between garbage collections; a request leaves a few hundred objects until its response is sent.
@@ -30,7 +30,7 @@ _CODES = {431: "headers_too_large", 500: "internal", 501: "not_implemented"}
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
-    """Answer a request that is not valid HTTP with a problem; replaces gunicorn's HTML page."""
+    """Send a problem in response to a request that is not valid HTTP; replaces gunicorn's HTML page."""
     code = _CODES.get(status, "bad_request")
     body = {
         "type": f"urn:pawqueue:error:{code}",
@@ -48,7 +48,7 @@ def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
 
 
 def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `application` to close a connection whose request body was incomplete: what follows is not a request."""
+    """Wrap `application` to close a connection after an incomplete body: the bytes that follow are not a request."""
 
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         def start(*arguments: Any) -> Any:
@@ -56,7 +56,7 @@ def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..
                 start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's own response
             return start_response(*arguments)
 
-        # Reads pieces as large as requested; gunicorn's wrapper around it copies 1 kB at a time.
+        # gunicorn's wrapper around this reader copies 1 kB at a time.
         environ["wsgi.input"] = environ["wsgi.input"].reader
         return application(environ, start)
 
@@ -64,7 +64,7 @@ def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..
 
 
 class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
-    """Reads from a connection, and gives up on a body that arrives too slowly."""
+    """Reads from a connection, and raises an error for a body that arrives too slowly."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
@@ -72,15 +72,15 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
         self._waited_s, self._received_bytes = 0.0, 0
 
     def expect_body(self) -> None:
-        """Apply the limits of a body to what is read next."""
+        """Apply the limits of a body to the next reads."""
         self._is_body, self._waited_s, self._received_bytes = True, 0.0, 0
 
     def expect_head(self) -> None:
-        """Wait without limits for the next request."""
+        """Apply no limits while waiting for the next request."""
         self._is_body = False
 
     def chunk(self) -> bytes:
-        """Read what has arrived; only the time spent waiting counts.
+        """Read the bytes that have arrived. Only the time spent waiting here counts towards the limit.
 
         Raises:
             TimeoutError: nothing arrived for too long, or the body is too slow on average.
@@ -90,7 +90,7 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
         if self._is_body:
             self._waited_s += time.monotonic() - start_s
             self._received_bytes += len(data)
-            if self._waited_s > _BODY_PATIENCE_S + self._received_bytes / _BODY_BYTES_PER_S:
+            if self._waited_s > _BODY_GRACE_S + self._received_bytes / _BODY_BYTES_PER_S:
                 raise TimeoutError("The request body arrives too slowly.")
         return data
 
@@ -100,12 +100,12 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def init_process(self) -> None:
         """Start the process; gunicorn has no settings for its error format or its reader."""
-        # Until gunicorn installs its handlers, a signal would go to those inherited from the parent, and be lost.
+        # Until gunicorn installs its handlers, the ones inherited from the parent would swallow a signal.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self.handle_exit)
         util.write_error = write_problem
         parser.SocketUnreader = _Unreader
-        #: Connections without a request, and the time since when.
+        #: Idle connections, and when each became idle.
         self._idle_since_s: dict[Any, float] = {}
         super().init_process()
 
@@ -134,7 +134,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             self._idle_since_s.pop(client, None)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """Handle one request; neither reading its body nor sending its response may stall."""
+        """Handle one request, with timeouts for reading its body and sending its response."""
         self._idle_since_s.pop(sock, None)
         req.unreader.expect_body()
         sock.settimeout(_STALLED_S)

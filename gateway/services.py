@@ -1,4 +1,4 @@
-"""The parts of one gateway process, and the only place where they are put together."""
+"""Creates the parts of a gateway process and connects them."""
 
 import time
 from collections.abc import Callable
@@ -21,13 +21,13 @@ from gateway.accept.submissions import Submissions
 from gateway.metrics import GatewayMetrics
 from gateway.results.waiters import Waiters
 
-#: Publishing fails fast: the jobs are recorded already, and the client waits for its response.
+#: Publishing fails fast: the jobs are already recorded, and the client is waiting.
 _PUBLISH_TIMEOUT_S = 0.9
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the routes work with."""
+    """The parts that the routes use."""
 
     settings: Settings
     ledger: Ledger
@@ -63,7 +63,7 @@ def build_services(
     publish: Publish | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Services:
-    """The parts of a gateway, started. Each can be replaced; a `ledger` must use `client`."""
+    """Create and start the parts of a gateway. Arguments replace single parts; a `ledger` must use `client`."""
     client = client or connect(settings.redis_address())
     ledger = ledger or Ledger(client)
     images = images or open_image_store(settings.image_store_address(), settings.image_ttl_s)

@@ -1,4 +1,4 @@
-"""The one way in: every image becomes a job here, whether it came alone, in a form or in an archive."""
+"""Accepts images as jobs. Single uploads, forms and archives all pass through `Acceptor`."""
 
 import queue
 import threading
@@ -35,8 +35,8 @@ Publish = Callable[[str, Sequence[str]], None]
 
 #: How long a request waits for its group to be written.
 _COMMIT_TIMEOUT_S = 10.0
-#: A client that met a full queue should retry once this many jobs have left it.
-_ROOM_JOBS = 32
+#: `Retry-After` of a full queue is the estimated time until this many jobs have finished.
+_FREED_JOBS = 32
 
 
 class SubmissionClosedError(ConflictError):
@@ -56,7 +56,7 @@ class Upload:
     file: str = ""
     job_id: str = field(default_factory=new_job_id)
     idempotency_key: str = ""
-    #: Hash that identifies a repeated upload; empty if the upload cannot be repeated.
+    #: Hash that a repeated upload must match; empty if the upload has no id or key to repeat.
     fingerprint: str = ""
     #: Seconds after which the job expires if no worker has claimed it.
     deadline_s: float | None = None
@@ -80,14 +80,14 @@ class Upload:
             image=image_ref,
             deadline_ms=None if self.deadline_s is None else created_ms + int(self.deadline_s * 1000),
         )
-        # Idempotency keys of different owners must not meet.
+        # Owners may choose the same idempotency key.
         key = f"{self.owner}:{self.idempotency_key}" if self.idempotency_key else ""
         return Submit(job, key, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadReceipt:
-    """The job that an upload led to, or the error that rejected it."""
+    """The job of an upload, or the error that kept it from becoming one."""
 
     job_id: str = ""
     #: The job, if this upload created it; None if an earlier upload did.
@@ -104,12 +104,12 @@ class _Pending:
 class Acceptor:
     """Checks images, stores them, records their jobs and publishes them, in that order.
 
-    A queued job therefore always has its image. A recorded job is promised: if publishing fails, a worker's reconciler
-    publishes it again later.
+    A queued job therefore always has its image. If publishing fails, a worker's reconciler publishes the recorded job
+    later.
 
-    Concurrent single uploads share one ledger write and one message (group commit): a thread writes whatever arrived
-    while it wrote the group before, so that a lone upload never waits. A list of uploads is already a group, and the
-    caller writes it directly.
+    Concurrent single uploads share one ledger write and one message (group commit): while the group-commit thread
+    writes, new uploads gather, and it writes them next. A lone upload is written immediately. A list of uploads is
+    already a group, so the calling thread writes it.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Acceptor:
         self._thread.join()
 
     def submit(self, upload: Upload, wait_s: float = 0.0) -> Job:
-        """Accept one image and return its job: finished if that takes at most `wait_s`, else in its current state.
+        """Accept one image and return its job, after waiting at most `wait_s` for it to finish.
 
         Raises:
             UploadError: the image is invalid.
@@ -152,32 +152,36 @@ class Acceptor:
             ConflictError: the id belongs to another image.
             IdempotencyMismatchError: the idempotency key was used for another image.
         """
-        # Registered before the job exists, so that its end cannot be missed.
+        # Register before the job exists: a worker may finish it immediately.
         with self._waiters.expect(upload.job_id) if wait_s > 0 else nullcontext() as finished:
             (receipt,) = self.accept([upload])
             if receipt.error:
                 raise receipt.error
-            if receipt.new_job:
-                job = receipt.new_job
-                return (self._waiters.result(finished, job.id, wait_s) or job) if finished else job
-        # An earlier upload created the job, and it may have finished before this request was registered.
-        known = self._waiters.wait(receipt.job_id, wait_s)
-        if known is None:
+            if job := receipt.new_job:
+                if finished is None:
+                    return job
+                return self._waiters.result(finished, job.id, wait_s) or job
+        # An earlier upload created the job, which may have finished already.
+        earlier = self._waiters.wait(receipt.job_id, wait_s)
+        if earlier is None:
             raise NotFoundError("The job of this upload has just expired. Resend the image.")
-        return known
+        return earlier
 
     def accept(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
-        """Accept images in one write each to image store, ledger and queue; expected errors are in the receipts."""
-        errors = [self._error_of(upload) for upload in uploads]
-        good = [upload for upload, error in zip(uploads, errors, strict=True) if error is None]
+        """Accept images with one write each to the image store, the ledger and the queue.
+
+        Returns a receipt for each upload; expected errors are returned, not raised.
+        """
+        errors = [self._check(upload) for upload in uploads]
+        valid = [upload for upload, error in zip(uploads, errors, strict=True) if error is None]
         try:
-            receipts = iter(self._store(good) if good else ())
+            receipts = iter(self._store(valid) if valid else ())
         except BusyError as error:
-            receipts = iter([UploadReceipt(error=error)] * len(good))
+            receipts = iter([UploadReceipt(error=error)] * len(valid))
         return [UploadReceipt(error=error) if error else next(receipts) for error in errors]
 
     def resubmit(self, submit: Submit) -> Receipt:
-        """Record and publish a job whose image is stored already.
+        """Record and publish a job whose image is already stored.
 
         Raises:
             BusyError: the service cannot accept it now.
@@ -187,7 +191,7 @@ class Acceptor:
             raise error
         return receipt
 
-    def _error_of(self, upload: Upload) -> UploadError | None:
+    def _check(self, upload: Upload) -> UploadError | None:
         if upload.error:
             return upload.error
         try:
@@ -200,7 +204,7 @@ class Acceptor:
         self._admission.check()
         refs = self._images.put_many([upload.data for upload in uploads])
         submits = [upload.to_submit(ref) for upload, ref in zip(uploads, refs, strict=True)]
-        # If the ledger does not answer, the jobs may have been recorded nevertheless: the images must stay.
+        # If this fails, keep the images: the ledger may have recorded the jobs before the connection was lost.
         receipts = self._commit(submits)
         self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if not receipt.is_new])
         return [
@@ -209,20 +213,20 @@ class Acceptor:
         ]
 
     def _delete(self, refs: list[str]) -> None:
-        """Delete images that did not become jobs; if that fails, the sweep by age deletes them."""
+        """Delete images that did not become jobs; if that fails, they are deleted when they expire."""
         try:
             self._images.delete(refs)
         except UnavailableError:
             _log.warning("Could not delete images that did not become jobs", count=len(refs))
 
-    def _error_for(self, result: SubmitStatus) -> PawqueueError | None:
-        match result:
+    def _error_for(self, status: SubmitStatus) -> PawqueueError | None:
+        match status:
             case SubmitStatus.STORED | SubmitStatus.REPEATED:
                 return None
             case SubmitStatus.FULL | SubmitStatus.SHARE_FULL:
-                full = "The queue is full" if result is SubmitStatus.FULL else "Your jobs fill your share of the queue"
-                text = f"{full}. Wait as long as `Retry-After` says, then resend what was not accepted."
-                return QueueFullError(text, retry_after_s=self._admission.retry_after_s(_ROOM_JOBS))
+                full = "The queue is full" if status is SubmitStatus.FULL else "Your jobs fill your share of the queue"
+                text = f"{full}. Wait for the time in `Retry-After`, then resend what was not accepted."
+                return QueueFullError(text, retry_after_s=self._admission.retry_after_s(_FREED_JOBS))
             case SubmitStatus.MISMATCHED:
                 return IdempotencyMismatchError(
                     "This Idempotency-Key was used for a different image. Use a new key for a new image."
@@ -251,7 +255,7 @@ class Acceptor:
                 receipts = self._write([pending.submit for pending in group]) if group else []
                 for pending, receipt in zip(group, receipts, strict=True):
                     pending.receipt.set_result(receipt)
-            # The thread must survive: without it no single upload is accepted any more.
+            # Keep the thread alive: without it, every single upload times out.
             except Exception as error:  # noqa: BLE001
                 if not isinstance(error, PawqueueError):
                     _log.exception("Could not record a group of jobs", jobs=len(group))
@@ -291,7 +295,8 @@ class Acceptor:
             _log.exception("Jobs are recorded but not published; the reconciler will publish them", job_ids=job_ids)
 
     def _fail_pending(self, error: PawqueueError) -> None:
-        """Fail the requests that arrived during an outage: otherwise each group would wait for its own timeout."""
+        """Fail the uploads that arrived during an outage; otherwise each group of them waits for its own timeout."""
         with suppress(queue.Empty):
             while pending := self._pending.get_nowait():
                 pending.receipt.set_exception(error)
+            self._pending.put(None)  # `stop` sent it to the thread

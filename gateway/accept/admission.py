@@ -1,4 +1,4 @@
-"""Admission: whether the ledger has room for more jobs, and how long a client should wait."""
+"""Admission control: refuses uploads while Redis is full, and estimates how long a client should wait."""
 
 import math
 import threading
@@ -51,16 +51,16 @@ class Admission:
         self._problem = memory_problem(self._ledger.memory(), self._ledger_max_bytes)
 
     def check(self) -> None:
-        """Return if the ledger had room for more jobs when it was last sampled.
+        """Check that Redis had memory for more jobs when it was last sampled.
 
         Raises:
-            UnavailableError: its memory is full, or Redis may evict keys.
+            UnavailableError: Redis is full, or may evict keys.
         """
         if self._problem:
             raise UnavailableError(self._problem.detail, retry_after_s=_RETRY_MAX_S)
 
     def rate_per_s(self) -> float:
-        """Jobs that finish per second, over the last seconds; 0 if unknown."""
+        """Jobs finished per second, over the last samples; 0 if unknown."""
         if len(self._samples) < 2:
             return 0.0
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
@@ -72,7 +72,7 @@ class Admission:
         return round((jobs_ahead + 1) / rate, 1) if rate > 0 else None
 
     def retry_after_s(self, jobs_ahead: int) -> int:
-        """The value of `Retry-After` behind `jobs_ahead` jobs, in whole seconds."""
+        """The value of `Retry-After` for a client behind `jobs_ahead` jobs, in whole seconds."""
         return max(_RETRY_MIN_S, min(_RETRY_MAX_S, math.ceil(self.wait_s(jobs_ahead) or 0)))
 
     def _run(self) -> None:
@@ -80,5 +80,5 @@ class Admission:
             try:
                 self.sample()
             except UnavailableError:
-                self._samples.clear()  # a rate across an outage would be misleading
+                self._samples.clear()  # a rate measured across an outage would be wrong
             self._stopped.wait(_SAMPLE_S)

@@ -1,8 +1,9 @@
-"""Images out of a tar or zip, under limits on what an archive may cost: one image is in memory at a time.
+"""Reads the images of a tar or zip one at a time, and limits how far an archive may expand.
 
 A tar is read as it arrives. A zip has its directory at the end, so it is written to a temporary file first.
 """
 
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -18,22 +19,22 @@ TAR_MAX_MEMBERS = 100_000
 #: Lower than for a tar, because the directory of a zip is held in memory.
 ZIP_MAX_MEMBERS = 20_000
 
-#: Images are compressed already: an archive that expands further than this does not hold images.
+#: Images are already compressed: an archive that expands further than this does not contain images.
 _RATIO_MAX = 100
-#: An archive may expand to this many bytes whatever its ratio: a few flat images compress very well.
+#: An archive may expand to this many bytes regardless of its ratio: single-color images compress very well.
 _FREE_BYTES = 100_000_000
 _PIECE_BYTES = 65_536
-_EMPTY = "The archive holds no images. Add files to it and resend it."
-_LEADS_OUT = "The name of this member leads out of the archive. Use a relative name."
+_EMPTY = "The archive contains no images. Add files to it and resend it."
+_OUTSIDE = "The name of this member points outside the archive. Use a relative name."
 
 
 class UnpackBudget:
-    """Limits what comes out of an archive.
+    """Limits how many members and bytes are unpacked from an archive.
 
     Args:
         max_bytes: Maximum number of unpacked bytes.
         max_members: Maximum number of members.
-        free_bytes: Unpacked bytes that are allowed whatever the compression ratio.
+        free_bytes: Unpacked bytes that are allowed regardless of the compression ratio.
     """
 
     def __init__(self, max_bytes: int, max_members: int, free_bytes: int = _FREE_BYTES) -> None:
@@ -49,7 +50,7 @@ class UnpackBudget:
         self._packed_bytes += size
 
     def count_unpacked(self, size: int) -> None:
-        """Count bytes that came out of it.
+        """Count bytes that were unpacked.
 
         Raises:
             UploadTooLargeError: over the limits.
@@ -60,7 +61,7 @@ class UnpackBudget:
                 f"The archive unpacks to more than {self._max_bytes:,} bytes. Send the rest in another archive."
             )
         if self._unpacked_bytes > self._free_bytes + _RATIO_MAX * self._packed_bytes:
-            raise UploadTooLargeError("The archive unpacks to far more than images do. Send them uncompressed.")
+            raise UploadTooLargeError("The archive unpacks to far more than images would. Send it uncompressed.")
 
     def count_member(self) -> None:
         """Count a member.
@@ -75,8 +76,8 @@ class UnpackBudget:
             )
 
 
-def leads_out(name: str) -> bool:
-    """Whether the name of a member is absolute or climbs out of the archive."""
+def points_outside(name: str) -> bool:
+    """Whether the name of a member is absolute or contains `..`."""
     parts = name.replace("\\", "/").split("/")
     return parts[0] == "" or ".." in parts or (len(parts[0]) == 2 and parts[0][1] == ":")
 
@@ -110,8 +111,8 @@ def read_tar(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[Recei
 def _tar_image(info: tarfile.TarInfo, source: "_TarStream", max_bytes: int) -> ReceivedImage:
     if not info.isreg() or info.issparse():
         return rejected(info.name, "This member of the archive is a link or a device, not a file.")
-    if leads_out(info.name):
-        return rejected(info.name, _LEADS_OUT)
+    if points_outside(info.name):
+        return rejected(info.name, _OUTSIDE)
     if info.size > max_bytes:
         return too_large(info.name, max_bytes)
     source.seek(info.offset_data)
@@ -123,17 +124,17 @@ def _tar_image(info: tarfile.TarInfo, source: "_TarStream", max_bytes: int) -> R
 
 def _open_tar(source: "_TarStream") -> tarfile.TarFile:
     try:
-        # Not in its streaming mode, which reads headers of any length; `_TarStream` limits them.
+        # tarfile's own streaming mode reads headers of any length; `_TarStream` limits them.
         return tarfile.TarFile(fileobj=source)  # type: ignore[arg-type]  # it uses only read, seek and tell
     except PawqueueError:
         raise
-    # The library raises nearly any exception on hostile input.
+    # tarfile raises nearly any exception on hostile input.
     except Exception as error:
         raise _broken_tar() from error
 
 
 def _next_member(tar: tarfile.TarFile, source: "_TarStream") -> tarfile.TarInfo | None:
-    # The library keeps every member; memory would grow with the archive.
+    # tarfile keeps every member, so memory would grow with the archive.
     tar.members.clear()  # type: ignore[attr-defined]  # missing from the library's stubs
     tar.pax_headers.clear()  # type: ignore[attr-defined]
     source.begin_header()
@@ -144,7 +145,7 @@ def _next_member(tar: tarfile.TarFile, source: "_TarStream") -> tarfile.TarInfo 
     except Exception as error:
         raise _broken_tar() from error
     if info is None and not source.is_at_end_mark():
-        raise _broken_tar()  # the library takes a truncated or unreadable header for the end
+        raise _broken_tar()  # tarfile treats a truncated or unreadable header as the end
     return info
 
 
@@ -155,12 +156,12 @@ def _broken_tar() -> UploadError:
 
 
 class _TarStream:
-    """The uncompressed bytes of a request body, as a file that only moves forward."""
+    """The uncompressed bytes of a request body, as a file that can only be read forward."""
 
     def __init__(self, read: Read, budget: UnpackBudget) -> None:
         self._read = read
         self._budget = budget
-        self._at = 0
+        self._position = 0
         self._header_bytes = 0
         self._header = b""
         first = self._pull()
@@ -176,13 +177,13 @@ class _TarStream:
 
     def tell(self) -> int:
         """Position in the uncompressed bytes."""
-        return self._at
+        return self._position
 
     def seek(self, position: int) -> None:
         """Move forward to `position`, or to the end if that comes first."""
-        if position < self._at:
+        if position < self._position:
             raise _broken_tar()
-        while self._at < position and self.take(min(_PIECE_BYTES, position - self._at)):
+        while self._position < position and self.take(min(_PIECE_BYTES, position - self._position)):
             pass
 
     def read(self, size: int) -> bytes:
@@ -203,7 +204,7 @@ class _TarStream:
             self._ahead += piece
         taken = bytes(self._ahead[:size])
         del self._ahead[:size]
-        self._at += len(taken)
+        self._position += len(taken)
         return taken
 
     def _pull(self) -> bytes:
@@ -237,10 +238,9 @@ class _TarStream:
 #: Limit on the directory of a zip; each member takes at least 46 bytes and its name.
 _DIRECTORY_MAX_BYTES = 4_000_000
 _DIRECTORY_SIZE = 5
-#: The library bounds the output of these methods, but not of others.
+#: zipfile limits the output of these methods, but not of others.
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
-_LINK, _KIND = 0xA000, 0xF000
 
 
 def read_zip(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[ReceivedImage]:
@@ -269,7 +269,7 @@ def _opened_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(file)
     except PawqueueError:
         raise
-    # The library raises nearly any exception on hostile input.
+    # zipfile raises nearly any exception on hostile input.
     except Exception as error:
         raise UploadError("The archive is truncated or not a zip. Resend it.") from error
     with archive:
@@ -277,8 +277,8 @@ def _opened_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_directory(file: IO[bytes]) -> None:
-    """Reject a directory that would fill the memory, before the library reads it."""
-    # The library's own search, so that both look at the same directory; there is no public name.
+    """Reject a directory that would fill the memory, before zipfile reads it."""
+    # zipfile's own search, which has no public name: both must find the same directory.
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if end and end[_DIRECTORY_SIZE] > _DIRECTORY_MAX_BYTES:
         raise UploadTooLargeError(
@@ -287,7 +287,7 @@ def _check_directory(file: IO[bytes]) -> None:
 
 
 def _zip_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int, budget: UnpackBudget) -> ReceivedImage:
-    if reason := _reason_against(info):
+    if reason := _rejection_reason(info):
         return rejected(info.filename, reason)
     if info.file_size > max_bytes:
         return too_large(info.filename, max_bytes)
@@ -299,14 +299,14 @@ def _zip_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int, 
         return rejected(info.filename, "This member of the archive is corrupt. Pack it again.")
 
 
-def _reason_against(info: zipfile.ZipInfo) -> str:
-    """Why a member is rejected unread; empty if it is not."""
+def _rejection_reason(info: zipfile.ZipInfo) -> str:
+    """Why a member is rejected without reading it; empty if it is acceptable."""
     if info.flag_bits & _ENCRYPTED:
         return "This member of the archive is encrypted. Pack it without a password."
-    if info.external_attr >> 16 & _KIND == _LINK:
+    if stat.S_ISLNK(info.external_attr >> 16):
         return "This member of the archive is a link, not a file."
-    if leads_out(info.filename):
-        return _LEADS_OUT
+    if points_outside(info.filename):
+        return _OUTSIDE
     if info.compress_type not in _READABLE:
         return "The compression method of this member is not supported. Use store or deflate."
     return ""

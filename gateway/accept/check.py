@@ -20,7 +20,7 @@ from contract.errors import (
 #: Supported formats, by Pillow's names.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _JPEG_START, _JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
-#: Encoders write about ten scans; each costs the decoder a pass over the whole image.
+#: Encoders write about ten scans; for each, the decoder passes over the whole image.
 _JPEG_SCANS_MAX = 200
 #: A JPEG segment: 0xFF, kind, length; a frame header continues with depth, height, width, components.
 _FRAME_HEADER = struct.Struct(">BBHBHHB")
@@ -40,7 +40,7 @@ class UploadLimits:
 
 
 def check_upload(data: bytes, limits: UploadLimits) -> None:
-    """Return if `data` looks like an image that a worker can decode.
+    """Check that `data` looks like an image that a worker can decode.
 
     Raises:
         UploadError: a subclass that describes the problem.
@@ -66,17 +66,17 @@ def too_large_text(max_bytes: int) -> str:
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Width and height from the frame header of an ordinary JPEG; None for anything else.
 
-    Most uploads are ordinary JPEGs, and Pillow would take a fifth of the whole time of an upload to read the same.
+    Most uploads are ordinary JPEGs, and opening them with Pillow takes a fifth of the time of an upload.
     """
-    at = len(_JPEG_START)
-    while data.startswith(_JPEG_START) and len(data) - at > _FRAME_HEADER.size:
-        mark, kind, length, depth, height, width, components = _FRAME_HEADER.unpack_from(data, at)
+    position = len(_JPEG_START)
+    while data.startswith(_JPEG_START) and len(data) - position > _FRAME_HEADER.size:
+        mark, kind, length, depth, height, width, components = _FRAME_HEADER.unpack_from(data, position)
         if mark != 0xFF or not (0xC0 <= kind <= 0xFE) or kind in _NO_SEGMENT or length < 2:
             return None
         if kind in _FRAMES:
             is_ordinary = depth == 8 and components in (1, 3, 4) and length == 8 + 3 * components and width and height
             return (width, height) if is_ordinary else None
-        at += 2 + length
+        position += 2 + length
     return None
 
 

@@ -1,4 +1,4 @@
-"""Dead letters: jobs whose workers kept dying, kept for an operator to retry or drop."""
+"""Dead letters: jobs that failed because workers kept dying on their image. An operator retries or drops them."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -11,8 +11,8 @@ from contract.ledger.types import Submit
 from gateway.accept.acceptor import Acceptor
 
 LISTED_MAX = 1000
-#: A retried job starts fresh, and outside its submission, which may be closed.
-_FRESH: dict[str, Any] = {
+#: Members that a retry resets. The new job has no submission, because the old one may be closed.
+_RESET: dict[str, Any] = {
     "status": JobStatus.QUEUED,
     "started_ms": None,
     "finished_ms": None,
@@ -26,7 +26,7 @@ _FRESH: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """Reads, retries and drops dead jobs; the dead job itself never changes."""
+    """Reads, retries and drops dead jobs. The record of a dead job never changes."""
 
     ledger: Ledger
     acceptor: Acceptor
@@ -46,16 +46,16 @@ class DeadLetters:
     def retry(self, job_id: str) -> Job:
         """Submit the image of a dead job as a new job; returns the new job.
 
-        The new job is recorded before the dead one leaves the list, and its id is derived from the dead one's: a retry
-        that was interrupted can be repeated without creating a second job.
+        The new job is recorded before the dead one is removed from the list, and its id is derived from the dead job's
+        id. An interrupted retry can therefore be repeated without creating a second job.
 
         Raises:
             NotFoundError: it is not in the dead-letter list.
-            BusyError: the new job was not accepted; the dead one is still in the list.
+            BusyError: the new job was not accepted; the dead job is still in the list.
         """
         dead, image = self._find(job_id)
         new_id = str(uuid.uuid5(uuid.UUID(job_id), "retry"))
-        job = replace(dead, id=new_id, created_ms=now_ms(), image=image, **_FRESH)
+        job = replace(dead, id=new_id, created_ms=now_ms(), image=image, **_RESET)
         receipt = self.acceptor.resubmit(Submit(job, fingerprint=f"retry of {job_id}"))
         self.ledger.remove_dead(job_id)
         return job if receipt.is_new else self._job(new_id)
@@ -88,4 +88,4 @@ class DeadLetters:
 
 
 def _not_found() -> NotFoundError:
-    return NotFoundError("This job is not in the dead-letter list. `GET /v1/dead` lists the jobs that are.")
+    return NotFoundError("This job is not in the dead-letter list. `GET /v1/dead` lists dead jobs.")

@@ -1,4 +1,4 @@
-"""Images out of a multipart form, which is read piece by piece: one image is in memory at a time."""
+"""Reads the images of a multipart form one at a time."""
 
 from collections.abc import Iterator
 
@@ -12,16 +12,16 @@ FORM_MAX_IMAGES = 100
 #: Maximum number of parts of a form, images and others.
 _PARTS_MAX = 200
 _PIECE_BYTES = 65_536
-#: Limit on what the decoder buffers until a part's header, or the next piece of its image, is complete.
+#: Limit on what the decoder buffers while it reads the header of a part or the next piece of an image.
 _BUFFER_MAX_BYTES = 4 * _PIECE_BYTES
-_PART = "file"
+_IMAGE_PART = "file"
 
 
 def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[ReceivedImage]:
     """Yield the parts named `file` of a form; one larger than `max_bytes` is rejected.
 
     Raises:
-        UploadError: the form cannot be parsed, has no image or too many.
+        UploadError: the form cannot be parsed, or has no images or too many.
     """
     if not boundary:
         raise UploadError("The form has no boundary. Let your HTTP library write the Content-Type header.")
@@ -29,14 +29,14 @@ def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[ReceivedIma
     part: _Part | None = None
     for event in _events(read, boundary):
         if isinstance(event, File | Field):
-            part = _Part(event, max_bytes) if event.name == _PART else None
+            part = _Part(event, max_bytes) if event.name == _IMAGE_PART else None
         elif isinstance(event, Data) and part is not None:
             part.add(event.data)
             if not event.more_data:
                 count += 1
                 if count > FORM_MAX_IMAGES:
                     raise UploadTooLargeError(
-                        f"A form may hold {FORM_MAX_IMAGES} images. Send the rest in another form, or all in a tar."
+                        f"A form may contain {FORM_MAX_IMAGES} images. Send the rest in another form, or all in a tar."
                     )
                 yield part.image()
                 part = None
@@ -56,7 +56,7 @@ class _Part:
     def add(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > self._max_bytes:
-            self._pieces = []  # the rest is read, to reach the next part, but not kept
+            self._pieces = []  # the rest is read to reach the next part, but not kept
         else:
             self._pieces.append(piece)
 
@@ -86,7 +86,7 @@ def _next_event(decoder: MultipartDecoder, piece: bytes | None = b"") -> Event:
         return decoder.next_event()
     except RequestEntityTooLarge:
         raise UploadTooLargeError(
-            f"The form has more than {_PARTS_MAX} parts, or a part with too long a header. Split it into several forms."
+            f"The form has more than {_PARTS_MAX} parts, or a part whose header is too long. Send several forms."
         ) from None
     # The decoder raises several kinds of errors on malformed input.
     except (ValueError, LookupError, AttributeError, TypeError) as error:

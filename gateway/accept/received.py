@@ -1,4 +1,4 @@
-"""One image out of a form or an archive, and how its name becomes a `custom_id`. Names never become paths."""
+"""An image from a form or archive. Its name becomes its `custom_id`; it is never used as a path."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class ReceivedImage:
 
 
 def received(name: str, data: bytes) -> ReceivedImage:
-    """An image under its name; rejected if the name is empty or too long."""
-    custom_id = label_of(name)
+    """An image, rejected if its name is empty or too long."""
+    custom_id = to_custom_id(name)
     if not custom_id:
         return ReceivedImage("", error=UploadError("The image has no name. Results are identified by name."))
     if len(custom_id) > CUSTOM_ID_MAX:
@@ -36,17 +36,17 @@ def received(name: str, data: bytes) -> ReceivedImage:
 
 def rejected(name: str, detail: str) -> ReceivedImage:
     """An image that is rejected for the reason in `detail`."""
-    return ReceivedImage(label_of(name), error=UploadError(detail))
+    return ReceivedImage(to_custom_id(name), error=UploadError(detail))
 
 
 def too_large(name: str, max_bytes: int) -> ReceivedImage:
     """An image over the size limit."""
     detail = f"The image is larger than the limit of {max_bytes:,} bytes. Send a smaller image."
-    return ReceivedImage(label_of(name), error=UploadTooLargeError(detail))
+    return ReceivedImage(to_custom_id(name), error=UploadTooLargeError(detail))
 
 
-def label_of(name: str) -> str:
-    """A name as a `custom_id`: control characters and bytes that are not Unicode are escaped."""
+def to_custom_id(name: str) -> str:
+    """The `custom_id` for a name: control characters and bytes that are not Unicode are escaped."""
     return name if name.isprintable() else "".join(map(_escaped, name))
 
 
@@ -54,6 +54,6 @@ def _escaped(character: str) -> str:
     code = ord(character)
     if code < 0x20 or 0x7F <= code < 0xA0:
         return f"\\x{code:02x}"
-    if 0xDC80 <= code <= 0xDCFF:  # how Python represents a byte that is not Unicode
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not Unicode, as in `surrogateescape`
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if 0xD800 <= code <= 0xDFFF else character

@@ -26,7 +26,7 @@ from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
 from gateway.accept.received import CUSTOM_ID_MAX, ReceivedImage
 from gateway.results.waiters import Waiters
 
-#: A group is accepted when it reaches either limit.
+#: A group of images is accepted as soon as it reaches either limit.
 _GROUP_MAX_JOBS, _GROUP_MAX_BYTES = MESSAGE_MAX_JOBS, 8_000_000
 #: Jobs canceled in one ledger call; more would block Redis for too long.
 _CANCEL_GROUP = 500
@@ -44,7 +44,7 @@ class SubmissionOptions:
 
 @dataclass(frozen=True, slots=True)
 class RejectedImage:
-    """An image that did not become a job. The error itself is not kept: its traceback would keep the image."""
+    """An image that did not become a job. The error itself is not kept, because its traceback refers to the image."""
 
     custom_id: str
     code: str
@@ -89,7 +89,7 @@ class Submissions:
     def open(
         self, caller: Caller, options: SubmissionOptions, submission_id: str = "", key: str = ""
     ) -> tuple[Submission, bool]:
-        """Open a submission, or find the one that was opened before under the same id or idempotency key.
+        """Open a submission, or return the one that was opened before with the same id or idempotency key.
 
         Returns:
             The submission, and whether it is new.
@@ -98,19 +98,19 @@ class Submissions:
             ConflictError: the id belongs to a different submission.
             IdempotencyMismatchError: the idempotency key was used with different options.
         """
-        chosen = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
-        submission = Submission(chosen, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
+        chosen_id = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
+        submission = Submission(chosen_id, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
         result = self.ledger.open_submission(submission, self.ttl_s)
         if result is SubmitStatus.STORED:
             return submission, True
         if result is SubmitStatus.REPEATED:
-            return self.find(caller, chosen), False
+            return self.find(caller, chosen_id), False
         if submission_id:
             raise ConflictError("This id belongs to a different submission. Use another id.")
         raise IdempotencyMismatchError("This Idempotency-Key was used with a different body. Use a new key.")
 
     def add_images(self, submission: Submission, images: Iterable[ReceivedImage]) -> AddedImages:
-        """Accept images in groups until they end or an error stops the request; an invalid image stops nothing."""
+        """Accept images in groups until an error stops the request; an invalid image does not affect the others."""
         added = AddedImages()
         try:
             for group in _groups(images):
@@ -152,7 +152,7 @@ class Submissions:
         return submission
 
     def close(self, caller: Caller, submission_id: str) -> Submission:
-        """Accept no more images for a submission; closing it twice is harmless.
+        """Stop accepting images for a submission; closing it again changes nothing.
 
         Raises:
             NotFoundError: it does not exist, or belongs to another caller.
@@ -162,13 +162,13 @@ class Submissions:
         return self.find(caller, submission_id)
 
     def cancel(self, caller: Caller, submission_id: str) -> Submission:
-        """Close a submission and cancel its unfinished jobs; a finished one stays as it is.
+        """Close a submission and cancel its unfinished jobs; a finished submission does not change.
 
         Raises:
             NotFoundError: it does not exist, or belongs to another caller.
         """
         if self.find(caller, submission_id).finished_ms is None:
-            # Closed first, so that no job can join while others are canceled.
+            # Close it first: no job may be added while others are canceled.
             self.ledger.close_submission(submission_id, self.ttl_s, cancel=True)
             start = 0
             while job_ids := self.ledger.submission_job_ids(submission_id, start, _CANCEL_GROUP):
@@ -189,7 +189,7 @@ class Submissions:
             else:
                 rejected = RejectedImage(image.custom_id, error.code, error.detail)
                 added.rejected.append(rejected)
-                # A conflict is not recorded: its `custom_id` already stands for another image.
+                # A conflict is not recorded: its `custom_id` belongs to another image.
                 if isinstance(error, UploadError) and image.custom_id:
                     invalid.append(rejected)
         if invalid and not isinstance(added.stopped, UnavailableError):
@@ -197,7 +197,7 @@ class Submissions:
 
 
 def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:
-    """Images in groups; if reading fails, the images before the failure form a group too."""
+    """Yield images in groups; if reading fails, yield the images before the failure first."""
     group: list[ReceivedImage] = []
     size = 0
     try:

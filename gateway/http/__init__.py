@@ -1,4 +1,4 @@
-"""What all routes share: declarations and their OpenAPI document, schemas, authentication, response headers, errors.
+"""What all routes share: route declarations, the OpenAPI document, schemas, authentication, headers and errors.
 
-Start with `routing.py`: one declaration makes a route checked, protected and documented.
+Start with `routing.py`: one declaration validates, protects and documents a route.
 """

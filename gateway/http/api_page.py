@@ -12,11 +12,12 @@ _HEAD = """# The HTTP API
 
 {description}
 
-A running gateway shows the same at `/docs` (Swagger UI) and `/redoc`, and as an OpenAPI 3.1 document at
-`/openapi.json`. [recipes.md](recipes.md) shows how to use it from curl, Python and JavaScript. If the gateway requires
-API keys (`PAWQUEUE_ACCESS`), send one as `Authorization: Bearer <key>` or `X-API-Key: <key>`; *Scope* below names the
-scope that the key needs. `make docs` generates this page.
+A running gateway serves this documentation at `/docs` (Swagger UI) and `/redoc`, and the OpenAPI 3.1 document at
+`/openapi.json`. [recipes.md](recipes.md) shows how to use the API from curl, Python and JavaScript. If the gateway
+requires API keys (`PAWQUEUE_ACCESS`), send one as `Authorization: Bearer <key>` or `X-API-Key: <key>`. Each operation
+lists the scope that the key needs. `make docs` generates this page.
 """
+#: Errors that are documented once, for all operations with a scope.
 _SHARED = ("unauthorized", "forbidden", "rate_limited", "unavailable")
 
 
@@ -27,17 +28,17 @@ def document() -> dict[str, Any]:
 
 def render() -> str:
     """The page."""
-    found = document()
-    parts = [_HEAD.format(description=found["info"]["description"])]
-    for tag in found["tags"]:
-        parts.append(f"\n## {tag['name'].capitalize()}\n{tag['description']}\n")
-        parts += [_operation(*row) for row in _operations(found, tag["name"])]
-    parts.append(_shared(found))
+    api = document()
+    parts = [_HEAD.format(description=api["info"]["description"])]
+    for tag in api["tags"]:
+        parts.append(f"\n## {tag['x-displayName']}\n{tag['description']}\n")
+        parts += [_operation(*row) for row in _operations(api, tag["name"])]
+    parts.append(_errors(api))
     return "".join(parts)
 
 
-def _operations(found: dict[str, Any], tag: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, methods in found["paths"].items():
+def _operations(api: dict[str, Any], tag: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in api["paths"].items():
         for method, operation in methods.items():
             if tag in operation["tags"]:
                 yield method.upper(), path, operation
@@ -112,9 +113,9 @@ def _example(row: dict[str, Any]) -> Iterator[str]:
     yield "  ```\n  </details>\n\n"
 
 
-def _shared(found: dict[str, Any]) -> str:
+def _errors(api: dict[str, Any]) -> str:
     rows: dict[str, tuple[str, str, str]] = {}
-    for methods in found["paths"].values():
+    for methods in api["paths"].values():
         for operation in methods.values():
             for status, row in operation["responses"].items():
                 problems = (row.get("content") or {}).get("application/problem+json") or {"examples": {}}
@@ -122,7 +123,7 @@ def _shared(found: dict[str, Any]) -> str:
                     rows[code] = (status, example["value"]["title"], example["value"]["detail"])
     shared = ", ".join(f"`{code}`" for code in _SHARED)
     head = (
-        "\n## Errors\nErrors are problem details (RFC 9457) (`application/problem+json`). Every operation "
+        "\n## Errors\nErrors are problem details (RFC 9457, `application/problem+json`). Every operation "
         f"with a scope may also return {shared}.\n\n| status | code | title | meaning |\n|---|---|---|---|\n"
     )
     lines = [f"| {status} | `{code}` | {title} | {text} |\n" for code, (status, title, text) in rows.items()]

@@ -1,4 +1,4 @@
-"""API keys and rate limits, checked before any view is called."""
+"""API keys and rate limits, checked before a view is called."""
 
 import logging
 import time
@@ -20,12 +20,12 @@ _BEARER = "bearer "
 
 def caller() -> Caller:
     """The caller of the current request."""
-    found: Caller = g.get("caller", ANYONE)
-    return found
+    current: Caller = g.get("caller", ANYONE)
+    return current
 
 
-def own(job: Job | None) -> Job:
-    """The job, if the caller may see it; the job of another owner looks like an unknown one.
+def visible(job: Job | None) -> Job:
+    """Return `job` if the caller may see it; the job of another owner is treated as unknown.
 
     Raises:
         NotFoundError: there is no such job for this caller.
@@ -46,7 +46,7 @@ def require_keys(app: Flask, access: Access, settings: Settings, parts: Iterable
     @app.before_request
     def check_key() -> None:
         scope = scopes.get(request.endpoint or "")
-        # A browser's preflight request (OPTIONS) carries no key.
+        # A browser's preflight request (OPTIONS) has no key.
         if scope is not None and request.method != "OPTIONS":
             g.caller = access.check(_credential(), scope)
 
@@ -64,7 +64,7 @@ def require_keys(app: Flask, access: Access, settings: Settings, parts: Iterable
         strategy="fixed-window",
     )
 
-    # Flask calls these hooks in reverse order; this one must follow the limiter's own.
+    # Flask calls these hooks in reverse order, and this one must run after the limiter's.
     @app.after_request
     def add_rate(response: Response) -> Response:
         if caller().owner:
@@ -72,19 +72,19 @@ def require_keys(app: Flask, access: Access, settings: Settings, parts: Iterable
         return response
 
     limiter.init_app(app)
-    limiter.logger.setLevel(logging.WARNING)  # a flood of requests must not become a flood of log lines
+    limiter.logger.setLevel(logging.WARNING)  # otherwise a flood of requests would fill the log
 
 
 def rate_limited() -> RateLimitedError:
     """The error for a key over its rate limit."""
-    return RateLimitedError("This API key has reached its rate limit. Wait as long as `Retry-After` says.")
+    return RateLimitedError("This API key has reached its rate limit. Wait for the time in `Retry-After`.")
 
 
 def _credential() -> str:
     """The API key of the request; empty if it has none."""
-    given = request.headers.get("Authorization", "")
-    if given[: len(_BEARER)].lower() == _BEARER:
-        return given[len(_BEARER) :].strip()
+    authorization = request.headers.get("Authorization", "")
+    if authorization[: len(_BEARER)].lower() == _BEARER:
+        return authorization[len(_BEARER) :].strip()
     return request.headers.get("X-API-Key", "").strip()
 
 

@@ -8,7 +8,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 
 REQUEST_ID = "X-Request-ID"
-#: A request id from the client or a proxy that is kept; anything else is replaced.
+#: Request ids of clients and proxies that are kept; others are replaced.
 _VALID_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}", re.ASCII)
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -16,27 +16,27 @@ _SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-#: Headers that allowed origins may send, and read.
+#: Headers that pages of the allowed origins may send and read.
 _REQUEST_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Prefer", REQUEST_ID]
 _RESPONSE_HEADERS = ["Location", "Retry-After", "Preference-Applied", "RateLimit", "RateLimit-Policy", REQUEST_ID]
 
 
 def add_headers(app: Flask, cors_origins: str) -> None:
-    """Give every request an id, in its response and in log lines, and every response its security headers."""
+    """Add a request id to every response and log line, and security headers to every response."""
     if cors_origins.strip():
         origins = [origin.strip() for origin in cors_origins.split(",") if origin.strip()]
         CORS(app, origins=origins, allow_headers=_REQUEST_HEADERS, expose_headers=_RESPONSE_HEADERS, max_age=600)
 
     @app.before_request
     def set_request_id() -> None:
-        given = request.headers.get(REQUEST_ID, "")
-        g.request_id = given if _VALID_ID.fullmatch(given) else secrets.token_hex(8)
-        # One greenlet serves all requests of a connection: the id of the previous request must go.
+        sent = request.headers.get(REQUEST_ID, "")
+        g.request_id = sent if _VALID_ID.fullmatch(sent) else secrets.token_hex(8)
+        # One greenlet serves all requests of a connection: remove the id of the previous request.
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
     @app.after_request
-    def finish(response: Response) -> Response:
+    def add_response_headers(response: Response) -> Response:
         headers = response.headers
         headers[REQUEST_ID] = g.request_id
         for name, value in _SECURITY.items():

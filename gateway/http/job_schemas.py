@@ -1,4 +1,4 @@
-"""Jobs over HTTP: the models that validate requests and make up the OpenAPI document, and examples for it."""
+"""Schemas of jobs: pydantic models that validate requests and appear in the OpenAPI document, and examples."""
 
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from gateway.accept.check import FORMATS
 UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 JOB_ID = "0192f3a4-5b6c-7d8e-9f01-23456789abcd"
 DEADLINE_MAX_S = 604_800
-_IDEMPOTENCY_KEY_MAX = 255
+IDEMPOTENCY_KEY_MAX = 255
 
 Queue = Literal["interactive", "bulk"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
@@ -45,7 +45,7 @@ class SubmitQuery(BaseModel):
     queue: Queue = Field(
         "interactive", description="`bulk` jobs are processed only while no interactive job is queued."
     )
-    file: str = optional_text("File name of an image that is the request body itself.", "cat.jpg")
+    file: str = optional_text("File name of an image that is sent as the request body.", "cat.jpg")
     deadline_s: float = optional(
         "Seconds after which the job expires if no worker has claimed it.",
         60,
@@ -59,7 +59,7 @@ class WaitHeader(BaseModel):
     """The `Prefer` header (RFC 7240)."""
 
     prefer: str = optional_text(
-        "`wait=10`: respond when the job has finished, after at most 10 s. Invalid values are ignored.",
+        "`wait=10`: wait at most 10 s for the job or submission to finish. Invalid values are ignored.",
         "wait=10",
         alias="Prefer",
     )
@@ -72,7 +72,7 @@ class SubmitHeaders(WaitHeader):
         "Makes retries safe: for 24 h the same key and image return the same job.",
         "cat-17",
         alias="Idempotency-Key",
-        max_length=_IDEMPOTENCY_KEY_MAX,
+        max_length=IDEMPOTENCY_KEY_MAX,
     )
 
 
@@ -117,7 +117,7 @@ class FeaturesObject(BaseModel):
 
 
 class UrlsObject(BaseModel):
-    """Related addresses."""
+    """Related URLs."""
 
     self: str
 
@@ -134,14 +134,14 @@ class JobObject(BaseModel):
     started_at: str | None
     finished_at: str | None
     deadline_at: str | None
-    attempts: int = Field(description="How often a worker started to process it.")
+    attempts: int = Field(description="How many times a worker started to process it.")
     prediction: PredictionObject | None
     error: ErrorObject | None
     model: ModelObject | None
     batch_size: int | None = Field(description="Number of images predicted in the same call.")
     timings: TimingsObject | None
     features: FeaturesObject | None
-    urls: UrlsObject = optional("Related addresses.")
+    urls: UrlsObject = optional("Related URLs.")
     queue_position: int = optional("Number of jobs ahead of this one while it is queued.")
     estimated_wait_s: float | None = optional("Estimated from the current rate; null if unknown.")
 
@@ -153,15 +153,15 @@ class JobList(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457); further members may follow."""
+    """An error (RFC 9457); it may have more members."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="Identifies the kind of error.")
+    type: str = Field(description="The `code` as a URN.")
     title: str
     status: int
-    detail: str = Field(description="For people: what is wrong and what to do.")
-    code: str = Field(description="For programs.")
+    detail: str = Field(description="What is wrong and what to do, for people.")
+    code: str = Field(description="Identifies the kind of error, for programs.")
 
 
 def example_job(status: JobStatus, **members: Any) -> dict[str, Any]:
@@ -203,18 +203,20 @@ FAILED_JOB = example_job(
 )
 CANCELED_JOB = example_job(JobStatus.CANCELED, finished_at="2026-03-01T12:00:00.009Z")
 
-#: The request body of an upload: a form with one image, or the image itself.
+BINARY = {"type": "string", "format": "binary"}
+
+
+def form_schema(file: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a form whose part `file` has the schema `file`."""
+    return {"type": "object", "required": ["file"], "properties": {"file": file}}
+
+
+#: The request body of an upload: a form with one image, or only the image.
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary", "description": "The image."}},
-            },
-        },
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        **{f"image/{form.lower()}": {"schema": {"type": "string", "format": "binary"}} for form in FORMATS},
+        "multipart/form-data": {"schema": form_schema(BINARY | {"description": "The image."})},
+        "application/octet-stream": {"schema": BINARY},
+        **{f"image/{name.lower()}": {"schema": BINARY} for name in FORMATS},
     },
 }

@@ -26,26 +26,26 @@ from gateway.http.routing import RETRY_AFTER, JsonResponse, Operation, Responses
 _ABOUT = """Upload images; each becomes a job in a durable queue, is classified in a batch, and gets exactly one result.
 
 A `202` is returned only after the job is recorded. Every error is a problem (RFC 9457): `code` is for programs,
-`detail` tells people what to do. `429` and `503` carry `Retry-After`: retry the same request later."""
+`detail` is for people. `429` and `503` have a `Retry-After` header: retry the same request later."""
 
 _SECURITY_SCHEMES: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer pq_...`."},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in this header."},
 }
-#: Errors of every operation with a scope, and those that authentication adds.
+#: Errors of every operation with a scope, and the ones that API keys add.
 _SHARED_ERRORS: tuple[type[PawqueueError], ...] = (UnavailableError,)
 _KEY_ERRORS: tuple[type[PawqueueError], ...] = (UnauthorizedError, ForbiddenError, RateLimitedError)
 _REF = "#/components/schemas/{model}"
 
 
 def write_document(parts: Iterable[Routes], settings: Settings) -> dict[str, Any]:
-    """The document of `parts`, as a gateway with these settings serves them."""
+    """The OpenAPI document of `parts` for a gateway with these settings."""
     writer = _Writer(settings)
     paths: dict[str, Any] = {}
     tags = []
     for routes in parts:
         name = routes.blueprint.name
-        tags.append({"name": name, "description": routes.about})
+        tags.append({"name": name, "x-displayName": routes.title, "description": routes.about})
         for operation in routes.operations:
             path = re.sub(r"<(\w+)>", r"{\1}", routes.prefix + operation.rule)
             paths.setdefault(path, {})[operation.method.lower()] = writer.operation(routes, operation)
@@ -67,7 +67,7 @@ class _Writer:
 
     def schemas(self) -> dict[str, Any]:
         """The schemas of all models that were referred to."""
-        # As requests: a response may omit what has a default.
+        # In validation mode, members with a default are optional: responses may omit them.
         _, schema = models_json_schema([(model, "validation") for model in self._models], ref_template=_REF)
         schemas: dict[str, Any] = schema["$defs"]
         return dict(sorted(schemas.items()))
@@ -85,7 +85,7 @@ class _Writer:
             "summary": summary.rstrip("."),
             "description": description,
             "operationId": f"{name}_{operation.view.__name__}",
-            "parameters": [row for place, model in parameters.items() for row in _parameters(place, model)],
+            "parameters": [row for location, model in parameters.items() for row in _parameters(location, model)],
             "security": [{scheme: [str(scope)]} for scheme in _SECURITY_SCHEMES] if needs_key else None,
             "requestBody": body and {"required": True, "content": {"application/json": {"schema": self._ref(body)}}},
             "responses": self._responses(routes, operation, scope, needs_key=needs_key),
@@ -99,8 +99,8 @@ class _Writer:
         if scope is not None:
             kinds += [*_SHARED_ERRORS, *(_KEY_ERRORS if needs_key else ())]
         declared: Responses = {**(routes.key_responses if needs_key else {}), **operation.responses}
-        found = _problems(kinds) | {status: self._response(response) for status, response in declared.items()}
-        return {str(status): response for status, response in sorted(found.items())}
+        responses = _problems(kinds) | {status: self._response(response) for status, response in declared.items()}
+        return {str(status): response for status, response in sorted(responses.items())}
 
     def _response(self, declared: JsonResponse | dict[str, Any]) -> dict[str, Any]:
         if isinstance(declared, dict):
@@ -122,16 +122,16 @@ class _Writer:
         return {"$ref": _REF.format(model=model.__name__)}
 
 
-def _parameters(place: str, model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+def _parameters(location: str, model: type[BaseModel]) -> Iterator[dict[str, Any]]:
     schema = model.model_json_schema()
     for name, member in schema["properties"].items():
         shared = {key: member[key] for key in ("description", "example") if key in member}
-        is_required = place == "path" or name in schema.get("required", ())
-        yield {"name": name, "in": place, "required": is_required, "schema": member} | shared
+        is_required = location == "path" or name in schema.get("required", ())
+        yield {"name": name, "in": location, "required": is_required, "schema": member} | shared
 
 
 def _parameter_errors(operation: Operation) -> Iterator[type[PawqueueError]]:
-    """The errors of a parameter that is invalid."""
+    """The errors that invalid parameters cause."""
     names = operation.parameters().keys()
     if "path" in names:
         yield NotFoundError

@@ -21,8 +21,8 @@ _log = get_logger(__name__)
 #: Details of the errors that the web framework raises.
 _DETAILS = {
     400: "The request is malformed. Send a form with a part named `file`, or the image as the body.",
-    404: "Nothing at this address. Jobs are at `/v1/jobs`.",
-    405: "This address does not support this method. The `Allow` header lists the supported methods.",
+    404: "No such endpoint. Jobs are at `/v1/jobs`.",
+    405: "This endpoint does not support this method. The `Allow` header lists the supported methods.",
 }
 
 
@@ -39,14 +39,14 @@ def headers_of(error: PawqueueError) -> dict[str, str]:
     if error.retryable:
         headers["Retry-After"] = str(error.retry_after_s or 1)
     if error.http_status == 413:
-        headers["Connection"] = "close"  # the rest of the body is not worth reading
+        headers["Connection"] = "close"  # the rest of the body is not read
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
 
 
 def expected_error(error: Exception) -> PawqueueError | None:
-    """The error itself, or ours in place of one of the web framework's; None for an unexpected one."""
+    """The `PawqueueError` for an expected error, which the web framework may have raised; else None."""
     if isinstance(error, RequestEntityTooLarge):
         return UploadTooLargeError(too_large_text(current_services().settings.upload_max_bytes))
     if isinstance(error, ClientDisconnected):
@@ -59,7 +59,7 @@ def expected_error(error: Exception) -> PawqueueError | None:
 
 
 def broken_body() -> UploadError:
-    """The error for a body that ended early; also makes the server close the connection."""
+    """The error for a body that ended early. Also makes the server close the connection."""
     request.environ[BROKEN_BODY] = True
     return UploadError("The request body ended early or stalled. Resend the request.")
 
@@ -72,18 +72,18 @@ def register_problem_handlers(app: Flask) -> None:
         if expected := expected_error(error):
             return problem_of(expected)
         if isinstance(error, HTTPException) and (error.code or 500) < 500:
-            return _of_framework(error)
+            return _framework_problem(error)
         return _problem(500, "Internal error", "internal", log_unexpected(error))
 
 
 def log_unexpected(error: Exception) -> str:
-    """Log an unexpected error; returns the detail for the client, which names only the log entry."""
+    """Log an unexpected error and return a detail for the client that refers to the log."""
     log_id = new_job_id()
     _log.error("Unexpected error", exc_info=error, log_id=log_id, method=request.method, path=request.path)
     return f"An unexpected error occurred. Search the gateway's log for {log_id}."
 
 
-def _of_framework(error: HTTPException) -> Response:
+def _framework_problem(error: HTTPException) -> Response:
     status = error.code or 400
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
     response = _problem(status, error.name, code, _DETAILS.get(status, error.description or error.name))

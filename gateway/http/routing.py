@@ -1,9 +1,9 @@
-"""Route declarations: one declaration checks requests, names the required scope and documents the operation."""
+"""Route declarations: each validates requests, sets the required scope and documents the operation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from flask import Blueprint, request
 from pydantic import BaseModel, ValidationError
@@ -17,14 +17,14 @@ View = TypeVar("View", bound=Callable[..., Any])
 #: Limit of a JSON body; image bodies have their own.
 _BODY_MAX_BYTES = 65_536
 
-LOCATION = {"Location": {"description": "Address of the job.", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "URL of the job or submission.", "schema": {"type": "string"}}}
 RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds to wait before the next request.",
         "schema": {"type": "integer", "minimum": 1},
     }
 }
-PREFERENCE = {"Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}}}
+PREFERENCE = {"Preference-Applied": {"description": "The wait that was applied.", "schema": {"type": "string"}}}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class JsonResponse:
     headers: Mapping[str, Any] = field(default_factory=dict)
 
 
-def plain(text: str, mimetype: str, example: str) -> dict[str, Any]:
+def text_response(text: str, mimetype: str, example: str) -> dict[str, Any]:
     """A documented response that is not JSON."""
     return {"description": text, "content": {mimetype: {"schema": {"type": "string"}, "example": example}}}
 
@@ -48,9 +48,9 @@ Responses = Mapping[int, JsonResponse | dict[str, Any]]
 
 @dataclass(frozen=True)
 class Operation:
-    """What a route declares.
+    """A declared route.
 
-    `errors` are its specific errors; those of parameter checks and of authentication are added to the document.
+    `errors` are its specific errors. The document adds the errors of validation and authentication.
     """
 
     method: str
@@ -68,7 +68,7 @@ class Operation:
         return None if is_open else self.scope
 
     def parameters(self) -> dict[str, type[BaseModel]]:
-        """The models of `path`, `query`, `header` and `body`, as far as the view reads them."""
+        """The models of `path`, `query`, `header` and `body` that the view reads."""
         hints = get_type_hints(self.view)
         return {name: hints[name] for name in _READERS if name in hints}
 
@@ -80,17 +80,21 @@ class Routes:
     are validated before the call; an invalid path parameter is a 404, any other a 400.
     """
 
-    def __init__(self, name: str, about: str, prefix: str = "", key_responses: Responses | None = None) -> None:
+    def __init__(
+        self, name: str, about: str, prefix: str = "", *, title: str = "", key_responses: Responses | None = None
+    ) -> None:
         """Declare a part of the API.
 
         Args:
             name: First part of its operation ids.
-            about: Describes it in the document.
+            about: Its description in the document.
             prefix: Prepended to the rules.
+            title: Its heading; by default, its name.
             key_responses: Documented responses to a missing or rejected API key, if they are not the usual problems.
         """
         self.blueprint = Blueprint(name, __name__, url_prefix=prefix or None)
         self.about = about
+        self.title = title or name.capitalize()
         self.prefix = prefix
         self.key_responses = key_responses or {}
         self.operations: list[Operation] = []
@@ -113,7 +117,7 @@ class Routes:
             rule: Flask's rule, without the prefix.
             scope: The scope that an API key needs; None if the route is open.
             responses: Documented responses by status.
-            errors: The errors it may return, besides those that all routes share.
+            errors: Its specific errors.
             is_metrics: Whether the route is open unless `PAWQUEUE_METRICS_ACCESS` requires a key.
             extensions: Further members of the OpenAPI operation, such as `requestBody`.
         """
@@ -133,22 +137,22 @@ def _checked(operation: Operation) -> Callable[..., Any]:
     readers = [(name, model, _READERS[name](model)) for name, model in operation.parameters().items()]
 
     @wraps(view)
-    def call(**in_path: str) -> Any:
-        return view(**{name: _validated(model, name, read(in_path)) for name, model, read in readers})
+    def call(**path_values: str) -> Any:
+        return view(**{name: _validated(model, name, read(path_values)) for name, model, read in readers})
 
     return call
 
 
-def _validated(model: type[BaseModel], place: str, values: Any) -> BaseModel:
+def _validated(model: type[BaseModel], location: str, values: Any) -> BaseModel:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _error_of(place, error.errors(include_url=False)[0]) from None
+        raise _error_of(location, error.errors(include_url=False)[0]) from None
 
 
-def _error_of(place: str, problem: Any) -> PawqueueError:
+def _error_of(location: str, problem: Any) -> PawqueueError:
     member = ".".join(map(str, problem["loc"])) or "the body"
-    if place == "path":
+    if location == "path":
         return NotFoundError(f"Not a {member.replace('_', ' ')}: expected a lowercase UUID.")
     wanted = problem["msg"].replace("Input should be", "must be").replace("String should", "must")
     return UploadError(f"{member}={str(problem['input'])[:40]!r}: {wanted}.")
@@ -157,7 +161,7 @@ def _error_of(place: str, problem: Any) -> PawqueueError:
 def _read_headers(model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, str]]:
     names = [field.alias or name for name, field in model.model_fields.items()]
 
-    def read(_in_path: dict[str, str]) -> dict[str, str]:
+    def read(_path_values: dict[str, str]) -> dict[str, str]:
         headers = request.headers
         return {name: value for name in names if (value := headers.get(name)) is not None}
 
@@ -165,9 +169,9 @@ def _read_headers(model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str
 
 
 def _read_query(model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, Any]]:
-    lists = [name for name, field in model.model_fields.items() if "list" in str(field.annotation)]
+    lists = [name for name, field in model.model_fields.items() if get_origin(field.annotation) is list]
 
-    def read(_in_path: dict[str, str]) -> dict[str, Any]:
+    def read(_path_values: dict[str, str]) -> dict[str, Any]:
         values: dict[str, Any] = request.args.to_dict()
         return values | {name: request.args.getlist(name) for name in lists if name in values}
 
@@ -175,7 +179,7 @@ def _read_query(model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, 
 
 
 def _read_body(_model: type[BaseModel]) -> Callable[[dict[str, str]], Any]:
-    def read(_in_path: dict[str, str]) -> Any:
+    def read(_path_values: dict[str, str]) -> Any:
         request.max_content_length = _BODY_MAX_BYTES
         try:
             return request.get_json(force=True) if request.get_data() else {}
@@ -186,7 +190,7 @@ def _read_body(_model: type[BaseModel]) -> Callable[[dict[str, str]], Any]:
 
 
 def _read_path(_model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, str]]:
-    return lambda in_path: in_path
+    return lambda path_values: path_values
 
 
 _READERS = {"path": _read_path, "query": _read_query, "header": _read_headers, "body": _read_body}

@@ -1,4 +1,4 @@
-"""Submissions over HTTP: the models that validate requests and make up the OpenAPI document, and examples for it."""
+"""Schemas of submissions: pydantic models that validate requests and appear in the OpenAPI document, and examples."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.accept.received import CUSTOM_ID_MAX
 from gateway.http.job_schemas import (
+    BINARY,
     DEADLINE_MAX_S,
+    IDEMPOTENCY_KEY_MAX,
     JOB_ID,
     UUID,
     ErrorObject,
@@ -15,13 +17,12 @@ from gateway.http.job_schemas import (
     Queue,
     Status,
     TimingsObject,
-    WaitHeader,
+    form_schema,
     optional,
     optional_text,
 )
 
 _NAME_MAX = 200
-_KEY_MAX = 255
 SUBMISSION_ID = "0192f3a4-5b6c-7d8e-9f01-0123456789ab"
 
 
@@ -37,7 +38,7 @@ class SubmissionBody(BaseModel):
     """The options of a new submission; every member is optional."""
 
     name: str = Field(
-        "", max_length=_NAME_MAX, description="A name for people to read.", json_schema_extra={"example": "Holiday"}
+        "", max_length=_NAME_MAX, description="A name for display.", json_schema_extra={"example": "Holiday"}
     )
     queue: Queue = Field(
         "bulk", description="The queue of its jobs; `bulk` jobs are processed only while no interactive job is queued."
@@ -45,7 +46,7 @@ class SubmissionBody(BaseModel):
     deadline_s: float | None = Field(
         None,
         strict=True,  # otherwise `true` would be one second
-        description="Seconds after which each job expires if no worker has claimed it, from its acceptance.",
+        description="Seconds from its acceptance after which a job expires if no worker has claimed it.",
         gt=0,
         le=DEADLINE_MAX_S,
         allow_inf_nan=False,
@@ -54,28 +55,18 @@ class SubmissionBody(BaseModel):
 
 
 class KeyHeader(BaseModel):
-    """The header that makes opening a submission repeatable."""
+    """The `Idempotency-Key` header."""
 
     idempotency_key: str = optional_text(
         "Makes retries safe: the same key and body return the same submission.",
         "holiday-2026",
         alias="Idempotency-Key",
-        max_length=_KEY_MAX,
-    )
-
-
-class SubmissionWaitHeader(WaitHeader):
-    """The `Prefer` header (RFC 7240)."""
-
-    prefer: str = optional_text(
-        "`wait=10`: respond when it has finished, after at most 10 s. Invalid values are ignored.",
-        "wait=10",
-        alias="Prefer",
+        max_length=IDEMPOTENCY_KEY_MAX,
     )
 
 
 class ListQuery(BaseModel):
-    """The length of a list."""
+    """How many submissions to list."""
 
     limit: int = Field(
         20, ge=1, le=100, description="Maximum number of submissions.", json_schema_extra={"example": 20}
@@ -94,7 +85,7 @@ class ResultsQuery(BaseModel):
     )
     limit: int = optional("Maximum number of results.", 500, ge=1)
     status: list[Status] = optional(
-        "Return jobs in this state; repeatable. By default: all finished jobs.", ["succeeded", "failed"]
+        "Return only jobs with this status; repeatable. By default: all finished jobs.", ["succeeded", "failed"]
     )
     format: Literal["ndjson", "csv"] = optional("The format; takes precedence over `Accept`.", "csv")
 
@@ -106,7 +97,7 @@ class AcceptHeader(BaseModel):
 
 
 class CountsObject(BaseModel):
-    """Number of images in each state; `total` is the sum of the others."""
+    """Number of images by status; `total` is the sum of the others."""
 
     total: int
     queued: int
@@ -119,7 +110,7 @@ class CountsObject(BaseModel):
 
 
 class SubmissionUrls(BaseModel):
-    """Related addresses."""
+    """Related URLs."""
 
     self: str
     jobs: str
@@ -137,10 +128,10 @@ class SubmissionObject(BaseModel):
     status: Literal["open", "closed", "finished", "canceled"]
     created_at: str = Field(description="RFC 3339, UTC.")
     closed_at: str | None
-    finished_at: str | None = Field(description="When it was closed and its last job had finished.")
+    finished_at: str | None = Field(description="When it was closed and all its jobs had finished.")
     counts: CountsObject
     rate_per_s: float | None = Field(
-        description="Jobs that finish per second: recently, or on average once it has finished."
+        description="Jobs finished per second: the recent rate, or the average once it has finished."
     )
     estimated_end_at: str | None = Field(description="When its current jobs will have finished at this rate.")
     urls: SubmissionUrls
@@ -174,7 +165,7 @@ class AddedObject(BaseModel):
     accepted: list[AcceptedImage]
     rejected: list[RejectedImage]
     left: list[str] = Field(description="The `custom_id` of each image to resend later.")
-    left_from: str | None = Field(description="The first of these; for an archive, resend everything from it on.")
+    left_from: str | None = Field(description="The first of these. After an archive, resend it from this image on.")
 
 
 class ResultLine(BaseModel):
@@ -197,7 +188,7 @@ class ResultLine(BaseModel):
 
 # Examples
 
-_ADDRESS = f"/v1/submissions/{SUBMISSION_ID}"
+_URL = f"/v1/submissions/{SUBMISSION_ID}"
 
 
 def _example(**members: Any) -> dict[str, Any]:
@@ -214,10 +205,10 @@ def _example(**members: Any) -> dict[str, Any]:
         "rate_per_s": None,
         "estimated_end_at": None,
         "urls": {
-            "self": _ADDRESS,
-            "jobs": f"{_ADDRESS}/jobs",
-            "results": f"{_ADDRESS}/results",
-            "close": f"{_ADDRESS}/close",
+            "self": _URL,
+            "jobs": f"{_URL}/jobs",
+            "results": f"{_URL}/results",
+            "close": f"{_URL}/close",
         },
     } | members
 
@@ -265,26 +256,21 @@ RESULT_LINE = {
     "finished_at": "2026-03-01T12:00:00.023Z",
 }
 
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
 #: The request body that adds images: a form, a tar or a zip.
 IMAGES_BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {
-                    "file": {
-                        "type": "array",
-                        "maxItems": 100,
-                        "items": {"type": "string", "format": "binary"},
-                        "description": "Up to 100 images; the filename of a part becomes its `custom_id`.",
-                    }
-                },
-            }
+            "schema": form_schema(
+                {
+                    "type": "array",
+                    "maxItems": 100,
+                    "items": BINARY,
+                    "description": "Up to 100 images; the filename of a part becomes its `custom_id`.",
+                }
+            )
         },
-        "application/x-tar": _BYTES,
-        "application/zip": _BYTES,
+        "application/x-tar": {"schema": BINARY},
+        "application/zip": {"schema": BINARY},
     },
 }

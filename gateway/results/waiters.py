@@ -15,11 +15,11 @@ from contract.log import get_logger
 
 _log = get_logger(__name__)
 
-Waiting = TypeVar("Waiting")
+Waiter = TypeVar("Waiter")
 
-#: Pause before the subscription is opened again.
+#: Pause before subscribing again.
 _RECONNECT_S = 0.5
-#: Pause between attempts to interrupt the subscription while it stops.
+#: Pause between attempts to interrupt the thread when it is to stop.
 _STOP_S = 0.05
 
 
@@ -39,7 +39,7 @@ class Waiters:
         self._thread.start()
 
     def stop(self, disconnect: Callable[[], None]) -> None:
-        """Stop the thread; `disconnect` closes the connections of the ledger, on one of which the thread blocks."""
+        """Stop the thread; `disconnect` closes the ledger's connections, because the thread blocks on one of them."""
         self._stopped.set()
         while self._thread.is_alive():
             disconnect()
@@ -49,7 +49,7 @@ class Waiters:
     def expect(self, job_id: str) -> Iterator[Future[Job]]:
         """A future that receives the job when it finishes.
 
-        Enter before the job is submitted or read, so that its end cannot be missed.
+        Enter it before you submit or read the job, or the job may finish unnoticed.
         """
         finished: Future[Job] = Future()
         with self._registered(self._jobs, job_id, finished):
@@ -57,7 +57,7 @@ class Waiters:
 
     @contextmanager
     def expect_submission(self, submission_id: str) -> Iterator[threading.Event]:
-        """An event that is set when a submission may have finished; enter before it is read."""
+        """An event that is set when a submission may have finished. Enter it before you read the submission."""
         finished = threading.Event()
         with self._registered(self._submissions, submission_id, finished):
             yield finished
@@ -83,16 +83,16 @@ class Waiters:
             return self.result(finished, job_id, timeout_s)
 
     @contextmanager
-    def _registered(self, waiting: dict[str, list[Waiting]], one_id: str, one: Waiting) -> Iterator[None]:
+    def _registered(self, waiting: dict[str, list[Waiter]], key: str, waiter: Waiter) -> Iterator[None]:
         with self._lock:
-            waiting[one_id].append(one)
+            waiting[key].append(waiter)
         try:
             yield
         finally:
             with self._lock:
-                waiting[one_id].remove(one)
-                if not waiting[one_id]:
-                    del waiting[one_id]
+                waiting[key].remove(waiter)
+                if not waiting[key]:
+                    del waiting[key]
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -103,16 +103,16 @@ class Waiters:
                     self._wake(ids)
             except UnavailableError:
                 self._stopped.wait(_RECONNECT_S)
-            # The thread must survive: without it every waiting request would run into its timeout.
+            # Keep the thread alive: without it, every waiting request runs into its timeout.
             except Exception:  # noqa: BLE001
                 if not self._stopped.is_set():
                     _log.exception("The subscription to finished jobs failed")
                 self._stopped.wait(_RECONNECT_S)
 
     def _wake(self, ids: list[str] | None) -> None:
-        """Wake the requests that wait for these jobs and submissions; None: any may have finished unnoticed."""
+        """Wake the requests that wait for these jobs and submissions; with None, any of them may have finished."""
         with self._lock:
-            job_ids = [one_id for one_id in (ids or self._jobs) if one_id in self._jobs]
+            job_ids = [job_id for job_id in ids or self._jobs if job_id in self._jobs]
             for submission_id in ids or self._submissions:
                 for event in self._submissions.get(submission_id, ()):
                     event.set()

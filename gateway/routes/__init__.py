@@ -1,4 +1,4 @@
-"""The endpoints: each view reads a request, calls one part of the gateway and builds the response.
+"""The endpoints: each view reads a request, calls a part of the gateway and builds the response.
 
 Start with `jobs.py`.
 """

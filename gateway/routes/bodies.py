@@ -1,4 +1,4 @@
-"""Reading requests: the uploaded images in whichever form they were sent, and the wait that was asked for."""
+"""Reads requests: the uploaded images in any supported form, and the requested wait."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;]
 
 
 def read_upload(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Upload:
-    """The image of the request, and how the client wants it processed.
+    """The image of the request, with the options of the client.
 
     Raises:
         UploadError: the request has no image, or its body ended early.
@@ -53,12 +53,12 @@ def read_images(settings: Settings) -> Iterator[ReceivedImage]:
         UploadError: during iteration: the body cannot be parsed or is too large.
     """
     request.max_content_length = settings.bulk_max_bytes
-    kind = request.mimetype
-    if kind == "multipart/form-data":
+    mimetype = request.mimetype
+    if mimetype == "multipart/form-data":
         return read_form(_read, request.mimetype_params.get("boundary", ""), settings.upload_max_bytes)
-    if kind in _TARS:
+    if mimetype in _TARS:
         return read_tar(_read, settings.upload_max_bytes, UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS))
-    if kind in _ZIPS:
+    if mimetype in _ZIPS:
         return read_zip(_read, settings.upload_max_bytes, UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS))
     raise UnsupportedFormatError(
         "Send images as multipart/form-data, application/x-tar or application/zip, and set Content-Type accordingly."
@@ -66,16 +66,16 @@ def read_images(settings: Settings) -> Iterator[ReceivedImage]:
 
 
 def drain() -> None:
-    """Read the rest of the body: a client that is still sending would not receive a response."""
+    """Read the rest of the body, because a client that is still sending may not receive the response."""
     with suppress(UploadError):
         while _read(_PIECE_BYTES):
             pass
 
 
 def granted_wait_s(header: WaitHeader, max_s: float) -> float:
-    """Seconds to wait: what `Prefer: wait=` asks for, at most `max_s`; 0 if it is missing or invalid (RFC 7240)."""
-    found = _WAIT.search(header.prefer) if header.prefer else None
-    return min(float(found[1]), max_s) if found else 0.0
+    """The seconds in `Prefer: wait=` (RFC 7240), at most `max_s`; 0 if it is missing or invalid."""
+    match = _WAIT.search(header.prefer)
+    return min(float(match[1]), max_s) if match else 0.0
 
 
 def clean_name(name: str) -> str:
@@ -95,7 +95,7 @@ def _read_image(name: str) -> tuple[bytes, str]:
 
 def _read_body() -> bytes:
     data = request.get_data(cache=False)
-    # A truncated image must not occupy the id that the client chose for the whole one.
+    # A truncated image must not take the job id that the client chose for the complete one.
     if request.content_length is not None and len(data) < request.content_length:
         raise UploadError(
             f"The request body ended after {len(data)} of {request.content_length} bytes. Resend the image."

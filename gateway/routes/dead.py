@@ -13,13 +13,18 @@ from gateway.http.routing import LOCATION, RETRY_AFTER, JsonResponse, Routes
 from gateway.routes.jobs import job_body
 from gateway.services import current_services
 
-routes = Routes("dead", "Jobs whose workers kept dying, kept for an operator to retry or drop.", "/v1/dead")
+routes = Routes(
+    "dead",
+    "Jobs that failed because workers kept dying on their image. An operator retries or drops them.",
+    "/v1/dead",
+    title="Dead letters",
+)
 
 _DEAD_JOB = example_job(
     JobStatus.FAILED,
     attempts=3,
     finished_at="2026-03-01T12:00:40.000Z",
-    error={"code": "worker_lost", "detail": "Its worker died in each of the allowed attempts."},
+    error={"code": "worker_lost", "detail": "Every attempt to process this image killed its worker."},
 )
 _DEAD = {"dead": _DEAD_JOB}
 
@@ -66,7 +71,7 @@ def retry(path: JobPath) -> tuple[Response, int, dict[str, str]]:
     "DELETE",
     "/<job_id>",
     scope=Scope.ADMIN,
-    responses={200: JsonResponse(JobObject, "The job that was dropped.", _DEAD)},
+    responses={200: JsonResponse(JobObject, "The dropped job.", _DEAD)},
     errors=(NotFoundError,),
 )
 def drop(path: JobPath) -> dict[str, Any]:

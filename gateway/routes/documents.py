@@ -1,4 +1,4 @@
-"""`/openapi.json`, and the pages that render it: `/docs` (Swagger UI), `/redoc`. They load nothing from elsewhere."""
+"""`/openapi.json`, and the pages that render it: `/docs` (Swagger UI) and `/redoc`. They use no CDN."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -13,7 +13,7 @@ from contract.settings import Settings
 from gateway.http.routing import Routes
 
 _PAGES = "gateway/http/pages"
-#: Asset -> the package that contains it.
+#: File name -> its folder, in a package.
 _ASSETS = {
     "swagger-ui.css": "flask_openapi3_swagger/templates/swagger/css",
     "swagger-ui-bundle.js": "flask_openapi3_swagger/templates/swagger/js",
@@ -23,7 +23,7 @@ _ASSETS = {
     "pages.css": _PAGES,
 }
 _MAX_AGE_S = 86_400
-#: The one image that ReDoc loads from elsewhere, and an empty one to replace it.
+#: The only image that ReDoc loads from another server, and an empty one to replace it.
 _LOGO, _NO_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
 #: Scripts come from this server only; both pages insert their own styles and images.
 _PAGE_POLICY = (
@@ -37,15 +37,15 @@ def document_routes(parts: Sequence[Routes], settings: Settings) -> Blueprint:
     routes = Blueprint("documents", __name__)
 
     @cache
-    def written() -> dict[str, Any]:
-        # Imported on first use: it takes time and memory that most gateways never need.
+    def openapi_document() -> dict[str, Any]:
+        # Imported on first use: most gateways never need it.
         from gateway.http.openapi import write_document  # noqa: PLC0415
 
         return write_document(parts, settings)
 
     @routes.get("/openapi.json")
     def document() -> Response:
-        return jsonify(written())
+        return jsonify(openapi_document())
 
     @routes.get("/docs")
     def docs() -> Response:
@@ -79,6 +79,6 @@ def _page(name: str) -> Response:
     return response
 
 
-def _folder(place: str) -> Path:
-    package, _, path = place.partition("/")
+def _folder(name: str) -> Path:
+    package, _, path = name.partition("/")
     return Path(str(resources.files(package))) / path

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from contract.access import Scope
 from contract.errors import UnavailableError
-from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes, plain
+from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes, text_response
 from gateway.services import current_services
 
 routes = Routes("health", "For operators and orchestrators.")
@@ -69,7 +69,9 @@ def ready() -> Response:
     scope=Scope.READ,
     is_metrics=True,
     responses={
-        200: plain("Metrics for Prometheus.", "text/plain", 'pawqueue_queue_jobs{queue="bulk",state="queued"} 3')
+        200: text_response(
+            "Metrics for Prometheus.", "text/plain", 'pawqueue_queue_jobs{queue="bulk",state="queued"} 3'
+        )
     },
 )
 def metrics() -> Response:

@@ -19,7 +19,7 @@ from contract.errors import (
     UploadTooLargeError,
 )
 from contract.job import Job, JobStatus
-from gateway.http.auth import caller, own
+from gateway.http.auth import caller, visible
 from gateway.http.job_schemas import (
     CANCELED_JOB,
     FAILED_JOB,
@@ -37,7 +37,7 @@ from gateway.http.routing import LOCATION, PREFERENCE, RETRY_AFTER, JsonResponse
 from gateway.routes.bodies import granted_wait_s, read_upload
 from gateway.services import current_services
 
-routes = Routes("jobs", "One image, one job.", "/v1/jobs")
+routes = Routes("jobs", "Each job classifies one image.", "/v1/jobs")
 
 #: The errors of an upload.
 IMAGE_ERRORS = (
@@ -95,22 +95,22 @@ def read(path: JobPath, header: WaitHeader) -> Response:
     """Read a job, or wait for its result."""
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
-    return _response(own(services.waiters.wait(path.job_id, wait_s, caller())), wait_s)
+    return _response(visible(services.waiters.wait(path.job_id, wait_s, caller())), wait_s)
 
 
 @routes.add(
     "DELETE",
     "/<job_id>",
     scope=Scope.SUBMIT,
-    responses={200: JsonResponse(JobObject, "The job in its final state.", {"canceled": CANCELED_JOB})},
+    responses={200: JsonResponse(JobObject, "The job with its final status.", {"canceled": CANCELED_JOB})},
     errors=(NotFoundError,),
 )
 def cancel(path: JobPath) -> Response:
-    """Cancel a queued or running job; a finished one stays as it is."""
+    """Cancel a queued or running job; a finished job does not change."""
     services = current_services()
-    own(services.ledger.get([path.job_id])[0])
+    visible(services.ledger.get([path.job_id])[0])
     services.ledger.cancel([path.job_id], services.settings.result_ttl_s)
-    return _response(own(services.ledger.get([path.job_id])[0]))
+    return _response(visible(services.ledger.get([path.job_id])[0]))
 
 
 def job_body(job: Job) -> dict[str, Any]:

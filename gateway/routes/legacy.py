@@ -25,6 +25,7 @@ from contract.queues import INTERACTIVE
 from gateway import VERSION
 from gateway.accept.acceptor import Upload
 from gateway.http.auth import caller
+from gateway.http.job_schemas import BINARY, form_schema
 from gateway.http.problems import expected_error, headers_of, log_unexpected
 from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes
 from gateway.routes.bodies import clean_name
@@ -32,7 +33,7 @@ from gateway.services import Services, current_services
 
 
 class Endpoints(BaseModel):
-    """The addresses of the main endpoints."""
+    """The paths of the main endpoints."""
 
     health: str
     predict: str
@@ -98,14 +99,7 @@ _NO_FILE = {"detail": [{"type": "missing", "loc": ["body", "file"], "msg": "Fiel
 _FORM = {
     "required": True,
     "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
-            },
-            "encoding": {"file": {"contentType": "image/*"}},
-        }
+        "multipart/form-data": {"schema": form_schema(BINARY), "encoding": {"file": {"contentType": "image/*"}}}
     },
 }
 
@@ -125,10 +119,11 @@ _PREDICT_RESPONSES = {
     ),
 }
 
-#: Its name is part of the operation ids, which clients may have generated code from.
+#: The name is part of the operation ids, which generated clients use.
 routes = Routes(
     "replaced",
     "For clients of the synchronous pipeline that this service replaces.",
+    title="The old pipeline",
     key_responses={
         kind.http_status: _old_error(kind.title, kind.title, (kind.__doc__ or "").split("\n")[0])
         for kind in (UnauthorizedError, ForbiddenError, RateLimitedError)
@@ -146,7 +141,7 @@ def index() -> dict[str, Any]:
     "GET",
     "/health",
     scope=None,
-    responses={200: JsonResponse(Health, "Always.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
+    responses={200: JsonResponse(Health, "The health of the service.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
 )
 def health() -> dict[str, Any]:
     """Check whether a worker serves a model; the status code is always 200."""
@@ -157,7 +152,8 @@ def health() -> dict[str, Any]:
 def predict() -> Response | tuple[Response, int]:
     """Classify an image and wait for the result.
 
-    The part `file` must have a content type of `image/*`. New clients use `POST /v1/jobs` with `Prefer: wait=10`.
+    The part `file` must have a content type of `image/*`. New clients should use `POST /v1/jobs` with
+    `Prefer: wait=10`.
     """
     part = request.files.get("file")
     if part is None:
@@ -204,7 +200,7 @@ def _prediction(job: Job) -> dict[str, Any]:
 
 
 def _status(error: PawqueueError) -> int:
-    """The old pipeline's status: 413 for a large image, 400 for any other invalid one, 503 if the service is busy."""
+    """The old pipeline's status: 413 for a large image, 400 for another invalid image, 503 if the service is busy."""
     if isinstance(error, RateLimitedError | UnauthorizedError | ForbiddenError | UploadTooLargeError):
         return error.http_status
     if isinstance(error, BusyError):

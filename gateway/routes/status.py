@@ -14,14 +14,14 @@ routes = Routes("status", "The whole service at a glance.", "/v1/status")
 
 
 class StatusProblem(BaseModel):
-    """Something that keeps jobs from being accepted or predicted."""
+    """A reason why jobs cannot be accepted or predicted."""
 
     code: str
     detail: str
 
 
 class QueueStatus(BaseModel):
-    """How full a queue is."""
+    """The jobs in a queue."""
 
     queued: int
     running: int
@@ -57,7 +57,7 @@ class LedgerStatus(BaseModel):
 
 
 class StatusObject(BaseModel):
-    """The service at one moment; empty if the ledger does not answer."""
+    """The state of the service; without counts if the ledger does not answer."""
 
     ready: bool
     problems: list[StatusProblem]
@@ -89,13 +89,13 @@ _EXAMPLES = {
     "",
     scope=Scope.READ,
     is_metrics=True,
-    responses={200: JsonResponse(StatusObject, "Always, even while Redis is down.", _EXAMPLES)},
+    responses={200: JsonResponse(StatusObject, "The status, even while Redis is down.", _EXAMPLES)},
 )
 def status() -> dict[str, Any]:
     """Show queues, workers and totals, and whether jobs can be accepted.
 
     `ready` is false while uploads are refused; `problems` gives the reasons. Without a worker, jobs are accepted and
-    wait. Needs an API key if `PAWQUEUE_METRICS_ACCESS` is `key`, like `/metrics`.
+    wait. Like `/metrics`, this needs an API key if `PAWQUEUE_METRICS_ACCESS` is `key`.
     """
     services = current_services()
     return read_status(services.ledger, services.settings.ledger_max_bytes).to_dict()

@@ -15,6 +15,7 @@ from contract.submission import Submission
 from gateway.accept.acceptor import SubmissionClosedError
 from gateway.accept.submissions import SubmissionOptions
 from gateway.http.auth import caller
+from gateway.http.job_schemas import WaitHeader
 from gateway.http.problems import problem_of
 from gateway.http.routing import LOCATION, PREFERENCE, JsonResponse, Routes
 from gateway.http.submission_schemas import (
@@ -35,20 +36,19 @@ from gateway.http.submission_schemas import (
     SubmissionList,
     SubmissionObject,
     SubmissionPath,
-    SubmissionWaitHeader,
 )
-from gateway.results.streams import FINAL, read_parts, to_csv, to_ndjson
+from gateway.results.streams import FINAL_STATUSES, read_pages, to_csv, to_ndjson
 from gateway.routes.bodies import clean_name, drain, granted_wait_s, read_images
 from gateway.routes.jobs import IMAGE_ERRORS
 from gateway.services import current_services
 
-routes = Routes("submissions", "Many images, followed as one.", "/v1/submissions")
+routes = Routes("submissions", "Many images, submitted and tracked together.", "/v1/submissions")
 
 _NDJSON, _CSV = "application/x-ndjson", "text/csv"
 _FORMATS = {"ndjson": _NDJSON, "csv": _CSV}
 _OPENED = {
-    200: JsonResponse(SubmissionObject, "It was opened before.", {"open": OPEN_SUBMISSION}, LOCATION),
-    201: JsonResponse(SubmissionObject, "It is open.", {"open": OPEN_SUBMISSION}, LOCATION),
+    200: JsonResponse(SubmissionObject, "The submission that was opened before.", {"open": OPEN_SUBMISSION}, LOCATION),
+    201: JsonResponse(SubmissionObject, "The new submission.", {"open": OPEN_SUBMISSION}, LOCATION),
 }
 _READ = {"open": OPEN_SUBMISSION, "running": RUNNING_SUBMISSION, "finished": FINISHED_SUBMISSION}
 _RESULTS = {
@@ -79,11 +79,11 @@ def open_as(path: SubmissionPath, body: SubmissionBody) -> Response:
     "POST",
     "/<submission_id>/close",
     scope=Scope.SUBMIT,
-    responses={200: JsonResponse(SubmissionObject, "It is closed.", {"running": RUNNING_SUBMISSION})},
+    responses={200: JsonResponse(SubmissionObject, "The closed submission.", {"running": RUNNING_SUBMISSION})},
     errors=(NotFoundError,),
 )
 def close(path: SubmissionPath) -> Response:
-    """Close a submission: it accepts no more images and can finish. Closing it twice is harmless."""
+    """Close a submission: it accepts no more images and can finish. Closing it again changes nothing."""
     return jsonify(_body(current_services().submissions.close(caller(), path.submission_id)))
 
 
@@ -91,11 +91,11 @@ def close(path: SubmissionPath) -> Response:
     "DELETE",
     "/<submission_id>",
     scope=Scope.SUBMIT,
-    responses={200: JsonResponse(SubmissionObject, "It is canceled.", {"canceled": CANCELED_SUBMISSION})},
+    responses={200: JsonResponse(SubmissionObject, "The canceled submission.", {"canceled": CANCELED_SUBMISSION})},
     errors=(NotFoundError,),
 )
 def cancel(path: SubmissionPath) -> Response:
-    """Cancel a submission: close it and cancel its unfinished jobs. A finished one stays as it is."""
+    """Cancel a submission: close it and cancel its unfinished jobs. A finished submission does not change."""
     return jsonify(_body(current_services().submissions.cancel(caller(), path.submission_id)))
 
 
@@ -121,7 +121,7 @@ def latest(query: ListQuery) -> Response:
     responses={200: JsonResponse(SubmissionObject, "The submission.", _READ, PREFERENCE)},
     errors=(NotFoundError,),
 )
-def read(path: SubmissionPath, header: SubmissionWaitHeader) -> Response:
+def read(path: SubmissionPath, header: WaitHeader) -> Response:
     """Read a submission, or wait until it has finished."""
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
@@ -158,6 +158,7 @@ def add(path: SubmissionPath) -> Response:
         response = jsonify(added.to_dict())
         response.status_code = 202
         return response
+    # A form has few images, so list all that are left. For an archive, `left_from` is enough.
     if request.mimetype == "multipart/form-data":
         with suppress(UploadError):
             added.left += [image.custom_id for image in images]
@@ -175,14 +176,14 @@ def add(path: SubmissionPath) -> Response:
 def results(path: SubmissionPath, query: ResultsQuery, header: AcceptHeader) -> Response:
     """Read results as NDJSON or CSV, streamed in order of acceptance, also while the submission runs.
 
-    Use `after` to continue where an earlier response ended. Expired jobs are omitted.
+    Use `after` to continue after the last result of an earlier response. Jobs whose records have expired are omitted.
     """
     services = current_services()
     services.submissions.find(caller(), path.submission_id)
-    statuses = set(map(JobStatus, query.status or FINAL))
-    parts = read_parts(services.ledger, path.submission_id, query.after, statuses, query.limit)
+    statuses = set(map(JobStatus, query.status or FINAL_STATUSES))
+    pages = read_pages(services.ledger, path.submission_id, query.after, statuses, query.limit)
     mimetype = _FORMATS[query.format] if query.format else _accepted_format(header.accept)
-    return Response(to_csv(parts) if mimetype == _CSV else to_ndjson(parts), mimetype=mimetype)
+    return Response(to_csv(pages) if mimetype == _CSV else to_ndjson(pages), mimetype=mimetype)
 
 
 def _open(body: SubmissionBody, submission_id: str = "", key: str = "") -> Response:
@@ -190,7 +191,7 @@ def _open(body: SubmissionBody, submission_id: str = "", key: str = "") -> Respo
     submission, is_new = current_services().submissions.open(caller(), options, submission_id, key)
     response = jsonify(_body(submission))
     response.status_code = 201 if is_new else 200
-    response.headers["Location"] = _address(submission)
+    response.headers["Location"] = _url(submission)
     return response
 
 
@@ -199,10 +200,10 @@ def _accepted_format(accept: str) -> str:
 
 
 def _body(submission: Submission) -> dict[str, Any]:
-    address = _address(submission)
-    urls = {"self": address} | {name: f"{address}/{name}" for name in ("jobs", "results", "close")}
+    url = _url(submission)
+    urls = {"self": url} | {name: f"{url}/{name}" for name in ("jobs", "results", "close")}
     return submission.to_dict(now_ms()) | {"urls": urls}
 
 
-def _address(submission: Submission) -> str:
+def _url(submission: Submission) -> str:
     return f"/v1/submissions/{submission.id}"

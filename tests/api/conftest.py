@@ -1,4 +1,4 @@
-"""Gateways that require API keys, on the stack that the tests share."""
+"""Gateways that require API keys, as part of the shared stack."""
 
 from collections.abc import Iterator
 
@@ -15,6 +15,6 @@ def keyed(stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def short_waits(stack: Stack) -> Iterator[Gateway]:
-    """A gateway that grants only short waits: thousands of requests that each wait would take too long."""
+    """A gateway that limits waits to 0.2 s; otherwise thousands of waiting requests would take too long."""
     with stack.another_gateway(access="required", wait_max_s=0.2) as gateway:
         yield gateway

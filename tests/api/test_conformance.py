@@ -1,4 +1,4 @@
-"""Requests generated from the OpenAPI document: responses match the document, and none is a 5xx."""
+"""schemathesis sends requests generated from the OpenAPI document and checks the responses against it."""
 
 import re
 import subprocess
@@ -10,10 +10,9 @@ import pytest
 from contract.access import Scope
 from tests.support.services import Gateway
 
-#: Random bytes match the schema of an image but are not an image: the gateway must reject them.
-_NOT_FOR_UPLOADS = "positive_data_acceptance"
-#: A form with too many parts is rejected with 413. DELETE cancels a job or submission, which stays readable until it
-#: expires.
+#: Random bytes match the schema of an image, but the gateway must reject them.
+_EXCLUDED_CHECK = "positive_data_acceptance"
+#: A form with too many parts is rejected with 413. After DELETE, a job or submission is canceled but still exists.
 _CONFIG = """
 [auth.openapi]
 bearer = {{ bearer = "{key}" }}
@@ -36,9 +35,9 @@ def run(gateway: Gateway, folder: Path, *options: str) -> int:
     config.write_text(_CONFIG.format(key=key))
     program = [Path(sys.executable).parent / "schemathesis", "--config-file", config]
     command = [*program, "run", f"{gateway.url}/openapi.json", "--no-color", "--continue-on-failure", *options]
-    command += ["--request-timeout", "60"]  # a busy machine is not a failure
+    command += ["--request-timeout", "60"]  # for busy machines
     done = subprocess.run(
-        [*command, "--exclude-checks", _NOT_FOR_UPLOADS],
+        [*command, "--exclude-checks", _EXCLUDED_CHECK],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Hostile uploads: each gets the right response, without a 5xx, a dead worker or leaked memory."""
+"""Hostile uploads: each gets the expected response, no process dies, and memory does not grow."""
 
 import socket
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def unharmed(stack: Stack, http: httpx.Client) -> Iterator[None]:
-    """Fail if a process died, grew or stopped serving."""
+    """Check that no process died, leaked memory or stopped serving."""
     processes = [psutil.Process(process.handle.pid) for process in (stack.gateway, *stack.workers)]
     workers = {child.pid for process in processes for child in process.children(recursive=True)}
     before = gateway_memory(stack)
@@ -39,8 +39,8 @@ def gateway_memory(stack: Stack) -> int:
     return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
 
 
-def end_of(http: httpx.Client, hostile: Hostile) -> str:
-    """Status and code of the error, or state and error of the job."""
+def result_of(http: httpx.Client, hostile: Hostile) -> str:
+    """Status and code of the error response, or status and error code of the job."""
     part = {"file": (hostile.file, hostile.data, "image/png")}
     response = http.post("/v1/jobs", files=part, headers={"Prefer": "wait=60"})
     body = response.json()
@@ -50,33 +50,34 @@ def end_of(http: httpx.Client, hostile: Hostile) -> str:
     return " ".join([body["status"], *([body["error"]["code"]] if body["error"] else [])])
 
 
-def test_every_hostile_image_gets_the_right_response_or_result(http: httpx.Client, unharmed: None) -> None:
+def test_every_hostile_image_gets_the_expected_response_or_result(http: httpx.Client, unharmed: None) -> None:
     uploads = corpus()
     assert len(uploads) >= 60
     assert len({hostile.name for hostile in uploads}) == len(uploads)
-    http.post(
-        "/v1/jobs", content=draw((7000, 7000), 0, mode="L")
-    )  # the memory that the largest image needs is allocated once
+    # Allocate the memory for the largest image before sending images concurrently.
+    http.post("/v1/jobs", content=draw((7000, 7000), 0, mode="L"))
     with ThreadPoolExecutor(6) as pool:
-        ends = list(pool.map(lambda hostile: end_of(http, hostile), uploads))
+        results = list(pool.map(lambda hostile: result_of(http, hostile), uploads))
     wrong = [
-        f"{hostile.name}: {end}" for hostile, end in zip(uploads, ends, strict=True) if end not in hostile.expected
+        f"{hostile.name}: {result}"
+        for hostile, result in zip(uploads, results, strict=True)
+        if result not in hostile.expected
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def talk(stack: Stack, *pieces: bytes, ends: bool = False) -> str:
-    """Send raw bytes; returns the whole response."""
+def send_raw(stack: Stack, *pieces: bytes, end: bool = False) -> str:
+    """Send raw bytes, and shut down the sending side if `end`; returns the whole response."""
     host, port = stack.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as line:
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
         with suppress(OSError):  # the response may arrive before everything is sent
             for piece in pieces:
-                line.sendall(piece)
-            if ends:
-                line.shutdown(socket.SHUT_WR)
+                connection.sendall(piece)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
         received = bytearray()
         while b"\r\n\r\n" not in received or b"}" not in received.split(b"\r\n\r\n", 1)[1]:
-            data = line.recv(65_536)
+            data = connection.recv(65_536)
             if not data:
                 break
             received += data
@@ -88,15 +89,13 @@ def post(*headers: str) -> bytes:
 
 
 def form(name: str, data: bytes, part: str = 'name="file"') -> tuple[bytes, bytes]:
-    """Head and body of a form with this part."""
+    """Head and body of a form with one part."""
     body = f"--b\r\nContent-Disposition: form-data; {part}; filename={name}\r\n\r\n".encode() + data + b"\r\n--b--\r\n"
     return post("Content-Type: multipart/form-data; boundary=b", f"Content-Length: {len(body)}"), body
 
 
 _PNG = draw()
 _CHUNKED = post("Transfer-Encoding: chunked")
-
-
 _FORM_WITHOUT_BOUNDARY = post("Content-Type: multipart/form-data", "Content-Length: 3"), b"abc"
 _FORM_WITH_WRONG_BOUNDARY = (
     post("Content-Type: multipart/form-data; boundary=c", "Content-Length: 9"),
@@ -133,11 +132,13 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize(("pieces", "status"), REQUESTS.values(), ids=REQUESTS)
-def test_malformed_and_unusual_requests(stack: Stack, unharmed: None, pieces: tuple[bytes, ...], status: int) -> None:
-    answer = talk(stack, *pieces, ends=status == 400)
-    assert answer.startswith(f"HTTP/1.1 {status} "), answer
+def test_unusual_requests_get_the_expected_status(
+    stack: Stack, unharmed: None, pieces: tuple[bytes, ...], status: int
+) -> None:
+    response = send_raw(stack, *pieces, end=status == 400)
+    assert response.startswith(f"HTTP/1.1 {status} "), response
     if status >= 400:
-        assert "application/problem+json" in answer
+        assert "application/problem+json" in response
 
 
 def test_a_form_of_ten_thousand_parts_is_rejected(http: httpx.Client, unharmed: None) -> None:

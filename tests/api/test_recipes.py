@@ -1,4 +1,4 @@
-"""Every code block of the recipes and of the README's section for API users runs; the pages work in a browser."""
+"""The code blocks of docs/recipes.md and of the README's API section run, and the API pages work in a browser."""
 
 import functools
 import http.server
@@ -35,8 +35,8 @@ def blocks(document: str, language: str, section: str = "") -> list[str]:
 @pytest.fixture(scope="module")
 def environ(keyed: Gateway) -> dict[str, str]:
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    own = {"PATH": paths, "PAWQUEUE_URL": keyed.url, "PAWQUEUE_API_KEY": keyed.make_key()}
-    return {**os.environ, **keyed.environ, **own}
+    changes = {"PATH": paths, "PAWQUEUE_URL": keyed.url, "PAWQUEUE_API_KEY": keyed.make_key()}
+    return {**os.environ, **keyed.environ, **changes}
 
 
 @pytest.fixture
@@ -55,20 +55,20 @@ SHELL, PYTHON, SCRIPTS = (blocks("docs/recipes.md", language) for language in ("
 
 
 @pytest.mark.parametrize("recipe", SHELL, ids=range(len(SHELL)))
-def test_shell_recipes(recipe: str, photos: Path, environ: dict[str, str]) -> None:
+def test_shell_recipes_run(recipe: str, photos: Path, environ: dict[str, str]) -> None:
     if not shutil.which("curl"):
-        pytest.skip("no curl here")
+        pytest.skip("curl is not installed")
     output = run(["sh", "-euc", recipe.replace(_LOCAL, environ["PAWQUEUE_URL"])], photos, environ)
     if "Prefer" in recipe:
         assert '"status":"succeeded"' in output.replace(" ", "")
 
 
 @pytest.mark.parametrize("recipe", PYTHON, ids=range(len(PYTHON)))
-def test_python_recipes(recipe: str, photos: Path, environ: dict[str, str]) -> None:
+def test_python_recipes_run(recipe: str, photos: Path, environ: dict[str, str]) -> None:
     assert run([sys.executable, "-c", recipe], photos, environ) or "assert" in recipe
 
 
-def test_the_code_blocks_of_the_readme(photos: Path, stack: Stack) -> None:
+def test_the_code_blocks_of_the_readme_run(photos: Path, stack: Stack) -> None:
     section = "## Calling the API"
     shell = blocks("README.md", "", section)[0]
     lines = [line.split("  #")[0] for line in shell.splitlines() if line.startswith("curl") and "/ID" not in line]
@@ -89,27 +89,27 @@ def test_endpoints_named_in_the_readme_are_documented() -> None:
 
 def test_the_files_of_the_pages_are_served_completely(keyed: Gateway) -> None:
     for path in ("/docs", "/redoc", "/docs/swagger-ui.css", "/docs/redoc.standalone.js"):
-        answer = httpx.get(keyed.url + path)
-        assert answer.status_code == 200
-        assert len(answer.content) == int(answer.headers["Content-Length"]) > 0
+        response = httpx.get(keyed.url + path)
+        assert response.status_code == 200
+        assert len(response.content) == int(response.headers["Content-Length"]) > 0
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with running_browser() as found:
-        yield found
+    with running_browser() as started:
+        yield started
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    found = browser.new_page(viewport={"width": 1200, "height": 900})
-    yield found
-    found.close()
+    new_page = browser.new_page(viewport={"width": 1200, "height": 900})
+    yield new_page
+    new_page.close()
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[str]:
-    """The address of a page of another origin that holds all recipes and a file input."""
+def foreign_page(tmp_path: Path) -> Iterator[str]:
+    """The URL of a page of another origin, with the JavaScript recipes and a file input."""
     script = "\n".join(SCRIPTS)
     (tmp_path / "page.html").write_text(f'<input type="file" id="image"><script>{script}</script>')
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
@@ -119,12 +119,12 @@ def elsewhere(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_browser_recipes(page: Page, elsewhere: str, environ: dict[str, str], tmp_path: Path) -> None:
+def test_browser_recipes_run(page: Page, foreign_page: str, environ: dict[str, str], tmp_path: Path) -> None:
     image = tmp_path / "cat.png"
     image.write_bytes(draw())
-    page.goto(elsewhere)
+    page.goto(foreign_page)
     page.set_input_files("#image", image)
-    call: dict[str, Any] = page.evaluate(
+    results: dict[str, Any] = page.evaluate(
         """async ([url, key]) => {
             const [image] = document.getElementById("image").files;
             const job = await follow(url, key, (await classify(url, key, image)).urls.self);
@@ -135,15 +135,15 @@ def test_browser_recipes(page: Page, elsewhere: str, environ: dict[str, str], tm
         }""",
         [environ["PAWQUEUE_URL"], environ["PAWQUEUE_API_KEY"]],
     )
-    assert (call["job"]["status"], call["job"]["file"]) == ("succeeded", "cat.png")
-    assert call["once"]["id"] != call["job"]["id"]
-    assert call["refused"].startswith("unauthorized: ")
-    assert [(row["custom_id"], row["status"]) for row in call["rows"]] == [("cat.png", "succeeded")]
+    assert (results["job"]["status"], results["job"]["file"]) == ("succeeded", "cat.png")
+    assert results["once"]["id"] != results["job"]["id"]
+    assert results["refused"].startswith("unauthorized: ")
+    assert [(row["custom_id"], row["status"]) for row in results["rows"]] == [("cat.png", "succeeded")]
 
 
-@pytest.mark.parametrize(("path", "sign"), [("/docs", ".opblock-summary-description"), ("/redoc", "h2")])
+@pytest.mark.parametrize(("path", "selector"), [("/docs", ".opblock-summary-description"), ("/redoc", "h2")])
 def test_the_pages_show_the_api_and_load_only_from_the_gateway(
-    page: Page, keyed: Gateway, path: str, sign: str
+    page: Page, keyed: Gateway, path: str, selector: str
 ) -> None:
     requested: list[str] = []
     errors: list[str] = []
@@ -151,6 +151,6 @@ def test_the_pages_show_the_api_and_load_only_from_the_gateway(
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(keyed.url + path)
-    page.locator(sign, has_text="Submit an image").first.wait_for(timeout=60_000)
+    page.locator(selector, has_text="Submit an image").first.wait_for(timeout=60_000)
     assert [url for url in requested if not url.startswith((keyed.url, "data:", "blob:"))] == []
     assert errors == []

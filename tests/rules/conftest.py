@@ -1,4 +1,4 @@
-"""The gateway of the unit tests, for rules about its routes."""
+"""Rules about routes use the gateway of the unit tests."""
 
 from tests.unit.gateway.conftest import gateway
 

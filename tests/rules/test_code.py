@@ -1,4 +1,4 @@
-"""Rules for the code that linters cannot check."""
+"""Rules for code that linters do not check."""
 
 import ast
 import re
@@ -46,8 +46,8 @@ def test_importing_any_module_opens_no_connection_and_starts_no_thread() -> None
     ]
     program = (
         "import importlib, socket, threading\n"
-        "def refuse(*a, **k): raise AssertionError('a module opened a connection on import')\n"
-        "socket.socket.connect = socket.socket.bind = refuse\n"
+        "def fail(*a, **k): raise AssertionError('a module opened a connection on import')\n"
+        "socket.socket.connect = socket.socket.bind = fail\n"
         f"[importlib.import_module(name) for name in {names!r}]\n"
         "assert threading.active_count() == 1, threading.enumerate()\n"
     )

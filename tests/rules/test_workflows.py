@@ -1,4 +1,4 @@
-"""The workflows run make targets, with pinned actions and minimal permissions."""
+"""The GitHub workflows run make targets, with pinned actions and minimal permissions."""
 
 import re
 import subprocess
@@ -57,7 +57,7 @@ def test_each_job_has_its_own_permissions_and_a_timeout(workflow: Path) -> None:
 
 
 @each_workflow
-def test_a_checkout_persists_no_credentials(workflow: Path) -> None:
+def test_checkouts_do_not_persist_credentials(workflow: Path) -> None:
     for job in read(workflow)["jobs"].values():
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
@@ -71,16 +71,16 @@ def test_ci_runs_for_main_develop_and_pull_requests() -> None:
     assert triggers["pull_request"]["branches"] == ["main", "develop"]
 
 
-def run_tool(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name(name)), *words]
+def run_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name(name)), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_workflows_match_their_schema() -> None:
-    answer = run_tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    done = run_tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_workflows_pass_the_security_linter() -> None:
-    answer = run_tool("zizmor", "--offline", "--no-progress", ".github/workflows")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    done = run_tool("zizmor", "--offline", "--no-progress", ".github/workflows")
+    assert done.returncode == 0, done.stdout + done.stderr

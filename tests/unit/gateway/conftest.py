@@ -1,12 +1,13 @@
-"""A gateway in this process: the real application on a real Redis, with a publisher that only records.
+"""A gateway in the test process: the real application with a real Redis, and a publisher that only records.
 
-Tests play the worker by claiming and finishing jobs in the ledger.
+There is no worker: tests claim and finish jobs in the ledger.
 """
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from redis.retry import Retry
 from werkzeug.test import TestResponse
 
 from contract.access import KeyStore
+from contract.errors import UnavailableError
 from contract.images.store import FileImageStore
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings
 from contract.ledger.ledger import Ledger
@@ -31,7 +33,7 @@ _SETTINGS = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait
 
 
 class HookedLedger(Ledger):
-    """The ledger; a hook runs before the call of its name, to fail, block or count it."""
+    """A ledger with hooks. A hook runs before the method of its name, to make it fail, block it or count calls."""
 
     def __init__(self, client: "redis.Redis") -> None:
         super().__init__(client)
@@ -68,7 +70,7 @@ class HookedLedger(Ledger):
 
 @dataclass
 class Publisher:
-    """Records messages, and does what a test asks for."""
+    """Records messages instead of sending them."""
 
     messages: list[tuple[str, list[str]]] = field(default_factory=list)
     #: Called with the job ids before a message is recorded; may raise.
@@ -110,7 +112,7 @@ class Gateway:
         claims = [claim for claim in self.ledger.claim(job_ids, 10_000, 60) if claim]
         self.ledger.commit([(claim, result or cat()) for claim in claims], 60)
 
-    def answer(self, result: JobResult | None = None) -> None:
+    def finish_when_published(self, result: JobResult | None = None) -> None:
         """Finish every job as soon as it is published."""
         self.publisher.hook = lambda job_ids: self.finish(job_ids, result)
 
@@ -141,8 +143,8 @@ def upload(gateway: Gateway, data: bytes, name: str = "cat.png", query: str = ""
     return gateway.client.post(f"/v1/jobs{query}", data={"file": (io.BytesIO(data), name)}, headers=headers)
 
 
-def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
-    """The body of a problem with this status and code."""
+def assert_problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """Check that the response is a problem with this status and code, and return its body."""
     body = response.get_json()
     assert (response.status_code, body["status"], body["code"]) == (status, status, code)
     assert response.mimetype == "application/problem+json"
@@ -154,10 +156,10 @@ def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
 def running_gateway(
     redis_url: str, folder: Path, clock: Callable[[], float] | None = None, **changes: str
 ) -> Iterator[Gateway]:
-    """A gateway with the settings of these tests and `changes`, stopped at the end."""
+    """A gateway with the settings of these tests, overridden by `changes`."""
     chosen = _SETTINGS | {"redis_url": redis_url} | changes
     settings = load_settings({f"PAWQUEUE_{name.upper()}": value for name, value in chosen.items()})
-    # As services connect, but with patience for a busy machine.
+    # A long timeout, for busy machines.
     client = redis.Redis.from_url(redis_url, decode_responses=True, socket_timeout=60, retry=Retry(NoBackoff(), 0))
     ledger, images, publisher = HookedLedger(client), FileImageStore(folder), Publisher()
     parts: dict[str, Any] = {"clock": clock} if clock else {}
@@ -169,49 +171,52 @@ def running_gateway(
         services.close()
 
 
+def unavailable(*_: object) -> None:
+    """A hook for the ledger or publisher during an outage."""
+    raise UnavailableError("Redis does not answer.")
+
+
 class MakeGateway(Protocol):
-    """Makes a gateway with changed settings."""
+    """Creates a gateway with changed settings."""
 
     def __call__(self, clock: Callable[[], float] | None = None, **changes: str) -> Gateway: ...
 
 
 @pytest.fixture
 def gateway(clean_redis: str, tmp_path: Path) -> Iterator[Gateway]:
-    with running_gateway(clean_redis, tmp_path / "images") as found:
-        yield found
+    with running_gateway(clean_redis, tmp_path / "images") as started:
+        yield started
 
 
 @pytest.fixture
 def make_gateway(clean_redis: str, tmp_path: Path) -> Iterator[MakeGateway]:
-    running: list[Any] = []
+    with ExitStack() as stack:
+        numbers = count()
 
-    def make(clock: Callable[[], float] | None = None, **changes: str) -> Gateway:
-        running.append(running_gateway(clean_redis, tmp_path / f"images-{len(running)}", clock, **changes))
-        found: Gateway = running[-1].__enter__()
-        return found
+        def make(clock: Callable[[], float] | None = None, **changes: str) -> Gateway:
+            folder = tmp_path / f"images-{next(numbers)}"
+            return stack.enter_context(running_gateway(clean_redis, folder, clock, **changes))
 
-    yield make
-    for one in running:
-        one.__exit__(None, None, None)
+        yield make
 
 
 @pytest.fixture(scope="session")
-def refusing_gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running_gateway(redis_url, tmp_path_factory.mktemp("refusing")) as found:
-        yield found
+def session_gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running_gateway(redis_url, tmp_path_factory.mktemp("shared")) as started:
+        yield started
 
 
 @pytest.fixture
-def refusing(refusing_gateway: Gateway) -> Iterator[Gateway]:
-    """A gateway that tests share because it must refuse all they send."""
-    yield refusing_gateway
-    assert not refusing_gateway.published
-    assert not refusing_gateway.image_count()
-    assert not any(queue.queued for queue in refusing_gateway.ledger.stats(QUEUES).queues.values())
+def shared_gateway(session_gateway: Gateway) -> Iterator[Gateway]:
+    """A gateway that tests share. Checks that none of their images was accepted."""
+    yield session_gateway
+    assert not session_gateway.published
+    assert not session_gateway.image_count()
+    assert not any(queue.queued for queue in session_gateway.ledger.stats(QUEUES).queues.values())
 
 
 @pytest.fixture(scope="session")
 def guarded_gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway that requires API keys, for tests that only read what is open."""
-    with running_gateway(redis_url, tmp_path_factory.mktemp("guarded"), access="required") as found:
-        yield found
+    """A gateway that requires API keys, for tests that only read open endpoints."""
+    with running_gateway(redis_url, tmp_path_factory.mktemp("guarded"), access="required") as started:
+        yield started

@@ -1,4 +1,4 @@
-"""The acceptor: group commit of single uploads, lists of uploads, and what happens when a part fails."""
+"""The acceptor: group commit of single uploads, lists of uploads, and failures of its parts."""
 
 import threading
 from collections.abc import Callable
@@ -20,13 +20,13 @@ def submit_all(acceptor: Acceptor, uploads: list[Upload]) -> tuple[list[threadin
     """Submit each upload in its own thread; returns the threads and the list that collects their errors."""
     errors: list[Exception] = []
 
-    def submit(one: Upload) -> None:
+    def submit(upload: Upload) -> None:
         try:
-            acceptor.submit(one)
+            acceptor.submit(upload)
         except PawqueueError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=submit, args=(one,)) for one in uploads]
+    threads = [threading.Thread(target=submit, args=(upload,)) for upload in uploads]
     for thread in threads:
         thread.start()
     return threads, errors
@@ -52,7 +52,7 @@ def test_a_lone_upload_is_written_immediately(gateway: Gateway) -> None:
     assert gateway.image_of(job) == IMAGE
 
 
-def test_concurrent_uploads_share_messages_of_limited_size_for_one_queue_each(make_gateway: MakeGateway) -> None:
+def test_concurrent_uploads_to_a_queue_share_messages_of_limited_size(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(batch_size="4")
     published, proceed = threading.Event(), threading.Event()
 
@@ -85,7 +85,7 @@ def test_a_list_is_written_once_and_invalid_images_do_not_affect_the_others(gate
     assert (len(calls), gateway.image_count()) == (1, 2)
 
 
-def test_a_full_queue_rejects_only_uploads_to_it(make_gateway: MakeGateway) -> None:
+def test_a_full_queue_refuses_only_its_own_uploads(make_gateway: MakeGateway) -> None:
     acceptor = make_gateway(queue_max_jobs="1").services.acceptor
     acceptor.submit(Upload(IMAGE, INTERACTIVE))
     with pytest.raises(QueueFullError) as refusal:
@@ -110,7 +110,7 @@ def test_a_recorded_job_is_accepted_even_if_publishing_fails(gateway: Gateway, e
     assert gateway.image_of(job) == IMAGE
 
 
-def test_uploads_that_arrive_during_an_outage_fail_with_it(make_gateway: MakeGateway) -> None:
+def test_uploads_that_arrive_during_an_outage_fail_together(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(batch_size="4")
     calls: list[int] = []
     proceed = threading.Event()
@@ -127,7 +127,7 @@ def test_uploads_that_arrive_during_an_outage_fail_with_it(make_gateway: MakeGat
     proceed.set()
     join(threads)
     assert len(errors) == len(uploads)
-    assert len(calls) < 4  # as many as there would be groups
+    assert len(calls) < 4  # if they did not fail together, there would be 4 groups: 1, 4, 4 and 3
 
 
 def test_uploads_are_accepted_after_an_unexpected_error(gateway: Gateway) -> None:

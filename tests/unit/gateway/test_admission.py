@@ -1,4 +1,4 @@
-"""Admission: uploads are refused before Redis is full, and clients learn how long to wait."""
+"""Admission control: uploads are refused before Redis is full, and `Retry-After` is estimated."""
 
 from collections.abc import Iterator
 
@@ -10,14 +10,14 @@ from contract.ledger.ledger import Ledger
 from gateway.accept.admission import Admission
 from tests.support.images import draw
 from tests.support.ledger import store
-from tests.unit.gateway.conftest import Gateway, MakeGateway, refused, upload
+from tests.unit.gateway.conftest import Gateway, MakeGateway, assert_problem, upload
 
 IMAGE = draw()
 
 
 @pytest.fixture
 def server(clean_redis: str) -> Iterator["redis.Redis"]:
-    """Redis, whose memory settings are restored at the end."""
+    """Redis; its memory settings are restored after the test."""
     with redis.Redis.from_url(clean_redis) as client:
         yield client
         client.config_set("maxmemory", 0)
@@ -29,7 +29,7 @@ def used_bytes(server: "redis.Redis") -> int:
 
 
 def with_rate(make_gateway: MakeGateway, finished: int) -> Gateway:
-    """A gateway at which `finished` jobs finished within ten seconds."""
+    """A gateway where `finished` jobs have finished within ten seconds."""
     now_s = [0.0]
     gateway = make_gateway(clock=lambda: now_s[0])
     gateway.services.admission.sample()
@@ -40,21 +40,21 @@ def with_rate(make_gateway: MakeGateway, finished: int) -> Gateway:
 
 
 def test_a_queued_job_shows_its_position(gateway: Gateway) -> None:
-    addresses = [upload(gateway, IMAGE).headers["Location"] for _ in range(3)]
-    jobs = [gateway.client.get(address).get_json() for address in addresses]
+    urls = [upload(gateway, IMAGE).headers["Location"] for _ in range(3)]
+    jobs = [gateway.client.get(url).get_json() for url in urls]
     assert [job["queue_position"] for job in jobs] == [0, 1, 2]
     assert jobs[0]["estimated_wait_s"] is None
 
 
 def test_the_wait_is_estimated_from_the_rate(make_gateway: MakeGateway) -> None:
     gateway = with_rate(make_gateway, finished=1)
-    addresses = [upload(gateway, IMAGE).headers["Location"] for _ in range(3)]
-    last = gateway.client.get(addresses[2])
+    urls = [upload(gateway, IMAGE).headers["Location"] for _ in range(3)]
+    last = gateway.client.get(urls[2])
     assert last.get_json()["estimated_wait_s"] == 30.0
     assert last.headers["Retry-After"] == "30"
 
 
-def test_a_full_queue_returns_when_to_retry(make_gateway: MakeGateway) -> None:
+def test_a_full_queue_returns_an_estimated_retry_after(make_gateway: MakeGateway) -> None:
     gateway = with_rate(make_gateway, finished=10)
     for _ in range(50):
         upload(gateway, IMAGE)
@@ -68,7 +68,7 @@ def test_a_full_ledger_refuses_uploads_before_anything_is_stored(
     server.set("ballast", bytes(12_000_000))
     gateway.services.admission.sample()
     response = upload(gateway, IMAGE)
-    refused(response, 503, "unavailable")
+    assert_problem(response, 503, "unavailable")
     assert int(response.headers["Retry-After"]) > 1
     assert not gateway.image_count()
 

@@ -1,4 +1,4 @@
-"""Forms and archives, hostile ones too: valid images are accepted, others rejected, and memory stays flat."""
+"""Forms and archives, including hostile ones: valid images are accepted, others rejected, and memory is bounded."""
 
 import io
 import struct
@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 
 from contract.errors import PawqueueError
-from gateway.accept.archives import UnpackBudget, leads_out, read_tar, read_zip
+from gateway.accept.archives import UnpackBudget, points_outside, read_tar, read_zip
 from gateway.accept.forms import read_form
-from gateway.accept.received import Read, ReceivedImage, label_of
+from gateway.accept.received import Read, ReceivedImage, to_custom_id
 from tests.support.archives import Member, add, encrypted, special, tar_of, zip_of
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway, refused
-from tests.unit.gateway.test_submissions import TAR, ZIP, counts, opened
+from tests.unit.gateway.conftest import Gateway, assert_problem
+from tests.unit.gateway.test_submissions import TAR, ZIP, counts, open_submission
 
 RED = draw(color=(200, 0, 0))
 MAX_BYTES = 100_000
@@ -35,17 +35,17 @@ def unpack(kind: str, data: bytes, max_members: int = 1000) -> list[ReceivedImag
 
 
 def until_error(images: Iterator[ReceivedImage]) -> tuple[list[ReceivedImage], str]:
-    """The images before an error, and the error."""
-    found: list[ReceivedImage] = []
+    """The images before an error, and the detail of the error."""
+    complete: list[ReceivedImage] = []
     try:
         for image in images:
-            found.append(image)  # noqa: PERF402 - the images before the error are wanted too
+            complete.append(image)  # noqa: PERF402 - keeps the images before the error
     except PawqueueError as error:
-        return found, error.detail
-    return found, ""
+        return complete, error.detail
+    return complete, ""
 
 
-def outcomes(images: list[ReceivedImage]) -> dict[str, str]:
+def codes(images: list[ReceivedImage]) -> dict[str, str]:
     return {image.custom_id: image.error.code if image.error else "accepted" for image in images}
 
 
@@ -62,11 +62,11 @@ def test_members_of_a_tar_that_are_not_files_are_rejected_individually() -> None
         "C:\\x.png": RED,
         "red.png": RED,
     }
-    found = outcomes(unpack(TAR, tar_of(members)))
-    assert found.pop("red.png") == "accepted"
-    assert "folder" not in found
-    assert len(found) == 8
-    assert set(found.values()) == {"bad_request"}
+    by_name = codes(unpack(TAR, tar_of(members)))
+    assert by_name.pop("red.png") == "accepted"
+    assert "folder" not in by_name
+    assert len(by_name) == 8
+    assert set(by_name.values()) == {"bad_request"}
 
 
 def test_members_of_a_zip_that_are_not_files_are_rejected_individually() -> None:
@@ -81,18 +81,18 @@ def test_members_of_a_zip_that_are_not_files_are_rejected_individually() -> None
         archive.writestr("lzma.png", RED, zipfile.ZIP_LZMA)
         archive.writestr("deflated.png", RED, zipfile.ZIP_DEFLATED)
         archive.writestr("red.png", RED)
-    found = outcomes(unpack(ZIP, buffer.getvalue()))
-    assert (found.pop("red.png"), found.pop("deflated.png")) == ("accepted", "accepted")
-    assert found == dict.fromkeys(("link", "../out.png", "bz.png", "lzma.png"), "bad_request")
+    by_name = codes(unpack(ZIP, buffer.getvalue()))
+    assert (by_name.pop("red.png"), by_name.pop("deflated.png")) == ("accepted", "accepted")
+    assert by_name == dict.fromkeys(("link", "../out.png", "bz.png", "lzma.png"), "bad_request")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_truncated_tar_yields_the_complete_images_before_the_end(mode: str) -> None:
+def test_a_truncated_tar_yields_its_complete_images(mode: str) -> None:
     whole = tar_of({f"{n}.png": RED for n in range(5)}, mode)
     end = 5 * 2 * tarfile.BLOCKSIZE if mode == "w" else len(whole)
     for length in range(0, end, 97):
-        taken, error = until_error(read_tar(reader(whole[:length]), MAX_BYTES, UnpackBudget(10**9, 1000)))
-        assert all(image.data == RED for image in taken)
+        images, error = until_error(read_tar(reader(whole[:length]), MAX_BYTES, UnpackBudget(10**9, 1000)))
+        assert all(image.data == RED for image in images)
         assert "truncated" in error
 
 
@@ -110,7 +110,7 @@ def test_an_archive_without_members_is_rejected(kind: str, data: bytes) -> None:
 
 
 def test_encrypted_members_are_rejected() -> None:
-    assert outcomes(unpack(ZIP, encrypted(zip_of({"a.png": RED, "b.png": RED})))) == {
+    assert codes(unpack(ZIP, encrypted(zip_of({"a.png": RED, "b.png": RED})))) == {
         "a.png": "bad_request",
         "b.png": "bad_request",
     }
@@ -119,7 +119,7 @@ def test_encrypted_members_are_rejected() -> None:
 def test_a_corrupt_member_is_rejected_and_others_are_accepted() -> None:
     data = bytearray(zip_of({"a.png": RED, "b.png": RED}))
     data[data.index(RED) + 30] ^= 0xFF
-    assert outcomes(unpack(ZIP, bytes(data))) == {"a.png": "bad_request", "b.png": "accepted"}
+    assert codes(unpack(ZIP, bytes(data))) == {"a.png": "bad_request", "b.png": "accepted"}
 
 
 def test_a_member_is_not_read_beyond_its_declared_size() -> None:
@@ -132,7 +132,7 @@ def test_a_member_is_not_read_beyond_its_declared_size() -> None:
 
 
 def bomb_tar(scale: int = 1) -> bytes:
-    """A gzip of a tar with one member of 13 MB of zeros, or of `scale` times as many."""
+    """A gzipped tar with one member: 13 MB of zeros, or `scale` times as many."""
     info = tarfile.TarInfo("zeros.png")
     info.size = 13_000_000 * scale
     packer = zlib.compressobj(wbits=31)
@@ -142,28 +142,28 @@ def bomb_tar(scale: int = 1) -> bytes:
 
 
 def long_header_tar() -> bytes:
-    """A tar whose extended header says that it is 2 GB long."""
+    """A tar whose extended header has a declared size of 2 GB."""
     info = tarfile.TarInfo("header")
     info.type, info.size = tarfile.XHDTYPE, 2_000_000_000
     return info.tobuf() + bytes(3_000_000)
 
 
 def nested_header_tar() -> bytes:
-    """A tar of extended headers before extended headers, without end."""
+    """A tar of thousands of extended headers, each for the next."""
     info = tarfile.TarInfo("header")
     info.type, info.size = tarfile.XHDTYPE, 512
     return (info.tobuf() + b"12 path=aaa\n".ljust(512, b"\0")) * 3000
 
 
 def full_directory_zip() -> bytes:
-    """A zip with nothing but a list of 200,000 members."""
+    """A zip that contains only a directory, of 200,000 members."""
     entry = b"PK\x01\x02" + bytes(24) + struct.pack("<HHH", 1, 0, 0) + bytes(12) + b"a"
     directory = entry * 200_000
     return directory + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, len(directory), 0, 0)
 
 
 def deep_zip(scale: int = 1) -> bytes:
-    """Members that are each small enough, and together far more than went in: 14 MB, or `scale` times as much."""
+    """A small zip with many members, each under the limit: 14 MB unpacked, or `scale` times as much."""
     return zip_of({f"{n}.png": bytes(99_000) for n in range(140 * scale)}, zipfile.ZIP_DEFLATED)
 
 
@@ -177,10 +177,10 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_rejected_before_they_cost_memory(name: str) -> None:
+def test_bombs_are_rejected_before_they_use_much_memory(name: str) -> None:
     kind, make, reason = BOMBS[name]
     data = make()
-    # A tenth of the usual budget, so that a tenth of a bomb is enough.
+    # A tenth of the usual budget, to keep the bombs small.
     budget = UnpackBudget(10**9, 100_000, free_bytes=10_000_000)
     tracemalloc.start()
     try:
@@ -203,7 +203,7 @@ def test_the_number_of_members_is_limited(kind: str) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_members() -> None:
-    """The members that the library keeps would take more than a megabyte."""
+    """If tarfile kept the members, they would take more than a megabyte."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for n in range(1_500):
@@ -220,43 +220,43 @@ def test_memory_does_not_grow_with_the_number_of_members() -> None:
 
 
 def test_an_archive_in_an_archive_is_rejected(gateway: Gateway) -> None:
-    address = opened(gateway)
+    url = open_submission(gateway)
     inner = {"inner.tar": tar_of({"red.png": RED}), "inner.zip": zip_of({"red.png": RED}), "red.png": RED}
     for kind, data in ((TAR, tar_of(inner)), (ZIP, zip_of(inner))):
-        taken = gateway.client.post(f"{address}/jobs", data=data, content_type=kind).get_json()
-        assert [item["custom_id"] for item in taken["accepted"]] == ["red.png"]
-        assert {item["code"] for item in taken["rejected"]} == {"not_an_image"}
-    assert counts(gateway, address) == {"total": 3, "queued": 1, "rejected": 2}
+        added = gateway.client.post(f"{url}/jobs", data=data, content_type=kind).get_json()
+        assert [item["custom_id"] for item in added["accepted"]] == ["red.png"]
+        assert {item["code"] for item in added["rejected"]} == {"not_an_image"}
+    assert counts(gateway, url) == {"total": 3, "queued": 1, "rejected": 2}
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])
 def test_names_become_custom_ids(gateway: Gateway, kind: str) -> None:
     names = ["Ünïcode 猫.png", "new\nline.png", "esc\x1b[31m.png", "a" * 1025, "x" * 1024, "nbsp\u202f.png"]
     data = (tar_of if kind == TAR else zip_of)(dict.fromkeys(names, RED))  # type: ignore[operator]
-    taken = gateway.client.post(f"{opened(gateway)}/jobs", data=data, content_type=kind).get_json()
+    added = gateway.client.post(f"{open_submission(gateway)}/jobs", data=data, content_type=kind).get_json()
     expected = ["Ünïcode 猫.png", "new\\x0aline.png", "esc\\x1b[31m.png", "x" * 1024, "nbsp\u202f.png"]
-    assert [item["custom_id"] for item in taken["accepted"]] == expected
-    assert [item["code"] for item in taken["rejected"]] == ["bad_request"]
+    assert [item["custom_id"] for item in added["accepted"]] == expected
+    assert [item["code"] for item in added["rejected"]] == ["bad_request"]
 
 
 def test_names_that_are_not_unicode_stay_distinct() -> None:
     data = tar_of({f"caf{chr(0xDC00 + byte)}.png": RED for byte in (0xE9, 0xE8)})
-    assert list(outcomes(unpack(TAR, data))) == ["caf\\xe9.png", "caf\\xe8.png"]
+    assert list(codes(unpack(TAR, data))) == ["caf\\xe9.png", "caf\\xe8.png"]
 
 
 @given(st.text(st.characters()))
 def test_any_name_becomes_a_printable_custom_id(name: str) -> None:
-    label = label_of(name)
-    label.encode()
-    assert not any(ord(character) < 32 for character in label)
-    assert label_of(label) == label
+    custom_id = to_custom_id(name)
+    custom_id.encode()
+    assert not any(ord(character) < 32 for character in custom_id)
+    assert to_custom_id(custom_id) == custom_id
 
 
-def test_names_that_lead_out_of_the_archive_are_recognized() -> None:
+def test_names_that_point_outside_the_archive_are_recognized() -> None:
     for name in ("..", "../a", "a/..", "/a", "\\a", "a\\..\\b", "C:/a", "c:"):
-        assert leads_out(name), name
+        assert points_outside(name), name
     for name in ("a", "a/b", "..a", "a..", "a/...", ".hidden", "./a"):
-        assert not leads_out(name), name
+        assert not points_outside(name), name
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])
@@ -268,8 +268,8 @@ def test_a_damaged_archive_raises_only_expected_errors(kind: str, data: st.DataO
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     budget = UnpackBudget(10**9, 1000)
-    taken, _ = until_error((read_tar if kind == TAR else read_zip)(reader(bytes(whole)), MAX_BYTES, budget))
-    for image in taken:
+    images, _ = until_error((read_tar if kind == TAR else read_zip)(reader(bytes(whole)), MAX_BYTES, budget))
+    for image in images:
         image.custom_id.encode()
 
 
@@ -291,21 +291,22 @@ def test_parts_of_a_form_are_accepted_or_rejected_individually() -> None:
         part(b'name="file"; filename="large.png"', bytes(MAX_BYTES + 1)),
         part(b'name="file"; filename="../up.png"'),
     )
-    found = [
-        (one.custom_id, one.error.code if one.error else "") for one in read_form(reader(body), BOUNDARY, MAX_BYTES)
+    received = [
+        (image.custom_id, image.error.code if image.error else "")
+        for image in read_form(reader(body), BOUNDARY, MAX_BYTES)
     ]
-    assert found == [
+    assert received == [
         ("red.png", ""),
         ("large.png", "upload_too_large"),
-        ("../up.png", ""),  # only in archives are such names rejected
+        ("../up.png", ""),  # such names are rejected only in archives
     ]
 
 
 def test_a_form_holds_at_most_100_images() -> None:
     parts = [part(b'name="file"; filename="%d.png"' % n, b"x") for n in range(101)]
     assert len(list(read_form(reader(form(*parts[:100])), BOUNDARY, MAX_BYTES))) == 100
-    taken, error = until_error(read_form(reader(form(*parts)), BOUNDARY, MAX_BYTES))
-    assert (len(taken), "100 images" in error) == (100, True)
+    images, error = until_error(read_form(reader(form(*parts)), BOUNDARY, MAX_BYTES))
+    assert (len(images), "100 images" in error) == (100, True)
 
 
 @pytest.mark.parametrize(
@@ -339,21 +340,23 @@ def test_a_damaged_form_raises_only_expected_errors(data: st.DataObject) -> None
     until_error(read_form(reader(bytes(body)), BOUNDARY, MAX_BYTES))
 
 
-def test_a_truncated_archive_is_rejected_with_what_was_accepted(gateway: Gateway) -> None:
-    address = opened(gateway)
+def test_the_error_for_a_truncated_archive_lists_the_accepted_images(gateway: Gateway) -> None:
+    url = open_submission(gateway)
     data = tar_of({f"{n}.png": RED for n in range(40)})
-    response = gateway.client.post(f"{address}/jobs", data=data[: len(data) * 3 // 4], content_type=TAR)
-    refused(response, 400, "bad_request")
-    taken = len(response.get_json()["accepted"])
-    assert 20 < taken < 40
-    assert counts(gateway, address) == {"total": taken, "queued": taken}
+    response = gateway.client.post(f"{url}/jobs", data=data[: len(data) * 3 // 4], content_type=TAR)
+    assert_problem(response, 400, "bad_request")
+    count = len(response.get_json()["accepted"])
+    assert 20 < count < 40
+    assert counts(gateway, url) == {"total": count, "queued": count}
 
 
 def test_bodies_of_other_types_are_rejected(gateway: Gateway) -> None:
-    address = opened(gateway)
-    refused(gateway.client.post(f"{address}/jobs", data=RED, content_type="image/png"), 415, "unsupported_format")
-    refused(gateway.client.post(f"{address}/jobs"), 415, "unsupported_format")
-    refused(gateway.client.post(f"{address}/jobs", data=b"x", content_type="multipart/form-data"), 400, "bad_request")
+    url = open_submission(gateway)
+    assert_problem(gateway.client.post(f"{url}/jobs", data=RED, content_type="image/png"), 415, "unsupported_format")
+    assert_problem(gateway.client.post(f"{url}/jobs"), 415, "unsupported_format")
+    assert_problem(
+        gateway.client.post(f"{url}/jobs", data=b"x", content_type="multipart/form-data"), 400, "bad_request"
+    )
     for kind in (TAR, ZIP):
-        refused(gateway.client.post(f"{address}/jobs", data=b"", content_type=kind), 400, "bad_request")
-        refused(gateway.client.post(f"{address}/jobs", data=RED, content_type=kind), 400, "bad_request")
+        assert_problem(gateway.client.post(f"{url}/jobs", data=b"", content_type=kind), 400, "bad_request")
+        assert_problem(gateway.client.post(f"{url}/jobs", data=RED, content_type=kind), 400, "bad_request")

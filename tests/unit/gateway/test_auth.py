@@ -1,4 +1,4 @@
-"""API keys, their scopes and rate limits, over HTTP."""
+"""API keys over HTTP: authentication, scopes, owners and rate limits."""
 
 import io
 
@@ -9,7 +9,7 @@ from contract.access import Scope, make_key
 from contract.job import new_job_id
 from contract.ledger.types import Sweep
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway, MakeGateway, refused
+from tests.unit.gateway.conftest import Gateway, MakeGateway, assert_problem
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def submit(gateway: Gateway, headers: dict[str, str], path: str = "/v1/jobs", **
     return method(path, data=draw(), content_type="image/png", headers=headers | more)
 
 
-def test_without_a_key_all_job_endpoints_are_rejected(gateway: Gateway) -> None:
+def test_job_endpoints_reject_requests_without_a_key(gateway: Gateway) -> None:
     for method, path in (
         ("POST", "/v1/jobs"),
         ("PUT", f"/v1/jobs/{new_job_id()}"),
@@ -40,7 +40,7 @@ def test_without_a_key_all_job_endpoints_are_rejected(gateway: Gateway) -> None:
         ("POST", f"/v1/dead/{new_job_id()}/retry"),
     ):
         response = gateway.client.open(path, method=method)
-        refused(response, 401, "unauthorized")
+        assert_problem(response, 401, "unauthorized")
         assert response.headers["WWW-Authenticate"] == "Bearer"
     assert not gateway.image_count()
 
@@ -61,29 +61,29 @@ def test_a_key_is_read_from_either_header(gateway: Gateway) -> None:
     text = key(gateway)["X-API-Key"]
     for headers in ({"X-API-Key": text}, {"Authorization": f"Bearer {text}"}, {"Authorization": f"bearer  {text} "}):
         assert submit(gateway, headers).status_code == 202
-    refused(submit(gateway, {"Authorization": f"Basic {text}"}), 401, "unauthorized")
+    assert_problem(submit(gateway, {"Authorization": f"Basic {text}"}), 401, "unauthorized")
 
 
 def test_a_key_is_limited_to_its_scopes(gateway: Gateway) -> None:
     may_read, may_submit = key(gateway, Scope.READ), key(gateway, Scope.SUBMIT)
-    refused(submit(gateway, may_read), 403, "forbidden")
-    address = submit(gateway, may_submit).headers["Location"]
-    refused(gateway.client.get(address, headers=may_submit), 403, "forbidden")
-    refused(gateway.client.get("/v1/dead", headers=may_read), 403, "forbidden")
+    assert_problem(submit(gateway, may_read), 403, "forbidden")
+    url = submit(gateway, may_submit).headers["Location"]
+    assert_problem(gateway.client.get(url, headers=may_submit), 403, "forbidden")
+    assert_problem(gateway.client.get("/v1/dead", headers=may_read), 403, "forbidden")
     assert gateway.client.get("/v1/dead", headers=key(gateway, Scope.ADMIN)).status_code == 200
 
 
-def test_the_job_of_another_owner_looks_like_an_unknown_one(gateway: Gateway) -> None:
+def test_the_job_of_another_owner_is_not_found(gateway: Gateway) -> None:
     ada, bob = key(gateway), key(gateway)
     job_id = submit(gateway, ada).get_json()["id"]
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{new_job_id()}"):
         problems = [gateway.client.open(path, method=method, headers=bob) for method in ("GET", "DELETE")]
-        details = {refused(problem, 404, "not_found")["detail"] for problem in problems}
+        details = {assert_problem(problem, 404, "not_found")["detail"] for problem in problems}
         assert len(details) == 1
     waited = gateway.client.get(f"/v1/jobs/{job_id}", headers=bob | {"Prefer": "wait=30"})
-    refused(waited, 404, "not_found")  # immediately
+    assert_problem(waited, 404, "not_found")  # immediately
     assert gateway.client.get(f"/v1/jobs/{job_id}", headers=ada).get_json()["status"] == "queued"
-    refused(gateway.client.get(f"/v1/jobs/{job_id}", headers=key(gateway, *Scope)), 404, "not_found")
+    assert_problem(gateway.client.get(f"/v1/jobs/{job_id}", headers=key(gateway, *Scope)), 404, "not_found")
 
 
 def test_owners_have_separate_idempotency_keys(gateway: Gateway) -> None:
@@ -96,7 +96,7 @@ def test_put_with_the_id_of_another_owner_is_a_conflict_even_with_the_same_image
     ada, bob, path = key(gateway), key(gateway), f"/v1/jobs/{new_job_id()}"
     assert submit(gateway, ada, path).status_code == 202
     assert submit(gateway, ada, path).status_code == 202
-    refused(submit(gateway, bob, path), 409, "conflict")
+    assert_problem(submit(gateway, bob, path), 409, "conflict")
 
 
 def test_a_retried_dead_job_keeps_its_owner(gateway: Gateway) -> None:
@@ -113,26 +113,26 @@ def test_a_retried_dead_job_keeps_its_owner(gateway: Gateway) -> None:
 
 def test_a_key_can_fill_only_its_share_of_the_queue(gateway: Gateway) -> None:
     ada, bob = key(gateway), key(gateway)
-    answers = [submit(gateway, ada) for _ in range(26)]
-    assert [answer.status_code for answer in answers] == [202] * 25 + [429]
-    problem = refused(answers[-1], 429, "queue_full")
+    responses = [submit(gateway, ada) for _ in range(26)]
+    assert [response.status_code for response in responses] == [202] * 25 + [429]
+    problem = assert_problem(responses[-1], 429, "queue_full")
     assert "your share" in problem["detail"]
-    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert int(responses[-1].headers["Retry-After"]) >= 1
     assert gateway.image_count() == 25
     assert submit(gateway, bob).status_code == 202
     gateway.finish(gateway.published[0][1])
     assert submit(gateway, ada).status_code == 202
 
 
-def test_a_key_over_its_rate_limit_is_rejected_with_a_time_to_retry(gateway: Gateway) -> None:
+def test_a_key_over_its_rate_limit_is_refused_with_retry_after(gateway: Gateway) -> None:
     ada, bob = key(gateway, rate_limit="3 per minute"), key(gateway)
-    address = submit(gateway, ada).headers["Location"]
-    answers = [gateway.client.get(address, headers=ada) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    refused(answers[-1], 429, "rate_limited")
-    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
-    assert answers[0].headers["RateLimit-Policy"] == '"default";q=3;w=60'
-    assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=1", "r=0", "r=0"]
+    url = submit(gateway, ada).headers["Location"]
+    responses = [gateway.client.get(url, headers=ada) for _ in range(3)]
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert_problem(responses[-1], 429, "rate_limited")
+    assert 1 <= int(responses[-1].headers["Retry-After"]) <= 60
+    assert responses[0].headers["RateLimit-Policy"] == '"default";q=3;w=60'
+    assert [response.headers["RateLimit"].split(";")[1] for response in responses] == ["r=1", "r=0", "r=0"]
     assert submit(gateway, bob).headers["RateLimit-Policy"] == '"default";q=60000;w=60'
 
 
@@ -143,7 +143,7 @@ def test_requests_without_a_key_have_no_rate_limit(gateway: Gateway) -> None:
 
 def test_predict_requires_a_key_and_keeps_its_error_format(gateway: Gateway) -> None:
     gateway.serve_model()
-    gateway.answer()
+    gateway.finish_when_published()
 
     def predict(headers: dict[str, str]) -> TestResponse:
         form = {"file": (io.BytesIO(draw()), "x.png", "image/png")}

@@ -1,4 +1,4 @@
-"""Reading the size of an ordinary JPEG from its header; everything else is left to Pillow."""
+"""Reading the size of an ordinary JPEG from its header; Pillow reads every other image."""
 
 import io
 

@@ -1,11 +1,10 @@
 """The dead-letter list over HTTP."""
 
-from contract.errors import UnavailableError
 from contract.job import Job, JobStatus, new_job_id
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway, refused, upload
+from tests.unit.gateway.conftest import Gateway, assert_problem, unavailable, upload
 
 
 def dead_job(gateway: Gateway) -> Job:
@@ -26,7 +25,7 @@ def test_a_dead_job_is_listed_with_its_error(gateway: Gateway) -> None:
     assert "pawqueue_dead_jobs 1.0" in gateway.client.get("/metrics").text
 
 
-def test_a_retry_is_a_new_job_with_the_same_image(gateway: Gateway) -> None:
+def test_a_retry_creates_a_new_job_with_the_same_image(gateway: Gateway) -> None:
     job = dead_job(gateway)
     response = gateway.client.post(f"/v1/dead/{job.id}/retry")
     new = gateway.job(response.get_json()["id"])
@@ -35,32 +34,28 @@ def test_a_retry_is_a_new_job_with_the_same_image(gateway: Gateway) -> None:
     assert gateway.published == [(INTERACTIVE, [new.id])]
     assert gateway.job(job.id).status is JobStatus.FAILED
     assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
-    refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 404, "not_found")
+    assert_problem(gateway.client.post(f"/v1/dead/{job.id}/retry"), 404, "not_found")
 
 
-def fail() -> None:
-    raise UnavailableError("The ledger does not answer; try again.")
-
-
-def test_a_retry_that_is_not_accepted_leaves_the_job_in_the_list(gateway: Gateway) -> None:
+def test_the_job_stays_in_the_list_if_its_retry_is_refused(gateway: Gateway) -> None:
     job = dead_job(gateway)
-    gateway.ledger.hooks["submit"] = fail
-    refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
+    gateway.ledger.hooks["submit"] = unavailable
+    assert_problem(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
     gateway.ledger.hooks.clear()
     assert gateway.client.post(f"/v1/dead/{job.id}/retry").status_code == 202
 
 
 def test_an_interrupted_retry_can_be_repeated_without_a_second_job(gateway: Gateway) -> None:
     job = dead_job(gateway)
-    gateway.ledger.hooks["remove_dead"] = fail
-    refused(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
+    gateway.ledger.hooks["remove_dead"] = unavailable
+    assert_problem(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
     gateway.ledger.hooks.clear()
     new_id = gateway.client.post(f"/v1/dead/{job.id}/retry").get_json()["id"]
     assert gateway.published == [(INTERACTIVE, [new_id])]
     assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
 
 
-def test_a_dropped_job_leaves_the_list_and_its_image_is_deleted(gateway: Gateway) -> None:
+def test_dropping_a_job_removes_it_from_the_list_and_deletes_its_image(gateway: Gateway) -> None:
     job = dead_job(gateway)
     assert gateway.client.delete(f"/v1/dead/{job.id}").status_code == 200
     assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
@@ -71,5 +66,5 @@ def test_a_dropped_job_leaves_the_list_and_its_image_is_deleted(gateway: Gateway
 def test_jobs_outside_the_list_are_not_found(gateway: Gateway) -> None:
     alive = upload(gateway, draw()).get_json()["id"]
     for job_id in (alive, new_job_id(), "nope"):
-        refused(gateway.client.get(f"/v1/dead/{job_id}"), 404, "not_found")
-        refused(gateway.client.delete(f"/v1/dead/{job_id}"), 404, "not_found")
+        assert_problem(gateway.client.get(f"/v1/dead/{job_id}"), 404, "not_found")
+        assert_problem(gateway.client.delete(f"/v1/dead/{job_id}"), 404, "not_found")

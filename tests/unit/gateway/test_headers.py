@@ -1,4 +1,4 @@
-"""Headers of every response: request ids, security and CORS."""
+"""Headers of every response: request id, security and CORS."""
 
 import json
 import logging
@@ -15,13 +15,15 @@ def test_a_valid_request_id_is_kept(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "two words", "new\tline", "käse", '"><script>'])
-def test_a_missing_or_invalid_request_id_is_replaced(refusing: Gateway, given: str) -> None:
-    ids = [refusing.client.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2)]
+def test_a_missing_or_invalid_request_id_is_replaced(shared_gateway: Gateway, given: str) -> None:
+    ids = [
+        shared_gateway.client.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2)
+    ]
     assert given not in ids
     assert ids[0] != ids[1]
 
 
-def test_log_lines_of_a_request_carry_its_id(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_of_a_request_contain_its_id(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     def surprise() -> None:
         raise RuntimeError("unexpected")
 
@@ -31,7 +33,7 @@ def test_log_lines_of_a_request_carry_its_id(gateway: Gateway, caplog: pytest.Lo
     assert any("trace-2" in str(record.msg) for record in caplog.records)
 
 
-def test_responses_carry_security_headers(gateway: Gateway) -> None:
+def test_responses_have_security_headers(gateway: Gateway) -> None:
     for path in ("/v1/jobs/nope", "/healthz", "/nowhere"):
         headers = gateway.client.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -50,12 +52,12 @@ def test_other_origins_are_allowed_only_if_configured(gateway: Gateway, make_gat
 
 def test_preflight_requests_need_no_key(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(cors_origins="https://example.org", access="required")
-    asked = {
+    preflight = {
         "Origin": "https://example.org",
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "X-API-Key, Prefer",
     }
-    response = gateway.client.options("/v1/jobs", headers=asked)
+    response = gateway.client.options("/v1/jobs", headers=preflight)
     assert response.status_code == 200
     allowed = response.headers["Access-Control-Allow-Headers"].lower()
     assert "x-api-key" in allowed

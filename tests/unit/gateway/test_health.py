@@ -2,19 +2,14 @@
 
 import pytest
 
-from contract.errors import UnavailableError
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway, upload
+from tests.unit.gateway.conftest import Gateway, unavailable, upload
 
 
 @pytest.fixture
 def without_ledger(gateway: Gateway) -> Gateway:
     """A gateway whose ledger does not answer."""
-
-    def fail() -> None:
-        raise UnavailableError("The ledger does not answer; try again.")
-
-    gateway.ledger.hooks = dict.fromkeys(("ping", "stats", "workers"), fail)
+    gateway.ledger.hooks = dict.fromkeys(("ping", "stats", "workers"), unavailable)
     return gateway
 
 

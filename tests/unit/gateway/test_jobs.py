@@ -1,4 +1,4 @@
-"""`/v1/jobs`: uploading images, reading, waiting and canceling."""
+"""`/v1/jobs`: uploading an image, reading a job, waiting for it and canceling it."""
 
 import io
 import resource
@@ -6,12 +6,11 @@ import threading
 
 import pytest
 
-from contract.errors import UnavailableError
 from contract.job import JobError, JobResult, JobStatus, new_job_id
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE, QUEUES
 from tests.support.images import draw, png_header_of
-from tests.unit.gateway.conftest import Gateway, cat, refused, upload
+from tests.unit.gateway.conftest import Gateway, assert_problem, cat, unavailable, upload
 
 
 def test_an_image_is_accepted_as_a_job(gateway: Gateway) -> None:
@@ -30,29 +29,29 @@ def test_an_image_is_accepted_as_a_job(gateway: Gateway) -> None:
     assert gateway.image_of(gateway.job(job["id"])) == draw()
 
 
-def test_an_image_may_be_the_body_itself(gateway: Gateway) -> None:
+def test_an_image_can_be_sent_as_the_body(gateway: Gateway) -> None:
     response = gateway.client.post("/v1/jobs?file=raw.png&queue=bulk", data=draw(), content_type="image/png")
     job = response.get_json()
     assert (response.status_code, job["file"], job["queue"]) == (202, "raw.png", "bulk")
 
 
-def test_the_body_may_have_the_default_content_type_of_curl(gateway: Gateway) -> None:
+def test_a_body_with_the_default_content_type_of_curl_is_accepted(gateway: Gateway) -> None:
     response = gateway.client.post("/v1/jobs", data=draw(), content_type="application/x-www-form-urlencoded")
     assert response.status_code == 202
 
 
 def test_a_job_can_be_polled_until_it_has_finished(gateway: Gateway) -> None:
-    address = upload(gateway, draw()).headers["Location"]
-    assert gateway.client.get(address).headers["Retry-After"] == "1"
+    url = upload(gateway, draw()).headers["Location"]
+    assert gateway.client.get(url).headers["Retry-After"] == "1"
     gateway.finish(gateway.published[0][1], cat())
-    response = gateway.client.get(address)
+    response = gateway.client.get(url)
     job = response.get_json()
     assert (job["status"], job["prediction"]["label"], job["prediction"]["confidence"]) == ("succeeded", "cat", 0.75)
     assert "Retry-After" not in response.headers
 
 
 def test_an_upload_with_prefer_wait_returns_the_result(gateway: Gateway) -> None:
-    gateway.answer()
+    gateway.finish_when_published()
     response = upload(gateway, draw(), Prefer="wait=10")
     assert (response.status_code, response.get_json()["status"]) == (200, "succeeded")
     assert response.headers["Preference-Applied"] == "wait=10"
@@ -64,14 +63,14 @@ def test_an_upload_whose_wait_is_too_short_returns_202(gateway: Gateway) -> None
 
 
 def test_a_waiting_request_returns_when_the_job_finishes(gateway: Gateway) -> None:
-    address = upload(gateway, draw()).headers["Location"]
+    url = upload(gateway, draw()).headers["Location"]
     ids = gateway.published[0][1]
     reads: list[int] = []
     gateway.ledger.hooks["get"] = lambda: reads.append(1)
-    ender = threading.Timer(0.05, gateway.finish, (ids, cat()))
-    ender.start()
-    job = gateway.client.get(address, headers={"Prefer": "wait=10"}).get_json()
-    ender.join()
+    worker = threading.Timer(0.05, gateway.finish, (ids, cat()))
+    worker.start()
+    job = gateway.client.get(url, headers={"Prefer": "wait=10"}).get_json()
+    worker.join()
     assert job["status"] == "succeeded"
     assert len(reads) <= 2  # at the start and when woken: no polling
 
@@ -84,79 +83,79 @@ def test_an_invalid_preference_is_ignored(gateway: Gateway, prefer: str) -> None
 
 
 def test_the_wait_is_found_among_other_preferences(gateway: Gateway) -> None:
-    gateway.answer()
+    gateway.finish_when_published()
     assert upload(gateway, draw(), Prefer="respond-async, wait=5").status_code == 200
 
 
 def test_an_upload_without_a_file_is_rejected(gateway: Gateway) -> None:
     response = gateway.client.post("/v1/jobs", data={"other": (io.BytesIO(draw()), "x.png")})
-    assert "`file`" in refused(response, 400, "no_file")["detail"]
+    assert "`file`" in assert_problem(response, 400, "no_file")["detail"]
     text = gateway.client.post("/v1/jobs", data={"file": "text"}, content_type="multipart/form-data")
-    refused(text, 400, "no_file")
+    assert_problem(text, 400, "no_file")
     broken = gateway.client.post("/v1/jobs", data=b"--x", content_type="multipart/form-data")
     assert broken.status_code == 400
 
 
 def test_an_empty_image_is_rejected(gateway: Gateway) -> None:
-    refused(upload(gateway, b""), 400, "empty_upload")
-    refused(gateway.client.post("/v1/jobs"), 400, "empty_upload")
+    assert_problem(upload(gateway, b""), 400, "empty_upload")
+    assert_problem(gateway.client.post("/v1/jobs"), 400, "empty_upload")
 
 
 @pytest.mark.parametrize("data", [b"hello", b"%PDF-1.7 ...", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\0" * 500])
-def test_an_upload_that_is_not_an_image_is_rejected(refusing: Gateway, data: bytes) -> None:
-    refused(upload(refusing, data), 415, "not_an_image")
+def test_an_upload_that_is_not_an_image_is_rejected(shared_gateway: Gateway, data: bytes) -> None:
+    assert_problem(upload(shared_gateway, data), 415, "not_an_image")
 
 
-def test_an_unsupported_format_is_rejected(refusing: Gateway) -> None:
+def test_an_unsupported_format_is_rejected(shared_gateway: Gateway) -> None:
     for form in ("PPM", "TGA", "ICO"):
-        refused(upload(refusing, draw(form=form)), 415, "unsupported_format")
+        assert_problem(upload(shared_gateway, draw(form=form)), 415, "unsupported_format")
 
 
 @pytest.mark.parametrize("size", [100_001, 150_000, 500_000])
-def test_an_image_over_the_size_limit_is_rejected(refusing: Gateway, size: int) -> None:
-    problem = refused(upload(refusing, draw() + b"\0" * (size - len(draw()))), 413, "upload_too_large")
+def test_an_image_over_the_size_limit_is_rejected(shared_gateway: Gateway, size: int) -> None:
+    problem = assert_problem(upload(shared_gateway, draw() + b"\0" * (size - len(draw()))), 413, "upload_too_large")
     assert "100,000 bytes" in problem["detail"]
-    raw = refusing.client.post("/v1/jobs", data=b"\0" * size, content_type="image/png")
-    refused(raw, 413, "upload_too_large")
+    raw = shared_gateway.client.post("/v1/jobs", data=b"\0" * size, content_type="image/png")
+    assert_problem(raw, 413, "upload_too_large")
 
 
 def test_an_image_over_the_pixel_limit_is_rejected(gateway: Gateway) -> None:
-    refused(upload(gateway, png_header_of(65_535, 65_535)), 413, "too_many_pixels")
-    refused(upload(gateway, png_header_of(7072, 7072)), 413, "too_many_pixels")
+    assert_problem(upload(gateway, png_header_of(65_535, 65_535)), 413, "too_many_pixels")
+    assert_problem(upload(gateway, png_header_of(7072, 7072)), 413, "too_many_pixels")
     assert upload(gateway, png_header_of(7071, 7071)).status_code == 202
 
 
 def test_a_jpeg_with_too_many_scans_is_rejected(gateway: Gateway) -> None:
     image = draw((64, 64), form="JPEG", progressive=True)
     last = image[image.rindex(b"\xff\xda") : -2]
-    refused(upload(gateway, image[:-2] + last * 300 + image[-2:]), 415, "not_an_image")
+    assert_problem(upload(gateway, image[:-2] + last * 300 + image[-2:]), 415, "not_an_image")
     assert upload(gateway, image[:-2] + last * 20 + image[-2:]).status_code == 202
 
 
 def test_a_truncated_body_is_rejected(gateway: Gateway) -> None:
     data = draw()
-    announced = {"CONTENT_LENGTH": str(len(data)), "CONTENT_TYPE": "image/png"}
+    headers = {"CONTENT_LENGTH": str(len(data)), "CONTENT_TYPE": "image/png"}
     response = gateway.client.put(
-        f"/v1/jobs/{new_job_id()}", input_stream=io.BytesIO(data[:-10]), environ_overrides=announced
+        f"/v1/jobs/{new_job_id()}", input_stream=io.BytesIO(data[:-10]), environ_overrides=headers
     )
     assert response.status_code == 400
     assert not gateway.published
 
 
 def test_a_rejected_image_is_not_stored(gateway: Gateway) -> None:
-    refused(upload(gateway, b"hello"), 415, "not_an_image")
+    assert_problem(upload(gateway, b"hello"), 415, "not_an_image")
     assert not gateway.image_count()
     assert not gateway.published
 
 
 def test_unknown_and_malformed_ids_are_not_found(gateway: Gateway) -> None:
     for job_id in (new_job_id(), "nope", "1", "%00", "a" * 5000, "🐈"):
-        refused(gateway.client.get(f"/v1/jobs/{job_id}"), 404, "not_found")
+        assert_problem(gateway.client.get(f"/v1/jobs/{job_id}"), 404, "not_found")
 
 
-def test_a_wrong_method_is_answered_with_the_supported_methods(gateway: Gateway) -> None:
+def test_the_error_for_an_unsupported_method_lists_the_supported_ones(gateway: Gateway) -> None:
     response = gateway.client.put("/v1/jobs")
-    refused(response, 405, "method_not_allowed")
+    assert_problem(response, 405, "method_not_allowed")
     assert "POST" in response.headers["Allow"]
 
 
@@ -164,33 +163,29 @@ def test_an_unknown_queue_is_rejected(gateway: Gateway) -> None:
     assert upload(gateway, draw(), query="?queue=fast").status_code == 400
 
 
-def test_a_full_queue_rejects_uploads_and_stores_nothing(gateway: Gateway) -> None:
+def test_a_full_queue_refuses_uploads_and_stores_nothing(gateway: Gateway) -> None:
     for _ in range(50):
         assert upload(gateway, draw()).status_code == 202
     response = upload(gateway, draw())
-    refused(response, 429, "queue_full")
+    assert_problem(response, 429, "queue_full")
     assert int(response.headers["Retry-After"]) >= 1
     assert gateway.image_count() == 50
     assert upload(gateway, draw(), query="?queue=bulk").status_code == 202
 
 
-def fail() -> None:
-    raise UnavailableError("The ledger does not answer; try again.")
-
-
 def test_nothing_is_accepted_while_the_ledger_does_not_answer(gateway: Gateway) -> None:
-    gateway.ledger.hooks["submit"] = fail
+    gateway.ledger.hooks["submit"] = unavailable
     response = upload(gateway, draw())
-    refused(response, 503, "unavailable")
+    assert_problem(response, 503, "unavailable")
     assert response.headers["Retry-After"]
-    # The write may have happened nevertheless: then the image must be there.
+    # The image is kept: the ledger may have recorded the job before the connection was lost.
     assert gateway.image_count() == 1
     gateway.ledger.hooks.clear()
     assert upload(gateway, draw()).status_code == 202
 
 
 def test_a_recorded_job_is_accepted_even_if_its_message_is_not_sent(gateway: Gateway) -> None:
-    gateway.publisher.hook = lambda _: fail()
+    gateway.publisher.hook = unavailable
     response = upload(gateway, draw())
     assert response.status_code == 202
     job = gateway.job(response.get_json()["id"])
@@ -198,7 +193,7 @@ def test_a_recorded_job_is_accepted_even_if_its_message_is_not_sent(gateway: Gat
     assert gateway.image_of(job) == draw()
 
 
-def test_an_image_that_cannot_be_stored_is_refused_and_leaves_nothing(gateway: Gateway) -> None:
+def test_an_image_that_cannot_be_stored_is_refused(gateway: Gateway) -> None:
     large = draw() + bytes(90_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
@@ -206,23 +201,23 @@ def test_an_image_that_cannot_be_stored_is_refused_and_leaves_nothing(gateway: G
         response = upload(gateway, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    refused(response, 503, "unavailable")
+    assert_problem(response, 503, "unavailable")
     assert "File too large" in response.get_json()["detail"]
     assert gateway.ledger.stats(QUEUES).queues[INTERACTIVE].queued == 0
     assert not gateway.image_count()
     assert upload(gateway, large).status_code == 202
 
 
-def test_an_unexpected_error_reveals_only_where_it_is_logged(gateway: Gateway) -> None:
+def test_the_response_to_an_unexpected_error_reveals_no_details(gateway: Gateway) -> None:
     def surprise() -> None:
         raise RuntimeError("secret detail")
 
     gateway.ledger.hooks["submit"] = surprise
-    body = refused(upload(gateway, draw()), 500, "internal")
+    body = assert_problem(upload(gateway, draw()), 500, "internal")
     assert "secret" not in str(body)
 
 
-def test_file_names_are_stored_printable_and_short(gateway: Gateway) -> None:
+def test_file_names_are_stored_without_control_characters_and_shortened(gateway: Gateway) -> None:
     name = "käse\u202e\n" + "x" * 300 + ".png"
     job = gateway.client.post("/v1/jobs", query_string={"file": name}, data=draw(), content_type="image/png").get_json()
     assert job["file"].startswith("käsexx")
@@ -230,9 +225,9 @@ def test_file_names_are_stored_printable_and_short(gateway: Gateway) -> None:
 
 
 def test_a_failed_job_shows_its_error(gateway: Gateway) -> None:
-    address = upload(gateway, draw()).headers["Location"]
+    url = upload(gateway, draw()).headers["Location"]
     gateway.finish(gateway.published[0][1], JobResult(error=JobError("undecodable_image", "truncated")))
-    job = gateway.client.get(address).get_json()
+    job = gateway.client.get(url).get_json()
     assert (job["status"], job["error"]["code"], job["prediction"]) == ("failed", "undecodable_image", None)
 
 
@@ -262,8 +257,8 @@ def test_canceling_wakes_a_waiting_request(gateway: Gateway) -> None:
 
 
 def test_unknown_jobs_cannot_be_canceled(gateway: Gateway) -> None:
-    refused(gateway.client.delete(f"/v1/jobs/{new_job_id()}"), 404, "not_found")
-    refused(gateway.client.delete("/v1/jobs/nope"), 404, "not_found")
+    assert_problem(gateway.client.delete(f"/v1/jobs/{new_job_id()}"), 404, "not_found")
+    assert_problem(gateway.client.delete("/v1/jobs/nope"), 404, "not_found")
 
 
 def test_a_deadline_is_stored_with_the_job(gateway: Gateway) -> None:
@@ -272,5 +267,5 @@ def test_a_deadline_is_stored_with_the_job(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "abc", "nan", "inf", "1e9", "999999999"])
-def test_an_invalid_deadline_is_rejected(refusing: Gateway, text: str) -> None:
-    refused(upload(refusing, draw(), query=f"?deadline_s={text}"), 400, "bad_request")
+def test_an_invalid_deadline_is_rejected(shared_gateway: Gateway, text: str) -> None:
+    assert_problem(upload(shared_gateway, draw(), query=f"?deadline_s={text}"), 400, "bad_request")

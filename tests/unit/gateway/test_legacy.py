@@ -1,4 +1,4 @@
-"""The old pipeline's endpoints return what they always did."""
+"""The old pipeline's endpoints keep their responses."""
 
 import io
 
@@ -32,7 +32,7 @@ def test_health_is_always_200(gateway: Gateway) -> None:
 
 def test_predict_returns_the_prediction(gateway: Gateway) -> None:
     gateway.serve_model()
-    gateway.answer()
+    gateway.finish_when_published()
     response = predict(gateway, draw(form="JPEG"))
     assert response.status_code == 200
     assert response.get_json() == {
@@ -67,7 +67,7 @@ def test_predict_rejects_a_part_of_another_content_type(gateway: Gateway, kind: 
 def test_predict_rejects_corrupt_images_with_400(gateway: Gateway) -> None:
     gateway.serve_model()
     assert predict(gateway, b"not an image").status_code == 400
-    gateway.answer(JobResult(error=JobError("undecodable_image", "truncated")))
+    gateway.finish_when_published(JobResult(error=JobError("undecodable_image", "truncated")))
     response = predict(gateway, draw())
     assert response.status_code == 400
     assert response.get_json()["detail"] == "truncated"

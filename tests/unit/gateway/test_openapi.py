@@ -16,16 +16,16 @@ _UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/<name>", "/redoc"}
 
 
 @pytest.fixture(scope="module")
-def document(refusing_gateway: Gateway) -> dict[str, Any]:
-    found: dict[str, Any] = refusing_gateway.client.get("/openapi.json").get_json()
-    return found
+def document(session_gateway: Gateway) -> dict[str, Any]:
+    content: dict[str, Any] = session_gateway.client.get("/openapi.json").get_json()
+    return content
 
 
 @pytest.fixture(scope="module")
 def guarded(guarded_gateway: Gateway) -> dict[str, Any]:
     """The document of a gateway that requires API keys."""
-    found: dict[str, Any] = guarded_gateway.client.get("/openapi.json").get_json()
-    return found
+    content: dict[str, Any] = guarded_gateway.client.get("/openapi.json").get_json()
+    return content
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -45,12 +45,12 @@ def test_the_document_is_openapi_3_1_and_lists_every_route(gateway: Gateway, doc
     assert {name for name, _ in operations(document)} == served
 
 
-def test_every_operation_has_a_summary_and_an_example_of_every_response(document: dict[str, Any]) -> None:
+def test_every_operation_has_a_summary_and_an_example_for_every_response(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         assert operation["summary"], name
         assert re.fullmatch(r"[a-z]+_[a-z_]+", operation["operationId"]), name
-        for status, answer in operation["responses"].items():
-            for media in answer["content"].values():
+        for status, response in operation["responses"].items():
+            for media in response["content"].values():
                 assert "schema" in media, (name, status)
                 assert media.get("examples") or media.get("example"), (name, status)
 
@@ -80,42 +80,42 @@ def test_examples_match_their_schema(job: dict[str, Any]) -> None:
     JobObject.model_validate(job, strict=True)
 
 
-def test_real_jobs_match_the_schema_without_further_members(gateway: Gateway) -> None:
+def test_real_jobs_match_the_schema_and_have_no_other_members(gateway: Gateway) -> None:
     queued = gateway.client.post("/v1/jobs", data=draw(), content_type="image/png").get_json()
     waiting = gateway.client.get(queued["urls"]["self"]).get_json()
     gateway.finish([queued["id"]])
-    ended = gateway.client.get(queued["urls"]["self"]).get_json()
-    for job in (queued, waiting, ended):
+    finished = gateway.client.get(queued["urls"]["self"]).get_json()
+    for job in (queued, waiting, finished):
         JobObject.model_validate(job, strict=True)
         assert set(job) <= set(JobObject.model_fields)
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
-def test_pages_load_only_from_this_server(refusing: Gateway, page: str) -> None:
-    response = refusing.client.get(page)
+def test_pages_load_only_from_this_server(shared_gateway: Gateway, page: str) -> None:
+    response = shared_gateway.client.get(page)
     assert response.status_code == 200
     assert "script-src 'self';" in response.headers["Content-Security-Policy"]
-    for address in re.findall(r'(?:src|href)="([^"]+)"', response.text):
-        assert address == "data:," or refusing.client.get(address).status_code == 200, address
+    for url in re.findall(r'(?:src|href)="([^"]+)"', response.text):
+        assert url == "data:," or shared_gateway.client.get(url).status_code == 200, url
 
 
-def test_redoc_loads_no_logo_from_elsewhere(refusing: Gateway) -> None:
-    script = refusing.client.get("/docs/redoc.standalone.js")
+def test_redoc_loads_no_external_logo(shared_gateway: Gateway) -> None:
+    script = shared_gateway.client.get("/docs/redoc.standalone.js")
     assert script.mimetype == "text/javascript"
     assert "cdn.redoc" not in script.text
 
 
-def test_no_other_files_are_served(refusing: Gateway) -> None:
+def test_no_other_files_are_served(shared_gateway: Gateway) -> None:
     for name in ("nope.js", "..%2Fapp.py", "%2e%2e%2fapp.py", "docs.html"):
-        assert refusing.client.get(f"/docs/{name}").status_code == 404
+        assert shared_gateway.client.get(f"/docs/{name}").status_code == 404
 
 
 @pytest.mark.parametrize(
     ("query", "detail"),
     [("queue=fast", "queue='fast': must be 'interactive' or 'bulk'."), ("deadline_s=-1", "deadline_s='-1': must be")],
 )
-def test_the_error_names_the_invalid_parameter(refusing: Gateway, query: str, detail: str) -> None:
-    response = refusing.client.post(f"/v1/jobs?{query}", data=draw(), content_type="image/png")
+def test_the_error_names_the_invalid_parameter(shared_gateway: Gateway, query: str, detail: str) -> None:
+    response = shared_gateway.client.post(f"/v1/jobs?{query}", data=draw(), content_type="image/png")
     assert response.status_code == 400
     assert detail in response.get_json()["detail"]
 

@@ -9,7 +9,7 @@ from werkzeug.test import TestResponse
 from contract.job import new_job_id
 from tests.support.images import draw
 from tests.support.services import wait_until
-from tests.unit.gateway.conftest import Gateway, refused, upload
+from tests.unit.gateway.conftest import Gateway, assert_problem, upload
 
 RED, BLUE = draw(color=(200, 0, 0)), draw(color=(0, 0, 200))
 
@@ -35,7 +35,7 @@ def test_the_same_key_and_image_return_the_same_job(gateway: Gateway) -> None:
 
 def test_the_same_key_with_another_image_is_rejected(gateway: Gateway) -> None:
     with_key(gateway, "a", RED)
-    refused(with_key(gateway, "a", BLUE), 422, "idempotency_mismatch")
+    assert_problem(with_key(gateway, "a", BLUE), 422, "idempotency_mismatch")
     assert with_key(gateway, "b", BLUE).status_code == 202
     assert gateway.image_count() == 2
 
@@ -66,27 +66,27 @@ def test_concurrent_uploads_with_the_same_key_return_the_same_job(gateway: Gatew
 
 
 def test_a_key_of_excessive_length_is_rejected(gateway: Gateway) -> None:
-    refused(with_key(gateway, "x" * 256, RED), 400, "bad_request")
+    assert_problem(with_key(gateway, "x" * 256, RED), 400, "bad_request")
 
 
-def test_a_job_that_is_put_twice_is_one_job(gateway: Gateway) -> None:
+def test_putting_the_same_image_twice_creates_one_job(gateway: Gateway) -> None:
     job_id = new_job_id()
     first, second = put(gateway, job_id, RED), put(gateway, job_id, RED)
     assert first.get_json()["id"] == second.get_json()["id"] == job_id
     assert len(gateway.published) == 1
-    refused(put(gateway, job_id, BLUE), 409, "conflict")
+    assert_problem(put(gateway, job_id, BLUE), 409, "conflict")
     assert gateway.image_of(gateway.job(job_id)) == RED
 
 
 def test_put_of_a_finished_job_with_prefer_wait_returns_immediately(gateway: Gateway) -> None:
-    address = f"/v1/jobs/{new_job_id()}"
-    gateway.answer()
-    gateway.client.put(address, data=draw(), content_type="image/png")
+    url = f"/v1/jobs/{new_job_id()}"
+    gateway.finish_when_published()
+    gateway.client.put(url, data=draw(), content_type="image/png")
     start_s = time.monotonic()
-    again = gateway.client.put(address, data=draw(), content_type="image/png", headers={"Prefer": "wait=30"})
-    assert (again.status_code, again.get_json()["status"]) == (200, "succeeded")
+    response = gateway.client.put(url, data=draw(), content_type="image/png", headers={"Prefer": "wait=30"})
+    assert (response.status_code, response.get_json()["status"]) == (200, "succeeded")
     assert time.monotonic() - start_s < 20
 
 
-def test_the_id_of_a_put_must_be_a_job_id(gateway: Gateway) -> None:
-    refused(put(gateway, "mine", RED), 404, "not_found")
+def test_put_requires_a_valid_job_id(gateway: Gateway) -> None:
+    assert_problem(put(gateway, "mine", RED), 404, "not_found")

@@ -1,4 +1,4 @@
-"""`/v1/submissions`: opening, adding images, following and reading results."""
+"""`/v1/submissions`: opening, adding images, waiting, canceling, and reading results."""
 
 import csv
 import io
@@ -10,7 +10,6 @@ import pytest
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from contract.errors import UnavailableError
 from contract.job import JobError, JobResult, JobStatus, new_job_id
 from contract.result_row import CSV_COLUMNS
 from contract.submission import image_job_id
@@ -27,36 +26,36 @@ from gateway.http.submission_schemas import (
 )
 from tests.support.archives import tar_of, zip_of
 from tests.support.images import draw
-from tests.unit.gateway.conftest import Gateway, MakeGateway, refused
+from tests.unit.gateway.conftest import Gateway, MakeGateway, assert_problem, unavailable
 
 RED, BLUE = draw(color=(200, 0, 0)), draw(color=(0, 0, 200))
 TAR, ZIP = "application/x-tar", "application/zip"
 
 
-def opened(gateway: Gateway, **body: Any) -> str:
+def open_submission(gateway: Gateway, **body: Any) -> str:
     response = gateway.client.post("/v1/submissions", json=body)
     assert response.status_code == 201
     return str(response.headers["Location"])
 
 
-def send(gateway: Gateway, address: str, images: dict[str, bytes], form: str = TAR) -> TestResponse:
-    if form == "form":
+def send(gateway: Gateway, url: str, images: dict[str, bytes], kind: str = TAR) -> TestResponse:
+    if kind == "form":
         parts = MultiDict([("file", (io.BytesIO(data), name)) for name, data in images.items()])
-        return gateway.client.post(f"{address}/jobs", data=parts)
-    body = tar_of(images) if form == TAR else zip_of(images)
-    return gateway.client.post(f"{address}/jobs", data=body, content_type=form)
+        return gateway.client.post(f"{url}/jobs", data=parts)
+    body = tar_of(images) if kind == TAR else zip_of(images)
+    return gateway.client.post(f"{url}/jobs", data=body, content_type=kind)
 
 
-def read(gateway: Gateway, address: str) -> Any:
-    return gateway.client.get(address).get_json()
+def read(gateway: Gateway, url: str) -> Any:
+    return gateway.client.get(url).get_json()
 
 
-def counts(gateway: Gateway, address: str) -> dict[str, int]:
-    return {name: number for name, number in read(gateway, address)["counts"].items() if number}
+def counts(gateway: Gateway, url: str) -> dict[str, int]:
+    return {name: number for name, number in read(gateway, url)["counts"].items() if number}
 
 
-def results(gateway: Gateway, address: str, query: str = "") -> list[Any]:
-    response = gateway.client.get(f"{address}/results{query}")
+def results(gateway: Gateway, url: str, query: str = "") -> list[Any]:
+    response = gateway.client.get(f"{url}/results{query}")
     assert response.status_code == 200
     return [json.loads(line) for line in response.text.splitlines()]
 
@@ -69,7 +68,7 @@ def test_a_submission_is_opened_with_and_without_options(gateway: Gateway) -> No
     plain = gateway.client.post("/v1/submissions")
     assert plain.status_code == 201
     assert read(gateway, plain.headers["Location"])["queue"] == "bulk"
-    body = read(gateway, opened(gateway, name="Holi\x1bday", queue="interactive", deadline_s=5))
+    body = read(gateway, open_submission(gateway, name="Holi\x1bday", queue="interactive", deadline_s=5))
     assert (body["name"], body["queue"], body["status"]) == ("Holiday", "interactive", "open")
     assert body["urls"]["jobs"] == f"/v1/submissions/{body['id']}/jobs"
 
@@ -77,32 +76,32 @@ def test_a_submission_is_opened_with_and_without_options(gateway: Gateway) -> No
 @pytest.mark.parametrize(
     "body", [{"queue": "fast"}, {"name": "x" * 201}, {"deadline_s": 0}, {"name": 5}, [], "x", {"deadline_s": "soon"}]
 )
-def test_invalid_options_are_rejected(refusing: Gateway, body: Any) -> None:
-    refused(refusing.client.post("/v1/submissions", json=body), 400, "bad_request")
+def test_invalid_options_are_rejected(shared_gateway: Gateway, body: Any) -> None:
+    assert_problem(shared_gateway.client.post("/v1/submissions", json=body), 400, "bad_request")
 
 
 def test_opening_repeatedly_under_an_id_or_key_returns_the_same_submission(gateway: Gateway) -> None:
-    address = f"/v1/submissions/{new_job_id()}"
-    first, second = (gateway.client.put(address, json={"name": "a"}) for _ in range(2))
+    url = f"/v1/submissions/{new_job_id()}"
+    first, second = (gateway.client.put(url, json={"name": "a"}) for _ in range(2))
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.get_json()["id"] == second.get_json()["id"]
-    refused(gateway.client.put(address, json={"name": "b"}), 409, "conflict")
+    assert_problem(gateway.client.put(url, json={"name": "b"}), 409, "conflict")
     key = {"Idempotency-Key": "k"}
     first, second = (gateway.client.post("/v1/submissions", json={"name": "a"}, headers=key) for _ in range(2))
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.headers["Location"] == second.headers["Location"]
-    refused(gateway.client.post("/v1/submissions", json={"name": "b"}, headers=key), 422, "idempotency_mismatch")
+    assert_problem(gateway.client.post("/v1/submissions", json={"name": "b"}, headers=key), 422, "idempotency_mismatch")
 
 
-@pytest.mark.parametrize("form", ["form", TAR, ZIP])
-def test_images_become_jobs_with_derived_ids(gateway: Gateway, form: str) -> None:
-    address = opened(gateway)
-    added = send(gateway, address, {"a/red.png": RED, "a/blue.png": BLUE}, form)
+@pytest.mark.parametrize("kind", ["form", TAR, ZIP])
+def test_images_become_jobs_with_derived_ids(gateway: Gateway, kind: str) -> None:
+    url = open_submission(gateway)
+    added = send(gateway, url, {"a/red.png": RED, "a/blue.png": BLUE}, kind)
     assert added.status_code == 202
     body = added.get_json()
     assert [item["custom_id"] for item in body["accepted"]] == ["a/red.png", "a/blue.png"]
     assert (body["rejected"], body["left"], body["left_from"]) == ([], [], None)
-    submission_id = address.rsplit("/", 1)[1]
+    submission_id = url.rsplit("/", 1)[1]
     assert ids(added) == [image_job_id(submission_id, name) for name in ("a/red.png", "a/blue.png")]
     job = gateway.job(ids(added)[0])
     assert (job.file, job.queue, job.size_bytes) == ("a/red.png", "bulk", len(RED))
@@ -110,50 +109,50 @@ def test_images_become_jobs_with_derived_ids(gateway: Gateway, form: str) -> Non
     assert gateway.published == [("bulk", ids(added))]
 
 
-def test_a_tar_may_be_gzipped(gateway: Gateway) -> None:
-    address = opened(gateway)
+def test_a_gzipped_tar_is_accepted(gateway: Gateway) -> None:
+    url = open_submission(gateway)
     data = tar_of({"red.png": RED}, "w:gz")
-    added = gateway.client.post(f"{address}/jobs", data=data, content_type=TAR)
+    added = gateway.client.post(f"{url}/jobs", data=data, content_type=TAR)
     assert len(ids(added)) == 1
 
 
 def test_a_message_holds_at_most_32_jobs(gateway: Gateway) -> None:
-    added = send(gateway, opened(gateway), {f"{n}.png": RED for n in range(40)})
+    added = send(gateway, open_submission(gateway), {f"{n}.png": RED for n in range(40)})
     assert [len(job_ids) for _, job_ids in gateway.published] == [32, 8]
     assert [job_id for _, job_ids in gateway.published for job_id in job_ids] == ids(added)
 
 
 def test_resent_images_return_the_same_jobs_and_are_not_stored_twice(gateway: Gateway) -> None:
-    address = opened(gateway)
-    first = send(gateway, address, {"red.png": RED, "blue.png": BLUE})
-    second = send(gateway, address, {"red.png": RED, "new.png": BLUE})
+    url = open_submission(gateway)
+    first = send(gateway, url, {"red.png": RED, "blue.png": BLUE})
+    second = send(gateway, url, {"red.png": RED, "new.png": BLUE})
     assert ids(second)[0] == ids(first)[0]
     assert [item["repeated"] for item in second.get_json()["accepted"]] == [True, False]
-    assert counts(gateway, address) == {"total": 3, "queued": 3}
+    assert counts(gateway, url) == {"total": 3, "queued": 3}
     assert gateway.image_count() == 3
 
 
 def test_another_image_under_the_same_name_is_a_conflict(gateway: Gateway) -> None:
-    address = opened(gateway)
-    send(gateway, address, {"red.png": RED})
-    added = send(gateway, address, {"red.png": BLUE, "blue.png": BLUE}).get_json()
+    url = open_submission(gateway)
+    send(gateway, url, {"red.png": RED})
+    added = send(gateway, url, {"red.png": BLUE, "blue.png": BLUE}).get_json()
     assert [item["custom_id"] for item in added["accepted"]] == ["blue.png"]
     assert [(item["custom_id"], item["code"]) for item in added["rejected"]] == [("red.png", "conflict")]
-    assert counts(gateway, address) == {"total": 2, "queued": 2}
+    assert counts(gateway, url) == {"total": 2, "queued": 2}
     assert gateway.image_count() == 2
 
 
 def test_rejected_images_do_not_affect_others_and_are_counted_once(gateway: Gateway) -> None:
-    address = opened(gateway)
+    url = open_submission(gateway)
     images = {"notes.txt": b"no image", "red.png": RED, "empty.png": b"", "large.png": RED + bytes(100_000)}
     for _ in range(2):
-        added = send(gateway, address, images).get_json()
+        added = send(gateway, url, images).get_json()
         assert [item["custom_id"] for item in added["accepted"]] == ["red.png"]
-        found = {item["custom_id"]: item["code"] for item in added["rejected"]}
-        assert found == {"notes.txt": "not_an_image", "empty.png": "empty_upload", "large.png": "upload_too_large"}
-    assert counts(gateway, address) == {"total": 4, "queued": 1, "rejected": 3}
-    rows = {row["custom_id"]: row for row in results(gateway, address)}
-    assert rows.keys() == found.keys()
+        codes = {item["custom_id"]: item["code"] for item in added["rejected"]}
+        assert codes == {"notes.txt": "not_an_image", "empty.png": "empty_upload", "large.png": "upload_too_large"}
+    assert counts(gateway, url) == {"total": 4, "queued": 1, "rejected": 3}
+    rows = {row["custom_id"]: row for row in results(gateway, url)}
+    assert rows.keys() == codes.keys()
     assert rows["notes.txt"]["status"] == "failed"
     assert rows["notes.txt"]["error"]["code"] == "not_an_image"
     assert "pawqueue_refused_total" in gateway.client.get("/metrics").text
@@ -161,122 +160,118 @@ def test_rejected_images_do_not_affect_others_and_are_counted_once(gateway: Gate
 
 def test_a_full_queue_returns_what_was_accepted_and_what_is_left(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(queue_max_jobs="40")
-    address = opened(gateway)
+    url = open_submission(gateway)
     images = {f"{n}.png": RED for n in range(60)}
-    response = send(gateway, address, images, "form")
-    refused(response, 429, "queue_full")
+    response = send(gateway, url, images, "form")
+    assert_problem(response, 429, "queue_full")
     assert int(response.headers["Retry-After"]) >= 1
     body = response.get_json()
     assert len(body["accepted"]) == 40
     assert body["left"] == [f"{n}.png" for n in range(40, 60)]
     assert body["left_from"] == "40.png"
-    assert counts(gateway, address) == {"total": 40, "queued": 40}
+    assert counts(gateway, url) == {"total": 40, "queued": 40}
     assert gateway.image_count() == 40
     gateway.finish(ids(response))
-    rest = send(gateway, address, {name: images[name] for name in body["left"]}, "form")
+    rest = send(gateway, url, {name: images[name] for name in body["left"]}, "form")
     assert (rest.status_code, len(ids(rest))) == (202, 20)
-    assert counts(gateway, address) == {"total": 60, "queued": 20, "succeeded": 40}
+    assert counts(gateway, url) == {"total": 60, "queued": 20, "succeeded": 40}
 
 
-def test_for_an_archive_the_first_image_to_resend_is_returned(make_gateway: MakeGateway) -> None:
+def test_a_full_queue_returns_the_first_image_of_an_archive_to_resend(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(queue_max_jobs="10")
-    response = send(gateway, opened(gateway), {f"{n}.png": RED for n in range(60)})
-    refused(response, 429, "queue_full")
+    response = send(gateway, open_submission(gateway), {f"{n}.png": RED for n in range(60)})
+    assert_problem(response, 429, "queue_full")
     assert (len(ids(response)), response.get_json()["left_from"]) == (10, "10.png")
 
 
-def fail() -> None:
-    raise UnavailableError("Redis does not answer.")
-
-
-def test_while_the_ledger_does_not_answer_all_valid_images_are_left(gateway: Gateway) -> None:
-    address = opened(gateway)
-    gateway.ledger.hooks["submit"] = fail
-    response = send(gateway, address, {"red.png": RED, "notes.txt": b"x"})
+def test_during_an_outage_all_valid_images_are_left(gateway: Gateway) -> None:
+    url = open_submission(gateway)
+    gateway.ledger.hooks["submit"] = unavailable
+    response = send(gateway, url, {"red.png": RED, "notes.txt": b"x"})
     gateway.ledger.hooks.clear()
-    refused(response, 503, "unavailable")
+    assert_problem(response, 503, "unavailable")
     assert response.get_json()["left"] == ["red.png"]
-    assert send(gateway, address, {"red.png": RED}).status_code == 202
+    assert send(gateway, url, {"red.png": RED}).status_code == 202
 
 
 def test_images_are_accepted_even_if_publishing_fails(gateway: Gateway) -> None:
-    address = opened(gateway)
-    gateway.publisher.hook = lambda _: fail()
-    assert send(gateway, address, {"red.png": RED}).status_code == 202
-    assert counts(gateway, address) == {"total": 1, "queued": 1}
+    url = open_submission(gateway)
+    gateway.publisher.hook = unavailable
+    assert send(gateway, url, {"red.png": RED}).status_code == 202
+    assert counts(gateway, url) == {"total": 1, "queued": 1}
 
 
 def test_a_closed_submission_accepts_no_more_images_and_finishes(gateway: Gateway) -> None:
-    address = opened(gateway)
-    (job_id,) = ids(send(gateway, address, {"red.png": RED}))
+    url = open_submission(gateway)
+    (job_id,) = ids(send(gateway, url, {"red.png": RED}))
     for _ in range(2):
-        assert gateway.client.post(f"{address}/close").get_json()["status"] == "closed"
-    refused(send(gateway, address, {"blue.png": BLUE}), 409, "conflict")
+        assert gateway.client.post(f"{url}/close").get_json()["status"] == "closed"
+    assert_problem(send(gateway, url, {"blue.png": BLUE}), 409, "conflict")
     gateway.finish([job_id])
-    body = read(gateway, address)
+    body = read(gateway, url)
     assert (body["status"], body["finished_at"] is not None) == ("finished", True)
-    assert gateway.client.delete(address).get_json()["status"] == "finished"
+    assert gateway.client.delete(url).get_json()["status"] == "finished"
 
 
-def test_a_submission_closed_during_an_upload_returns_what_was_accepted(gateway: Gateway) -> None:
-    address = opened(gateway)
-    gateway.publisher.hook = lambda _: gateway.ledger.close_submission(address.rsplit("/", 1)[1], 60)
-    response = send(gateway, address, {f"{n}.png": RED for n in range(40)})
-    refused(response, 409, "conflict")
+def test_an_upload_returns_what_was_accepted_before_the_submission_was_closed(gateway: Gateway) -> None:
+    url = open_submission(gateway)
+    gateway.publisher.hook = lambda _: gateway.ledger.close_submission(url.rsplit("/", 1)[1], 60)
+    response = send(gateway, url, {f"{n}.png": RED for n in range(40)})
+    assert_problem(response, 409, "conflict")
     assert (len(ids(response)), response.get_json()["left_from"]) == (32, "32.png")
 
 
 def test_a_waiting_request_returns_when_the_submission_finishes(gateway: Gateway) -> None:
-    address = opened(gateway)
-    (job_id,) = ids(send(gateway, address, {"red.png": RED}))
-    gateway.client.post(f"{address}/close")
-    ender = threading.Timer(0.05, gateway.finish, ([job_id],))
-    ender.start()
-    response = gateway.client.get(address, headers={"Prefer": "wait=20"})
-    ender.join()
+    url = open_submission(gateway)
+    (job_id,) = ids(send(gateway, url, {"red.png": RED}))
+    gateway.client.post(f"{url}/close")
+    worker = threading.Timer(0.05, gateway.finish, ([job_id],))
+    worker.start()
+    response = gateway.client.get(url, headers={"Prefer": "wait=20"})
+    worker.join()
     assert (response.get_json()["status"], response.headers["Preference-Applied"]) == ("finished", "wait=20")
-    started = gateway.client.get(opened(gateway), headers={"Prefer": "wait=0.1"})
-    assert started.get_json()["status"] == "open"
+    unfinished = gateway.client.get(open_submission(gateway), headers={"Prefer": "wait=0.1"})
+    assert unfinished.get_json()["status"] == "open"
 
 
 def test_canceling_a_submission_cancels_its_unfinished_jobs(gateway: Gateway) -> None:
-    address = opened(gateway)
-    job_ids = ids(send(gateway, address, {f"{n}.png": RED for n in range(20)}))
+    url = open_submission(gateway)
+    job_ids = ids(send(gateway, url, {f"{n}.png": RED for n in range(20)}))
     gateway.finish(job_ids[:1])
     gateway.ledger.claim(job_ids[1:2], 10_000, 60)
-    body = gateway.client.delete(address).get_json()
+    body = gateway.client.delete(url).get_json()
     assert body["status"] == "canceled"
     assert body["finished_at"]
-    assert counts(gateway, address) == {"total": 20, "succeeded": 1, "canceled": 19}
+    assert counts(gateway, url) == {"total": 20, "succeeded": 1, "canceled": 19}
     assert gateway.job(job_ids[1]).status is JobStatus.CANCELED
-    refused(send(gateway, address, {"blue.png": BLUE}), 409, "conflict")
-    assert gateway.client.delete(address).get_json()["status"] == "canceled"
+    assert_problem(send(gateway, url, {"blue.png": BLUE}), 409, "conflict")
+    assert gateway.client.delete(url).get_json()["status"] == "canceled"
 
 
-def test_results_are_in_order_of_acceptance_also_while_the_submission_runs(gateway: Gateway) -> None:
-    address = opened(gateway)
-    job_ids = ids(send(gateway, address, {f"{n}.png": RED for n in range(5)}))
+def test_results_are_in_order_of_acceptance_while_the_submission_runs(gateway: Gateway) -> None:
+    url = open_submission(gateway)
+    job_ids = ids(send(gateway, url, {f"{n}.png": RED for n in range(5)}))
     gateway.finish([job_ids[3]])
     gateway.finish([job_ids[1]], JobResult(error=JobError("undecodable_image", "broken")))
-    rows = results(gateway, address)
+    rows = results(gateway, url)
     assert [(row["n"], row["status"]) for row in rows] == [(2, "failed"), (4, "succeeded")]
-    assert [row["n"] for row in results(gateway, address, "?after=2")] == [4]
-    assert [row["n"] for row in results(gateway, address, "?status=queued&after=1")] == [3, 5]
-    assert len(results(gateway, address, "?status=queued&status=failed")) == 4
-    assert results(gateway, address, "?after=99") == []
-    assert [row["n"] for row in results(gateway, address, "?limit=1")] == [2]
-    assert [row["n"] for row in results(gateway, address, "?limit=9")] == [2, 4]
+    assert [row["n"] for row in results(gateway, url, "?after=2")] == [4]
+    assert [row["n"] for row in results(gateway, url, "?status=queued&after=1")] == [3, 5]
+    assert len(results(gateway, url, "?status=queued&status=failed")) == 4
+    assert results(gateway, url, "?after=99") == []
+    assert [row["n"] for row in results(gateway, url, "?limit=1")] == [2]
+    assert [row["n"] for row in results(gateway, url, "?limit=9")] == [2, 4]
     for row in rows:
         ResultLine.model_validate(row, strict=True)
 
 
-def test_results_as_csv_have_the_same_columns_as_those_of_the_command(gateway: Gateway) -> None:
-    address = opened(gateway)
-    job_ids = ids(send(gateway, address, {"=red.png": RED, 'a "b", c.png': RED, "notes.txt": b"x"}))
+def test_csv_results_have_the_columns_of_the_command_line_client(gateway: Gateway) -> None:
+    url = open_submission(gateway)
+    job_ids = ids(send(gateway, url, {"=red.png": RED, 'a "b", c.png': RED, "notes.txt": b"x"}))
     gateway.finish(job_ids)
     for response in (
-        gateway.client.get(f"{address}/results?format=csv"),
-        gateway.client.get(f"{address}/results", headers={"Accept": "text/csv"}),
+        gateway.client.get(f"{url}/results?format=csv"),
+        gateway.client.get(f"{url}/results", headers={"Accept": "text/csv"}),
     ):
         assert response.mimetype == "text/csv"
         rows = list(csv.DictReader(io.StringIO(response.text)))
@@ -284,40 +279,40 @@ def test_results_as_csv_have_the_same_columns_as_those_of_the_command(gateway: G
         assert [row["file"] for row in rows] == ["'=red.png", 'a "b", c.png', "notes.txt"]
         assert (rows[0]["label"], rows[0]["confidence"], rows[0]["model"]) == ("cat", "0.75", "cats-dogs@1")
         assert (rows[2]["status"], rows[2]["error_code"]) == ("failed", "not_an_image")
-    forced = gateway.client.get(f"{address}/results?format=ndjson", headers={"Accept": "text/csv"})
-    assert forced.mimetype == "application/x-ndjson"
+    response = gateway.client.get(f"{url}/results?format=ndjson", headers={"Accept": "text/csv"})
+    assert response.mimetype == "application/x-ndjson"
 
 
 @pytest.mark.parametrize("query", ["after=-1", "after=x", "status=done", "format=xml", "after=99999999999999999999"])
 def test_invalid_result_parameters_are_rejected(gateway: Gateway, query: str) -> None:
-    refused(gateway.client.get(f"{opened(gateway)}/results?{query}"), 400, "bad_request")
+    assert_problem(gateway.client.get(f"{open_submission(gateway)}/results?{query}"), 400, "bad_request")
 
 
 @pytest.mark.parametrize("submission_id", ["019abc12-3456-7890-abcd-ef0123456789", "nope", "%2e%2e"])
-def test_unknown_submissions_are_not_found(refusing: Gateway, submission_id: str) -> None:
-    address = f"/v1/submissions/{submission_id}"
-    refused(refusing.client.get(address), 404, "not_found")
-    refused(refusing.client.delete(address), 404, "not_found")
-    refused(refusing.client.get(f"{address}/results"), 404, "not_found")
-    refused(refusing.client.post(f"{address}/close"), 404, "not_found")
-    refused(send(refusing, address, {"red.png": RED}), 404, "not_found")
+def test_unknown_submissions_are_not_found(shared_gateway: Gateway, submission_id: str) -> None:
+    url = f"/v1/submissions/{submission_id}"
+    assert_problem(shared_gateway.client.get(url), 404, "not_found")
+    assert_problem(shared_gateway.client.delete(url), 404, "not_found")
+    assert_problem(shared_gateway.client.get(f"{url}/results"), 404, "not_found")
+    assert_problem(shared_gateway.client.post(f"{url}/close"), 404, "not_found")
+    assert_problem(send(shared_gateway, url, {"red.png": RED}), 404, "not_found")
 
 
 def test_the_latest_submissions_are_listed(gateway: Gateway) -> None:
-    addresses = [opened(gateway, name=str(n)) for n in range(3)]
+    urls = [open_submission(gateway, name=str(n)) for n in range(3)]
     listed = gateway.client.get("/v1/submissions?limit=2").get_json()["submissions"]
     assert len(listed) == 2
-    assert {one["urls"]["self"] for one in listed} <= set(addresses)
-    refused(gateway.client.get("/v1/submissions?limit=0"), 400, "bad_request")
+    assert {submission["urls"]["self"] for submission in listed} <= set(urls)
+    assert_problem(gateway.client.get("/v1/submissions?limit=0"), 400, "bad_request")
 
 
 @pytest.mark.parametrize("deadline_s", [True, "60", 0, -1])
-def test_a_deadline_must_be_a_positive_number(refusing: Gateway, deadline_s: object) -> None:
-    refused(refusing.client.post("/v1/submissions", json={"deadline_s": deadline_s}), 400, "bad_request")
+def test_a_deadline_must_be_a_positive_number(shared_gateway: Gateway, deadline_s: object) -> None:
+    assert_problem(shared_gateway.client.post("/v1/submissions", json={"deadline_s": deadline_s}), 400, "bad_request")
 
 
 def test_the_deadline_applies_to_each_job(gateway: Gateway) -> None:
-    (job_id,) = ids(send(gateway, opened(gateway, deadline_s=2.5), {"red.png": RED}))
+    (job_id,) = ids(send(gateway, open_submission(gateway, deadline_s=2.5), {"red.png": RED}))
     job = gateway.job(job_id)
     assert job.deadline_ms == job.created_ms + 2500
 
@@ -328,13 +323,13 @@ def test_examples_match_their_schema(example: dict[str, Any]) -> None:
     assert example["counts"]["total"] == sum(example["counts"].values()) - example["counts"]["total"]
 
 
-def test_real_responses_match_their_schema_without_further_members(gateway: Gateway) -> None:
+def test_real_responses_match_their_schema_and_have_no_other_members(gateway: Gateway) -> None:
     AddedObject.model_validate(ADDED, strict=True)
     ResultLine.model_validate(RESULT_LINE, strict=True)
-    address = opened(gateway)
-    added = send(gateway, address, {"red.png": RED, "notes.txt": b"x"}).get_json()
+    url = open_submission(gateway)
+    added = send(gateway, url, {"red.png": RED, "notes.txt": b"x"}).get_json()
     AddedObject.model_validate(added, strict=True)
     assert set(added) == set(AddedObject.model_fields)
-    body = read(gateway, address)
+    body = read(gateway, url)
     SubmissionObject.model_validate(body, strict=True)
     assert set(body) == set(SubmissionObject.model_fields)

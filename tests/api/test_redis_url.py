@@ -1,4 +1,4 @@
-"""A Redis chosen by its address: with a password, and over TLS with a self-signed certificate."""
+"""A Redis given by URL: with a password, and over TLS with a self-signed certificate."""
 
 import shutil
 import subprocess
@@ -20,23 +20,23 @@ from tests.support.images import draw
 from tests.support.ledger import store
 from tests.support.services import Gateway, free_port, running, running_gateway_and_worker, wait_until
 
-_PASSWORD = "geheim"
+_PASSWORD = "secret-password"
 
 
 @pytest.fixture
 def guarded_redis(tmp_path: Path) -> Iterator[str]:
-    """The address of a Redis that requires a password."""
+    """The URL of a Redis that requires a password."""
     port = free_port()
     command = [str(find_redis_server()), "--port", str(port), "--requirepass", _PASSWORD, "--save", ""]
     with running("redis", command, tmp_path):
         url = f"redis://:{_PASSWORD}@127.0.0.1:{port}/0"
-        wait_until(lambda: answers(url), "Redis answering", 30)
+        wait_until(lambda: is_up(url), "Redis accepting connections", 30)
         yield url
 
 
 @pytest.fixture
 def tls_redis(tmp_path: Path) -> Iterator[str]:
-    """The address of a Redis that supports only TLS and requires a password."""
+    """The URL of a Redis that requires TLS and a password."""
     server, openssl = shutil.which("redis-server"), shutil.which("openssl")
     if not server or not openssl:
         pytest.skip("redis-server or openssl is not installed; the bundled Redis has no TLS")
@@ -48,13 +48,13 @@ def tls_redis(tmp_path: Path) -> Iterator[str]:
     options = ["--tls-ca-cert-file", certificate, "--tls-auth-clients", "no", "--requirepass", _PASSWORD, "--save", ""]
     with running("redis", [server, *map(str, tls), *map(str, options)], tmp_path) as process:
         url = f"rediss://:{_PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
-        wait_until(lambda: process.handle.poll() is not None or answers(url), "Redis answering", 30)
+        wait_until(lambda: process.handle.poll() is not None or is_up(url), "Redis accepting connections", 30)
         if process.handle.poll() is not None:
             pytest.skip("this redis-server was built without TLS")
         yield url
 
 
-def answers(url: str) -> bool:
+def is_up(url: str) -> bool:
     try:
         with redis.Redis.from_url(url) as client:
             return bool(client.ping())
@@ -62,7 +62,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def use(url: str) -> None:
+def submit_job(url: str) -> None:
     """Record a job in the ledger and publish it."""
     with connect(url) as client:
         ledger, job = Ledger(client), Job(new_job_id(), INTERACTIVE, now_ms())
@@ -73,19 +73,19 @@ def use(url: str) -> None:
 
 
 def test_a_password_is_used(guarded_redis: str) -> None:
-    use(guarded_redis)
+    submit_job(guarded_redis)
 
 
-def test_the_error_for_a_wrong_password_does_not_contain_it(guarded_redis: str) -> None:
-    with pytest.raises((UnavailableError, redis.AuthenticationError)) as refused:
-        use(guarded_redis.replace(_PASSWORD, "falsch"))
-    assert "falsch" not in str(refused.value)
+def test_the_error_for_a_wrong_password_does_not_reveal_it(guarded_redis: str) -> None:
+    with pytest.raises((UnavailableError, redis.AuthenticationError)) as error:
+        submit_job(guarded_redis.replace(_PASSWORD, "wrong-password"))
+    assert "wrong-password" not in str(error.value)
 
 
 def test_tls_is_used_and_certificates_are_verified(tls_redis: str) -> None:
-    use(tls_redis)
+    submit_job(tls_redis)
     with pytest.raises(UnavailableError):
-        use(tls_redis.split("?", maxsplit=1)[0])  # without the CA, its certificate is not trusted
+        submit_job(tls_redis.split("?", maxsplit=1)[0])  # without the CA, the certificate is not trusted
 
 
 @pytest.mark.slow
@@ -93,8 +93,8 @@ def test_an_image_is_classified_over_tls(tls_redis: str, tmp_path: Path) -> None
     with running_gateway_and_worker(tmp_path, tls_redis, access="required") as stack:
         key = Gateway(stack.url, stack.gateway, stack.environ).make_key()
         headers = {"X-API-Key": key, "Prefer": "wait=60"}
-        answer = httpx.post(f"{stack.url}/v1/jobs", content=draw(), headers=headers, timeout=90)
-        assert answer.json()["status"] == "succeeded"
-        assert "RateLimit" in answer.headers
+        response = httpx.post(f"{stack.url}/v1/jobs", content=draw(), headers=headers, timeout=90)
+        assert response.json()["status"] == "succeeded"
+        assert "RateLimit" in response.headers
     for process in (stack.gateway, *stack.workers):
         assert _PASSWORD not in process.log.read_text()
