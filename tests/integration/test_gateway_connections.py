@@ -121,7 +121,9 @@ def test_a_stopping_gateway_aborts_endless_uploads(tmp_path: Path, clean_redis: 
 
 
 @pytest.mark.timeout(120)
-def test_a_client_below_the_minimum_rate_is_disconnected_and_a_slow_one_is_not(tmp_path: Path, clean_redis: str) -> None:
+def test_a_client_below_the_minimum_rate_is_disconnected_and_a_slow_one_is_not(
+    tmp_path: Path, clean_redis: str
+) -> None:
     with gateway(tmp_path, clean_redis, "-c", _WITH_A_SHORT_BODY_TIMEOUT) as (port, _):
         stop, dripping = threading.Event(), connect(port, _HEAD % 10_000)
         slow = connect(port, (_HEAD % len(_IMAGE)).replace(b"Host: x", b"Host: x\r\nConnection: close"))
