@@ -94,8 +94,8 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     """The process that serves requests."""
 
-    #: A body may take `body_base_time_s`, plus the time it needs at this average rate: a client cannot hold a connection
-    #: by sending a byte now and then.
+    #: A body may take `body_base_time_s`, plus the time it needs at this average rate: a client cannot hold a
+    #: connection by sending a byte now and then.
     body_base_time_s, body_bytes_per_s = 30.0, 1000.0
 
     def init_process(self) -> None:

@@ -8,39 +8,15 @@ import httpx
 import pytest
 import redis
 
-from contract.broker import BULK, MESSAGE_MAX_JOBS, make_celery, publish
-from contract.images.store import open_image_store
-from contract.job import Job, new_job_id, now_ms
+from benchmarks.image import small_image
+from benchmarks.service import fill_queue
+from contract.broker import BULK
 from contract.ledger import keys
-from contract.ledger.connection import connect
-from contract.ledger.ledger import Ledger
-from contract.ledger.types import QueueLimits, Submit
-from tests.support.images import encode
-from tests.support.services import Stack, running_stack, wait_until
+from tests.support.services import running_stack, wait_until
 
 _BACKLOG = 50_000
 _BATCH = 32
 _UPLOADS = 25
-
-
-def small_image() -> bytes:
-    """About 7 kB of JPEG."""
-    from PIL import Image
-
-    return encode(Image.effect_noise((120, 100), 60).convert("RGB"), "JPEG", quality=80)
-
-
-def fill(stack: Stack, count: int, data: bytes) -> None:
-    """Queue bulk jobs with their images and messages, as the gateway does."""
-    ledger, celery = Ledger(connect(stack.redis_url)), make_celery(stack.redis_url)
-    images, limits = open_image_store(str(stack.folder / "state" / "images"), 86_400), QueueLimits(10**9, 10**15)
-    for _ in range(0, count, MESSAGE_MAX_JOBS):
-        jobs = [
-            Job(new_job_id(), BULK, now_ms(), size_bytes=len(data), image=images.put(data))
-            for _ in range(MESSAGE_MAX_JOBS)
-        ]
-        ledger.submit([Submit(job) for job in jobs], limits)
-        publish(celery, BULK, [job.id for job in jobs])
 
 
 def bulk_finished(client: "redis.Redis") -> int:
@@ -64,7 +40,6 @@ def measure_uploads(http: httpx.Client, client: "redis.Redis", data: bytes) -> t
 @pytest.mark.timeout(600)
 def test_interactive_jobs_overtake_a_backlog_of_bulk_jobs(tmp_path: Path) -> None:
     data = small_image()
-    assert 5_000 < len(data) < 9_000
     with (
         running_stack(tmp_path, log_level="warning") as stack,
         redis.Redis.from_url(stack.redis_url) as client,
@@ -72,7 +47,7 @@ def test_interactive_jobs_overtake_a_backlog_of_bulk_jobs(tmp_path: Path) -> Non
     ):
         client.config_set("appendfsync", "everysec")  # filling the queue does not need to wait for the disk
         idle_ms, _ = measure_uploads(http, client, data)
-        fill(stack, _BACKLOG, data)
+        fill_queue(stack.redis_url, stack.folder / "state", BULK, _BACKLOG, data)
         wait_until(lambda: bulk_finished(client) > 10 * _BATCH, "progress on the backlog", 120)
         before, began_s = bulk_finished(client), time.perf_counter()
         busy_ms, passed = measure_uploads(http, client, data)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from benchmarks.scaling import Cell, Costs, Simulation, capacity_per_s, cells_for, costs_of, shares
+from benchmarks.scaling import Cell, Costs, Simulation, capacity_per_s, cells_for, costs_of, utilization
 
 COSTS = Costs(gateway_ms=1.0, redis_ms=0.1, worker_ms=8.0, sync_ms=1.0)
 
@@ -11,7 +11,7 @@ COSTS = Costs(gateway_ms=1.0, redis_ms=0.1, worker_ms=8.0, sync_ms=1.0)
 def test_each_part_is_as_busy_as_its_load_requires() -> None:
     cell = Cell(100, gateways=1, workers=2)
     result = Simulation(cell, COSTS, 10).run()
-    busy = shares(cell, result, 10)
+    busy = utilization(cell, result, 10)
     assert abs(busy["worker"] - 100 * 8 / 1000 / 2) < 0.05
     assert abs(busy["gateway"] - 0.1) < 0.02
     assert result.percentile(0.5) > 10
@@ -23,11 +23,11 @@ def test_overload_increases_latency() -> None:
 
 
 def test_no_part_of_a_cell_exceeds_its_capacity() -> None:
-    carried = capacity_per_s(COSTS)
+    capacity = capacity_per_s(COSTS)
     count, cell = cells_for(100_000, COSTS)
     assert count * cell.rate_per_s >= 99_999
-    assert cell.rate_per_s <= carried["a Redis"]
-    assert cell.rate_per_s <= cell.workers * carried["a worker core"]
+    assert cell.rate_per_s <= capacity["one Redis"]
+    assert cell.rate_per_s <= cell.workers * capacity["one worker core"]
 
 
 def test_costs_are_read_from_a_run(tmp_path: Path) -> None:

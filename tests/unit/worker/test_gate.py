@@ -23,7 +23,7 @@ def enter_in_thread(gate: Gate, count: int, rank: int) -> tuple[threading.Thread
     return thread, result
 
 
-@pytest.mark.parametrize(("first", "second"), [(3, 2), (32, 1)], ids=["over the capacity", "behind an oversized message"])
+@pytest.mark.parametrize(("first", "second"), [(3, 2), (32, 1)], ids=["over capacity", "behind an oversized one"])
 def test_a_message_waits_until_it_fits(first: int, second: int) -> None:
     gate = Gate(4)
     gate.enter(first, 0)
