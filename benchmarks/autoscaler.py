@@ -21,7 +21,7 @@ SYNC_S = 15.0
 
 @dataclass(frozen=True)
 class Behavior:
-    """The limits of one direction: a stabilization window, and at max_replicas `pods` added or removed per period."""
+    """The limits of one direction: a stabilization window, and at most `pods` added or removed per period."""
 
     window_s: float
     pods: int

@@ -15,7 +15,7 @@ _WEIGHTS_MAX_BYTES = 500_000_000
 
 
 def tensorflow_call(network: Any, height: int, width: int, precision: str, cores: int) -> Call:
-    """A compiled call for batches of any size; on CPUs, batches are split over `cores` once that is ready."""
+    """A compiled call for batches of any size; on CPUs, it splits them over `cores` once the narrow call is built."""
     compiled = _compile(network, height, width)
     # With constant weights, TensorFlow applies batch normalization and conversions to them once, not in every call.
     is_faster_frozen = precision == "bfloat16" or _has_batch_normalization(network)
@@ -24,6 +24,7 @@ def tensorflow_call(network: Any, height: int, width: int, precision: str, cores
     if tf.config.list_physical_devices("GPU") or 4 * network.count_params() > _WEIGHTS_MAX_BYTES:
         return wide
     call = SideBySide(wide, cores)
+    # On one core, parts use the wide call: they still gain from the CPU cache.
     call.build(
         lambda: wide if cores == 1 else _on_one_core(frozen or convert_variables_to_constants_v2(compiled), cores),
         height,

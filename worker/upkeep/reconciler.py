@@ -14,7 +14,7 @@ from contract.log import get_logger
 
 _log = get_logger(__name__)
 
-#: Maximum images of canceled or expired jobs deleted in one sweep.
+#: Maximum number of images marked for deletion that one sweep deletes.
 _DISCARDED_PER_SWEEP = 1000
 #: Seconds between two searches for expired images.
 _SWEEP_IMAGES_S = 600.0
@@ -82,7 +82,7 @@ class Reconciler:
         return len(orphans)
 
     def _sweep_images(self) -> None:
-        """Delete expired images, every `_SWEEP_IMAGES_S`."""
+        """Delete expired images, at most once every `_SWEEP_IMAGES_S`."""
         if time.monotonic() < self._sweep_images_at_s:
             return
         self._sweep_images_at_s = time.monotonic() + _SWEEP_IMAGES_S

@@ -51,7 +51,7 @@ class Thumbnailer:
         self._thread.join()
 
     def offer(self, job_id: str, pixels: NDArray[np.uint8] | None, features: Features | None) -> bool:
-        """Queue a thumbnail of a job's image; returns False if there is none, because of the rate or missing pixels."""
+        """Queue a thumbnail of a job's image; returns False if there are no pixels or the rate is used up."""
         if not self._per_s or pixels is None or features is None or not self._is_allowed():
             return False
         try:

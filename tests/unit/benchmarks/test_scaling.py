@@ -8,7 +8,7 @@ from benchmarks.scaling import Cell, Costs, Simulation, capacity_per_s, cells_fo
 COSTS = Costs(gateway_ms=1.0, redis_ms=0.1, worker_ms=8.0, sync_ms=1.0)
 
 
-def test_each_part_is_as_busy_as_its_load_requires() -> None:
+def test_the_utilization_of_each_part_follows_from_load_and_costs() -> None:
     cell = Cell(100, gateways=1, workers=2)
     result = Simulation(cell, COSTS, 10).run()
     busy = utilization(cell, result, 10)
@@ -30,7 +30,7 @@ def test_no_part_of_a_cell_exceeds_its_capacity() -> None:
     assert cell.rate_per_s <= cell.workers * capacity["one worker core"]
 
 
-def test_costs_are_read_from_a_run(tmp_path: Path) -> None:
+def test_costs_are_the_median_round_of_a_benchmark_run(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     rounds = [{"cpu_ms": {"gateway": g, "redis": 0.2, "worker": 8.0, "load": 0.1}} for g in (1.0, 3.0, 2.0)]
     path.write_text(json.dumps({"details": {"wait-32": rounds}}))
