@@ -133,6 +133,8 @@ def run_load(port: int, *arguments: Any) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(done.stdout)
     if result["failures"]:
         raise BenchmarkError(f"Some images failed: {result['failures']}")
+    if not result["count"]:
+        raise BenchmarkError("No image was finished in time. Measure for longer, or stop other programs.")
     return result
 
 
