@@ -1,4 +1,4 @@
-"""Measures the service beside a bare loop of decode and predict, and simulates how it scales.
+"""Measures the service against a bare loop that only decodes and predicts, and simulates how the service scales.
 
-Start with `__main__.py`: it runs the `parts.py` on real processes (`service.py`) and writes a `report.py`.
+Start with `__main__.py`, which runs the measurements in `parts.py` and writes the report (`report.py`).
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print the table, write bench.json."""
+"""`python -m benchmarks` measures the service, prints a table, and writes bench.json."""
 
 import argparse
 import subprocess
@@ -30,7 +30,7 @@ _SCALES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 _EXAMPLES = """examples:
   python -m benchmarks                         all parts, 3 rounds, about 10 minutes
   python -m benchmarks --scale quick           about 2 minutes
-  python -m benchmarks --only serving bulk     some parts; the others keep their figures in bench.json"""
+  python -m benchmarks --only serving bulk     only these parts; bench.json keeps the figures of the others"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure the service beside a bare loop, print the table, and write bench.json.",
+        description="Measure the service against a bare loop, print a table, and write bench.json.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,7 +1,7 @@
-"""Computes the decisions of a HorizontalPodAutoscaler, with the settings of the shipped manifest.
+"""Computes the decisions of a HorizontalPodAutoscaler, with the settings of our Kubernetes manifest.
 
 Source: Kubernetes documentation, "Horizontal Pod Autoscaling", algorithm details and configurable scaling behavior. The
-steps are those of the Kubernetes controller, in its order: ratio with tolerance, stabilization, rate limits, bounds.
+steps and their order are those of the Kubernetes controller: ratio with tolerance, stabilization, rate limits, bounds.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 MANIFEST = Path(__file__).parent.parent / "deploy" / "k8s" / "base" / "worker.yaml"
-#: Relative distance from the target within which nothing changes (`--horizontal-pod-autoscaler-tolerance`).
+#: Within this relative distance from the target, nothing changes (`--horizontal-pod-autoscaler-tolerance`).
 _TOLERANCE = 0.1
 #: Period of the controller, in seconds (`--horizontal-pod-autoscaler-sync-period`).
 SYNC_S = 15.0
@@ -21,7 +21,7 @@ SYNC_S = 15.0
 
 @dataclass(frozen=True)
 class Behavior:
-    """One direction: the stabilization window, and the maximum change of pods in a period."""
+    """The limits of one direction: a stabilization window, and at most `pods` added or removed per period."""
 
     window_s: float
     pods: int
@@ -30,19 +30,20 @@ class Behavior:
 
 @dataclass(frozen=True)
 class Spec:
-    """The settings of an autoscaler; `target` is the metric's value per replica."""
+    """The settings of an autoscaler; `target` is the wanted value of the metric per replica."""
 
     metric: str
     target: float
-    least: int
-    most: int
+    min_replicas: int
+    max_replicas: int
     up: Behavior
     down: Behavior
 
     def faster(self, factor: float) -> "Spec":
         """The same settings with all times divided by `factor`."""
         up, down = (
-            replace(one, window_s=one.window_s / factor, period_s=one.period_s / factor) for one in (self.up, self.down)
+            replace(side, window_s=side.window_s / factor, period_s=side.period_s / factor)
+            for side in (self.up, self.down)
         )
         return replace(self, up=up, down=down)
 
@@ -50,41 +51,41 @@ class Spec:
 def read_spec(manifest: Path = MANIFEST) -> Spec:
     """Read the autoscaler of a manifest with one external metric and one pod policy in each direction."""
     documents = yaml.safe_load_all(manifest.read_text())
-    spec = next(one["spec"] for one in documents if one and one["kind"] == "HorizontalPodAutoscaler")
+    spec = next(each["spec"] for each in documents if each and each["kind"] == "HorizontalPodAutoscaler")
     (metric,) = spec["metrics"]
     external, behavior = metric["external"], spec["behavior"]
     return Spec(
         metric=external["metric"]["name"],
         target=float(external["target"]["averageValue"]),
-        least=spec["minReplicas"],
-        most=spec["maxReplicas"],
+        min_replicas=spec["minReplicas"],
+        max_replicas=spec["maxReplicas"],
         up=_behavior(behavior["scaleUp"]),
         down=_behavior(behavior["scaleDown"]),
     )
 
 
-def _behavior(given: Mapping[str, Any]) -> Behavior:
-    (policy,) = given["policies"]
+def _behavior(section: Mapping[str, Any]) -> Behavior:
+    (policy,) = section["policies"]
     if policy["type"] != "Pods":
         raise ValueError(f"Unsupported policy type {policy['type']}; only Pods is supported.")
-    return Behavior(given["stabilizationWindowSeconds"], policy["value"], policy["periodSeconds"])
+    return Behavior(section["stabilizationWindowSeconds"], policy["value"], policy["periodSeconds"])
 
 
 @dataclass
 class Autoscaler:
-    """Decides the number of replicas over time; times are seconds on any clock."""
+    """Decides the number of replicas; all times are seconds of one clock."""
 
     spec: Spec
-    #: (time, recommended replicas).
+    #: (time, recommended replicas) of each decision.
     _recommended: list[tuple[float, int]] = field(default_factory=list)
-    #: (time, change in replicas).
+    #: (time, added replicas) of each change; negative if replicas were removed.
     _changes: list[tuple[float, int]] = field(default_factory=list)
 
     def decide(self, now_s: float, replicas: int, value: float) -> int:
         """The wanted number of replicas while `replicas` run and the metric is `value`."""
         self._recommended.append((now_s, self._recommend(replicas, value)))
         wanted = self._limit(now_s, replicas, self._stabilize(now_s, replicas))
-        wanted = max(self.spec.least, min(self.spec.most, wanted))
+        wanted = max(self.spec.min_replicas, min(self.spec.max_replicas, wanted))
         if wanted != replicas:
             self._changes.append((now_s, wanted - replicas))
         return wanted

@@ -1,7 +1,7 @@
-"""Simulates loads under the worker's autoscaler as shipped and under other settings.
+"""Simulates the worker's autoscaler under three loads, with its settings and with variants of them.
 
-`python -m benchmarks.autoscaling` prints the table of `docs/scaling.md`. The backlog is a number that grows by the
-load and shrinks by what the ready workers finish, second by second. The metric and new workers come with a delay.
+`python -m benchmarks.autoscaling` prints the autoscaler table of `docs/scaling.md`. In each simulated second the load
+adds to a backlog, and the ready workers reduce it. The metric is some seconds old, and new workers take time to start.
 """
 
 import itertools
@@ -12,11 +12,11 @@ from benchmarks.autoscaler import SYNC_S, Autoscaler, Behavior, Spec, read_spec
 
 #: Images per second that one worker finishes.
 RATE_PER_S = 100.0
-#: From the decision to the first image: the pod is scheduled, the model is loaded and warmed up.
+#: Seconds from the decision to the first image: the pod is scheduled, and its model is loaded and warmed up.
 START_S = 20.0
-#: Age of the metric: a scrape every 5 s, and an adapter that caches for some seconds.
+#: Age of the metric in seconds: it is scraped every 5 s, and the adapter caches it for some seconds.
 LAG_S = 10.0
-#: Duration of the first rise from one worker, in seconds; it is the same for all settings.
+#: Waits in these first seconds do not count: with any setting, the service first scales up from one worker.
 _FIRST_S = 240
 
 Load = Callable[[float], float]
@@ -24,9 +24,9 @@ Load = Callable[[float], float]
 
 @dataclass
 class SimulatedHour:
-    """The course of a simulated hour."""
+    """What happened in a simulated hour."""
 
-    #: Seconds until the backlog was finished; None if it never was.
+    #: Seconds until the backlog was cleared for the last time; None if it is not empty at the end.
     cleared_s: float | None = None
     waits_s: list[float] = field(default_factory=list)
     replicas: list[int] = field(default_factory=list)
@@ -38,25 +38,25 @@ class SimulatedHour:
 
     @property
     def turns(self) -> int:
-        """How often the direction changed: up after down, or down after up."""
+        """How often scaling changed direction: up after down, or down after up."""
         steps = [b - a for a, b in itertools.pairwise(self.replicas) if b != a]
         return sum(1 for a, b in itertools.pairwise(steps) if (a > 0) != (b > 0))
 
     @property
     def worker_hours(self) -> float:
-        """The cost of the hour."""
+        """The cost of the hour: the time that each worker ran, added up."""
         return sum(self.replicas) / 3600
 
     @property
     def longest_wait_s(self) -> float:
-        """Longest time that the workers would have needed for the backlog, after the first rise."""
+        """Maximum time that the ready workers would have needed for the backlog, after the first scale-up."""
         return max(self.waits_s[_FIRST_S:])
 
 
 def simulate(spec: Spec, load: Load, seconds: int) -> SimulatedHour:
-    """Run a load, second by second."""
+    """Simulate a load, second by second."""
     scaler, hour = Autoscaler(spec), SimulatedHour()
-    backlog, replicas, ready_at_s, read = 0.0, spec.least, [0.0] * spec.least, [0.0]
+    backlog, replicas, ready_at_s, read = 0.0, spec.min_replicas, [0.0] * spec.min_replicas, [0.0]
     for now_s in range(seconds):
         ready = sum(1 for at_s in ready_at_s if at_s <= now_s)
         backlog = max(0.0, backlog + load(now_s) - RATE_PER_S * ready)
@@ -89,27 +89,29 @@ def wave(now_s: float) -> float:
 
 
 def variants() -> Iterator[tuple[str, Spec]]:
-    """The shipped settings, and one change to them at a time."""
+    """The settings of the manifest, and variants that each change one of them."""
     shipped = read_spec()
-    yield "as shipped", shipped
+    yield "default", shipped
     for pods, period_s in ((1, 60), (1, 30), (4, 30), (8, 15)):
-        yield f"up by {pods} in {period_s} s", replace(shipped, up=Behavior(shipped.up.window_s, pods, period_s))
-    yield "up after 60 s of need", replace(shipped, up=replace(shipped.up, window_s=60))
+        yield f"add at most {pods} per {period_s} s", replace(shipped, up=Behavior(shipped.up.window_s, pods, period_s))
+    yield "add after 60 s of higher load", replace(shipped, up=replace(shipped.up, window_s=60))
     for window_s in (0, 60, 300, 1200):
-        yield f"down after {window_s} s", replace(shipped, down=replace(shipped.down, window_s=window_s))
-    yield "down by all", replace(shipped, down=replace(shipped.down, pods=shipped.most))
+        yield f"remove after {window_s} s", replace(shipped, down=replace(shipped.down, window_s=window_s))
+    yield "remove without a rate limit", replace(shipped, down=replace(shipped.down, pods=shipped.max_replicas))
 
 
 def table() -> list[str]:
-    """The table of the documentation, in Markdown."""
+    """The autoscaler table of `docs/scaling.md`, in Markdown."""
     lines = [
-        "| behaviour | 100,000 at once | a folder every 4 minutes | a fluctuating load |",
+        "| setting | one folder of 100,000 images | a folder every 4 minutes | alternating load |",
         "|---|---|---|---|",
     ]
     for name, spec in variants():
-        once, often, swing = (simulate(spec, load, 3600) for load in (one_folder, folders, wave))
+        once, repeated, alternating = (simulate(spec, load, 3600) for load in (one_folder, folders, wave))
         cells = [f"{once.cleared_s:.0f}, {once.worker_hours:.1f}"]
-        cells += [f"{s.changes}, {s.turns}, {s.worker_hours:.1f}, {s.longest_wait_s:.0f}" for s in (often, swing)]
+        cells += [
+            f"{s.changes}, {s.turns}, {s.worker_hours:.1f}, {s.longest_wait_s:.0f}" for s in (repeated, alternating)
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

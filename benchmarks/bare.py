@@ -1,4 +1,4 @@
-"""The yardstick: decode and predict in one process, without a service around them. It must never be optimized.
+"""The bare loop: decodes and predicts in one process, without a service. It is the reference: do not optimize it.
 
 Pillow opens, converts to RGB and resizes (bilinear). Two threads decode the next batch while a compiled call predicts
 the current one, in batches of 32. `python -m benchmarks.bare MODEL PRECISION` prints `ready`, then answers each line
@@ -64,7 +64,7 @@ class BareLoop:
         self._decoders = ThreadPoolExecutor(_DECODE_THREADS)
 
     def loop(self, seconds: float) -> dict[str, float]:
-        """Images per second over whole batches, and CPU milliseconds per image."""
+        """Run for `seconds`; returns images per second over whole batches, and CPU milliseconds per image."""
         count, started_s, cpu_s = 0, time.perf_counter(), time.process_time()
         next_batch = self._decode_batch()
         while time.perf_counter() - started_s < seconds:
@@ -78,7 +78,7 @@ class BareLoop:
         return {"images_per_s": count / elapsed_s, "cpu_ms": used_s * 1000 / count}
 
     def single(self, count: int) -> dict[str, float]:
-        """Median milliseconds to decode and predict one image."""
+        """Decode and predict one image `count` times; returns the median milliseconds."""
         took_ms = []
         for _ in range(count):
             started_s = time.perf_counter()
@@ -103,8 +103,8 @@ def main() -> None:
     bare = BareLoop(*load(given.model, given.precision))
     print("ready", flush=True)
     for line in sys.stdin:
-        what, number = line.split()
-        result = bare.loop(float(number)) if what == "loop" else bare.single(int(number))
+        mode, number = line.split()
+        result = bare.loop(float(number)) if mode == "loop" else bare.single(int(number))
         print(json.dumps(result), flush=True)
 
 

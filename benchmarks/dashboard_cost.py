@@ -1,7 +1,7 @@
 """Measures the CPU time and memory of a running dashboard: `python -m benchmarks.dashboard_cost URL --pid PID`.
 
-It replays the requests that viewers' browsers send (a refresh of every page, built from Dash's list of callbacks), and
-prints the CPU time and memory of the process and its children as JSON.
+It replays the requests that browsers send to refresh each page (built from Dash's list of callbacks), and prints the
+CPU time and memory of the process and its children as JSON.
 
 Examples:
     python -m benchmarks.dashboard_cost http://127.0.0.1:8050 --pid 1234
@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import psutil
 
-from benchmarks.processes import cpu_s, family
+from benchmarks.processes import cpu_s, process_tree
 
 PAGES = {"/": "live", "/predictions": "predictions", "/models": "models", "/drift": "drift", "/capacity": "capacity"}
 PERIOD_S = 5.0
@@ -34,13 +34,13 @@ def main() -> int:
     parser.add_argument("--viewers", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the viewers refresh their pages")
     given = parser.parse_args()
-    processes = family(given.pid)
+    processes = process_tree(given.pid)
     with httpx.Client(base_url=given.url, timeout=30, headers={"Accept-Encoding": "zstd, gzip"}) as client:
         refreshes = {name: list(_requests(client, path, name)) for path, name in PAGES.items()}
-        one = {name: _refresh_ms(client, bodies, processes) for name, bodies in refreshes.items()}
+        refresh = {name: _refresh_ms(client, bodies, processes) for name, bodies in refreshes.items()}
     idle = _idle(processes)
-    found = {"idle": idle, "refresh": one, "viewers": _viewers(given, list(refreshes.values()), processes)}
-    print(json.dumps(found, indent=1))
+    viewers = _viewers(given, list(refreshes.values()), processes)
+    print(json.dumps({"idle": idle, "refresh": refresh, "viewers": viewers}, indent=1))
     return 0
 
 
@@ -49,18 +49,18 @@ def _requests(client: httpx.Client, path: str, name: str) -> Iterator[dict[str, 
     client.get(path).raise_for_status()
     for callback in client.get("/_dash-dependencies", headers={"Accept-Encoding": "identity"}).json():
         inputs = callback["inputs"]
-        if inputs and any(one["id"] in (f"{name}-tick", f"{name}-seen") for one in inputs):
+        if inputs and any(item["id"] in (f"{name}-tick", f"{name}-seen") for item in inputs):
             yield {
                 "output": callback["output"],
                 "outputs": _outputs(callback["output"]),
-                "inputs": [{**one, "value": 1 if one["property"] == "n_intervals" else None} for one in inputs],
+                "inputs": [{**item, "value": 1 if item["property"] == "n_intervals" else None} for item in inputs],
                 "changedPropIds": [f"{inputs[0]['id']}.{inputs[0]['property']}"],
-                "state": [{**one, "value": -1} for one in callback.get("state", [])],
+                "state": [{**item, "value": -1} for item in callback.get("state", [])],
             }
 
 
 def _outputs(text: str) -> Any:
-    """Turns `..a.b...c.d..` into the list that a browser sends."""
+    """Turn Dash's `..a.b...c.d..` into the list that a browser sends."""
     if not text.startswith(".."):
         component, _, name = text.rpartition(".")
         return {"id": component, "property": name}
@@ -111,7 +111,7 @@ def _viewers(
             time.sleep(min(30.0, max(0.1, end_s - time.monotonic())))
             memory.append(_mb(processes))
             print(f"{time.monotonic() - began_s:.0f} s: {memory[-1]} MB", file=sys.stderr, flush=True)
-        count = sum(one.result() for one in refreshes)
+        count = sum(future.result() for future in refreshes)
     used_s, cores = cpu_s(processes) - before, psutil.cpu_count() or 1
     share = 100 * used_s / given.seconds
     return {

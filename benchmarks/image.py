@@ -1,4 +1,4 @@
-"""The images that are sent: drawn from a seed, so that every machine sends the same pixels."""
+"""The images that the benchmark sends: generated from a fixed seed, so they are the same on every machine."""
 
 import io
 

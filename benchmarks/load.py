@@ -1,4 +1,4 @@
-"""The load: many clients in one process on raw sockets, so that it uses little CPU beside what it measures.
+"""The load generator: many clients in one process, on raw sockets to use little CPU.
 
 `python -m benchmarks.load PORT --clients 32 --seconds 5 --mode wait` prints a line of JSON. Modes: `wait` (submit with
 `Prefer: wait`), `poll` (submit, then get the job with `Prefer: wait`), `submit` (submit only), `plain` (any 200).
@@ -53,7 +53,7 @@ class Tally:
 
 
 class Client:
-    """One connection; it sends the next image when the last one is finished."""
+    """One connection, which sends an image when the previous one is finished."""
 
     def __init__(self, load: Load, tally: Tally) -> None:
         self.socket = socket.create_connection(("127.0.0.1", load.port))
@@ -72,7 +72,7 @@ class Client:
         self.socket.sendall(self._load.request)
 
     def receive(self) -> bool:
-        """Read from the connection; True when the image is finished."""
+        """Read from the connection; returns True when the image is finished."""
         self._received += self.socket.recv(_CHUNK)
         status, body = self._response()
         if not status:
@@ -85,7 +85,7 @@ class Client:
         return True
 
     def _response(self) -> tuple[int, bytes]:
-        """Status and body if the response is complete, else (0, b"")."""
+        """Status and body of the response; (0, b"") until it is complete."""
         head_end = self._received.find(b"\r\n\r\n")
         if head_end < 0:
             return 0, b""
@@ -100,15 +100,15 @@ class Client:
 
     def _end(self, status: int, body: bytes) -> None:
         self.busy = False
-        wanted = 202 if self._load.mode == "submit" else 200
-        if status != wanted or (self._load.mode in ("wait", "poll") and b'"succeeded"' not in body):
+        expected = 202 if self._load.mode == "submit" else 200
+        if status != expected or (self._load.mode in ("wait", "poll") and b'"succeeded"' not in body):
             self._tally.fail(f"{status} {body[:120]!r}")
             return
         self._tally.latencies_ms.append((time.perf_counter() - self._began_s) * 1000)
 
 
 def run(load: Load, clients: int, seconds: float, warm_up_s: float) -> dict[str, object]:
-    """Keep `clients` requests in flight for `seconds`, after a warm-up that does not count."""
+    """Keep `clients` requests in flight for `seconds`, after a warm-up; returns the figures."""
     tally = Tally()
     with selectors.DefaultSelector() as selector:
         connections = [Client(load, tally) for _ in range(clients)]
@@ -160,10 +160,10 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--warm-up", dest="warm_up_s", type=float, default=0.5, help="seconds that do not count")
+    parser.add_argument("--warm-up", dest="warm_up_s", type=float, default=0.5, help="seconds before the measurement")
     parser.add_argument("--mode", choices=["wait", "poll", "submit", "plain"], default="wait")
     parser.add_argument("--path", default="/v1/jobs")
-    parser.add_argument("--small", action="store_true", help="images of 7 kB instead of 55 kB")
+    parser.add_argument("--small", action="store_true", help="send images of 7 kB instead of 55 kB")
     given = parser.parse_args()
     load = Load(given.port, given.mode, given.path, small_image() if given.small else large_image())
     print(json.dumps(run(load, given.clients, given.seconds, given.warm_up_s)))

@@ -1,11 +1,11 @@
-"""Starts the measured processes, and reads their CPU time and memory."""
+"""Starts processes, and reads their CPU time and memory."""
 
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -21,13 +21,13 @@ class BenchmarkError(Exception):
 
 
 @dataclass
-class Started:
+class Process:
     """A running process."""
 
     name: str
     handle: "subprocess.Popen[str]"
     log: Path
-    started_s: float = field(default_factory=time.perf_counter)
+    started_s: float
     #: Seconds from its start until it was ready.
     ready_s: float = 0.0
 
@@ -37,14 +37,14 @@ class Started:
         return self.handle.pid
 
     def check(self) -> None:
-        """Raise `BenchmarkError` if it has exited."""
+        """Raise `BenchmarkError` if the process has exited."""
         if self.handle.poll() is not None:
             raise BenchmarkError(f"{self.name} has exited. The end of its log:\n{self.log.read_text()[-2000:]}")
 
 
 @contextmanager
-def started(name: str, command: list[str], folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Started]:
-    """Run `command` with its log in `folder`; it is stopped at the exit of the context."""
+def running(name: str, command: list[str], folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """Run `command` with its log in `folder`; stop it when the context exits."""
     log = folder / f"{name}.log"
     began_s = time.perf_counter()
     with log.open("a") as output:
@@ -57,7 +57,7 @@ def started(name: str, command: list[str], folder: Path, environ: Mapping[str, s
             stderr=output,
             text=True,
         )
-    process = Started(name, handle, log, began_s)
+    process = Process(name, handle, log, began_s)
     try:
         yield process
     finally:
@@ -69,8 +69,8 @@ def started(name: str, command: list[str], folder: Path, environ: Mapping[str, s
             handle.wait()
 
 
-def wait_until(condition: Callable[[], bool], *processes: Started) -> float:
-    """Wait for `condition` while the processes run; returns the time at which it first held."""
+def wait_until(condition: Callable[[], bool], *processes: Process) -> float:
+    """Wait until `condition` is true; returns the time. Fails if one of the processes exits meanwhile."""
     end_s = time.perf_counter() + _START_S
     while not condition():
         for process in processes:
@@ -81,7 +81,7 @@ def wait_until(condition: Callable[[], bool], *processes: Started) -> float:
     return time.perf_counter()
 
 
-def family(pid: int) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
     """A process and its descendants."""
     try:
         process = psutil.Process(pid)
@@ -91,7 +91,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def cpu_s(processes: Iterable[psutil.Process]) -> float:
-    """CPU seconds that processes have used, with those of their ended threads."""
+    """CPU seconds that processes have used, including threads that have ended."""
     used_s = 0.0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -106,5 +106,5 @@ def threads_cpu_s(pid: int) -> dict[int, float]:
 
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Proportional set size of processes: memory that they share counts once."""
+    """Proportional set size of processes: memory that they share is counted once."""
     return sum(process.memory_full_info().pss for process in processes)

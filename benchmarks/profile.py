@@ -1,4 +1,4 @@
-"""Profiles gateway and worker under load by sampling, and adds the CPU time up by step."""
+"""Profiles gateway and worker under load by sampling, and reports their CPU time by step."""
 
 import re
 import subprocess
@@ -8,23 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.parts import Run
-from benchmarks.processes import family, threads_cpu_s
+from benchmarks.processes import process_tree, threads_cpu_s
 from benchmarks.service import Service, service
 
 _RATE_HZ = 200
-#: Step -> parts of a path. A sample belongs to the first step that matches its innermost matching frame. Redis's client
-#: matches none, so its time belongs to its caller.
+#: Substrings of file paths, by step. A sample belongs to the first step that matches its innermost matching frame. The
+#: Redis client matches no step, so its time belongs to its caller.
 _GATEWAY = {
-    "check of the header": ("contract/uploads", "gateway/accept/check"),
+    "header check": ("contract/uploads", "gateway/accept/check"),
     "image store": ("contract/images/",),
     "ledger": ("contract/ledger/",),
     "Celery: publish": ("celery/", "kombu/"),
     "waiters": ("gateway/results/",),
-    "answer as JSON": ("contract/job.py", "flask/json"),
+    "JSON responses": ("contract/job.py", "flask/json"),
     "metrics and headers": ("prometheus_client", "gateway/metrics", "gateway/http/headers", "structlog"),
     "group commit": ("gateway/accept/",),
     "HTTP: gunicorn and gevent": ("gunicorn", "gevent", "gateway/server.py"),
-    "checks by pydantic": ("pydantic",),
+    "validation with pydantic": ("pydantic",),
     "Flask and Werkzeug": ("flask", "werkzeug"),
     "routes": ("gateway/",),
 }
@@ -40,7 +40,7 @@ _WORKER = {
     "results": ("worker/pipeline/commit", "worker/pipeline/predict"),
     "pipeline": ("worker/", "concurrent/futures"),
 }
-#: Innermost frames of waiting threads, which the sampler sometimes takes for busy ones.
+#: Innermost frames of waiting threads, which the sampler sometimes reports as busy.
 _WAITING = (
     "Hub.run",
     ".poll (",
@@ -57,18 +57,18 @@ def profiled(run: Run) -> None:
     with service(run.folder / "profile", model=run.model, precision="float32") as stack:
         stack.load("--clients", 32, "--seconds", 1)
         seconds = max(2, int(run.scale.seconds))
-        pids = {"gateway": family(stack.gateway.pid)[-1].pid, "worker": stack.workers[0].pid}
+        pids = {"gateway": process_tree(stack.gateway.pid)[-1].pid, "worker": stack.workers[0].pid}
         samplers = [_sampler(stack, name, pid, seconds) for name, pid in pids.items()]
         before = {name: threads_cpu_s(pid) for name, pid in pids.items()}
-        found = stack.load("--clients", 32, "--seconds", seconds)
+        figures = stack.load("--clients", 32, "--seconds", seconds)
         after = {name: threads_cpu_s(pid) for name, pid in pids.items()}
         for sampler in samplers:
             sampler.wait()
         for name, steps in (("gateway", _GATEWAY), ("worker", _WORKER)):
             path = stack.folder / f"{name}.raw"
             used = {thread: cpu_s - before[name].get(thread, 0.0) for thread, cpu_s in after[name].items()}
-            parts_s = seconds_of(path.read_text() if path.exists() else "", used, steps)
-            ms = {step: round(part_s * 1000 / found["sent"], 3) for step, part_s in parts_s.items()}
+            steps_s = seconds_of(path.read_text() if path.exists() else "", used, steps)
+            ms = {step: round(step_s * 1000 / figures["sent"], 3) for step, step_s in steps_s.items()}
             run.details[f"profile-{name}"] = [ms]
             run.log(f"  {name}, ms per image: " + ", ".join(f"{step} {value:.2f}" for step, value in ms.items()))
 
@@ -92,12 +92,12 @@ def seconds_of(stacks: str, used_s: Mapping[int, float], steps: Mapping[str, tup
         thread = re.match(r"thread \((\d+)\)", head)
         if thread and inner and not any(mark in inner[-1] for mark in _WAITING):
             counts[int(thread[1])][_step_of(inner, steps)] += int(count)
-    found: dict[str, float] = defaultdict(float)
+    seconds: dict[str, float] = defaultdict(float)
     for thread_id, cpu_s in used_s.items():
-        mine = counts.get(thread_id) or {"native threads": 1}
-        for step, samples in mine.items():
-            found[step] += cpu_s * samples / sum(mine.values())
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+        samples_by_step = counts.get(thread_id) or {"native threads": 1}
+        for step, samples in samples_by_step.items():
+            seconds[step] += cpu_s * samples / sum(samples_by_step.values())
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
 def _step_of(frames: list[str], steps: Mapping[str, tuple[str, ...]]) -> str:

@@ -1,4 +1,4 @@
-"""A Flask route that only reads the body, the minimum cost of a submit: `python -m benchmarks.reading_route PORT`."""
+"""A Flask route that only reads the body: the minimum cost of a submit. `python -m benchmarks.reading_route PORT`."""
 
 import sys
 from typing import Any

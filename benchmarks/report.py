@@ -1,6 +1,6 @@
-"""The goals, and what was measured beside them: a table and `bench.json`.
+"""The goals, and how the measured figures compare with them: a table and `bench.json`.
 
-Each goal is a ratio within one run wherever possible, so that it means the same on every machine.
+Wherever possible, a goal is a ratio of two figures of the same run, so that it means the same on every machine.
 """
 
 import json
@@ -28,10 +28,10 @@ _STYLES = {"aim": "green", "reached": "green", "missed": "red", "not measured": 
 class Goal:
     """One line of the table."""
 
-    #: Of the measured figure.
+    #: Name of the measured figure.
     name: str
     text: str
-    #: What must be reached, and what would be better still.
+    #: The value that must be reached, and the value to aim for.
     reach: float
     aim: float
     better: Literal["higher", "lower"]
@@ -48,23 +48,23 @@ class Goal:
 
 
 GOALS = (
-    Goal("wait-32", "32 clients, baseline_cnn float32: images/s to the bare loop", 0.85, 0.92, "higher"),
-    Goal("wait-128", "128 clients, baseline_cnn float32: images/s to the bare loop", 0.85, 0.92, "higher"),
-    Goal("shipped-32", "32 clients, shipped model float32: images/s to the bare loop", 0.75, 0.88, "higher"),
-    Goal("poll-32", "32 clients that submit, then get the job: images/s to the bare loop", 0.78, 0.88, "higher"),
-    Goal("bulk", "a folder through the client: images/s to the bare loop", 0.90, 0.95, "higher"),
-    Goal("auto-32", "32 clients, precision auto: images/s to a bare loop of the same precision", 0.75, 0.88, "higher"),
-    Goal("latency-1", "1 client: p50 to decode and predict of one image in the bare loop", 1.7, 1.4, "lower"),
-    Goal("tail-32", "32 clients: p99 to p50", 2.0, 1.5, "lower"),
-    Goal("submit-cpu", "submit: gateway CPU per job to a Flask route that only reads the body", 2.5, 2.0, "lower"),
-    Goal("backlog-p50", "submit of 7 kB images: p50 behind a backlog to an empty queue", 1.2, 1.0, "lower"),
+    Goal("wait-32", "32 clients, baseline_cnn float32: images/s vs the bare loop", 0.85, 0.92, "higher"),
+    Goal("wait-128", "128 clients, baseline_cnn float32: images/s vs the bare loop", 0.85, 0.92, "higher"),
+    Goal("shipped-32", "32 clients, included model float32: images/s vs the bare loop", 0.75, 0.88, "higher"),
+    Goal("poll-32", "32 clients that submit, then get the job: images/s vs the bare loop", 0.78, 0.88, "higher"),
+    Goal("bulk", "a folder through the client: images/s vs the bare loop", 0.90, 0.95, "higher"),
+    Goal("auto-32", "32 clients, precision auto: images/s vs a bare loop in this precision", 0.75, 0.88, "higher"),
+    Goal("latency-1", "1 client: p50 vs one image in the bare loop", 1.7, 1.4, "lower"),
+    Goal("tail-32", "32 clients: p99 vs p50", 2.0, 1.5, "lower"),
+    Goal("submit-cpu", "submit: gateway CPU per job vs a Flask route that only reads the body", 2.5, 2.0, "lower"),
+    Goal("backlog-p50", "submit of 7 kB images: p50 behind a backlog vs an empty queue", 1.2, 1.0, "lower"),
     Goal("ledger-memory", "ledger memory per queued job, without its image", 1.0, 0.5, "lower", "kB"),
     Goal("waiters-memory", "waiting clients: additional gateway memory", 40, 15, "lower", "MB"),
-    Goal("waiters-commands", "waiting clients: Redis commands per second and 1,000 clients", 10, 5, "lower", "/s"),
-    Goal("gateway-start", "gateway: start to ready, to importing its libraries", 1.5, 1.2, "lower"),
+    Goal("waiters-commands", "waiting clients: Redis commands per second, for 1,000 clients", 10, 5, "lower", "/s"),
+    Goal("gateway-start", "gateway: time to ready vs importing its libraries", 1.5, 1.2, "lower"),
     Goal("gateway-memory", "gateway: memory", 110, 90, "lower", "MB"),
-    Goal("worker-start", "worker: start to ready, to import, load and warm-up in the bare loop", 1.5, 1.1, "lower"),
-    Goal("two-workers", "two worker processes: images/s to one", 1.0, 1.1, "higher"),
+    Goal("worker-start", "worker: time to ready vs the bare loop", 1.5, 1.1, "lower"),
+    Goal("two-workers", "two worker processes: images/s vs one worker", 1.0, 1.1, "higher"),
 )
 
 
@@ -89,18 +89,18 @@ def write(path: Path, run: Run) -> dict[str, Any]:
 
 def show(written: dict[str, Any], console: Console) -> None:
     """Print the table."""
-    table = Table("what", "measured", "spread", "reach", "aim", "verdict", title="Pawqueue beside the bare loop")
+    table = Table("figure", "median", "range", "goal", "aim", "verdict", title="Pawqueue compared with the bare loop")
     for goal, row in zip(GOALS, written["goals"], strict=True):
-        found = written["figures"].get(goal.name)
-        spread = f"{found['low']:.3g} to {found['high']:.3g}" if found else ""
-        value = _text(goal, row["measured"])
+        figure = written["figures"].get(goal.name)
+        range_text = f"{figure['low']:.3g} to {figure['high']:.3g}" if figure else ""
+        measured = _text(goal, row["measured"])
         reach, aim = _text(goal, goal.reach), _text(goal, goal.aim)
-        table.add_row(goal.text, value, spread, reach, aim, row["verdict"], style=_STYLES[row["verdict"]])
+        table.add_row(goal.text, measured, range_text, reach, aim, row["verdict"], style=_STYLES[row["verdict"]])
     console.print(table)
 
 
 def _summary(run: Run) -> dict[str, dict[str, Any]]:
-    """Median and spread of each figure."""
+    """Median and range of each figure."""
     return {
         name: {"median": median(values), "low": min(values), "high": max(values), "rounds": len(values)}
         for name, values in run.figures.items()
@@ -108,7 +108,7 @@ def _summary(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _verdicts(figures: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each goal with the figure measured for it."""
+    """Each goal with its measured figure and verdict."""
     rows = []
     for goal in GOALS:
         value = figures[goal.name]["median"] if goal.name in figures else None

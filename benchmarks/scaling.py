@@ -1,6 +1,6 @@
-"""Simulates what limits the service as the load grows, from measured costs.
+"""Simulates, from measured costs, what limits the service as the load grows.
 
-`python -m benchmarks.scaling` prints the table of `docs/scaling.md`; `--costs bench.json` uses the costs of a run.
+`python -m benchmarks.scaling` prints the load table of `docs/scaling.md`; `--costs bench.json` uses the costs of a run.
 """
 
 import argparse
@@ -16,19 +16,19 @@ import simpy
 
 _BATCH = 32
 _GROUP = 32
-#: Maximum share of time that a part may be busy while the wait for it stays short.
-_FULL = 0.8
+#: Up to this utilization of a part, jobs wait only briefly for it.
+_MAX_UTILIZATION = 0.8
 _IMAGE_MB = 0.055
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured CPU milliseconds per image of each part; the worker's are spread over its cores."""
+    """Measured CPU milliseconds per image; a worker's are spread over its cores."""
 
     gateway_ms: float = 0.95
     redis_ms: float = 0.18
     worker_ms: float = 8.0
-    #: Of one write to the append-only file, shared by a group of jobs.
+    #: One write to the append-only file, shared by a group of jobs.
     sync_ms: float = 1.0
 
 
@@ -43,7 +43,7 @@ class Cell:
 
 @dataclass
 class SimulationResult:
-    """Latencies and busy times of a simulated cell."""
+    """The latencies and busy times of a simulated cell."""
 
     latencies_ms: list[float] = field(default_factory=list)
     busy_ms: dict[str, float] = field(default_factory=lambda: {"gateway": 0.0, "redis": 0.0, "worker": 0.0})
@@ -69,7 +69,7 @@ class Simulation:
         self.result = SimulationResult()
 
     def run(self) -> SimulationResult:
-        """Run the simulation; the first tenth does not count towards the latencies."""
+        """Run the simulation; latencies in its first tenth are not recorded."""
         self._env.process(self._arrive())
         self._env.process(self._write())
         for _ in range(self._cell.workers):
@@ -107,79 +107,80 @@ class Simulation:
                     self.result.latencies_ms.append(self._env.now - arrived_ms)
 
     def _gather(self, store: simpy.Store, limit: int) -> Generator[Any, Any, list[float]]:
-        """Wait for one job, then take the others that have arrived; workers share them evenly."""
-        found = [(yield store.get())]
+        """Wait for one job, then take others that have arrived; waiting jobs are shared evenly among the workers."""
+        jobs = [(yield store.get())]
         share = max(1, min(limit, math.ceil((len(store.items) + 1) / self._cell.workers)))
-        while len(found) < (share if store is self._queued else limit) and store.items:
-            found.append((yield store.get()))
-        return found
+        while len(jobs) < (share if store is self._queued else limit) and store.items:
+            jobs.append((yield store.get()))
+        return jobs
 
     def _use(self, name: str, resource: simpy.Resource, took_ms: float) -> Generator[Any, Any, None]:
-        with resource.request() as turn:
-            yield turn
+        with resource.request() as request:
+            yield request
             yield self._env.timeout(took_ms)
             self.result.busy_ms[name] += took_ms
 
 
-def shares(cell: Cell, result: SimulationResult, seconds: float) -> dict[str, float]:
-    """Share of time that each part was busy, 0..1."""
+def utilization(cell: Cell, result: SimulationResult, seconds: float) -> dict[str, float]:
+    """The share of time that each part was busy, 0..1."""
     cores = {"gateway": cell.gateways, "redis": 1, "worker": cell.workers}
     return {name: result.busy_ms[name] / (seconds * 1000 * cores[name]) for name in cores}
 
 
 def capacity_per_s(costs: Costs) -> dict[str, float]:
-    """Images per second that one core of each part handles at its maximum load."""
+    """Images per second that one core of each part handles at its maximum utilization."""
     return {
-        "a gateway core": _FULL * 1000 / costs.gateway_ms,
-        "a Redis": _FULL * 1000 / (costs.redis_ms + costs.sync_ms / _GROUP),
-        "a worker core": _FULL * 1000 / costs.worker_ms,
+        "one gateway core": _MAX_UTILIZATION * 1000 / costs.gateway_ms,
+        "one Redis": _MAX_UTILIZATION * 1000 / (costs.redis_ms + costs.sync_ms / _GROUP),
+        "one worker core": _MAX_UTILIZATION * 1000 / costs.worker_ms,
     }
 
 
 def cells_for(rate_per_s: float, costs: Costs) -> tuple[int, Cell]:
     """How many cells a load needs, and the size of each."""
     capacity = capacity_per_s(costs)
-    count = math.ceil(rate_per_s / capacity["a Redis"])
+    count = math.ceil(rate_per_s / capacity["one Redis"])
     rate = rate_per_s / count
-    gateways = math.ceil(rate / capacity["a gateway core"])
-    return count, Cell(rate, gateways, math.ceil(rate / capacity["a worker core"]))
+    gateways = math.ceil(rate / capacity["one gateway core"])
+    return count, Cell(rate, gateways, math.ceil(rate / capacity["one worker core"]))
 
 
-#: First rows of the table: a small service under more load than it can handle.
-_STEPS = (
-    ("one machine of 2 cores, overloaded", 1, Cell(200, 1, 1)),
-    ("1,000/s with one gateway core", 1, Cell(1000, 1, 9)),
+#: The first rows of the table: cells that are too small for their load.
+_OVERLOADED = (
+    ("200/s, one machine with 2 cores", 1, Cell(200, 1, 1)),
+    ("1,000/s, one gateway core", 1, Cell(1000, 1, 9)),
 )
 _LOADS = (100, 1000, 10_000, 100_000)
 
 
 def table(costs: Costs, seconds: float = 4.0) -> str:
-    """The table of `docs/scaling.md`, in Markdown."""
-    rows = [*_STEPS, *((f"{load:,}/s, sized for it", *cells_for(load, costs)) for load in _LOADS)]
-    heads = ["load", "cells", "images/s per cell", "gateway cores", "worker cores", "busy: gateway, Redis, worker"]
-    heads += ["p50 ms", "p99 ms", "total MB/s"]
+    """The load table of `docs/scaling.md`, in Markdown."""
+    rows = [*_OVERLOADED, *((f"{load:,}/s, right-sized", *cells_for(load, costs)) for load in _LOADS)]
+    heads = ["load", "cells", "images/s per cell", "gateway cores per cell", "worker cores per cell"]
+    heads += ["utilization: gateway, Redis, worker", "p50 ms", "p99 ms", "total MB/s"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, count, cell in rows:
         result = Simulation(cell, costs, seconds).run()
-        busy = ", ".join(f"{share:.0%}" for share in shares(cell, result, seconds).values())
-        slow = f"{result.percentile(0.5):.0f} | {result.percentile(0.99):.0f}"
+        busy = ", ".join(f"{share:.0%}" for share in utilization(cell, result, seconds).values())
+        latencies = f"{result.percentile(0.5):.0f} | {result.percentile(0.99):.0f}"
         traffic = count * cell.rate_per_s * _IMAGE_MB
         lines.append(
-            f"| {name} | {count} | {cell.rate_per_s:,.0f} | {cell.gateways} | {cell.workers} | {busy} | {slow} "
+            f"| {name} | {count} | {cell.rate_per_s:,.0f} | {cell.gateways} | {cell.workers} | {busy} | {latencies} "
             f"| {traffic:,.0f} |"
         )
     return "\n".join(lines)
 
 
 def costs_of(path: Path) -> Costs:
-    """The costs measured by a run of the benchmark."""
+    """The costs that a run of the benchmark measured."""
     rounds = json.loads(path.read_text())["details"]["wait-32"]
-    middle = sorted(rounds, key=lambda found: sum(found["cpu_ms"].values()))[len(rounds) // 2]["cpu_ms"]
-    return Costs(middle["gateway"], middle["redis"], middle["worker"])
+    by_cost = sorted((one_round["cpu_ms"] for one_round in rounds), key=lambda cpu_ms: sum(cpu_ms.values()))
+    median = by_cost[len(by_cost) // 2]
+    return Costs(median["gateway"], median["redis"], median["worker"])
 
 
 def main() -> None:
-    """Print the capacity of one core, and the table."""
+    """Print what one core handles, and the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--costs", type=Path, help="a bench.json; default: the costs stated in docs/scaling.md")
     given = parser.parse_args()

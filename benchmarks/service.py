@@ -1,4 +1,4 @@
-"""The services that are measured: Redis, gateway and workers on free ports, and the bare loop beside them."""
+"""Starts what is measured: Redis, a gateway and workers on free ports, the load generator, and the bare loop."""
 
 import json
 import subprocess
@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import ROOT, BenchmarkError, Started, cpu_s, family, started, wait_until
+from benchmarks.processes import ROOT, BenchmarkError, Process, cpu_s, process_tree, running, wait_until
+from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
+from contract.images.store import open_image_store
+from contract.job import Job, new_job_id, now_ms
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from contract.ledger.types import QueueLimits, Submit
 from deploy.local.ports import pick_ports
 from deploy.local.redis_server import find_redis_server, redis_command
 
@@ -27,51 +31,55 @@ class Service:
     redis_port: int
     port: int
     environ: dict[str, str]
-    redis: Started
-    gateway: Started
-    workers: list[Started] = field(default_factory=list)
+    redis: Process
+    gateway: Process
+    workers: list[Process] = field(default_factory=list)
 
     @property
     def redis_url(self) -> str:
-        """Address of its Redis."""
+        """Address of Redis."""
         return f"redis://127.0.0.1:{self.redis_port}/0"
 
     @property
     def url(self) -> str:
-        """Address of its gateway."""
+        """Address of the gateway."""
         return f"http://127.0.0.1:{self.port}"
 
     def ledger(self) -> Ledger:
-        """Its job ledger."""
+        """The job ledger."""
         return Ledger(connect(self.redis_url))
 
     @contextmanager
-    def worker(self, cores: int | None = None) -> Iterator[Started]:
-        """Run one more worker, with its model on `cores` CPU cores; the worker is ready when the context is entered."""
-        known = len(self.ledger().workers())
+    def worker(self, cores: int | None = None) -> Iterator[Process]:
+        """Start another worker, with its model on `cores` CPU cores; it is ready when the context is entered."""
+        before = len(self.ledger().workers())
         command = [sys.executable, "-m", "worker"]
         environ = self.environ | ({"PAWQUEUE_WORKER_CORES": str(cores)} if cores else {})
-        with started(f"worker-{len(self.workers)}", command, self.folder, environ) as worker:
-            ready_at_s = wait_until(lambda: len(self.ledger().workers()) > known, worker)
+        with running(f"worker-{len(self.workers)}", command, self.folder, environ) as worker:
+            ready_at_s = wait_until(lambda: len(self.ledger().workers()) > before, worker)
             worker.ready_s = ready_at_s - worker.started_s
             self.workers.append(worker)
             yield worker
             self.workers.remove(worker)
 
+    def fill_queue(self, queue: str, count: int, data: bytes) -> None:
+        """Queue `count` jobs for the image `data` directly, without the gateway."""
+        fill_queue(self.redis_url, self.folder / "state", queue, count, data)
+
     def cpu(self) -> dict[str, float]:
-        """CPU seconds used so far, by part."""
+        """CPU seconds used so far, by service."""
         return {
-            "gateway": cpu_s(family(self.gateway.pid)),
-            "worker": sum(cpu_s(family(worker.pid)) for worker in self.workers),
-            "redis": cpu_s(family(self.redis.pid)),
+            "gateway": cpu_s(process_tree(self.gateway.pid)),
+            "worker": sum(cpu_s(process_tree(worker.pid)) for worker in self.workers),
+            "redis": cpu_s(process_tree(self.redis.pid)),
         }
 
     def load(self, *arguments: Any) -> dict[str, Any]:
-        """Run the load; the result also has `cpu_ms`, CPU milliseconds per image by part, including the load's own."""
+        """Run the load generator; the figures also have `cpu_ms`, the CPU milliseconds per image of each part."""
         before = self.cpu()
         result = run_load(self.port, *arguments)
         used = {name: used_s - before[name] for name, used_s in self.cpu().items()}
-        sent = max(1, result["sent"])  # with the warm-up, whose CPU time is also counted
+        sent = max(1, result["sent"])  # including the warm-up, whose CPU time is counted too
         result["cpu_ms"] = {name: used_s * 1000 / sent for name, used_s in used.items()} | {
             "load": result["load_cpu_ms"]
         }
@@ -80,13 +88,13 @@ class Service:
 
 @contextmanager
 def service(folder: Path, *, workers: int = 1, **settings: Any) -> Iterator[Service]:
-    """Start a service; `settings` are Pawqueue's, in lower case and without the prefix."""
+    """Start a service; `settings` are Pawqueue's settings, in lower case and without the prefix."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    with ExitStack() as contexts:
         port = pick_ports(2)
         data = folder / "redis"
         data.mkdir(exist_ok=True)
-        redis = stack.enter_context(started("redis", redis_command(find_redis_server(), port + 1, data), folder))
+        redis = contexts.enter_context(running("redis", redis_command(find_redis_server(), port + 1, data), folder))
         environ = {
             "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{port + 1}/0",
             "PAWQUEUE_GATEWAY_PORT": str(port),
@@ -95,39 +103,54 @@ def service(folder: Path, *, workers: int = 1, **settings: Any) -> Iterator[Serv
             **{f"PAWQUEUE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         wait_until(lambda: _redis_is_ready(port + 1), redis)
-        gateway = stack.enter_context(started("gateway", [sys.executable, "-m", "gateway"], folder, environ))
-        made = Service(folder, port + 1, port, environ, redis, gateway)
-        gateway.ready_s = wait_until(lambda: _succeeds(f"{made.url}/readyz"), gateway) - gateway.started_s
+        gateway = contexts.enter_context(running("gateway", [sys.executable, "-m", "gateway"], folder, environ))
+        stack = Service(folder, port + 1, port, environ, redis, gateway)
+        gateway.ready_s = wait_until(lambda: _succeeds(f"{stack.url}/readyz"), gateway) - gateway.started_s
         for _ in range(workers):
-            stack.enter_context(made.worker())
-        yield made
+            contexts.enter_context(stack.worker())
+        yield stack
+
+
+def fill_queue(redis_url: str, state_dir: Path, queue: str, count: int, data: bytes) -> None:
+    """Write jobs, images and messages as a gateway does, but directly to Redis and the image store."""
+    ledger, celery = Ledger(connect(redis_url)), make_celery(redis_url)
+    images, limits = open_image_store(str(state_dir / "images"), 86_400), QueueLimits(10**9, 10**15)
+    for at in range(0, count, MESSAGE_MAX_JOBS):
+        jobs = [
+            Job(new_job_id(), queue, now_ms(), file="image.jpg", size_bytes=len(data), image=images.put(data))
+            for _ in range(min(MESSAGE_MAX_JOBS, count - at))
+        ]
+        ledger.submit([Submit(job) for job in jobs], limits)
+        publish(celery, queue, [job.id for job in jobs])
 
 
 def run_load(port: int, *arguments: Any) -> dict[str, Any]:
-    """Run `benchmarks.load` in a process of its own; returns its result."""
+    """Run the load generator (`load.py`) in its own process; returns its figures."""
     command = [sys.executable, "-m", "benchmarks.load", str(port), *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchmarkError(f"The load failed: {done.stderr[-1500:]}")
+        raise BenchmarkError(f"The load generator failed: {done.stderr[-1500:]}")
     result: dict[str, Any] = json.loads(done.stdout)
     if result["failures"]:
         raise BenchmarkError(f"Some images failed: {result['failures']}")
+    if not result["count"]:
+        raise BenchmarkError("No image was finished in time. Measure for longer, or stop other programs.")
     return result
 
 
-class BareLoop:
-    """The bare loop (`bare.py`) in a process of its own, ready to measure."""
+class BareLoopProcess:
+    """The bare loop (`bare.py`) in its own process."""
 
-    def __init__(self, process: Started) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         self.ready_s = 0.0
 
-    def measure(self, what: str, number: float) -> dict[str, float]:
+    def measure(self, mode: str, number: float) -> dict[str, float]:
         """Run `loop` for `number` seconds, or `single` `number` times."""
         pipe_in, pipe_out = self.process.handle.stdin, self.process.handle.stdout
         assert pipe_in
         assert pipe_out
-        pipe_in.write(f"{what} {number}\n")
+        pipe_in.write(f"{mode} {number}\n")
         pipe_in.flush()
         line = pipe_out.readline()
         self.process.check()
@@ -136,11 +159,11 @@ class BareLoop:
 
 
 @contextmanager
-def bare_loop(folder: Path, model: Path, precision: str) -> Iterator[BareLoop]:
+def bare_loop(folder: Path, model: Path, precision: str) -> Iterator[BareLoopProcess]:
     """Start the bare loop; it is warmed up when the context is entered."""
     command = [sys.executable, "-m", "benchmarks.bare", str(model), precision]
-    with started("bare", command, folder) as process:
-        bare = BareLoop(process)
+    with running("bare", command, folder) as process:
+        bare = BareLoopProcess(process)
         assert process.handle.stdout
         while process.handle.stdout.readline().strip() != "ready":
             process.check()
@@ -151,7 +174,7 @@ def bare_loop(folder: Path, model: Path, precision: str) -> Iterator[BareLoop]:
 def _redis_is_ready(port: int) -> bool:
     try:
         Ledger(connect(f"redis://127.0.0.1:{port}/0")).ping()
-    except Exception:  # noqa: BLE001 - it is not ready, whatever the reason
+    except Exception:  # noqa: BLE001 - any error means that it is not ready
         return False
     return True
 

@@ -10,8 +10,11 @@ from contract.settings import Settings, SettingsError, load_settings
 _CONNECTIONS = 4000
 
 
-def main() -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status."""
+def main(**options: Any) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status.
+
+    `options` are settings of gunicorn that replace those of `server_options`.
+    """
     try:
         settings = load_settings(os.environ)
     except SettingsError as error:
@@ -21,7 +24,7 @@ def main() -> int:
 
     class Gateway(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
-            for name, value in server_options(settings).items():
+            for name, value in (server_options(settings) | options).items():
                 self.cfg.set(name, value)
 
         def load(self) -> Any:

@@ -18,10 +18,7 @@ from gateway import BROKEN_BODY
 
 #: A client that neither sends nor reads for this long is disconnected.
 _STALLED_S = 30.0
-#: A body may take this long, plus the time it needs at this average rate. Otherwise a client could occupy a connection
-#: by sending a byte now and then.
-_BODY_GRACE_S, _BODY_BYTES_PER_S = 30.0, 1000.0
-#: While the gateway stops, idle connections are closed after this time, because a request may still be on its way.
+#: While the gateway stops, idle connections are closed after this time: a request may still be on its way.
 _IDLE_S = 1.0
 _DETAIL_MAX = 300
 #: Allocations between garbage collections; a request leaves a few hundred objects until its response is sent.
@@ -69,11 +66,11 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self._is_body = False
-        self._waited_s, self._received_bytes = 0.0, 0
+        self._time_left_s = self._bytes_per_s = 0.0
 
-    def expect_body(self) -> None:
-        """Apply the limits of a body to the next reads."""
-        self._is_body, self._waited_s, self._received_bytes = True, 0.0, 0
+    def expect_body(self, base_time_s: float, bytes_per_s: float) -> None:
+        """Limit the time spent waiting for the next body to `base_time_s`, plus its size at `bytes_per_s`."""
+        self._is_body, self._time_left_s, self._bytes_per_s = True, base_time_s, bytes_per_s
 
     def expect_head(self) -> None:
         """Apply no limits while waiting for the next request."""
@@ -88,15 +85,18 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
         start_s = time.monotonic()
         data: bytes = super().chunk()
         if self._is_body:
-            self._waited_s += time.monotonic() - start_s
-            self._received_bytes += len(data)
-            if self._waited_s > _BODY_GRACE_S + self._received_bytes / _BODY_BYTES_PER_S:
+            self._time_left_s += len(data) / self._bytes_per_s - (time.monotonic() - start_s)
+            if self._time_left_s < 0:
                 raise TimeoutError("The request body arrives too slowly.")
         return data
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     """The process that serves requests."""
+
+    #: A body may take `body_base_time_s`, plus the time it needs at this average rate: a client cannot hold a
+    #: connection by sending a byte now and then.
+    body_base_time_s, body_bytes_per_s = 30.0, 1000.0
 
     def init_process(self) -> None:
         """Start the process; gunicorn has no settings for its error format or its reader."""
@@ -136,7 +136,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Handle one request, with timeouts for reading its body and sending its response."""
         self._idle_since_s.pop(sock, None)
-        req.unreader.expect_body()
+        req.unreader.expect_body(self.body_base_time_s, self.body_bytes_per_s)
         sock.settimeout(_STALLED_S)
         try:
             return super().handle_request(listener_name, req, sock, addr)

@@ -36,7 +36,7 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
         port = serve_health(host, settings.worker_metrics_port, metrics.registry, health)
     except OSError as error:
         print(
-            f"Cannot listen on port {settings.worker_metrics_port} of {host} ({error.strerror}). "
+            f"Cannot listen on {host}, port {settings.worker_metrics_port} ({error.strerror}). "
             "Choose another port with PAWQUEUE_WORKER_METRICS_PORT.",
             file=sys.stderr,
         )
@@ -53,7 +53,7 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
 
 
 def model_cores(settings: Settings, usable: int) -> int:
-    """CPU cores for the model: `PAWQUEUE_WORKER_CORES`, at most the `usable` ones; logs a setting that cannot help."""
+    """How many CPU cores the model gets: `PAWQUEUE_WORKER_CORES`, at most `usable`. Warns about cores left unused."""
     if settings.worker_cores and settings.worker_cores > usable:
         _log.warning(
             "PAWQUEUE_WORKER_CORES is higher than the number of usable cores",

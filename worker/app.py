@@ -1,4 +1,4 @@
-"""Puts the parts of a worker together around a loaded model."""
+"""Builds a worker from its parts and a loaded model."""
 
 import os
 import socket
@@ -54,7 +54,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     decode: Decode = decode_image,
     end_process: Callable[[int], object] = os._exit,
 ) -> Worker:
-    """A worker that serves `model`; parts that are not given are those that the settings describe."""
+    """Build a worker that serves `model`; a part that is not passed is built from the settings."""
     metrics = metrics or WorkerMetrics(settings.batch_size)
     client = client or connect(settings.redis_address())
     ledger = ledger or Ledger(client)
@@ -105,7 +105,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     watchdog = Watchdog(
         predictor.running_s,
         settings.predict_limit_s,
-        give_up_slow_images=decoder.give_up_slow_images,
+        fail_slow_images=decoder.fail_slow_images,
         decoders_stuck=decoder.is_stuck,
         end_process=end_process,
     )

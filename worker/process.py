@@ -1,4 +1,4 @@
-"""One worker process from start to stop: consume messages, drain on SIGTERM, release what cannot be finished."""
+"""One worker process from start to stop: consumes messages, drains on SIGTERM, releases unfinished jobs."""
 
 import os
 import socket
@@ -24,9 +24,10 @@ from worker.upkeep.watchdog import Watchdog
 
 _log = get_logger(__name__)
 
-#: Maximum messages in progress. The gate limits jobs; more messages would only keep them from other workers.
+#: Maximum number of messages in progress. The gate limits the jobs; further messages would only wait here instead of
+#: at another worker.
 _MESSAGES = 16
-#: Without one of these threads, jobs would be held and never finished.
+#: If one of these threads stops, the worker holds jobs that never finish.
 _THREADS = ("predict", "commit", "leases", "reconciler", "watchdog")
 
 
@@ -47,7 +48,7 @@ class Worker:
     drain_s: float
 
     def run(self) -> int:
-        """Consume messages until SIGTERM or SIGINT, then finish the jobs it holds; returns the exit status."""
+        """Consume messages until SIGTERM or SIGINT, then finish the held jobs; returns the exit status."""
         for part in (self.thumbnailer, self.pipeline, self.leases, self.reconciler, self.watchdog):
             part.start()
         signals.worker_shutting_down.connect(self._drain, weak=False)
@@ -76,7 +77,7 @@ class Worker:
         )
 
     def _connection_problem(self, consumer: Any) -> str:
-        """Why no messages arrive; empty if they do."""
+        """Why the worker receives no messages; empty if it does."""
         if not self.leases.is_connected():
             return "The job ledger (Redis) does not answer."
         connection = getattr(consumer.consumer, "connection", None)

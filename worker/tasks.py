@@ -11,7 +11,7 @@ from worker.pipeline.pipeline import Pipeline
 
 
 def register_task(app: Celery, pipeline: Pipeline) -> None:
-    """Register the one task on `app`; it runs `pipeline`."""
+    """Register the task on `app`; it processes its jobs with `pipeline`."""
 
     @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
     def predict(self: Any, job_ids: list[str]) -> None:

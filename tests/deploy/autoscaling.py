@@ -151,7 +151,7 @@ def play(folder: Path, images: int) -> Trace:
                 _submit(stack, photos, folder)
                 cluster.trace.bursts.append((sent_s, cluster.now_s()))
                 time.sleep(spec.down.window_s / 4)  # between two folders
-            wait_until(lambda: cluster.trace.rows[-1][3] == spec.least, "the workers being removed", 300)
+            wait_until(lambda: cluster.trace.rows[-1][3] == spec.min_replicas, "the workers being removed", 300)
         wait_until(lambda: not cluster.unfinished(), "the last images", 60)
         cluster.trace.accepted = 2 * images + len(cluster.trace.single)
         cluster.trace.succeeded = cluster.finished()["succeeded"] - before
@@ -164,8 +164,8 @@ def _spec(rate_per_s: float) -> Spec:
     return Spec(
         shipped.metric,
         rate_per_s * OBJECTIVE_S,
-        shipped.least,
-        min(_MAX_WORKERS, shipped.most),
+        shipped.min_replicas,
+        min(_MAX_WORKERS, shipped.max_replicas),
         shipped.up,
         shipped.down,
     )
@@ -222,7 +222,7 @@ def draw_plot(trace: Trace, path: Path) -> None:
     jobs.set_ylabel("jobs")
     workers.step(at_s, replicas, where="post", color="#a63603")
     workers.set_ylabel("workers")
-    workers.set_yticks(range(trace.spec.most + 1))
+    workers.set_yticks(range(trace.spec.max_replicas + 1))
     workers.set_xlabel(f"seconds here, each {FACTOR:g} s of a cluster")
     for axis in (jobs, workers):
         axis.grid(alpha=0.3)

@@ -69,11 +69,11 @@ def test_workers_scale_up_and_down_and_no_job_is_lost(tmp_path: Path) -> None:
     images = 2500
     trace = play(tmp_path, images)
     replicas = [row[3] for row in trace.rows]
-    assert (max(replicas), replicas[-1]) == (trace.spec.most, trace.spec.least)
+    assert (max(replicas), replicas[-1]) == (trace.spec.max_replicas, trace.spec.min_replicas)
     assert trace.turns == 1, replicas
     assert trace.succeeded == trace.accepted
     assert set(trace.single.values()) == {("succeeded", 1)}
-    assert trace.left == [0] * (trace.spec.most - trace.spec.least)
+    assert trace.left == [0] * (trace.spec.max_replicas - trace.spec.min_replicas)
     # More workers on the same cores are hardly faster, but scaling must not delay a folder.
     one_worker_s = images * OBJECTIVE_S / trace.spec.target
     assert all(cleared_s - sent_s < 3 * one_worker_s for sent_s, cleared_s in trace.bursts), trace.bursts

@@ -1,4 +1,4 @@
-"""How much memory a gateway uses while a test sends it something large."""
+"""Measures the memory of a gateway while a test sends large requests."""
 
 import threading
 from contextlib import suppress
@@ -9,17 +9,17 @@ from tests.support.services import Stack
 
 
 class MemoryWatch:
-    """Resident memory of a stack's gateway, in bytes, before and at its peak while the context is open."""
+    """Resident memory of a stack's gateway, in bytes: at the start, and at its peak while the context is open."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.before = self.peak = self._read()
 
     @property
     def growth(self) -> int:
-        """From before to the peak."""
+        """Increase from `before` to `peak`, in bytes."""
         return self.peak - self.before
 
     def __enter__(self) -> "MemoryWatch":
@@ -27,11 +27,11 @@ class MemoryWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopping.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._stopping.wait(0.02):
             with suppress(psutil.NoSuchProcess):
                 self.peak = max(self.peak, self._read())
 

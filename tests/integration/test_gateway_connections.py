@@ -20,17 +20,16 @@ from tests.support.services import Process, free_port, running, wait_until
 
 _IMAGE = draw((60, 40), form="JPEG")
 _HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
-_HASTY = """
-import gateway.server
+_WITH_A_SHORT_BODY_TIMEOUT = """
 from gateway.__main__ import main
-gateway.server._BODY_PATIENCE_S, gateway.server._BODY_BYTES_PER_S = 0.3, 200
-main()
+from gateway.server import Worker
+class ImpatientWorker(Worker):
+    body_base_time_s, body_bytes_per_s = 0.3, 200.0
+main(worker_class=ImpatientWorker)
 """
-_IMPATIENT = """
-import gateway.__main__ as gateway
-options = gateway.server_options
-gateway.server_options = lambda settings: options(settings) | {"timeout": 2}
-gateway.main()
+_WITH_A_SHORT_WORKER_TIMEOUT = """
+from gateway.__main__ import main
+main(timeout=2)
 """
 
 
@@ -61,12 +60,12 @@ def answers(port: int) -> bool:
     return False
 
 
-def refuses(port: int) -> bool:
+def is_closed(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def answer(sock: socket.socket) -> tuple[int, dict[str, object]]:
+def read_response(sock: socket.socket) -> tuple[int, dict[str, object]]:
     """Status and JSON body of a response after which the gateway closes the connection."""
     head, _, body = b"".join(iter(lambda: sock.recv(65_536), b"")).partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)
@@ -90,12 +89,12 @@ def test_a_stopping_gateway_finishes_uploads_and_closes_idle_connections(tmp_pat
         upload = connect(port, _HEAD % len(_IMAGE) + _IMAGE[:100])
         wait_until(lambda: answers(port), "the start of the upload")
         process.handle.send_signal(signal.SIGTERM)
-        wait_until(lambda: refuses(port), "the gateway refusing connections")
+        wait_until(lambda: is_closed(port), "the gateway refusing connections")
         for idle in (silent, half_head, kept):
             assert idle.recv(100) == b""
         assert process.handle.poll() is None
         upload.sendall(_IMAGE[100:])
-        assert answer(upload)[0] == 202
+        assert read_response(upload)[0] == 202
         assert process.handle.wait(60) == 0
     assert Ledger(patient_client(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
 
@@ -108,7 +107,7 @@ def test_a_gateway_that_is_stopped_during_startup_exits_promptly(tmp_path: Path,
         assert process.handle.wait(30) == 0, process.tail()
 
 
-def test_a_stopping_gateway_aborts_uploads_that_do_not_end(tmp_path: Path, clean_redis: str) -> None:
+def test_a_stopping_gateway_aborts_endless_uploads(tmp_path: Path, clean_redis: str) -> None:
     stop = threading.Event()
     with gateway(tmp_path, clean_redis, PAWQUEUE_DRAIN_S="1") as (port, process):
         endless = connect(port, _HEAD % 10_000_000)
@@ -122,17 +121,19 @@ def test_a_stopping_gateway_aborts_uploads_that_do_not_end(tmp_path: Path, clean
 
 
 @pytest.mark.timeout(120)
-def test_a_dripping_client_is_disconnected_and_a_slow_one_is_not(tmp_path: Path, clean_redis: str) -> None:
-    with gateway(tmp_path, clean_redis, "-c", _HASTY) as (port, _):
+def test_a_client_below_the_minimum_rate_is_disconnected_and_a_slow_one_is_not(
+    tmp_path: Path, clean_redis: str
+) -> None:
+    with gateway(tmp_path, clean_redis, "-c", _WITH_A_SHORT_BODY_TIMEOUT) as (port, _):
         stop, dripping = threading.Event(), connect(port, _HEAD % 10_000)
         slow = connect(port, (_HEAD % len(_IMAGE)).replace(b"Host: x", b"Host: x\r\nConnection: close"))
         dripper = threading.Thread(target=drip, args=(dripping, b"x", 0.05, stop))
         dripper.start()
         for at in range(0, len(_IMAGE), 150):
-            threading.Event().wait(0.1)  # several times the required rate
+            threading.Event().wait(0.1)  # 1,500 bytes per second, several times the minimum
             slow.sendall(_IMAGE[at : at + 150])
-        assert answer(slow)[0] == 202
-        status, problem = answer(dripping)
+        assert read_response(slow)[0] == 202
+        status, problem = read_response(dripping)
         stop.set()
         dripper.join()
     assert status == 400
@@ -140,7 +141,7 @@ def test_a_dripping_client_is_disconnected_and_a_slow_one_is_not(tmp_path: Path,
 
 
 def test_a_gateway_process_that_hangs_is_replaced(tmp_path: Path, clean_redis: str) -> None:
-    with gateway(tmp_path, clean_redis, "-c", _IMPATIENT) as (port, process):
+    with gateway(tmp_path, clean_redis, "-c", _WITH_A_SHORT_WORKER_TIMEOUT) as (port, process):
         (serving,) = psutil.Process(process.handle.pid).children()
         serving.suspend()
         wait_until(lambda: answers(port), "another process accepting requests")

@@ -1,4 +1,4 @@
-"""Outages of Redis: the gateway reports them, and the same worker process resumes afterwards."""
+"""Redis outages: gateway and worker report them, and the same processes continue afterwards."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.outages import Outage, put, watch_outage
 from tests.support.services import free_port, wait_until
 
-#: Generous, for busy machines. docs/guarantees.md has the times measured on a quiet one.
+#: Generous limits for busy machines; docs/guarantees.md lists the times measured on an idle one.
 _REFUSED_WITHIN_S = 6.0
 _BACK_WITHIN_S = 60.0
 
@@ -55,7 +55,7 @@ def test_a_killed_redis_is_reported_promptly_and_the_service_recovers(cluster: C
 
 
 @pytest.mark.timeout(240)
-def test_a_silently_dead_connection_is_reported_and_the_service_recovers(cluster: Cluster) -> None:
+def test_a_connection_that_drops_all_packets_is_reported_and_the_service_recovers(cluster: Cluster) -> None:
     wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready")
     with httpx.Client(base_url=cluster.url, timeout=60) as http:
         outage = watch_outage(http, cluster.proxy.cut, cluster.proxy.restore, length_s=4)

@@ -1,4 +1,4 @@
-"""The shipped model on real frameworks, each in a process of its own: backends are chosen once per process."""
+"""The included model on real frameworks, each in its own process: a backend is chosen once per process."""
 
 import importlib.util
 import json
@@ -48,7 +48,7 @@ def run(program: str, argument: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("cores", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_split_batches_predict_like_single_images_on_no_more_cores_than_allowed(cores: int) -> None:
+def test_split_batches_predict_like_single_images_and_use_only_the_allowed_cores(cores: int) -> None:
     done = run(ON_SOME_CORES, str(cores))
     assert done.returncode == 0, done.stderr
     assert "are not split" not in done.stdout + done.stderr
@@ -71,7 +71,7 @@ def test_a_bundle_predicts_as_at_export_on_every_backend(backend: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_backend_that_is_not_installed_is_named() -> None:
+def test_the_error_for_a_missing_backend_names_it() -> None:
     if importlib.util.find_spec("torch"):
         pytest.skip("torch is installed here")
     done = run(ON_A_BACKEND, "torch")

@@ -1,4 +1,4 @@
-"""Many images over HTTP as one submission, on a real Redis, gateway, worker and model."""
+"""Many images in one submission over HTTP, on a real Redis, gateway, worker and model."""
 
 import csv
 import io
@@ -42,8 +42,8 @@ def as_zip(members: dict[str, bytes]) -> Any:
     return {"content": zip_of(members, zipfile.ZIP_DEFLATED), "headers": {"Content-Type": ZIP}}
 
 
-def opened(http: httpx.Client, **wish: Any) -> str:
-    response = http.post("/v1/submissions", json=wish)
+def open_submission(http: httpx.Client, **options: Any) -> str:
+    response = http.post("/v1/submissions", json=options)
     assert response.status_code == 201, response.text
     return str(response.headers["Location"])
 
@@ -59,20 +59,22 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 
 
 def test_a_form_a_tar_and_a_zip_fill_one_submission(http: httpx.Client) -> None:
-    address = opened(http, name="Cats")
+    address = open_submission(http, name="Cats")
     forms = [(as_form, images(0, 100)), (as_tar, images(100, 100)), (as_zip, images(200, 100))]
     ids: list[str] = []
     for pack, members in forms:
-        taken = http.post(f"{address}/jobs", **pack(members))
-        assert taken.status_code == 202, taken.text
-        assert [item["custom_id"] for item in taken.json()["accepted"]] == list(members)
-        ids += [item["job_id"] for item in taken.json()["accepted"]]
+        response = http.post(f"{address}/jobs", **pack(members))
+        assert response.status_code == 202, response.text
+        assert [item["custom_id"] for item in response.json()["accepted"]] == list(members)
+        ids += [item["job_id"] for item in response.json()["accepted"]]
     assert len(set(ids)) == 300
     wait_until(lambda: bool(rows_of(http, address)), "the first result")  # while the submission is still open
 
-    other = http.post(f"{address}/jobs", **as_tar(images(0, 2) | {"cats/000.jpg": draw(), "notes.txt": b"no"})).json()
-    assert [(item["custom_id"], item["repeated"]) for item in other["accepted"]] == [("cats/001.jpg", True)]
-    assert {item["custom_id"]: item["code"] for item in other["rejected"]} == {
+    repeated = http.post(
+        f"{address}/jobs", **as_tar(images(0, 2) | {"cats/000.jpg": draw(), "notes.txt": b"no"})
+    ).json()
+    assert [(item["custom_id"], item["repeated"]) for item in repeated["accepted"]] == [("cats/001.jpg", True)]
+    assert {item["custom_id"]: item["code"] for item in repeated["rejected"]} == {
         "cats/000.jpg": "conflict",
         "notes.txt": "not_an_image",
     }
@@ -96,11 +98,11 @@ def test_a_form_a_tar_and_a_zip_fill_one_submission(http: httpx.Client) -> None:
     lines = list(csv.DictReader(io.StringIO(http.get(f"{address}/results?format=csv").text)))
     assert [line["file"] for line in lines] == [row["custom_id"] for row in rows]
     assert http.get(f"/v1/jobs/{ids[0]}").json()["file"] == "cats/000.jpg"
-    assert body["id"] in [one["id"] for one in http.get("/v1/submissions").json()["submissions"]]
+    assert body["id"] in [listed["id"] for listed in http.get("/v1/submissions").json()["submissions"]]
 
 
 def test_a_corrupt_image_fails_alone(http: httpx.Client) -> None:
-    address = opened(http)
+    address = open_submission(http)
     whole = draw((400, 300), form="JPEG")
     http.post(f"{address}/jobs", **as_tar({"a.jpg": whole, "b.jpg": whole[: len(whole) * 6 // 10], "c.jpg": whole}))
     http.post(f"{address}/close")
@@ -116,7 +118,7 @@ def test_unknown_ids_are_not_found(http: httpx.Client) -> None:
 
 
 def test_canceling_a_submission_cancels_its_unfinished_jobs(http: httpx.Client) -> None:
-    address = opened(http)
+    address = open_submission(http)
     assert http.post(f"{address}/jobs", **as_tar(images(0, 200))).status_code == 202
     body = http.delete(address).json()
     assert (body["status"], body["counts"]["queued"], body["counts"]["running"]) == ("canceled", 0, 0)
@@ -132,7 +134,7 @@ def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
     with running_stack(tmp_path, queue_max_jobs=50) as stack, httpx.Client(base_url=stack.url, timeout=120) as http:
         stack.workers[0].stop(signal.SIGTERM)
         members = images(0, 120)
-        canceled = opened(http)
+        canceled = open_submission(http)
         full = http.post(f"{canceled}/jobs", **as_tar(members))
         assert (full.status_code, full.json()["code"]) == (429, "queue_full")
         assert (len(full.json()["accepted"]), full.json()["left_from"]) == (50, "cats/050.jpg")
@@ -141,16 +143,16 @@ def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
         assert (body["status"], body["counts"]["canceled"]) == ("canceled", 50)
         assert body["finished_at"]
 
-        address, left = opened(http), dict(members)
-        taken = http.post(f"{address}/jobs", **as_tar(left))
-        assert (taken.status_code, len(taken.json()["accepted"])) == (429, 50)
+        address, left = open_submission(http), dict(members)
+        response = http.post(f"{address}/jobs", **as_tar(left))
+        assert (response.status_code, len(response.json()["accepted"])) == (429, 50)
         with stack.another_worker() as worker, redis.Redis.from_url(stack.redis_url) as client:
-            while taken.status_code == 429:
-                for item in taken.json()["accepted"]:
+            while response.status_code == 429:
+                for item in response.json()["accepted"]:
                     left.pop(item["custom_id"])
                 wait_until(lambda: client.zcard(keys.queued(BULK)) < 50, "room in the queue")
-                taken = http.post(f"{address}/jobs", **as_tar(left))
-            assert taken.status_code == 202, taken.text
+                response = http.post(f"{address}/jobs", **as_tar(left))
+            assert response.status_code == 202, response.text
             http.post(f"{address}/close")
             body = http.get(address, headers=WAIT).json()
             assert (body["status"], body["counts"]["succeeded"]) == ("finished", 120), worker.tail()
@@ -159,12 +161,12 @@ def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
             wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "images being deleted", 30)
 
 
-def test_hostile_archives_are_refused_without_using_memory(http: httpx.Client, stack: Stack) -> None:
-    address = opened(http)
+def test_hostile_archives_are_rejected_without_using_memory(http: httpx.Client, stack: Stack) -> None:
+    address = open_submission(http)
     good = {"red.png": draw()}
     cut = tar_of(good)[:700]
     bodies = [(kind, make()) for kind, make, _ in BOMBS.values() if make not in (bomb_tar, deep_zip)]
-    bodies += [(TAR, bomb_tar(10)), (ZIP, deep_zip(10))]  # the smaller ones are within the limits
+    bodies += [(TAR, bomb_tar(10)), (ZIP, deep_zip(10))]  # smaller versions of these two are within the limits
     bodies += [(TAR, cut), (ZIP, cut), (ZIP, zip_of(good)[:-9]), (TAR, b""), (ZIP, b"x" * 100_000)]
     with MemoryWatch(stack) as memory:
         for kind, data in bodies:
@@ -179,8 +181,8 @@ def test_hostile_archives_are_refused_without_using_memory(http: httpx.Client, s
 
 
 def test_a_long_tar_is_streamed(http: httpx.Client, stack: Stack) -> None:
-    """Only a small part of the 200 MB is in the gateway's memory at any time."""
-    address = opened(http)
+    """The gateway never holds more than a small part of the 200 MB in memory."""
+    address = open_submission(http)
     member = tar_of({"large.bin": b"no image" + bytes(10_000_000)})[: -1024 * 10]
 
     def endless() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The health checks of a worker process while it drains and when it hangs."""
+"""The health checks of a worker process that drains, and of one that hangs."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ from tests.support.services import free_port, wait_until
 
 
 @contextmanager
-def busy(folder: Path, point: str, **settings: str) -> Iterator[tuple[Cluster, httpx.Client, str]]:
-    """A worker that holds a job at a fault point, and the address of the job."""
+def worker_holding_a_job(folder: Path, point: str, **settings: str) -> Iterator[tuple[Cluster, httpx.Client, str]]:
+    """A worker that holds a job at a fault point; yields the cluster, a client, and the path of the job."""
     settings |= {"PAWQUEUE_WORKER_METRICS_PORT": str(free_port())}
     with (
         Cluster(folder, 1, settings, points=[point], light=True) as cluster,
@@ -30,21 +30,21 @@ def busy(folder: Path, point: str, **settings: str) -> Iterator[tuple[Cluster, h
 
 
 def test_a_draining_worker_is_alive_but_not_ready_and_finishes_its_jobs(tmp_path: Path) -> None:
-    with busy(tmp_path, "held_in_predict") as (cluster, http, address):
+    with worker_holding_a_job(tmp_path, "held_in_predict") as (cluster, http, path):
         os.kill(cluster.workers[0].pid, signal.SIGTERM)
         wait_until(lambda: cluster.get_from_worker("/readyz")[0] != 200, "the worker reporting that it stops")
         status, text = cluster.get_from_worker("/readyz")
         assert status == 503
         assert "stopping" in text
         assert cluster.get_from_worker("/healthz") == (200, "ok\n")
-        cluster.release("held_in_predict")
-        job = http.get(address, headers={"Prefer": "wait=50"}).json()
+        cluster.let_go("held_in_predict")
+        job = http.get(path, headers={"Prefer": "wait=50"}).json()
         assert (job["status"], job["attempts"]) == ("succeeded", 1)
 
 
 def test_a_worker_that_hangs_is_neither_alive_nor_ready(tmp_path: Path) -> None:
     limits = {"PAWQUEUE_PREDICT_LIMIT_S": "1", "PAWQUEUE_DRAIN_S": "0.1"}
-    with busy(tmp_path, "hang_unwatched", **limits) as (cluster, _, _):
+    with worker_holding_a_job(tmp_path, "hang_unwatched", **limits) as (cluster, _, _):
         wait_until(lambda: cluster.get_from_worker("/healthz")[0] == 503, "the worker reporting that it hangs")
         for path in ("/healthz", "/readyz"):
             status, text = cluster.get_from_worker(path)

@@ -1,4 +1,4 @@
 """The path of an image through a worker: claim, decode, batch, predict, commit.
 
-Start with `pipeline.py`; every other module is one step of it.
+Start with `pipeline.py`; `item.py` describes what the steps pass on.
 """

@@ -1,4 +1,4 @@
-"""Dynamic batching: collects decoded images until a batch is full or further waiting is not worth it."""
+"""Dynamic batching: collects decoded images and decides when to release a batch."""
 
 import threading
 import time
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """A buffer with one reader; items of a lower rank leave first, items of one rank in order of arrival.
+    """A buffer with one reader. Items of a lower rank come first, items of the same rank in order of arrival.
 
-    A batch leaves when it is full, when no more items are expected, or when its oldest item has waited `wait_s`.
+    A batch is released when it is full, when no more items are expected, or when its oldest item has waited `wait_s`.
     """
 
     def __init__(self, size: int, wait_s: float, ranks: int = 2, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,7 +26,7 @@ class Batcher(Generic[T]):
         self._closed = False
 
     def expect(self, count: int) -> None:
-        """Announce `count` items; each must be followed by one `put` or one `miss`."""
+        """Announce `count` items; each must be followed by one `put` or one `withdraw`."""
         with self._changed:
             self._expected += count
 
@@ -36,20 +36,20 @@ class Batcher(Generic[T]):
             self._waiting[rank].append((self._clock(), item))
             self._arrived()
 
-    def miss(self) -> None:
+    def withdraw(self) -> None:
         """Withdraw one announced item."""
         with self._changed:
             self._arrived()
 
     def take(self) -> list[T]:
-        """Wait for a batch of 1 to `size` items; an empty list once the batcher is closed and empty."""
+        """Wait for a batch of 1 to `size` items; returns an empty list once the batcher is closed and empty."""
         with self._changed:
             while not self._is_due():
                 self._changed.wait(self._time_left_s())
             return self._pop()
 
     def close(self) -> None:
-        """Release all waiting items to the reader without further delay; `take` then returns an empty list."""
+        """Release the waiting items to the reader without further delay."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -60,7 +60,7 @@ class Batcher(Generic[T]):
 
     def _arrived(self) -> None:
         self._expected -= 1
-        # The first item also wakes the reader, which then waits no longer than this item may.
+        # The first item wakes the reader even if no batch is due, because it starts the reader's timeout.
         if self._is_due() or self._count() == 1:
             self._changed.notify_all()
 

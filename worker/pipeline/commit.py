@@ -1,4 +1,4 @@
-"""Writes results to the ledger: those that arrive during one write share the next round trip."""
+"""Writes results to the ledger; results that arrive during one write share the next one."""
 
 import queue
 import threading
@@ -26,7 +26,7 @@ _RETRY_S = 0.5
 
 
 class Committer:
-    """One thread that commits results, then drops the leases, deletes the images and completes the job groups."""
+    """A thread that commits results, then drops the leases, deletes the images and completes the job groups."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Committer:
         self._thread.start()
 
     def put(self, item: Item, result: JobResult) -> None:
-        """Queue a result to be written."""
+        """Queue a result for the next write."""
         self._pending.put((item, result))
 
     def stop(self) -> None:
@@ -71,7 +71,7 @@ class Committer:
                     item.group.finish_one()
 
     def _gather(self) -> list[tuple[Item, JobResult]]:
-        """Wait for results; an empty list after `stop`."""
+        """Wait for results and return all that have arrived; returns an empty list after `stop`."""
         first = self._pending.get()
         if first is None:
             return []
@@ -91,18 +91,18 @@ class Committer:
         committed = self._commit(group)
         self._leases.drop(item.claim for item, _ in group)
         finished_ms = now_ms()
-        for (item, result), is_ours in zip(group, committed, strict=True):
-            if is_ours:
+        for (item, result), is_committed in zip(group, committed, strict=True):
+            if is_committed:
                 self._report(item, result, finished_ms)
                 self._thumbnails.offer(item.claim.job.id, item.pixels, item.features)
             else:
                 self._metrics.late_commits.inc()
-        self._delete_images([item for (item, _), is_ours in zip(group, committed, strict=True) if is_ours])
+        self._delete_images([item for (item, _), is_committed in zip(group, committed, strict=True) if is_committed])
         for item, _ in group:
             item.group.finish_one()
 
     def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[bool]:
-        """Commit results, however long the ledger is unavailable; a result that comes too late is rejected there."""
+        """Commit results, retrying until the ledger is available; returns False for results that came too late."""
         rows = [(item.claim, result) for item, result in group]
         while True:
             try:

@@ -19,10 +19,10 @@ Decode = Callable[[bytes, int, int], DecodedImage]
 
 
 class Decoder:
-    """Decodes each image once; an image that fails, or takes too long, fails its own job and no other.
+    """Decodes each image once. If an image is broken or takes too long, only its own job fails.
 
-    A thread cannot be interrupted while it decodes. `give_up_slow_images` therefore fails the job of a slow image at
-    once and leaves the thread to finish; whatever it returns later is dropped.
+    A decoding thread cannot be interrupted. `fail_slow_images` therefore fails the job immediately, lets the thread
+    continue, and drops the pixels that it returns later.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Decoder:
         self._lock = threading.Lock()
         #: Items being decoded, by identity, with the time at which decoding began, in seconds.
         self._began_s: dict[int, tuple[Item, float]] = {}
-        #: Items that were given up while a thread still decodes them.
-        self._given_up: set[int] = set()
+        #: Items whose job has failed while a thread still decodes their image.
+        self._abandoned: set[int] = set()
 
     def submit(self, items: Sequence[Item], images: Sequence[bytes | None]) -> None:
-        """Start to decode `images`; each item then goes to the batcher, or to the committer with an error."""
+        """Start decoding `images`; each item then goes to the batcher, or to the committer with an error."""
         self._batcher.expect(len(items))
         for item, data in zip(items, images, strict=True):
             self._pool.submit(self._run, item, data)
@@ -61,21 +61,21 @@ class Decoder:
         """Finish the images that were submitted, then stop the threads."""
         self._pool.shutdown()
 
-    def give_up_slow_images(self) -> None:
+    def fail_slow_images(self) -> None:
         """Fail the jobs whose image has been decoding for longer than the limit."""
         with self._lock:
-            before_s = self._clock() - self._limit_s
-            slow = [item for item, began_s in self._began_s.values() if began_s < before_s]
+            now_s = self._clock()
+            slow = [item for item, began_s in self._began_s.values() if now_s - began_s > self._limit_s]
             for item in slow:
                 del self._began_s[id(item)]
-                self._given_up.add(id(item))
+                self._abandoned.add(id(item))
         for item in slow:
             self._fail(item, UndecodableImageError(f"decoding it takes longer than {self._limit_s:g} s"))
 
     def is_stuck(self) -> bool:
-        """Whether every thread is still busy with an image that was given up."""
+        """Whether every thread is busy with an image whose job has already failed."""
         with self._lock:
-            return len(self._given_up) >= self._threads
+            return len(self._abandoned) >= self._threads
 
     def _run(self, item: Item, data: bytes | None) -> None:
         with self._lock:
@@ -87,9 +87,9 @@ class Decoder:
         except Exception as error:  # noqa: BLE001
             failure = error
         with self._lock:
-            self._given_up.discard(id(item))
+            self._abandoned.discard(id(item))
             if self._began_s.pop(id(item), None) is None:
-                return  # given up in the meantime
+                return  # the job has failed in the meantime
         if failure is not None:
             self._fail(item, failure)
             return
@@ -106,7 +106,7 @@ class Decoder:
         item.features = Features(image.width, image.height, round(brightness, 4), round(contrast, 4))
 
     def _fail(self, item: Item, error: Exception) -> None:
-        self._batcher.miss()
-        detail = f"The image cannot be decoded: {error}. Check the file and send it again."
+        self._batcher.withdraw()
+        detail = f"The image cannot be decoded: {error}. Check the file and resend it."
         job_error = JobError(errors.UndecodableImageError.code, detail)
         self._committer.put(item, JobResult(error=job_error, timings=Timings(queue_ms=item.queue_ms)))

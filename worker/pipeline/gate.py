@@ -1,4 +1,4 @@
-"""Locks at the entrance of the pipeline: how many jobs a worker holds, and which job it must process alone."""
+"""Locks at the entrance of the pipeline: they limit how many jobs a worker holds, and let a suspect job run alone."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ class ClosedError(Exception):
 
 
 class Gate:
-    """Limits how many jobs a worker holds: enough to keep the model busy, few enough to leave work for others.
+    """Limits how many jobs a worker holds: enough to keep the model busy, few enough to leave work for other workers.
 
     The limit applies to each rank separately, so bulk jobs never keep an interactive job waiting.
     """
@@ -34,13 +34,13 @@ class Gate:
             self._held[rank] += count
 
     def leave(self, count: int, rank: int) -> None:
-        """Release the space of `count` jobs."""
+        """Make room for others: `count` jobs have left the pipeline."""
         with self._changed:
             self._held[rank] -= count
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Reject all current and future callers of `enter`."""
+        """Raise `ClosedError` in all current and future calls of `enter`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -55,9 +55,9 @@ class Gate:
 
 
 class SoloLock:
-    """A lock that many threads share, or that one holds alone; a thread that waits to be alone goes first.
+    """A lock that many threads share, or that one thread holds alone. A thread that waits to hold it alone goes first.
 
-    A job that may have killed a worker is processed alone: if it kills this one, no other job is lost with it.
+    A job that may have killed a worker is processed alone: if it kills this worker too, no other job is affected.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class SoloLock:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Hold the lock together with others."""
+        """Hold the lock together with other threads."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone and not self._waiting_alone)
             self._sharing += 1
@@ -81,7 +81,7 @@ class SoloLock:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the lock once all others have released it, and keep them out."""
+        """Hold the lock once all other threads have released it, and keep them out."""
         with self._changed:
             self._waiting_alone += 1
             self._changed.wait_for(lambda: not self._alone and not self._sharing)

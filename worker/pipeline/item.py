@@ -1,4 +1,4 @@
-"""What passes through the pipeline: one item for each claimed job, and the group of jobs it belongs to."""
+"""What passes through the pipeline: one item per claimed job, and the group of jobs that the item belongs to."""
 
 import threading
 from dataclasses import dataclass, field
@@ -39,12 +39,12 @@ class Item:
 
     claim: Claim
     group: JobGroup
-    #: Position of its queue in `QUEUES`; lower ranks are predicted first.
+    #: Position of the job's queue in `QUEUES`; lower ranks are predicted first.
     rank: int
-    #: uint8, (height, width, 3), once decoded.
+    #: uint8, (height, width, 3); None until decoded.
     pixels: NDArray[np.uint8] | None = None
     features: Features | None = None
     queue_ms: float = 0.0
     decode_ms: float = 0.0
-    #: Monotonic time, in seconds, at which it was ready for a batch.
+    #: Monotonic time in seconds at which the image was decoded.
     ready_at_s: float = field(default_factory=monotonic)

@@ -1,7 +1,7 @@
 """Takes the jobs of one message from claim to commit.
 
-Threads: Celery's (claim jobs, read images), `decode` (several), `predict` (one) and `commit` (one). The next batch is
-decoded while the current one is predicted.
+Celery's threads claim jobs and read their images. Several threads decode, one predicts, and one commits. The next
+batch is decoded while the current one is predicted.
 """
 
 from collections.abc import Callable, Sequence
@@ -85,9 +85,9 @@ class Pipeline:
                     with self.solo_lock.alone():
                         self._begin([claim], rank).wait()
         except ClosedError:
-            raise  # the leases stay: `Worker` releases all held jobs at the end
+            raise  # keep the leases: `Worker` releases all held jobs when it stops
         except Exception:
-            self.leases.drop(claims)  # renewed leases would keep the jobs from ever being retried
+            self.leases.drop(claims)  # while leases are renewed, the jobs cannot be retried
             raise
 
     def _begin(self, claims: Sequence[Claim], rank: int) -> JobGroup:
@@ -99,10 +99,10 @@ class Pipeline:
         return group
 
     def _retry(self, method: Callable[..., R], *arguments: Any) -> R:
-        """Call a method of the ledger or the image store until it is available.
+        """Call a method of the ledger or the image store, and retry while it is unavailable.
 
         Raises:
-            ClosedError: the worker is stopping in the meantime.
+            ClosedError: the worker is stopping.
         """
         while True:
             try:

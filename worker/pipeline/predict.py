@@ -18,12 +18,12 @@ from worker.upkeep.metrics import WorkerMetrics
 
 _log = get_logger(__name__)
 
-#: Decimal places of a stored probability; float32 does not hold more.
+#: Decimal places of a stored probability; float32 is not more precise.
 _DIGITS = 6
 
 
 class Predictor:
-    """Takes batches from the batcher and gives each item its result."""
+    """Predicts batches from the batcher, and passes the result of each item to the committer."""
 
     def __init__(self, model: KerasModel, batcher: Batcher[Item], committer: Committer, metrics: WorkerMetrics) -> None:
         self._model = model

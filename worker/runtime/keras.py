@@ -16,10 +16,10 @@ from worker.runtime.side_by_side import Call
 
 _log = get_logger(__name__)
 
-#: Maximum distance of a probability from the bundle's golden output. Between processors float32 differs in the sixth
-#: digit; bfloat16 has an 8-bit mantissa.
+#: Maximum distance of a probability from the bundle's golden output. In float32, processors differ in the sixth digit;
+#: bfloat16 has an 8-bit mantissa.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
-#: CPU flags of native bfloat16 multiplication (x86-64, 64-bit Arm).
+#: CPU flags for native bfloat16 multiplication (x86-64, 64-bit Arm).
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _X86_64 = frozenset({"x86_64", "AMD64"})
 
@@ -31,11 +31,11 @@ class KerasModel:
         self, manifest: Manifest, call: Call, backend: str, precision: str, batch_sizes: Sequence[int]
     ) -> None:
         self.name, self.version = manifest.name, manifest.version
-        #: In the order of the probabilities.
+        #: Labels, in the order of the probabilities.
         self.labels = tuple(manifest.labels)
-        #: Of the input, in pixels.
+        #: Size of the input, in pixels.
         self.height, self.width = manifest.input.height, manifest.input.width
-        #: `tensorflow`, `jax` or `torch`.
+        #: Keras backend: `tensorflow`, `jax` or `torch`.
         self.backend = backend
         #: `float32` or `bfloat16`.
         self.precision = precision
@@ -58,19 +58,19 @@ class KerasModel:
         """Largest difference between the model's probabilities for the golden inputs and those in the bundle.
 
         Raises:
-            BundleError: the bundle was exported by a version that draws other golden inputs.
+            BundleError: the bundle was exported by a version that generates different golden inputs.
         """
         inputs = golden_inputs(self.height, self.width)
         golden = self._manifest.golden
         if golden.recipe != RECIPE or golden.inputs_sha256 != fingerprint(inputs):
-            raise BundleError(f"{self.name} {self.version} was exported with other golden inputs. Export it again.")
+            raise BundleError(f"{self.name} {self.version} was exported with different golden inputs. Export it again.")
         found = np.concatenate([self.predict(inputs[at : at + 1]) for at in range(len(inputs))])
         return float(np.abs(found - np.array(golden.outputs, np.float32)).max())
 
     def _pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Fill up to the next allowed batch size, so that nothing is compiled while jobs wait."""
+        """Pad to the next allowed batch size, so that nothing is compiled while jobs wait."""
         if self.backend == "tensorflow":
-            return pixels  # its call is compiled for batches of any size
+            return pixels  # its call accepts batches of any size
         count = len(pixels)
         size = next((size for size in self._batch_sizes if size >= count), count)
         return (
@@ -88,7 +88,7 @@ def choose_backend(name: str, cores: int) -> None:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # see `tensorflow.py`
     if platform.machine() in _X86_64:
-        # TensorFlow enables oneDNN only on processors with AVX-512, but AVX2 profits too (decisions/035).
+        # TensorFlow enables oneDNN only on processors with AVX-512, but AVX2 benefits too (decisions/035).
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # The defaults count the cores of the machine, not those of the container.
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
@@ -97,7 +97,7 @@ def choose_backend(name: str, cores: int) -> None:
 
 
 def load_model(folder: Path, precision: str, batch_size: int, cores: int) -> KerasModel:
-    """Load, check and warm up the bundle at `folder`, to compute on `cores` CPU cores.
+    """Load, check and warm up the bundle at `folder`; the model runs on `cores` CPU cores.
 
     `precision` is `float32`, `bfloat16` or `auto`: bfloat16 if the processor has it and the golden outputs agree.
 
@@ -117,8 +117,8 @@ def load_model(folder: Path, precision: str, batch_size: int, cores: int) -> Ker
     distance = model.golden_distance()
     if distance > _TOLERANCE[precision]:
         raise BundleError(
-            f"{folder} predicts its golden inputs {distance:.4f} off from its export (allowed in {precision}: "
-            f"{_TOLERANCE[precision]}). The file is damaged or the library versions differ. Export it again."
+            f"The golden outputs of {folder} are {distance:.4f} off (allowed in {precision}: {_TOLERANCE[precision]}). "
+            "The file is damaged or the library versions differ. Export it again."
         )
     model.warm_up()
     return model
@@ -141,7 +141,7 @@ def _load(folder: Path, manifest: Manifest, precision: str, batch_size: int, cor
         _use_bfloat16(network)
     backend = keras.backend.backend()
     call = (
-        _tensorflow_call(network, manifest, precision, min(cores, batch_size))  # a further core would get no image
+        _tensorflow_call(network, manifest, precision, min(cores, batch_size))  # more cores would be idle
         if backend == "tensorflow"
         else network.predict_on_batch
     )

@@ -15,7 +15,7 @@ _log = get_logger(__name__)
 #: uint8 (batch, height, width, 3) to raw outputs (batch, units).
 Call = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 
-#: Maximum images in a part: what one layer passes to the next then stays in the cache (decisions/034 and 035).
+#: Maximum images in a part. The data between two layers then fits in the CPU cache (decisions/034 and 035).
 PART = 8
 #: Allowed difference between the wide and the narrow call: bfloat16 rounds in the third digit.
 _TOLERANCE = 0.02
@@ -26,8 +26,8 @@ BUILDER_THREAD = "narrow-call"
 class SideBySide:
     """Runs parts of a batch in parallel with `narrow`, which uses one core; small batches go to `wide`, which uses all.
 
-    In one call over all cores, each layer waits for its slowest core. Parts wait for each other once per batch. A
-    batch smaller than `cores` would leave cores idle.
+    In one call over all cores, each layer waits for its slowest core; parts wait for each other only once per batch.
+    A batch smaller than `cores` is not split: some cores would be idle.
     """
 
     def __init__(self, wide: Call, cores: int) -> None:
@@ -37,10 +37,10 @@ class SideBySide:
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="model")
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
-        """Raw outputs of `pixels`, in order; raises what a part raises."""
+        """Raw outputs of `pixels`, in order; an error in a part is raised."""
         if self.narrow is None or len(pixels) < max(2, self._cores):
             return self._wide(pixels)
-        # The same number of parts for each core, so that no core waits for another.
+        # The same number of parts for each core: otherwise some cores would wait for the others.
         parts = math.ceil(len(pixels) / (PART * self._cores)) * self._cores
         return np.concatenate(list(self._pool.map(self.narrow, np.array_split(pixels, parts))))
 

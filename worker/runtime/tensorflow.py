@@ -10,20 +10,21 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from worker.runtime.side_by_side import Call, SideBySide
 
-#: Networks with larger weights get no second call: it holds a copy of them.
+#: Networks with larger weights get no second call, because it would hold a copy of them.
 _WEIGHTS_MAX_BYTES = 500_000_000
 
 
 def tensorflow_call(network: Any, height: int, width: int, precision: str, cores: int) -> Call:
-    """A compiled call for batches of any size; on CPUs it splits batches over `cores` once that is prepared."""
+    """A compiled call for batches of any size; on CPUs, it splits them over `cores` once the narrow call is built."""
     compiled = _compile(network, height, width)
-    # With constant weights, TensorFlow folds batch normalization and conversions into them once, not in every call.
-    gains = precision == "bfloat16" or _has_batch_normalization(network)
-    frozen = convert_variables_to_constants_v2(compiled) if gains else None
+    # With constant weights, TensorFlow applies batch normalization and conversions to them once, not in every call.
+    is_faster_frozen = precision == "bfloat16" or _has_batch_normalization(network)
+    frozen = convert_variables_to_constants_v2(compiled) if is_faster_frozen else None
     wide = _on_all_cores(frozen or compiled)
     if tf.config.list_physical_devices("GPU") or 4 * network.count_params() > _WEIGHTS_MAX_BYTES:
         return wide
     call = SideBySide(wide, cores)
+    # On one core, parts use the wide call: they still gain from the CPU cache.
     call.build(
         lambda: wide if cores == 1 else _on_one_core(frozen or convert_variables_to_constants_v2(compiled), cores),
         height,
@@ -53,10 +54,10 @@ def _on_all_cores(compiled: Any) -> Call:
 
 
 def _on_one_core(frozen: Any, callers: int) -> Call:
-    """The function for `callers` in parallel, each on one core.
+    """A call for `callers` parallel threads, each of which runs on one core.
 
-    Only a session can use fewer threads within an operation than the process, and only if
-    `TF_OVERRIDE_GLOBAL_THREADPOOL` is set before TensorFlow starts.
+    Only a session can use fewer threads per operation than the process, and only if `TF_OVERRIDE_GLOBAL_THREADPOOL` is
+    set before TensorFlow starts.
     """
     options = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=callers, use_per_session_threads=True

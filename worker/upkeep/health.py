@@ -1,4 +1,4 @@
-"""Serves `/healthz`, `/readyz` and `/metrics` on a worker's metrics port. A health check only reads."""
+"""Serves `/healthz`, `/readyz` and `/metrics` on a worker's metrics port. Health checks change nothing."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -8,12 +8,12 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-#: A health check: returns what is wrong, or an empty string.
+#: Returns what is wrong, or an empty string.
 Check = Callable[[], str]
 
 
 class Health:
-    """The health of a worker from the start of its process to the end; safe to use from any thread."""
+    """The health of a worker process from start to exit; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._stage = "The model is being loaded."
@@ -29,7 +29,7 @@ class Health:
         self._stage = "The worker is stopping: it finishes the jobs it holds and accepts no more."
 
     def liveness_problem(self) -> str:
-        """Why the process should be replaced; empty if it should not, and while it starts or stops."""
+        """Why the process should be replaced; empty if it is healthy or still loading its model."""
         return self._alive()
 
     def readiness_problem(self) -> str:
@@ -38,14 +38,14 @@ class Health:
 
 
 def check_threads(names: Iterable[str]) -> str:
-    """Which of these threads have ended; empty if all of them run."""
+    """Which of these threads have stopped; empty if all are running."""
     running = {thread.name for thread in threading.enumerate()}
-    ended = [name for name in names if name not in running]
-    return f"These threads have ended: {', '.join(ended)}." if ended else ""
+    stopped = [name for name in names if name not in running]
+    return f"These threads have stopped: {', '.join(stopped)}." if stopped else ""
 
 
 def serve_health(host: str, port: int, registry: CollectorRegistry, health: Health) -> int:
-    """Start to answer requests in background threads; returns the port, which the system chooses for port 0.
+    """Serve in background threads; returns the port, which the system chooses if `port` is 0.
 
     Raises:
         OSError: the port is in use.

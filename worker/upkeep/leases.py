@@ -36,7 +36,7 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, after the first heartbeat if the ledger is available."""
+        """Write the first heartbeat, if the ledger is available, and start the thread."""
         self._beat()
         self._thread.start()
 
@@ -54,7 +54,7 @@ class LeaseKeeper:
         return time.monotonic() - self._answered_at_s < 3 * self._period_s
 
     def hold(self, claims: Iterable[Claim]) -> None:
-        """Start renewing leases."""
+        """Start renewing the leases of `claims`."""
         with self._lock:
             self._held.update((claim.job.id, claim) for claim in claims)
 
@@ -64,7 +64,7 @@ class LeaseKeeper:
             return list(self._held.values())
 
     def drop(self, claims: Iterable[Claim]) -> None:
-        """Stop renewing leases; a later claim of the same job is kept."""
+        """Stop renewing the leases of `claims`; a later claim of the same job is kept."""
         with self._lock:
             for claim in claims:
                 held = self._held.get(claim.job.id)
@@ -95,5 +95,5 @@ class LeaseKeeper:
         try:
             held = self._ledger.renew(claims, self._lease_ms)
         except UnavailableError:
-            return  # retried in the next round; the fence rejects a commit that comes too late
+            return  # retried in the next round; if a lease expires meanwhile, the fence stops a late commit
         self.drop(claim for claim, is_held in zip(claims, held, strict=True) if not is_held)

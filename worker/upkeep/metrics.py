@@ -11,14 +11,14 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class WorkerMetrics:
-    """The registry of one worker process, and its metrics."""
+    """The metrics of one worker process and their registry."""
 
     def __init__(self, batch_size: int) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry()
         self.seconds = Histogram(
             "pawqueue_job_seconds",
-            "Time of jobs by phase.",
+            "Time that jobs spend in each phase, in seconds.",
             ["queue", "phase"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -68,7 +68,7 @@ class BusyMeter:
             self._busy_s += busy_s
 
     def sample(self) -> float:
-        """Start a new period; returns the share of the one before, 0..1, and sets the gauge to it."""
+        """End a period and start the next; returns the busy share of the ended one, 0..1, and sets the gauge to it."""
         with self._lock:
             now_s, busy_s = time.monotonic(), self._busy_s
             elapsed_s, self._sampled_at_s, self._busy_s = now_s - self._sampled_at_s, now_s, 0.0

@@ -1,4 +1,4 @@
-"""Requeues jobs that no worker holds. Every worker runs a reconciler; one of them leads, the others stand by."""
+"""Requeues jobs that no worker holds. Every worker runs a reconciler, but only the leader sweeps."""
 
 import threading
 import time
@@ -15,7 +15,9 @@ from contract.queues import QUEUES
 
 _log = get_logger(__name__)
 
+#: Maximum number of images marked for deletion that one sweep deletes.
 _DISCARDED_PER_SWEEP = 1000
+#: Seconds between two searches for expired images.
 _SWEEP_IMAGES_S = 600.0
 
 
@@ -27,11 +29,11 @@ class Reconciler:
     images: ImageStore
     #: Publishes job ids to a queue as one message.
     publish: Callable[[str, Sequence[str]], None]
-    #: When the oldest untaken message of a queue was published, in milliseconds; 0 for none.
+    #: When the oldest message still in a queue was published, in milliseconds; 0 if the queue is empty.
     oldest_message_ms: Callable[[str], int]
     worker_id: str
     sweep_s: float
-    #: How long a job may wait without a message before it gets another.
+    #: How long a job may wait without a message before it gets a new one.
     grace_s: float
     max_attempts: int
     result_ttl_s: int
@@ -81,7 +83,7 @@ class Reconciler:
         return len(orphans)
 
     def _sweep_images(self) -> None:
-        """Delete expired images, once in a while."""
+        """Delete expired images, at most once every `_SWEEP_IMAGES_S`."""
         if time.monotonic() < self._sweep_images_at_s:
             return
         self._sweep_images_at_s = time.monotonic() + _SWEEP_IMAGES_S
@@ -95,7 +97,7 @@ class Reconciler:
             try:
                 self.sweep()
             except UnavailableError:
-                # During an outage no worker can renew its leases. Give the workers time to renew them first.
+                # During an outage no worker can renew its leases: give the workers time to renew them first.
                 pause_s = max(self.sweep_s, self.grace_s / 2)
             # The thread must keep running: without it, lost jobs are never recovered.
             except Exception:  # noqa: BLE001

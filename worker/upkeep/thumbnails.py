@@ -1,4 +1,4 @@
-"""Stores thumbnails of some images for the dashboard, made in the background from pixels already decoded."""
+"""Stores thumbnails of some images for the dashboard, made in the background from decoded pixels."""
 
 import io
 import queue
@@ -17,21 +17,21 @@ from contract.log import get_logger
 
 _log = get_logger(__name__)
 
-#: Seconds of the rate that may be used in one burst after a quiet period.
+#: After a quiet period, this many seconds' worth of thumbnails may be made in one burst.
 _BURST_S = 12.0
 _WAITING_MAX = 32
 _QUALITY = 70
 
 
 class Thumbnailer:
-    """Makes at most `per_s` thumbnails a second, `longest` pixels wide or high; callers never wait for it."""
+    """Makes at most `per_s` thumbnails a second, at most `max_side` pixels wide and high. Callers never wait for it."""
 
     def __init__(
-        self, store: ThumbnailStore, per_s: float, longest: int, clock: Callable[[], float] = time.monotonic
+        self, store: ThumbnailStore, per_s: float, max_side: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store = store
         self._per_s = per_s
-        self._longest = longest
+        self._max_side = max_side
         self._clock = clock
         self._allowed = self._burst = per_s * _BURST_S
         self._counted_at_s = clock()
@@ -43,7 +43,7 @@ class Thumbnailer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Drop the thumbnails that are not made yet and stop the thread."""
+        """Drop the waiting thumbnails and stop the thread."""
         self._per_s = 0.0
         while not self._pending.empty():
             self._pending.get()
@@ -51,7 +51,7 @@ class Thumbnailer:
         self._thread.join()
 
     def offer(self, job_id: str, pixels: NDArray[np.uint8] | None, features: Features | None) -> bool:
-        """Queue a thumbnail of a job's image; False if the rate is used up or the image has no pixels."""
+        """Queue a thumbnail of a job's image; returns False if there are no pixels or the rate is used up."""
         if not self._per_s or pixels is None or features is None or not self._is_allowed():
             return False
         try:
@@ -71,17 +71,17 @@ class Thumbnailer:
         while entry := self._pending.get():
             job_id, pixels, features = entry
             try:
-                self._store.put(job_id, thumbnail_of(pixels, features, self._longest))
+                self._store.put(job_id, thumbnail_of(pixels, features, self._max_side))
             except UnavailableError:
-                continue  # the dashboard shows one image less
+                continue  # the dashboard shows one image fewer
             # The thread must keep running; no job depends on a thumbnail.
             except Exception:  # noqa: BLE001
                 _log.exception("A thumbnail could not be made")
 
 
-def thumbnail_of(pixels: NDArray[np.uint8], features: Features, longest: int) -> bytes:
-    """A WebP file of uint8 RGB (height, width, 3) pixels, in the shape of the original image, at most `longest` px."""
-    scale = min(longest, max(pixels.shape[:2])) / max(features.width, features.height)
+def thumbnail_of(pixels: NDArray[np.uint8], features: Features, max_side: int) -> bytes:
+    """A WebP file of uint8 RGB (height, width, 3) pixels, at most `max_side` wide and high, in the original shape."""
+    scale = min(max_side, max(pixels.shape[:2])) / max(features.width, features.height)
     size = (max(1, round(features.width * scale)), max(1, round(features.height * scale)))
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR).save(buffer, "WEBP", quality=_QUALITY, method=2)

@@ -1,4 +1,4 @@
-"""Ends a worker process that hangs, so that its jobs are retried elsewhere and the supervisor starts a new one."""
+"""Ends a worker process that hangs: the supervisor starts a new one, and other workers retry its jobs."""
 
 import os
 import threading
@@ -14,20 +14,20 @@ _EXIT_STATUS = 70
 
 
 class Watchdog:
-    """A thread that gives up slow images, and ends the process when the model or every decoder hangs."""
+    """A thread that fails slow images, and ends the process when the model or every decode thread hangs."""
 
     def __init__(
         self,
         predict_running_s: Callable[[], float],
         predict_limit_s: float,
         *,
-        give_up_slow_images: Callable[[], None],
+        fail_slow_images: Callable[[], None],
         decoders_stuck: Callable[[], bool],
         end_process: Callable[[int], object] = os._exit,
     ) -> None:
         self._predict_running_s = predict_running_s
         self._predict_limit_s = predict_limit_s
-        self._give_up_slow_images = give_up_slow_images
+        self._fail_slow_images = fail_slow_images
         self._decoders_stuck = decoders_stuck
         self._end_process = end_process
         self._stopping = threading.Event()
@@ -49,8 +49,8 @@ class Watchdog:
     def _run(self) -> None:
         while not self._stopping.wait(min(_PERIOD_S, self._predict_limit_s / 4)):
             if problem := self.problem():
-                _log.error("This worker hangs and exits", action="worker_hangs", reason=problem)
+                _log.error("The worker hangs and exits", action="worker_hangs", reason=problem)
                 self._end_process(_EXIT_STATUS)
                 return
-            # After the check: the errors of these images are committed before the process can end for them.
-            self._give_up_slow_images()
+            # After the check, so that these errors are committed before the next check can end the process.
+            self._fail_slow_images()

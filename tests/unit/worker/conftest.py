@@ -1,4 +1,4 @@
-"""A worker on a real Redis and a folder of images; only its model is a stand-in."""
+"""A worker on a real Redis and a folder of images; only its model is a fake."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,13 +27,13 @@ BATCH_SIZE = 4
 
 
 class WatchedModel(BrightnessModel):
-    """Records its batches, and fails or calls back on request."""
+    """Records batch sizes; can fail, return a wrong shape, or call back."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
-        #: Fails on images at least this bright, 0..255.
+        #: Predicting an image at least this bright, 0..255, raises an error.
         self.fails_from = 256
-        self.answer_shape: tuple[int, ...] | None = None
+        self.output_shape: tuple[int, ...] | None = None
         self.during_call: Callable[[], object] = lambda: None
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -41,20 +41,20 @@ class WatchedModel(BrightnessModel):
         self.during_call()
         if pixels.mean(axis=(1, 2, 3)).max() >= self.fails_from:
             raise RuntimeError("too bright")
-        if self.answer_shape:
-            return np.zeros(self.answer_shape, np.float32)
+        if self.output_shape:
+            return np.zeros(self.output_shape, np.float32)
         return super().predict(pixels)
 
 
 class FaultyLedger(Ledger):
-    """A ledger whose methods raise the errors that a test has planned for them, one at each call."""
+    """A ledger whose methods raise the errors planned by a test, one per call."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
         self.client = client
-        #: Method name -> errors still to raise.
+        #: Errors that are still to be raised, by method name.
         self.errors: dict[str, list[Exception]] = {}
-        #: Method name -> number of calls so far.
+        #: Number of calls so far, by method name.
         self.calls: dict[str, int] = {}
 
     def claim(self, *arguments: Any, **options: Any) -> Any:
@@ -81,7 +81,7 @@ def unavailable() -> UnavailableError:
 
 
 class FaultyImageStore(FileImageStore):
-    """A folder of images that can fail to be read."""
+    """A folder of images whose reads can fail."""
 
     fails = False
 
@@ -98,13 +98,13 @@ def ledger(clean_redis: str) -> Iterator[FaultyLedger]:
 
 
 def heartbeat() -> Heartbeat:
-    """A heartbeat of a worker `w`."""
+    """A heartbeat of the worker `w`."""
     return Heartbeat("w", "host", "brightness", "1", [], "numpy", "float32", 0.0, "http://x/metrics", now_ms(), 0)
 
 
 @dataclass
 class Bench:
-    """A worker whose pipeline runs without the queue: a test hands it the messages."""
+    """A worker whose pipeline runs without the queue: tests pass it the messages."""
 
     worker: Worker
     ledger: FaultyLedger
@@ -135,7 +135,7 @@ class Bench:
 
 @pytest.fixture
 def make_bench(clean_redis: str, ledger: FaultyLedger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Builds benches, with parts of the test's choice; `decode_limit_s` is a setting."""
+    """Builds benches; `parts` replace the parts of `build_worker`, and `decode_limit_s` is a setting."""
     with ExitStack() as running, patient_client(clean_redis) as client:
 
         def make(decode_limit_s: float = 30.0, **parts: Any) -> Bench:

@@ -1,4 +1,4 @@
-"""When a batch leaves, and which items are in it."""
+"""When a batch is released, and which items it contains."""
 
 import threading
 
@@ -28,13 +28,13 @@ def take_in_thread(batcher: Batcher[str]) -> tuple[threading.Thread, list[list[s
     return thread, taken
 
 
-def test_a_full_batch_leaves_immediately() -> None:
+def test_a_full_batch_is_released_immediately() -> None:
     batcher = filled(["a", "b", "c", "d", "e"], expected=9)
     assert batcher.take() == ["a", "b", "c", "d"]
     assert len(batcher) == 1
 
 
-def test_a_partial_batch_leaves_immediately_when_no_more_items_are_expected() -> None:
+def test_a_partial_batch_is_released_immediately_when_no_more_items_are_expected() -> None:
     assert filled(["a"]).take() == ["a"]
 
 
@@ -48,22 +48,22 @@ def test_a_partial_batch_waits_for_expected_items() -> None:
     assert taken == [["a", "b"]]
 
 
-def test_a_batch_does_not_wait_for_a_missed_item() -> None:
+def test_a_batch_does_not_wait_for_a_withdrawn_item() -> None:
     batcher = filled(["a"], expected=2)
     thread, taken = take_in_thread(batcher)
-    batcher.miss()
+    batcher.withdraw()
     thread.join(10)
     assert taken == [["a"]]
 
 
-def test_a_partial_batch_leaves_when_its_oldest_item_has_waited_long_enough() -> None:
+def test_a_partial_batch_is_released_when_its_oldest_item_has_waited_long_enough() -> None:
     clock = Clock()
     batcher = filled(["a", "b"], expected=3, clock=clock)
     clock.now_s = 1.0
     assert batcher.take() == ["a", "b"]
 
 
-def test_a_waiting_reader_wakes_when_the_oldest_item_is_due() -> None:
+def test_a_waiting_reader_wakes_when_the_oldest_item_has_waited_long_enough() -> None:
     batcher: Batcher[str] = Batcher(4, wait_s=0.05)
     batcher.expect(2)
     thread, taken = take_in_thread(batcher)
@@ -78,7 +78,7 @@ def test_interactive_items_leave_before_bulk_items() -> None:
     assert batcher.take() == ["bulk3"]
 
 
-def test_an_old_bulk_item_makes_the_batch_due_even_behind_interactive_items() -> None:
+def test_an_old_bulk_item_releases_the_batch_even_behind_interactive_items() -> None:
     clock = Clock()
     batcher = filled(["bulk1"], expected=3, clock=clock)
     clock.now_s = 0.9

@@ -23,7 +23,7 @@ def enter_in_thread(gate: Gate, count: int, rank: int) -> tuple[threading.Thread
     return thread, result
 
 
-@pytest.mark.parametrize(("first", "second"), [(3, 2), (32, 1)], ids=["exceeds capacity", "after an oversized one"])
+@pytest.mark.parametrize(("first", "second"), [(3, 2), (32, 1)], ids=["over capacity", "behind an oversized one"])
 def test_a_message_waits_until_it_fits(first: int, second: int) -> None:
     gate = Gate(4)
     gate.enter(first, 0)
@@ -35,7 +35,7 @@ def test_a_message_waits_until_it_fits(first: int, second: int) -> None:
     assert result == ["entered"]
 
 
-def test_bulk_jobs_never_keep_interactive_jobs_out() -> None:
+def test_bulk_jobs_never_block_interactive_jobs() -> None:
     gate = Gate(4)
     gate.enter(4, 1)
     gate.enter(4, 0)
@@ -52,11 +52,11 @@ def test_a_closed_gate_rejects_waiting_and_new_messages() -> None:
         gate.enter(1, 1)
 
 
-def test_a_solo_holder_is_alone() -> None:
+def test_a_solo_holder_excludes_all_other_threads() -> None:
     lock, inside, seen_alone = SoloLock(), [0], set()
     counting = threading.Lock()
 
-    def stay(*, alone: bool) -> None:
+    def hold(*, alone: bool) -> None:
         with lock.alone() if alone else lock.shared():
             with counting:
                 inside[0] += 10 if alone else 1
@@ -66,7 +66,7 @@ def test_a_solo_holder_is_alone() -> None:
                     seen_alone.add(inside[0])
                 inside[0] -= 10 if alone else 1
 
-    threads = [threading.Thread(target=stay, kwargs={"alone": number % 4 == 0}) for number in range(24)]
+    threads = [threading.Thread(target=hold, kwargs={"alone": number % 4 == 0}) for number in range(24)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -27,7 +27,7 @@ def get(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def test_a_worker_is_alive_from_the_start_and_ready_while_it_serves(served: tuple[Health, str]) -> None:
+def test_a_worker_is_alive_from_the_start_and_ready_between_loading_and_stopping(served: tuple[Health, str]) -> None:
     health, url = served
     assert get(f"{url}/healthz") == (200, "ok\n")
     assert get(f"{url}/readyz") == (503, "The model is being loaded.\n")
@@ -67,7 +67,7 @@ def test_a_port_in_use_raises_an_error() -> None:
         serve_health("127.0.0.1", port, registry, health)
 
 
-def test_an_ended_thread_is_named() -> None:
+def test_a_stopped_thread_is_named() -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="of-this-test")
     thread.start()

@@ -1,4 +1,4 @@
-"""Leases and the heartbeat are renewed until the worker stops."""
+"""How leases and heartbeats are renewed until the worker stops."""
 
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger.ledger import Ledger

@@ -1,4 +1,4 @@
-"""One message's way through the worker: one result for each job, and bad images that fail alone."""
+"""The path of a message through the worker: each job gets its result, and a bad image fails alone."""
 
 import threading
 from typing import Any
@@ -44,7 +44,7 @@ def test_an_undecodable_image_fails_alone(bench: Bench) -> None:
     assert [bench.job(job_id).status for job_id in (good, other)] == [JobStatus.SUCCEEDED] * 2
 
 
-def test_an_image_on_which_the_model_fails_fails_alone(bench: Bench) -> None:
+def test_an_image_that_the_model_cannot_predict_fails_alone(bench: Bench) -> None:
     bench.model.fails_from = 200
     dark, bright = [bench.submit(draw(color=DARK)) for _ in range(3)], bench.submit(draw(color=BRIGHT))
     bench.process(*dark, bright)
@@ -55,10 +55,10 @@ def test_an_image_on_which_the_model_fails_fails_alone(bench: Bench) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 3), (3,)])
 def test_an_output_of_the_wrong_shape_is_rejected(bench: Bench, shape: tuple[int, ...]) -> None:
-    bench.model.answer_shape = shape
+    bench.model.output_shape = shape
     ids = [bench.submit(draw()) for _ in range(3)]
     bench.process(*ids)
-    # One row is the right answer for a batch of one, so the retry of each single image succeeds.
+    # One row is correct for a batch of one, so the retries with single images succeed.
     statuses = {bench.job(job_id).status for job_id in ids}
     assert statuses == ({JobStatus.SUCCEEDED} if shape == (1, 2) else {JobStatus.FAILED})
 
@@ -102,7 +102,7 @@ def test_finished_jobs_leave_no_images_and_no_leases(bench: Bench) -> None:
     assert bench.worker.leases.held() == []
 
 
-def test_an_unavailable_ledger_is_retried(bench: Bench) -> None:
+def test_calls_are_retried_while_the_ledger_is_unavailable(bench: Bench) -> None:
     job_id = bench.submit(draw())
     bench.ledger.errors = {"claim": [unavailable()], "commit": [unavailable()]}
     bench.process(job_id)
@@ -120,7 +120,7 @@ def test_a_stopping_worker_does_not_wait_for_an_unavailable_ledger(bench: Bench)
     assert bench.job(job_id).status is JobStatus.QUEUED
 
 
-def test_a_stopping_worker_begins_no_jobs(bench: Bench) -> None:
+def test_a_stopping_worker_starts_no_jobs(bench: Bench) -> None:
     job_id = bench.submit(draw())
     bench.worker.pipeline.drain()
     with pytest.raises(ClosedError):

@@ -1,4 +1,4 @@
-"""How lost jobs get back to their queue, and which images are deleted."""
+"""How lost jobs return to their queue, and which images are deleted."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ from worker.upkeep.reconciler import Reconciler
 
 
 class Messages:
-    """Collects the messages that would go to the broker."""
+    """Records messages instead of publishing them."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, list[str]]] = []
@@ -104,7 +104,7 @@ def test_sweeps_continue_after_an_outage_and_an_unexpected_error(
 
 
 class TimedLedger(FaultyLedger):
-    """Records when a worker tries to lead."""
+    """Records when a worker tries to become the leader."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)

@@ -1,4 +1,4 @@
-"""How a batch is split: outputs keep their order, small batches stay whole, errors are raised."""
+"""How a batch is split: outputs keep their order, small batches are not split, errors are raised."""
 
 import threading
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def disagree() -> Callable[[NDArray[np.uint8]], NDArray[np.floating]]:
 
 
 @pytest.mark.parametrize("make", [fail, disagree])
-def test_batches_of_a_model_that_cannot_be_split_stay_whole(make: Callable[[], Any]) -> None:
+def test_batches_are_not_split_if_the_narrow_call_fails_or_disagrees(make: Callable[[], Any]) -> None:
     wide = Recorder()
     call = SideBySide(wide, 2)
     call.build(make, 1, 1).join(30)

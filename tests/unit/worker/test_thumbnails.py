@@ -1,4 +1,4 @@
-"""Which images get a thumbnail, what it looks like, and that no job waits for one."""
+"""Which images get a thumbnail, its size and shape, and that no job waits for one."""
 
 import io
 import threading
@@ -23,7 +23,7 @@ PIXELS = np.full((128, 128, 3), (200, 30, 30), np.uint8)
 
 
 class SlowStore(ThumbnailStore):
-    """Fails once, and writes only when it may."""
+    """Waits for `may_write` before each write, and fails the first one."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client, 60)
@@ -45,7 +45,7 @@ def store(clean_redis: str) -> Iterator[SlowStore]:
 
 
 def test_a_thumbnail_is_small_and_has_the_shape_of_the_original_image() -> None:
-    data = thumbnail_of(PIXELS, WIDE, longest=96)
+    data = thumbnail_of(PIXELS, WIDE, max_side=96)
 
     with Image.open(io.BytesIO(data)) as image:
         assert image.size == (96, 48)
@@ -62,25 +62,25 @@ def test_an_image_of_any_shape_has_a_thumbnail(size: tuple[int, int]) -> None:
 
 def test_after_a_burst_the_rate_is_limited(store: SlowStore) -> None:
     now_s = [0.0]
-    thumbnailer = Thumbnailer(store, per_s=0.5, longest=96, clock=lambda: now_s[0])
+    thumbnailer = Thumbnailer(store, per_s=0.5, max_side=96, clock=lambda: now_s[0])
 
     assert [thumbnailer.offer("a", PIXELS, WIDE) for _ in range(8)] == [True] * 6 + [False] * 2
     now_s[0] += 2
     assert [thumbnailer.offer("a", PIXELS, WIDE) for _ in range(2)] == [True, False]
 
 
-def test_no_thumbnail_is_made_when_they_are_disabled_or_the_image_has_no_pixels(store: SlowStore) -> None:
-    assert not Thumbnailer(store, per_s=0, longest=96).offer("a", PIXELS, WIDE)
-    assert not Thumbnailer(store, per_s=5, longest=96).offer("a", None, None)
+def test_no_thumbnail_is_made_at_rate_zero_or_without_pixels(store: SlowStore) -> None:
+    assert not Thumbnailer(store, per_s=0, max_side=96).offer("a", PIXELS, WIDE)
+    assert not Thumbnailer(store, per_s=5, max_side=96).offer("a", None, None)
 
 
 def test_a_slow_and_failing_store_never_blocks_an_offer(store: SlowStore) -> None:
-    thumbnailer = Thumbnailer(store, per_s=100, longest=96)
+    thumbnailer = Thumbnailer(store, per_s=100, max_side=96)
     thumbnailer.start()
     names = [f"job-{number}" for number in range(40)]
 
     accepted = [name for name in names if thumbnailer.offer(name, PIXELS, WIDE)]
-    assert 32 <= len(accepted) <= 33
+    assert 32 <= len(accepted) <= 33  # the queue holds 32; the thread may have taken one
     store.may_write.set()
     wait_until(lambda: sum(map(bool, store.get(accepted))) == len(accepted) - 1, "all but the failed thumbnail", 30)
     thumbnailer.stop()

@@ -1,4 +1,4 @@
-"""What a worker does about images that take too long to decode, and about a model that hangs."""
+"""How a worker handles images that take too long to decode, and a model that hangs."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from worker.upkeep.watchdog import Watchdog
 
 
 class HeldDecode:
-    """Decodes images, but keeps those of one file until it is released."""
+    """Decodes images, but blocks on the image `held` until `release` is set."""
 
     def __init__(self, held: bytes) -> None:
         self.entered, self.release = threading.Semaphore(0), threading.Event()
@@ -28,7 +28,7 @@ class HeldDecode:
         return decode(data, height, width)
 
 
-class End:
+class FakeExit:
     """Records the exit status instead of ending the process."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ def test_an_image_that_decodes_too_slowly_fails_alone(make_bench: Callable[..., 
     assert bench.job(slow) == job
 
 
-def test_reading_the_health_gives_up_no_image(make_bench: Callable[..., Bench], held: HeldDecode) -> None:
+def test_a_health_check_does_not_fail_slow_images(make_bench: Callable[..., Bench], held: HeldDecode) -> None:
     bench = make_bench(decode_limit_s=0.001, decode=held)
     slow = bench.submit(SLOW)
     work = threading.Thread(target=bench.process, args=[slow])
@@ -83,10 +83,10 @@ def test_reading_the_health_gives_up_no_image(make_bench: Callable[..., Bench], 
     assert bench.job(slow).status is JobStatus.SUCCEEDED
 
 
-def test_a_worker_whose_decoders_all_hang_commits_their_errors_and_exits(
+def test_a_worker_whose_decode_threads_all_hang_commits_their_errors_and_exits(
     make_bench: Callable[..., Bench], held: HeldDecode
 ) -> None:
-    end = End()
+    end = FakeExit()
     bench = make_bench(decode_limit_s=0.05, decode=held, end_process=end)
     slow = [bench.submit(SLOW) for _ in range(2)]
     work = threading.Thread(target=bench.process, args=slow)
@@ -100,13 +100,13 @@ def test_a_worker_whose_decoders_all_hang_commits_their_errors_and_exits(
     work.join(20)
     assert [bench.job(job_id).status for job_id in slow] == [JobStatus.FAILED] * 2
     held.release.set()
-    wait_until(lambda: bench.worker.watchdog.problem() == "", "the decoders being free again", 10)
+    wait_until(lambda: bench.worker.watchdog.problem() == "", "the decode threads being free again", 10)
 
 
 def test_a_model_that_hangs_ends_the_process() -> None:
-    end, running_s = End(), [0.0]
+    end, running_s = FakeExit(), [0.0]
     watchdog = Watchdog(
-        lambda: running_s[0], 0.2, give_up_slow_images=lambda: None, decoders_stuck=lambda: False, end_process=end
+        lambda: running_s[0], 0.2, fail_slow_images=lambda: None, decoders_stuck=lambda: False, end_process=end
     )
     watchdog.start()
     assert not end.called.wait(0.3)
@@ -116,14 +116,14 @@ def test_a_model_that_hangs_ends_the_process() -> None:
     assert "model call" in watchdog.problem()
 
 
-def test_the_time_of_the_current_model_call_is_known(bench: Bench) -> None:
+def test_the_duration_of_the_current_model_call_is_measured(bench: Bench) -> None:
     seen: list[float] = []
 
-    def look() -> None:
+    def measure() -> None:
         threading.Event().wait(0.02)
         seen.append(bench.worker.pipeline.predictor.running_s())
 
-    bench.model.during_call = look
+    bench.model.during_call = measure
     bench.process(bench.submit(draw()))
     assert seen[0] >= 0.02
     assert bench.worker.pipeline.predictor.running_s() == 0
