@@ -5,7 +5,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
+from scipy.stats import rankdata
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from bundle.manifest import Interval
 from training.quality.calibration import (
@@ -39,12 +40,13 @@ def precision_recall_f1(probabilities: Probabilities, truth: Classes) -> NDArray
 
 def area_under_curve(probabilities: Probabilities, truth: Classes) -> float:
     """Area under the ROC curve, averaged over each class against the rest. Classes without images are left out."""
-    areas = [
-        roc_auc_score(truth == label, probabilities[:, label])
-        for label in range(probabilities.shape[1])
-        if 0 < np.count_nonzero(truth == label) < len(truth)
-    ]
-    return float(np.mean(areas)) if areas else 0.0
+    # The Mann-Whitney U statistic: scikit-learn's `roc_auc_score` takes ten times as long, which the bootstrap notices.
+    in_class = truth[:, None] == np.arange(probabilities.shape[1])
+    positives = in_class.sum(axis=0)
+    pairs = positives * (len(truth) - positives)
+    ordered_pairs = (rankdata(probabilities, axis=0) * in_class).sum(axis=0) - positives * (positives + 1) / 2
+    defined = pairs > 0
+    return float((ordered_pairs[defined] / pairs[defined]).mean()) if defined.any() else 0.0
 
 
 def measure(probabilities: Probabilities, truth: Classes, *, rounds: int, seed: int) -> dict[str, Interval]:
