@@ -19,7 +19,7 @@ Probabilities = NDArray[np.float64]
 Classes = NDArray[np.int64]
 Bins = NDArray[np.intp]
 
-#: Bins of equal width over which confidence and accuracy are compared.
+#: Number of bins of equal width in which confidence and accuracy are compared.
 CALIBRATION_BINS = 15
 _MIN_PROBABILITY = 1e-7
 #: Search bounds of log(temperature): a factor of 20 in either direction.
@@ -51,9 +51,7 @@ def calibration_bins(probabilities: Probabilities, truth: Classes) -> list[Calib
     means = [np.bincount(bins, values, CALIBRATION_BINS) / np.maximum(counts, 1) for values in (confidence, correct)]
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     columns = (edges[:-1], edges[1:], counts, *means)
-    return [
-        CalibrationBin(float(a), float(b), int(n), float(c), float(r)) for a, b, n, c, r in zip(*columns, strict=True)
-    ]
+    return [CalibrationBin(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def calibration_error(probabilities: Probabilities, truth: Classes) -> float:
@@ -81,10 +79,10 @@ def percentile_interval(value: float, resampled: list[float]) -> Interval:
 def recentred(value: float, resampled: list[float]) -> Interval:
     """Return `value` with the interval of its resamplings, shifted so that their mean is `value`.
 
-    Resampling increases a calibration error, which is a mean of distances: every resampling may exceed the value.
+    Resampling increases a calibration error, which is a mean of distances. Every resampling may exceed the value.
     """
     shift = value - float(np.mean(resampled))
-    return percentile_interval(value, [one + shift for one in resampled])
+    return percentile_interval(value, [sample + shift for sample in resampled])
 
 
 def fit_temperature(probabilities: Probabilities, truth: Classes) -> float:

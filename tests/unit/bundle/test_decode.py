@@ -132,7 +132,7 @@ def test_other_bytes_are_rejected(data: bytes) -> None:
 
 
 def test_the_error_for_unknown_data_contains_no_memory_address() -> None:
-    with pytest.raises(UndecodableImageError, match="^UnidentifiedImageError: cannot identify image file$"):
+    with pytest.raises(UndecodableImageError, match=r"^UnidentifiedImageError: cannot identify image file$"):
         decode(b"hello", 8, 8)
 
 

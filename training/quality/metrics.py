@@ -1,6 +1,6 @@
 """Metrics of a classifier, each with a 95 % confidence interval from bootstrap resampling of the test images.
 
-`probabilities` are always float64 (n, classes) and `truth` the right class indices (n,).
+In all functions, `probabilities` is float64 (n, classes) and `truth` holds the true class indices (n,).
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from training.quality.calibration import (
 
 
 def accuracy(probabilities: Probabilities, truth: Classes) -> float:
-    """Fraction of images whose most probable class is right."""
+    """Fraction of images whose most probable class is the true one."""
     return float((probabilities.argmax(axis=1) == truth).mean())
 
 
@@ -39,8 +39,8 @@ def precision_recall_f1(probabilities: Probabilities, truth: Classes) -> NDArray
 
 
 def area_under_curve(probabilities: Probabilities, truth: Classes) -> float:
-    """Area under the ROC curve, averaged over each class against the rest. Classes without images are left out."""
-    # The Mann-Whitney U statistic: scikit-learn's `roc_auc_score` takes ten times as long, which the bootstrap notices.
+    """Area under the ROC curve, of each class against the rest, averaged. Classes without images are left out."""
+    # By the Mann-Whitney U statistic: with scikit-learn's `roc_auc_score`, the bootstrap would take ten times as long.
     in_class = truth[:, None] == np.arange(probabilities.shape[1])
     positives = in_class.sum(axis=0)
     pairs = positives * (len(truth) - positives)
