@@ -15,7 +15,7 @@ _WORKERS = os.cpu_count() or 2
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """The batches of one epoch: shuffled, augmented and optionally mixed. A last batch that is incomplete is left out.
+    """The batches of one epoch: shuffled, augmented and optionally mixed. An incomplete last batch is left out.
 
     A batch holds uint8 or float32 pixels (batch, height, width, 3) and float32 targets: (batch, 1) for two classes,
     otherwise one-hot (batch, classes).

@@ -90,7 +90,7 @@ def _inspect(file: LabelledFile, min_side_px: int) -> SurveyedImage:
 
 
 def _drop_copies(images: list[SurveyedImage]) -> list[SurveyedImage]:
-    """Of byte-identical images keep the first, or none if their labels differ."""
+    """Keep the first of several byte-identical images, or none of them if their labels differ."""
     labels: dict[str, set[str]] = {}
     for image in images:
         labels.setdefault(image.sha256, set()).add(image.label)

@@ -39,7 +39,7 @@ class CalibrationBin:
 
 
 def log_loss(probabilities: Probabilities, truth: Classes) -> float:
-    """Mean of -log(probability of the right class), in nats."""
+    """Mean of -log(probability of the true class), in nats."""
     # scikit-learn warns about float32 probabilities, whose sums differ from 1 by rounding.
     return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], _MIN_PROBABILITY)).mean())
 
@@ -60,7 +60,7 @@ def calibration_error(probabilities: Probabilities, truth: Classes) -> float:
 
 
 def calibration_gaps(probabilities: Probabilities, truth: Classes) -> tuple[Bins, Probabilities]:
-    """Return for each image its bin, and its confidence minus 1 (right) or 0 (wrong); both (n,)."""
+    """Return for each image its bin, and its confidence minus 1 (correct) or 0 (wrong); both (n,)."""
     bins, confidence, correct = _binned(probabilities, truth)
     return bins, confidence - correct
 
@@ -109,7 +109,7 @@ def fold_temperature(network: "keras.Model", temperature: float) -> None:
 
 
 def _binned(probabilities: Probabilities, truth: Classes) -> tuple[Bins, Probabilities, NDArray[np.bool_]]:
-    """Return for each image its bin, its confidence and whether it is right."""
+    """Return for each image its bin, its confidence and whether its most probable class is the true one."""
     chosen = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(probabilities)), chosen]
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)

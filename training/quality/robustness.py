@@ -1,4 +1,4 @@
-"""Accuracy on degraded test images, which indicates the accuracy on images from other sources."""
+"""Accuracy on degraded test images, as an indication of the accuracy on images from other sources."""
 
 import io
 from collections.abc import Callable
