@@ -127,15 +127,15 @@ def compare(challenger: Predictions, champion: Predictions) -> Comparison:
     new_correct, old_correct = new.argmax(axis=1) == truth, old.argmax(axis=1) == truth
     only_challenger, only_champion = int((new_correct & ~old_correct).sum()), int((old_correct & ~new_correct).sum())
     return Comparison(
-        len(shared),
-        float(new_correct.mean()),
-        float(old_correct.mean()),
-        only_challenger,
-        only_champion,
-        mcnemar(only_challenger, only_champion),
-        calibration_error(new, truth),
-        calibration_error(old, truth),
-        _calibration_change(new, old, truth),
+        images=len(shared),
+        challenger_accuracy=float(new_correct.mean()),
+        champion_accuracy=float(old_correct.mean()),
+        only_challenger=only_challenger,
+        only_champion=only_champion,
+        p_value=mcnemar(only_challenger, only_champion),
+        challenger_calibration=calibration_error(new, truth),
+        champion_calibration=calibration_error(old, truth),
+        calibration_change=_calibration_change(new, old, truth),
     )
 
 

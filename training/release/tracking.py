@@ -84,19 +84,19 @@ def list_models(name: str) -> list[RegisteredModel]:
     """
     with _mlflow_errors(f"Cannot list {name} in MLflow"):
         client = _connect()
-        found = client.search_model_versions(f"name = '{name}'")
-        aliases = client.get_registered_model(name).aliases if found else {}
+        versions = client.search_model_versions(f"name = '{name}'")
+        aliases = client.get_registered_model(name).aliases if versions else {}
     champion = aliases.get(CHAMPION)
     return [
         RegisteredModel(
-            str(v.version),
-            v.tags.get("bundle_version", ""),
-            v.creation_timestamp,
-            float(v.tags["accuracy"]) if "accuracy" in v.tags else None,
-            str(v.version) == str(champion),
-            v.run_id,
+            version=str(found.version),
+            bundle_version=found.tags.get("bundle_version", ""),
+            created_ms=found.creation_timestamp,
+            accuracy=float(found.tags["accuracy"]) if "accuracy" in found.tags else None,
+            is_champion=str(found.version) == str(champion),
+            run_id=found.run_id,
         )
-        for v in sorted(found, key=lambda v: -int(v.version))
+        for found in sorted(versions, key=lambda found: -int(found.version))
     ]
 
 

@@ -50,12 +50,12 @@ def train(prepared: Path, params: Params, state: Path, out: Path) -> Progress:
 def network_spec(params: Params, classes: int) -> NetworkSpec:
     """Return the description of the network in `params`."""
     return NetworkSpec(
-        params.train.architecture,
-        params.input.height,
-        params.input.width,
-        classes,
-        params.train.dropout,
-        params.train.backbone_weights,
+        architecture=params.train.architecture,
+        height=params.input.height,
+        width=params.input.width,
+        classes=classes,
+        dropout=params.train.dropout,
+        backbone_weights=params.train.backbone_weights,
     )
 
 
