@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 #: Supported formats, by their names in Pillow. The gateway has its own copy of this list and rejects all others.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -59,6 +59,9 @@ def decode(data: bytes, height: int, width: int) -> DecodedImage:
             return _decode_opened(image, height, width)
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        # Pillow's message contains the memory address of the file object, which differs between runs.
+        raise UndecodableImageError("UnidentifiedImageError: cannot identify image file") from error
     # Pillow's decoders raise almost any exception on hostile bytes: struct.error, IndexError, SyntaxError, ...
     except Exception as error:
         raise UndecodableImageError(f"{type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""Errors that the user can fix, and how the commands of training report them."""
+"""Errors that the user can fix, and how the training commands report them."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The files that stages read and write: names, command-line options, and folders that are complete or absent."""
+"""The files that stages read and write: their names, their command-line options, and output folders."""
 
 import argparse
 import os

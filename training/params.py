@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from training.errors import TrainingError
 
@@ -47,7 +47,7 @@ class PrepareParams(_Section):
     rename: dict[str, str] = {}
     #: Archives that unpack to more are rejected.
     max_unpacked_gb: float = Field(gt=0)
-    #: Maximum number of images per class, the first by checksum; 0 keeps all.
+    #: Keep at most this many images per class, in the order of their checksums; 0 keeps all.
     max_per_class: int = Field(ge=0)
 
 
@@ -80,7 +80,7 @@ class TrainParams(_Section):
 
 
 class AugmentParams(_Section):
-    """How training images are augmented. A share is the fraction of images that an augmentation applies to."""
+    """How training images are augmented."""
 
     #: Fraction of the epochs after which augmentation reaches full strength; starting strong slows learning.
     full_after: Share
@@ -89,17 +89,17 @@ class AugmentParams(_Section):
     #: Whether to mirror half of the images.
     flip: bool
     #: Minimum and maximum fraction of the image area shown; above 1 adds a border.
-    area: tuple[float, float]
+    area: tuple[PositiveFloat, PositiveFloat]
     #: Maximum factor by which width is stretched against height.
     aspect: float = Field(ge=1, le=4)
-    #: Share of images turned by 90 degrees, like a photograph without its orientation tag.
+    #: Share of images that are turned by 90 degrees, like a photograph without its orientation tag.
     quarter_turn: Share
-    #: Maximum relative change.
+    #: Maximum relative changes.
     brightness: Share
     contrast: Share
     saturation: Share
     white_balance: Share
-    #: Shares of images.
+    #: Shares of images that each augmentation applies to.
     grey: Share
     low_light: Share
     blur: Share
@@ -159,7 +159,7 @@ def read_params(path: Path) -> Params:
 
 
 def _tuples(content: object) -> object:
-    """Turn YAML lists into tuples, which is what strict validation of `area` accepts."""
+    """Turn YAML lists into tuples, because strict validation accepts only a tuple for `area`."""
     if isinstance(content, dict):
         return {key: _tuples(value) for key, value in content.items()}
     return tuple(content) if isinstance(content, list) else content

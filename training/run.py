@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.run", description=__doc__, epilog="example: python -m training.run '../images/*.tar'"
     )
-    parser.add_argument("data", nargs="*", help="folders, archives or quoted globs; default: those of the last run")
+    parser.add_argument("data", nargs="*", help="folders, archives or quoted globs; default: the data of the last run")
     parser.add_argument("--no-tracking", action="store_true", help="do not record the result in MLflow")
     args = parser.parse_args()
     read_params(PARAMS_FILE)
@@ -40,16 +40,16 @@ def _run_stages() -> None:
         error_file = Path(folder) / "error"
         done = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=_environment(error_file), check=False)
         if done.returncode:
-            reason = error_file.read_text(encoding="utf-8") if error_file.is_file() else "A stage failed, see above."
+            reason = error_file.read_text(encoding="utf-8") if error_file.is_file() else "A stage failed (see above)."
             raise TrainingError(f"{reason} Finished stages are kept. The next run resumes from there.")
 
 
 def _environment(error_file: Path) -> dict[str, str]:
-    here = Path(sys.executable).parent
+    scripts = Path(sys.executable).parent
     return {
         **os.environ,
         ERROR_FILE_VARIABLE: str(error_file),
-        "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}",  # so that `python` in dvc.yaml is this Python
+        "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}",  # so that `python` in dvc.yaml is this Python
         "DVC_NO_ANALYTICS": "1",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }

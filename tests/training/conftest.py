@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.drawn import tiny_params, write_folders
+from tests.training.synthetic import tiny_params, write_folders
 from training.networks.architectures import ARCHITECTURES, compact
 from training.stages.prepare import prepare
 

@@ -11,13 +11,7 @@ import pytest
 import yaml
 
 from bundle.manifest import read_manifest
-from tests.training.drawn import ROOT, tiny_params
-
-STAGES = (
-    ("training.stages.train", "--prepared", "{prepared}"),
-    ("training.stages.evaluate", "--prepared", "{prepared}"),
-    ("training.stages.export", "--prepared", "{prepared}"),
-)
+from tests.training.synthetic import ROOT, tiny_params
 
 
 @pytest.mark.slow
@@ -29,9 +23,9 @@ def test_all_stages_run_on_another_backend(prepared: Path, tmp_path: Path, backe
     values = yaml.safe_load(tiny_params(epochs=12).model_dump_json())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
-    for module, *args in STAGES:
+    for stage in ("train", "evaluate", "export"):
         done = subprocess.run(
-            [sys.executable, "-m", module, *(arg.format(prepared=prepared) for arg in args)],
+            [sys.executable, "-m", f"training.stages.{stage}", "--prepared", str(prepared)],
             cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Problems with data, parameters, disk or server end in one line that names them, and leave no partial output."""
+"""Problems with data, parameters, disk or server are reported in one line and leave no partial output."""
 
 import errno
 import json
@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from bundle.manifest import read_manifest
-from tests.training.drawn import drawn_jpeg, tiny_params, write_folders, write_tar
+from tests.training.synthetic import striped_jpeg, tiny_params, write_folders, write_tar
 from training import run
-from training.data.prepared import SplitWriter
 from training.data.sources import SOURCES_FILE, list_sources
+from training.data.splits import SplitWriter
 from training.errors import ERROR_FILE_VARIABLE, run_command
 from training.networks.architectures import NetworkSpec
 from training.release import tracking
@@ -69,7 +69,7 @@ def unreadable(folder: Path) -> Path:
 
 
 def outside(folder: Path) -> Path:
-    return write_tar(folder / "outside.tar", {"../../lying/1.jpg": drawn_jpeg(0, 1)})
+    return write_tar(folder / "outside.tar", {"../../lying/1.jpg": striped_jpeg(0, 1)})
 
 
 def bomb(folder: Path) -> Path:
@@ -93,7 +93,7 @@ def all_broken(folder: Path) -> Path:
         (too_few, r"class 'lying' has 1 images, too few .* prepare\.validation"),
         (unreadable, r"unreadable\.tar is not a readable folder, tar or zip"),
         (outside, r"outside\.tar is rejected: .* outside the archive's folder"),
-        (bomb, r"bomb\.tar\.gz is rejected: 'lying/1\.jpg' is larger than any image"),
+        (bomb, r"bomb\.tar\.gz is rejected: 'lying/1\.jpg' is larger than 256 MiB"),
         (all_broken, r"no usable images"),
     ],
 )
@@ -109,7 +109,7 @@ def test_unusable_data_is_reported(
 
 def test_a_corrupt_image_is_dropped_and_listed(here: Path) -> None:
     images = write_folders(here / "images", 40)
-    (images / "lying" / "cut.jpg").write_bytes(drawn_jpeg(0, 99)[:300])
+    (images / "lying" / "cut.jpg").write_bytes(striped_jpeg(0, 99)[:300])
     prepare.prepare([images], tiny_params(), here / "prepared")
     report = json.loads((here / "prepared" / "report.json").read_text(encoding="utf-8"))
     assert report["kept"] == 80

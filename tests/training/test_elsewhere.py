@@ -1,4 +1,4 @@
-"""Accuracy on images from other sources: photographs seen in training are left out, files decoded as by workers."""
+"""Accuracy on images from other sources, without photographs that training used, decoded as in workers."""
 
 import io
 import re
@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from bundle.decode import decode
-from tests.training.drawn import drawn_jpeg, tiny_params, write_tar
+from tests.training.synthetic import striped_jpeg, tiny_params, write_tar
 from training.errors import TrainingError
 from training.networks.architectures import NetworkSpec
-from training.quality.elsewhere import SENT_AS, measure_elsewhere, share_with_interval
+from training.quality.elsewhere import ENCODINGS, measure_elsewhere, share_with_interval
 from training.release.untrained import export_untrained
 
 UNSEEN = range(100, 103)
@@ -32,16 +32,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_photographs_seen_in_training_are_left_out_in_any_shape(prepared: Path, bundle: Path, tmp_path: Path) -> None:
-    seen = {f"lying/{seed}.jpg": larger(drawn_jpeg(0, seed)) for seed in range(20)}
-    fresh = {f"lying/{seed}.jpg": larger(drawn_jpeg(0, seed)) for seed in UNSEEN}
+def test_training_photographs_are_left_out_in_any_size_and_shape(prepared: Path, bundle: Path, tmp_path: Path) -> None:
+    seen = {f"lying/{seed}.jpg": larger(striped_jpeg(0, seed)) for seed in range(20)}
+    fresh = {f"lying/{seed}.jpg": larger(striped_jpeg(0, seed)) for seed in UNSEEN}
     files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"no image"})
     names = (prepared / "test.csv").read_text(encoding="utf-8")
     held_out = sum(f"/lying/{seed}.jpg," in names for seed in range(20))
     found = measure_elsewhere(bundle, prepared, [files], tiny_params().prepare)
     assert found["pictures"] == len(UNSEEN) + held_out
     assert found["left_out"] == 20 - held_out + 1
-    assert found["sent"].keys() == SENT_AS.keys()
+    assert found["sent"].keys() == ENCODINGS.keys()
     with pytest.raises(TrainingError, match="no unseen images of lying or standing"):
         measure_elsewhere(
             bundle, prepared, [write_tar(tmp_path / "other.tar", {"cat/1.jpg": b""})], tiny_params().prepare
@@ -49,21 +49,21 @@ def test_photographs_seen_in_training_are_left_out_in_any_shape(prepared: Path, 
 
 
 def test_only_images_with_an_orientation_tag_are_turned_upright() -> None:
-    image = Image.open(io.BytesIO(larger(drawn_jpeg(0, 1))))
+    image = Image.open(io.BytesIO(larger(striped_jpeg(0, 1))))
     upright, tagged, lying = (
-        decode(SENT_AS[name](image), 32, 32).pixels.astype(int)
+        decode(ENCODINGS[name](image), 32, 32).pixels.astype(int)
         for name in ("natural shape, 320 px", "stored on its side, with orientation tag", "on its side, without tag")
     )
     assert np.abs(tagged - upright).mean() < 3
     assert np.abs(lying - upright).mean() > 10
 
 
-@pytest.mark.parametrize("name", SENT_AS)
+@pytest.mark.parametrize("name", ENCODINGS)
 def test_encoded_images_have_the_size_in_their_name(name: str) -> None:
-    sent = Image.open(io.BytesIO(SENT_AS[name](Image.new("RGB", (320, 240), "grey"))))
-    assert sent.format == "JPEG"
+    encoded = Image.open(io.BytesIO(ENCODINGS[name](Image.new("RGB", (320, 240), "grey"))))
+    assert encoded.format == "JPEG"
     if size := re.match(r"([\d,]+) px", name):
-        assert max(sent.size) == int(size[1].replace(",", ""))
+        assert max(encoded.size) == int(size[1].replace(",", ""))
 
 
 def test_few_images_give_a_wide_interval() -> None:

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib import pyplot as plt
 
-from tests.training.drawn import ROOT, tiny_params
+from tests.training.synthetic import ROOT, tiny_params
 from training.stages.train import train
 
 NOTEBOOK = ROOT / "training" / "exploration.ipynb"

@@ -19,11 +19,11 @@ from training.release.untrained import export_untrained
 def test_every_network_maps_uint8_pixels_to_probabilities(architecture: str, classes: int, units: int) -> None:
     network = build_network(NetworkSpec(architecture, 64, 48, classes))
     pixels = np.zeros((2, 64, 48, 3), np.uint8)
-    answers = network.predict(pixels, verbose=0)
-    assert answers.shape == (2, units)
-    assert answers.dtype == np.float32
-    assert ((answers >= 0) & (answers <= 1)).all()
-    assert np.allclose(answers, network.predict(pixels.astype(np.float32), verbose=0), atol=1e-6)
+    outputs = network.predict(pixels, verbose=0)
+    assert outputs.shape == (2, units)
+    assert outputs.dtype == np.float32
+    assert ((outputs >= 0) & (outputs <= 1)).all()
+    assert np.allclose(outputs, network.predict(pixels.astype(np.float32), verbose=0), atol=1e-6)
 
 
 def test_the_baseline_is_the_network_of_the_old_pipeline() -> None:
@@ -51,12 +51,12 @@ def test_missing_backbone_weights_are_reported() -> None:
 
 def test_an_untrained_bundle_returns_the_golden_outputs_in_its_manifest(tmp_path: Path) -> None:
     spec = NetworkSpec("baseline_cnn", 40, 40)
-    made = export_untrained(spec, tmp_path / "bundle", labels=["cat", "dog"], seed=4)
-    assert export_untrained(spec, tmp_path / "again", labels=["cat", "dog"], seed=4).version == made.version
+    exported = export_untrained(spec, tmp_path / "bundle", labels=["cat", "dog"], seed=4)
+    assert export_untrained(spec, tmp_path / "again", labels=["cat", "dog"], seed=4).version == exported.version
     manifest = read_manifest(tmp_path / "bundle")
-    assert manifest == made
+    assert manifest == exported
     network = keras.saving.load_model(tmp_path / "bundle" / MODEL_FILE)
     assert not network.compiled
-    answers = manifest.probabilities(network.predict(golden_inputs(40, 40), verbose=0))
-    assert np.abs(answers - np.array(manifest.golden.outputs)).max() < 1e-5
+    outputs = manifest.probabilities(network.predict(golden_inputs(40, 40), verbose=0))
+    assert np.abs(outputs - np.array(manifest.golden.outputs)).max() < 1e-5
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "again"}

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 import training.run
 from bundle.manifest import read_manifest
 from tests.support.mlflow import starting_mlflow, wait_for_mlflow
-from tests.training.drawn import ROOT, tiny_params, write_folders
+from tests.training.synthetic import ROOT, tiny_params, write_folders
 from training.errors import TrainingError
 from training.release import models_cli
 from training.release.tracking import EXPERIMENT, record_result
@@ -127,18 +127,18 @@ def test_a_second_run_trains_nothing_and_records_the_result_once(
 def test_a_registered_model_is_promoted_with_a_reason_or_if_it_is_better(project: Path) -> None:
     record_result(project / "build")
     version = read_manifest(project / "build" / "bundle").version
-    refused = models("promote", "1")
-    assert refused.exit_code == 1
-    assert "different labels" in refused.output  # than the shipped model
+    rejected = models("promote", "1")
+    assert rejected.exit_code == 1
+    assert "different labels" in rejected.output  # than the shipped model
     promoted = models("promote", "1", "--force", "the first model with these labels")
     assert promoted.exit_code == 0, promoted.output
     assert read_manifest(project / "state" / "models" / "champion").version == version
     listed = models("list").output
     assert version in listed
     assert listed.splitlines()[-1].endswith("champion")
-    refused = models("promote", version)
-    assert refused.exit_code == 1
-    assert "McNemar" in refused.output
+    rejected = models("promote", version)
+    assert rejected.exit_code == 1
+    assert "McNemar" in rejected.output
 
 
 @pytest.mark.timeout(400)

@@ -1,12 +1,13 @@
 """A bundle ships only if it is accurate enough, with a model card that shows its own metrics."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bundle.manifest import Interval, read_manifest
-from tests.training.drawn import write_fake_bundle
+from tests.training.synthetic import write_fake_bundle
 from training.errors import TrainingError
 from training.files import RESULTS_FILE
 from training.quality.cost import COLUMNS
@@ -22,7 +23,7 @@ def write_bundle(folder: Path, accuracy: float) -> Path:
     )
 
 
-def write_measurements(folder: Path, version: str = "compact-new") -> Measurements:
+def write_measurements(folder: Path, version: str) -> Measurements:
     row = dict.fromkeys(COLUMNS, 1.5) | {"input": "32 x 32", "size_mb": 9.1, "accuracy": None, "train_pictures": 0}
     share = {"value": 0.9, "low": 0.8, "high": 0.95}
     contents = {
@@ -39,10 +40,25 @@ def passes(_folder: Path) -> None:
     pass
 
 
+def fails(_folder: Path) -> None:
+    raise TrainingError("different outputs")
+
+
+def ship_bundle(
+    folder: Path,
+    *,
+    accuracy: float = 0.96,
+    measured_version: str = "compact-new",
+    check: Callable[[Path], None] = passes,
+) -> None:
+    """Ship the bundle `compact-new` to `folder / "shipped"`."""
+    bundle = write_bundle(folder / "compact-new", accuracy)
+    ship(bundle, write_measurements(folder, measured_version), folder / "shipped", check=check)
+
+
 def test_an_accurate_model_ships_with_its_card(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "compact-new", 0.96)
-    ship(bundle, write_measurements(tmp_path), tmp_path / "shipped", check=passes)
-    assert read_manifest(tmp_path / "shipped") == read_manifest(bundle)
+    ship_bundle(tmp_path)
+    assert read_manifest(tmp_path / "shipped") == read_manifest(tmp_path / "compact-new")
     card = (tmp_path / "shipped" / "README.md").read_text(encoding="utf-8")
     for text in (
         "96.00 % (95.00 to 97.00)", "18332 photographs", "compact-old", "| cat | 7 | 1 |", "78 photographs",
@@ -54,30 +70,16 @@ def test_an_accurate_model_ships_with_its_card(tmp_path: Path) -> None:
 
 def test_an_inaccurate_model_does_not_ship(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"test accuracy of 94\.00 %. At least 95\.5 %"):
-        ship(
-            write_bundle(tmp_path / "compact-new", 0.94),
-            write_measurements(tmp_path),
-            tmp_path / "shipped",
-            check=passes,
-        )
+        ship_bundle(tmp_path, accuracy=0.94)
     assert not (tmp_path / "shipped").exists()
 
 
 def test_measurements_of_another_model_are_rejected(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "compact-new", 0.96)
-    with pytest.raises(TrainingError, match=r"costs\.json is of compact-else, not of compact-new"):
-        ship(bundle, write_measurements(tmp_path, "compact-else"), tmp_path / "shipped", check=passes)
+    with pytest.raises(TrainingError, match=r"costs\.json measures compact-else, not compact-new"):
+        ship_bundle(tmp_path, measured_version="compact-else")
 
 
 def test_a_model_that_fails_the_parity_check_does_not_ship(tmp_path: Path) -> None:
-    def fails(_folder: Path) -> None:
-        raise TrainingError("different outputs")
-
     with pytest.raises(TrainingError, match="different outputs"):
-        ship(
-            write_bundle(tmp_path / "compact-new", 0.96),
-            write_measurements(tmp_path),
-            tmp_path / "shipped",
-            check=fails,
-        )
+        ship_bundle(tmp_path, check=fails)
     assert not (tmp_path / "shipped").exists()

@@ -1,4 +1,4 @@
-"""Training is reproducible, and an interrupted run resumes and ends like an uninterrupted one."""
+"""Training is reproducible, and an interrupted run gives the same result as an uninterrupted one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bundle.manifest import MODEL_FILE
-from tests.training.drawn import ROOT, tiny_params
+from tests.training.synthetic import ROOT, tiny_params
 from training.data.augment import at_strength, augment
 from training.data.batches import Batches, augmentation_strength
-from training.data.prepared import read_split
+from training.data.splits import read_split
 from training.errors import TrainingError
 from training.networks.architectures import NetworkSpec, predict
 from training.networks.checkpoint import load_trained
@@ -83,7 +83,7 @@ def test_batches_depend_on_the_epoch_and_the_seed(prepared: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_compact")
-def test_an_interrupted_run_resumes_and_ends_like_an_uninterrupted_one(
+def test_an_interrupted_run_gives_the_same_result_as_an_uninterrupted_one(
     prepared: Path, tmp_path: Path, interrupted: Callable[..., None]
 ) -> None:
     params = tiny_params()
@@ -108,7 +108,9 @@ def test_a_checkpoint_from_a_different_run_is_ignored(
     interrupted(2, prepared, params, tmp_path / "state", tmp_path / "out")
     assert (tmp_path / "state").exists()
     changed = tiny_params(architecture="baseline_cnn", epochs=2, dropout=0.3)
-    interrupted(1, prepared, changed, tmp_path / "state", tmp_path / "out")  # so it starts with the first epoch
+    interrupted(
+        1, prepared, changed, tmp_path / "state", tmp_path / "out"
+    )  # which it runs only if it ignores the checkpoint
 
 
 @pytest.mark.usefixtures("short_compact")

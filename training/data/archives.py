@@ -1,4 +1,4 @@
-"""One interface to folders, tar and zip archives: the names of the images and the bytes of each."""
+"""Read images from folders, tar and zip archives through one interface."""
 
 import tarfile
 import zipfile
@@ -11,7 +11,7 @@ from typing import TypeVar
 from training.errors import TrainingError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-#: No photograph is larger; a member that declares more is a decompression bomb or a mistake.
+#: No photograph is larger than this. A larger member is a decompression bomb or a mistake.
 _MAX_MEMBER_BYTES = 256 * 1024 * 1024
 _MAX_MEMBERS = 10_000_000
 
@@ -34,7 +34,7 @@ def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
 
     Raises:
         TrainingError: the archive is missing or unreadable, contains paths outside its folder, or unpacks to more than
-            `max_unpacked_bytes`. Damage may only be found while images are read.
+            `max_unpacked_bytes`. Some damage is found only when an image is read.
     """
     if not path.exists():
         raise TrainingError(f"{path} does not exist. Set DATA to a folder, tar or zip of labelled images.")
@@ -42,11 +42,11 @@ def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
         if path.is_dir():
             yield _folder(path)
         elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                yield _zip(path, archive, max_unpacked_bytes)
+            with zipfile.ZipFile(path) as zip_file:
+                yield _zip(path, zip_file, max_unpacked_bytes)
         else:
-            with tarfile.open(path) as archive_tar:
-                yield _tar(path, archive_tar, max_unpacked_bytes)
+            with tarfile.open(path) as tar_file:
+                yield _tar(path, tar_file, max_unpacked_bytes)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
         reason = str(error).partition("\n")[0].rstrip(":")  # tarfile appends the error of every compression method
         raise TrainingError(f"{path} is not a readable folder, tar or zip ({reason}).") from error
@@ -88,7 +88,7 @@ def _zip(path: Path, archive: zipfile.ZipFile, max_unpacked_bytes: float) -> Arc
 
 
 def _within_limits(path: Path, members: Iterable[tuple[_Member, str, int]], max_bytes: float) -> Iterator[_Member]:
-    """Yield members, given with name and size; reject unsafe paths and too much data before anything is unpacked."""
+    """Yield the members of `(member, name, size)`; reject unsafe paths and too much data before unpacking any."""
     total = 0
     for count, (member, name, size) in enumerate(members, start=1):
         total += size
@@ -96,7 +96,7 @@ def _within_limits(path: Path, members: Iterable[tuple[_Member, str, int]], max_
         if parts.is_absolute() or ".." in parts.parts:
             raise TrainingError(f"{path} is rejected: its member {name!r} is outside the archive's folder.")
         if size > _MAX_MEMBER_BYTES:
-            raise TrainingError(f"{path} is rejected: {name!r} is larger than any image.")
+            raise TrainingError(f"{path} is rejected: {name!r} is larger than {_MAX_MEMBER_BYTES >> 20} MiB.")
         if count > _MAX_MEMBERS:
             raise TrainingError(f"{path} is rejected: it has more than {_MAX_MEMBERS:,} members.")
         if total > max_bytes:

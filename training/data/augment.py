@@ -21,49 +21,49 @@ _BLUR_MAX_RADIUS = 0.012
 
 
 def augment(
-    pixels: NDArray[np.uint8], height: int, width: int, params: AugmentParams, draw: np.random.Generator
+    pixels: NDArray[np.uint8], height: int, width: int, params: AugmentParams, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Return a random variation, uint8 (`height`, `width`, 3), of a uint8 image of any size.
 
-    The result depends only on the arguments and the state of `draw`.
+    The result depends only on the arguments and the state of `rng`.
     """
-    image = _reframe(Image.fromarray(pixels), height, width, params, draw)
-    image = _recolour(image, params, draw)
-    if draw.random() < params.blur:
-        image = image.filter(ImageFilter.GaussianBlur(draw.uniform(0.3, 1) * _BLUR_MAX_RADIUS * height))
-    if draw.random() < params.noise:
-        image = _add_noise(image, draw)
-    if draw.random() < params.jpeg:
-        image = _recompress(image, draw)
-    if draw.random() < params.erase:
-        _erase(image, draw)
+    image = _reframe(Image.fromarray(pixels), height, width, params, rng)
+    image = _recolour(image, params, rng)
+    if rng.random() < params.blur:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1) * _BLUR_MAX_RADIUS * height))
+    if rng.random() < params.noise:
+        image = _add_noise(image, rng)
+    if rng.random() < params.jpeg:
+        image = _recompress(image, rng)
+    if rng.random() < params.erase:
+        _erase(image, rng)
     return np.asarray(image)
 
 
 def at_strength(params: AugmentParams, strength: float) -> AugmentParams:
-    """Scale all augmentation: 1 keeps `params`, 0 leaves only mirroring."""
+    """Scale the augmentation: 1 keeps `params`; 0 turns off everything except mirroring and mixup."""
     weaker = {name: strength * getattr(params, name) for name in _SCALED}
     area = tuple(1 + strength * (bound - 1) for bound in params.area)
     return params.model_copy(update={**weaker, "area": area, "aspect": params.aspect**strength})
 
 
 def _reframe(
-    image: Image.Image, height: int, width: int, params: AugmentParams, draw: np.random.Generator
+    image: Image.Image, height: int, width: int, params: AugmentParams, rng: np.random.Generator
 ) -> Image.Image:
     """Rotate, mirror, crop and stretch with a single resampling."""
-    if draw.random() < params.quarter_turn:
-        image = image.transpose(_QUARTER_TURNS[int(draw.integers(2))])
-    side = math.sqrt(draw.uniform(*params.area))
-    stretch = math.sqrt(params.aspect) ** draw.uniform(-1, 1)
+    if rng.random() < params.quarter_turn:
+        image = image.transpose(_QUARTER_TURNS[int(rng.integers(2))])
+    side = math.sqrt(rng.uniform(*params.area))
+    stretch = math.sqrt(params.aspect) ** rng.uniform(-1, 1)
     scale_x, scale_y = side * stretch * image.width / width, side / stretch * image.height / height
-    if params.flip and draw.random() < 0.5:
+    if params.flip and rng.random() < 0.5:
         scale_x = -scale_x
-    angle = math.radians(draw.uniform(-params.rotation, params.rotation))
+    angle = math.radians(rng.uniform(-params.rotation, params.rotation))
     cosine, sine = math.cos(angle), math.sin(angle)
     # Pillow maps output (x, y) to input (a x + b y + c, d x + e y + f).
     a, b, d, e = scale_x * cosine, -scale_y * sine, scale_x * sine, scale_y * cosine
-    centre_x = image.width / 2 + _shift(image.width, side * stretch, draw)
-    centre_y = image.height / 2 + _shift(image.height, side / stretch, draw)
+    centre_x = image.width / 2 + _shift(image.width, side * stretch, rng)
+    centre_y = image.height / 2 + _shift(image.height, side / stretch, rng)
     c = centre_x - (a * width + b * height) / 2
     f = centre_y - (d * width + e * height) / 2
     border = tuple(int(value) for value in np.asarray(image.resize((1, 1), Image.Resampling.BOX))[0, 0])
@@ -76,44 +76,44 @@ def _reframe(
     )
 
 
-def _shift(length: int, shown: float, draw: np.random.Generator) -> float:
+def _shift(length: int, shown: float, rng: np.random.Generator) -> float:
     """Random shift of the centre, in pixels, that keeps the crop inside the image (or the image inside the crop)."""
-    return draw.uniform(-0.5, 0.5) * abs(1 - shown) * length
+    return rng.uniform(-0.5, 0.5) * abs(1 - shown) * length
 
 
-def _recolour(image: Image.Image, params: AugmentParams, draw: np.random.Generator) -> Image.Image:
+def _recolour(image: Image.Image, params: AugmentParams, rng: np.random.Generator) -> Image.Image:
     """Change saturation, white balance, contrast and brightness with one colour matrix, then darken."""
-    saturation = 0.0 if draw.random() < params.grey else 1 + draw.uniform(-1, 1) * params.saturation
+    saturation = 0.0 if rng.random() < params.grey else 1 + rng.uniform(-1, 1) * params.saturation
     matrix = saturation * np.eye(3) + (1 - saturation) * _LUMA
     if saturation:
-        matrix = (1 + draw.uniform(-1, 1, (3, 1)) * params.white_balance) * matrix
-    contrast = 1 + draw.uniform(-1, 1) * params.contrast
-    gain = contrast * (1 + draw.uniform(-1, 1) * params.brightness)
+        matrix = (1 + rng.uniform(-1, 1, (3, 1)) * params.white_balance) * matrix
+    contrast = 1 + rng.uniform(-1, 1) * params.contrast
+    gain = contrast * (1 + rng.uniform(-1, 1) * params.brightness)
     offset = 128 * (1 - contrast)
     flat = np.concatenate([gain * matrix, np.full((3, 1), offset)], axis=1).ravel()
     image = image.convert("RGB", tuple(flat.tolist()))
-    if draw.random() < params.low_light:
-        gamma, dim = draw.uniform(1, 2.2), draw.uniform(0.3, 0.8)
+    if rng.random() < params.low_light:
+        gamma, dim = rng.uniform(1, 2.2), rng.uniform(0.3, 0.8)
         curve = (255 * dim * (np.arange(256) / 255) ** gamma).astype(np.uint8)
         image = image.point(curve.tolist() * 3)
     return image
 
 
-def _add_noise(image: Image.Image, draw: np.random.Generator) -> Image.Image:
+def _add_noise(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     pixels = np.asarray(image).astype(np.float32)
-    grain = draw.standard_normal(pixels.shape, dtype=np.float32) * draw.uniform(3, 18)
+    grain = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(3, 18)
     return Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
 
 
-def _recompress(image: Image.Image, draw: np.random.Generator) -> Image.Image:
+def _recompress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=int(draw.integers(15, 75)))
+    image.save(file, "JPEG", quality=int(rng.integers(15, 75)))
     return Image.open(file).convert("RGB")
 
 
-def _erase(image: Image.Image, draw: np.random.Generator) -> None:
-    """Cover a random rectangle, like a hand or a bar in front of the animal."""
-    width, height = (int(draw.uniform(0.1, 0.4) * side) for side in image.size)
-    left, top = int(draw.integers(image.width - width)), int(draw.integers(image.height - height))
-    colour = tuple(int(value) for value in draw.integers(256, size=3))
+def _erase(image: Image.Image, rng: np.random.Generator) -> None:
+    """Cover a random rectangle, like a hand or a cage bar in front of the animal."""
+    width, height = (int(rng.uniform(0.1, 0.4) * side) for side in image.size)
+    left, top = int(rng.integers(image.width - width)), int(rng.integers(image.height - height))
+    colour = tuple(int(value) for value in rng.integers(256, size=3))
     image.paste(colour, (left, top, left + width, top + height))

@@ -1,4 +1,4 @@
-"""Batches of augmented images. Seed and epoch determine them, whatever the backend or number of threads."""
+"""Batches of augmented images. They depend only on the seed and the epoch, not on the backend or the threads."""
 
 import os
 from typing import Any
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.augment import at_strength, augment
-from training.data.prepared import Split
+from training.data.splits import Split
 from training.params import Params
 
 _WORKERS = os.cpu_count() or 2
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """The batches of one epoch: shuffled, augmented and optionally mixed, without the last incomplete batch.
+    """The batches of one epoch: shuffled, augmented and optionally mixed. An incomplete last batch is left out.
 
     A batch holds uint8 or float32 pixels (batch, height, width, 3) and float32 targets: (batch, 1) for two classes,
     otherwise one-hot (batch, classes).
@@ -25,11 +25,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__(workers=_WORKERS, use_multiprocessing=False, max_queue_size=8)
         self._split, self._params, self._epoch, self._size = split, params, epoch, size
         self._augmentation = at_strength(params.augment, augmentation_strength(epoch, params))
-        self._targets = as_targets(split.targets, len(split.labels))
+        self._targets = _as_targets(split.targets, len(split.labels))
         self._order = np.random.default_rng((params.train.seed, epoch)).permutation(len(split.facts))
 
     def __len__(self) -> int:
-        return max(1, len(self._order) // self._params.train.batch_size)
+        return steps_per_epoch(self._split, self._params)
 
     def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         size = self._params.train.batch_size
@@ -38,8 +38,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return self._mixed(pixels, self._targets[rows], index)
 
     def _augmented(self, row: int) -> NDArray[np.uint8]:
-        draw = np.random.default_rng((self._params.train.seed, self._epoch, row))
-        return augment(self._split.pixels[row], *self._size, self._augmentation, draw)
+        rng = np.random.default_rng((self._params.train.seed, self._epoch, row))
+        return augment(self._split.pixels[row], *self._size, self._augmentation, rng)
 
     def _mixed(
         self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], index: int
@@ -47,31 +47,29 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         """Blend each image and its target with its neighbour's (mixup)."""
         if not self._params.augment.mixup:
             return pixels, targets
-        draw = np.random.default_rng((self._params.train.seed, self._epoch, index, 1))
-        share = draw.beta(self._params.augment.mixup, self._params.augment.mixup, len(pixels)).astype(np.float32)
+        rng = np.random.default_rng((self._params.train.seed, self._epoch, index, 1))
+        share = rng.beta(self._params.augment.mixup, self._params.augment.mixup, len(pixels)).astype(np.float32)
         by_image, by_target = share[:, None, None, None], share[:, None]
         blended = by_image * pixels + (1 - by_image) * np.roll(pixels, 1, axis=0)
         return blended, by_target * targets + (1 - by_target) * np.roll(targets, 1, axis=0)
 
 
+def steps_per_epoch(split: Split, params: Params) -> int:
+    """Return the number of batches in an epoch."""
+    return max(1, len(split.facts) // params.train.batch_size)
+
+
 def augmentation_strength(epoch: int, params: Params) -> float:
-    """Strength of the augmentation in an epoch: rises from 0.25 to 1 at `augment.full_after`."""
+    """Return the strength of augmentation in an epoch. It rises from 0.25 to 1 at `augment.full_after`."""
     ramp = params.augment.full_after * params.train.epochs
     return 1.0 if epoch >= ramp else 0.25 + 0.75 * epoch / ramp
-
-
-def as_targets(classes: NDArray[np.int64], count: int) -> NDArray[np.float32]:
-    """Turn class indices (n,) into training targets: (n, 1) for two classes, otherwise one-hot (n, count)."""
-    if count == 2:
-        return classes[:, None].astype(np.float32)
-    return np.eye(count, dtype=np.float32)[classes]
 
 
 def as_dataset(batches: Batches) -> Any:
     """Wrap `batches` in a `tf.data` pipeline on TensorFlow; return them unchanged on other backends."""
     if keras.backend.backend() != "tensorflow":
         return batches
-    import tensorflow as tf  # noqa: PLC0415 (may be missing on other backends)
+    import tensorflow as tf  # noqa: PLC0415 (not installed with other backends)
 
     pixels, targets = batches[0]
 
@@ -83,3 +81,10 @@ def as_dataset(batches: Batches) -> Any:
 
     indices = tf.data.Dataset.range(len(batches))
     return indices.map(load, num_parallel_calls=_WORKERS, deterministic=True).prefetch(4)
+
+
+def _as_targets(classes: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """Turn class indices (n,) into training targets: (n, 1) for two classes, otherwise one-hot (n, count)."""
+    if count == 2:
+        return classes[:, None].astype(np.float32)
+    return np.eye(count, dtype=np.float32)[classes]

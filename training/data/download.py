@@ -22,7 +22,7 @@ def download(params: DownloadParams, folder: Path) -> Path:
     """Return the path of the archive in `folder`, downloaded unless it is already there.
 
     Raises:
-        TrainingError: the server cannot be reached, the disk is too small, or the checksum does not match.
+        TrainingError: the server cannot be reached, the disk is full, or the checksum does not match.
     """
     target = folder / params.url.rsplit("/", 1)[-1]
     if target.is_file() and sha256_of(target) == params.sha256:
@@ -58,7 +58,7 @@ def _save(response: Any, target: Path) -> str:
 
 
 def main() -> None:
-    """Download and print the next command."""
+    """Download the archive and print the next command."""
     paths = parse_paths("training.data.download", __doc__, params=PARAMS_FILE, out=Path("data"))
     print(f"Now run: make train DATA={download(read_params(paths.params).download, paths.out)}")
 

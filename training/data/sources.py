@@ -1,7 +1,7 @@
 """Where the training images come from: the list of sources, and the labelled image files in each.
 
-`list_sources` writes two files. `data/sources.csv` holds names, sizes and checksums; DVC tracks it as an input, so that
-moving the data retrains nothing. `data/locations.csv` holds the paths.
+`list_sources` writes names, sizes and checksums to `data/sources.csv`, and paths to `data/locations.csv`. DVC tracks
+only the first as an input, so moving the data retrains nothing.
 """
 
 import csv
@@ -19,7 +19,7 @@ from training.data.archives import open_archive
 from training.errors import TrainingError
 
 SOURCES_FILE = Path("data/sources.csv")
-#: Kaggle's flat naming: the label before the first dot.
+#: Kaggle's flat names: the label is the part before the first dot.
 _FLAT_NAME = re.compile(r"^([A-Za-z][\w-]*)\.\d+\.\w+$")
 
 
@@ -44,7 +44,7 @@ class LabelledFile:
 
 
 def list_sources(patterns: list[str], file: Path) -> list[Source]:
-    """Find folders and archives by path or glob, and list them in `file` and in `locations.csv` beside it.
+    """Find folders and archives by path or glob, list them in `file` and in `locations.csv` beside it, and return them.
 
     Raises:
         TrainingError: nothing matches, or two sources share a name.
@@ -79,7 +79,7 @@ def read_sources(paths: list[Path], *, rename: dict[str, str], max_unpacked_byte
     """Yield every labelled image of `paths`. `rename` maps found label names, such as `cats`, to labels.
 
     Raises:
-        TrainingError: a source is missing, unreadable, rejected (see `archives`) or holds no labelled images.
+        TrainingError: a source is missing, unreadable, rejected (see `open_archive`), or holds no labelled images.
     """
     for path in paths:
         with open_archive(path, max_unpacked_bytes) as archive:
@@ -93,10 +93,10 @@ def read_sources(paths: list[Path], *, rename: dict[str, str], max_unpacked_byte
 
 
 def label_names(names: list[str]) -> dict[str, str]:
-    """Map image names to labels in lower case, leaving out names without a label.
+    """Map image names to labels in lower case; names without a label are left out.
 
-    The label is the folder name (`Cat/1.jpg`), or the part before the first dot if a folder holds several such labels
-    or has no name (`train/cat.0.jpg` beside `train/dog.0.jpg`).
+    The label is the name of the folder (`Cat/1.jpg`). In a folder of flat names with several labels, and for flat names
+    without a folder, it is the part before the first dot (`train/cat.0.jpg` beside `train/dog.0.jpg`).
     """
     folders = defaultdict(list)
     for name in names:

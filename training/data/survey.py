@@ -1,7 +1,7 @@
-"""Decide for every image whether it is kept and which split it goes to, before anything is stored.
+"""Decide which images are kept and which split each of them goes to, before anything is stored.
 
-Dropped are broken and tiny images and byte-identical copies. Near-duplicates, found by perceptual hash, share a split,
-so that no test image has a look-alike among the training images.
+Broken images, tiny images and byte-identical copies are dropped. Near-duplicates, found by perceptual hash, share a
+split, so no test image has a near-duplicate among the training images.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bundle.decode import UndecodableImageError, decode
-from training.data.prepared import SPLITS
 from training.data.sources import LabelledFile
+from training.data.splits import SPLITS
 from training.errors import TrainingError
 from training.params import PrepareParams
 
@@ -38,8 +38,8 @@ _Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True)
-class Surveyed:
-    """Facts about one image, and the decision made about it."""
+class SurveyedImage:
+    """Facts about one image, and either why it is dropped or its group and split."""
 
     name: str
     label: str
@@ -50,13 +50,13 @@ class Surveyed:
     perceptual_hash: int = 0
     #: Why the image is dropped; empty if it is kept.
     dropped: str = ""
-    #: Lowest checksum in the image's group of near-duplicates.
+    #: Name of its group of near-duplicates: the lowest checksum in it.
     group: str = ""
     split: str = ""
 
 
-def survey(files: Iterable[LabelledFile], params: PrepareParams) -> list[Surveyed]:
-    """Return one entry per image, with the reason it is dropped or the split it belongs to.
+def survey(files: Iterable[LabelledFile], params: PrepareParams) -> list[SurveyedImage]:
+    """Return one entry per image, with the reason why it is dropped or the split it belongs to.
 
     Raises:
         TrainingError: fewer than two classes remain, or a class is too small to be split.
@@ -70,15 +70,15 @@ def survey(files: Iterable[LabelledFile], params: PrepareParams) -> list[Surveye
 
 
 def map_in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    """Apply `function` on all cores, in order, holding at most one chunk of items (Pillow releases the GIL)."""
+    """Yield `function(item)` in order, computed in one thread per core, with at most one chunk of items in memory."""
     rest = iter(items)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
         while chunk := list(islice(rest, _CHUNK)):
             yield from pool.map(function, chunk)
 
 
-def _inspect(file: LabelledFile, min_side_px: int) -> Surveyed:
-    found = Surveyed(file.name, file.label, hashlib.sha256(file.data).hexdigest(), len(file.data))
+def _inspect(file: LabelledFile, min_side_px: int) -> SurveyedImage:
+    found = SurveyedImage(file.name, file.label, hashlib.sha256(file.data).hexdigest(), len(file.data))
     try:
         image = decode(file.data, HASHED_SIDE, HASHED_SIDE)
     except UndecodableImageError as error:
@@ -89,8 +89,8 @@ def _inspect(file: LabelledFile, min_side_px: int) -> Surveyed:
     return found
 
 
-def _drop_copies(images: list[Surveyed]) -> list[Surveyed]:
-    """Keep the first of byte-identical images, or none if their labels contradict each other."""
+def _drop_copies(images: list[SurveyedImage]) -> list[SurveyedImage]:
+    """Keep the first of several byte-identical images, or none of them if their labels differ."""
     labels: dict[str, set[str]] = {}
     for image in images:
         labels.setdefault(image.sha256, set()).add(image.label)
@@ -106,8 +106,8 @@ def _drop_copies(images: list[Surveyed]) -> list[Surveyed]:
     return checked
 
 
-def _drop_surplus(images: list[Surveyed], max_per_class: int) -> list[Surveyed]:
-    """Keep at most `max_per_class` images per class, the first by checksum."""
+def _drop_surplus(images: list[SurveyedImage], max_per_class: int) -> list[SurveyedImage]:
+    """Keep at most `max_per_class` images per class, in the order of their checksums; 0 keeps all."""
     if not max_per_class:
         return images
     taken: Counter[str] = Counter()
@@ -116,25 +116,25 @@ def _drop_surplus(images: list[Surveyed], max_per_class: int) -> list[Surveyed]:
         taken[image.label] += 1
         if taken[image.label] > max_per_class:
             surplus.add(image.name)
-    return [replace(p, dropped="surplus: prepare.max_per_class") if p.name in surplus else p for p in images]
+    reason = "surplus: prepare.max_per_class"
+    return [replace(image, dropped=reason) if image.name in surplus else image for image in images]
 
 
-def _group(images: list[Surveyed], max_bits: int) -> list[Surveyed]:
+def _group(images: list[SurveyedImage], max_bits: int) -> list[SurveyedImage]:
     """Name each group of near-duplicates by the lowest checksum in it."""
     kept = _kept(images)
     hashes = np.array([image.perceptual_hash for image in kept], dtype=np.uint64)
-    groups = {
-        image.name: kept[int(first)].sha256 for image, first in zip(kept, group_alike(hashes, max_bits), strict=True)
-    }
+    firsts = group_near_duplicates(hashes, max_bits)
+    groups = {image.name: kept[int(first)].sha256 for image, first in zip(kept, firsts, strict=True)}
     return [replace(image, group=groups.get(image.name, "")) for image in images]
 
 
-def _kept(images: list[Surveyed]) -> list[Surveyed]:
+def _kept(images: list[SurveyedImage]) -> list[SurveyedImage]:
     return sorted((image for image in images if not image.dropped), key=lambda image: image.sha256)
 
 
 def _split_of(group: str, params: PrepareParams) -> str:
-    """Choose the split by a hash of seed and group, so that adding images does not move others between splits."""
+    """Choose the split by a hash of the seed and the group, so that adding images does not move others."""
     digest = hashlib.sha256(f"{params.seed}:{group}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     if share < params.test:
@@ -142,8 +142,8 @@ def _split_of(group: str, params: PrepareParams) -> str:
     return "validation" if share < params.test + params.validation else "train"
 
 
-def _check_classes(images: list[Surveyed]) -> None:
-    counts = Counter((image.label, image.split) for image in images if not image.dropped)
+def _check_classes(images: list[SurveyedImage]) -> None:
+    counts = Counter((image.label, image.split) for image in _kept(images))
     labels = sorted({label for label, _ in counts})
     if len(labels) < 2:
         found = f"only the class {labels[0]!r}" if labels else "no usable images"
@@ -159,17 +159,17 @@ def _check_classes(images: list[Surveyed]) -> None:
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
-    """64-bit DCT hash of uint8 (height, width, 3) RGB: whether each low frequency is above their median."""
+    """Return the 64-bit DCT hash of uint8 RGB (height, width, 3): which low frequencies are above the median."""
     grey = Image.fromarray(pixels).convert("L").resize((_DCT_SIDE, _DCT_SIDE), Image.Resampling.BILINEAR)
     low = dctn(np.asarray(grey, dtype=np.float32), norm="ortho")[:_DCT_KEPT, :_DCT_KEPT].ravel()
     bits = low > np.median(low[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def group_alike(hashes: NDArray[np.uint64], max_bits: int) -> NDArray[np.int64]:
-    """Return for each hash (n,) the lowest index in its group; hashes that differ in `max_bits` or fewer are joined.
+def group_near_duplicates(hashes: NDArray[np.uint64], max_bits: int) -> NDArray[np.int64]:
+    """Group hashes that differ in at most `max_bits` bits. Return for each hash (n,) the lowest index in its group.
 
-    Compares all pairs, so time grows with the square of n: 23,000 hashes take about a second.
+    All pairs are compared, so the time grows with the square of n: 23,000 hashes take about a second.
     """
     if not len(hashes):
         return np.zeros(0, dtype=np.int64)

@@ -19,12 +19,12 @@ _PREDICT_BATCH = 64
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The arguments a network is built from. Saved beside its weights, so that it can be rebuilt."""
+    """The arguments from which a network is built. They are stored beside its weights, so that it can be rebuilt."""
 
     architecture: str
     height: int
     width: int
-    #: Number of classes. Two classes share one sigmoid unit, the probability of the second.
+    #: Number of classes. Two classes share one sigmoid unit, which returns the probability of the second.
     classes: int = 2
     dropout: float = 0.5
     #: Initial backbone weights of `transfer`: "random", "imagenet" (downloaded) or the path of a weights file.
@@ -43,7 +43,7 @@ def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool =
     (batch, 1) for two classes, otherwise (batch, classes).
 
     Args:
-        spec: what to build.
+        spec: architecture, size and options of the network.
         dtype: Keras dtype policy of all layers except the last.
         any_size: whether to accept images of any size; only for networks with global pooling.
 
@@ -85,7 +85,10 @@ def load_weights(network: keras.Model, path: Path) -> None:
 
 
 def predict(network: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return probabilities (n, classes) for uint8 (n, height, width, 3) images, also for networks with one unit."""
+    """Return probabilities (n, classes) for uint8 images (n, height, width, 3).
+
+    The result has one column per class, also if the network has a single output unit.
+    """
     starts = range(0, len(pixels), _PREDICT_BATCH)
     parts = [network.predict_on_batch(np.asarray(pixels[start : start + _PREDICT_BATCH])) for start in starts]
     outputs = np.concatenate(parts).astype(np.float32)
@@ -129,7 +132,7 @@ def compact(x: keras.KerasTensor, spec: NetworkSpec, stages: Stages = COMPACT_ST
 def _residual_block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
     """Two convolutions and a shortcut, which averages before it projects so that no pixel is skipped.
 
-    The last scale starts at zero, so that each block starts as its shortcut; otherwise training hardly progresses.
+    The last scale starts at zero, so each block initially returns its shortcut; otherwise training hardly progresses.
     """
     kept = x
     if stride > 1:
@@ -157,7 +160,7 @@ def _normed_conv(
 
 
 def transfer(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
-    """A new head on MobileNetV3-Small, whose own rescaling layer expects pixels of 0..255."""
+    """A new head on MobileNetV3-Small, which contains a rescaling layer and so expects pixels of 0..255."""
     weights = None if spec.backbone_weights == "random" else spec.backbone_weights
     try:
         backbone = keras.applications.MobileNetV3Small(

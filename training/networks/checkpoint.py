@@ -1,4 +1,4 @@
-"""What a training run stores: after each epoch everything needed to resume, at the end the best network."""
+"""What a training run stores: a checkpoint to resume from after each epoch, and the best network at the end."""
 
 import hashlib
 import json
@@ -38,8 +38,8 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class TrainedNote:
-    """The facts stored beside the weights of a finished run."""
+class TrainingRecord:
+    """What is stored beside the weights of a finished run."""
 
     spec: NetworkSpec
     labels: list[str]
@@ -54,14 +54,14 @@ def run_identity(params: Params, fingerprint: str) -> str:
 
 
 class Checkpoint:
-    """The state of one run in `folder`, which is not a DVC output and so survives a killed stage."""
+    """The state of one run in `folder`. The folder is not a DVC output, so it survives a killed stage."""
 
     def __init__(self, folder: Path, network: keras.Model, identity: str) -> None:
         self._folder, self._network, self._identity = folder, network, identity
         network.optimizer.build(network.trainable_variables)
 
     def restore(self) -> Progress:
-        """Load the last finished epoch of this run into the network and its optimizer, if there is one."""
+        """Load the last finished epoch of this run, if any, into the network and optimizer. Return the progress."""
         path = self._folder / _STATE_FILE
         if not path.is_file():
             return Progress()
@@ -74,21 +74,21 @@ class Checkpoint:
         return Progress(**{**progress, "history": tuple(progress["history"])})
 
     def save(self, progress: Progress) -> None:
-        """Store everything needed to resume after this epoch. A kill while writing keeps the previous epoch."""
-        note = json.dumps({**asdict(progress), "identity": self._identity})
+        """Store everything needed to resume after this epoch. The previous epoch is kept until all is written."""
+        content = json.dumps({**asdict(progress), "identity": self._identity})
         values = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self._variables())}
-        _write_npz(self._folder / _STATE_FILE, progress=np.array(note), **values)
+        _write_npz(self._folder / _STATE_FILE, progress=np.array(content), **values)
 
     def save_best(self) -> None:
         """Store the network's current weights as the best of the run."""
         weights = {f"v{index}": weight for index, weight in enumerate(self._network.get_weights())}
         _write_npz(self._folder / _BEST_FILE, **weights)
 
-    def finish(self, note: TrainedNote, progress: Progress, out: Path) -> None:
+    def finish(self, record: TrainingRecord, progress: Progress, out: Path) -> None:
         """Write the best network and the history to the folder `out`, and delete the checkpoint."""
         with staged_folder(out) as folder:
             shutil.copyfile(self._folder / _BEST_FILE, folder / WEIGHTS_FILE)
-            (folder / SPEC_FILE).write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
+            (folder / SPEC_FILE).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
             history = {"best_epoch": progress.best_epoch, "epochs": progress.history}
             (folder / HISTORY_FILE).write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(self._folder)
@@ -97,21 +97,21 @@ class Checkpoint:
         return [*self._network.variables, *self._network.optimizer.variables]
 
 
-def load_trained(folder: Path) -> tuple[keras.Model, TrainedNote]:
-    """Return the trained network of a finished run, in float32 and not compiled, and the facts stored with it.
+def load_trained(folder: Path) -> tuple[keras.Model, TrainingRecord]:
+    """Return the trained network of a finished run, in float32 and not compiled, and its record.
 
     Raises:
         TrainingError: the folder does not hold a trained network.
     """
     try:
         content = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        note = TrainedNote(**content | {"spec": NetworkSpec(**content["spec"])})
-        network = build_network(note.spec)
+        record = TrainingRecord(**content | {"spec": NetworkSpec(**content["spec"])})
+        network = build_network(record.spec)
         with np.load(folder / WEIGHTS_FILE) as weights:
             network.set_weights([weights[f"v{index}"] for index in range(len(weights.files))])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{folder} holds no trained network ({error}). Run `dvc repro train`.") from error
-    return network, note
+    return network, record
 
 
 def _write_npz(path: Path, **arrays: Any) -> None:

@@ -19,7 +19,7 @@ Probabilities = NDArray[np.float64]
 Classes = NDArray[np.int64]
 Bins = NDArray[np.intp]
 
-#: Bins of equal width over which confidence and accuracy are compared.
+#: Number of bins of equal width in which confidence and accuracy are compared.
 CALIBRATION_BINS = 15
 _MIN_PROBABILITY = 1e-7
 #: Search bounds of log(temperature): a factor of 20 in either direction.
@@ -39,7 +39,7 @@ class CalibrationBin:
 
 
 def log_loss(probabilities: Probabilities, truth: Classes) -> float:
-    """Mean of -log(probability of the right class), in nats."""
+    """Mean of -log(probability of the true class), in nats."""
     # scikit-learn warns about float32 probabilities, whose sums differ from 1 by rounding.
     return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], _MIN_PROBABILITY)).mean())
 
@@ -51,9 +51,7 @@ def calibration_bins(probabilities: Probabilities, truth: Classes) -> list[Calib
     means = [np.bincount(bins, values, CALIBRATION_BINS) / np.maximum(counts, 1) for values in (confidence, correct)]
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     columns = (edges[:-1], edges[1:], counts, *means)
-    return [
-        CalibrationBin(float(a), float(b), int(n), float(c), float(r)) for a, b, n, c, r in zip(*columns, strict=True)
-    ]
+    return [CalibrationBin(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def calibration_error(probabilities: Probabilities, truth: Classes) -> float:
@@ -62,7 +60,7 @@ def calibration_error(probabilities: Probabilities, truth: Classes) -> float:
 
 
 def calibration_gaps(probabilities: Probabilities, truth: Classes) -> tuple[Bins, Probabilities]:
-    """Return for each image its bin, and its confidence minus 1 (right) or 0 (wrong); both (n,)."""
+    """Return for each image its bin, and its confidence minus 1 (correct) or 0 (wrong); both (n,)."""
     bins, confidence, correct = _binned(probabilities, truth)
     return bins, confidence - correct
 
@@ -81,10 +79,10 @@ def percentile_interval(value: float, resampled: list[float]) -> Interval:
 def recentred(value: float, resampled: list[float]) -> Interval:
     """Return `value` with the interval of its resamplings, shifted so that their mean is `value`.
 
-    Resampling increases a calibration error, which is a mean of distances: every resampling may exceed the value.
+    Resampling increases a calibration error, which is a mean of distances. Every resampling may exceed the value.
     """
     shift = value - float(np.mean(resampled))
-    return percentile_interval(value, [one + shift for one in resampled])
+    return percentile_interval(value, [sample + shift for sample in resampled])
 
 
 def fit_temperature(probabilities: Probabilities, truth: Classes) -> float:
@@ -111,7 +109,7 @@ def fold_temperature(network: "keras.Model", temperature: float) -> None:
 
 
 def _binned(probabilities: Probabilities, truth: Classes) -> tuple[Bins, Probabilities, NDArray[np.bool_]]:
-    """Return for each image its bin, its confidence and whether it is right."""
+    """Return for each image its bin, its confidence and whether its most probable class is the true one."""
     chosen = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(probabilities)), chosen]
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)

@@ -1,6 +1,6 @@
 """CPU and wall time of one prediction, for several bundles.
 
-The bundles take turns in one process, so that other load on the machine affects all of them alike.
+The bundles take turns in one process, so other load on the machine affects all of them equally.
 """
 
 import argparse
@@ -24,7 +24,7 @@ COLUMNS = ("cpu_ms_batch_1", "cpu_ms_batch_32", "wall_ms_batch_1", "wall_ms_batc
 
 
 def measure_cost(folders: list[Path], rounds: int) -> list[dict[str, Any]]:
-    """Return one row per bundle: what it is, and the median times in `COLUMNS`.
+    """Return one row per bundle: its description, and the median times in `COLUMNS`.
 
     Raises:
         TrainingError: the Keras backend is not TensorFlow, which workers use.
@@ -36,11 +36,11 @@ def measure_cost(folders: list[Path], rounds: int) -> list[dict[str, Any]]:
     for batch in _BATCHES:
         times: list[list[tuple[float, float]]] = [[] for _ in folders]
         for _ in range(rounds):
-            for (call, shape), found in zip(calls, times, strict=True):
-                found.append(_timed(call, np.zeros((batch, *shape), np.uint8), max(1, 32 // batch)))
-        for row, found in zip(rows, times, strict=True):
+            for (call, shape), bundle_times in zip(calls, times, strict=True):
+                bundle_times.append(_timed(call, np.zeros((batch, *shape), np.uint8), max(1, 32 // batch)))
+        for row, bundle_times in zip(rows, times, strict=True):
             row[f"cpu_ms_batch_{batch}"], row[f"wall_ms_batch_{batch}"] = (
-                round(median(column), 3) for column in zip(*found, strict=True)
+                round(median(column), 3) for column in zip(*bundle_times, strict=True)
             )
     return rows
 
@@ -59,7 +59,7 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 
 def _compiled(folder: Path) -> tuple[Any, tuple[int, int, int]]:
-    """Return the network, frozen and warmed up as in a worker, and the shape of its input."""
+    """Return the network, frozen and warmed up as in a worker, and the shape of one input image."""
     import tensorflow as tf  # noqa: PLC0415 (only needed here)
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: PLC0415
 
@@ -97,8 +97,8 @@ def main() -> None:
         description=__doc__,
         epilog="example: python -m training.quality.cost build/baseline build/bundle > build/cost.json",
     )
-    parser.add_argument("folders", type=Path, nargs="+", help="bundles")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of bundles")
+    parser.add_argument("--rounds", type=int, default=20, help="number of measurements; default: 20")
     args = parser.parse_args()
     print(json.dumps({"cores": os.cpu_count(), "bundles": measure_cost(args.folders, args.rounds)}, indent=2))
 

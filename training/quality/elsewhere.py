@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from bundle.decode import UndecodableImageError, decode
 from bundle.manifest import MODEL_FILE, Interval, read_manifest
-from training.data.prepared import read_split
 from training.data.sources import LabelledFile, read_sources
+from training.data.splits import read_split
 from training.data.survey import HASHED_SIDE, perceptual_hash
 from training.errors import TrainingError, run_command
 from training.files import BUNDLE, PARAMS_FILE, PREPARED
@@ -25,7 +25,7 @@ from training.networks.architectures import predict
 from training.params import PrepareParams, read_params
 from training.quality.robustness import DEGRADATIONS
 
-#: Two files of one photograph differ in at most this many of 64 bits; different photographs almost never do.
+#: Maximum number of bits, of 64, in which the hashes of two files of one photograph differ.
 _SAME_PHOTOGRAPH_BITS = 8
 _ORIENTATION_TAG, _TURN_RIGHT = 0x0112, 6
 
@@ -37,7 +37,7 @@ def _jpeg(image: Image.Image, **options: Any) -> bytes:
 
 
 def _tagged(image: Image.Image) -> bytes:
-    """Store the image on its side with an orientation tag, as phones do."""
+    """Encode the image on its side with an orientation tag, as phones do."""
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = _TURN_RIGHT
     return _jpeg(image.transpose(Image.Transpose.ROTATE_90), exif=exif)
@@ -57,7 +57,7 @@ def _middle(image: Image.Image, width_to_height: float) -> Image.Image:
 
 
 #: Each way of encoding an image, by the name in the result.
-SENT_AS: dict[str, Callable[[Image.Image], bytes]] = {
+ENCODINGS: dict[str, Callable[[Image.Image], bytes]] = {
     "natural shape, 320 px": _jpeg,
     "stored on its side, with orientation tag": _tagged,
     "4,000 px, with orientation tag": lambda image: _tagged(_sized(image, 4000)),
@@ -74,9 +74,9 @@ SENT_AS: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 def measure_elsewhere(bundle: Path, prepared: Path, paths: list[Path], params: PrepareParams) -> dict[str, Any]:
-    """Return the accuracy on the images at `paths`, encoded in each way of `SENT_AS`, with its 95 % interval.
+    """Return the accuracy on the images at `paths` in each of the `ENCODINGS`, with its 95 % interval.
 
-    Images that show a photograph of the training or validation split are left out, whatever their size and shape.
+    Photographs of the training and validation splits are left out, also in other sizes and shapes.
 
     Raises:
         BundleError: the bundle is missing or damaged.
@@ -86,14 +86,16 @@ def measure_elsewhere(bundle: Path, prepared: Path, paths: list[Path], params: P
     found = list(read_sources(paths, rename=params.rename, max_unpacked_bytes=params.max_unpacked_gb * 1e9))
     files = _unseen([file for file in found if file.label in manifest.labels], prepared)
     if not files:
-        raise TrainingError(f"DATA holds no unseen images of {' or '.join(manifest.labels)}.")
+        raise TrainingError(
+            f"DATA holds no unseen images of {' or '.join(manifest.labels)}. Add photographs that training did not use."
+        )
     network = keras.saving.load_model(bundle / MODEL_FILE, compile=False)
     images = [Image.open(io.BytesIO(file.data)).convert("RGB") for file in files]
     truth = np.array([manifest.labels.index(file.label) for file in files])
     shares = {}
-    for name, send in tqdm(SENT_AS.items(), unit=" ways"):
-        sent = [decode(send(image), manifest.input.height, manifest.input.width).pixels for image in images]
-        correct = int((predict(network, np.stack(sent)).argmax(axis=1) == truth).sum())
+    for name, encode in tqdm(ENCODINGS.items(), unit=" encodings"):
+        pixels = [decode(encode(image), manifest.input.height, manifest.input.width).pixels for image in images]
+        correct = int((predict(network, np.stack(pixels)).argmax(axis=1) == truth).sum())
         shares[name] = share_with_interval(correct, len(truth)).model_dump()
     return {"version": manifest.version, "pictures": len(files), "left_out": len(found) - len(files), "sent": shares}
 
@@ -105,7 +107,7 @@ def share_with_interval(count: int, total: int) -> Interval:
 
 
 def _unseen(files: list[LabelledFile], prepared: Path) -> list[LabelledFile]:
-    """Return the readable files that do not show a photograph of the training or validation split."""
+    """Return the readable files, without photographs of the training and validation splits."""
     known = np.array(
         [perceptual_hash(pixels) for name in ("train", "validation") for pixels in read_split(prepared, name).pixels],
         dtype=np.uint64,
@@ -113,10 +115,10 @@ def _unseen(files: list[LabelledFile], prepared: Path) -> list[LabelledFile]:
     kept = []
     for file in files:
         try:
-            own = perceptual_hash(decode(file.data, HASHED_SIDE, HASHED_SIDE).pixels)
+            image_hash = perceptual_hash(decode(file.data, HASHED_SIDE, HASHED_SIDE).pixels)
         except UndecodableImageError:
             continue
-        if np.bitwise_count(known ^ np.uint64(own)).min() > _SAME_PHOTOGRAPH_BITS:
+        if np.bitwise_count(known ^ np.uint64(image_hash)).min() > _SAME_PHOTOGRAPH_BITS:
             kept.append(file)
     return kept
 
@@ -126,12 +128,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.quality.elsewhere",
         description=__doc__,
-        epilog="example: python -m training.quality.elsewhere ../shared/data/natural-*.tar > build/elsewhere.json",
+        epilog="example: python -m training.quality.elsewhere photos.tar > build/elsewhere.json",
     )
     parser.add_argument("data", type=Path, nargs="+", help="folders, tars or zips of labelled images")
-    parser.add_argument("--bundle", type=Path, default=BUNDLE)
-    parser.add_argument("--prepared", type=Path, default=PREPARED, help="prepared data; its photographs are left out")
-    parser.add_argument("--params", type=Path, default=PARAMS_FILE)
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help=f"default: {BUNDLE}")
+    parser.add_argument(
+        "--prepared",
+        type=Path,
+        default=PREPARED,
+        help=f"default: {PREPARED}; its training and validation images are left out",
+    )
+    parser.add_argument("--params", type=Path, default=PARAMS_FILE, help=f"default: {PARAMS_FILE}")
     args = parser.parse_args()
     found = measure_elsewhere(args.bundle, args.prepared, args.data, read_params(args.params).prepare)
     json.dump(found, sys.stdout, indent=2)

@@ -1,4 +1,4 @@
-"""Plots of a result: learning curves, confusion matrix, calibration and the worst mistakes.
+"""Plots of a result: learning curves, confusion matrix, calibration and the worst wrong predictions.
 
 `mistakes.png` shows images of the data set; do not publish it.
 """
@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from training.data.prepared import Split
+from training.data.splits import Split
 from training.files import HISTORY_FILE
 from training.quality.calibration import Classes, Probabilities, calibration_bins
-from training.quality.measures import confusion
+from training.quality.metrics import confusion
 
 _WORST = 40
 _DPI = 110
@@ -71,7 +71,7 @@ def _calibration(probabilities: Probabilities, truth: Classes) -> Figure:
     curve.set(ylabel="accuracy", title="Calibration", xlim=(1 / probabilities.shape[1] - 0.05, 1.02), ylim=(0, 1.02))
     curve.legend(frameon=False)
     counts.bar([(b.low + b.high) / 2 for b in bins], [b.count for b in bins], width=0.06, color=_BLUE)
-    # The axis starts below 1 so that a bin with one image is visible.
+    # The axis starts below 1, so that a bin with one image is visible.
     counts.set(xlabel="confidence", ylabel="images", yscale="log", ylim=(0.5, None))
     return figure
 
@@ -89,5 +89,5 @@ def _mistakes(test: Split, probabilities: Probabilities, truth: Classes) -> Figu
             axes.set_title(
                 f"{predicted} {100 * probabilities[row].max():.0f} %\nis {test.facts[row].label}", fontsize=8
             )
-    figure.suptitle(f"The worst of {len(wrong)} mistakes among {len(truth)} test images")
+    figure.suptitle(f"The worst of {len(wrong)} wrong predictions on {len(truth)} test images")
     return figure

@@ -1,4 +1,4 @@
-"""How accuracy drops on degraded test images, as a preview of images from other sources."""
+"""Accuracy on degraded test images, as an indication of the accuracy on images from other sources."""
 
 import io
 from collections.abc import Callable
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from training.data.prepared import Split
+from training.data.splits import Split
 from training.networks.architectures import predict
-from training.quality.measures import accuracy
+from training.quality.metrics import accuracy
 
 
 def _dim(image: Image.Image) -> Image.Image:
@@ -33,7 +33,7 @@ def _far(image: Image.Image) -> Image.Image:
 
 
 def _stretch(image: Image.Image) -> Image.Image:
-    """Stretch the middle two thirds to the full width, as squashing a narrow image does."""
+    """Stretch the middle two thirds to the full width, like a narrow image that is squashed to a square."""
     x = image.width / 6
     return image.resize(image.size, Image.Resampling.BILINEAR, (x, 0, image.width - x, image.height))
 

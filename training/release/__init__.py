@@ -1,4 +1,4 @@
-"""What happens to a trained model: packed as a bundle, recorded in MLflow, promoted to serve, shipped with the project.
+"""After training: pack a model as a bundle, record it in MLflow, promote it to serve, or ship it with the project.
 
 Start with `bundling`, then `promotion`.
 """

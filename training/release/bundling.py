@@ -1,4 +1,4 @@
-"""Write a network as a bundle that workers can load, and check that a bundle predicts as the network did.
+"""Write a network as a bundle that workers can load, and check that a loaded bundle makes the same predictions.
 
 This module does not import Keras, so that `pawqueue models` starts fast.
 """
@@ -44,7 +44,7 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """The members of a manifest that cannot be read off the network."""
+    """The members of a manifest that cannot be read from the network."""
 
     name: str
     labels: list[str]
@@ -64,8 +64,8 @@ def write_bundle(
     Args:
         network: in float32 with its temperature folded in, and not compiled, so that no optimizer is saved.
         facts: the rest of the manifest.
-        folder: where the bundle goes.
-        check: called with the folder of the new bundle; raises an error if the bundle must not be used.
+        folder: the folder of the bundle.
+        check: called with the new bundle before it replaces the old one; raises an error to reject it.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -81,7 +81,7 @@ def write_bundle(
 
 
 def weights_version(network: "keras.Model") -> str:
-    """Return the architecture and a hash of the weights: equal weights have equal versions on every machine."""
+    """Return the architecture and a hash of the weights. Equal weights have equal versions on every machine."""
     digest = hashlib.sha256()
     for weight in network.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())

@@ -17,7 +17,7 @@ from bundle.locate import champion_folder
 from bundle.manifest import MANIFEST_FILE, BundleError, read_manifest
 from training.errors import TrainingError
 from training.files import BUNDLE
-from training.quality.comparing import Comparison
+from training.quality.comparison import Comparison
 from training.release.promotion import compare_bundles, current_champion, promote
 from training.release.tracking import download_bundle, list_models, set_champion
 
@@ -61,7 +61,7 @@ def models() -> None:
 @models.command("list")
 @_common
 def list_command(name: str, *, as_json: bool) -> None:
-    """List the registered versions, and the bundle that serves."""
+    """List the registered versions, and the bundle to serve."""
     champion = current_champion(_state_dir())
     serving = {"version": read_manifest(champion).version, "folder": str(champion)} if champion else None
     if as_json:
@@ -101,7 +101,7 @@ def compare_command(challenger: str, champion: str, name: str, *, as_json: bool)
 @click.option("--force", "reason", metavar="REASON", help="Promote without comparison, and record the reason.")
 @_common
 def promote_command(version: str, name: str, reason: str | None, *, as_json: bool) -> None:
-    """Serve a model from the next start.
+    """Promote a model. Workers serve it from their next start.
 
     VERSION is a registered version, or a bundle's version or folder.
     """
@@ -139,11 +139,11 @@ def _print_comparison(found: Comparison) -> None:
 
 
 def _find(wanted: str, name: str, stack: ExitStack) -> Path:
-    """Return a bundle's folder; one from the registry is downloaded and deleted when `stack` closes."""
+    """Return the folder of a bundle. A bundle from MLflow is downloaded, and deleted when `stack` closes."""
     if wanted == "champion":
         if folder := current_champion(_state_dir()):
             return folder
-        raise TrainingError("There is no champion: no model was promoted, and none is shipped.")
+        raise TrainingError("There is no champion: no model is promoted and none is included.")
     for folder in (Path(wanted), BUNDLE):
         if (folder / MANIFEST_FILE).is_file() and (str(folder) == wanted or read_manifest(folder).version == wanted):
             return folder
@@ -154,11 +154,11 @@ def _find(wanted: str, name: str, stack: ExitStack) -> Path:
 
 
 def _set_alias(name: str, bundle_version: str) -> None:
-    """Mirror the promotion in the registry. A failure is only a note: the folder decides what is served."""
+    """Mark the promoted version in MLflow. A failure is only reported, because workers do not use MLflow."""
     try:
         for model in list_models(name):
             if model.bundle_version == bundle_version:
-                return set_champion(name, model.version)
+                set_champion(name, model.version)
+                return
     except TrainingError as error:
         click.echo(f"Note: the alias `champion` was not set in MLflow: {error}", err=True)
-    return None

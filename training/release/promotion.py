@@ -1,4 +1,4 @@
-"""Promotion: the bundle that serves is replaced only by one that is shown to be better."""
+"""Promotion: replace the served bundle by one that is significantly better."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from bundle.locate import bundle_to_serve, champion_folder
 from bundle.manifest import BundleError, read_manifest
 from training.errors import TrainingError
 from training.files import staged_folder
-from training.quality.comparing import SIGNIFICANCE, Comparison, compare, read_predictions
+from training.quality.comparison import SIGNIFICANCE, Comparison, compare, read_predictions
 from training.release.bundling import check_parity
 
 #: Stored beside the promoted bundle: when and why it was promoted, and which version it replaced.
@@ -18,17 +18,17 @@ RECORD_FILE = "promotion.json"
 
 
 def current_champion(state_dir: Path) -> Path | None:
-    """Return the folder of the promoted bundle, otherwise of the shipped one; None if there is neither."""
+    """Return the folder of the promoted bundle, else of the shipped bundle, else None."""
     folder = bundle_to_serve(None, state_dir)
     return folder if folder.is_dir() else None
 
 
 def compare_bundles(challenger: Path, champion: Path) -> Comparison:
-    """Compare two bundles by the predictions that each carries.
+    """Compare two bundles by the predictions stored in them.
 
     Raises:
         BundleError: a bundle is missing or damaged.
-        TrainingError: a bundle carries no predictions, or they share no test images.
+        TrainingError: a bundle contains no predictions, or they share no test images.
     """
     for folder in (challenger, champion):
         read_manifest(folder)
@@ -78,7 +78,7 @@ def _comparison(challenger: Path, champion: Path | None, force_reason: str | Non
         return compare_bundles(challenger, champion)
     except (BundleError, TrainingError):
         if force_reason:
-            return None  # a damaged or incomparable champion is a valid reason to force
+            return None  # a champion that is damaged or cannot be compared may be replaced by force
         raise
 
 

@@ -22,7 +22,7 @@ MIN_ACCURACY = 0.955
 
 @dataclass(frozen=True)
 class Measurements:
-    """Where the measurements of a bundle are."""
+    """The files that hold the measurements of a bundle."""
 
     #: Output folder of the stage `evaluate`.
     evaluated: Path
@@ -44,7 +44,7 @@ def ship(
 
     Raises:
         BundleError: the bundle is damaged.
-        TrainingError: its accuracy is below `min_accuracy`, it fails `check`, or a measurement is missing or of
+        TrainingError: its accuracy is below `min_accuracy`, it fails `check`, or a measurement is missing or belongs to
             another bundle.
     """
     manifest = read_manifest(bundle)
@@ -69,7 +69,7 @@ def ship(
 
 def _check_version(manifest: Manifest, versions: list[str], file: Path | None) -> None:
     if manifest.version not in versions:
-        raise TrainingError(f"{file} is of {', '.join(versions)}, not of {manifest.version}. Measure again.")
+        raise TrainingError(f"{file} measures {', '.join(versions)}, not {manifest.version}. Measure again.")
 
 
 def _render_card(
@@ -120,7 +120,7 @@ def _elsewhere_table(found: dict[str, Any] | None) -> str:
     return "\n".join(
         [
             f"{found['pictures']} photographs of the test split in their original shape (320 px), encoded in different",
-            "ways and decoded as workers decode them. The intervals are wide because the images are few.",
+            "ways and decoded as workers decode them. The intervals are wide because there are few images.",
             "",
             "| encoded as | accuracy (95 %) |",
             "| --- | --- |",
@@ -155,12 +155,12 @@ def main() -> None:
         description=__doc__,
         epilog="example: python -m training.release.ship --costs build/cost.json --elsewhere build/elsewhere.json",
     )
-    parser.add_argument("--bundle", type=Path, default=BUNDLE)
-    parser.add_argument("--evaluated", type=Path, default=EVALUATED)
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help=f"default: {BUNDLE}")
+    parser.add_argument("--evaluated", type=Path, default=EVALUATED, help=f"default: {EVALUATED}")
     parser.add_argument("--costs", type=Path, required=True, help="output of `training.quality.cost BASELINE BUNDLE`")
     parser.add_argument("--elsewhere", type=Path, help="output of `training.quality.elsewhere`")
-    parser.add_argument("--out", type=Path, default=INCLUDED)
-    parser.add_argument("--min-accuracy", type=float, default=MIN_ACCURACY)
+    parser.add_argument("--out", type=Path, default=INCLUDED, help="default: the included bundle")
+    parser.add_argument("--min-accuracy", type=float, default=MIN_ACCURACY, help=f"default: {MIN_ACCURACY}")
     args = parser.parse_args()
     measurements = Measurements(args.evaluated, args.costs, args.elsewhere)
     manifest = ship(args.bundle, measurements, args.out, min_accuracy=args.min_accuracy)

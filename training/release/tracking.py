@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "pawqueue"
 CHAMPION = "champion"
 _DEFAULT_URI = "sqlite:///mlflow.db"
-#: Names the version and server of the last recorded result, so that an unchanged run needs no request.
-_NOTE_FILE = "recorded.txt"
+#: Holds version and server of the last recorded result, so that an unchanged run needs no request.
+_RECORDED_FILE = "recorded.txt"
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,20 @@ def tracking_uri() -> str:
 
 
 def record_result_once(build: Path) -> None:
-    """Record the result in the folder `build`, unless a note there says that this server already has it."""
-    note = build / _NOTE_FILE
+    """Record the result in the folder `build`, unless the last run recorded it on the same server."""
+    recorded = build / _RECORDED_FILE
     version = read_manifest(build / "bundle").version
-    if note.is_file() and note.read_text(encoding="utf-8") == _note(version):
+    if recorded.is_file() and recorded.read_text(encoding="utf-8") == _recorded_line(version):
         print(f"{version} is already recorded in {tracking_uri()}.")
     else:
         record_result(build)
 
 
 def record_result(build: Path) -> None:
-    """Record the result in the folder `build` as a run and a registered model, unless the registry has it.
+    """Record the result in the folder `build` as a run and a registered model, unless MLflow has it already.
 
     Raises:
-        TrainingError: MLflow does not respond. The result stays on disk.
+        TrainingError: MLflow does not respond. The result is kept on disk.
     """
     manifest = read_manifest(build / "bundle")
     try:
@@ -73,30 +73,30 @@ def record_result(build: Path) -> None:
                 _record(client, build, manifest)
     except TrainingError as error:
         raise TrainingError(f"{error} The result is kept in {build}. Send it with `make mlflow-upload`.") from error
-    (build / _NOTE_FILE).write_text(_note(manifest.version), encoding="utf-8")
+    (build / _RECORDED_FILE).write_text(_recorded_line(manifest.version), encoding="utf-8")
 
 
 def list_models(name: str) -> list[RegisteredModel]:
-    """All registered versions of a model, newest first; empty if it is unknown.
+    """Return all registered versions of a model, newest first; none if the model is unknown.
 
     Raises:
         TrainingError: MLflow does not respond.
     """
     with _mlflow_errors(f"Cannot list {name} in MLflow"):
         client = _connect()
-        found = client.search_model_versions(f"name = '{name}'")
-        aliases = client.get_registered_model(name).aliases if found else {}
+        versions = client.search_model_versions(f"name = '{name}'")
+        aliases = client.get_registered_model(name).aliases if versions else {}
     champion = aliases.get(CHAMPION)
     return [
         RegisteredModel(
-            str(v.version),
-            v.tags.get("bundle_version", ""),
-            v.creation_timestamp,
-            float(v.tags["accuracy"]) if "accuracy" in v.tags else None,
-            str(v.version) == str(champion),
-            v.run_id,
+            version=str(found.version),
+            bundle_version=found.tags.get("bundle_version", ""),
+            created_ms=found.creation_timestamp,
+            accuracy=float(found.tags["accuracy"]) if "accuracy" in found.tags else None,
+            is_champion=str(found.version) == str(champion),
+            run_id=found.run_id,
         )
-        for v in sorted(found, key=lambda v: -int(v.version))
+        for found in sorted(versions, key=lambda found: -int(found.version))
     ]
 
 
@@ -192,7 +192,7 @@ def _log_model(bundle: Path, manifest: Manifest) -> str:
         name="model",
         signature=infer_signature(example, network.predict(example, verbose=0)),
         input_example=example,
-        # MLflow takes 15 seconds to infer them.
+        # Otherwise MLflow infers them, which takes 15 seconds.
         pip_requirements=[f"{name}=={version}" for name, version in manifest.libraries.items() if name != "python"],
         registered_model_name=manifest.name,
     )
@@ -217,12 +217,12 @@ def _epoch_metrics(history: Path) -> list[Any]:
     ]
 
 
-def _note(version: str) -> str:
+def _recorded_line(version: str) -> str:
     return f"{version} {tracking_uri()}\n"
 
 
 def _first_line(error: Exception) -> str:
-    """First line of an error; for HTTP errors, without the repeated address."""
+    """First line of an error, without the address that HTTP errors repeat."""
     return re.split(r" with exception| \(Caused by", (str(error).splitlines() or [type(error).__name__])[0])[0]
 
 

@@ -1,10 +1,10 @@
-"""Stage 3: calibrate the trained network, and measure it on test images that it has never seen."""
+"""Stage 3: calibrate the trained network on the validation split and measure it on the test split."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from training.data.prepared import read_split
+from training.data.splits import read_split
 from training.errors import run_command
 from training.files import (
     EVALUATED,
@@ -21,8 +21,8 @@ from training.networks.architectures import predict
 from training.networks.checkpoint import load_trained
 from training.params import EvaluateParams, read_params
 from training.quality.calibration import Classes, Probabilities, calibration_bins, fit_temperature, fold_temperature
-from training.quality.comparing import render_predictions
-from training.quality.measures import accuracy, confusion, measure, precision_recall_f1
+from training.quality.comparison import render_predictions
+from training.quality.metrics import accuracy, confusion, measure, precision_recall_f1
 from training.quality.plots import draw_plots
 from training.quality.robustness import measure_robustness
 
@@ -30,12 +30,12 @@ from training.quality.robustness import measure_robustness
 def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -> dict[str, Any]:
     """Write metrics, tables, predictions and plots to the folder `out`, and return the metrics.
 
-    The temperature is fitted on the validation split. All results are of the network with the temperature applied.
+    The temperature is fitted on the validation split. All results are for the network with the temperature applied.
 
     Raises:
         TrainingError: the prepared images or the trained network are missing.
     """
-    network, note = load_trained(trained)
+    network, record = load_trained(trained)
     validation, test = read_split(prepared, "validation"), read_split(prepared, "test")
     temperature = fit_temperature(predict(network, validation.pixels).astype(float), validation.targets)
     fold_temperature(network, temperature)
@@ -45,7 +45,7 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     metrics["temperature"] = {"value": temperature}
     with staged_folder(out) as folder:
         _write_json(folder / METRICS_FILE, metrics)
-        tables = _tables(probabilities, truth, note.labels) | {"robustness": measure_robustness(network, test)}
+        tables = _tables(probabilities, truth, record.labels) | {"robustness": measure_robustness(network, test)}
         _write_json(folder / RESULTS_FILE, tables)
         (folder / PREDICTIONS_FILE).write_text(render_predictions(test, probabilities), encoding="utf-8")
         draw_plots(folder, test, probabilities, trained)
@@ -68,13 +68,13 @@ def _tables(probabilities: Probabilities, truth: Classes, labels: list[str]) -> 
 
 
 def _thresholds(probabilities: Probabilities, truth: Classes) -> list[dict[str, float]]:
-    """Coverage and accuracy if predictions below a confidence threshold are rejected."""
+    """Coverage and accuracy if predictions below a confidence threshold are discarded."""
     confidence = probabilities.max(axis=1)
     rows = []
     for threshold in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
-        accepted = confidence >= threshold
-        share = accuracy(probabilities[accepted], truth[accepted]) if accepted.any() else 0.0
-        rows.append({"confidence": threshold, "answered": float(accepted.mean()), "accuracy": share})
+        kept = confidence >= threshold
+        share = accuracy(probabilities[kept], truth[kept]) if kept.any() else 0.0
+        rows.append({"confidence": threshold, "answered": float(kept.mean()), "accuracy": share})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Stage 4: pack the trained network as a bundle, and check that it predicts the same in a fresh process."""
+"""Stage 4: pack the trained network as a bundle, and check its predictions in a fresh process."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bundle.features import brightness_contrast
 from bundle.manifest import MODEL_FILE, Histogram, Interval, Manifest
-from training.data.prepared import SPLITS, Split, read_split
+from training.data.splits import SPLITS, Split, read_split
 from training.errors import TrainingError, run_command
 from training.files import (
     BUNDLE,
@@ -24,7 +24,7 @@ from training.files import (
 from training.networks.checkpoint import load_trained
 from training.params import ExportParams, read_params
 from training.quality.calibration import fold_temperature
-from training.quality.comparing import Predictions, read_predictions
+from training.quality.comparison import Predictions, read_predictions
 from training.release.bundling import BundleFacts, check_parity, write_bundle
 
 _BINS = 20
@@ -39,18 +39,18 @@ def export(prepared: Path, trained: Path, evaluated: Path, params: ExportParams,
         TrainingError: the result of an earlier stage is missing, the model file exceeds `export.limit_mb`, or the
             bundle fails the parity check.
     """
-    network, note = load_trained(trained)
+    network, record = load_trained(trained)
     metrics = _read_metrics(evaluated)
     temperature = metrics.pop("temperature").value
     fold_temperature(network, temperature)
     facts = BundleFacts(
-        params.name,
-        note.labels,
-        temperature,
-        metrics,
-        _describe(prepared) | ({"started_from": note.started_from} if note.started_from else {}),
-        _reference(read_split(prepared, "test"), read_predictions(evaluated)),
-        {PREDICTIONS_FILE: (evaluated / PREDICTIONS_FILE).read_text(encoding="utf-8")},
+        name=params.name,
+        labels=record.labels,
+        temperature=temperature,
+        metrics=metrics,
+        data=_describe(prepared) | ({"started_from": record.started_from} if record.started_from else {}),
+        reference=_reference(read_split(prepared, "test"), read_predictions(evaluated)),
+        files={PREDICTIONS_FILE: (evaluated / PREDICTIONS_FILE).read_text(encoding="utf-8")},
     )
     return write_bundle(network, facts, out, check=lambda folder: _check(folder, params.limit_mb))
 
@@ -59,7 +59,7 @@ def _check(folder: Path, limit_mb: float) -> None:
     size_mb = (folder / MODEL_FILE).stat().st_size / 1e6
     if size_mb > limit_mb:
         raise TrainingError(
-            f"The model file has {size_mb:.1f} MB, more than export.limit_mb in params.yaml ({limit_mb:g}). "
+            f"The model file is {size_mb:.1f} MB, more than export.limit_mb in params.yaml ({limit_mb:g}). "
             "Raise the limit or train a smaller network."
         )
     check_parity(folder)
@@ -74,7 +74,7 @@ def _read_metrics(evaluated: Path) -> dict[str, Interval]:
 
 
 def _describe(prepared: Path) -> dict[str, str | int | float]:
-    """Fingerprints and sizes of the splits, which identify models trained or tested on the same images."""
+    """Fingerprints and sizes of the splits. Models with equal fingerprints used the same images."""
     facts: dict[str, str | int | float] = {}
     for name in SPLITS:
         split = read_split(prepared, name)

@@ -1,4 +1,4 @@
-"""Stage 1: decode every image once, drop unusable ones, split the rest and store the pixels."""
+"""Stage 1: drop unusable images, split the rest, and store their decoded pixels."""
 
 import json
 import shutil
@@ -12,9 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from bundle.decode import decode
-from training.data.prepared import SPLITS, ImageFacts, read_split, split_writers, write_labels
 from training.data.sources import SOURCES_FILE, LabelledFile, read_locations, read_sources
-from training.data.survey import Surveyed, map_in_threads, survey
+from training.data.splits import SPLITS, ImageFacts, read_split, split_writers, write_labels
+from training.data.survey import SurveyedImage, map_in_threads, survey
 from training.errors import TrainingError, run_command
 from training.files import PARAMS_FILE, PREPARED, parse_paths, staged_folder
 from training.params import Params, read_params
@@ -26,7 +26,7 @@ def prepare(paths: list[Path], params: Params, out: Path) -> None:
     """Write the splits, `report.json` and a contact sheet per class to the folder `out`.
 
     Raises:
-        TrainingError: a source cannot be read, or holds too few images to train on.
+        TrainingError: a source cannot be read, there are too few images, or the disk is full.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     images = survey(tqdm(_read(paths, params), desc="survey", unit=" images"), params.prepare)
@@ -48,17 +48,17 @@ def _read(paths: list[Path], params: Params) -> Iterator[LabelledFile]:
 
 
 def _image_size(split: str, params: Params) -> tuple[int, int]:
-    """Height and width of a split's images; validation and test images are decoded exactly as workers do."""
+    """Height and width of a split's images. Validation and test images are decoded exactly as in workers."""
     factor = params.prepare.enlarge if split == "train" else 1
     return round(params.input.height * factor), round(params.input.width * factor)
 
 
-def _shapes(images: Iterable[Surveyed], params: Params) -> dict[str, tuple[int, int, int, int]]:
+def _shapes(images: Iterable[SurveyedImage], params: Params) -> dict[str, tuple[int, int, int, int]]:
     counts = Counter(image.split for image in images)
     return {split: (counts[split], *_image_size(split, params), 3) for split in SPLITS}
 
 
-def _check_disk(images: Iterable[Surveyed], params: Params, folder: Path) -> None:
+def _check_disk(images: Iterable[SurveyedImage], params: Params, folder: Path) -> None:
     needed = sum(int(np.prod(shape)) for shape in _shapes(images, params).values())
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -68,8 +68,8 @@ def _check_disk(images: Iterable[Surveyed], params: Params, folder: Path) -> Non
         )
 
 
-def _write_splits(files: Iterable[LabelledFile], kept: dict[str, Surveyed], params: Params, folder: Path) -> None:
-    def decoded(file: LabelledFile) -> tuple[Surveyed, NDArray[np.uint8]]:
+def _write_splits(files: Iterable[LabelledFile], kept: dict[str, SurveyedImage], params: Params, folder: Path) -> None:
+    def decoded(file: LabelledFile) -> tuple[SurveyedImage, NDArray[np.uint8]]:
         image = kept[file.name]
         return image, decode(file.data, *_image_size(image.split, params)).pixels
 
@@ -79,9 +79,10 @@ def _write_splits(files: Iterable[LabelledFile], kept: dict[str, Surveyed], para
             writers[image.split].append(pixels, facts)
 
 
-def _report(images: list[Surveyed]) -> dict[str, object]:
+def _report(images: list[SurveyedImage]) -> dict[str, object]:
     """Counts of kept and dropped images with the reasons, sizes, and groups of near-duplicates."""
     kept = [image for image in images if not image.dropped]
+    dropped = {image.name: image.dropped for image in images if image.dropped}
     groups = defaultdict(list)
     for image in kept:
         groups[image.group].append(image.name)
@@ -95,8 +96,8 @@ def _report(images: list[Surveyed]) -> dict[str, object]:
         "width_px": _quartiles([image.width for image in kept]),
         "height_px": _quartiles([image.height for image in kept]),
         "size_bytes": _quartiles([image.size_bytes for image in kept]),
-        "dropped_by_reason": dict(Counter(p.dropped.split(":")[0].split(" of ")[0] for p in images if p.dropped)),
-        "dropped": {image.name: image.dropped for image in images if image.dropped},
+        "dropped_by_reason": dict(Counter(reason.split(":")[0].split(" of ")[0] for reason in dropped.values())),
+        "dropped": dropped,
         "alike": [sorted(names) for names in groups.values() if len(names) > 1],
     }
 
@@ -109,8 +110,8 @@ def _contact_sheet(folder: Path, label: str) -> Image.Image:
     split = read_split(folder, "train")
     shown = [row for row, fact in enumerate(split.facts) if fact.label == label][: _SHEET_COLUMNS * _SHEET_ROWS]
     sheet = Image.new("RGB", (_SHEET_COLUMNS * _THUMB_SIDE, _SHEET_ROWS * _THUMB_SIDE), "white")
-    for place, row in enumerate(shown):
-        down, across = divmod(place, _SHEET_COLUMNS)
+    for position, row in enumerate(shown):
+        down, across = divmod(position, _SHEET_COLUMNS)
         thumb = Image.fromarray(split.pixels[row]).resize((_THUMB_SIDE, _THUMB_SIDE))
         sheet.paste(thumb, (across * _THUMB_SIDE, down * _THUMB_SIDE))
     return sheet

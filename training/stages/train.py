@@ -1,4 +1,4 @@
-"""Stage 2: train a network on the prepared images, one epoch at a time; an interrupted run resumes."""
+"""Stage 2: train a network on the prepared images. An interrupted run resumes after the last finished epoch."""
 
 import json
 import math
@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from training.data.batches import Batches, as_dataset
-from training.data.prepared import Split, read_split
+from training.data.batches import Batches, as_dataset, steps_per_epoch
+from training.data.splits import Split, read_split
 from training.errors import TrainingError, run_command
 from training.files import PARAMS_FILE, PREPARED, TRAINED, parse_paths
 from training.networks.architectures import NetworkSpec, build_network, load_weights, predict
-from training.networks.checkpoint import Checkpoint, Progress, TrainedNote, run_identity
+from training.networks.checkpoint import Checkpoint, Progress, TrainingRecord, run_identity
 from training.params import Params, read_params
+from training.quality.calibration import log_loss
+from training.quality.metrics import accuracy
 from training.release.bundling import weights_version
 
 #: Fraction of the epochs after which training images have their final size.
@@ -31,34 +32,31 @@ def train(prepared: Path, params: Params, state: Path, out: Path) -> Progress:
     `state` holds the checkpoint from which an interrupted run resumes; it is deleted at the end.
 
     Raises:
-        TrainingError: the architecture is unknown, the prepared images are missing, or the loss diverges.
+        TrainingError: the architecture is unknown, the prepared images are missing, the start weights do not fit, or
+            the loss diverges.
     """
     split, validation = read_split(prepared, "train"), read_split(prepared, "validation")
     spec = network_spec(params, len(split.labels))
-    network = compile_network(spec, params, _steps_per_epoch(split, params))
+    network = compile_network(spec, params, steps_per_epoch(split, params))
     started_from = load_start_weights(network, params)
     checkpoint = Checkpoint(state, network, run_identity(params, f"{split.fingerprint} {started_from}"))
     progress = checkpoint.restore()
     while not _finished(progress, params):
         progress = _run_epoch(network, checkpoint, progress, split, validation, params)
-    checkpoint.finish(TrainedNote(spec, split.labels, started_from), progress, out)
+    checkpoint.finish(TrainingRecord(spec, split.labels, started_from), progress, out)
     return progress
 
 
 def network_spec(params: Params, classes: int) -> NetworkSpec:
-    """The network that `params` ask for."""
+    """Return the description of the network in `params`."""
     return NetworkSpec(
-        params.train.architecture,
-        params.input.height,
-        params.input.width,
-        classes,
-        params.train.dropout,
-        params.train.backbone_weights,
+        architecture=params.train.architecture,
+        height=params.input.height,
+        width=params.input.width,
+        classes=classes,
+        dropout=params.train.dropout,
+        backbone_weights=params.train.backbone_weights,
     )
-
-
-def _steps_per_epoch(split: Split, params: Params) -> int:
-    return max(1, len(split.facts) // params.train.batch_size)
 
 
 def compile_network(spec: NetworkSpec, params: Params, steps: int) -> keras.Model:
@@ -87,13 +85,13 @@ def compile_network(spec: NetworkSpec, params: Params, steps: int) -> keras.Mode
 
 
 def _jit_compile() -> str | bool:
-    """Leave XLA to Keras, except on CPUs: there TensorFlow's own convolutions take 0.6 times as long as XLA's."""
-    on_cpus = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
-    return False if on_cpus else "auto"
+    """Let Keras choose, except on CPUs: there TensorFlow's convolutions take 0.6 times as long without XLA."""
+    is_on_cpu = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
+    return False if is_on_cpu else "auto"
 
 
 def load_start_weights(network: keras.Model, params: Params) -> str:
-    """Load the weights that `train.start_weights` names and return their version, or "" if none are named.
+    """Load the weights at `train.start_weights` and return their version, or "" if the parameter is empty.
 
     Raises:
         TrainingError: the weights cannot be read or do not fit the network.
@@ -156,13 +154,13 @@ def _run_epoch(
 
 @contextmanager
 def _averaged_weights(network: keras.Model, params: Params) -> Iterator[None]:
-    """Swap in the moving average of the weights, if one is kept."""
+    """Use the moving average of the weights inside the `with` block, if `train.ema` is set."""
     if not params.train.ema:
         yield
         return
     original = network.get_weights()
     network.optimizer.finalize_variable_values(network.trainable_variables)
-    # Set copies: JAX shares the arrays with the optimizer and would donate them to `predict`.
+    # Set copies, because JAX shares the arrays with the optimizer and would donate them to `predict`.
     network.set_weights(network.get_weights())
     try:
         yield
@@ -172,10 +170,8 @@ def _averaged_weights(network: keras.Model, params: Params) -> Iterator[None]:
 
 def _validate(network: keras.Model, split: Split) -> dict[str, float]:
     """Log loss (nats) and accuracy on a split, at training precision."""
-    probabilities = predict(network, split.pixels)
-    chosen = np.clip(probabilities[np.arange(len(probabilities)), split.targets], 1e-7, 1)
-    correct = probabilities.argmax(axis=1) == split.targets
-    return {"val_loss": float(-np.log(chosen).mean()), "val_accuracy": float(correct.mean())}
+    probabilities, truth = predict(network, split.pixels).astype(float), split.targets
+    return {"val_loss": log_loss(probabilities, truth), "val_accuracy": accuracy(probabilities, truth)}
 
 
 def main() -> None:

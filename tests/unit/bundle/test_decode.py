@@ -132,6 +132,11 @@ def test_bytes_that_are_not_an_image_are_rejected(data: bytes) -> None:
         decode(data, 8, 8)
 
 
+def test_the_error_for_unknown_data_contains_no_memory_address() -> None:
+    with pytest.raises(UndecodableImageError, match=r"^UnidentifiedImageError: cannot identify image file$"):
+        decode(b"hello", 8, 8)
+
+
 def test_brightness_and_contrast_of_known_images() -> None:
     white = decode(draw(color=(255, 255, 255)), 32, 32).pixels
     assert brightness_contrast(white) == pytest.approx((1.0, 0.0), abs=1e-4)

@@ -1,4 +1,4 @@
-"""A download is complete and verified, or fails with one message and leaves nothing behind."""
+"""Downloads are verified. A failed download is reported in one message and leaves no file."""
 
 import hashlib
 import threading
@@ -35,7 +35,7 @@ def test_a_file_is_downloaded_once(tmp_path: Path, address: str) -> None:
     assert download(params, tmp_path / "data") == target
 
 
-def test_a_file_with_another_checksum_is_removed(tmp_path: Path, address: str) -> None:
+def test_a_file_with_a_wrong_checksum_is_removed(tmp_path: Path, address: str) -> None:
     with pytest.raises(TrainingError, match=r"download\.sha256"):
         download(DownloadParams(url=f"{address}/set.zip", sha256="0" * 64), tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())

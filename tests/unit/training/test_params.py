@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.drawn import ROOT
+from tests.training.synthetic import ROOT
 from training.errors import TrainingError
 from training.params import read_params
 
@@ -22,6 +22,7 @@ def test_the_shipped_parameters_are_valid() -> None:
         ("batch_size: 64", "batch_size: 0", r"train\.batch_size"),
         ("batch_size: 64", "batch_sise: 64", r"train\.batch_sise"),
         ("flip: true", "flip: 3", r"augment\.flip"),
+        ("area: [0.4, 1.1]", "area: [-0.4, 1.1]", r"augment\.area"),
         ("input:", "input: [", "is not YAML"),
         ("  width: ", "  breadth: ", r"input\.width"),
     ],

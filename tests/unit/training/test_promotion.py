@@ -1,4 +1,4 @@
-"""A model is promoted only if it is significantly better, or with a recorded reason."""
+"""A model is promoted if it is significantly better, or by force with a recorded reason."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,10 @@ from scipy.stats import binom
 
 from bundle.locate import champion_folder
 from bundle.manifest import MODEL_FILE, BundleError
-from tests.training.drawn import write_fake_bundle
+from tests.training.synthetic import write_fake_bundle
 from training.errors import TrainingError
 from training.files import PREDICTIONS_FILE
-from training.quality.comparing import Comparison, mcnemar
+from training.quality.comparison import Comparison, mcnemar
 from training.release.models_cli import models
 from training.release.promotion import RECORD_FILE, current_champion, promote
 
@@ -80,7 +80,7 @@ def test_a_significantly_better_model_is_promoted_and_recorded(tmp_path: Path, s
     ("right", "confidence", "message"),
     [(303, None, "McNemar"), (300, None, "McNemar"), (250, None, "McNemar"), (340, 0.55, "calibration")],
 )
-def test_a_model_that_is_not_better_or_worse_calibrated_needs_a_reason(
+def test_a_model_without_significant_improvement_is_promoted_only_with_a_reason(
     tmp_path: Path, state: Path, right: int, confidence: float | None, message: str
 ) -> None:
     challenger = write_bundle(tmp_path / "two", right, confidence)
@@ -127,7 +127,7 @@ def test_the_command_compares_two_folders(tmp_path: Path) -> None:
     assert "better: yes" in text.output
 
 
-def test_the_command_needs_a_reason_to_force(tmp_path: Path) -> None:
+def test_force_without_a_reason_is_rejected(tmp_path: Path) -> None:
     result = CliRunner().invoke(models, ["promote", "x", "--force", " "])
     assert result.exit_code == 1
     assert "needs a reason" in result.output

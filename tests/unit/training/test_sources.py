@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.drawn import drawn_jpeg, write_tar
+from tests.training.synthetic import striped_jpeg, write_tar
 from training.data.sources import label_names, list_sources, read_locations, read_sources
 from training.errors import TrainingError
 
-IMAGE = drawn_jpeg(0, 1)
+IMAGE = striped_jpeg(0, 1)
 
 
 def labels(path: Path, rename: dict[str, str] | None = None, max_unpacked_bytes: float = 1e9) -> dict[str, str]:

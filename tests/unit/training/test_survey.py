@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.drawn import drawn_jpeg, tiny_params
+from tests.training.synthetic import striped_jpeg, tiny_params
 from training.data.sources import LabelledFile
-from training.data.survey import group_alike, survey
+from training.data.survey import group_near_duplicates, survey
 from training.errors import TrainingError
 
 PARAMS = tiny_params().prepare
@@ -16,7 +16,7 @@ PARAMS = tiny_params().prepare
 
 def files(count: int, labels: tuple[str, ...] = ("cat", "dog")) -> list[LabelledFile]:
     return [
-        LabelledFile(f"{label}/{seed}.jpg", label, drawn_jpeg(index, seed))
+        LabelledFile(f"{label}/{seed}.jpg", label, striped_jpeg(index, seed))
         for index, label in enumerate(labels)
         for seed in range(count)
     ]
@@ -30,47 +30,48 @@ def compressed(data: bytes, quality: int) -> bytes:
 
 def test_broken_tiny_and_copied_images_are_dropped_with_a_reason() -> None:
     good = files(30)
-    odd = [
+    unusable = [
         LabelledFile("cat/broken.jpg", "cat", good[0].data[:200]),
         LabelledFile("cat/text.jpg", "cat", b"no image"),
-        LabelledFile("cat/tiny.jpg", "cat", drawn_jpeg(0, 99, side=8)),
+        LabelledFile("cat/tiny.jpg", "cat", striped_jpeg(0, 99, side=8)),
         LabelledFile("cat/copy.jpg", "cat", good[1].data),
     ]
-    dropped = {p.name: p.dropped for p in survey(good + odd, PARAMS) if p.dropped}
-    assert dropped.keys() == {file.name for file in odd}
+    dropped = {image.name: image.dropped for image in survey(good + unusable, PARAMS) if image.dropped}
+    assert dropped.keys() == {file.name for file in unusable}
     assert dropped["cat/broken.jpg"].startswith("broken:")
     assert dropped["cat/tiny.jpg"] == "tiny: 8 x 8 px"
     assert dropped["cat/copy.jpg"] == "copy of cat/1.jpg"
 
 
-def test_copies_with_contradicting_labels_are_all_dropped() -> None:
+def test_copies_with_different_labels_are_all_dropped() -> None:
     good = files(30)
-    images = survey([*good, LabelledFile("dog/liar.jpg", "dog", good[0].data)], PARAMS)
-    assert {p.name for p in images if p.dropped} == {"cat/0.jpg", "dog/liar.jpg"}
+    images = survey([*good, LabelledFile("dog/mislabelled.jpg", "dog", good[0].data)], PARAMS)
+    assert {image.name for image in images if image.dropped} == {"cat/0.jpg", "dog/mislabelled.jpg"}
 
 
 def test_near_duplicates_share_a_split() -> None:
     good = files(40)
-    again = [LabelledFile(f"again/{f.name}", f.label, compressed(f.data, 95)) for f in good]
-    split = {p.name: p.split for p in survey(good + again, PARAMS)}
-    assert all(split[file.name] == split[f"again/{file.name}"] for file in good)
+    recompressed = [LabelledFile(f"recompressed/{file.name}", file.label, compressed(file.data, 95)) for file in good]
+    split = {image.name: image.split for image in survey(good + recompressed, PARAMS)}
+    assert all(split[file.name] == split[f"recompressed/{file.name}"] for file in good)
 
 
 def test_adding_images_does_not_move_others_between_splits() -> None:
-    few = {p.name: p.split for p in survey(files(30), PARAMS)}
-    many = {p.name: p.split for p in survey(files(90), PARAMS)}
+    few = {image.name: image.split for image in survey(files(30), PARAMS)}
+    many = {image.name: image.split for image in survey(files(90), PARAMS)}
     assert {name: many[name] for name in few} == few
 
 
 def test_the_seed_determines_the_split() -> None:
     other = PARAMS.model_copy(update={"seed": 8})
     assert survey(files(30), PARAMS) == survey(files(30), PARAMS)
-    assert [p.split for p in survey(files(30), PARAMS)] != [p.split for p in survey(files(30), other)]
+    first, second = ([image.split for image in survey(files(30), params)] for params in (PARAMS, other))
+    assert first != second
 
 
 def test_at_most_max_per_class_images_are_kept() -> None:
-    kept = [p for p in survey(files(90), PARAMS.model_copy(update={"max_per_class": 40})) if not p.dropped]
-    assert sorted(p.label for p in kept) == ["cat"] * 40 + ["dog"] * 40
+    images = survey(files(90), PARAMS.model_copy(update={"max_per_class": 40}))
+    assert sorted(image.label for image in images if not image.dropped) == ["cat"] * 40 + ["dog"] * 40
 
 
 @pytest.mark.parametrize(
@@ -88,4 +89,4 @@ def test_too_few_classes_or_images_are_reported(images: list[LabelledFile], mess
 
 def test_chains_of_near_duplicates_form_one_group() -> None:
     hashes = np.array([0b0000, 0b0011, 0b1111, 1 << 40 | 0xFFFF], dtype=np.uint64)
-    assert group_alike(hashes, 2).tolist() == [0, 0, 0, 3]
+    assert group_near_duplicates(hashes, 2).tolist() == [0, 0, 0, 3]

@@ -1,11 +1,12 @@
 """Metrics of a classifier, each with a 95 % confidence interval from bootstrap resampling of the test images.
 
-`probabilities` are always float64 (n, classes) and `truth` the right class indices (n,).
+In all functions, `probabilities` is float64 (n, classes) and `truth` holds the true class indices (n,).
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
+from scipy.stats import rankdata
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from bundle.manifest import Interval
 from training.quality.calibration import (
@@ -19,7 +20,7 @@ from training.quality.calibration import (
 
 
 def accuracy(probabilities: Probabilities, truth: Classes) -> float:
-    """Fraction of images whose most probable class is right."""
+    """Fraction of images whose most probable class is the true one."""
     return float((probabilities.argmax(axis=1) == truth).mean())
 
 
@@ -38,13 +39,14 @@ def precision_recall_f1(probabilities: Probabilities, truth: Classes) -> NDArray
 
 
 def area_under_curve(probabilities: Probabilities, truth: Classes) -> float:
-    """Area under the ROC curve, averaged over each class against the rest. Classes without images are left out."""
-    areas = [
-        roc_auc_score(truth == label, probabilities[:, label])
-        for label in range(probabilities.shape[1])
-        if 0 < np.count_nonzero(truth == label) < len(truth)
-    ]
-    return float(np.mean(areas)) if areas else 0.0
+    """Area under the ROC curve, of each class against the rest, averaged. Classes without images are left out."""
+    # By the Mann-Whitney U statistic: with scikit-learn's `roc_auc_score`, the bootstrap would take ten times as long.
+    in_class = truth[:, None] == np.arange(probabilities.shape[1])
+    positives = in_class.sum(axis=0)
+    pairs = positives * (len(truth) - positives)
+    ordered_pairs = (rankdata(probabilities, axis=0) * in_class).sum(axis=0) - positives * (positives + 1) / 2
+    defined = pairs > 0
+    return float((ordered_pairs[defined] / pairs[defined]).mean()) if defined.any() else 0.0
 
 
 def measure(probabilities: Probabilities, truth: Classes, *, rounds: int, seed: int) -> dict[str, Interval]:

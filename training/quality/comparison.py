@@ -1,4 +1,4 @@
-"""Compare two models on images that both were tested on and neither was trained on.
+"""Compare two models on the test images that they share, so that neither was trained on them.
 
 Each bundle carries its predictions on its test images, identified by checksum, so two bundles are enough.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from bundle.manifest import Interval
-from training.data.prepared import Split
+from training.data.splits import Split
 from training.errors import TrainingError
 from training.files import PREDICTIONS_FILE
 from training.quality.calibration import (
@@ -79,7 +79,7 @@ class Comparison:
     images: int
     challenger_accuracy: float
     champion_accuracy: float
-    #: Number of images that only one of the models got right.
+    #: Number of images that only this model predicts correctly.
     only_challenger: int
     only_champion: int
     #: Two-sided exact McNemar test.
@@ -91,7 +91,7 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """Whether the challenger is right significantly more often."""
+        """Whether the challenger is correct on significantly more images."""
         return self.only_challenger > self.only_champion and self.p_value < SIGNIFICANCE
 
     @property
@@ -102,12 +102,12 @@ class Comparison:
     def to_json(self) -> dict[str, object]:
         """Return the members of `pawqueue models compare --json`."""
         values = asdict(self) | {"calibration_change": self.calibration_change.model_dump()}
-        count = {"pictures": values.pop("images")}  # the member's name in earlier releases
+        count = {"pictures": values.pop("images")}  # the JSON member keeps its old name
         return count | values | {"is_better": self.is_better, "calibration_is_worse": self.calibration_is_worse}
 
 
 def compare(challenger: Predictions, champion: Predictions) -> Comparison:
-    """Compare two models on the test images that they share.
+    """Return the comparison of two models on the test images that they share.
 
     Raises:
         TrainingError: they share no test images, or have different labels.
@@ -117,25 +117,25 @@ def compare(challenger: Predictions, champion: Predictions) -> Comparison:
             "The models have different labels and cannot be compared: "
             f"{', '.join(challenger.labels)}; {', '.join(champion.labels)}."
         )
-    place = {checksum: row for row, checksum in enumerate(champion.checksums)}
-    pairs = [(row, place[checksum]) for row, checksum in enumerate(challenger.checksums) if checksum in place]
-    if not pairs:
+    champion_row = {checksum: row for row, checksum in enumerate(champion.checksums)}
+    shared = [(row, champion_row[image]) for row, image in enumerate(challenger.checksums) if image in champion_row]
+    if not shared:
         raise TrainingError("The models share no test images. Train both on the same data with the same prepare.seed.")
-    rows, champion_rows = (np.array(column) for column in zip(*pairs, strict=True))
+    rows, old_rows = (np.array(column) for column in zip(*shared, strict=True))
     truth = challenger.truth[rows]
-    new, old = challenger.probabilities[rows], champion.probabilities[champion_rows]
-    correct, correct_before = new.argmax(axis=1) == truth, old.argmax(axis=1) == truth
-    only_challenger, only_champion = int((correct & ~correct_before).sum()), int((correct_before & ~correct).sum())
+    new, old = challenger.probabilities[rows], champion.probabilities[old_rows]
+    new_correct, old_correct = new.argmax(axis=1) == truth, old.argmax(axis=1) == truth
+    only_challenger, only_champion = int((new_correct & ~old_correct).sum()), int((old_correct & ~new_correct).sum())
     return Comparison(
-        len(pairs),
-        float(correct.mean()),
-        float(correct_before.mean()),
-        only_challenger,
-        only_champion,
-        mcnemar(only_challenger, only_champion),
-        calibration_error(new, truth),
-        calibration_error(old, truth),
-        _calibration_change(new, old, truth),
+        images=len(shared),
+        challenger_accuracy=float(new_correct.mean()),
+        champion_accuracy=float(old_correct.mean()),
+        only_challenger=only_challenger,
+        only_champion=only_champion,
+        p_value=mcnemar(only_challenger, only_champion),
+        challenger_calibration=calibration_error(new, truth),
+        champion_calibration=calibration_error(old, truth),
+        calibration_change=_calibration_change(new, old, truth),
     )
 
 

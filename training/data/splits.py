@@ -1,4 +1,4 @@
-"""The prepared images on disk: for each split, one array of decoded pixels and one table of facts."""
+"""The prepared images on disk. Each split is one array of decoded pixels and one table with a row per image."""
 
 import csv
 import hashlib
@@ -52,7 +52,7 @@ class Split:
 
 
 def read_split(folder: Path, split: str) -> Split:
-    """Read a split's table and map its pixels.
+    """Return a split of the prepared data.
 
     Raises:
         TrainingError: the folder does not hold the split.
@@ -76,7 +76,7 @@ def write_labels(folder: Path, labels: Iterable[str]) -> None:
 class SplitWriter:
     """Appends images of one size to a split.
 
-    It writes a plain file because a memory map would crash the process, not raise OSError, when the disk is full.
+    It writes to a plain file: if the disk is full, a memory map would crash the process instead of raising OSError.
     """
 
     def __init__(self, folder: Path, split: str, shape: tuple[int, int, int, int]) -> None:
@@ -100,7 +100,7 @@ class SplitWriter:
 
 @contextmanager
 def split_writers(folder: Path, shapes: dict[str, tuple[int, int, int, int]]) -> Iterator[dict[str, SplitWriter]]:
-    """Open a writer per split; `shapes` gives each split's (n, height, width, 3)."""
+    """Open a writer for each split; `shapes` holds the shape (n, height, width, 3) of each array."""
     writers = {split: SplitWriter(folder, split, shape) for split, shape in shapes.items()}
     try:
         yield writers

@@ -1,10 +1,11 @@
-"""Metrics have the expected values, intervals contain the value, and temperature scaling corrects confidence."""
+"""Values and confidence intervals of the metrics, and calibration by temperature scaling."""
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from training.quality.calibration import apply_temperature, calibration_error, fit_temperature, log_loss
-from training.quality.measures import accuracy, area_under_curve, confusion, measure, precision_recall_f1
+from training.quality.metrics import accuracy, area_under_curve, confusion, measure, precision_recall_f1
 
 RNG = np.random.default_rng(1)
 METRICS = {"accuracy", "precision", "recall", "f1", "auc", "log_loss", "calibration_error"}
@@ -29,6 +30,14 @@ def test_metrics_of_three_classes() -> None:
     # 7 of 8 pairs are in order for class 0 and for class 1, all of them for class 2.
     assert area_under_curve(probabilities, truth) == pytest.approx((7 / 8 + 7 / 8 + 1) / 3)
     assert log_loss(probabilities, truth) == pytest.approx(-np.log([0.8, 0.3, 0.7, 0.5, 0.7, 0.4]).mean())
+
+
+@pytest.mark.parametrize("digits", [1, 16])
+def test_the_area_under_the_curve_is_the_same_as_in_scikit_learn(digits: int) -> None:
+    probabilities, truth = probabilities_and_truth()
+    probabilities = np.round(probabilities, digits)  # one digit gives many ties
+    expected = np.mean([roc_auc_score(truth == label, probabilities[:, label]) for label in (0, 1)])
+    assert area_under_curve(probabilities, truth) == pytest.approx(expected, abs=1e-12)
 
 
 def test_intervals_contain_the_value_and_are_reproducible() -> None:

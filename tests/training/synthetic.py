@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @cache
-def drawn_jpeg(label: int, seed: int, side: int = 48) -> bytes:
+def striped_jpeg(label: int, seed: int, side: int = 48) -> bytes:
     """Horizontal (0), vertical (1) or crossed (2) stripes on random blobs."""
     rng = np.random.default_rng((label, seed))
     blobs = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((side, side))
@@ -38,7 +38,7 @@ def write_folders(folder: Path, count: int, names: tuple[str, ...] = ("lying", "
     for label, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for seed in range(count):
-            (folder / name / f"{seed}.jpg").write_bytes(drawn_jpeg(label, seed))
+            (folder / name / f"{seed}.jpg").write_bytes(striped_jpeg(label, seed))
     return folder
 
 
