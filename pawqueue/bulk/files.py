@@ -66,8 +66,8 @@ def find_sources(
     """Yield the files that command-line arguments name: folders, files, patterns, and `-` for a list on `stdin`.
 
     Names are relative to a single folder; otherwise each begins with its argument. Patterns that the shell did not
-    expand (`'photos/**/*.jpg'`) are expanded here. A listed file that does not exist is yielded too, so that it gets a
-    row in the results.
+    expand (`'photos/**/*.jpg'`) are expanded here. A listed file that does not exist is yielded too: its
+    row in the results has the reason.
 
     Raises:
         MissingSourceError: an argument matches nothing.

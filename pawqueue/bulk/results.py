@@ -67,7 +67,7 @@ class RowWriter:
 
     def _write(self, cells: list[str]) -> None:
         line = io.StringIO()
-        # The csv module quotes only the characters of its own line end; with "\r\n" it quotes both in file names.
+        # The csv module quotes a line end in a cell only if its own line terminator contains it; "\r\n" covers both.
         csv.writer(line, lineterminator="\r\n").writerow(cells)
         self._file.write(line.getvalue().removesuffix("\r\n") + "\n")
 

@@ -1,6 +1,6 @@
 """The state of a bulk run in an SQLite file: which files it has, what was sent, and the results so far.
 
-On disk, so that a run that was killed can resume, and so that memory use does not depend on the number of files.
+The file lets a killed run resume, and keeps memory use independent of the number of files.
 """
 
 import hashlib

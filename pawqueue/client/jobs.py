@@ -75,7 +75,7 @@ def load_image(image: Image) -> tuple[bytes, str]:
 
 
 def read_whole(file: BinaryIO) -> bytes:
-    """Read a file of any size, because only the gateway knows its limit; OSError if it does not fit into memory."""
+    """Read a file; OSError if it does not fit into memory. Only the gateway limits the size of an image."""
     try:
         return file.read()
     except MemoryError:

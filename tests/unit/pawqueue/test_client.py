@@ -106,12 +106,12 @@ def test_only_the_gateway_limits_the_size_of_an_image(clean_redis: str, tmp_path
 
 
 def test_a_file_that_does_not_fit_into_memory_cannot_be_read() -> None:
-    class Endless(io.BytesIO):
+    class TooLarge(io.BytesIO):
         def read(self, _size: int | None = -1) -> bytes:
             raise MemoryError
 
     with pytest.raises(OSError, match="Cannot allocate memory"):
-        read_whole(Endless())
+        read_whole(TooLarge())
 
 
 def test_predict_waits_for_the_result_in_the_same_request(service: Service) -> None:
