@@ -85,15 +85,15 @@ def test_a_submission_is_followed_and_fetched(stack: Stack, folder: Path, tmp_pa
     with Pawqueue(stack.url) as client:
         rows = {row.file: row for row in client.submit_folder(folder, name="by the client")}
         submission = client.submissions(1)[0]
-        assert (submission.name, submission.status, submission.counts.total) == ("by the client", "finished", 25)
-        assert submission.counts.rejected + submission.counts.failed == 2
+        assert (submission.name, submission.status, submission.counts.total) == ("by the client", "finished", 26)
+        assert submission.counts.rejected + submission.counts.failed == 3
         listed = {row.file: (row.status, row.label, row.error_code) for row in client.results(submission)}
-    # Files over 100 MB are not sent, and names that could escape from an archive are different in the submission.
+    # File names that could escape from an archive are different in the submission.
     plain = {name: (row.status, row.label, row.error_code) for name, row in rows.items() if name in listed}
-    assert len(plain) == 24
+    assert len(plain) == 25
     assert plain == {name: listed[name] for name in plain}
     watched = command(stack, "watch", submission.id)
-    assert watched.stdout.startswith("finished: 25 of 25 finished (23 succeeded, 1 failed, 1 rejected)"), watched
+    assert watched.stdout.startswith("finished: 26 of 26 finished (23 succeeded, 1 failed, 2 rejected)"), watched
     fetched = command(stack, "fetch", submission.id, "--out", tmp_path / "fetched.csv")
     assert fetched.returncode == 0, fetched.stderr
     assert sum(row.succeeded for row in read_rows(tmp_path / "fetched.csv")) == 23
