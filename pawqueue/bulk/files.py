@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pawqueue.client.jobs import read_limited, valid_unicode
+from pawqueue.client.jobs import read_whole, valid_unicode
 
 #: File name endings of images, in lower case.
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -40,7 +40,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """The bytes of a file, with what identifies this version of it."""
+    """The bytes of a file, and what identifies this version of it."""
 
     content: bytes
     sha256: bytes
@@ -66,8 +66,8 @@ def find_sources(
     """Yield the files that command-line arguments name: folders, files, patterns, and `-` for a list on `stdin`.
 
     Names are relative to a single folder; otherwise each begins with its argument. Patterns that the shell did not
-    expand (`'photos/**/*.jpg'`) are expanded here. A listed file that does not exist is yielded too, so that it gets a
-    row in the results.
+    expand (`'photos/**/*.jpg'`) are expanded here. A listed file that does not exist is yielded too: its
+    row in the results has the reason.
 
     Raises:
         MissingSourceError: an argument matches nothing.
@@ -80,11 +80,16 @@ def find_sources(
             yield from _named(path, None, every_file=every_file)
 
 
+def folder_name(folder: str | os.PathLike[str]) -> str:
+    """The last part of a path; that of the absolute path for `.` and `..`."""
+    return Path(os.path.abspath(folder)).name  # noqa: PTH100 - `resolve` would follow links
+
+
 def read_file(path: Path) -> FileContent:
-    """Read and hash a file; raises OSError, or RefusedError if it is too large."""
+    """Read and hash a file; raises OSError."""
     with path.open("rb") as file:
         stamp = _stamp(os.fstat(file.fileno()))
-        content = read_limited(file)
+        content = read_whole(file)
     return FileContent(content, hashlib.sha256(content).digest(), stamp)
 
 
@@ -109,7 +114,7 @@ def _walk(folder: Path, root: Path, *, every_file: bool) -> Iterator[Path]:
     try:
         names = _selected_names(folder, root, every_file=every_file)
     except OSError:
-        # The sender fails to read it in turn, and so the results contain the reason.
+        # Yielded like a file: the sender fails to read it too, and its row in the results has the reason.
         yield folder
         return
     for name, is_folder in names:

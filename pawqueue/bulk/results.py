@@ -13,12 +13,12 @@ from contract.result_row import CSV_COLUMNS, ResultRow, text_of_cell
 
 
 def part_of(path: Path) -> Path:
-    """Where a results file is written before it is complete."""
+    """The path under which a results file is written until it is complete."""
     return path.with_name(f"{path.name}.part")
 
 
 def is_ndjson(path: Path) -> bool:
-    """Whether the name of a file stands for NDJSON, one JSON object per line."""
+    """Whether a file name ends in `.ndjson` or `.jsonl`."""
     return path.suffix.lower() in {".ndjson", ".jsonl"}
 
 
@@ -67,7 +67,7 @@ class RowWriter:
 
     def _write(self, cells: list[str]) -> None:
         line = io.StringIO()
-        # The csv module quotes only the characters of its own line end; with "\r\n" it quotes both in file names.
+        # The csv module quotes a line end in a cell only if its own line terminator contains it; "\r\n" covers both.
         csv.writer(line, lineterminator="\r\n").writerow(cells)
         self._file.write(line.getvalue().removesuffix("\r\n") + "\n")
 

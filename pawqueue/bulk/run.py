@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,7 +23,6 @@ from pawqueue.client.errors import ClientError, RefusedError
 from pawqueue.client.status import is_served
 from pawqueue.client.submissions import UNREADABLE, Submission, Submissions
 
-_NOT_FOUND = 404
 #: Pauses between two reads of the results while images are being sent.
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.05, 1.0
 #: Long polling once everything is sent, in seconds.
@@ -35,7 +35,7 @@ _JOIN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """How a run sends its files."""
+    """The options of a run."""
 
     #: The submission's name.
     name: str = ""
@@ -150,12 +150,12 @@ class BulkRun:
     @property
     def submission_id(self) -> str | None:
         """Id of the run's submission; None before anything was sent."""
-        return self._state.noted("submission")
+        return self._state.get_note("submission")
 
     @property
     def labels(self) -> list[str]:
         """The labels of the model; empty before the first prediction."""
-        labels: list[str] = json.loads(self._state.noted("labels") or "[]")
+        labels: list[str] = json.loads(self._state.get_note("labels") or "[]")
         return labels
 
     def _add_resumed(self, file: FoundFile) -> None:
@@ -166,7 +166,7 @@ class BulkRun:
             else:
                 self._compare(file, known)
         except OSError:
-            # Nothing to decide: the sender reports unreadable files, and a stored result stays valid.
+            # The sender reports unreadable files, and a stored result stays valid.
             return
 
     def _add_new(self, file: FoundFile) -> None:
@@ -194,7 +194,7 @@ class BulkRun:
         try:
             submission = self._submissions.get(self.submission_id, self._deadline)
         except RefusedError as error:
-            if error.status != _NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             self._start_over()
             return
@@ -246,13 +246,13 @@ class BulkRun:
             yield Progress(self._state.sent_count())
             if submission and submission.status.is_final and all_sent:
                 yield from _results(reader.read_all())
-                yield from _results(self._give_up_lost())
+                yield from _results(self._fail_lost())
                 continue
             pause_s = min(pause_s * 1.5, _MAX_PAUSE_S)
-            self._rest(pause_s - (time.monotonic() - started_s if closed else 0))
+            self._pause(pause_s - (time.monotonic() - started_s if closed else 0))
 
     def _read_results(self, reader: ResultReader, wait_s: float) -> Generator[Event, None, Submission | None]:
-        """Yield new results and return the submission; None after a temporary failure, which the next read repairs."""
+        """Yield new results and return the submission, or None after a temporary failure."""
         try:
             submission = self._submissions.get(reader.submission_id, self._deadline, wait_s)
             for result in _results(reader.read_new(submission.ended)):
@@ -264,8 +264,8 @@ class BulkRun:
             return None
         return submission
 
-    def _rest(self, pause_s: float) -> None:
-        """Pause before the next read."""
+    def _pause(self, pause_s: float) -> None:
+        """Pause before the next read of the results; ClientError after too long without progress."""
         if self._stopped:
             raise KeyboardInterrupt
         # Waiting behind a long queue is fine as long as a worker is running.
@@ -277,7 +277,7 @@ class BulkRun:
                 f"Images were accepted, but no result arrived for {limit_s:g} s. Check that a worker is running."
             )
 
-    def _give_up_lost(self) -> _Rows:
+    def _fail_lost(self) -> _Rows:
         """Fail the files whose results the service has already deleted."""
         error = "The service no longer has the result of this image."
         row = ResultRow("", status="failed", error_code="not_found", error=error)

@@ -13,7 +13,7 @@ from pawqueue.client.submissions import REFUSED, UNREADABLE, Added, Submissions
 
 #: Limits of one request; a larger image is sent alone.
 REQUEST_MAX_IMAGES, REQUEST_MAX_BYTES = 100, 8_000_000
-#: Statuses that reject the content of a request: a part of it may be accepted.
+#: Statuses that reject the content of a request; some of its images may still be acceptable.
 _CONTENT_REJECTED = frozenset({400, 413, 415, 422})
 
 
@@ -76,7 +76,7 @@ class Sender:
             while self.error is None and (entries := self._next_entries()):
                 for uploads in self._requests(entries):
                     self._send(uploads)
-        # Raised again in the thread that follows the run.
+        # `BulkRun` raises it again in its own thread.
         except Exception as error:  # noqa: BLE001
             self.error = error
 
@@ -94,9 +94,6 @@ class Sender:
         for entry in entries:
             try:
                 upload = _Upload(entry, read_file(entry.path))
-            except RefusedError as error:
-                self._reject(entry, error.code, error.detail)
-                continue
             except OSError as error:
                 row = ResultRow("", status=UNREADABLE, error_code=UNREADABLE, error=error.strerror or str(error))
                 self._finish(entry, row)

@@ -1,6 +1,6 @@
 """The state of a bulk run in an SQLite file: which files it has, what was sent, and the results so far.
 
-On disk, so that a run that was killed can resume, and so that memory use does not depend on the number of files.
+The file lets a killed run resume, and keeps memory use independent of the number of files.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ class KnownFile:
     """What an interrupted run stored about a file."""
 
     index: int
-    #: Of the version that was sent, or may have been sent.
+    #: Stamp and hash of the version that was sent, or may have been sent.
     stamp: str | None
     sha256: bytes | None
     #: Status of its result; None without one.
@@ -95,23 +95,23 @@ class RunState:
         if self._path:
             self._path.unlink(missing_ok=True)
 
-    def note(self, name: str, value: str) -> None:
-        """Store a fact about the run."""
+    def set_note(self, name: str, value: str) -> None:
+        """Store a value that belongs to the whole run."""
         self._change("INSERT OR REPLACE INTO notes VALUES (?, ?)", name, value)
 
-    def noted(self, name: str) -> str | None:
-        """Read a fact about the run."""
+    def get_note(self, name: str) -> str | None:
+        """Read such a value; None if it was not set."""
         value: str | None = self._value("SELECT value FROM notes WHERE name = ?", name)
         return value
 
     def begin_submission(self, submission_id: str) -> None:
-        """Store the id of the submission that is filled from now on."""
+        """Store the id of a new submission and reset the position in its results."""
         with self._transaction() as connection:
             values = [("submission", submission_id), ("place", "0")]
             connection.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", values)
 
     def add(self, files: Iterable[tuple[Path, str]]) -> None:
-        """Append files, given by path and name; known paths do not change."""
+        """Append files, given by path and name; paths that are already stored are skipped."""
         with self._transaction() as connection:
             for path, name in files:
                 key = os.fsencode(path)
@@ -120,7 +120,7 @@ class RunState:
                     connection.execute("INSERT INTO files (path, name, custom_id) VALUES (?, ?, ?)", values)
 
     def find(self, path: Path) -> KnownFile | None:
-        """Look a file up by its path."""
+        """Find a file by its path."""
         found = self._one("SELECT id, stamp, sha256, row FROM files WHERE path = ?", os.fsencode(path))
         if found is None:
             return None
@@ -155,7 +155,7 @@ class RunState:
         return None
 
     def to_send(self, after: int, limit: int) -> list[Entry]:
-        """The next files to send after index `after`."""
+        """The next files to send, with an index greater than `after`."""
         query = "SELECT id, path, name, custom_id FROM files WHERE state = 0 AND id > ? ORDER BY id LIMIT ?"
         return [_entry(*found) for found in self._all(query, after, limit)]
 
@@ -172,15 +172,15 @@ class RunState:
             connection.executemany("UPDATE files SET state = max(state, ?) WHERE id = ?", values)
 
     def finish(self, index: int, row: ResultRow) -> ResultRow | None:
-        """Store the result of a file that has no job; returns it with the file's name, or None if it had one."""
+        """Store the result of a file without a job, and return it with the file's name; None if it already has one."""
         with self._transaction() as connection:
             name, state = connection.execute("SELECT name, state FROM files WHERE id = ?", (index,)).fetchone()
             if state == _DONE:
                 return None
             return _store(connection, index, name, row)
 
-    def record(self, results: Sequence[tuple[str, ResultRow]], place: int) -> list[tuple[int, ResultRow]]:
-        """Store results by `custom_id`, and up to which place they were read; returns the new ones."""
+    def record(self, results: Sequence[tuple[str, ResultRow]], position: int) -> list[tuple[int, ResultRow]]:
+        """Store results by `custom_id`, and the position up to which they were read; returns the new ones."""
         new = []
         with self._transaction() as connection:
             for custom_id, row in results:
@@ -188,7 +188,7 @@ class RunState:
                 if found := connection.execute(query, (custom_id, _DONE)).fetchone():
                     index, name = found
                     new.append((index, _store(connection, index, name, row)))
-            connection.execute("INSERT OR REPLACE INTO notes VALUES ('place', ?)", (str(place),))
+            connection.execute("INSERT OR REPLACE INTO notes VALUES ('place', ?)", (str(position),))
         return new
 
     def total(self) -> int:
@@ -215,9 +215,9 @@ class RunState:
             yield _entry(*entry), _row(row)
 
     def _prepare(self) -> None:
-        # Exclusive until it is closed, so that a second run on the same file fails.
+        # Keeps the lock until the file is closed, so that a second run on the same file fails.
         self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        # Survives a killed process, and a power cut without corruption.
+        # Survives a killed process; a power cut may lose the last transactions, but does not corrupt the file.
         self._connection.execute("PRAGMA synchronous = NORMAL")
         with self._transaction() as connection:
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:

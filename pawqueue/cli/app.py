@@ -98,6 +98,7 @@ def run(command: Callable[[], Any]) -> int:
         code = command()
     except click.ClickException as error:
         error.show()
+        # 1 means that some images have no prediction.
         return error.exit_code if error.exit_code != 1 else 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

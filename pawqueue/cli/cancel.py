@@ -18,9 +18,9 @@ _TIMEOUT_S = 60.0
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @gateway_options
 def cancel(ids: tuple[str, ...], url: str, api_key: str | None, *, as_json: bool) -> int:
-    """Cancel the queued and running jobs of ID..., which are jobs or submissions. Finished jobs do not change.
+    """Cancel jobs and submissions by ID. Jobs that have already finished do not change.
 
-    Exit code: 0 if all are canceled, 1 if one had finished before, 2 on errors.
+    Exit code: 0 if all are canceled, 1 if one of them had already finished, 2 on errors.
 
     \b
     Examples:

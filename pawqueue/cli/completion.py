@@ -9,7 +9,7 @@ from pawqueue.cli.app import cli
 @click.command(short_help="Print a shell completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script with which SHELL completes commands and options of pawqueue.
+    """Print a script that makes SHELL complete the commands and options of pawqueue.
 
     \b
     Examples:

@@ -16,9 +16,9 @@ _TIMEOUT_S = 10.0
 _id_argument = click.argument("job_id", metavar="ID")
 
 
-@click.group(short_help="List jobs that crashed their workers; retry or drop them.")
+@click.group(short_help="List, retry or drop jobs that crashed their workers.")
 def dead() -> None:
-    """List the jobs that were given up because workers crashed on them; retry or drop them.
+    """Manage the dead-letter list: jobs that failed because they kept crashing their workers.
 
     \b
     Examples:
@@ -47,7 +47,7 @@ def list_dead(url: str, api_key: str | None, *, as_json: bool) -> None:
 @_id_argument
 @gateway_options
 def show(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
-    """Show the dead job ID and why it was given up."""
+    """Show a dead job and why it failed."""
     with _client(url, api_key) as client:
         found = [job for job in client.dead_jobs() if job.id == job_id]
     if not found:
@@ -59,7 +59,7 @@ def show(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
 @_id_argument
 @gateway_options
 def retry(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
-    """Resubmit the image of the dead job ID as a new job."""
+    """Resubmit the image of a dead job as a new job."""
     with _client(url, api_key) as client:
         _print(client.retry_dead(job_id), as_json=as_json)
 
@@ -68,7 +68,7 @@ def retry(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
 @_id_argument
 @gateway_options
 def drop(job_id: str, url: str, api_key: str | None, *, as_json: bool) -> None:
-    """Remove the dead job ID from the list and delete its image."""
+    """Remove a dead job from the list and delete its image."""
     with _client(url, api_key) as client:
         job = client.drop_dead(job_id)
     click.echo(json.dumps(job.to_dict(), indent=2) if as_json else f"Dropped {job.id}.")
@@ -86,9 +86,9 @@ def _print(job: Job, *, as_json: bool) -> None:
 
 
 def _table(jobs: list[Job]) -> Table:
-    table = Table("job", "file", "attempts", "given up at", "reason")
+    table = Table("job", "file", "attempts", "failed at", "reason")
     for job in jobs:
         reason = job.result.error.detail if job.result and job.result.error else ""
-        given_up_at = str(job.to_dict()["finished_at"] or "")
-        table.add_row(job.id, escaped(job.file), str(job.attempts), given_up_at, escaped(reason))
+        failed_at = str(job.to_dict()["finished_at"] or "")
+        table.add_row(job.id, escaped(job.file), str(job.attempts), failed_at, escaped(reason))
     return table

@@ -17,11 +17,11 @@ from pawqueue.client.submissions import Submission
 #: Maximum number of rows of a table.
 TABLE_ROWS = 20
 _CONFIDENCE_CELLS, _PROGRESS_CELLS = 10, 40
-_STATES = ("succeeded", "failed", "canceled", "expired", "rejected", "running", "queued")
+_COUNTED = ("succeeded", "failed", "canceled", "expired", "rejected", "running", "queued")
 
 
 def escaped(text: str) -> str:
-    """Text on one line, with escapes for characters that could control the terminal."""
+    """The text with escapes for line ends and all characters that could control the terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
@@ -57,7 +57,7 @@ def show_submission(console: Console, submission: Submission) -> None:
     facts = [
         ("submission", submission.id),
         ("name", escaped(submission.name)),
-        ("state", str(submission.status)),
+        ("status", str(submission.status)),
         ("queue", submission.queue),
         ("images", f"{counts.total:,}: {counts_text(counts)}"),
         ("rate", f"{submission.rate_per_s:,.1f} images/s" if submission.rate_per_s else ""),
@@ -88,7 +88,7 @@ def results_table(rows: Iterable[ResultRow], hidden: int = 0) -> Table:
 def submissions_table(submissions: list[Submission]) -> Table:
     """A table with one row per submission."""
     table = Table(title="Latest submissions", title_justify="left")
-    for name in ("submission", "name", "state"):
+    for name in ("submission", "name", "status"):
         table.add_column(name, overflow="fold")
     table.add_column("finished", justify="right")
     table.add_column("images/s", justify="right")
@@ -122,8 +122,8 @@ def submission_panel(submission: Submission) -> RenderableType:
 
 
 def counts_text(counts: Counts) -> str:
-    """The number of images in each state that occurs."""
-    parts = [f"{number:,} {name}" for name in _STATES if (number := getattr(counts, name))]
+    """The number of images by status, without zeros."""
+    parts = [f"{number:,} {name}" for name in _COUNTED if (number := getattr(counts, name))]
     return ", ".join(parts) or "empty"
 
 

@@ -22,7 +22,13 @@ _STATUSES = [str(status) for status in JobStatus]
 @click.option(
     "--format", "form", type=click.Choice(["csv", "ndjson"]), help="Default: by the ending of --out, else CSV."
 )
-@click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES), help="Only these; repeatable.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(_STATUSES),
+    help="Only images with this status; repeatable.",
+)
 @gateway_options
 def fetch(
     ids: tuple[str, ...],
@@ -34,10 +40,10 @@ def fetch(
     *,
     as_json: bool,
 ) -> int:
-    """Write a row for each image of the submissions and jobs ID..., also of submissions that are still running.
+    """Write one row for each finished image of the submissions and jobs with these IDs.
 
-    Without --status, unfinished images are left out. --json is short for --format ndjson. The service deletes results
-    after a day unless it is configured otherwise.
+    Submissions may still be running. With --status, unfinished images can be selected too. --json is short for
+    --format ndjson. The service deletes results after a day unless it is configured otherwise.
 
     Exit code: 0 if there were rows, 1 if there were none, 2 on errors.
 

@@ -6,7 +6,12 @@ from click.decorators import FC
 from pawqueue.client.client import DEFAULT_URL
 
 url_option = click.option(
-    "--url", envvar="PAWQUEUE_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The gateway."
+    "--url",
+    envvar="PAWQUEUE_URL",
+    default=DEFAULT_URL,
+    show_default=True,
+    show_envvar=True,
+    help="Address of the gateway.",
 )
 api_key_option = click.option(
     "--api-key",

@@ -22,11 +22,11 @@ from pawqueue.client.submissions import REFUSED, UNREADABLE
 _CONCURRENCY = 8
 _STDIN = "-"
 #: Statuses that reject the caller or the address rather than the image.
-_NOT_ABOUT_THE_IMAGE = (401, 403, 404, 405)
+_CALLER_REJECTED = (401, 403, 404, 405)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ImageResult:
     """The row of an image, and its job if it has one."""
 
     row: ResultRow
@@ -52,10 +52,12 @@ class Answer:
 )
 @gateway_options
 def predict(files: tuple[str, ...], timeout_s: float, url: str, api_key: str | None, *, as_json: bool) -> int:
-    """Classify the images FILE... with priority over folders; - reads one from standard input.
+    """Classify a few images and wait for the results; - reads one image from standard input.
+
+    They are processed before images in the bulk queue, the default queue of `pawqueue submit`.
 
     Exit code: 0 if every image has a prediction, 1 if some have none, 2 if the gateway is unreachable or rejects the
-    caller.
+    API key.
 
     \b
     Examples:
@@ -64,30 +66,32 @@ def predict(files: tuple[str, ...], timeout_s: float, url: str, api_key: str | N
       curl -s https://example.org/cat.jpg | pawqueue predict -
     """  # noqa: D301 - click needs the character
     with Pawqueue(url, api_key, timeout_s=timeout_s) as client:
-        answers = list(_answers(client, files))
+        results = list(_results(client, files))
     if as_json:
-        click.echo(json.dumps([answer.to_dict() for answer in answers], indent=2))
+        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
     else:
-        Console().print(results_table([answer.row for answer in answers]))
-        for row in (answer.row for answer in answers if not answer.row.succeeded):
+        Console().print(results_table([result.row for result in results]))
+        for row in (result.row for result in results if not result.row.succeeded):
             click.echo(f"{row.file}: {row.error} ({row.error_code or row.status})", err=True)
-    return 0 if all(answer.row.succeeded for answer in answers) else 1
+    return 0 if all(result.row.succeeded for result in results) else 1
 
 
-def _answers(client: Pawqueue, files: tuple[str, ...]) -> Iterator[Answer]:
+def _results(client: Pawqueue, files: tuple[str, ...]) -> Iterator[ImageResult]:
     with ThreadPoolExecutor(min(_CONCURRENCY, len(files))) as pool:
-        yield from pool.map(lambda file: _answer(client, file), files)
+        yield from pool.map(lambda file: _result(client, file), files)
 
 
-def _answer(client: Pawqueue, file: str) -> Answer:
+def _result(client: Pawqueue, file: str) -> ImageResult:
     try:
         job = client.predict(sys.stdin.buffer if file == _STDIN else file)
     except JobFailedError as error:
         job = error.job
     except RefusedError as error:
-        if error.retryable or error.status in _NOT_ABOUT_THE_IMAGE:
+        if error.retryable or error.status in _CALLER_REJECTED:
             raise
-        return Answer(ResultRow(file, status=REFUSED, error_code=error.code, error=error.detail))
+        return ImageResult(ResultRow(file, status=REFUSED, error_code=error.code, error=error.detail))
     except OSError as error:
-        return Answer(ResultRow(file, status=UNREADABLE, error_code=UNREADABLE, error=error.strerror or str(error)))
-    return Answer(replace(ResultRow.of(job), file=file), job)
+        return ImageResult(
+            ResultRow(file, status=UNREADABLE, error_code=UNREADABLE, error=error.strerror or str(error))
+        )
+    return ImageResult(replace(ResultRow.of(job), file=file), job)

@@ -1,4 +1,4 @@
-"""The progress of `pawqueue submit`: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of `pawqueue submit`: a bar on a terminal, elsewhere a line every ten seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ _COUNT_EVERY = 1000
 
 @contextmanager
 def counting(console: Console, files: Iterator[FoundFile], *, quiet: bool) -> Iterator[Iterator[FoundFile]]:
-    """Yield `files`, and on a terminal show how many have been found."""
+    """Yield `files`; on a terminal, show how many have been found."""
     if quiet or not console.is_terminal:
         yield files
         return

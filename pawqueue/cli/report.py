@@ -31,7 +31,7 @@ class Tally:
     failures: list[ResultRow] = field(default_factory=list)
     #: Files that the gateway accepted.
     accepted: int = 0
-    #: Files that an interrupted run had finished.
+    #: Files that already had a result from an interrupted run.
     skipped: int = 0
     submission_id: str = ""
     _started_s: float = field(default_factory=time.monotonic)
@@ -51,7 +51,7 @@ class Tally:
                 self.failures.append(row)
 
     def skip(self, index: int, row: ResultRow) -> None:
-        """Count a row of an interrupted run, which does not count for the rate."""
+        """Count a row of an interrupted run; it is not included in the rate."""
         self.add(index, row)
         self.skipped += 1
 
@@ -133,7 +133,7 @@ def _summary(tally: Tally, out: Path) -> str:
     if tally.labels:
         lines.append(f"Labels: {_most_common(tally.labels)}.")
     if tally.done:
-        lines.append(f"All results are in {escaped(str(out))}.")
+        lines.append(f"The results are in {escaped(str(out))}.")
     return "\n".join(lines)
 
 

@@ -20,10 +20,10 @@ _TIMEOUT_S = 10.0
 @click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for it to finish.")
 @gateway_options
 def status(any_id: str, wait_s: float, url: str, api_key: str | None, *, as_json: bool) -> int:
-    """Show the job or submission ID: its state, its result or error, and where the time was spent.
+    """Show a job or submission: its status, its result or error, and its timings.
 
-    Exit code: 0 if it succeeded or is still running, 1 if something finished without a prediction or if it did not
-    finish within --wait, 2 on errors.
+    Exit code: 0 if it succeeded or is still running, 1 if an image has no prediction or if it did not finish within
+    --wait, 2 on errors.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def status(any_id: str, wait_s: float, url: str, api_key: str | None, *, as_json
         show_job(Console(), found)
     else:
         show_submission(Console(), found)
-    return 0 if _is_fine(found, waited=wait_s > 0) else 1
+    return _exit_code(found, waited=wait_s > 0)
 
 
 def _find(client: Pawqueue, any_id: str, wait_s: float) -> Job | Submission:
@@ -52,9 +52,9 @@ def _find(client: Pawqueue, any_id: str, wait_s: float) -> Job | Submission:
         return error.job or error.submission or found
 
 
-def _is_fine(found: Job | Submission, *, waited: bool) -> bool:
+def _exit_code(found: Job | Submission, *, waited: bool) -> int:
     if waited and not found.status.is_final:
-        return False
+        return 1
     if isinstance(found, Job):
-        return found.status is JobStatus.SUCCEEDED or not found.status.is_final
-    return found.ended == found.counts.succeeded
+        return 0 if found.status is JobStatus.SUCCEEDED or not found.status.is_final else 1
+    return 0 if found.ended == found.counts.succeeded else 1

@@ -1,6 +1,8 @@
 """`pawqueue submit`: classifies folders and files into a results file."""
 
+import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import click
 from rich.console import Console
 
 from pawqueue.bulk.accuracy import Comparison
-from pawqueue.bulk.files import ENDINGS, FoundFile, MissingSourceError, find_sources
+from pawqueue.bulk.files import ENDINGS, FoundFile, MissingSourceError, find_sources, folder_name
 from pawqueue.bulk.results import ResultsFile, part_of
 from pawqueue.bulk.run import BulkOptions, BulkRun, Progress, Result, Skipped
 from pawqueue.bulk.state import RunState
@@ -52,12 +54,12 @@ class Arguments:
 
     @property
     def state_file(self) -> Path:
-        """Where the state of the run is until it is complete."""
+        """The file with the state of the run until it is complete."""
         return self.out.with_name(f"{self.out.name}.run")
 
     def bulk_options(self) -> BulkOptions:
         """The options of the run itself."""
-        name = self.name or Path(self.sources[0]).name
+        name = self.name or folder_name(self.sources[0])
         return BulkOptions(name, self.queue, self.give_up_after_s, self.concurrency)
 
     def files(self) -> Iterator[FoundFile]:
@@ -81,9 +83,13 @@ class Arguments:
 @click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="Default: by the ending of --out.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run: send only what is missing.")
 @click.option("--label-from-folder", is_flag=True, help="Report the accuracy: images in cats/ are cats.")
-@click.option("--name", default="", help="Name of the submission. Default: that of the first argument.")
+@click.option("--name", default="", help="Name of the submission. Default: the name of the first argument.")
 @click.option(
-    "--queue", type=click.Choice([BULK, INTERACTIVE]), default=BULK, show_default=True, help="interactive goes first."
+    "--queue",
+    type=click.Choice([BULK, INTERACTIVE]),
+    default=BULK,
+    show_default=True,
+    help="Images in the interactive queue are processed first.",
 )
 @click.option(
     "--concurrency",
@@ -92,7 +98,9 @@ class Arguments:
     show_default=True,
     help="Requests in progress at the same time.",
 )
-@click.option("--all", "every_file", is_flag=True, help="Send every file of a folder, whatever its ending.")
+@click.option(
+    "--all", "every_file", is_flag=True, help="Send every file of a folder, not only those with an image ending."
+)
 @click.option("-0", "--null", "null", is_flag=True, help="Names on standard input end in NUL (find -print0).")
 @click.option(
     "--give-up-after",
@@ -105,7 +113,7 @@ class Arguments:
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @gateway_options
 def submit(url: str, api_key: str | None, **values: Any) -> int:
-    """Classify images and write a results file with one row per image, in order of name.
+    """Classify images and write a results file with one row per image, sorted by name.
 
     Folders include their subfolders: all jpg, jpeg, png, webp, bmp, gif, tif and tiff files that are not hidden.
     Patterns in quotes are expanded; - reads file names from standard input, one per line. All images are sent as one
@@ -115,8 +123,8 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
     with --resume: images that were already sent are not sent again unless they have changed.
     CSV cells that a spreadsheet would run as a formula start with an apostrophe.
 
-    Exit code: 0 if every image has a prediction, 1 if some have, 2 if none has or the gateway is unreachable, 130
-    after Ctrl-C.
+    Exit code: 0 if every image has a prediction, 1 if only some have one, 2 if none has or the gateway is unreachable,
+    130 after Ctrl-C.
 
     \b
     Examples:
@@ -133,7 +141,7 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
         click.echo(f"Nothing to resume: {out} is complete. To run again, omit --resume.", err=True)
         return 0
     if not arguments.out.parent.is_dir():
-        raise FileNotFoundError(2, "No such file or directory", str(arguments.out))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(arguments.out))
     if not arguments.resume:
         _discard_state(arguments.state_file)
     connection = Connection(url, api_key)
@@ -142,16 +150,17 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
 
 
 def _discard_state(state_file: Path) -> None:
-    if state_file.exists():
-        click.echo("Discarding the interrupted run and starting again. Use --resume to resume instead.", err=True)
+    existed = state_file.exists()
     RunState(state_file).delete()
+    if existed:
+        click.echo("Discarded the interrupted run and started a new one. Use --resume to resume a run.", err=True)
 
 
 def _run(arguments: Arguments, connection: Connection, run: BulkRun) -> int:
     console = Console(stderr=True)
     tally = Tally(_add_files(arguments, run, console))
     if not tally.total:
-        raise click.UsageError(f"No images found; looked for {' '.join(ENDINGS)}. --all sends every file.")
+        raise click.UsageError(f"No images found (looked for {' '.join(ENDINGS)}). Use --all to send every file.")
     wait_until_reachable(connection, Deadline(min(_REACHABLE_S, arguments.give_up_after_s)))
     failure: BaseException | None = None
     try:
@@ -187,7 +196,7 @@ def _follow(arguments: Arguments, run: BulkRun, tally: Tally, console: Console) 
 
 @contextmanager
 def _stopped_by_signals(run: BulkRun) -> Iterator[None]:
-    """Stop the run in order on the first Ctrl-C or SIGTERM; the second one aborts it."""
+    """Stop the run cleanly on the first Ctrl-C or SIGTERM; the second one aborts it."""
 
     def stop(*_: object) -> None:
         restore()
@@ -228,10 +237,10 @@ def _report(arguments: Arguments, run: BulkRun, tally: Tally) -> None:
 
 
 def _explain(failure: BaseException, arguments: Arguments, tally: Tally) -> int:
-    """Print why the run stopped, what it has, and how to resume it; returns the exit code."""
+    """Print why the run stopped, how many results it has, and how to resume it; returns the exit code."""
     out = escaped(str(arguments.out))
     kept = f"{tally.done:,} of {tally.total:,} results are in {out}." if tally.done else "No results were received."
     interrupted = isinstance(failure, KeyboardInterrupt)
     reason = "Interrupted." if interrupted else f"Gave up: {failure}"
-    click.echo(f"{reason} {kept} Run the same command with --resume to resume.", err=True)
+    click.echo(f"{reason} {kept} To resume, run the same command with --resume.", err=True)
     return INTERRUPTED if interrupted else 2

@@ -1,6 +1,7 @@
-"""`pawqueue watch`: a submission or the whole service, updated live."""
+"""`pawqueue watch`: shows a submission or the whole service, updated live."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,6 @@ from rich.text import Text
 from pawqueue.cli.display import escaped, show_submission, submission_line, submission_panel, submissions_table
 from pawqueue.cli.options import gateway_options
 from pawqueue.client.client import Pawqueue
-from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import RefusedError
 from pawqueue.client.status import ServiceStatus
 from pawqueue.client.submissions import Submission
@@ -40,7 +40,7 @@ _Show = Callable[[RenderableType, str, dict[str, object]], None]
 def watch(
     submission_id: str | None, interval_s: float, url: str, api_key: str | None, *, once: bool, as_json: bool
 ) -> int:
-    """Show the progress of SUBMISSION until it has finished, or without an id the service until Ctrl-C.
+    """Show the progress of SUBMISSION until it has finished. Without an id, show the service until Ctrl-C.
 
     On a terminal the display is updated in place; elsewhere each update is one line, with --json a JSON object.
 
@@ -66,7 +66,7 @@ def watch(
 
 @contextmanager
 def _showing(console: Console, *, as_json: bool, transient: bool) -> Iterator[_Show]:
-    """Yield a function that shows a state; on a terminal the last one stays unless it is `transient`."""
+    """Yield a function that shows a state; on a terminal the last state stays visible unless it is `transient`."""
     if as_json:
         yield lambda _panel, _line, values: click.echo(json.dumps(values))
     elif not console.is_terminal:
@@ -86,7 +86,7 @@ def _watch_submission(
         show(submission_panel(submission), submission_line(submission), submission.to_dict())
         if once or submission.status.is_final:
             return submission
-        Deadline(interval_s * 2).pause(interval_s)
+        time.sleep(interval_s)
 
 
 def _watch_service(client: Pawqueue, url: str, show: _Show, interval_s: float, *, once: bool) -> None:
@@ -103,7 +103,7 @@ def _watch_service(client: Pawqueue, url: str, show: _Show, interval_s: float, *
         if once:
             return
         before = now
-        Deadline(interval_s * 2).pause(interval_s)
+        time.sleep(interval_s)
 
 
 def _latest(client: Pawqueue) -> list[Submission]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, overload
@@ -10,7 +11,7 @@ import httpx
 
 from contract.job import Job, JobStatus
 from contract.result_row import ResultRow
-from pawqueue.bulk.files import FoundFile, find_files
+from pawqueue.bulk.files import FoundFile, find_files, folder_name
 from pawqueue.bulk.run import BulkOptions, BulkRun, Result, Skipped
 from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
@@ -23,7 +24,6 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 #: The queue for callers that wait, and the queue for large batches.
 INTERACTIVE, BULK = "interactive", "bulk"
 
-_NOT_FOUND = 404
 #: Pause between two reads of a gateway that does not support long polling.
 _POLL_S = 0.5
 
@@ -147,7 +147,7 @@ class Pawqueue:
         root = Path(folder)
         return self.submit_files(
             find_files([root]),
-            name=root.name if name is None else name,
+            name=folder_name(root) if name is None else name,
             queue=queue,
             memory=memory,
             give_up_after_s=give_up_after_s,
@@ -189,9 +189,9 @@ class Pawqueue:
     def results(
         self, submission: Submission | str, *, statuses: Iterable[str] = (), timeout_s: float | None = None
     ) -> Iterator[ResultRow]:
-        """Yield a row for each finished image of a submission, or each image in one of `statuses`.
+        """Yield a row for each finished image of a submission, or for each image whose status is in `statuses`.
 
-        Rows are streamed in the order of acceptance, also while the submission is running. `timeout_s` applies to
+        Rows are streamed in the order of acceptance, even while the submission is running. `timeout_s` applies to
         each row.
         """
         submission_id = submission if isinstance(submission, str) else submission.id
@@ -199,7 +199,7 @@ class Pawqueue:
         return (line.row for line in lines)
 
     def cancel(self, what: Job | Submission | str, *, timeout_s: float | None = None) -> Job | Submission:
-        """Cancel the unfinished part of a job or submission, or of the one with this id; return its new state."""
+        """Cancel a job, or the unfinished jobs of a submission, given as an object or by id; return its new state."""
         any_id = what if isinstance(what, str) else what.id
         deadline = self._deadline(timeout_s)
         return _either(
@@ -207,7 +207,7 @@ class Pawqueue:
         )
 
     def dead_jobs(self, *, timeout_s: float | None = None) -> list[Job]:
-        """Return the dead-letter list, newest first: jobs that were given up because workers crashed on them."""
+        """Return the dead-letter list, newest first: jobs that failed because they kept crashing their workers."""
         return self._jobs.dead(self._deadline(timeout_s))
 
     def retry_dead(self, job_id: str, *, timeout_s: float | None = None) -> Job:
@@ -226,55 +226,50 @@ class Pawqueue:
         return Deadline(self.timeout_s if timeout_s is None else timeout_s)
 
     def _wait(self, job: Job, deadline: Deadline) -> Job:
-        def late(job: Job) -> TimedOutError:
-            state = f"Job {job.id} is still {job.status} after {deadline.limit_s:g} s."
-            return TimedOutError(f"{state} It continues; read it later by its id.", job=job)
-
-        return _wait_until_final(job, lambda: self._jobs.get(job.id, deadline, LONG_POLL_S), late, deadline)
+        return _wait_until_final(job, lambda: self._jobs.get(job.id, deadline, LONG_POLL_S), deadline)
 
     def _wait_for_submission(self, submission: Submission, deadline: Deadline) -> Submission:
-        def late(submission: Submission) -> TimedOutError:
-            finished = f"{submission.ended:,} of {submission.counts.total:,} finished"
-            text = (
-                f"Submission {submission.id} is still {submission.status} after {deadline.limit_s:g} s ({finished}). "
-                "It continues; read it later by its id."
-            )
-            return TimedOutError(text, submission=submission)
-
         def read() -> Submission:
             return self._submissions.get(submission.id, deadline, LONG_POLL_S)
 
-        return _wait_until_final(submission, read, late, deadline)
+        return _wait_until_final(submission, read, deadline)
 
 
-def _wait_until_final(
-    found: _Found, read: Callable[[], _Found], late: Callable[[_Found], TimedOutError], deadline: Deadline
-) -> _Found:
-    """Read a job or submission until its status is final; at the deadline raise what `late` returns."""
+def _wait_until_final(found: _Found, read: Callable[[], _Found], deadline: Deadline) -> _Found:
+    """Read a job or submission until its status is final; TimedOutError at the deadline."""
     while not found.status.is_final:
         before_s = deadline.remaining_s()
         if not before_s:
-            raise late(found)
+            raise _still_unfinished(found, deadline)
         try:
             found = read()
         except TimedOutError as error:
-            raise late(found) from error
+            raise _still_unfinished(found, deadline) from error
         if not found.status.is_final and before_s - deadline.remaining_s() < _POLL_S:
             deadline.pause(min(_POLL_S, deadline.remaining_s() * 0.9))
     return found
 
 
+def _still_unfinished(found: Job | Submission, deadline: Deadline) -> TimedOutError:
+    state = f"is still {found.status} after {deadline.limit_s:g} s"
+    advice = "The service will still process it; read it later by its id."
+    if isinstance(found, Job):
+        return TimedOutError(f"Job {found.id} {state}. {advice}", job=found)
+    finished = f"{found.ended:,} of {found.counts.total:,} finished"
+    return TimedOutError(f"Submission {found.id} {state} ({finished}). {advice}", submission=found)
+
+
 def _either(any_id: str, job: Callable[[], _OfJob], submission: Callable[[], _OfSubmission]) -> _OfJob | _OfSubmission:
-    """Try the id as a job's, then as a submission's."""
+    """Call `job`; if no job has the id, call `submission`."""
     try:
         return job()
     except RefusedError as error:
-        if error.status != _NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
     try:
         return submission()
     except RefusedError as error:
-        if error.status != _NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
         detail = f"No job or submission with id {any_id}. Finished ones are deleted after a while."
-        raise RefusedError(_NOT_FOUND, {"code": error.code, "title": error.title, "detail": detail}) from None
+        raise error.with_detail(detail) from None

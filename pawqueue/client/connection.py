@@ -1,5 +1,6 @@
 """HTTP requests to one gateway, with retries until a deadline."""
 
+import io
 import ssl
 import threading
 import urllib.request
@@ -54,7 +55,7 @@ class Connection:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._open_transport = _transport_factory(self.url) if transport is None else _shared(transport)
         self._local = threading.local()
-        # Weak references: the connection of a finished thread is closed with it.
+        # Weak references, so that the connection of a finished thread is closed.
         self._transports: weakref.WeakSet[httpx.BaseTransport] = weakref.WeakSet()
 
     def send(self, call: Call, deadline: Deadline) -> httpx.Response:
@@ -79,7 +80,7 @@ class Connection:
         return self.parsed(self.send(call, deadline), parse)
 
     def parsed(self, response: httpx.Response, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
-        """Apply `parse` to a JSON object; UnreachableError if the body is not what a gateway sends."""
+        """Apply `parse` to a JSON object; UnreachableError if the body does not come from a gateway."""
         try:
             return parse(response.json())
         except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -98,7 +99,7 @@ class Connection:
                 response.close()
 
     def not_a_gateway(self) -> UnreachableError:
-        """The error for a response that a gateway would not send."""
+        """The error for a response that does not come from a gateway."""
         return UnreachableError(f"The server at {self.url} is not a Pawqueue gateway. Check the address.")
 
     def close(self) -> None:
@@ -133,8 +134,10 @@ class Connection:
             headers["Content-Type"] = call.content_type
         query = f"?{urlencode(call.query, doseq=True, quote_via=quote)}" if call.query else ""
         url = f"{self.url}{call.path}{query}"
+        # As a file, httpx sends the body in pieces. Sent whole, it is copied again for each write to the socket.
+        body = None if call.body is None else io.BytesIO(call.body)
         timeouts = _timeouts(remaining_s, wait_s)
-        return httpx.Request(call.method, url, headers=headers, content=call.body, extensions={"timeout": timeouts})
+        return httpx.Request(call.method, url, headers=headers, content=body, extensions={"timeout": timeouts})
 
     def _check(self, response: httpx.Response, call: Call) -> httpx.Response:
         if response.is_success or response.status_code in call.accepted_errors:

@@ -13,7 +13,8 @@ _JITTER = 0.25
 class Deadline:
     """A time limit that starts now; thread-safe.
 
-    A call has a fixed deadline. A bulk run renews its deadline with every progress and cancels it to stop early.
+    A call has a fixed deadline. A bulk run renews its deadline whenever it makes progress and cancels it to
+    stop early.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -22,7 +23,7 @@ class Deadline:
         self._canceled = threading.Event()
 
     def remaining_s(self) -> float:
-        """Seconds left; 0 once it has passed or was canceled."""
+        """Seconds left; 0 after the deadline has passed or was canceled."""
         return 0.0 if self._canceled.is_set() else max(0.0, self._ends_s - time.monotonic())
 
     def renew(self) -> None:
@@ -30,7 +31,7 @@ class Deadline:
         self._ends_s = time.monotonic() + self.limit_s
 
     def cancel(self) -> None:
-        """End the time limit now; threads in `pause` wake up."""
+        """End the time limit now and wake up the threads in `pause`."""
         self._canceled.set()
 
     @property
@@ -38,7 +39,7 @@ class Deadline:
         return self._canceled.is_set()
 
     def pause(self, seconds: float) -> bool:
-        """Sleep for `seconds`; False, without sleeping, if less time is left, or early when canceled."""
+        """Sleep for `seconds` and return True; return False if less time is left, or as soon as it is canceled."""
         if seconds >= self.remaining_s():
             return False
         return not self._canceled.wait(seconds)

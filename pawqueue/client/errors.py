@@ -41,6 +41,10 @@ class RefusedError(ClientError):
         text = f"{self.detail} ({self.code}, HTTP {status})"
         super().__init__(text, retryable=status in _BUSY_STATUSES, retry_after_s=retry_after_s)
 
+    def with_detail(self, detail: str) -> "RefusedError":
+        """The same error with another explanation."""
+        return RefusedError(self.status, {"code": self.code, "title": self.title, "detail": detail}, self.retry_after_s)
+
 
 class JobFailedError(ClientError):
     """The image was accepted, but its job finished without a prediction."""
@@ -54,7 +58,7 @@ class JobFailedError(ClientError):
 
 
 class UnreachableError(ClientError):
-    """Nothing responds at the address, or something that is not a Pawqueue gateway does."""
+    """Nothing responds at the address, or the server there is not a Pawqueue gateway."""
 
 
 class TimedOutError(ClientError):

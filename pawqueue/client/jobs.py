@@ -1,21 +1,18 @@
 """The job endpoints: submit, read, cancel, and the dead-letter list."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from contract.errors import UploadTooLargeError
 from contract.job import Job, new_job_id
 from pawqueue.client.connection import Call, Connection
 from pawqueue.client.deadline import Deadline
-from pawqueue.client.errors import RefusedError
 
 #: What `submit` accepts: a path, bytes, or a file opened in binary mode.
 Image = str | os.PathLike[str] | bytes | BinaryIO
 
-#: Larger files are rejected before they are read; a gateway accepts 20 MB unless it is configured otherwise.
-MAX_IMAGE_BYTES = 100_000_000
 #: Long polling of one request, in seconds; shorter than the timeouts of common proxies.
 LONG_POLL_S = 20
 #: Only the end of a long file name is sent, because servers limit the length of URLs.
@@ -62,15 +59,14 @@ def load_image(image: Image) -> tuple[bytes, str]:
     """The bytes of an image and its file name, which is empty for bytes.
 
     Raises:
-        OSError: the file cannot be read.
-        RefusedError: the file is too large.
+        OSError: the file cannot be read, or does not fit into memory.
         TypeError: not one of the types of `Image`.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image), ""
     if isinstance(image, str | os.PathLike):
         with Path(image).open("rb") as file:
-            return read_limited(file), Path(image).name
+            return read_whole(file), Path(image).name
     content = image.read() if hasattr(image, "read") else None
     if not isinstance(content, bytes):
         raise TypeError(f"Expected a path, bytes, or a file opened in mode 'rb', not {type(image).__name__}.")
@@ -78,13 +74,12 @@ def load_image(image: Image) -> tuple[bytes, str]:
     return content, Path(name).name if isinstance(name, str) else ""
 
 
-def read_limited(file: BinaryIO) -> bytes:
-    """Read a regular file; RefusedError, without reading it, if it is larger than `MAX_IMAGE_BYTES`."""
-    if os.fstat(file.fileno()).st_size > MAX_IMAGE_BYTES:
-        kind = UploadTooLargeError
-        detail = f"The image is larger than the limit of {MAX_IMAGE_BYTES:,} bytes. Send a smaller one."
-        raise RefusedError(kind.http_status, {"code": kind.code, "title": kind.title, "detail": detail})
-    return file.read()
+def read_whole(file: BinaryIO) -> bytes:
+    """Read a file; OSError if it does not fit into memory. Only the gateway limits the size of an image."""
+    try:
+        return file.read()
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
 
 
 def valid_unicode(text: str) -> str:

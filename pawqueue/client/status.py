@@ -3,13 +3,12 @@
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from pawqueue.client.connection import Call, Connection
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import RefusedError
-
-_NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class ServiceStatus:
     dead: int = 0
     workers: int = 0
     ledger_up: bool = True
-    #: What keeps the service from accepting or predicting jobs, in sentences.
+    #: Why the service cannot accept or predict jobs, one sentence each.
     problems: tuple[str, ...] = ()
     #: Monotonic time of the response.
     seen_s: float = field(default_factory=time.monotonic)
@@ -75,16 +74,14 @@ def read_status(connection: Connection, deadline: Deadline) -> ServiceStatus:
     try:
         return connection.fetch(Call("GET", "/v1/status"), deadline, ServiceStatus.from_dict)
     except RefusedError as error:
-        if error.status != _NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
-        detail = (
-            f"{connection.url} has no /v1/status: it is an older gateway, or none. Upgrade it or check the address."
-        )
-        raise RefusedError(error.status, {"code": error.code, "title": error.title, "detail": detail}) from None
+        detail = f"{connection.url} has no /v1/status. Upgrade the gateway, or check the address."
+        raise error.with_detail(detail) from None
 
 
 def is_served(connection: Connection, deadline: Deadline) -> bool:
-    """Whether a worker is running; True if this gateway does not report it to the caller."""
+    """Whether a worker is running; assumed if the gateway does not let the caller read its status."""
     try:
         return read_status(connection, deadline).workers > 0
     except RefusedError:

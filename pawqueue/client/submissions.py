@@ -1,16 +1,15 @@
 """The submission endpoints: many images sent together, followed and read as one."""
 
-import io
 import json
 import tarfile
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from contract.errors import ConflictError, UploadError, error_classes
-from contract.job import Job
+from contract.job import Job, time_text
 from contract.result_row import ResultRow
 from contract.submission import COUNTED, Counts, SubmissionStatus
 from pawqueue.client.connection import Call, Connection, retry_after_s
@@ -91,7 +90,7 @@ class Added:
     accepted: dict[str, str]
     #: By `custom_id`.
     rejected: dict[str, Rejected]
-    #: Seconds to wait before resending the rest; None if the gateway named none.
+    #: Seconds to wait before resending the rest; None without a `Retry-After`.
     retry_after_s: float | None
     #: Why the rest was not accepted; empty if everything was.
     reason: str = ""
@@ -108,7 +107,7 @@ class ResultLine:
 
     @property
     def row(self) -> ResultRow:
-        """The job as a row. A rejected image gives the row that the response to its upload gives."""
+        """The job as a row; a rejected image has the same row as in the response to its upload."""
         row = ResultRow.of(self.job)
         return replace(row, status=REFUSED, job_id="", latency_ms=None) if row.error_code in _REFUSALS else row
 
@@ -205,15 +204,13 @@ def _path(submission_id: str) -> str:
 
 
 def _tar(images: Sequence[tuple[str, bytes]]) -> bytes:
-    archive = io.BytesIO()
+    parts = []
     for custom_id, content in images:
         info = tarfile.TarInfo(custom_id)
         info.size = len(content)
-        archive.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
-        archive.write(content)
-        archive.write(bytes(-len(content) % tarfile.BLOCKSIZE))
-    archive.write(bytes(2 * tarfile.BLOCKSIZE))
-    return archive.getvalue()
+        header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        parts += [header, content, bytes(-len(content) % tarfile.BLOCKSIZE)]
+    return b"".join([*parts, bytes(2 * tarfile.BLOCKSIZE)])
 
 
 def _added(values: dict[str, Any], pause_s: float | None) -> Added:
@@ -234,6 +231,4 @@ def _unix_time(text: str | None) -> float | None:
 
 
 def _time_text(time_s: float | None) -> str | None:
-    if time_s is None:
-        return None
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if time_s is None else time_text(round(time_s * 1000))

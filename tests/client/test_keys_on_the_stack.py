@@ -1,4 +1,4 @@
-"""Every command on a gateway that requires API keys: with a valid key, a wrong one, and too small a scope."""
+"""Every command on a gateway that requires API keys: with a valid key, a wrong one, and one without the scope."""
 
 import json
 import os

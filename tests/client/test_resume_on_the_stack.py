@@ -17,13 +17,13 @@ from tests.support.services import ROOT, Stack, wait_until
 
 def make_images(folder: Path, number: int) -> Path:
     for index in range(number):
-        place = folder / f"{index // 100:02}"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{index:05}.png").write_bytes(draw((24, 24), (index % 256, index // 256, 90)))
+        subfolder = folder / f"{index // 100:02}"
+        subfolder.mkdir(parents=True, exist_ok=True)
+        (subfolder / f"{index:05}.png").write_bytes(draw((24, 24), (index % 256, index // 256, 90)))
     return folder
 
 
-def ended(stack: Stack) -> int:
+def finished(stack: Stack) -> int:
     """Jobs that have finished since the service was started."""
     with Pawqueue(stack.url) as client:
         return client.service_status().ended.total()
@@ -59,10 +59,14 @@ def test_a_killed_run_resumes_and_classifies_no_image_twice(
     number: int, kills: tuple[int, ...], stack: Stack, tmp_path: Path
 ) -> None:
     folder, out = make_images(tmp_path / "images", number), tmp_path / "results.csv"
-    before = ended(stack)
-    for so_many in kills:
+    before = finished(stack)
+    for killed_after in kills:
         with submitting(stack, folder, out, "--resume") as process:
-            wait_until(lambda so_many=so_many: ended(stack) - before >= so_many, f"{so_many} results", 300)
+            wait_until(
+                lambda killed_after=killed_after: finished(stack) - before >= killed_after,
+                f"{killed_after} results",
+                300,
+            )
             assert process.poll() is None, "it finished before it could be killed"
             process.kill()
         assert not out.exists()
@@ -71,7 +75,7 @@ def test_a_killed_run_resumes_and_classifies_no_image_twice(
     rows = list(read_rows(out))
     assert [row.file for row in rows] == sorted({row.file for row in rows})
     assert len(rows) == len({row.job_id for row in rows}) == number
-    assert ended(stack) - before == number
+    assert finished(stack) - before == number
     with Pawqueue(stack.url) as client:
         submission = client.submissions(1)[0]
         assert submission.counts.total == submission.counts.succeeded == number

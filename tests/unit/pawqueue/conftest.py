@@ -1,4 +1,4 @@
-"""The service, and the command as a function."""
+"""Fixtures: the gateway in this process, and the `pawqueue` command as a function."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from pawqueue.cli import app
 from tests.unit.pawqueue.service import Service
 
-Pawqueue = Callable[..., int]
+Command = Callable[..., int]
 
 
 class _Handler(WSGIRequestHandler):
@@ -28,7 +28,7 @@ def _service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def service(clean_redis: str, _service: Service) -> Service:
-    """The gateway and its worker, without any jobs."""
+    """The gateway and its simulated worker, without any jobs."""
     _service.reset()
     return _service
 
@@ -45,8 +45,8 @@ def _server(_service: Service) -> Iterator[str]:
 
 
 @pytest.fixture
-def pawqueue(monkeypatch: pytest.MonkeyPatch) -> Pawqueue:
-    """The command; returns its exit code."""
+def pawqueue() -> Command:
+    """A function that runs the command with its arguments and returns the exit code."""
 
     def call(*arguments: object) -> int:
         words = [str(argument) for argument in arguments]
@@ -57,6 +57,6 @@ def pawqueue(monkeypatch: pytest.MonkeyPatch) -> Pawqueue:
 
 @pytest.fixture
 def url(service: Service, _server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of the gateway, which commands use by default."""
+    """The address of the gateway; commands use it by default."""
     monkeypatch.setenv("PAWQUEUE_URL", _server)
     return _server

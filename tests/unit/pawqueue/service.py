@@ -1,4 +1,4 @@
-"""A real gateway on a real Redis in this process, with a worker that the test plays."""
+"""The real gateway on a real Redis, in this process and with a simulated worker; and transports that fail."""
 
 import base64
 import io
@@ -43,7 +43,7 @@ def predicted(label: str = "cat", confidence: float = 0.75) -> JobResult:
 
 def failed(code: str = "undecodable_image") -> JobResult:
     """The result of a job with an error."""
-    return JobResult(error=JobError(code, f"It is {code}."))
+    return JobResult(error=JobError(code, "The image is broken."))
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Request:
 
 
 class Service:
-    """The gateway's application and its worker.
+    """The gateway's application and a simulated worker.
 
-    The worker finishes every job with `results` by file name, or else as a cat; jobs in `held` wait until they are
-    taken out of it.
+    The worker finishes a job with its result in `results`, by file name, or else with the label cat. It does not finish
+    jobs whose file name is in `held`.
     """
 
     def __init__(self, redis_url: str, images: Path, **settings: str) -> None:
@@ -71,7 +71,7 @@ class Service:
         self.ledger = Ledger(self._redis)
         self.reset()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="played worker")
+        self._thread = threading.Thread(target=self._work, name="simulated worker")
         self._thread.start()
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Service:
         self._redis.close()
 
     def reset(self) -> None:
-        """Clear the test's settings and start the worker."""
+        """Undo what a test has configured, and start the worker."""
         self.results: dict[str, JobResult] = {}
         self.held: set[str] = set()
         #: Called with the name of each file before its job is finished.
@@ -91,14 +91,15 @@ class Service:
         self.start_worker()
 
     def start_worker(self) -> None:
+        """Send a heartbeat."""
         self.ledger.beat(_HEARTBEAT, _TTL_S * 1000)
 
     def stop_worker(self) -> None:
-        """Remove the heartbeat; jobs are finished all the same unless they are held."""
+        """Remove the heartbeat; jobs are still finished unless they are held."""
         self.ledger.retire("w")
 
     def delete_records(self) -> None:
-        """Delete every record, as if all had expired."""
+        """Delete every record, as if it had expired."""
         self._redis.flushall()
         self.start_worker()
 
@@ -110,7 +111,7 @@ class Service:
         self._redis.delete(keys.job(job_id))
 
     def transport(self) -> httpx.WSGITransport:
-        """Requests to the gateway without a network."""
+        """A transport to the gateway without a network."""
         return httpx.WSGITransport(app=self.wsgi)
 
     def connection(self) -> Connection:
@@ -128,7 +129,7 @@ class Service:
         return result
 
     def sent(self) -> list[tuple[str, bytes]]:
-        """`custom_id` and content of every image that was sent as part of a submission, repetitions included."""
+        """`custom_id` and content of every image that was sent as part of a submission, including resent ones."""
         images = []
         for request in list(self.requests):
             if request.method == "POST" and request.path.endswith("/jobs"):
@@ -140,7 +141,7 @@ class Service:
         return sorted(name for name, _ in self.sent())
 
     def uploads(self) -> int:
-        """Requests that sent images of a submission."""
+        """Number of requests with images of a submission."""
         return sum(request.method == "POST" and request.path.endswith("/jobs") for request in self.requests)
 
     def _work(self) -> None:
@@ -166,7 +167,8 @@ class Service:
 class Network(httpx.BaseTransport):
     """A network in front of the gateway that can fail.
 
-    `before` may raise or answer before the request arrives, `after` when it has been processed.
+    `before` is called before the request reaches the gateway, `after` when the gateway has processed it. Both may raise
+    an exception or return a response instead.
     """
 
     def __init__(
@@ -179,14 +181,14 @@ class Network(httpx.BaseTransport):
         self.before, self.after = before, after
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if answer := self.before(request):
-            return answer
+        if response := self.before(request):
+            return response
         response = self._inner.handle_request(request)
         return self.after(request) or response
 
 
 class Script(httpx.BaseTransport):
-    """Answers with one step after another, then with the last one again: for tests of the connection itself."""
+    """A server that returns or raises its steps in order, and then repeats the last one."""
 
     def __init__(self, *steps: httpx.Response | Exception) -> None:
         self._steps = list(steps)
@@ -209,7 +211,7 @@ def problem(status: int, code: str, detail: str = "Do something else.", **header
 
 
 def write_images(folder: Path, *names: str) -> Path:
-    """Small images, each of another color."""
+    """Write small images, each in a different color, and return the folder."""
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

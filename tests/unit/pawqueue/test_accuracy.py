@@ -20,11 +20,13 @@ from pawqueue.bulk.accuracy import Comparison, truth_of, wilson
         ("misc/cat.jpg", None),
     ],
 )
-def test_the_true_label_is_that_of_the_nearest_folder(path: str, truth: str | None) -> None:
+def test_the_true_label_comes_from_the_nearest_folder(path: str, truth: str | None) -> None:
     assert truth_of(Path(path), ["cat", "dog", "fox", "puppy"]) == truth
 
 
-def test_a_path_without_a_folder_is_in_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_true_label_of_a_bare_file_name_comes_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "dogs").mkdir()
     monkeypatch.chdir(tmp_path / "dogs")
     assert truth_of(Path("1.jpg"), ["cat", "dog"]) == "dog"
@@ -38,7 +40,7 @@ def compared() -> Comparison:
     return comparison
 
 
-def test_scores_follow_from_the_confusion_matrix() -> None:
+def test_scores_are_calculated_from_the_confusion_matrix() -> None:
     values = compared().to_dict()
     assert values["confusion_matrix"] == [[8, 2], [4, 6]]
     assert values["accuracy"] == 0.7
@@ -62,7 +64,7 @@ def test_the_most_confident_mistakes_are_kept() -> None:
     assert len(comparison.mistakes) == 10
 
 
-def test_the_interval_contains_the_share_and_narrows() -> None:
+def test_the_confidence_interval_narrows_with_more_images() -> None:
     low, high = wilson(95, 100)
     assert low == pytest.approx(0.8882, abs=1e-3)
     assert high == pytest.approx(0.9785, abs=1e-3)

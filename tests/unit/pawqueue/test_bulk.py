@@ -1,4 +1,4 @@
-"""One bulk run: rows, what is sent once and what again, giving up, stopping, resuming."""
+"""A bulk run: rows, resending, giving up, stopping and resuming."""
 
 import json
 import sqlite3
@@ -28,16 +28,16 @@ from tests.unit.pawqueue.service import URL, Network, Service, failed, predicted
 IMAGE = draw((8, 8))
 
 
-def run(
+def new_run(
     service: Service,
-    memory: Path | None = None,
+    state_file: Path | None = None,
     *,
     network: httpx.BaseTransport | None = None,
     give_up_after_s: float = 5,
     concurrency: int = 2,
 ) -> BulkRun:
     connection = Connection(URL, transport=network or service.transport())
-    return BulkRun(connection, memory, BulkOptions("test", "bulk", give_up_after_s, concurrency))
+    return BulkRun(connection, state_file, BulkOptions("test", "bulk", give_up_after_s, concurrency))
 
 
 def results(events: Iterable[Event]) -> dict[str, ResultRow]:
@@ -55,9 +55,9 @@ def rows(
     give_up_after_s: float = 5,
     concurrency: int = 2,
 ) -> dict[str, ResultRow]:
-    with run(service, network=network, give_up_after_s=give_up_after_s, concurrency=concurrency) as going:
-        going.add(find_files([folder]))
-        return results(going.events())
+    with new_run(service, network=network, give_up_after_s=give_up_after_s, concurrency=concurrency) as run:
+        run.add(find_files([folder]))
+        return results(run.events())
 
 
 def test_each_file_is_sent_once_and_gets_one_row(service: Service, tmp_path: Path) -> None:
@@ -78,26 +78,25 @@ def test_each_file_is_sent_once_and_gets_one_row(service: Service, tmp_path: Pat
 def test_a_run_reports_its_progress(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
     service.held = {"b.jpg"}
-    with run(service) as going:
-        assert going.add(find_files([tmp_path])) == 2
+    with new_run(service) as run:
+        assert run.add(find_files([tmp_path])) == 2
         events = []
-        for event in going.events():
+        for event in run.events():
             events.append(event)
             if isinstance(event, Progress) and event.accepted == 2:
                 service.held = set()
-        assert going.labels == ["cat", "dog"]
+        assert run.labels == ["cat", "dog"]
     assert any(isinstance(event, Progress) for event in events)
     assert {event.index for event in events if isinstance(event, Result)} == {1, 2}
 
 
-def test_rejected_unreadable_and_huge_files_are_rows(service: Service, tmp_path: Path) -> None:
+def test_rejected_and_unreadable_files_get_a_row(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "c.jpg")
     (tmp_path / "b.jpg").write_text("text")
-    with (tmp_path / "huge.jpg").open("wb") as huge:
-        huge.truncate(400_000_000)
-    with run(service) as going:
-        going.add([*find_files([tmp_path]), FoundFile(tmp_path / "gone.jpg", "gone.jpg")])
-        found = results(going.events())
+    (tmp_path / "huge.jpg").write_bytes(IMAGE + bytes(100_000))
+    with new_run(service) as run:
+        run.add([*find_files([tmp_path]), FoundFile(tmp_path / "gone.jpg", "gone.jpg")])
+        found = results(run.events())
     assert (found["b.jpg"].status, found["b.jpg"].error_code, found["b.jpg"].job_id) == ("refused", "not_an_image", "")
     assert (found["huge.jpg"].status, found["huge.jpg"].error_code) == ("refused", "upload_too_large")
     assert found["gone.jpg"] == ResultRow(
@@ -115,21 +114,21 @@ def small_service(clean_redis: str, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_images_that_a_full_queue_left_out_are_sent_later(small_service: Service, tmp_path: Path) -> None:
+def test_images_that_a_full_queue_refused_are_sent_later(small_service: Service, tmp_path: Path) -> None:
     service = small_service
     names = [f"{number:03}.jpg" for number in range(10)]
     write_images(tmp_path / "in", *names)
     service.held = set(names)
     started_s = time.monotonic()
 
-    def make_room(request: httpx.Request) -> None:
+    def empty_queue(request: httpx.Request) -> None:
         if request.url.path.endswith("/jobs"):
             service.held = set()
 
-    found = rows(tmp_path / "in", service, network=Network(service.transport(), after=make_room), concurrency=1)
+    found = rows(tmp_path / "in", service, network=Network(service.transport(), after=empty_queue), concurrency=1)
     assert len(found) == 10
     assert all(row.succeeded for row in found.values())
-    assert service.sent_names().count("000.jpg") == 1, "it was accepted with the response that left out the rest"
+    assert service.sent_names().count("000.jpg") == 1, "it was accepted in the first request"
     assert time.monotonic() - started_s >= 1, "Retry-After was respected"
 
 
@@ -159,7 +158,7 @@ def test_a_rejected_request_is_split_until_the_rejected_image_is_found(service: 
     assert found["5.jpg"].error_code == "upload_too_large"
 
 
-def test_a_request_holds_at_most_8_mb_of_images(service: Service, tmp_path: Path) -> None:
+def test_a_request_contains_at_most_8_mb_of_images(service: Service, tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / f"{number}.jpg").write_bytes(bytes(3_000_000))
     assert len(rows(tmp_path, service)) == 9
@@ -167,7 +166,7 @@ def test_a_request_holds_at_most_8_mb_of_images(service: Service, tmp_path: Path
     assert service.uploads() >= 5
 
 
-def test_odd_names_come_back_unchanged(service: Service, tmp_path: Path) -> None:
+def test_unusual_file_names_are_unchanged_in_the_results(service: Service, tmp_path: Path) -> None:
     names = ["two\nlines.jpg", "sub/Kätzchen 猫.jpg", "=1+1.jpg", "back\\slash.jpg", "long" + "x" * 200 + ".jpg"]
     write_images(tmp_path, *names)
     found = rows(tmp_path, service)
@@ -238,20 +237,20 @@ def test_a_run_waits_behind_a_long_queue_while_a_worker_is_running(service: Serv
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-def test_a_rejection_of_the_caller_ends_the_run(service: Service, tmp_path: Path, status: int) -> None:
+def test_a_run_ends_if_the_gateway_rejects_the_caller(service: Service, tmp_path: Path, status: int) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
-    asked: list[str] = []
+    paths: list[str] = []
 
     def reject(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+        paths.append(request.url.path)
         return problem(status, "unauthorized")
 
     with pytest.raises(RefusedError):
         rows(tmp_path, service, network=Network(service.transport(), before=reject))
-    assert len(asked) == 1
+    assert len(paths) == 1
 
 
-def test_a_submission_that_is_canceled_elsewhere_ends_the_run(service: Service, tmp_path: Path) -> None:
+def test_a_run_ends_if_its_submission_is_canceled(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, *(f"{number:03}.jpg" for number in range(250)))
 
     def cancel(request: httpx.Request) -> None:
@@ -265,17 +264,17 @@ def test_a_submission_that_is_canceled_elsewhere_ends_the_run(service: Service, 
 def test_stop_ends_the_run_and_its_threads(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
     service.held = {"b.jpg"}
-    with run(service) as going:
-        going.add(find_files([tmp_path]))
-        events = going.events()
+    with new_run(service) as run:
+        run.add(find_files([tmp_path]))
+        events = run.events()
         assert next(event.row.file for event in events if isinstance(event, Result)) == "a.jpg"
-        going.stop()
+        run.stop()
         with pytest.raises(KeyboardInterrupt):
             results(events)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sender-") and not _ends(thread)]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sender-") and not stops(thread)]
 
 
-def _ends(thread: threading.Thread) -> bool:
+def stops(thread: threading.Thread) -> bool:
     thread.join(10)
     return not thread.is_alive()
 
@@ -294,28 +293,30 @@ class Interrupted:
     """A run over ten files that was interrupted when seven were accepted and three had results."""
 
     def __init__(self, service: Service, folder: Path) -> None:
-        self.service, self.images, self.memory = service, folder / "in", folder / "r.csv.run"
+        self.service, self.images, self.state_file = service, folder / "in", folder / "r.csv.run"
         write_images(self.images, *(f"{number}.jpg" for number in range(10)))
         service.held = {"3.jpg", "4.jpg", "5.jpg", "6.jpg"}
-        with run(service, self.memory, concurrency=1) as going:
-            going.add(find_files([self.images]))
-            with closing(going.events()) as events:  # type: ignore[type-var]
+        with new_run(service, self.state_file, concurrency=1) as run:
+            run.add(find_files([self.images]))
+            with closing(run.events()) as events:  # type: ignore[type-var]
                 done = 0
                 while done < 3:
                     done += isinstance(next(events), Result)
-        self.first = service.client().submissions()[0].id
+        self.submission_id = service.client().submissions()[0].id
         service.held = set()
-        wait_until(lambda: service.client().submission(self.first).ended == 7, "the accepted jobs have finished")
+        wait_until(
+            lambda: service.client().submission(self.submission_id).ended == 7, "the accepted jobs have finished"
+        )
         service.requests.clear()
 
     def resume(self) -> dict[str, ResultRow]:
         """The rows of the whole run."""
-        with run(self.service, self.memory) as going:
-            going.add(find_files([self.images]))
-            skipped = [event.row.file for event in going.events() if isinstance(event, Skipped)]
-            found = {row.file: row for _, row in going.rows()}
+        with new_run(self.service, self.state_file) as run:
+            run.add(find_files([self.images]))
+            skipped = [event.row.file for event in run.events() if isinstance(event, Skipped)]
+            found = {row.file: row for _, row in run.rows()}
         assert {"0.jpg", "2.jpg"} <= set(skipped) | set(self.service.sent_names())
-        assert not self.memory.exists()
+        assert not self.state_file.exists()
         return found
 
 
@@ -357,7 +358,7 @@ def test_a_changed_file_is_resent(interrupted: Interrupted) -> None:
     assert set(changed.values()) <= {content for _, content in sent}
 
 
-def test_a_new_copy_of_a_finished_file_takes_over_its_result(interrupted: Interrupted) -> None:
+def test_a_new_copy_of_a_finished_file_gets_the_same_result(interrupted: Interrupted) -> None:
     (interrupted.images / "new.jpg").write_bytes(draw((9, 9), (7, 7, 7)))
     (interrupted.images / "copy.jpg").write_bytes((interrupted.images / "0.jpg").read_bytes())
     found = interrupted.resume()
@@ -366,8 +367,8 @@ def test_a_new_copy_of_a_finished_file_takes_over_its_result(interrupted: Interr
     assert interrupted.service.sent_names() == [*MISSING, "new.jpg"]
 
 
-def test_the_rest_of_a_closed_submission_goes_into_a_new_one(interrupted: Interrupted) -> None:
-    Submissions(interrupted.service.connection()).close(interrupted.first, Deadline(5))
+def test_missing_files_of_a_closed_submission_are_sent_in_a_new_one(interrupted: Interrupted) -> None:
+    Submissions(interrupted.service.connection()).close(interrupted.submission_id, Deadline(5))
     assert len(interrupted.resume()) == 10
     assert len(interrupted.service.client().submissions()) == 2
     assert interrupted.service.sent_names() == MISSING
@@ -383,7 +384,7 @@ class Crashed:
     """A run that crashed after the gateway had accepted its three images, before the response arrived."""
 
     def __init__(self, service: Service, folder: Path) -> None:
-        self.service, self.images, self.memory = service, folder / "in", folder / "run"
+        self.service, self.images, self.state_file = service, folder / "in", folder / "run"
         write_images(self.images, "a.jpg", "b.jpg", "c.jpg")
         service.held = {"a.jpg", "b.jpg", "c.jpg"}
 
@@ -391,25 +392,25 @@ class Crashed:
             if request.url.path.endswith("/jobs"):
                 raise RuntimeError("crash")
 
-        with run(service, self.memory, network=Network(service.transport(), after=crash)) as going:
-            going.add(find_files([self.images]))
+        with new_run(service, self.state_file, network=Network(service.transport(), after=crash)) as run:
+            run.add(find_files([self.images]))
             with pytest.raises(RuntimeError, match="crash"):
-                results(going.events())
+                results(run.events())
         service.held = set()
 
     def resume(self) -> dict[str, ResultRow]:
         wait_until(lambda: self.service.client().submissions()[0].ended == 3, "the jobs have finished")
-        with run(self.service, self.memory) as going:
-            going.add(find_files([self.images]))
-            return results(going.events())
+        with new_run(self.service, self.state_file) as run:
+            run.add(find_files([self.images]))
+            return results(run.events())
 
 
-def test_results_of_accepted_images_are_used_although_the_response_was_lost(service: Service, tmp_path: Path) -> None:
+def test_accepted_images_are_not_resent_after_a_lost_response(service: Service, tmp_path: Path) -> None:
     assert len(Crashed(service, tmp_path).resume()) == 3
     assert len(service.sent()) == 3
 
 
-def test_a_file_that_changed_after_its_response_was_lost_is_a_new_job(service: Service, tmp_path: Path) -> None:
+def test_a_file_that_changed_after_a_lost_response_is_a_new_job(service: Service, tmp_path: Path) -> None:
     crashed = Crashed(service, tmp_path)
     (crashed.images / "a.jpg").write_bytes(draw((9, 9), (1, 1, 1)))
     service.results["a.jpg"] = predicted("dog")
@@ -418,7 +419,7 @@ def test_a_file_that_changed_after_its_response_was_lost_is_a_new_job(service: S
     assert len(service.sent()) == 4
 
 
-def test_a_result_that_the_service_has_deleted_is_a_failed_row(service: Service, tmp_path: Path) -> None:
+def test_a_file_whose_result_was_deleted_gets_a_failed_row(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
     service.held = {"b.jpg"}
 
@@ -453,10 +454,10 @@ def test_a_state_file_of_version_0_1_0_is_resumed(service: Service, tmp_path: Pa
         database.execute(columns, (bytes(folder / "a.jpg"), "a.jpg", "a.jpg", 2, row))
         database.execute(columns, (bytes(folder / "b.jpg"), "b.jpg", "b.jpg", 0, None))
         database.commit()
-    with run(service, tmp_path / "run") as going:
-        assert going.add(find_files([folder])) == 2
-        results(going.events())
-        assert [(row.file, row.label) for _, row in going.rows()] == [("a.jpg", "dog"), ("b.jpg", "cat")]
+    with new_run(service, tmp_path / "run") as run:
+        assert run.add(find_files([folder])) == 2
+        results(run.events())
+        assert [(row.file, row.label) for _, row in run.rows()] == [("a.jpg", "dog"), ("b.jpg", "cat")]
     assert service.sent_names() == ["b.jpg"]
 
 
@@ -467,7 +468,7 @@ def test_two_runs_cannot_share_a_state_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_a_state_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "run").write_text("something else that is long enough to be looked at" * 20)
+    (tmp_path / "run").write_text("not a database" * 100)
     with pytest.raises(ClientError, match="is not the state of a run"):
         RunState(tmp_path / "run")
 

@@ -10,7 +10,7 @@ import pytest
 from pawqueue.cli import app
 from tests.support.images import draw
 from tests.support.services import ROOT, free_port
-from tests.unit.pawqueue.conftest import Pawqueue
+from tests.unit.pawqueue.conftest import Command
 from tests.unit.pawqueue.service import Service, write_images
 
 Capture = pytest.CaptureFixture[str]
@@ -28,13 +28,13 @@ Capture = pytest.CaptureFixture[str]
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
 )
-def test_a_usage_error_is_one_sentence_and_exit_code_2(
+def test_a_usage_error_prints_a_message_and_exits_with_2(
     arguments: list[str],
     text: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capture,
-    pawqueue: Pawqueue,
+    pawqueue: Command,
 ) -> None:
     monkeypatch.chdir(write_images(tmp_path, "a.jpg"))
     assert pawqueue(*arguments) == 2
@@ -44,7 +44,7 @@ def test_a_usage_error_is_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize("command", ["submit", "predict", "watch", "status", "fetch", "cancel"])
-def test_the_help_of_every_command_has_examples(command: str, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_the_help_of_every_command_has_examples(command: str, capsys: Capture, pawqueue: Command) -> None:
     assert pawqueue(command, "--help") == 0
     text = capsys.readouterr().out
     assert f"\n    pawqueue {command} " in text.replace("Examples:\n  ", "Examples:\n")
@@ -78,7 +78,7 @@ def added_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_service_command_is_listed_without_being_imported(
-    added_command: str, capsys: Capture, pawqueue: Pawqueue
+    added_command: str, capsys: Capture, pawqueue: Command
 ) -> None:
     assert pawqueue("--help") == 0
     text = capsys.readouterr().out
@@ -89,15 +89,15 @@ def test_a_service_command_is_listed_without_being_imported(
 
 
 def test_a_service_command_is_imported_when_it_is_called(
-    added_command: str, capsys: Capture, pawqueue: Pawqueue
+    added_command: str, capsys: Capture, pawqueue: Command
 ) -> None:
     assert pawqueue("models", "it") == 0
     assert capsys.readouterr().out == "got it\n"
     assert added_command in sys.modules
 
 
-def test_a_service_command_without_its_packages_is_a_clear_error(
-    added_command: str, capsys: Capture, pawqueue: Pawqueue
+def test_a_service_command_without_its_packages_names_the_missing_one(
+    added_command: str, capsys: Capture, pawqueue: Command
 ) -> None:
     assert pawqueue("broken") == 2
     error = capsys.readouterr().err
@@ -105,7 +105,7 @@ def test_a_service_command_without_its_packages_is_a_clear_error(
 
 
 def test_no_color_turns_colors_off(
-    service: Service, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture, pawqueue: Pawqueue
+    service: Service, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture, pawqueue: Command
 ) -> None:
     job_id = service.client().predict(draw()).id
     monkeypatch.setenv("FORCE_COLOR", "1")

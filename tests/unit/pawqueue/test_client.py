@@ -21,6 +21,7 @@ from pawqueue import (
     TimedOutError,
     UnreachableError,
 )
+from pawqueue.client.jobs import read_whole
 from tests.support.images import draw
 from tests.unit.pawqueue.service import URL, Network, Script, Service, failed, predicted, problem, write_images
 
@@ -42,7 +43,7 @@ def test_a_path_bytes_and_a_file_submit_the_same_image(service: Service, tmp_pat
     assert len({job.id for job in jobs}) == 5
 
 
-def test_an_upload_that_is_retried_after_a_lost_response_is_the_same_job(service: Service) -> None:
+def test_an_upload_that_is_retried_after_a_lost_response_creates_one_job(service: Service) -> None:
     faults = iter([httpx.ReadError("lost")])
 
     def lose(_request: httpx.Request) -> None:
@@ -56,7 +57,7 @@ def test_an_upload_that_is_retried_after_a_lost_response_is_the_same_job(service
     assert is_job_id(job.id)
 
 
-def test_a_file_names_its_job_and_the_queue_is_passed_on(service: Service, tmp_path: Path) -> None:
+def test_a_job_has_the_name_of_its_file_and_the_requested_queue(service: Service, tmp_path: Path) -> None:
     path = write_images(tmp_path, "ä b.jpg") / "ä b.jpg"
     job = service.client().submit(path, queue="bulk")
     assert (job.file, job.queue) == ("ä b.jpg", "bulk")
@@ -77,23 +78,40 @@ def test_a_retry_sends_the_whole_file_again(service: Service, tmp_path: Path) ->
     assert sent[0] == sent[1] == (tmp_path / "a.jpg").read_bytes()
 
 
-def test_another_type_is_a_type_error() -> None:
+def test_an_image_of_another_type_is_a_type_error() -> None:
     client = Pawqueue(URL, transport=Script(httpx.Response(500)))
     for wrong in (3, io.StringIO("text")):
         with pytest.raises(TypeError, match="Expected a path, bytes"):
             client.submit(wrong)  # type: ignore[arg-type]
 
 
-def test_a_missing_or_huge_file_is_an_error_and_nothing_is_sent(tmp_path: Path) -> None:
-    script = Script(httpx.Response(500))
-    client = Pawqueue(URL, transport=script)
+def test_a_missing_file_is_an_error_and_nothing_is_sent(service: Service, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        client.submit(tmp_path / "none.jpg")
-    with (tmp_path / "huge.jpg").open("wb") as huge:
-        huge.truncate(400_000_000)
-    with pytest.raises(RefusedError, match="upload_too_large"):
-        client.submit(tmp_path / "huge.jpg")
-    assert script.requests == []
+        service.client().submit(tmp_path / "none.jpg")
+    assert service.requests == []
+
+
+def test_only_the_gateway_limits_the_size_of_an_image(clean_redis: str, tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(IMAGE)
+    with path.open("r+b") as file:
+        file.truncate(101_000_000)
+    database = f"{clean_redis.removesuffix('/0')}/1"
+    with closing(Service(database, tmp_path / "store", upload_max_bytes="101000000")) as service:
+        client = service.client()
+        assert client.predict(path).status is JobStatus.SUCCEEDED
+        assert [row.status for row in client.submit_files([path])] == ["succeeded"]
+        with pytest.raises(RefusedError, match=r"101,000,000 bytes.* \(upload_too_large"):
+            client.submit(path.read_bytes() + b".")
+
+
+def test_a_file_that_does_not_fit_into_memory_cannot_be_read() -> None:
+    class TooLarge(io.BytesIO):
+        def read(self, _size: int | None = -1) -> bytes:
+            raise MemoryError
+
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        read_whole(TooLarge())
 
 
 def test_predict_waits_for_the_result_in_the_same_request(service: Service) -> None:
@@ -122,12 +140,12 @@ def test_predict_follows_a_job_that_takes_longer_than_one_request(service: Servi
     assert 1 <= methods.count("GET") <= 3, "the gateway is not polled in a busy loop"
 
 
-def test_a_rejected_image_and_a_failed_job_are_different_errors(service: Service) -> None:
+def test_a_rejected_image_and_a_failed_job_raise_different_errors(service: Service) -> None:
     client = service.client()
     with pytest.raises(RefusedError, match="not_an_image"):
         client.predict(b"text")
     service.results["half.jpg"] = failed()
-    with pytest.raises(JobFailedError, match="It is undecodable_image") as caught:
+    with pytest.raises(JobFailedError, match="The image is broken") as caught:
         client.predict(IMAGE, name="half.jpg")
     assert (caught.value.code, caught.value.job.file) == ("undecodable_image", "half.jpg")
 
@@ -154,7 +172,7 @@ def test_wait_returns_a_failed_job(service: Service) -> None:
     assert client.wait(client.submit(IMAGE, name="a.jpg").id).status is JobStatus.FAILED
 
 
-def test_wait_raises_at_its_deadline_with_the_last_known_state(service: Service) -> None:
+def test_wait_raises_an_error_with_the_last_known_state_at_its_deadline(service: Service) -> None:
     service.held = {"a.jpg"}
     client = service.client()
     job = client.submit(IMAGE, name="a.jpg")
@@ -173,8 +191,8 @@ def test_an_id_is_escaped_in_the_url() -> None:
     assert script.requests[0].url.raw_path == b"/v1/jobs/..%2F..%2Fhealth%3Fx%23y"
 
 
-def test_a_server_that_is_not_a_gateway_is_an_unreachable_gateway() -> None:
-    client = Pawqueue(URL, transport=Script(httpx.Response(200, json={"id": "1", "status": "unheard of"})))
+def test_a_response_with_unknown_content_is_not_from_a_gateway() -> None:
+    client = Pawqueue(URL, transport=Script(httpx.Response(200, json={"id": "1", "status": "unknown"})))
     with pytest.raises(UnreachableError, match="is not a Pawqueue gateway"):
         client.get(new_job_id())
 
@@ -221,21 +239,21 @@ def test_a_folder_run_that_was_closed_early_can_be_resumed(service: Service, tmp
     assert not memory.exists()
 
 
-def test_files_can_be_listed_one_by_one_and_are_sent_once(service: Service, tmp_path: Path) -> None:
+def test_a_file_that_is_listed_twice_is_sent_once(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
     files = [tmp_path / "a.jpg", str(tmp_path / "b.jpg"), tmp_path / "a.jpg"]
     rows = list(service.client().submit_files(files, name="two"))
     assert sorted(row.file for row in rows) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
 
 
-def test_a_folder_run_raises_at_its_deadline(service: Service, tmp_path: Path) -> None:
+def test_a_folder_run_stops_at_its_deadline(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg")
     service.held = {"a.jpg"}
     with pytest.raises(TimedOutError, match="The service continues with submission"):
         list(service.client().submit_folder(tmp_path, timeout_s=0.3))
 
 
-def test_a_submission_is_read_waited_for_and_canceled(service: Service, tmp_path: Path) -> None:
+def test_the_methods_for_submissions_accept_one_or_its_id(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
     client = service.client()
     list(client.submit_folder(tmp_path))
@@ -273,7 +291,7 @@ def test_reading_results_resumes_after_a_lost_connection(service: Service, tmp_p
     assert sum(request.path.endswith("/results") for request in service.requests) >= 2
 
 
-def test_waiting_for_a_submission_raises_at_the_deadline(service: Service, tmp_path: Path) -> None:
+def test_waiting_for_a_submission_stops_at_its_deadline(service: Service, tmp_path: Path) -> None:
     service.held = {"a.jpg"}
     client = service.client()
     rows = client.submit_folder(write_images(tmp_path, "a.jpg", "b.jpg"))
@@ -318,7 +336,7 @@ def test_the_service_status_can_require_an_api_key(clean_redis: str, tmp_path: P
     assert caught.value.status == 401
 
 
-def test_the_status_of_an_old_gateway_is_a_clear_error() -> None:
+def test_a_gateway_without_a_status_endpoint_is_a_clear_error() -> None:
     client = Pawqueue(URL, transport=Script(problem(404, "not_found")))
     with pytest.raises(RefusedError, match="has no /v1/status"):
         client.service_status()

@@ -19,7 +19,7 @@ from pawqueue.client.deadline import Deadline
 from pawqueue.client.submissions import Submissions
 from tests.support.images import draw
 from tests.support.services import free_port
-from tests.unit.pawqueue.conftest import Pawqueue
+from tests.unit.pawqueue.conftest import Command
 from tests.unit.pawqueue.service import Service, failed, write_images
 
 Capture = pytest.CaptureFixture[str]
@@ -44,7 +44,7 @@ def submission_id(service: Service, tmp_path: Path) -> str:
     return submission.id
 
 
-def test_status_shows_a_job(service: Service, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_status_shows_a_job(service: Service, capsys: Capture, pawqueue: Command) -> None:
     job_id = service.client().predict(IMAGE).id
     assert pawqueue("status", job_id) == 0
     text = capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_status_shows_a_job(service: Service, capsys: Capture, pawqueue: Pawqueu
     assert json.loads(capsys.readouterr().out)["prediction"]["label"] == "cat"
 
 
-def test_the_exit_code_of_status_is_the_state_of_the_job(service: Service, pawqueue: Pawqueue) -> None:
+def test_the_exit_code_of_status_depends_on_the_job(service: Service, pawqueue: Command) -> None:
     service.held, service.results["b.jpg"] = {"a.jpg"}, failed()
     client = service.client()
     queued, broken = client.submit(IMAGE, name="a.jpg"), client.wait(client.submit(IMAGE, name="b.jpg"))
@@ -64,7 +64,7 @@ def test_the_exit_code_of_status_is_the_state_of_the_job(service: Service, pawqu
     assert pawqueue("status", "unknown") == 2
 
 
-def test_status_waits_for_a_job(service: Service, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_status_waits_for_a_job(service: Service, capsys: Capture, pawqueue: Command) -> None:
     service.held = {"a.jpg"}
     job_id = service.client().submit(IMAGE, name="a.jpg").id
     release = threading.Timer(0.2, service.held.clear)
@@ -74,7 +74,7 @@ def test_status_waits_for_a_job(service: Service, capsys: Capture, pawqueue: Paw
     release.join()
 
 
-def test_cancel_prints_the_state_of_each_job(service: Service, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_cancel_prints_the_new_status_of_each_job(service: Service, capsys: Capture, pawqueue: Command) -> None:
     service.held = {"a.jpg"}
     client = service.client()
     queued, finished = client.submit(IMAGE, name="a.jpg"), client.predict(IMAGE)
@@ -96,7 +96,7 @@ def dead_id(service: Service) -> str:
 
 
 def test_the_dead_letter_list_is_shown(
-    dead_id: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, pawqueue: Pawqueue
+    dead_id: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, pawqueue: Command
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert pawqueue("dead", "list") == 0
@@ -107,25 +107,25 @@ def test_the_dead_letter_list_is_shown(
     assert "is not on the dead-letter list" in capsys.readouterr().err
 
 
-def test_an_empty_dead_letter_list_is_one_sentence(service: Service, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_dead_list_reports_an_empty_list(service: Service, capsys: Capture, pawqueue: Command) -> None:
     assert pawqueue("dead", "list") == 0
     assert capsys.readouterr().out == "The dead-letter list is empty.\n"
 
 
-def test_a_dead_job_is_retried(service: Service, dead_id: str, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_a_dead_job_is_retried(service: Service, dead_id: str, capsys: Capture, pawqueue: Command) -> None:
     assert pawqueue("dead", "retry", dead_id, "--json") == 0
     new_id = json.loads(capsys.readouterr().out)["id"]
     assert new_id != dead_id
     assert service.client().find(new_id)
 
 
-def test_a_dead_job_is_dropped(dead_id: str, capsys: Capture, pawqueue: Pawqueue) -> None:
+def test_a_dead_job_is_dropped(dead_id: str, capsys: Capture, pawqueue: Command) -> None:
     assert pawqueue("dead", "drop", dead_id) == 0
     assert capsys.readouterr().out == f"Dropped {dead_id}.\n"
     assert pawqueue("dead", "drop", dead_id) == 2
 
 
-def test_status_shows_a_submission(submission_id: str, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_status_shows_a_submission(submission_id: str, pawqueue: Command, capsys: Capture) -> None:
     assert pawqueue("status", submission_id) == 1  # an image has failed
     text = " ".join(capsys.readouterr().out.split())
     assert "holiday" in text
@@ -135,7 +135,7 @@ def test_status_shows_a_submission(submission_id: str, pawqueue: Pawqueue, capsy
 
 
 def test_status_waits_for_a_submission(
-    service: Service, submission_id: str, pawqueue: Pawqueue, capsys: Capture
+    service: Service, submission_id: str, pawqueue: Command, capsys: Capture
 ) -> None:
     assert pawqueue("status", submission_id, "--wait", 0.3) == 1
     assert "finished" not in capsys.readouterr().out
@@ -144,19 +144,19 @@ def test_status_waits_for_a_submission(
     assert "finished" in capsys.readouterr().out
 
 
-def test_an_unknown_id_is_an_error(service: Service, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_an_unknown_id_is_an_error(service: Service, pawqueue: Command, capsys: Capture) -> None:
     for command in ("status", "cancel", "fetch"):
         assert pawqueue(command, new_job_id()) == 2
         assert "No job or submission with id" in capsys.readouterr().err
 
 
-def test_cancel_cancels_a_submission(submission_id: str, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_cancel_cancels_a_submission(submission_id: str, pawqueue: Command, capsys: Capture) -> None:
     assert pawqueue("cancel", submission_id) == 0
     assert "canceled  1 succeeded, 1 failed, 1 canceled, 1 rejected" in capsys.readouterr().out
 
 
 def test_fetch_writes_the_finished_images(
-    submission_id: str, tmp_path: Path, pawqueue: Pawqueue, capsys: Capture
+    submission_id: str, tmp_path: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     assert pawqueue("fetch", submission_id, "--out", tmp_path / "r.csv") == 0
     rows = [(row.file, row.label, row.status, row.error_code) for row in read_rows(tmp_path / "r.csv")]
@@ -173,14 +173,14 @@ def test_fetch_writes_the_finished_images(
     assert pawqueue("fetch", submission_id, "--status", "canceled") == 1
 
 
-def test_fetch_writes_a_job(service: Service, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_fetch_writes_a_job(service: Service, pawqueue: Command, capsys: Capture) -> None:
     job_id = service.client().predict(IMAGE).id
     assert pawqueue("fetch", job_id, "--json") == 0
     assert json.loads(capsys.readouterr().out)["label"] == "cat"
 
 
 def test_predict_prints_labels_and_reasons(
-    tmp_path: Path, service: Service, pawqueue: Pawqueue, capsys: Capture
+    tmp_path: Path, service: Service, pawqueue: Command, capsys: Capture
 ) -> None:
     folder = write_images(tmp_path, "a.jpg", "c.jpg")
     (folder / "b.jpg").write_text("text")
@@ -190,7 +190,7 @@ def test_predict_prints_labels_and_reasons(
     captured = capsys.readouterr()
     assert "########..  75.0 %" in captured.out
     assert "(not_an_image)" in captured.err
-    assert "c.jpg: It is undecodable_image. (undecodable_image)" in captured.err
+    assert "c.jpg: The image is broken. (undecodable_image)" in captured.err
     assert "gone.jpg: No such file or directory (unreadable)" in captured.err
     assert pawqueue("predict", *files, "--json") == 1
     values = json.loads(capsys.readouterr().out)
@@ -199,20 +199,20 @@ def test_predict_prints_labels_and_reasons(
 
 
 def test_predict_reads_standard_input(
-    service: Service, pawqueue: Pawqueue, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    service: Service, pawqueue: Command, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(IMAGE)))
     assert pawqueue("predict", "-") == 0
     assert service.requests[0].body == IMAGE
 
 
-def test_predict_without_a_gateway_is_exit_code_2(tmp_path: Path, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_predict_without_a_gateway_is_exit_code_2(tmp_path: Path, pawqueue: Command, capsys: Capture) -> None:
     path = write_images(tmp_path, "a.jpg") / "a.jpg"
     assert pawqueue("predict", path, "--timeout", 0.3, "--url", f"http://127.0.0.1:{free_port()}") == 2
     assert "Check that the gateway is running" in capsys.readouterr().err
 
 
-def test_watch_shows_the_service(service: Service, submission_id: str, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_watch_shows_the_service(service: Service, submission_id: str, pawqueue: Command, capsys: Capture) -> None:
     assert pawqueue("watch", "--once") == 0
     assert capsys.readouterr().out == "1 queued, 0 running, 1 worker, 0 dead\n"
     assert pawqueue("watch", "--once", "--json") == 0
@@ -223,17 +223,15 @@ def test_watch_shows_the_service(service: Service, submission_id: str, pawqueue:
     assert values["submissions"][0]["name"] == "holiday"
 
 
-def test_watch_once_leaves_the_state_of_the_service_on_the_terminal(
-    service: Service, pawqueue: Pawqueue, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+def test_watch_once_leaves_its_last_display_on_the_terminal(
+    service: Service, pawqueue: Command, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert pawqueue("watch", "--once") == 0
     assert "interactive" in capsys.readouterr().out.rsplit("\x1b[2K", 1)[-1]
 
 
-def test_watch_names_what_keeps_the_service_from_working(
-    service: Service, pawqueue: Pawqueue, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watch_shows_the_problems_of_the_service(service: Service, pawqueue: Command, capsys: Capture) -> None:
     service.stop_worker()
     assert pawqueue("watch", "--once", "--json") == 0
     values = json.loads(capsys.readouterr().out)
@@ -243,9 +241,9 @@ def test_watch_names_what_keeps_the_service_from_working(
 
 @pytest.fixture
 def url_without_redis() -> Iterator[str]:
-    """The address of a server that answers like a gateway whose Redis is down."""
+    """The address of a server that responds like a gateway whose Redis is down."""
     status = Status(problems=(Problem("ledger_unavailable", "Redis does not respond."),)).to_dict()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Answer, json.dumps(status).encode())) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_FixedResponse, json.dumps(status).encode())) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -253,7 +251,7 @@ def url_without_redis() -> Iterator[str]:
         thread.join()
 
 
-class _Answer(BaseHTTPRequestHandler):
+class _FixedResponse(BaseHTTPRequestHandler):
     def __init__(self, body: bytes, *arguments: Any) -> None:
         self._body = body
         super().__init__(*arguments)
@@ -267,7 +265,7 @@ class _Answer(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def test_watch_reports_that_redis_is_down(url_without_redis: str, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_watch_reports_that_redis_is_down(url_without_redis: str, pawqueue: Command, capsys: Capture) -> None:
     assert pawqueue("watch", "--once", "--url", url_without_redis) == 0
     assert capsys.readouterr().out == "unknown: Redis does not respond.\n"
     assert pawqueue("watch", "--once", "--json", "--url", url_without_redis) == 0
@@ -275,7 +273,7 @@ def test_watch_reports_that_redis_is_down(url_without_redis: str, pawqueue: Pawq
 
 
 def test_watch_follows_a_submission_until_it_has_finished(
-    service: Service, submission_id: str, pawqueue: Pawqueue, capsys: Capture
+    service: Service, submission_id: str, pawqueue: Command, capsys: Capture
 ) -> None:
     release = threading.Timer(0.5, service.held.clear)
     release.start()
@@ -288,12 +286,12 @@ def test_watch_follows_a_submission_until_it_has_finished(
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_there_is_a_completion_script_for_each_shell(shell: str, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_there_is_a_completion_script_for_each_shell(shell: str, pawqueue: Command, capsys: Capture) -> None:
     assert pawqueue("completion", shell) == 0
     assert "_PAWQUEUE_COMPLETE" in capsys.readouterr().out
 
 
-def test_completion_completes_options(pawqueue: Pawqueue, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_completion_completes_options(pawqueue: Command, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv("_PAWQUEUE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "pawqueue submit --re")
     monkeypatch.setenv("COMP_CWORD", "2")

@@ -1,4 +1,4 @@
-"""Retries, deadlines, and which error is raised when."""
+"""Retries, deadlines, and the errors of a connection."""
 
 import gc
 import threading
@@ -25,7 +25,7 @@ def connect(*steps: httpx.Response | Exception) -> tuple[Connection, Script]:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_busy_gateway_is_asked_again_after_the_retry_after_time(status: int) -> None:
+def test_a_request_to_a_busy_gateway_is_retried_after_its_retry_after(status: int) -> None:
     connection, script = connect(problem(status, "queue_full", Retry_After="1"), OK)
     started_s = time.monotonic()
     assert connection.send(GET, Deadline(60)).status_code == 200
@@ -50,7 +50,7 @@ def test_a_lost_connection_is_retried_until_the_deadline() -> None:
     assert time.monotonic() - started_s < 1.5
 
 
-def test_a_timeout_is_not_the_same_error_as_an_unreachable_gateway() -> None:
+def test_a_slow_response_is_a_timeout() -> None:
     connection, _ = connect(httpx.ReadTimeout("slow"))
     with pytest.raises(TimedOutError, match="did not respond in time"):
         connection.send(GET, Deadline(0.1))
@@ -65,7 +65,7 @@ def test_a_rejection_is_not_retried_and_keeps_the_problem_details(status: int, c
     assert (len(script.requests), caught.value.retryable) == (1, False)
 
 
-def test_an_error_of_a_proxy_is_a_rejection_with_its_status_as_code() -> None:
+def test_the_code_of_an_error_from_a_proxy_is_its_status() -> None:
     connection, _ = connect(httpx.Response(413, text="<html>", headers={"content-type": "text/html"}))
     with pytest.raises(RefusedError, match="Request Entity Too Large") as caught:
         connection.send(GET, Deadline(5))
@@ -73,19 +73,19 @@ def test_an_error_of_a_proxy_is_a_rejection_with_its_status_as_code() -> None:
 
 
 @pytest.mark.parametrize("body", ["[]", "{}", "null", "<html>"])
-def test_a_response_that_no_gateway_would_send_is_an_unreachable_gateway(body: str) -> None:
+def test_an_unexpected_response_body_is_not_from_a_gateway(body: str) -> None:
     connection, _ = connect(httpx.Response(200, text=body))
     with pytest.raises(UnreachableError, match="is not a Pawqueue gateway"):
         connection.fetch(GET, Deadline(5), lambda values: values["id"])
 
 
-def test_a_redirect_is_an_unreachable_gateway() -> None:
+def test_a_redirect_is_not_followed() -> None:
     connection, _ = connect(httpx.Response(301, headers={"location": "https://elsewhere"}))
     with pytest.raises(UnreachableError, match="redirects elsewhere"):
         connection.send(GET, Deadline(5))
 
 
-def test_a_request_carries_key_wait_query_and_body() -> None:
+def test_a_request_contains_api_key_wait_query_and_body() -> None:
     connection, script = connect(OK)
     connection.send(Call("POST", "/v1/jobs", {"file": "ä b/=&.jpg"}, b"abc", wait_s=9), Deadline(30))
     (request,) = script.requests
@@ -135,7 +135,7 @@ def test_retry_pauses_grow_with_jitter_up_to_a_limit() -> None:
     assert retry_pause_s(1, 0.0) > 0.1  # `Retry-After: 0` does not cause a busy loop
 
 
-class _Answers(BaseHTTPRequestHandler):
+class _CountingHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     open_connections = 0
 
@@ -159,7 +159,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _CountingHandler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -174,7 +174,7 @@ def test_each_thread_keeps_one_connection_that_is_closed_with_it(server: str) ->
     def send_twice() -> None:
         connection.send(GET, Deadline(5))
         connection.send(GET, Deadline(5))
-        seen.append(_Answers.open_connections)
+        seen.append(_CountingHandler.open_connections)
 
     send_twice()
     for _ in range(3):
@@ -182,7 +182,7 @@ def test_each_thread_keeps_one_connection_that_is_closed_with_it(server: str) ->
         thread.start()
         thread.join()
         gc.collect()
-        wait_until(lambda: _Answers.open_connections == 1, "the thread's connection is closed")
+        wait_until(lambda: _CountingHandler.open_connections == 1, "the thread's connection is closed")
     assert seen == [1, 2, 2, 2]
     connection.close()
-    wait_until(lambda: _Answers.open_connections == 0, "every connection is closed")
+    wait_until(lambda: _CountingHandler.open_connections == 0, "every connection is closed")

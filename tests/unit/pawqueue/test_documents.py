@@ -1,4 +1,4 @@
-"""Documented commands, options and names exist."""
+"""The commands, options and names in the documentation exist."""
 
 import re
 import shlex
@@ -29,7 +29,7 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def calls(page: Path) -> Iterator[list[str]]:
-    """The arguments of every call of the command in a code block without a language."""
+    """The arguments of each `pawqueue` call in the code blocks without a language."""
     for language, block in blocks(page):
         for line in [] if language else block.splitlines():
             if found := re.search(r"(?:^|[|] |bin/)pawqueue ([a-z].*)", line):
@@ -43,7 +43,7 @@ def test_every_command_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_documented_calls_name_commands_and_options_that_exist(page: Path) -> None:
+def test_documented_commands_and_options_exist(page: Path) -> None:
     for name, *words in calls(page):
         known = command(name)
         while isinstance(known, click.Group) and words:

@@ -1,11 +1,11 @@
-"""Which files of a folder are sent, with which names, in which order."""
+"""The files that are found in folders: their selection, names and order."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from pawqueue.bulk.files import find_files
+from pawqueue.bulk.files import find_files, folder_name
 from tests.unit.pawqueue.service import write_images
 
 
@@ -61,6 +61,15 @@ def test_undecodable_bytes_of_a_name_are_escaped(tmp_path: Path) -> None:
     (found,) = find_files([tmp_path])
     assert found.name == "caf\\udce9.jpg"
     assert found.path.read_bytes() == b"image"
+
+
+@pytest.mark.parametrize(("folder", "name"), [("a/b", "b"), ("a/b/", "b"), (".", "b"), ("..", "a")])
+def test_the_name_of_a_folder_is_its_last_part(
+    folder: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert folder_name(folder) == name
 
 
 def test_a_folder_that_cannot_be_read_is_yielded_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,20 +50,20 @@ def test_a_prediction_and_an_error_become_rows() -> None:
     assert bad == Row("a.jpg", "", None, "failed", "undecodable_image", "It is truncated.", JOB_ID, 250, "")
 
 
-def test_a_rejected_image_gives_the_same_row_as_the_response_to_its_upload() -> None:
+def test_a_rejected_image_has_no_job_id_or_latency() -> None:
     refused = line(JobStatus.FAILED, JobResult(error=JobError("not_an_image", "Send JPEG."))).row
     assert refused == Row("a.jpg", status="refused", error_code="not_an_image", error="Send JPEG.")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_row_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
+def test_rows_are_read_back_unchanged(name: str, tmp_path: Path) -> None:
     rows = [Row(name, "cat", 0.123456789, "succeeded", job_id=JOB_ID, latency_ms=5), Row(name, error=name)]
     with ResultsFile(tmp_path / "r.csv") as out:
         for row in rows:
             out.add(row)
-    back = list(read_rows(tmp_path / "r.csv"))
-    assert [(row.file, row.error, row.latency_ms) for row in back] == [(name, "", 5), (name, name, None)]
-    assert back[0].confidence == 0.123457
+    read = list(read_rows(tmp_path / "r.csv"))
+    assert [(row.file, row.error, row.latency_ms) for row in read] == [(name, "", 5), (name, name, None)]
+    assert read[0].confidence == 0.123457
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -82,7 +82,7 @@ def test_lines_end_with_a_newline_only(tmp_path: Path) -> None:
     assert b"\r" not in (tmp_path / "r.csv").read_bytes()
 
 
-def test_a_results_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+def test_a_results_file_replaces_an_older_one_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("an older run")
     with ResultsFile(path) as out:
@@ -92,7 +92,7 @@ def test_a_results_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failed_run_keeps_its_rows_and_without_any_the_older_file(tmp_path: Path) -> None:
+def test_a_failed_run_keeps_its_rows_or_the_older_file_if_it_has_none(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
 
     def interrupted_run(*rows: Row) -> None:
@@ -104,7 +104,7 @@ def test_a_failed_run_keeps_its_rows_and_without_any_the_older_file(tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         interrupted_run(Row("a.jpg"))
     with pytest.raises(KeyboardInterrupt):
-        interrupted_run()
+        interrupted_run()  # without rows
     assert [row.file for row in read_rows(path)] == ["a.jpg"]
     assert list(tmp_path.iterdir()) == [path]
 

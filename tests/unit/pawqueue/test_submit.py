@@ -10,7 +10,7 @@ import pytest
 
 from pawqueue.bulk.results import read_rows
 from tests.support.services import free_port
-from tests.unit.pawqueue.conftest import Pawqueue
+from tests.unit.pawqueue.conftest import Command
 from tests.unit.pawqueue.service import Service, failed, predicted, write_images
 
 Capture = pytest.CaptureFixture[str]
@@ -32,8 +32,8 @@ def names(out: Path) -> list[str]:
     return [row.file for row in read_rows(out)]
 
 
-def test_a_folder_becomes_a_results_file_a_table_and_a_summary(
-    tmp_path: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+def test_a_run_writes_a_results_file_and_prints_a_table_and_a_summary(
+    tmp_path: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     folder = write_images(tmp_path / "in", "a.jpg", "sub/c.jpg", "sub/b.jpg")
     service.results = dict.fromkeys(("sub/b.jpg", "sub/c.jpg"), predicted("dog"))
@@ -52,19 +52,21 @@ def test_a_folder_becomes_a_results_file_a_table_and_a_summary(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "r.csv"]
 
 
-def test_failures_are_a_table_and_exit_code_1(
-    tmp_path: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+def test_failures_are_listed_and_the_exit_code_is_1(
+    tmp_path: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     folder = write_images(tmp_path / "in", "a.jpg", "[red]b.jpg")
     service.results = {"[red]b.jpg": failed("undecodable_image")}
     assert pawqueue("submit", folder, "--out", out) == 1
     text = capsys.readouterr().out
     assert "1 without a prediction: 1 undecodable_image" in text
-    assert "undecodable_image: It is undecodable_image." in text
+    assert "undecodable_image: The image is broken." in text
     assert text.count("[red]b.jpg") == 2
 
 
-def test_no_prediction_at_all_is_exit_code_2(folder: Path, service: Service, out: Path, pawqueue: Pawqueue) -> None:
+def test_the_exit_code_is_2_without_any_prediction(
+    folder: Path, service: Service, out: Path, pawqueue: Command
+) -> None:
     for path in folder.iterdir():
         path.write_text("text")
     assert pawqueue("submit", folder, "--out", out) == 2
@@ -72,7 +74,7 @@ def test_no_prediction_at_all_is_exit_code_2(folder: Path, service: Service, out
 
 
 def test_the_tables_have_at_most_20_rows(
-    tmp_path: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+    tmp_path: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     folder = write_images(tmp_path / "in", *(f"{number:03}.jpg" for number in range(90)))
     service.results = {f"{number:03}.jpg": failed("predict_failed") for number in range(30)}
@@ -85,7 +87,7 @@ def test_the_tables_have_at_most_20_rows(
 
 
 def test_json_prints_only_the_report(
-    folder: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+    folder: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     service.results = {"b.jpg": failed("undecodable_image")}
     assert pawqueue("submit", folder, "--out", out, "--json") == 1
@@ -96,14 +98,14 @@ def test_json_prints_only_the_report(
     assert service.client().submission(summary["submission"]).ended == 3
 
 
-def test_quiet_prints_nothing(folder: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture) -> None:
+def test_quiet_prints_nothing(folder: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture) -> None:
     assert pawqueue("submit", folder, "--out", out, "-q") == 0
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("options", [["--out", "r.ndjson"], ["--out", "r.csv", "--format", "ndjson"]])
 def test_results_can_be_ndjson(
-    options: list[str], folder: Path, service: Service, pawqueue: Pawqueue, monkeypatch: pytest.MonkeyPatch
+    options: list[str], folder: Path, service: Service, pawqueue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder.parent)
     assert pawqueue("submit", folder, *options) == 0
@@ -113,11 +115,11 @@ def test_results_can_be_ndjson(
 
 
 def test_a_folder_without_images_is_a_usage_error(
-    tmp_path: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+    tmp_path: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     write_images(tmp_path, "notes.txt")
     assert pawqueue("submit", tmp_path, "--out", out) == 2
-    assert "--all sends every file" in capsys.readouterr().err
+    assert "Use --all to send every file" in capsys.readouterr().err
     assert service.requests == []
     assert list(tmp_path.iterdir()) == [tmp_path / "notes.txt"]
     assert pawqueue("submit", tmp_path, "--out", out, "--all") == 0
@@ -127,7 +129,7 @@ def test_a_folder_without_images_is_a_usage_error(
 
 
 def test_patterns_files_and_folders_can_be_mixed(
-    folder: Path, service: Service, out: Path, pawqueue: Pawqueue, monkeypatch: pytest.MonkeyPatch
+    folder: Path, service: Service, out: Path, pawqueue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder.parent)
     write_images(folder.parent, "more/x/d.png", "more/e.png", "more/f.jpg")
@@ -142,7 +144,7 @@ def test_a_list_of_files_can_be_read_from_standard_input(
     folder: Path,
     service: Service,
     out: Path,
-    pawqueue: Pawqueue,
+    pawqueue: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     listed = separator.join([b"in/c.jpg", b"in/gone.jpg", b"", b"in/a.jpg"])
@@ -156,8 +158,8 @@ def test_a_list_of_files_can_be_read_from_standard_input(
     ]
 
 
-def test_labels_are_compared_with_folder_names(
-    tmp_path: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+def test_predictions_are_compared_with_folder_names(
+    tmp_path: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     folder = write_images(tmp_path / "in", "cats/1.jpg", "cats/2.jpg", "Dog/day 1/3.jpg", "misc/4.jpg", "dogs/5.jpg")
     service.results = {
@@ -178,14 +180,14 @@ def test_labels_are_compared_with_folder_names(
 
 
 def test_without_label_folders_there_is_no_accuracy(
-    folder: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+    folder: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     assert pawqueue("submit", folder, "--out", out, "--label-from-folder") == 0
     assert "no image with a prediction is in a folder named after a label (cat, dog)" in capsys.readouterr().out
 
 
-def test_an_unreachable_gateway_is_exit_code_2_and_keeps_older_results(
-    folder: Path, out: Path, pawqueue: Pawqueue, capsys: Capture
+def test_older_results_are_kept_if_the_gateway_is_unreachable(
+    folder: Path, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     out.write_text("older")
     url = f"http://127.0.0.1:{free_port()}"
@@ -196,7 +198,7 @@ def test_an_unreachable_gateway_is_exit_code_2_and_keeps_older_results(
 
 
 @pytest.fixture
-def given_up(folder: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture) -> str:
+def given_up(folder: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture) -> str:
     """A run that gave up with one of three results; returns what it printed."""
     service.held = {"b.jpg", "c.jpg"}
     service.stop_worker()
@@ -207,27 +209,27 @@ def given_up(folder: Path, service: Service, out: Path, pawqueue: Pawqueue, caps
 
 
 def test_giving_up_keeps_the_results_and_explains_how_to_resume(
-    given_up: str, folder: Path, service: Service, out: Path, pawqueue: Pawqueue
+    given_up: str, folder: Path, service: Service, out: Path, pawqueue: Command
 ) -> None:
     assert names(out) == ["a.jpg"]
     assert "Gave up: Images were accepted, but no result arrived for 1 s" in given_up
-    assert f"1 of 3 results are in {out}. Run the same command with --resume to resume." in given_up
+    assert f"1 of 3 results are in {out}. To resume, run the same command with --resume." in given_up
     assert pawqueue("submit", folder, "--out", out, "--resume") == 0
     assert names(out) == service.sent_names() == ["a.jpg", "b.jpg", "c.jpg"]
     assert not list(out.parent.glob("*.run"))
 
 
-def test_a_new_run_discards_an_interrupted_one_with_a_message(
-    given_up: str, folder: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+def test_a_new_run_discards_an_interrupted_one_and_reports_it(
+    given_up: str, folder: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     assert pawqueue("submit", folder, "--out", out) == 0
-    assert "Discarding the interrupted run" in capsys.readouterr().err
+    assert "Discarded the interrupted run" in capsys.readouterr().err
     assert len(service.sent()) == 6
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_its_results_and_is_exit_code_130(
-    number: signal.Signals, folder: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+def test_an_interrupted_run_keeps_its_results_and_exits_with_130(
+    number: signal.Signals, folder: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     before = signal.getsignal(number)
     service.held = {"b.jpg"}
@@ -251,8 +253,8 @@ def test_an_interrupted_run_keeps_its_results_and_is_exit_code_130(
     assert names(out) == service.sent_names() == ["a.jpg", "b.jpg", "c.jpg"]
 
 
-def test_resume_does_nothing_for_a_complete_run_and_starts_a_new_one(
-    folder: Path, service: Service, out: Path, pawqueue: Pawqueue, capsys: Capture
+def test_resume_starts_a_new_run_and_does_nothing_after_a_complete_one(
+    folder: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     assert pawqueue("submit", folder, "--out", out, "--resume") == 0
     assert len(service.sent()) == 3
@@ -263,7 +265,7 @@ def test_resume_does_nothing_for_a_complete_run_and_starts_a_new_one(
 
 
 def test_the_api_key_is_read_from_the_environment_or_the_command_line(
-    folder: Path, service: Service, out: Path, pawqueue: Pawqueue, monkeypatch: pytest.MonkeyPatch
+    folder: Path, service: Service, out: Path, pawqueue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PAWQUEUE_API_KEY", "secret")
     assert pawqueue("submit", folder, "--out", out, "-q") == 0
