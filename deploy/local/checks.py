@@ -184,7 +184,7 @@ def check_ports(settings: Settings) -> Finding:
 
 
 def _locked(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and version of each package in a lock file, except those for some platforms only."""
+    """Name and version of each package in a lock file, without the platform-specific ones."""
     for line in path.read_text().splitlines():
         found = re.match(r"([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)(.*)", line)
         if found and ";" not in found[3]:

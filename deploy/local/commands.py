@@ -44,7 +44,7 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
         with stop_signals() as stop, _services(settings, chosen) as watch:
             if not wait_until_ready(lambda: is_serving(settings), watch, stop):
                 return _INTERRUPTED
-            print(_dashboard(settings), flush=True)
+            print(_dashboard_line(settings), flush=True)
             return _classify(_client(photos, gateway_url(settings), out), watch, stop)
 
 
@@ -63,8 +63,8 @@ def _services(settings: Settings, environ: Mapping[str, str]) -> Iterator[Watch]
     with claimed(settings.state_dir):
         check_ports(ports_of(settings))
         check_external_redis(settings)
-        started = service_environ(settings, environ)
-        with running_stack(settings.state_dir, started, stop_limit_s(settings)) as stack:
+        service_variables = service_environ(settings, environ)
+        with running_stack(settings.state_dir, service_variables, stop_limit_s(settings)) as stack:
             yield Watch(stack)
 
 
@@ -81,7 +81,7 @@ def _addresses(settings: Settings) -> str:
             "Pawqueue is running.",
             f"  API        {url}",
             f"  metrics    {url}/metrics",
-            _dashboard(settings),
+            _dashboard_line(settings),
             f"  logs       {settings.state_dir / 'logs'}",
             f"Try: curl -H 'Prefer: wait=10' -F file=@examples/photos/cat-small.png {url}/v1/jobs",
             "Press Ctrl-C to stop.",
@@ -89,7 +89,7 @@ def _addresses(settings: Settings) -> str:
     )
 
 
-def _dashboard(settings: Settings) -> str:
+def _dashboard_line(settings: Settings) -> str:
     return f"  dashboard  http://127.0.0.1:{settings.dashboard_port}"
 
 

@@ -82,7 +82,7 @@ def running_stack(
 
 
 class Stack:
-    """The services of one state folder; made by `running_stack`."""
+    """The services of one state folder; `running_stack` creates it."""
 
     def __init__(
         self, state_dir: Path, socket: Path, supervisord: "subprocess.Popen[bytes]", stop_limit_s: float
@@ -119,7 +119,7 @@ class Stack:
         return services
 
     def stop(self) -> None:
-        """Stop the services in reverse order of their start; kill those that exceed their limit."""
+        """Stop the services in reverse order of their start; kill a service that exceeds its limit."""
         with contextlib.suppress(LocalError):
             self.services()  # updates the process groups
         if self._supervisord.poll() is None:
@@ -214,7 +214,7 @@ def _lock_file(state_dir: Path) -> TextIO:
 
 @contextlib.contextmanager
 def _socket_folder() -> Iterator[Path]:
-    # A socket's path may have at most 104 characters; the state folder's may be longer.
+    # Not in the state folder: the path of a socket is limited to 104 characters.
     folder = Path(tempfile.mkdtemp(prefix="pawqueue-"))
     try:
         yield folder

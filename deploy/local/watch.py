@@ -56,8 +56,8 @@ class Stop:
         self._event = threading.Event()
         #: Whether Ctrl-C was pressed, which reaches every process of the terminal.
         self.from_terminal = False
-        # A killed make passes no signal on, but the parent changes. Without make the parent is often a shell, whose end
-        # is no reason to stop.
+        # A killed make cannot pass a signal on, so a change of parent is the only sign. Without make it is no sign: the
+        # parent may be a shell, which may exit.
         self._make = os.getppid() if "MAKELEVEL" in os.environ else None
 
     def set(self) -> None:

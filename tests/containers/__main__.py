@@ -47,7 +47,7 @@ class Project:
         scopes = [word for scope in ("submit", "read", "admin") for word in ("--scope", scope)]
         return self.tools.run("exec", gateway, *command, *scopes).split()[-1]
 
-    def is_served(self) -> bool:
+    def is_serving(self) -> bool:
         """Whether the gateway accepts jobs and a worker is running."""
         return self.workers() > 0
 
@@ -62,31 +62,24 @@ class Project:
 def classify(project: Project, key: str, photos: Path) -> None:
     """The client classifies a folder of images."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pawqueue",
-            "submit",
-            photos,
-            "--url",
-            project.url,
-            "--out",
-            f"{folder}/out.csv",
-        ]
+        out = Path(folder, "out.csv")
+        command = [sys.executable, "-m", "pawqueue", "submit", photos, "--url", project.url, "--out", out, "--quiet"]
         environ = {**os.environ, "PAWQUEUE_API_KEY": key}
-        done = subprocess.run([*command, "--quiet"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
         demand(not done.returncode, f"Classifying a folder failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-        rows = Path(folder, "out.csv").read_text().count("succeeded")
+        rows = out.read_text().count("succeeded")
     project.report("a folder is classified", f"{rows} images, all succeeded")
 
 
 def kill_a_worker(project: Project) -> None:
-    """A worker killed with SIGKILL, as by the kernel when memory runs out, restarts."""
+    """A worker that is killed with SIGKILL, as when memory runs out, restarts."""
     (worker,) = project.tools.containers("worker")
     before = project.tools.inspect(worker)["State"]["Pid"]
     os.kill(before, 9)
-    again_s = until(lambda: project.tools.inspect(worker)["State"]["Pid"] not in (0, before), "the worker restarting")
-    until(project.is_served, "a worker serving again")
+    again_s = until(
+        lambda: project.tools.inspect(worker)["State"]["Pid"] not in (0, before), "the restart of the worker"
+    )
+    until(project.is_serving, "a worker serving again")
     project.report("a killed worker restarts", f"by the restart policy, after {again_s:.0f} s")
 
 
@@ -101,7 +94,7 @@ def restart_redis(project: Project) -> None:
     """Redis restarts, and gateway and workers reconnect."""
     (redis,) = project.tools.containers("redis")
     project.tools.run("restart", "-t", "30", redis)
-    took_s = until(lambda: project.is_served() and project.workers() == 3, "the service after the restart of Redis")
+    took_s = until(lambda: project.is_serving() and project.workers() == 3, "the recovery after the restart of Redis")
     project.report("Redis is restarted", f"gateway and workers serve again after {took_s:.0f} s")
 
 
@@ -163,7 +156,7 @@ _CHECKS: tuple[Callable[[Project], None], ...] = (
 def run_checks(project: Project, photos: Path) -> None:
     """Run all checks while clients send images."""
     project.tools.up()
-    took_s = until(project.is_served, "a worker serving", 240)
+    took_s = until(project.is_serving, "a worker serving", 240)
     project.report("docker-compose.yml comes up", f"a worker serves after {took_s:.0f} s")
     key = project.key()
     classify(project, key, photos)
