@@ -1,5 +1,5 @@
-# Targets set up what they need in .venv (deploy/local/setup.sh), which takes no time when nothing has changed.
-# Targets that run services are one `exec`, so that Ctrl-C, and SIGTERM sent to make, reach the services.
+# Each target first installs what it needs into .venv (deploy/local/setup.sh), or does nothing if that is up to date.
+# Recipes `exec` their command, so Ctrl-C and a SIGTERM sent to make reach it.
 
 SETUP := sh deploy/local/setup.sh
 RUN := exec env VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -21,8 +21,9 @@ COMPOSE ?= docker compose
 BUILD_FLAGS ?=
 SCANNER ?= docker.io/aquasec/trivy:0.57.1
 
-# Two lanes, because one would wait half of its time for services to start. Tests of a file share fixtures, so stay together.
-LANES := -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes: one alone would spend half its time waiting for services to start. The tests of a file share fixtures,
+# so they run in the same process.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 UNIT_EDGE := contract gateway pawqueue
 SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
@@ -33,14 +34,14 @@ COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --pyt
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
-# .venv/.home names the folder that .venv was made in: after a move everything is set up again.
+# .venv/.home holds the path of the project when .venv was created. If the project has moved, everything is set up again.
 MOVED := $(shell test "$$(cat .venv/.home 2>/dev/null)" = "$$(pwd -P)" || echo moved)
 
 .SECONDEXPANSION:
 $(addprefix .venv/.ready-,run train measure develop): .venv/.ready-%: $$(addprefix requirements/,$$(addsuffix .txt,$$(LOCKS_$$*))) pyproject.toml $(wildcard */__init__.py) $(MOVED)
 	@$(SETUP) packages $* $(foreach lock,$(LOCKS_$*),-r requirements/$(lock).txt)
 
-# A link to redis-server: when that is uninstalled, make looks for another.
+# A link to redis-server. Uninstalling that breaks the link, and make looks for another.
 .venv/.redis: $(MOVED)
 	@$(SETUP) redis
 
@@ -54,12 +55,12 @@ up: $(RUN_NEEDS)  ## start all services and keep them running until Ctrl-C
 	@$(RUN) python -m deploy.local up
 
 test: $(TEST_NEEDS)  ## run the fast tests
-	@$(RUN) python -m pytest $(LANES) -m "not slow and not long"
+	@$(RUN) python -m pytest $(PARALLEL) -m "not slow and not long"
 
-test-unit: $(TEST_NEEDS)  ## run the unit tests, in two halves side by side
+test-unit: $(TEST_NEEDS)  ## run the unit tests in two parallel halves
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-unit-edge test-unit-core
 
-# Two halves that take equally long; neither imports all libraries.
+# The halves take equally long, and neither imports all libraries.
 test-unit-edge: $(TEST_NEEDS)
 	@$(RUN) python -m pytest $(addprefix tests/unit/,$(UNIT_EDGE))
 
@@ -70,7 +71,7 @@ test-slow: $(TEST_NEEDS)  ## run the slow tests, which take minutes
 	@$(RUN) python -m pytest -m slow
 
 coverage: $(TEST_NEEDS)  ## run the fast tests and write coverage.xml
-	@$(RUN) python -m pytest $(LANES) -m "not slow and not long" --cov --cov-report=term --cov-report=xml
+	@$(RUN) python -m pytest $(PARALLEL) -m "not slow and not long" --cov --cov-report=term --cov-report=xml
 
 conformance: $(TEST_NEEDS)  ## test the gateway with over 5,000 requests generated from its OpenAPI document (ten minutes)
 	@$(RUN) python -m pytest -m long tests/api
@@ -115,7 +116,7 @@ performance: .venv/.ready-measure  ## measure a running service on labelled imag
 data-download: .venv/.ready-train  ## download the public training images (URL and checksum in params.yaml)
 	@$(RUN) python -m training.data.download
 
-mlflow-upload: .venv/.ready-train  ## send the last training result to MLflow, if the run could not
+mlflow-upload: .venv/.ready-train  ## upload the last training run to MLflow, if that failed during training
 	@$(RUN) python -m training.release.tracking
 
 packages:  ## install the Debian packages that the tests need
@@ -132,7 +133,7 @@ test-containers: images $(TEST_NEEDS)  ## test docker-compose.yml with these ima
 test-kube: $(TEST_NEEDS)  ## test the Kubernetes manifests with podman and the images of `make images`
 	@$(RUN) python -m tests.containers.kube
 
-scan:  ## scan the images: fails for a serious vulnerability that has a fix
+scan:  ## scan the images; fails for high or critical vulnerabilities that have a fix
 	@for name in $(SERVICES); do \
 	  $(DOCKER) run --rm -v /var/run/docker.sock:/var/run/docker.sock $(SCANNER) image --exit-code 1 --ignore-unfixed \
 	    --severity HIGH,CRITICAL "$(IMAGES)-$$name:$(TAG)" || exit 1; \

@@ -14,7 +14,7 @@ _DPI = 110
 
 
 def latency_figures(latencies_ms: list[float]) -> dict[str, float]:
-    """Mean, standard deviation, extremes and quantiles in milliseconds; empty without latencies."""
+    """Mean, standard deviation, minimum, quantiles and maximum in milliseconds; empty without latencies."""
     if not latencies_ms:
         return {}
     ordered = sorted(latencies_ms)
@@ -43,10 +43,10 @@ def show_latency(console: Console, report: dict[str, Any]) -> None:
 
 
 def draw_plot(path: Path, report: dict[str, Any], latencies_ms: list[float]) -> Path | None:
-    """Write a plot of confusion, scores and latency; None if matplotlib is missing or there is nothing to draw."""
+    """Write a plot of confusion, scores and latency; returns None if matplotlib or data to draw is missing."""
     if importlib.util.find_spec("matplotlib") is None or not latencies_ms or not report["labels"]:
         return None
-    from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second, and is not installed everywhere
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and optional
 
     figure = Figure(figsize=(13, 4), layout="constrained")
     matrix, scores, times = figure.subplots(1, 3)
@@ -77,9 +77,9 @@ def _draw_matrix(axes: Any, report: dict[str, Any]) -> None:
 
 def _draw_scores(axes: Any, report: dict[str, Any]) -> None:
     labels, width = report["labels"], 0.26
-    for place, (name, color) in enumerate((("precision", _BLUE), ("recall", _ORANGE), ("f1", _GREY))):
+    for position, (name, color) in enumerate((("precision", _BLUE), ("recall", _ORANGE), ("f1", _GREY))):
         values = [report["by_label"][label][name] for label in labels]
-        bars = axes.bar([x + (place - 1) * width for x in range(len(labels))], values, width, color=color)
+        bars = axes.bar([x + (position - 1) * width for x in range(len(labels))], values, width, color=color)
         axes.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=8, padding=2)
         bars.set_label("F1" if name == "f1" else name)
     axes.set(ylim=(0, 1.18), title="Scores by class")
@@ -101,8 +101,8 @@ def _percent(share: float) -> str:
 
 
 def _quantile(ordered: list[float], share: float) -> float:
-    """The quantile of a share, interpolated between neighbours."""
-    place = share * (len(ordered) - 1)
-    below = int(place)
+    """The quantile at `share` (0 to 1), interpolated between neighbours."""
+    position = share * (len(ordered) - 1)
+    below = int(position)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)

@@ -35,31 +35,31 @@ _SEED = 20260101
 _TRIES = 5
 _TIMEOUT_S = 60.0
 _BUSY = (429, 502, 503, 504)
-_ENDING = "_probability"
+_PROBABILITY = "_probability"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of one image."""
+    """The response for one image."""
 
     path: Path
     latency_ms: float
     label: str = ""
     confidence: float | None = None
-    #: Why there is no label; empty if there is one.
+    #: Empty if there is a label.
     error: str = ""
 
 
 @dataclass(slots=True)
 class Measurement:
-    """The results of all images."""
+    """The responses for all images."""
 
     answers: list[Answer] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
     def compare(self) -> Comparison:
-        """Labels compared with the folders."""
+        """The predicted labels, compared with the folders of the images."""
         comparison = Comparison(sorted(self.labels))
         for answer in self.answers:
             comparison.add(answer.path, str(answer.path), answer.label, answer.confidence)
@@ -96,28 +96,29 @@ class Predictor:
     def predict(self, path: Path) -> Answer:
         """Send one image; retries while the service is busy, and measures the last attempt only."""
         content = path.read_bytes()
-        for number in range(1, _TRIES + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             started_s = time.perf_counter()
             try:
-                response = self._client.post(self._url, files={"file": (path.name, content, _kind_of(path))})
+                response = self._client.post(self._url, files={"file": (path.name, content, _media_type(path))})
             except httpx.HTTPError as error:
                 return Answer(path, 0.0, error=type(error).__name__)
             latency_ms = 1000 * (time.perf_counter() - started_s)
-            if response.status_code not in _BUSY or number == _TRIES:
+            if response.status_code not in _BUSY or attempt == _TRIES:
                 return self._read(path, response, latency_ms)
             time.sleep(float(response.headers.get("retry-after", "1")))
-        raise AssertionError
 
     def _read(self, path: Path, response: httpx.Response, latency_ms: float) -> Answer:
         if response.status_code != 200:
             return Answer(path, latency_ms, error=f"HTTP {response.status_code}")
         values = response.json()
-        self._measurement.labels |= {name.removesuffix(_ENDING) for name in values if name.endswith(_ENDING)}
+        self._measurement.labels |= {name.removesuffix(_PROBABILITY) for name in values if name.endswith(_PROBABILITY)}
         return Answer(path, latency_ms, values["class"], values["confidence"])
 
 
 def samples(folder: Path, limit: int) -> list[Path]:
-    """Up to `limit` images, balanced between the folders; the same ones every time."""
+    """Up to `limit` images, evenly from all folders; the same ones every time."""
     by_class: dict[Path, list[Path]] = {}
     for file in find_files([folder]):
         by_class.setdefault(file.path.parent, []).append(file.path)
@@ -128,7 +129,7 @@ def samples(folder: Path, limit: int) -> list[Path]:
 
 
 def measure(api_url: str, paths: list[Path], concurrency: int, console: Console) -> Measurement:
-    """Send the images with `concurrency` requests at a time, after one that warms up the service."""
+    """Send the images, `concurrency` at a time, after a first request that warms up the service."""
     measurement = Measurement()
     predictor = Predictor(api_url, os.environ.get("PAWQUEUE_API_KEY", ""), measurement)
     predictor.predict(paths[0])
@@ -141,12 +142,12 @@ def measure(api_url: str, paths: list[Path], concurrency: int, console: Console)
     return measurement
 
 
-def main(words: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Measure and report; returns 0 if every image got a label, 1 if some did not, 2 if none did."""
-    options = _options(words)
+    options = _options(argv)
     paths = samples(options.test_dir, options.max_samples)
     if not paths:
-        print(f"{options.test_dir} has no images. Use a folder with one folder per class.", file=sys.stderr)
+        print(f"{options.test_dir} contains no images. Use a folder with one folder per class.", file=sys.stderr)
         return 2
     console = Console()
     measurement = measure(options.api_url, paths, options.concurrency, Console(stderr=True))
@@ -163,14 +164,14 @@ def main(words: list[str] | None = None) -> int:
     return 0 if labelled == len(paths) else 1 if labelled else 2
 
 
-def _options(words: list[str] | None) -> argparse.Namespace:
+def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a running service on labelled images.")
     parser.add_argument("--api-url", required=True, help="URL of the service, such as http://127.0.0.1:8000")
     parser.add_argument("--test-dir", required=True, type=Path, help="folder with one folder per class")
     parser.add_argument("--max-samples", type=_positive, default=200, help="maximum images (default: %(default)s)")
     parser.add_argument("--concurrency", type=_positive, default=1, help="concurrent requests (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("performance"), help="output folder (default: %(default)s)")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 def _positive(text: str) -> int:
@@ -180,9 +181,10 @@ def _positive(text: str) -> int:
     return number
 
 
-def _kind_of(path: Path) -> str:
-    ending = path.suffix.lower().lstrip(".")
-    return f"image/{ {'jpg': 'jpeg', 'tif': 'tiff'}.get(ending, ending) }"
+def _media_type(path: Path) -> str:
+    extension = path.suffix.lower().lstrip(".")
+    subtype = {"jpg": "jpeg", "tif": "tiff"}.get(extension, extension)
+    return f"image/{subtype}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Deploys new images to a cluster, tests them with a real prediction, and rolls back if anything fails."""
+"""Deploys new images to a cluster, tests them with a real prediction, and rolls back if a step fails."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ _SMOKE_TEST = Path(__file__).with_name("smoke_test.py")
 
 
 class Cluster:
-    """The Deployments of one namespace, through `kubectl`."""
+    """The Deployments of one namespace, controlled with `kubectl`."""
 
     def __init__(self, namespace: str, wait_s: int) -> None:
         self._namespace = namespace
@@ -25,7 +25,7 @@ class Cluster:
         path = "jsonpath={.spec.template.spec.containers[0].image}"
         return {name: self._kubectl("get", f"deployment/{name}", "-o", path).strip() for name in SERVICES}
 
-    def put(self, images: dict[str, str]) -> None:
+    def set_images(self, images: dict[str, str]) -> None:
         """Set the image of each Deployment and wait until its pods are replaced.
 
         Raises:
@@ -38,7 +38,7 @@ class Cluster:
 
     @contextmanager
     def gateway(self) -> Iterator[str]:
-        """Yield the URL of the gateway, forwarded to a free port of this machine."""
+        """Forward a free port of this machine to the gateway; yields its URL."""
         command = self._command("port-forward", "service/gateway", ":8000")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
             try:
@@ -56,8 +56,8 @@ class Cluster:
         return subprocess.run(self._command(*words), stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def predict(url: str) -> None:
-    """Run the smoke test.
+def smoke_test(url: str) -> None:
+    """Request a real prediction.
 
     Raises:
         subprocess.CalledProcessError: it failed.
@@ -65,23 +65,23 @@ def predict(url: str) -> None:
     subprocess.run([sys.executable, str(_SMOKE_TEST), "--url", url, "--timeout", "120"], check=True)
 
 
-def roll_out(cluster: Cluster, prefix: str, tag: str, smoke: Callable[[str], None] = predict) -> bool:
-    """Deploy new images; returns whether they serve. If not, the previous ones are back."""
+def roll_out(cluster: Cluster, prefix: str, tag: str, test: Callable[[str], None] = smoke_test) -> bool:
+    """Deploy new images and test them; returns False after a rollback to the previous images."""
     before = cluster.images()
     try:
-        cluster.put({name: f"{prefix}-{name}:{tag}" for name in SERVICES})
+        cluster.set_images({name: f"{prefix}-{name}:{tag}" for name in SERVICES})
         with cluster.gateway() as url:
-            smoke(url)
+            test(url)
     except subprocess.CalledProcessError as error:
-        print(f"{tag} does not serve ({error}). Rolling back.", file=sys.stderr)
-        cluster.put(before)
+        print(f"{tag} does not work ({error}). Rolling back.", file=sys.stderr)
+        cluster.set_images(before)
         return False
     return True
 
 
 @contextmanager
 def _kubeconfig(text: str) -> Iterator[None]:
-    """Give kubectl this kubeconfig in a private file; if the text is empty, kubectl uses its own."""
+    """Write a kubeconfig to a private file for kubectl; if the text is empty, kubectl uses its default."""
     with tempfile.NamedTemporaryFile("w", prefix="kubeconfig-") as file:
         if text:
             file.write(text)
@@ -91,7 +91,7 @@ def _kubeconfig(text: str) -> Iterator[None]:
 
 
 def main() -> int:
-    """Run the command; returns 1 if the deployment failed or was rolled back."""
+    """Run the command; returns 1 if the update failed or was rolled back."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example: python -m deploy.roll_out --images docker.io/me/pawqueue --tag 0.2.0",
@@ -103,14 +103,14 @@ def main() -> int:
     options = parser.parse_args()
     with _kubeconfig(os.environ.get("KUBECONFIG_TEXT", "")):
         try:
-            serves = roll_out(Cluster(options.namespace, options.wait), options.images, options.tag)
+            succeeded = roll_out(Cluster(options.namespace, options.wait), options.images, options.tag)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:
             print(
                 f"The update failed ({error}). Check that kubectl is installed and has access.",
                 file=sys.stderr,
             )
             return 1
-    return 0 if serves else 1
+    return 0 if succeeded else 1
 
 
 if __name__ == "__main__":

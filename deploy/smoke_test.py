@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Requests a real prediction from a deployed gateway, with `/predict` and with `/v1`; exits with 1 on any failure.
 
-Standard library only, for any machine with Python 3.8 or newer:
+It needs only Python 3.8 or newer:
 
     python deploy/smoke_test.py --url http://127.0.0.1:8000
 """
@@ -21,59 +21,61 @@ from typing import Any, Callable, NamedTuple  # noqa: UP035 - this file also run
 
 _BOUNDARY = "pawqueue-smoke-test"
 _POLL_S = 0.5
-_FINAL = ("succeeded", "failed", "canceled", "expired")
+_FINISHED = ("succeeded", "failed", "canceled", "expired")
 
 
 class SmokeError(Exception):
     """A check failed."""
 
 
-class Answer(NamedTuple):
-    """Status and parsed body of a response."""
+class Response(NamedTuple):
+    """The status and parsed body of a response."""
 
     status: int
     body: Any
 
 
 class Gateway:
-    """Sends requests to one URL, with one deadline for all."""
+    """Sends requests to a gateway; one deadline applies to all of them."""
 
     def __init__(self, url: str, api_key: str, timeout_s: float) -> None:
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._ends_s = time.monotonic() + timeout_s
+        self._deadline_s = time.monotonic() + timeout_s
 
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
-        """The response, whatever its status; raises SmokeError if there is none."""
+    def send(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Response:
+        """Send a request; returns the response with any status, and raises SmokeError if there is none."""
         request = urllib.request.Request(  # noqa: S310 - the caller's URL
             self.url + path, body, {**self._headers, **(headers or {})}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=max(1.0, self.left_s())) as answer:  # noqa: S310
-                return Answer(answer.status, _parsed(answer.read()))
+            with urllib.request.urlopen(request, timeout=max(1.0, self.left_s())) as response:  # noqa: S310
+                return Response(response.status, _parsed(response.read()))
         except urllib.error.HTTPError as error:
-            return Answer(error.code, _parsed(error.read()))
+            return Response(error.code, _parsed(error.read()))
         except (OSError, ValueError) as error:
             raise SmokeError(f"{self.url}{path} does not answer ({error})") from error
 
     def left_s(self) -> float:
         """Seconds until the deadline."""
-        return self._ends_s - time.monotonic()
+        return self._deadline_s - time.monotonic()
 
 
 def check_status(gateway: Gateway) -> str:
-    """Wait until the gateway accepts jobs and has a worker."""
+    """The gateway accepts jobs and a worker is running."""
 
     def status() -> str:
-        ready = gateway.ask("GET", "/readyz")
+        ready = gateway.send("GET", "/readyz")
         if ready.status != 200:
             raise SmokeError(f"/readyz returned {ready.status}: {ready.body}")
-        answer = gateway.ask("GET", "/v1/status")
-        if answer.status in (401, 403):
-            return "accepts jobs; the status needs another API key"
-        if answer.status != 200 or not answer.body["ready"] or not answer.body["workers"]:
-            raise SmokeError(f"/v1/status returned {answer.status}: {answer.body}")
-        return f"accepts jobs, {len(answer.body['workers'])} worker(s)"
+        response = gateway.send("GET", "/v1/status")
+        if response.status in (401, 403):
+            return "accepts jobs; the API key may not read the status"
+        if response.status != 200 or not response.body["ready"] or not response.body["workers"]:
+            raise SmokeError(f"/v1/status returned {response.status}: {response.body}")
+        return f"accepts jobs, {len(response.body['workers'])} worker(s)"
 
     return _retried(gateway, status)
 
@@ -82,52 +84,52 @@ def check_health(gateway: Gateway) -> str:
     """The old pipeline's health endpoint reports a model."""
 
     def health() -> str:
-        answer = gateway.ask("GET", "/health")
-        if answer.status != 200 or not answer.body["model_loaded"]:
-            raise SmokeError(f"/health returned {answer.status}: {answer.body}")
-        return f"version {answer.body.get('version')}, a model is loaded"
+        response = gateway.send("GET", "/health")
+        if response.status != 200 or not response.body["model_loaded"]:
+            raise SmokeError(f"/health returned {response.status}: {response.body}")
+        return f"version {response.body.get('version')}, a model is loaded"
 
     return _retried(gateway, health)
 
 
 def check_predict(gateway: Gateway) -> str:
-    """The old pipeline's prediction endpoint."""
-    head = 'Content-Disposition: form-data; name="file"; filename="smoke.png"\r\nContent-Type: image/png'
-    body = b"--%b\r\n%b\r\n\r\n%b\r\n--%b--\r\n" % (_BOUNDARY.encode(), head.encode(), image(), _BOUNDARY.encode())
-    answer = gateway.ask("POST", "/predict", body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
-    if answer.status != 200:
-        raise SmokeError(f"/predict returned {answer.status}: {answer.body}")
-    shares = {name: value for name, value in answer.body.items() if name.endswith("_probability")}
-    _check_shares(shares, answer.body["confidence"])
-    return f"{answer.body['class']} with confidence {answer.body['confidence']:.3f}"
+    """The old pipeline's prediction endpoint returns a prediction."""
+    header = 'Content-Disposition: form-data; name="file"; filename="smoke.png"\r\nContent-Type: image/png'
+    body = b"--%b\r\n%b\r\n\r\n%b\r\n--%b--\r\n" % (_BOUNDARY.encode(), header.encode(), image(), _BOUNDARY.encode())
+    response = gateway.send("POST", "/predict", body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
+    if response.status != 200:
+        raise SmokeError(f"/predict returned {response.status}: {response.body}")
+    shares = {name: value for name, value in response.body.items() if name.endswith("_probability")}
+    _check_shares(shares, response.body["confidence"])
+    return f"{response.body['class']} with confidence {response.body['confidence']:.3f}"
 
 
 def check_jobs(gateway: Gateway) -> str:
-    """An image becomes a job, and the job succeeds."""
+    """An image is accepted as a job, and the job succeeds."""
     headers = {"Content-Type": "application/octet-stream", "Prefer": "wait=10"}
-    answer = gateway.ask("POST", "/v1/jobs?file=smoke.png", image(), headers)
-    while answer.status in (200, 202) and answer.body["status"] not in _FINAL:
+    response = gateway.send("POST", "/v1/jobs?file=smoke.png", image(), headers)
+    while response.status in (200, 202) and response.body["status"] not in _FINISHED:
         if gateway.left_s() < _POLL_S:
-            raise SmokeError(f"job {answer.body['id']} is still {answer.body['status']}")
+            raise SmokeError(f"job {response.body['id']} is still {response.body['status']}")
         time.sleep(_POLL_S)
-        answer = gateway.ask("GET", f"/v1/jobs/{answer.body['id']}", headers={"Prefer": "wait=10"})
-    if answer.status not in (200, 202) or answer.body["status"] != "succeeded":
-        raise SmokeError(f"/v1/jobs returned {answer.status}: {answer.body}")
-    prediction = answer.body["prediction"]
+        response = gateway.send("GET", f"/v1/jobs/{response.body['id']}", headers={"Prefer": "wait=10"})
+    if response.status not in (200, 202) or response.body["status"] != "succeeded":
+        raise SmokeError(f"/v1/jobs returned {response.status}: {response.body}")
+    prediction = response.body["prediction"]
     _check_shares(prediction["probabilities"], prediction["confidence"])
-    return f"{prediction['label']} with confidence {prediction['confidence']:.3f}, job {answer.body['id']}"
+    return f"{prediction['label']} with confidence {prediction['confidence']:.3f}, job {response.body['id']}"
 
 
 def check_rejection(gateway: Gateway) -> str:
     """A text file is rejected."""
-    answer = gateway.ask("POST", "/v1/jobs", b"no image", {"Content-Type": "application/octet-stream"})
-    if answer.status != 415:
-        raise SmokeError(f"/v1/jobs returned {answer.status} for a text file: {answer.body}")
-    return f"{answer.status} {answer.body.get('code')}"
+    response = gateway.send("POST", "/v1/jobs", b"not an image", {"Content-Type": "application/octet-stream"})
+    if response.status != 415:
+        raise SmokeError(f"/v1/jobs returned {response.status} for a text file: {response.body}")
+    return f"{response.status} {response.body.get('code')}"
 
 
 def image(side: int = 64) -> bytes:
-    """A PNG with coloured stripes."""
+    """A PNG with a colour gradient."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -138,7 +140,7 @@ def image(side: int = 64) -> bytes:
 
 
 def _retried(gateway: Gateway, check: Callable[[], str]) -> str:
-    """The result of a check, repeated until it passes or the deadline is near."""
+    """Repeat a check until it passes or the deadline is near; returns its result."""
     while True:
         try:
             return check()
@@ -169,13 +171,13 @@ _CHECKS: list[tuple[str, str, Callable[[Gateway], str]]] = [
 ]
 
 
-def main(words: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the checks; returns 0 if all pass."""
     parser = argparse.ArgumentParser(description="Request a real prediction from a deployed gateway.")
     parser.add_argument("--url", required=True, help="URL of the gateway, such as http://127.0.0.1:8000")
     parser.add_argument("--api", choices=("both", "predict", "v1"), default="both", help="default: %(default)s")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for all checks (default: %(default)s)")
-    options = parser.parse_args(words)
+    options = parser.parse_args(argv)
     gateway = Gateway(options.url, os.environ.get("PAWQUEUE_API_KEY", ""), options.timeout)
     for name, api, check in _CHECKS:
         if options.api not in ("both", api):

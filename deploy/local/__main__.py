@@ -11,9 +11,9 @@ from deploy.local.commands import demo, up
 from deploy.local.errors import LocalError, UsageError
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(words)
+    options = _parser().parse_args(argv)
     try:
         return up(os.environ) if options.command == "up" else demo(os.environ, options.photos, options.out)
     except SettingsError as error:

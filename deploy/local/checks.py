@@ -1,4 +1,4 @@
-"""The checks of `pawqueue doctor` on this machine, one function each: what was found, and how to fix it."""
+"""The checks of `pawqueue doctor` on this machine. Each returns what it found and how to fix it."""
 
 import difflib
 import os
@@ -19,7 +19,7 @@ from bundle.manifest import BundleError, read_manifest
 from contract.ledger.connection import connect
 from contract.settings import PREFIX, Settings, SettingsError, is_secret, load_settings, variable_of
 from deploy.local.errors import LocalError
-from deploy.local.ports import why_not
+from deploy.local.ports import port_problem
 from deploy.local.redis_server import OLDEST_VERSION, find_redis_server
 from deploy.local.services import ports_of
 from deploy.local.stack import ROOT
@@ -29,10 +29,10 @@ _PYTHONS = ((3, 11), (3, 12), (3, 13))
 LOCK_FILES = ROOT / "requirements"
 #: The lock files that `make up` installs: `LOCKS_run` in the Makefile.
 RUN_LOCKS = ("gateway", "worker", "dashboard", "client", "local")
-#: Variables of the command, the tests, the shell, training and Compose, which are not settings of a service.
+#: Known variables that are not settings of a service: of the CLI, the tests, training and Compose.
 _OTHER_VARIABLES = ("URL", "API_KEY", "DATA", "COMPLETE", "BUILD", "TRAINING_ERROR_FILE", "PUBLISH", "MLFLOW_PORT")
 _IMAGES = ("GATEWAY", "WORKER", "DASHBOARD", "MLFLOW", "PROMETHEUS")
-#: How similar (0 to 1) a known name must be to be suggested; all share the prefix.
+#: How similar (0 to 1) a known name must be to be suggested. High, because all names share the prefix.
 _SIMILARITY = 0.8
 _LOW_BYTES, _TOO_LOW_BYTES = 5_000_000_000, 500_000_000
 
@@ -99,7 +99,7 @@ def check_packages(folder: Path = LOCK_FILES) -> Finding:
 
 
 def check_variables(environ: Mapping[str, str]) -> Finding:
-    """Whether every variable with our prefix is known."""
+    """Whether every `PAWQUEUE_*` variable is known."""
     known = {variable_of(name) for name in Settings.model_fields} | {PREFIX + name for name in _OTHER_VARIABLES}
     known |= {f"{PREFIX}{service}_IMAGE" for service in _IMAGES}
     known |= {f"{variable_of(name)}_FILE" for name in Settings.model_fields if is_secret(name)}
@@ -117,12 +117,12 @@ def _free_bytes(folder: Path) -> int:
 
 
 def check_disk(settings: Settings, free_bytes: Callable[[Path], int] = _free_bytes) -> Finding:
-    """Whether the state folder can be written and has free space."""
+    """Whether the state folder is writable and has free space."""
     folder = settings.state_dir
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
-        mend = f"Set {variable_of('state_dir')} to a folder that you can write."
-        return Finding("disk", Level.PROBLEM, f"{folder} cannot be written", mend)
+        mend = f"Set {variable_of('state_dir')} to a folder that you can write to."
+        return Finding("disk", Level.PROBLEM, f"{folder} is not writable", mend)
     free = free_bytes(existing)
     text = f"{free / 1e9:,.1f} GB free for {folder}"
     if free >= _LOW_BYTES:
@@ -137,13 +137,13 @@ def check_model(settings: Settings) -> Finding:
     try:
         manifest = read_manifest(folder)
     except BundleError as error:
-        mend = f"Fix the bundle, or unset {variable_of('model')} to serve the shipped one."
+        mend = f"Fix the bundle, or unset {variable_of('model')} to serve the included one."
         return Finding("model", Level.PROBLEM, str(error), mend)
     return Finding("model", Level.OK, f"{manifest.name} {manifest.version} ({', '.join(manifest.labels)}) in {folder}")
 
 
 def check_redis_server(settings: Settings) -> Finding:
-    """Whether `make up` finds a redis-server, unless it is given a Redis."""
+    """Whether `make up` can find a redis-server. It needs none if `PAWQUEUE_REDIS_URL` is set."""
     if settings.redis_url:
         return Finding("Redis program", Level.OK, f"not needed: {variable_of('redis_url')} is set")
     try:
@@ -154,7 +154,7 @@ def check_redis_server(settings: Settings) -> Finding:
 
 def check_redis(settings: Settings) -> Finding:
     """Whether the ledger's Redis answers and persists its data."""
-    start = f"Start it, or correct {variable_of('redis_url')}." if settings.redis_url else "`make up` starts one."
+    start = f"Start it, or correct {variable_of('redis_url')}." if settings.redis_url else "Start it with `make up`."
     try:
         with connect(settings.redis_address()) as client:
             number = str(client.info("server")["redis_version"])
@@ -171,20 +171,20 @@ def check_redis(settings: Settings) -> Finding:
 
 
 def check_ports(settings: Settings) -> Finding:
-    """Whether the services could listen on their ports; meaningful only while none of them runs."""
+    """Whether the services could listen on their ports. Use it only while none of them is running."""
     taken = [
         f"{port.number} for {port.service} {problem} ({port.variable})"
         for port in ports_of(settings)
-        if (problem := why_not(port.host, port.number))
+        if (problem := port_problem(port.host, port.number))
     ]
     if not taken:
         return Finding("ports", Level.OK, "all are free")
-    mend = "Stop what uses them, or set these variables to other ports."
+    mend = "Stop the programs that use them, or set these variables to other ports."
     return Finding("ports", Level.PROBLEM, "; ".join(taken), mend)
 
 
 def _locked(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and version of each package of a lock file that every machine installs."""
+    """Name and version of each package in a lock file, without the platform-specific ones."""
     for line in path.read_text().splitlines():
         found = re.match(r"([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)(.*)", line)
         if found and ";" not in found[3]:

@@ -1,4 +1,4 @@
-"""The commands: `up` keeps the services of this machine running, `demo` classifies a folder with temporary ones."""
+"""The commands: `up` runs the services until it is stopped, `demo` classifies a folder with temporary services."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from contract.settings import PREFIX, Settings, load_settings
 from deploy.local.checks import Level, check_variables
 from deploy.local.errors import UsageError
 from deploy.local.ports import check_ports, pick_ports
-from deploy.local.services import check_given_redis, gateway_url, is_serving, ports_of, service_environ, stop_limit_s
+from deploy.local.services import check_external_redis, gateway_url, is_serving, ports_of, service_environ, stop_limit_s
 from deploy.local.stack import claimed, running_stack
 from deploy.local.watch import Stop, Watch, stop_signals, wait_until_ready
 
@@ -22,13 +22,13 @@ _INTERRUPTED = 130
 
 
 def up(environ: Mapping[str, str]) -> int:
-    """Start all services, print their addresses, and keep them running until a signal arrives."""
+    """Start all services, print their addresses, and keep the services running until a signal arrives."""
     settings = load_settings(environ)
     with stop_signals() as stop, _services(settings, environ) as watch:
         if wait_until_ready(lambda: is_serving(settings), watch, stop):
             print(_addresses(settings), flush=True)
             while not stop.wait(_POLL_S):
-                watch.look()
+                watch.check()
         print("\nStopping. Running jobs are finished first.", flush=True)
     print("All services are stopped.")
     return 0
@@ -44,12 +44,12 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
         with stop_signals() as stop, _services(settings, chosen) as watch:
             if not wait_until_ready(lambda: is_serving(settings), watch, stop):
                 return _INTERRUPTED
-            print(_dashboard(settings), flush=True)
+            print(_dashboard_line(settings), flush=True)
             return _classify(_client(photos, gateway_url(settings), out), watch, stop)
 
 
 def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The environment with free ports and `folder` as the state folder, unless it names others."""
+    """`environ` with free ports and `folder` as the state folder, unless it sets others."""
     workers = load_settings(environ).workers
     first = pick_ports(3 + workers)
     names = ("GATEWAY_PORT", "DASHBOARD_PORT", "REDIS_PORT", "WORKER_METRICS_PORT")
@@ -59,16 +59,16 @@ def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _services(settings: Settings, environ: Mapping[str, str]) -> Iterator[Watch]:
-    _warn_of_unknown_variables(environ)
+    _warn_about_unknown_variables(environ)
     with claimed(settings.state_dir):
         check_ports(ports_of(settings))
-        check_given_redis(settings)
-        started = service_environ(settings, environ)
-        with running_stack(settings.state_dir, started, stop_limit_s(settings)) as stack:
+        check_external_redis(settings)
+        service_variables = service_environ(settings, environ)
+        with running_stack(settings.state_dir, service_variables, stop_limit_s(settings)) as stack:
             yield Watch(stack)
 
 
-def _warn_of_unknown_variables(environ: Mapping[str, str]) -> None:
+def _warn_about_unknown_variables(environ: Mapping[str, str]) -> None:
     found = check_variables(environ)
     if found.level is not Level.OK:
         print(f"Warning: {found.text}. {found.mend}", file=sys.stderr, flush=True)
@@ -81,7 +81,7 @@ def _addresses(settings: Settings) -> str:
             "Pawqueue is running.",
             f"  API        {url}",
             f"  metrics    {url}/metrics",
-            _dashboard(settings),
+            _dashboard_line(settings),
             f"  logs       {settings.state_dir / 'logs'}",
             f"Try: curl -H 'Prefer: wait=10' -F file=@examples/photos/cat-small.png {url}/v1/jobs",
             "Press Ctrl-C to stop.",
@@ -89,7 +89,7 @@ def _addresses(settings: Settings) -> str:
     )
 
 
-def _dashboard(settings: Settings) -> str:
+def _dashboard_line(settings: Settings) -> str:
     return f"  dashboard  http://127.0.0.1:{settings.dashboard_port}"
 
 
@@ -113,7 +113,7 @@ def _demo_folder(environ: Mapping[str, str]) -> Iterator[Path]:
         return
     folder = Path(tempfile.mkdtemp(prefix="pawqueue-demo-"))
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)  # not after an error, whose message may name a log in it
+    shutil.rmtree(folder, ignore_errors=True)  # kept after an error, whose message may point to a log in it
 
 
 def _client(photos: Path, url: str, out: Path) -> "subprocess.Popen[bytes]":
@@ -125,14 +125,14 @@ def _classify(client: "subprocess.Popen[bytes]", watch: Watch, stop: Stop) -> in
         while client.poll() is None:
             if stop.wait(_POLL_S):
                 return _INTERRUPTED
-            watch.look()
+            watch.check()
         return client.returncode
     finally:
-        _end(client, _CLIENT_STOP_S if stop.from_terminal else 0)
+        # Ctrl-C reaches the client too: give it time to report its progress.
+        _stop_client(client, _CLIENT_STOP_S if stop.from_terminal else 0)
 
 
-def _end(client: "subprocess.Popen[bytes]", wait_s: float) -> None:
-    # Ctrl-C reaches the client too: it gets a moment to report its progress.
+def _stop_client(client: "subprocess.Popen[bytes]", wait_s: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         client.wait(wait_s)
     if client.poll() is None:

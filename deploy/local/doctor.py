@@ -59,7 +59,7 @@ def examine(environ: dict[str, str], url: str | None, api_key: str | None) -> It
 
 
 def _not_needed_here(finding: Finding) -> Finding:
-    """The finding about Redis, as a warning: a gateway on another machine uses another Redis."""
+    """The finding about Redis as a warning, because a gateway on another machine uses another Redis."""
     if finding.level is not Level.PROBLEM:
         return finding
     return Finding(finding.check, Level.WARNING, f"{finding.text}; the gateway at --url uses another")
@@ -83,6 +83,6 @@ def _show(console: Console, findings: list[Finding]) -> None:
 def _verdict(findings: list[Finding]) -> str:
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
     if problems:
-        return f"{problems} of {len(findings)} checks found a problem. Fix the first one first."
+        return f"{problems} of {len(findings)} checks found a problem. Fix the first one, then run this again."
     warnings = sum(finding.level is Level.WARNING for finding in findings)
     return f"No problems{f', {warnings} warning(s)' if warnings else ''}."

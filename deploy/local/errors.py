@@ -2,12 +2,12 @@
 
 
 class LocalError(Exception):
-    """Something is missing or failed."""
+    """The services could not be started, or failed."""
 
     exit_status = 1
 
 
 class UsageError(LocalError):
-    """Something prevents the start, such as a port in use or a missing folder."""
+    """The user must change something first, such as a port in use or a missing folder."""
 
     exit_status = 2

@@ -1,9 +1,7 @@
-"""`fetch_pip.py FILE` downloads the pip that requirements/pip.txt pins, for a Python that comes without one.
+"""`fetch_pip.py FILE` downloads the pip wheel that requirements/pip.txt pins, for a Python without pip.
 
-A wheel is a zip file, so pip runs from it as it is. Standard library only, for Python 3.8 or newer.
+It needs only Python 3.8 or newer. pip runs from the wheel, without installation: `python FILE/pip`.
 """
-
-from __future__ import annotations
 
 import configparser
 import hashlib
@@ -14,41 +12,38 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urljoin
 
-CONFIG_FILES = ("/etc/pip.conf", "~/.config/pip/pip.conf", os.environ.get("PIP_CONFIG_FILE", ""))
-
 
 def package_index() -> str:
     """URL of the package index that pip is configured to use."""
     config = configparser.RawConfigParser()
-    config.read(map(os.path.expanduser, CONFIG_FILES))
+    files = ("/etc/pip.conf", "~/.config/pip/pip.conf", os.environ.get("PIP_CONFIG_FILE", ""))
+    config.read(map(os.path.expanduser, files))
     configured = config.get("global", "index-url", fallback="https://pypi.org/simple")
     return os.environ.get("PIP_INDEX_URL") or configured
 
 
 def download(url: str) -> bytes:
     """Content at a URL."""
-    with urllib.request.urlopen(url) as answer:  # noqa: S310 - the index is the user's
-        content: bytes = answer.read()
+    with urllib.request.urlopen(url) as response:  # noqa: S310 - the index is the user's
+        content: bytes = response.read()
     return content
 
 
-def main(target: Path) -> None:
-    """Write the pinned wheel to `target`."""
-    pinned = Path("requirements/pip.txt").read_text()
-    version = pinned.partition("pip==")[2].split()[0]
+def pinned_wheel() -> bytes:
+    """The wheel of the package index that has the version and the hash in requirements/pip.txt."""
+    lock = Path("requirements/pip.txt").read_text()
+    version = lock.partition("pip==")[2].split()[0]
     page = package_index().rstrip("/") + "/pip/"
-    links = re.findall(rf'href="((?:[^"#]*/)?pip-{re.escape(version)}-py3-none-any\.whl)', download(page).decode())
-    content = download(urljoin(page, links[0])) if links else b""
-    if hashlib.sha256(content).hexdigest() not in pinned:
+    link = re.search(rf'href="((?:[^"#]*/)?pip-{re.escape(version)}-py3-none-any\.whl)', download(page).decode())
+    wheel = download(urljoin(page, link[1])) if link else b""
+    if hashlib.sha256(wheel).hexdigest() not in lock:
         sys.exit(f"{page} does not have pip {version} with the hash in requirements/pip.txt.")
-    partial = target.with_suffix(".part")
-    partial.write_bytes(content)
-    partial.replace(target)  # an interrupted download leaves no half of it
+    return wheel
 
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]))
+        Path(sys.argv[1]).write_bytes(pinned_wheel())
     except (OSError, ValueError) as error:
         sys.exit(
             f"{sys.executable} has no pip, and pip could not be downloaded ({error}). Check the network or install pip "

@@ -1,4 +1,4 @@
-"""The checks of `pawqueue doctor` on a gateway: it answers, accepts jobs, has a worker, and accepts the API key."""
+"""The checks of `pawqueue doctor` on a gateway: does it answer, accept jobs, have a worker, accept the API key?"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ def check_gateway(url: str, api_key: str | None, transport: httpx.BaseTransport 
             readiness = client.get("/readyz")
             status = client.get("/v1/status")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            mend = "`make up` starts one. If it runs elsewhere, use --url or set PAWQUEUE_URL."
+            mend = "Start it with `make up`. If it runs elsewhere, use --url or set PAWQUEUE_URL."
             yield Finding("gateway", Level.PROBLEM, f"no answer from {url} ({error})", mend)
             return
         if "ledger" not in _object(readiness):
@@ -56,7 +56,7 @@ def _worker(status: httpx.Response) -> Finding:
 
 
 def _access(client: httpx.Client, api_key: str | None) -> Finding:
-    """Whether this caller may read jobs, tried with the id of a job that does not exist."""
+    """Whether this caller may read jobs. The request is for a job that does not exist."""
     answer = client.get("/v1/jobs/00000000-0000-7000-8000-000000000000")
     if answer.status_code == 401:
         mend = "Set PAWQUEUE_API_KEY to a key made with `pawqueue keys create`."

@@ -1,4 +1,4 @@
-"""Whether the ports in the settings are free, and free ports for `make demo`."""
+"""Checks that the ports in the settings are free, and finds free ports for `make demo`."""
 
 import random
 import socket
@@ -24,7 +24,7 @@ class Port:
 
 
 def check_ports(ports: Sequence[Port]) -> None:
-    """Pass if every port is free and no two are equal.
+    """Check that every port is free and that no two are equal.
 
     Raises:
         UsageError: names the first port that is not.
@@ -37,15 +37,15 @@ def check_ports(ports: Sequence[Port]) -> None:
                 f"Port {port.number} is set for both {other.service} and {port.service}. "
                 f"Set {port.variable} to another port."
             )
-        problem = why_not(port.host, port.number)
+        problem = port_problem(port.host, port.number)
         if problem:
             raise UsageError(
-                f"Port {port.number} for {port.service} {problem}. Stop what uses it, "
+                f"Port {port.number} for {port.service} {problem}. Stop the program that uses it, "
                 f"or set {port.variable} to another port."
             )
 
 
-def why_not(host: str, number: int) -> str:
+def port_problem(host: str, number: int) -> str:
     """Why a service cannot listen there; empty if it can."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
@@ -77,4 +77,4 @@ def pick_ports(count: int) -> int:
 
 def all_free(numbers: Iterable[int]) -> bool:
     """Whether all these ports are free on this machine."""
-    return not any(why_not("127.0.0.1", number) for number in numbers)
+    return not any(port_problem("127.0.0.1", number) for number in numbers)

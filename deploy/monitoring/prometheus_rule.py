@@ -1,4 +1,4 @@
-"""`python -m deploy.monitoring.prometheus_rule` prints rules.yml as a resource of the Prometheus operator."""
+"""`python -m deploy.monitoring.prometheus_rule` prints rules.yml as a resource for the Prometheus operator."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,7 @@
-"""`make test-containers`: runs docker-compose.yml with real images.
+"""`make test-containers`: starts the services of docker-compose.yml with real images, and checks them.
 
-Checks that a folder is classified, a killed worker restarts, workers scale to three, Redis can restart, the dashboard
-responds, Prometheus finds its targets, every service exits with status 0 on SIGTERM, no accepted job is lost, and
+A folder is classified, a killed worker restarts, workers scale to three, Redis can restart, dashboard and MLflow
+respond, Prometheus finds its targets, no accepted job is lost, every service exits with status 0 on SIGTERM, and
 nothing is left behind.
 """
 
@@ -28,8 +28,8 @@ _SAMPLE = ROOT.parent / "shared" / "data" / "sample"
 
 
 @dataclass
-class Show:
-    """The composed services, and the checks that passed."""
+class Project:
+    """The running Compose project."""
 
     tools: Tools
     url: str
@@ -47,7 +47,7 @@ class Show:
         scopes = [word for scope in ("submit", "read", "admin") for word in ("--scope", scope)]
         return self.tools.run("exec", gateway, *command, *scopes).split()[-1]
 
-    def is_served(self) -> bool:
+    def is_serving(self) -> bool:
         """Whether the gateway accepts jobs and a worker is running."""
         return self.workers() > 0
 
@@ -59,56 +59,59 @@ class Show:
         return 0
 
 
-def classify(show: Show, key: str, photos: Path) -> None:
+def classify(project: Project, key: str, photos: Path) -> None:
     """The client classifies a folder of images."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pawqueue", "submit", photos, "--url", show.url, "--out", f"{folder}/out.csv"]
+        out = Path(folder, "out.csv")
+        command = [sys.executable, "-m", "pawqueue", "submit", photos, "--url", project.url, "--out", out, "--quiet"]
         environ = {**os.environ, "PAWQUEUE_API_KEY": key}
-        done = subprocess.run([*command, "--quiet"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-        demand(not done.returncode, f"The folder was not classified: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-        rows = Path(folder, "out.csv").read_text().count("succeeded")
-    show.report("a folder is classified", f"{rows} images, all succeeded")
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+        demand(not done.returncode, f"Classifying a folder failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+        rows = out.read_text().count("succeeded")
+    project.report("a folder is classified", f"{rows} images, all succeeded")
 
 
-def kill_a_worker(show: Show) -> None:
-    """A worker killed with SIGKILL, as by the kernel when memory runs out, restarts."""
-    (worker,) = show.tools.containers("worker")
-    before = show.tools.inspect(worker)["State"]["Pid"]
+def kill_a_worker(project: Project) -> None:
+    """A worker that is killed with SIGKILL, as when memory runs out, restarts."""
+    (worker,) = project.tools.containers("worker")
+    before = project.tools.inspect(worker)["State"]["Pid"]
     os.kill(before, 9)
-    again_s = until(lambda: show.tools.inspect(worker)["State"]["Pid"] not in (0, before), "the worker restarting")
-    until(show.is_served, "a worker serving again")
-    show.report("a killed worker restarts", f"by the restart policy, after {again_s:.0f} s")
+    again_s = until(
+        lambda: project.tools.inspect(worker)["State"]["Pid"] not in (0, before), "the restart of the worker"
+    )
+    until(project.is_serving, "a worker serving again")
+    project.report("a killed worker restarts", f"by the restart policy, after {again_s:.0f} s")
 
 
-def scale_workers(show: Show) -> None:
+def scale_workers(project: Project) -> None:
     """Workers scale from one to three."""
-    show.tools.up("--no-recreate", "--scale", "worker=3")
-    took_s = until(lambda: show.workers() == 3, "three workers serving", 240)
-    show.report("workers scale to 3", f"all of them serve after {took_s:.0f} s")
+    project.tools.up("--no-recreate", "--scale", "worker=3")
+    took_s = until(lambda: project.workers() == 3, "three workers serving", 240)
+    project.report("workers scale to 3", f"all of them serve after {took_s:.0f} s")
 
 
-def restart_redis(show: Show) -> None:
-    """Redis restarts and keeps its data."""
-    (redis,) = show.tools.containers("redis")
-    show.tools.run("restart", "-t", "30", redis)
-    took_s = until(lambda: show.is_served() and show.workers() == 3, "the service after the restart of Redis")
-    show.report("Redis is restarted", f"gateway and workers serve again after {took_s:.0f} s")
+def restart_redis(project: Project) -> None:
+    """Redis restarts, and gateway and workers reconnect."""
+    (redis,) = project.tools.containers("redis")
+    project.tools.run("restart", "-t", "30", redis)
+    took_s = until(lambda: project.is_serving() and project.workers() == 3, "the recovery after the restart of Redis")
+    project.report("Redis is restarted", f"gateway and workers serve again after {took_s:.0f} s")
 
 
-def check_dashboard(show: Show) -> None:
+def check_dashboard(project: Project) -> None:
     """The dashboard responds and requires an API key."""
-    answer = httpx.get(f"{show.dashboard_url}/", follow_redirects=True, timeout=30)
+    answer = httpx.get(f"{project.dashboard_url}/", follow_redirects=True, timeout=30)
     demand(answer.status_code == 200, f"The dashboard returned {answer.status_code}.")
     demand("sign-in" in str(answer.url), "The dashboard is reachable from other machines but requires no API key.")
-    show.report("the dashboard responds", "with its sign-in page")
+    project.report("the dashboard responds", "with its sign-in page")
 
 
-def check_mlflow(show: Show) -> None:
+def check_mlflow(project: Project) -> None:
     """MLflow responds, but only under its own host names."""
-    until(lambda: _status(f"{show.mlflow_url}/health") == 200, "MLflow responding")
-    elsewhere = httpx.get(f"{show.mlflow_url}/api/2.0/mlflow/experiments/search", headers={"Host": "elsewhere"})
-    demand(elsewhere.status_code == 403, f"MLflow returned {elsewhere.status_code} for another host name.")
-    show.report("MLflow responds", "under its own host names only")
+    until(lambda: _status(f"{project.mlflow_url}/health") == 200, "a response of MLflow")
+    answer = httpx.get(f"{project.mlflow_url}/api/2.0/mlflow/experiments/search", headers={"Host": "elsewhere"})
+    demand(answer.status_code == 403, f"MLflow returned {answer.status_code} for another host name.")
+    project.report("MLflow responds", "under its own host names only")
 
 
 def _status(url: str) -> int:
@@ -117,28 +120,30 @@ def _status(url: str) -> int:
     return 0
 
 
-def check_prometheus(show: Show) -> None:
-    """Prometheus finds the gateway and every worker."""
-    (prometheus,) = show.tools.containers("prometheus")
-    ask = ["exec", prometheus, "promtool", "query", "instant", "http://127.0.0.1:9090", "sum(up)"]
-    until(lambda: "=> 4 " in show.tools.run(*ask), "Prometheus finding a gateway and three workers")
-    show.report("Prometheus scrapes", "the gateway and 3 workers are up")
+def check_prometheus(project: Project) -> None:
+    """Prometheus scrapes the gateway and every worker."""
+    (prometheus,) = project.tools.containers("prometheus")
+    query = ["exec", prometheus, "promtool", "query", "instant", "http://127.0.0.1:9090", "sum(up)"]
+    until(lambda: "=> 4 " in project.tools.run(*query), "Prometheus scraping a gateway and three workers")
+    project.report("Prometheus scrapes", "the gateway and 3 workers are up")
 
 
-def stop_everything(show: Show) -> None:
+def stop_everything(project: Project) -> None:
     """Each service exits with status 0 on SIGTERM."""
-    found = []
+    stopped = []
     for service in reversed(SERVICES):
-        for container in show.tools.containers(service):
+        for container in project.tools.containers(service):
             began_s = time.monotonic()
-            show.tools.run("stop", "-t", "60", container)
-            status = show.tools.inspect(container)["State"]["ExitCode"]
-            demand(status == 0, f"{service} exited with {status}:\n{show.tools.run('logs', '--tail', '20', container)}")
-            found.append(f"{service} {time.monotonic() - began_s:.0f} s")
-    show.report("each service exits with status 0", ", ".join(found))
+            project.tools.run("stop", "-t", "60", container)
+            status = project.tools.inspect(container)["State"]["ExitCode"]
+            demand(
+                status == 0, f"{service} exited with {status}:\n{project.tools.run('logs', '--tail', '20', container)}"
+            )
+            stopped.append(f"{service} {time.monotonic() - began_s:.0f} s")
+    project.report("each service exits with status 0", ", ".join(stopped))
 
 
-_STEPS: tuple[Callable[[Show], None], ...] = (
+_CHECKS: tuple[Callable[[Project], None], ...] = (
     kill_a_worker,
     scale_workers,
     restart_redis,
@@ -148,23 +153,24 @@ _STEPS: tuple[Callable[[Show], None], ...] = (
 )
 
 
-def play(show: Show, photos: Path) -> None:
-    """All checks, while clients send images."""
-    show.tools.up()
-    took_s = until(show.is_served, "a worker serving", 240)
-    show.report("docker-compose.yml comes up", f"a worker serves after {took_s:.0f} s")
-    key = show.key()
-    classify(show, key, photos)
-    clients = Clients(show.url, key)
+def run_checks(project: Project, photos: Path) -> None:
+    """Run all checks while clients send images."""
+    project.tools.up()
+    took_s = until(project.is_serving, "a worker serving", 240)
+    project.report("docker-compose.yml comes up", f"a worker serves after {took_s:.0f} s")
+    key = project.key()
+    classify(project, key, photos)
+    clients = Clients(project.url, key)
     with clients.sending():
-        for step in _STEPS:
-            step(show)
+        for check in _CHECKS:
+            check(project)
     results = clients.results()
     demand(set(results) == {"succeeded"}, f"Not all accepted jobs succeeded: {dict(results)}")
-    show.report(
-        "no job is lost", f"{len(clients.accepted)} accepted, {dict(results)}; rejected {dict(clients.rejected)}"
+    project.report(
+        "no job is lost",
+        f"{len(clients.accepted)} accepted, {dict(results)}; not accepted {dict(clients.not_accepted)}",
     )
-    stop_everything(show)
+    stop_everything(project)
 
 
 def main() -> int:
@@ -173,7 +179,7 @@ def main() -> int:
     parser.add_argument("--engine", default="docker", help="docker or podman (default docker)")
     parser.add_argument("--compose", default="docker compose", help='"docker compose" or podman-compose')
     parser.add_argument(
-        "--images", default="localhost/pawqueue", help="prefix of the images that `make images` built with TAG=local"
+        "--images", default="localhost/pawqueue", help="prefix of the images, which `make images` built with TAG=local"
     )
     parser.add_argument("--base", default=_BASE, help=f"their base image (default {_BASE})")
     given = parser.parse_args()
@@ -182,12 +188,12 @@ def main() -> int:
     environ |= {"PAWQUEUE_GATEWAY_PORT": str(port), "PAWQUEUE_DASHBOARD_PORT": str(dashboard_port)}
     environ |= {"PAWQUEUE_MLFLOW_PORT": str(mlflow_port)}
     tools = Tools(given.engine, given.compose, environ)
-    show = Show(tools, *(f"http://127.0.0.1:{one}" for one in (port, dashboard_port, mlflow_port)))
+    project = Project(tools, *(f"http://127.0.0.1:{number}" for number in (port, dashboard_port, mlflow_port)))
     subprocess.run(["sh", "deploy/compose/make-secrets"], cwd=ROOT, check=True)
     try:
-        for seen in check_images(tools, given.images, given.base):
-            show.report("an image is small, without root", seen)
-        play(show, _SAMPLE if _SAMPLE.is_dir() else ROOT / "examples" / "photos")
+        for line in check_images(tools, given.images, given.base):
+            project.report("an image is small, without root", line)
+        run_checks(project, _SAMPLE if _SAMPLE.is_dir() else ROOT / "examples" / "photos")
     except (ContainersError, AssertionError) as error:
         print(f"FAILED  {error}", file=sys.stderr)
         for container in tools.containers("gateway") + tools.containers("worker"):

@@ -1,4 +1,4 @@
-"""Clients of the composed service, which keep their own list of accepted jobs."""
+"""Clients that send images during the checks and record which jobs were accepted."""
 
 import threading
 from collections import Counter
@@ -19,12 +19,12 @@ class Clients:
         self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(threads)]
         #: Ids of accepted jobs.
         self.accepted: list[str] = []
-        #: Other responses: statuses, or names of connection errors.
-        self.rejected: Counter[str] = Counter()
+        #: Other responses: HTTP statuses, or names of connection errors.
+        self.not_accepted: Counter[str] = Counter()
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Send while the context is entered."""
+        """Send images until the context exits."""
         for thread in self._threads:
             thread.start()
         try:
@@ -35,7 +35,7 @@ class Clients:
                 thread.join()
 
     def results(self) -> Counter[str]:
-        """Final status of every accepted job, counted."""
+        """Wait for every accepted job; returns the number of jobs by final status."""
         found: Counter[str] = Counter()
         with httpx.Client(base_url=self._url, headers=self._headers, timeout=90) as http:
             for job_id in self.accepted:
@@ -50,11 +50,11 @@ class Clients:
                 try:
                     answer = http.post("/v1/jobs", content=image)
                 except httpx.HTTPError as error:
-                    self.rejected[type(error).__name__] += 1
+                    self.not_accepted[type(error).__name__] += 1
                     self._stop.wait(0.5)
                     continue
                 if answer.status_code == 202:
                     self.accepted.append(answer.json()["id"])
                 else:
-                    self.rejected[str(answer.status_code)] += 1
+                    self.not_accepted[str(answer.status_code)] += 1
                     self._stop.wait(0.5)

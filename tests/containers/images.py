@@ -1,4 +1,4 @@
-"""Checks of the images: small, no compiler, no root."""
+"""Checks that the images are small, contain no compiler, and do not run as root."""
 
 from tests.containers.tools import BUILT, Tools, demand
 
@@ -6,17 +6,17 @@ _GATEWAY_MAX_MB = 150
 
 
 def check_images(tools: Tools, images: str, base: str) -> list[str]:
-    """Check the images `images`-SERVICE:local; returns a line for each."""
-    seen = []
-    least = tools.inspect(base)["Size"]
+    """Check the images `IMAGES-SERVICE:local`; returns a line for each."""
+    lines = []
+    base_size = tools.inspect(base)["Size"]
     for service in BUILT:
         image = f"{images}-{service}:local"
         found = tools.inspect(image)
-        above_mb = (found["Size"] - least) / 1e6
+        above_mb = (found["Size"] - base_size) / 1e6
         demand(found["Config"]["User"] not in ("", "0", "root", "0:0"), f"{image} runs as root")
-        demand(found["Config"]["Entrypoint"][0] == "python", f"{image} starts a shell, which would not pass on SIGTERM")
+        demand(found["Config"]["Entrypoint"][0] == "python", f"{image} starts a shell, which does not pass SIGTERM on")
         demand(bool(found["Config"]["Labels"].get("org.opencontainers.image.revision")), f"{image} has no labels")
-        # The base image may contain one; ours must not add one.
+        # Only below /venv: the base image may contain them.
         added = tools.run(
             "run",
             "--rm",
@@ -32,8 +32,8 @@ def check_images(tools: Tools, images: str, base: str) -> list[str]:
             demand("tensorflow" not in packages, f"{image} contains TensorFlow")
         if service == "gateway":
             demand(above_mb < _GATEWAY_MAX_MB, f"the gateway is {above_mb:.0f} MB larger than its base")
-        seen.append(f"{service}: {above_mb:,.0f} MB above its base, as {found['Config']['User']}")
-    return seen
+        lines.append(f"{service}: {above_mb:,.0f} MB above its base, as {found['Config']['User']}")
+    return lines
 
 
 def _python(tools: Tools, image: str) -> str:

@@ -1,8 +1,8 @@
 """`make test-kube`: runs the rendered Kubernetes manifests with `podman kube play`.
 
-Only what podman 4.3 does not support is replaced: a StatefulSet becomes a Deployment with its claim as a volume, a
-Secret becomes a ConfigMap (podman would not decode it), and names of Services in URLs become names of pods. Namespaces,
-autoscalers, policies, budgets and HTTP probes are ignored.
+Parts that podman 4.3 does not support are replaced: a StatefulSet by a Deployment with its claim as a volume, a Secret
+by a ConfigMap (podman would not decode it), and names of Services in URLs by names of pods. podman ignores namespaces,
+autoscalers, policies, budgets and HTTP probes.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Document = dict[str, Any]
 
 
 def documents(overlay: str) -> list[Document]:
-    """The Deployments, ConfigMaps, claims and the Secret of an overlay, as podman can run them."""
+    """The Deployments, ConfigMaps, claims and the Secret of an overlay, in a form that podman can run."""
     secret = subprocess.run(["sh", "deploy/k8s/make-secret"], cwd=ROOT, capture_output=True, text=True, check=True)
     text = f"{secret.stdout}---\n{rendered(overlay)}"
     found = [part for document in yaml.safe_load_all(text) for part in _played(document)]
@@ -92,9 +92,9 @@ def played(tools: Tools, overlay: str) -> Iterator[None]:
 
 
 def _demand_no_conflict(tools: Tools) -> None:
-    """Fail if pods or volumes with these names exist, so that they are not overwritten or removed."""
-    there = {*tools.run("pod", "ls", "--format", "{{.Name}}").split(), *tools.run("volume", "ls", "-q").split()}
-    ours = {*(f"{service}-pod-0" for service in SERVICES), *_VOLUMES} & there
+    """Fail if pods or volumes with our names exist, which would be overwritten and removed."""
+    existing = {*tools.run("pod", "ls", "--format", "{{.Name}}").split(), *tools.run("volume", "ls", "-q").split()}
+    ours = {*(f"{service}-pod-0" for service in SERVICES), *_VOLUMES} & existing
     demand(not ours, f"Pods or volumes with these names exist: {', '.join(sorted(ours))}")
 
 
@@ -111,8 +111,8 @@ def address_of(tools: Tools, service: str) -> str:
     return f"http://{tools.run('port', container_of(service)).split()[-1]}"
 
 
-def show(tools: Tools) -> None:
-    """All services run as the manifests define, and an image is classified."""
+def run_checks(tools: Tools) -> None:
+    """Check that all services run as the manifests define, and that an image is classified."""
     for service in SERVICES:
         until(partial(_runs, tools, service), f"{service} running")
         found = tools.inspect(container_of(service))
@@ -154,7 +154,7 @@ def main() -> int:
     tools = Tools(given.engine, "")
     try:
         with played(tools, given.overlay):
-            show(tools)
+            run_checks(tools)
     except ContainersError as error:
         print(f"FAILED  {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Commands of Docker or podman and of Compose."""
+"""The commands of Docker or podman, and of Compose."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 from tests.support.services import ROOT
 
 PROJECT = "pawqueue-test"
-#: Ours first, in the order in which `make images` builds them.
+#: The images that `make images` builds.
 BUILT = ("gateway", "worker", "dashboard", "mlflow")
 SERVICES = ("redis", *BUILT, "prometheus")
 
@@ -45,10 +45,10 @@ class Tools:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str) -> str:
-        """Output of a command of the engine.
+        """Run a command of the engine; returns its output.
 
         Raises:
-            ContainersError: it fails.
+            ContainersError: it failed.
         """
         return self._call([*shlex.split(self.engine), *arguments])
 
@@ -59,7 +59,7 @@ class Tools:
     def down(self) -> None:
         """Remove the project with its volumes."""
         self._compose("down", "-v")
-        # podman-compose keeps volumes used by several containers of a service until the second call.
+        # podman-compose removes a volume that several containers use only with the second call.
         if self.leftovers():
             self._compose("down", "-v")
 

@@ -1,7 +1,8 @@
 """The worker's autoscaler with a real Prometheus, gateway and worker processes.
 
-`python -m tests.deploy.autoscaling` writes the plot in deploy/README.md. `benchmarks.autoscaler` takes the part of
-Kubernetes: it runs the query of the manifests and computes the replicas, with all times divided by `FACTOR`.
+`python -m tests.deploy.autoscaling` writes the plot in deploy/README.md. `Cluster` stands in for Kubernetes: it runs
+the query of the manifests, and starts and stops workers as `benchmarks.autoscaler` decides. All times of the manifests
+are divided by `FACTOR`.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tests.deploy.conftest import need
 from tests.support.images import draw
 from tests.support.services import ROOT, Process, Stack, free_port, responds, running, running_stack, wait_until
 
-#: Minutes of a cluster take seconds here.
+#: How many times faster than in a cluster time passes.
 FACTOR = 15.0
 _ADAPTER = ROOT / "deploy" / "k8s" / "components" / "monitoring" / "prometheus-adapter.yaml"
 #: More workers than cores would not be faster.
@@ -38,18 +39,19 @@ OBJECTIVE_S = 30.0 / FACTOR
 
 @dataclass
 class Trace:
-    """What happened: (seconds, queued, running, replicas) over time, and the results."""
+    """The record of a run."""
 
     spec: Spec
+    #: (seconds since the start, queued jobs, running jobs, replicas).
     rows: list[tuple[float, int, int, int]] = field(default_factory=list)
-    #: When each burst was sent, and when it was finished.
+    #: When each burst was sent and when it was finished, in seconds since the start.
     bursts: list[tuple[float, float]] = field(default_factory=list)
     accepted: int = 0
     succeeded: int = 0
     #: Single jobs: id -> (status, attempts).
     single: dict[str, tuple[str, int]] = field(default_factory=dict)
     #: Exit statuses of the workers that were removed.
-    left: list[int] = field(default_factory=list)
+    exits: list[int] = field(default_factory=list)
 
     @property
     def turns(self) -> int:
@@ -74,7 +76,7 @@ def prometheus(folder: Path, gateway_url: str) -> Iterator[str]:
 
 
 class Cluster:
-    """The workers, and the loop that starts and stops them as the autoscaler decides."""
+    """The workers, and a loop that starts and stops them as the autoscaler decides."""
 
     def __init__(self, stack: Stack, prometheus_url: str, spec: Spec) -> None:
         self.trace = Trace(spec)
@@ -135,11 +137,11 @@ class Cluster:
                 self._running.enter_context(running(name, command, self._stack.folder, self._stack.environ))
             )
         while len(self._workers) > wanted:
-            self.trace.left.append(self._workers.pop().stop())
+            self.trace.exits.append(self._workers.pop().stop())
 
 
-def play(folder: Path, images: int) -> Trace:
-    """Send two bursts and a steady trickle of images, until the workers are back to one."""
+def run(folder: Path, images: int) -> Trace:
+    """Send two bursts and a steady trickle of images, then wait until one worker is left."""
     with running_stack(folder, log_level="warning") as stack, prometheus(folder, stack.url) as address:
         photos = _photos(folder / "photos", images)
         rate_per_s = _submit(stack, photos, folder)
@@ -159,16 +161,9 @@ def play(folder: Path, images: int) -> Trace:
 
 
 def _spec(rate_per_s: float) -> Spec:
-    """The autoscaler of the manifests, with a target for the speed of workers here."""
-    shipped = read_spec().faster(FACTOR)
-    return Spec(
-        shipped.metric,
-        rate_per_s * OBJECTIVE_S,
-        shipped.min_replicas,
-        min(_MAX_WORKERS, shipped.max_replicas),
-        shipped.up,
-        shipped.down,
-    )
+    """The autoscaler of the manifests, with a target that fits the speed of this machine."""
+    spec = read_spec().faster(FACTOR)
+    return replace(spec, target=rate_per_s * OBJECTIVE_S, most=min(_MAX_WORKERS, spec.most))
 
 
 def _photos(folder: Path, count: int) -> Path:
@@ -216,20 +211,20 @@ def draw_plot(trace: Trace, path: Path) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     jobs, workers = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     jobs.fill_between(at_s, queued, color="#9ecae1", label="queued")
-    jobs.plot(at_s, busy, color="#08519c", linestyle="--", label="in flight")
+    jobs.plot(at_s, busy, color="#08519c", linestyle="--", label="running")
     target = trace.spec.target
     jobs.axhline(target, color="#666666", linestyle=":", label=f"target for a worker: {target:,.0f} jobs")
     jobs.set_ylabel("jobs")
     workers.step(at_s, replicas, where="post", color="#a63603")
     workers.set_ylabel("workers")
-    workers.set_yticks(range(trace.spec.max_replicas + 1))
-    workers.set_xlabel(f"seconds here, each {FACTOR:g} s of a cluster")
+    workers.set_yticks(range(trace.spec.most + 1))
+    workers.set_xlabel(f"seconds (one stands for {FACTOR:g} s in a cluster)")
     for axis in (jobs, workers):
         axis.grid(alpha=0.3)
         for sent_s, cleared_s in trace.bursts:
             axis.axvspan(sent_s, cleared_s, color="0.93", zorder=0)
     jobs.legend(loc="upper right")
-    jobs.set_title("Two folders (grey: from the first image sent to the last result), and single images all the time")
+    jobs.set_title("Two folders (grey: from the first image sent to the last result), and a trickle of single images")
     figure.savefig(path, dpi=110)
 
 
@@ -240,11 +235,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "autoscaling.png")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pawqueue-autoscaling-") as folder:
-        trace = play(Path(folder), given.images)
+        trace = run(Path(folder), given.images)
     for sent_s, cleared_s in trace.bursts:
-        print(f"a folder of {given.images:,}: sent at {sent_s:.0f} s, cleared in {cleared_s - sent_s:.0f} s")
-    print(f"target {trace.spec.target:.0f} jobs a worker; workers: {[row[3] for row in trace.rows]}")
-    print(f"accepted {trace.accepted:,}, succeeded {trace.succeeded:,}; workers left with {trace.left}")
+        print(f"a folder of {given.images:,}: sent at {sent_s:.0f} s, finished in {cleared_s - sent_s:.0f} s")
+    print(f"target {trace.spec.target:.0f} jobs per worker; workers: {[row[3] for row in trace.rows]}")
+    print(f"accepted {trace.accepted:,}, succeeded {trace.succeeded:,}; exit statuses of workers {trace.exits}")
     draw_plot(trace, given.out)
     return 0
 

@@ -1,4 +1,4 @@
-"""Rendered overlays for the tests of manifests, and tools that may not be installed."""
+"""Rendered Kubernetes manifests, and tools that may not be installed."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ Documents = list[dict[str, Any]]
 
 
 def need(tool: str, package: str) -> str:
-    """Path of a command; if it is missing, the test is skipped, or fails in CI."""
+    """Path of a command. Without it the test is skipped, or fails in CI."""
     path = shutil.which(tool)
     if path is None:
         missing = f"{tool} is not installed (Debian: {package})"

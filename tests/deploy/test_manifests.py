@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: they build, they are valid, and they have probes, limits, rights and budgets."""
+"""The Kubernetes manifests are valid and have probes, limits, restricted rights and disruption budgets."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def pod(workload: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_overlay_is_valid(overlay: str, version: str, documents: Render, monkeypatch: pytest.MonkeyPatch) -> None:
-    # It reads megabytes of schemas for each resource. Cached, the test takes a tenth of the time.
+    # kubernetes-validate reads megabytes of schemas for each resource; with a cache the test takes a tenth of the time.
     monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", _schema)
     own = [document for document in documents(overlay) if not document["apiVersion"].startswith(_FOREIGN)]
     assert own
@@ -84,7 +84,7 @@ class TestEveryOverlay:
 
     def test_images_have_a_tag_that_is_not_latest(self, overlay: str, documents: Render) -> None:
         if overlay == "base":
-            return  # the overlays name them
+            return  # the overlays set the tags
         for workload in workloads(documents(overlay)):
             for container in pod(workload)["containers"]:
                 assert re.search(r":[\w.-]+$", container["image"]), container["image"]
@@ -104,19 +104,21 @@ class TestEveryOverlay:
             names = {port["name"] for port in ports} | {port["containerPort"] for port in ports}
             assert all(p.get("targetPort", p["port"]) in names for p in service["spec"]["ports"])
 
-    def test_settings_exist(self, overlay: str, documents: Render) -> None:
+    def test_the_config_map_contains_only_known_settings_with_valid_values(
+        self, overlay: str, documents: Render
+    ) -> None:
         config = next(d for d in documents(overlay) if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
         load_settings(config["data"])
         for name in config["data"]:
             assert name.removeprefix("PAWQUEUE_").lower() in type(load_settings({})).model_fields
 
-    def test_two_full_queues_fit_the_redis_of_the_images(self, overlay: str, documents: Render) -> None:
+    def test_the_images_of_two_full_queues_fit_into_redis(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)
         config = next(d for d in everything if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
         store = next(w for w in workloads(everything) if w["metadata"]["name"] == "redis-images")
         args = pod(store)["containers"][0]["args"]
         limit_gb = int(args[args.index("--maxmemory") + 1].removesuffix("gb"))
-        assert 2 * load_settings(config["data"]).queue_max_bytes < limit_gb * 2**30, "two queues"
+        assert 2 * load_settings(config["data"]).queue_max_bytes < limit_gb * 2**30
 
     def test_autoscalers_and_budgets_have_a_target(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)

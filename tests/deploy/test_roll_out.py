@@ -1,4 +1,4 @@
-"""A tag that does not serve is rolled back, tested with a `kubectl` that keeps its state in files."""
+"""A tag that does not work is rolled back; `kubectl` is a stub that keeps its state in files."""
 
 import subprocess
 import sys
@@ -40,11 +40,11 @@ def tags(cluster: Cluster) -> set[str]:
     return {image.split(":")[1] for image in cluster.images().values()}
 
 
-def test_a_tag_that_serves_is_kept(cluster: Cluster) -> None:
-    asked: list[str] = []
-    assert roll_out(cluster, "pawqueue", "new", asked.append)
+def test_a_tag_that_passes_the_smoke_test_is_kept(cluster: Cluster) -> None:
+    tested: list[str] = []
+    assert roll_out(cluster, "pawqueue", "new", tested.append)
     assert tags(cluster) == {"new"}
-    assert asked == ["http://127.0.0.1:4567"]
+    assert tested == ["http://127.0.0.1:4567"]
 
 
 def test_a_tag_whose_pods_do_not_start_is_rolled_back(cluster: Cluster) -> None:
@@ -52,7 +52,7 @@ def test_a_tag_whose_pods_do_not_start_is_rolled_back(cluster: Cluster) -> None:
     assert tags(cluster) == {"old"}
 
 
-def test_a_tag_that_does_not_predict_is_rolled_back(cluster: Cluster) -> None:
+def test_a_tag_that_fails_the_smoke_test_is_rolled_back(cluster: Cluster) -> None:
     def fail(url: str) -> None:
         raise subprocess.CalledProcessError(1, "smoke test")
 

@@ -1,20 +1,19 @@
-"""A state folder written by the last revision with the earlier layout of the code is served by this one."""
+"""A state folder that an earlier revision wrote still works: queued jobs finish, and results can be read."""
 
 import io
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.deploy.upgrade import checked_out
+from tests.deploy.upgrade import checked_out, running_service
 from tests.support.images import draw
-from tests.support.services import ROOT, free_port, responds, running, running_redis, wait_until
+from tests.support.services import ROOT, Process, free_port, responds, running_redis, wait_until
 
 #: The last commit before the packages were split into sub-packages.
 _EARLIER = "c3402b34f056cc83781181bf8060d00fed3a73e9"
@@ -32,7 +31,7 @@ class Installation:
     @contextmanager
     def gateway(self) -> Iterator[httpx.Client]:
         port = free_port()
-        with self._service("gateway", {"PAWQUEUE_GATEWAY_PORT": str(port)}):
+        with self._service("gateway", PAWQUEUE_GATEWAY_PORT=str(port)):
             wait_until(lambda: responds(f"http://127.0.0.1:{port}/readyz"), "the gateway becoming ready")
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=90) as http:
                 yield http
@@ -40,22 +39,13 @@ class Installation:
     @contextmanager
     def worker(self) -> Iterator[None]:
         port = free_port()
-        with self._service("worker", {"PAWQUEUE_WORKER_METRICS_PORT": str(port)}):
+        with self._service("worker", PAWQUEUE_WORKER_METRICS_PORT=str(port)):
             wait_until(lambda: responds(f"http://127.0.0.1:{port}/readyz"), "the worker becoming ready")
             yield
 
-    @contextmanager
-    def _service(self, package: str, settings: dict[str, str]) -> Iterator[None]:
-        environ = {
-            "PAWQUEUE_REDIS_URL": self.redis_url,
-            "PAWQUEUE_STATE_DIR": str(self.folder / "state"),
-            "PYTHONPATH": str(self.code),
-            **settings,
-        }
-        # `python -m` looks in the current folder first.
-        command = ["sh", "-c", f'cd "$0" && exec "$1" -m {package}', str(self.code), sys.executable]
-        with running(package, command, self.folder, environ):
-            yield
+    def _service(self, package: str, **settings: str) -> AbstractContextManager[Process]:
+        settings["PAWQUEUE_REDIS_URL"] = self.redis_url
+        return running_service(package, package, self.code, self.folder, settings)
 
 
 @pytest.mark.slow
@@ -64,7 +54,7 @@ def test_queued_jobs_are_finished_and_results_are_read(tmp_path: Path) -> None:
     if subprocess.run(
         ["git", "-C", str(ROOT), "cat-file", "-e", _EARLIER], check=False, capture_output=True
     ).returncode:
-        pytest.skip("this checkout does not hold the earlier revision: `git fetch --unshallow` brings it")
+        pytest.skip("the earlier revision is not in this checkout: run `git fetch --unshallow`")
     with checked_out(_EARLIER, tmp_path / "earlier") as code, running_redis(tmp_path) as redis_url:
         earlier = Installation(code, tmp_path, redis_url)
         with earlier.gateway() as http:
@@ -83,11 +73,11 @@ def test_queued_jobs_are_finished_and_results_are_read(tmp_path: Path) -> None:
             for job in finished:
                 assert http.get(f"/v1/jobs/{job['id']}").json() == job
             for job in queued:
-                ended = http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=60"}).json()
-                assert (ended["status"], ended["attempts"]) == ("succeeded", 1)
+                result = http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=60"}).json()
+                assert (result["status"], result["attempts"]) == ("succeeded", 1)
             http.post(f"/v1/submissions/{submission}/close").raise_for_status()
-            ended = http.get(f"/v1/submissions/{submission}", headers={"Prefer": "wait=60"}).json()
-            assert (ended["status"], ended["counts"]["succeeded"]) == ("finished", len(_COLOURS))
+            closed = http.get(f"/v1/submissions/{submission}", headers={"Prefer": "wait=60"}).json()
+            assert (closed["status"], closed["counts"]["succeeded"]) == ("finished", len(_COLOURS))
             rows = http.get(f"/v1/submissions/{submission}/results").text.splitlines()
             assert len(rows) == len(_COLOURS)
 

@@ -1,8 +1,8 @@
-"""A rolling upgrade under load: `python -m tests.deploy.upgrade --from REVISION` goes from that revision to this code.
+"""A rolling upgrade under load. `python -m tests.deploy.upgrade --from REVISION` upgrades from REVISION to this code.
 
-Two gateways and two workers of the earlier code serve one Redis. Each is replaced as by Kubernetes: a new one gets
-requests once `/readyz` returns 200, then the earlier one is taken out of rotation and stopped with SIGTERM. Meanwhile
-clients send single images, wait for most results, and keep their own list of the responses.
+Two gateways and two workers of the earlier code use one Redis. They are replaced one by one, as by Kubernetes: a new
+gateway gets requests once `/readyz` returns 200, then an earlier one is taken out of rotation and stopped with SIGTERM.
+Meanwhile clients send single images, wait for most of the results, and record the responses.
 """
 
 import argparse
@@ -32,12 +32,12 @@ _STAGE_S = 2.0
 
 @dataclass
 class Report:
-    """The responses that clients got."""
+    """The responses that clients received, and how the earlier processes exited."""
 
     #: Job id -> (status, attempts).
     jobs: dict[str, tuple[str, int]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
-    #: Responses that no client should get.
+    #: Responses and connection errors that clients must not see.
     faults: list[str] = field(default_factory=list)
     #: Exit statuses of the earlier processes.
     exits: dict[str, int] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Rotation:
         self._turn = 0
 
     def add(self, url: str) -> None:
-        """Send requests to this gateway, too."""
+        """Send requests to this gateway as well."""
         with self._lock:
             self._urls.append(url)
 
@@ -79,9 +79,20 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
         subprocess.run([*git, "worktree", "remove", "--force", folder], check=True, capture_output=True)
 
 
+@contextmanager
+def running_service(name: str, package: str, code: Path, folder: Path, settings: dict[str, str]) -> Iterator[Process]:
+    """Run the service in `package` of a checked-out revision, with its state and its log in `folder`."""
+    environ = {"PAWQUEUE_STATE_DIR": str(folder / "state"), "PYTHONPATH": str(code), **settings}
+    # In the folder of its code, because `python -m` looks there first.
+    command = ["sh", "-c", f'cd "$0" && exec "$1" -m {package}', str(code), sys.executable]
+    with running(name, command, folder, environ) as process:
+        wait_until(lambda: Path(psutil.Process(process.handle.pid).cwd()) == code.resolve(), f"{name} starting")
+        yield process
+
+
 @dataclass
 class Upgrade:
-    """The services, and their replacement one by one."""
+    """The services, which are replaced one by one."""
 
     folder: Path
     redis_url: str
@@ -107,7 +118,7 @@ class Upgrade:
         return process
 
     def run(self) -> Report:
-        """Replace everything under load; returns the responses that clients got."""
+        """Replace all services under load."""
         with self._running, ExitStack() as load:
             gateways = [self.gateway(f"gateway-{n}", self.before) for n in range(2)]
             workers = [self.worker(f"worker-{n}", self.before) for n in range(2)]
@@ -128,17 +139,9 @@ class Upgrade:
             return self.report
 
     def _start(self, name: str, package: str, code: Path, settings: dict[str, str]) -> Process:
-        environ = {
-            "PAWQUEUE_REDIS_URL": self.redis_url,
-            "PAWQUEUE_STATE_DIR": str(self.folder / "state"),
-            "PYTHONPATH": str(code),
-            **settings,
-        }
-        # In the folder of its code, where `python -m` looks first.
-        command = ["sh", "-c", f'cd "$0" && exec "$1" -m {package}', str(code), sys.executable]
-        process = self._running.enter_context(running(name, command, self.folder, environ))
-        wait_until(lambda: Path(psutil.Process(process.handle.pid).cwd()) == code.resolve(), f"{name} starting")
-        return process
+        return self._running.enter_context(
+            running_service(name, package, code, self.folder, {"PAWQUEUE_REDIS_URL": self.redis_url, **settings})
+        )
 
     @contextmanager
     def _load(self) -> Iterator[None]:
@@ -154,7 +157,7 @@ class Upgrade:
                 thread.join()
 
     def _send(self, stop: threading.Event, number: int) -> None:
-        """Send images one after another; a third of them without waiting for the result."""
+        """Send images one after another, and wait for the result of two out of three."""
         image, count = draw((160, 120), (number * 20, 90, 30), form="JPEG"), 0
         with httpx.Client(timeout=90) as http:
             while not stop.is_set():
@@ -191,24 +194,24 @@ def _is_ready(url: str, process: Process) -> bool:
 
 
 def upgrade_from(revision: str, folder: Path) -> Report:
-    """Upgrade from a revision to this code; returns the responses that clients got."""
+    """Upgrade from a revision to this code."""
     with checked_out(revision, folder / "before") as before, running_redis(folder) as redis_url:
         return Upgrade(folder, redis_url, before).run()
 
 
 def main() -> int:
-    """Run the upgrade and print the report; returns 1 if a job was lost or a response was wrong."""
+    """Run the upgrade and print the report; returns 1 if a job did not succeed or a client saw an error."""
     parser = argparse.ArgumentParser(prog="python -m tests.deploy.upgrade", description=__doc__)
     parser.add_argument("--from", dest="revision", default="HEAD~1", help="git revision (default: %(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pawqueue-upgrade-") as folder:
         report = upgrade_from(given.revision, Path(folder))
-    print(f"from {given.revision}: answers {dict(report.statuses)}, faults {len(report.faults)}")
+    print(f"from {given.revision}: responses {dict(report.statuses)}, errors {len(report.faults)}")
     print(f"jobs {len(report.jobs):,}: {dict(Counter(report.jobs.values()))}; exit statuses {report.exits}")
     for fault in report.faults[:10]:
         print(f"  {fault}")
-    is_good = not report.faults and {status for status, _ in report.jobs.values()} == {"succeeded"}
-    return 0 if is_good else 1
+    passed = not report.faults and {status for status, _ in report.jobs.values()} == {"succeeded"}
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

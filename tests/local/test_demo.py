@@ -1,4 +1,4 @@
-"""`python -m deploy.local demo`: it classifies a folder, writes a CSV file, and leaves nothing behind."""
+"""`python -m deploy.local demo` classifies a folder, writes a CSV file, and leaves nothing behind."""
 
 import csv
 import os
@@ -30,8 +30,8 @@ def test_the_demo_labels_every_image_and_leaves_nothing_behind(tmp_path: Path) -
     assert all(row["label"] for row in rows)
     assert "dashboard  http://127.0.0.1:" in done.stdout
     assert not list(temporary.iterdir())
-    assert not [process for process in psutil.process_iter(["environ"]) if _belongs(process, temporary)]
+    assert not [process for process in psutil.process_iter(["environ"]) if _uses_temporary_folder(process, temporary)]
 
 
-def _belongs(process: psutil.Process, folder: Path) -> bool:
+def _uses_temporary_folder(process: psutil.Process, folder: Path) -> bool:
     return (process.info["environ"] or {}).get("TMPDIR") == str(folder)

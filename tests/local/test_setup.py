@@ -1,4 +1,4 @@
-"""The set-up behind `make`, in a copy of the project where uv and Python are stubs that log their calls."""
+"""The set-up that `make` runs, in a copy of the project where uv and Python are stubs that log their calls."""
 
 import functools
 import hashlib
@@ -40,11 +40,10 @@ if [ "$2" = deploy.local.redis_server ]; then
     test -e redis-server && echo "$PWD/redis-server" || { echo "No redis-server found." >&2; exit 1; }
 fi
 """
-#: The Python that make finds: it has no pip, or a pip with a configured index.
+#: The Python that make finds. Its pip reports the configuration in `pip-config`; with a file `no-pip` it has no pip.
 SYSTEM_PYTHON = """#!/bin/sh
-case "$PYTHONPATH $*" in
-*pip.whl*) ;;
-*"-m pip"*) test ! -e no-pip || exit 1; cat pip-config 2>/dev/null; exit 0 ;;
+case $* in
+-mpip*) test ! -e no-pip || exit 1; cat pip-config 2>/dev/null; exit 0 ;;
 esac
 exec {python} "$@"
 """
@@ -60,7 +59,7 @@ class Project:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy(ROOT / name, folder / name)
         self.script("python-stub", PYTHON)
-        self.script("system-python", SYSTEM_PYTHON.format(python=sys.executable))
+        self.script("system-python", SYSTEM_PYTHON.format(python=Path(sys.executable).resolve()))
         self.script(".cache/uv/bin/uv", UV)
         shutil.copy(folder / "requirements" / "uv.txt", folder / ".cache" / "uv")
         (folder / "redis-server").touch()
@@ -72,30 +71,34 @@ class Project:
         path.chmod(0o755)
         return path
 
-    def command(self, target: str, **environ: str) -> "subprocess.Popen[str]":
+    def start(self, *command: str, **environ: str) -> "subprocess.Popen[str]":
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "MAKE", "SSL_"))
         }
         variables = {**inherited, "HOME": str(self.folder), "PYTHON": "./system-python", **environ}
         return subprocess.Popen(
-            ["make", target], cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def make(self, target: str = "demo", **environ: str) -> tuple[int, str]:
-        """Run a target; returns the exit status and the errors."""
-        process = self.command(target, **environ)
+    def run(self, *command: str, **environ: str) -> tuple[int, str]:
+        """Run a command; returns the exit status and the errors."""
+        process = self.start(*command, **environ)
         _, errors = process.communicate(timeout=60)
         return process.returncode, errors
 
+    def make(self, target: str = "demo", **environ: str) -> tuple[int, str]:
+        """Run a target; returns the exit status and the errors."""
+        return self.run("make", target, **environ)
+
     def calls(self) -> list[str]:
-        """The calls of uv and Python since the last question, shortened."""
+        """The calls of uv and Python, without look-ups, since this method was last called."""
         log = self.folder / "calls"
         lines = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
         return [line for line in lines if not line.startswith(("uv python", "python -m deploy.local.redis"))]
 
     def steps(self) -> list[str]:
-        """What was done since the last question: `venv`, `packages`, `redis`, `project`, and the command."""
+        """The same calls in one word each: `venv`, `packages`, `redis`, `project`, or the last word of the command."""
         names = {"uv venv": "venv", "redis.txt": "redis", "--editable": "project", "pip install": "packages"}
         calls = self.calls()
         return [next((name for mark, name in names.items() if mark in call), call.split()[-1]) for call in calls]
@@ -103,54 +106,91 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
+    """A project in which `make` has never run."""
     return Project(tmp_path / "project")
 
 
-def test_the_first_make_sets_up_and_the_second_only_runs_the_command(project: Project) -> None:
-    assert project.make()[0] == 0
-    assert project.steps() == ["venv", "packages", "project", "results.csv"]
+@pytest.fixture(scope="module")
+def shared_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("shared") / "project")
+    (project.folder / "redis-server").unlink()
+    assert project.make() == (0, "")
+    assert project.steps() == ["venv", "packages", "project", "redis", "results.csv"]
+    return project
 
-    assert project.make()[0] == 0
-    assert project.steps() == ["results.csv"]
+
+@pytest.fixture
+def ready(shared_project: Project) -> Project:
+    """A project in which `make demo` has run."""
+    (shared_project.folder / "redis-server").touch()
+    (shared_project.folder / "offline").unlink(missing_ok=True)
+    shared_project.calls()
+    return shared_project
 
 
-def test_development_needs_more_packages_than_the_demo(project: Project) -> None:
-    project.make()
-    project.calls()
+def test_a_make_after_the_first_only_runs_the_command(ready: Project) -> None:
+    assert ready.make() == (0, "")
+    assert ready.steps() == ["results.csv"]
 
-    project.make("test-unit-edge")
-    calls = project.calls()
+
+def test_development_needs_more_packages_than_the_demo(ready: Project) -> None:
+    ready.make("test-unit-edge")
+    calls = ready.calls()
     assert "requirements/dev.txt" in calls[0]
     assert "requirements/gateway.txt" in calls[0]
     assert not any("venv --" in call for call in calls)
 
 
-def test_a_changed_lock_file_is_installed(project: Project) -> None:
-    project.make()
-    (project.folder / "requirements" / "gateway.txt").write_text("flask==9\n")
-    project.steps()
+def test_a_changed_lock_file_is_installed(ready: Project) -> None:
+    (ready.folder / "requirements" / "gateway.txt").write_text("flask==9\n")
 
-    project.make()
-    assert project.steps() == ["packages", "project", "results.csv"]
+    ready.make()
+    assert ready.steps() == ["packages", "project", "results.csv"]
 
 
-def test_a_new_package_of_the_project_is_installed(project: Project) -> None:
-    project.make()
-    (project.folder / "dashboard").mkdir()
-    (project.folder / "dashboard" / "__init__.py").touch()
-    project.steps()
+def test_a_new_package_of_the_project_is_installed(ready: Project) -> None:
+    (ready.folder / "dashboard").mkdir()
+    (ready.folder / "dashboard" / "__init__.py").touch()
 
-    project.make()
-    assert project.steps() == ["packages", "project", "results.csv"]
+    ready.make()
+    assert ready.steps() == ["packages", "project", "results.csv"]
 
 
-def test_a_moved_folder_gets_a_new_environment(project: Project) -> None:
-    project.make()
-    project.steps()
-    project.folder = project.folder.rename(project.folder.with_name("moved"))
+def test_a_moved_folder_gets_a_new_environment(ready: Project) -> None:
+    ready.folder = ready.folder.rename(ready.folder.with_name("moved"))
 
-    project.make()
-    assert project.steps() == ["venv", "packages", "project", "results.csv"]
+    ready.make()
+    assert ready.steps() == ["venv", "packages", "project", "results.csv"]
+
+
+def test_a_redis_that_was_uninstalled_is_replaced(ready: Project) -> None:
+    (ready.folder / "redis-server").unlink()
+
+    ready.make()
+    assert ready.steps() == ["redis", "results.csv"]
+
+
+def test_a_missing_redis_is_an_error(ready: Project) -> None:
+    (ready.folder / "redis-server").unlink()
+    (ready.folder / "offline").touch()
+
+    status, errors = ready.make()
+    assert status != 0
+    assert "No redis-server found." in errors
+
+
+def test_no_redis_is_installed_if_its_url_is_set(ready: Project) -> None:
+    (ready.folder / "redis-server").unlink()
+
+    assert ready.make(PAWQUEUE_REDIS_URL="redis://elsewhere")[0] == 0
+    assert ready.steps() == ["results.csv"]
+
+
+def test_training_needs_no_redis(ready: Project) -> None:
+    (ready.folder / "redis-server").unlink()
+
+    assert ready.make("train")[0] == 0
+    assert ready.steps() == ["packages", "project", "training.run"]
 
 
 def test_an_environment_that_another_tool_made_is_used(project: Project) -> None:
@@ -169,7 +209,7 @@ def test_an_environment_with_an_unsupported_python_is_replaced(project: Project)
     assert project.steps()[0] == "venv"
 
 
-def test_a_failed_set_up_says_what_to_do_and_is_repaired_by_the_next_make(project: Project) -> None:
+def test_a_failed_set_up_explains_the_fix_and_the_next_make_repairs_it(project: Project) -> None:
     (project.folder / "offline").touch()
     status, errors = project.make()
     assert status != 0
@@ -182,53 +222,17 @@ def test_a_failed_set_up_says_what_to_do_and_is_repaired_by_the_next_make(projec
     assert project.steps() == ["packages", "project", "results.csv"]
 
 
-def test_two_makes_at_once_wait_for_each_other(project: Project) -> None:
-    both = [project.command("demo"), project.command("up")]
-    assert [process.wait(60) for process in both] == [0, 0]
+def test_two_makes_at_the_same_time_set_up_once(project: Project) -> None:
+    both = [project.start("make", "demo"), project.start("make", "up")]
     for process in both:
-        process.communicate()
+        process.communicate(timeout=60)
 
+    assert [process.returncode for process in both] == [0, 0]
     assert project.steps().count("venv") == 1
 
 
-def test_redis_is_installed_if_there_is_none(project: Project) -> None:
-    (project.folder / "redis-server").unlink()
-
-    project.make()
-    assert project.steps() == ["venv", "packages", "project", "redis", "results.csv"]
-
-
-def test_a_redis_that_was_uninstalled_is_replaced(project: Project) -> None:
-    project.make()
-    (project.folder / "redis-server").unlink()
-    project.steps()
-
-    project.make()
-    assert project.steps() == ["redis", "results.csv"]
-
-
-def test_a_missing_redis_is_an_error(project: Project) -> None:
-    project.make()
-    (project.folder / "redis-server").unlink()
-    (project.folder / "offline").touch()
-
-    status, errors = project.make()
-    assert status != 0
-    assert "No redis-server found." in errors
-
-
-def test_no_redis_is_needed_if_one_is_given(project: Project) -> None:
-    (project.folder / "redis-server").unlink()
-
-    assert project.make(PAWQUEUE_REDIS_URL="redis://elsewhere")[0] == 0
-    assert "redis" not in project.steps()
-
-
-def test_training_needs_no_redis(project: Project) -> None:
-    (project.folder / "redis-server").unlink()
-
-    assert project.make("train")[0] == 0
-    assert project.steps() == ["venv", "packages", "project", "training.run"]
+#: Logs the package index and the certificate that uv gets.
+UV_VERSION = ("sh", "deploy/local/setup.sh", "uv", "--version")
 
 
 @pytest.mark.parametrize("setting", ["global.index-url", "install.index-url", ":env:.index-url"])
@@ -236,15 +240,15 @@ def test_uv_uses_the_package_index_and_certificate_of_pip(project: Project, sett
     config = f"{setting}='https://mirror.example/simple'\nglobal.cert='/etc/mirror.pem'\n"
     (project.folder / "pip-config").write_text(config)
 
-    project.make()
-    assert "index=https://mirror.example/simple cert=/etc/mirror.pem" in project.calls()[0]
+    project.run(*UV_VERSION)
+    assert project.calls() == ["uv --version index=https://mirror.example/simple cert=/etc/mirror.pem"]
 
 
 def test_the_settings_of_uv_take_precedence_over_those_of_pip(project: Project) -> None:
     (project.folder / "pip-config").write_text("global.index-url='https://mirror.example/simple'\n")
 
-    project.make(UV_DEFAULT_INDEX="https://own.example/simple")
-    assert "index=https://own.example/simple" in project.calls()[0]
+    project.run(*UV_VERSION, UV_DEFAULT_INDEX="https://own.example/simple")
+    assert project.calls() == ["uv --version index=https://own.example/simple cert="]
 
 
 def test_without_a_supported_python_the_error_names_the_package_to_install(project: Project) -> None:
@@ -292,12 +296,12 @@ def index(project: Project, tmp_path: Path) -> Iterator[str]:
     (project.folder / "requirements" / "pip.txt").write_text(f"pip==1.0 \\\n    --hash=sha256:{digest}\n")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()  # polls every 10 ms for its shutdown
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
 
-def test_a_python_without_pip_gets_the_pinned_one(project: Project, index: str) -> None:
+def test_a_python_without_pip_uses_the_pinned_one(project: Project, index: str) -> None:
     status, errors = project.make(PIP_INDEX_URL=index)
 
     assert status == 0, errors

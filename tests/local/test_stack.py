@@ -1,4 +1,4 @@
-"""Programs under a real supervisord: restarted when killed, and all stopped in the end, whatever happens."""
+"""Programs under a real supervisord: killed ones restart, and all of them stop in the end."""
 
 import os
 import signal
@@ -27,9 +27,9 @@ stdout_logfile = logs/broken.log
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, PROGRAMS) as stack:
-        # A program that is stopped between its fork and its exec does not notice, and has to be killed later.
+        # A SIGTERM between a program's fork and its exec would be lost.
         wait_until(lambda: _names(stack) == {"sleep", "sh"}, "Both programs running", 15)
-        wait_until(lambda: "started" in _words(stack), "The second program handling SIGTERM", 15)
+        wait_until(lambda: "started" in _log_of_second(stack), "The second program handling SIGTERM", 15)
         yield stack
 
 
@@ -41,8 +41,7 @@ def _names(stack: Stack) -> set[str]:
     return {psutil.Process(pid).name() for pid in _pids(stack).values()}
 
 
-def _words(stack: Stack) -> str:
-    """The log of the second program."""
+def _log_of_second(stack: Stack) -> str:
     log = stack.log_of("second")
     return log.read_text() if log.exists() else ""
 
@@ -55,32 +54,32 @@ def test_a_killed_program_is_restarted(stack: Stack) -> None:
     before = _pids(stack)["first"]
     os.kill(before, signal.SIGKILL)
 
-    wait_until(lambda: _pids(stack).get("first", before) != before, "The killed program restarting", 10)
+    wait_until(lambda: _pids(stack).get("first", before) != before, "the restart of the killed program", 10)
 
 
 def test_programs_stop_in_reverse_order_of_their_start_and_leave_nothing_running(stack: Stack) -> None:
     processes = [_supervisord(stack), *_supervisord(stack).children(recursive=True)]
 
     stack.stop()
-    assert not [process for process in processes if _lives(process)]
-    assert "stopped" in _words(stack)
+    assert not [process for process in processes if _is_running(process)]
+    assert "stopped" in _log_of_second(stack)
     log = stack.log_of("supervisord").read_text()
     assert log.index("stopped: second") < log.index("stopped: first")
 
 
-def test_a_killed_supervisor_leaves_nothing_running(stack: Stack) -> None:
+def test_a_killed_supervisord_leaves_nothing_running(stack: Stack) -> None:
     programs = [psutil.Process(pid) for pid in _pids(stack).values()]
     supervisord = _supervisord(stack)
     supervisord.kill()
-    wait_until(lambda: not _lives(supervisord), "The supervisor being gone", 5)
+    wait_until(lambda: not _is_running(supervisord), "the exit of supervisord", 5)
 
-    with pytest.raises(LocalError, match="supervisor has exited"):
+    with pytest.raises(LocalError, match="supervisord has exited"):
         stack.services()
     stack.stop()
-    assert not [process for process in programs if _lives(process)]
+    assert not [process for process in programs if _is_running(process)]
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -92,14 +91,14 @@ def test_a_program_that_keeps_exiting_is_an_error_with_the_end_of_its_log(tmp_pa
     config.write_text(PROGRAMS.read_text() + BROKEN)
 
     with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, config) as stack:
-        watch = Watch(stack, starts_before_ready=1)  # each further start takes a second longer
+        watch = Watch(stack, starts_before_ready=1)  # only one, because each further start takes a second longer
         with pytest.raises(LocalError, match=r"broken keeps exiting(?s:.*)no such model"):
-            _look_until_it_fails(watch)
+            _check_until_it_fails(watch)
 
 
-def _look_until_it_fails(watch: Watch) -> None:
+def _check_until_it_fails(watch: Watch) -> None:
     while True:
-        watch.look()
+        watch.check()
         time.sleep(0.05)
 
 
@@ -110,7 +109,7 @@ def test_an_invalid_configuration_is_an_error_with_its_reason(tmp_path: Path) ->
     with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, config) as stack:
         watch = Watch(stack)
         with pytest.raises(LocalError, match="invalid literal for int"):
-            _look_until_it_fails(watch)
+            _check_until_it_fails(watch)
 
 
 def test_programs_stop_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
@@ -123,11 +122,11 @@ def test_programs_stop_when_the_process_that_started_them_is_killed(tmp_path: Pa
         "    time.sleep(1000)\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
-    wait_until(lambda: len(psutil.Process(starter.pid).children(recursive=True)) >= 3, "All running", 15)
+    wait_until(lambda: len(psutil.Process(starter.pid).children(recursive=True)) >= 3, "the start of all programs", 15)
     processes = psutil.Process(starter.pid).children(recursive=True)
     starter.kill()
     starter.wait()
 
-    wait_until(lambda: not [process for process in processes if _lives(process)], "Everything stopping", 15)
+    wait_until(lambda: not [process for process in processes if _is_running(process)], "the stop of all programs", 15)
     with claimed(tmp_path):
         pass

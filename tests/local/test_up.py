@@ -1,4 +1,4 @@
-"""`python -m deploy.local up` with the real services: they get ready, restart when killed, and stop."""
+"""`python -m deploy.local up` with the real services: they start, restart when killed, and stop."""
 
 import json
 import os
@@ -35,11 +35,11 @@ class Up:
         return f"http://127.0.0.1:{self.environ['PAWQUEUE_GATEWAY_PORT']}"
 
     def processes(self) -> list[psutil.Process]:
-        """All processes below it."""
+        """All its child processes."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def services(self) -> dict[str, psutil.Process]:
-        """The process of each `python -m module`; the parent if it has forked."""
+        """The process of each `python -m MODULE`; of several, the parent."""
         commands = [(process.cmdline(), process) for process in reversed(self.processes())]
         return {command[2]: process for command, process in commands if command[1:2] == ["-m"]}
 
@@ -62,7 +62,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def _rejected(environ: dict[str, str]) -> str:
-    """The error of an `up` that must not start."""
+    """Run an `up` that must not start; returns its error."""
     done = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     return done.stderr
@@ -84,12 +84,12 @@ def test_an_image_is_classified(up: Up) -> None:
         assert json.load(answer)["status"] == "succeeded"
 
 
-def test_a_second_one_on_the_same_state_folder_is_rejected(up: Up) -> None:
+def test_a_second_up_on_the_same_state_folder_is_rejected(up: Up) -> None:
     assert "are already running" in _rejected(up.environ)
 
 
 @pytest.mark.parametrize("name", ["GATEWAY_PORT", "REDIS_PORT", "WORKER_METRICS_PORT"])
-def test_the_error_for_a_port_in_use_names_its_setting(tmp_path: Path, name: str) -> None:
+def test_the_error_for_a_port_in_use_names_its_variable(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         environ = demo_environ({**os.environ, f"PAWQUEUE_{name}": port}, tmp_path)

@@ -1,4 +1,4 @@
-"""Only one set of services uses a state folder."""
+"""Only one process at a time can claim a state folder."""
 
 import os
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_files_left_by_a_crash_do_not_block_a_claim(tmp_path: Path) -> None:
         assert (tmp_path / "run" / "lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_the_error_for_an_unusable_state_folder_names_the_setting(tmp_path: Path) -> None:
+def test_the_error_for_an_unusable_state_folder_names_the_variable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(UsageError, match="Set PAWQUEUE_STATE_DIR"), claimed(tmp_path / "file"):

@@ -1,4 +1,4 @@
-"""`up` and `demo`: what is checked and chosen before a service starts."""
+"""`up` and `demo`: the checks, ports and folders before a service starts."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_a_demo_uses_free_ports_and_its_own_folder(tmp_path: Path) -> None:
     assert settings.state_dir == tmp_path
 
 
-def test_a_demo_uses_the_ports_and_the_folder_of_the_environment(tmp_path: Path) -> None:
+def test_a_demo_uses_the_ports_and_the_folder_set_in_the_environment(tmp_path: Path) -> None:
     chosen = demo_environ({"PAWQUEUE_GATEWAY_PORT": "8123", "PAWQUEUE_STATE_DIR": "/kept"}, tmp_path)
 
     assert chosen["PAWQUEUE_GATEWAY_PORT"] == "8123"
@@ -50,7 +50,7 @@ def test_a_missing_or_empty_folder_of_images_is_rejected(tmp_path: Path, exists:
     assert not state.exists()
 
 
-def test_a_file_for_results_that_cannot_be_written_is_rejected(tmp_path: Path) -> None:
+def test_an_unwritable_results_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "cat.jpg").write_bytes(b"x")
 
     with pytest.raises(UsageError, match=r"OUT=file\.csv"):
@@ -71,11 +71,11 @@ def test_an_invalid_setting_exits_with_status_2(
     ("host", "url"),
     [("127.0.0.1", "http://127.0.0.1:8000"), ("0.0.0.0", "http://127.0.0.1:8000"), ("::", "http://[::1]:8000")],
 )
-def test_the_gateway_url_is_an_address_of_this_machine(host: str, url: str) -> None:
+def test_the_gateway_url_is_reachable_from_this_machine(host: str, url: str) -> None:
     assert gateway_url(load_settings({"PAWQUEUE_GATEWAY_HOST": host})) == url
 
 
-def test_up_warns_of_an_unknown_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_warns_about_an_unknown_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     environ = {"PAWQUEUE_WORKER": "2", "PAWQUEUE_STATE_DIR": str(tmp_path / "file")}
 

@@ -1,4 +1,4 @@
-"""`pawqueue doctor`: each check finds its problem and gives a fix."""
+"""`pawqueue doctor`: each check finds its problem and suggests a fix."""
 
 import json
 import re
@@ -44,8 +44,8 @@ def test_an_unknown_variable_is_reported_with_a_similar_known_one() -> None:
 
 
 def test_the_variables_of_compose_and_training_are_known() -> None:
-    read = [ROOT / "docker-compose.yml", *ROOT.glob("deploy/compose/*"), *ROOT.glob("training/**/*.py")]
-    text = "\n".join(path.read_text() for path in read if path.is_file())
+    paths = [ROOT / "docker-compose.yml", *ROOT.glob("deploy/compose/*"), *ROOT.glob("training/**/*.py")]
+    text = "\n".join(path.read_text() for path in paths if path.is_file())
     used = dict.fromkeys(re.findall(r"\bPAWQUEUE_[A-Z_]+", text), "x")
     assert "PAWQUEUE_PUBLISH" in used
     assert checks.check_variables(used).level is Level.OK, checks.check_variables(used).text
@@ -63,7 +63,7 @@ def test_free_disk_space_is_checked(free: int, level: Level, tmp_path: Path) -> 
     assert checks.check_disk(settings, free_bytes=lambda _folder: free).level is level
 
 
-def test_the_locks_of_make_up_are_those_of_the_makefile() -> None:
+def test_the_lock_files_compared_are_those_that_make_up_installs() -> None:
     assert f"LOCKS_run := {' '.join(checks.RUN_LOCKS)}\n" in (ROOT / "Makefile").read_text()
 
 
@@ -78,7 +78,7 @@ def test_an_incomplete_bundle_is_reported(tmp_path: Path) -> None:
 def test_redis_is_checked(redis_url: str) -> None:
     assert checks.check_redis(load_settings({"PAWQUEUE_REDIS_URL": redis_url})).level is Level.OK
     finding = checks.check_redis(load_settings({"PAWQUEUE_REDIS_PORT": str(free_port())}))
-    assert (finding.level, finding.mend) == (Level.PROBLEM, "`make up` starts one.")
+    assert (finding.level, finding.mend) == (Level.PROBLEM, "Start it with `make up`.")
 
 
 def test_a_port_in_use_is_reported_with_its_variable() -> None:
@@ -135,7 +135,7 @@ def test_a_status_that_needs_an_api_key_leaves_the_workers_unknown() -> None:
     assert "PAWQUEUE_API_KEY" in found["worker"].mend
 
 
-def test_another_server_is_not_taken_for_a_gateway() -> None:
+def test_a_server_that_is_not_a_gateway_is_reported() -> None:
     page = httpx.Response(200, text="<html>")
     assert "is not a Pawqueue gateway" in gateway(page, page)["gateway"].text
 
@@ -154,4 +154,4 @@ def test_the_command_prints_all_findings_and_exits_with_1_for_a_problem(
     found = {finding["check"]: finding["level"] for finding in json.loads(capsys.readouterr().out)}
     assert (found["Redis"], found["gateway"], found["Python"]) == ("problem", "problem", "ok")
     assert doctor() == 1
-    assert "found a problem. Fix the first one first" in capsys.readouterr().out
+    assert "found a problem. Fix the first one, then run this again." in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The error for a port in use names its setting."""
+"""Ports that are in use, and free ones."""
 
 import socket
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.errors import UsageError
-from deploy.local.ports import Port, all_free, check_ports, pick_ports, why_not
+from deploy.local.ports import Port, all_free, check_ports, pick_ports, port_problem
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_free_ports_pass() -> None:
     check_ports([_port(first), _port(first + 1, "PAWQUEUE_REDIS_PORT")])
 
 
-def test_the_error_for_a_port_in_use_names_its_setting(taken: int) -> None:
+def test_the_error_for_a_port_in_use_names_its_variable(taken: int) -> None:
     with pytest.raises(UsageError, match=f"Port {taken} for the gateway .* set PAWQUEUE_GATEWAY_PORT to another port"):
         check_ports([_port(taken)])
 
@@ -43,11 +43,11 @@ def test_a_port_is_free_again_right_after_its_server_closed() -> None:
         with socket.create_connection(("127.0.0.1", number)) as client, server.accept()[0]:
             client.sendall(b"x")
 
-    assert why_not("127.0.0.1", number) == ""
+    assert port_problem("127.0.0.1", number) == ""
 
 
 def test_the_reason_for_an_invalid_host_is_given() -> None:
-    assert "not an address" in why_not("not an address", 8000)
+    assert "not an address" in port_problem("not an address", 8000)
 
 
 def test_picked_ports_are_free() -> None:

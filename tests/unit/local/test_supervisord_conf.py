@@ -1,4 +1,4 @@
-"""supervisord.conf, as supervisord reads it: order, time to stop, logs and the environment of the programs."""
+"""supervisord.conf as supervisord parses it: start order, time to stop, logs and commands."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ SETTINGS = {"PAWQUEUE_WORKERS": "2", "PAWQUEUE_DRAIN_S": "30.5"}
 
 
 def programs(state: Path, **more: str) -> dict[str, Any]:
-    """Each program by its name."""
+    """The programs by name."""
     environ = {**SETTINGS, **more, "PAWQUEUE_STATE_DIR": str(state)}
     values = {**service_environ(load_settings(environ), environ), "UP_ROOT": str(ROOT), "UP_SOCKET": "/tmp/p/s"}
     options = ServerOptions()
@@ -35,7 +35,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_services_start_after_those_they_need(state: Path) -> None:
+def test_services_start_after_the_services_they_need(state: Path) -> None:
     found = programs(state)
 
     order = [found[name].priority for name in ("redis", "worker-0", "gateway", "dashboard")]
@@ -43,7 +43,7 @@ def test_services_start_after_those_they_need(state: Path) -> None:
     assert found["worker-1"].priority == found["worker-0"].priority
 
 
-def test_a_worker_may_finish_its_jobs_before_it_is_killed(state: Path) -> None:
+def test_a_worker_has_time_to_finish_its_jobs_before_it_is_killed(state: Path) -> None:
     assert programs(state)["worker-0"].stopwaitsecs > 30.5
 
 
@@ -72,7 +72,7 @@ def test_each_worker_gets_its_own_metrics_port(state: Path, first: str, second: 
     assert printed == [f"{first} -m worker\n", f"{second} -m worker\n"]
 
 
-def test_a_given_redis_is_not_started(state: Path) -> None:
+def test_no_redis_is_started_if_its_url_is_set(state: Path) -> None:
     assert programs(state)["redis"].autostart
     assert not programs(state, PAWQUEUE_REDIS_URL="redis://elsewhere")["redis"].autostart
 

@@ -1,4 +1,4 @@
-"""The watch reports a restarted service and fails for one that keeps exiting."""
+"""A restarted service is reported; a service that keeps exiting is an error."""
 
 from pathlib import Path
 from typing import cast
@@ -11,7 +11,7 @@ from deploy.local.watch import Stop, Watch, wait_until_ready
 
 
 class FakeStack:
-    """Services in the state that a test sets."""
+    """A stack whose services are set by the test."""
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
@@ -43,33 +43,35 @@ def test_a_restart_is_reported_once(watch: Watch, stack: FakeStack, capsys: pyte
     watch.ready = True
     for started_s in (10, 10, 11):
         stack.now = [_worker(started_s)]
-        watch.look()
+        watch.check()
 
     assert capsys.readouterr().out.count("worker-0 exited and was restarted") == 1
 
 
-def test_the_error_for_a_service_given_up_has_the_end_of_its_log(watch: Watch, stack: FakeStack) -> None:
+def test_the_error_for_a_service_that_supervisord_gave_up_has_the_end_of_its_log(
+    watch: Watch, stack: FakeStack
+) -> None:
     stack.now = [_worker(0, given_up=True)]
 
     with pytest.raises(LocalError, match=r"worker-0 keeps exiting(?s:.*)no such model"):
-        watch.look()
+        watch.check()
 
 
 def test_a_service_that_keeps_exiting_before_the_stack_is_ready_is_an_error(watch: Watch, stack: FakeStack) -> None:
     for started_s in (10, 11, 12):
         stack.now = [_worker(started_s)]
-        watch.look()
+        watch.check()
     stack.now = [_worker(13)]
 
     with pytest.raises(LocalError, match="worker-0 keeps exiting"):
-        watch.look()
+        watch.check()
 
 
-def test_a_service_killed_often_after_the_stack_was_ready_is_no_error(watch: Watch, stack: FakeStack) -> None:
+def test_a_service_may_restart_often_once_the_stack_is_ready(watch: Watch, stack: FakeStack) -> None:
     watch.ready = True
     for started_s in range(10, 30):
         stack.now = [_worker(started_s)]
-        watch.look()
+        watch.check()
 
 
 def test_waiting_ends_when_it_is_time_to_stop(watch: Watch) -> None:
