@@ -28,7 +28,7 @@ CARDS = (
     chart_card("predictions-mix", "Labels over time", "Share of each label over time."),
     chart_card("predictions-confidence", "Confidence over time", "Percentiles over time."),
 )
-#: Tiles shown.
+#: Tiles shown at most.
 _TILES_MAX = 36
 
 
@@ -52,7 +52,7 @@ def layout(view: View, cards: list[Component]) -> list[Component]:
         html.Div(
             [
                 html.P(id="predictions-count", className="note", role="status"),
-                html.P("Updates are paused while you browse.", id="predictions-held", className="held"),
+                html.P("Updates are paused while you browse.", id="predictions-paused", className="paused"),
                 html.A(
                     "Download as CSV", id="predictions-csv", href=f"/predictions.csv{view.search}", className="button"
                 ),
@@ -66,7 +66,7 @@ def layout(view: View, cards: list[Component]) -> list[Component]:
             id="predictions-opened",
             title="Prediction",
             size="lg",
-            children=html.Div(id="predictions-one"),
+            children=html.Div(id="predictions-details"),
             closeButtonProps={"aria-label": "Close"},
         ),
     ]
@@ -76,7 +76,7 @@ _CONTROLS = [Input(f"predictions-{name}", "value") for name in ("label", "status
 
 
 def register(app: Dash, services: Services) -> None:
-    """The callbacks of filters, gallery and dialog, and the routes of thumbnails and the CSV file."""
+    """Register the callbacks of filters, gallery and dialog, and the routes of thumbnails and the CSV file."""
     _register_routes(app, services)
 
     @app.callback(
@@ -88,23 +88,23 @@ def register(app: Dash, services: Services) -> None:
     )
     def find(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
         filters, viewer = filters_of(search or ""), current_viewer()
-        key = ("gallery", viewer.scope, search_of(filters))
+        key = ("gallery", viewer.cache_key, search_of(filters))
         snapshot = services.reader.latest
-        return services.cache.get(snapshot, key, lambda: _found(snapshot, viewer, filters))
+        return services.cache.get(snapshot, key, lambda: _search(snapshot, viewer, filters))
 
-    drawn = Output("predictions-gallery", "children"), Output("predictions-held", "className")
+    drawn = Output("predictions-gallery", "children"), Output("predictions-paused", "className")
     in_browser(app, "drawGallery", *drawn, Input("predictions-found", "data"))
 
     @app.callback(
         Output("predictions-url", "search"),
-        *(Output(one.component_id, "value") for one in _CONTROLS),
+        *(Output(control.component_id, "value") for control in _CONTROLS),
         Output("predictions-opened", "opened"),
         Input("predictions-url", "search"),
         Input("predictions-opened", "opened"),
         *_CONTROLS,
     )
     def sync_address(search: str | None, is_open: Any, *controls: Any) -> tuple[Any, ...]:
-        """Keep the address, the filter controls and the dialog consistent, whichever one changes."""
+        """Keep the URL, the filter controls and the dialog in step, whichever of them changes."""
         if ctx.triggered_id in (None, "predictions-url"):
             return (no_update, *_control_values(filters_of(search or "")), bool(job_id_of(search or "")))
         if ctx.triggered_id == "predictions-opened":
@@ -112,7 +112,7 @@ def register(app: Dash, services: Services) -> None:
             return (new_search, *[no_update] * len(_CONTROLS), no_update)
         return (search_of(_filters_from(controls)), *[no_update] * len(_CONTROLS), False)
 
-    @app.callback(Output("predictions-one", "children"), Input("predictions-url", "search"))
+    @app.callback(Output("predictions-details", "children"), Input("predictions-url", "search"))
     def show_details(search: str | None) -> Any:
         job_id = job_id_of(search or "")
         if not job_id:
@@ -160,14 +160,19 @@ def matching(rows: Sequence[JobRow], filters: Filters, now_s: float) -> list[Job
     return [row for row in rows if filters.match(row, now_s)]
 
 
-def _found(snapshot: Snapshot, viewer: Viewer, filters: Filters) -> tuple[dict[str, Any], str, str]:
+def _search(snapshot: Snapshot, viewer: Viewer, filters: Filters) -> tuple[dict[str, Any], str, str]:
     rows = matching(viewer.visible(snapshot.jobs), filters, snapshot.at_s)
-    note = f"{len(rows):,} of {_extent(snapshot)} {'matches' if len(rows) == 1 else 'match'} the filters."
+    if not snapshot.jobs:
+        note = "No jobs have finished yet."
+    elif filters == Filters():
+        note = f"Based on {_extent(snapshot)}."
+    else:
+        note = f"{len(rows):,} of {_extent(snapshot)} {'matches' if len(rows) == 1 else 'match'} the filters."
     if len(rows) > _TILES_MAX:
         note += f" Showing the newest {_TILES_MAX}."
     search = search_of(filters)
     shown = plain(tiles(rows[:_TILES_MAX], filters, snapshot.thumbnails))
-    # The sequence makes every value different, so that the browser also draws what it skipped before.
+    # Every value contains a different sequence, so the browser is also called if its last call skipped the drawing.
     return {"sequence": snapshot.sequence, "search": search, "tiles": shown}, note, f"/predictions.csv{search}"
 
 
@@ -178,20 +183,21 @@ def _extent(snapshot: Snapshot) -> str:
 
 
 def _chart(snapshot: Snapshot, unit: str, lines: Sequence[Line]) -> Content:
-    note, empty = f"Based on {_extent(snapshot)}", "No predictions match the filters."
+    note = f"Based on {_extent(snapshot)}"
+    empty = "No predictions match the filters." if snapshot.jobs else "No jobs have finished yet."
     content = line_content(snapshot.ledger, note, lines, unit, empty, markers=True)
     if content.figure:
         content.figure["layout"]["yaxis"]["range"] = [0, 103]
     return content
 
 
-#: The time span of the jobs is divided into this many parts.
+#: The charts divide the time span of the jobs into this many parts.
 _PARTS = 30
 _PERCENTILES = ((0.1, "p10"), (0.5, "p50"), (0.9, "p90"))
 
 
 def parts_of(rows: Sequence[JobRow]) -> list[tuple[float, list[JobRow]]]:
-    """Jobs, given newest first, by equal parts of their time span: (middle of the part, jobs), oldest first."""
+    """Divide jobs, given newest first, into equal time spans: (middle of the span, jobs), oldest first."""
     if not rows:
         return []
     first_s, last_s = rows[-1].finished_s, rows[0].finished_s
@@ -275,7 +281,7 @@ def _filter_bar(labels: Sequence[str], models: Sequence[str], filters: Filters) 
 
 
 def _select(name: str, title: str, choices: Sequence[str], value: str) -> Component:
-    known = sorted({*choices, *([value] if value else [])})  # the address may name a value that no job has
+    known = sorted({*choices, *([value] if value else [])})  # the URL may contain a value that no job has
     data = [{"value": "", "label": "all"}, *({"value": text, "label": text} for text in known)]
     select: Component = dmc.Select(id=f"predictions-{name}", label=title, data=data, value=value, allowDeselect=False)
     return select

@@ -1,4 +1,4 @@
-"""Drift: the distances, and the number of images that a verdict needs."""
+"""Drift: distances, histograms, and the minimum number of images for a verdict."""
 
 import math
 
@@ -16,9 +16,9 @@ def test_equal_distributions_have_distance_zero_and_disjoint_ones_a_ks_of_one() 
     assert math.isfinite(psi([1, 0], [0, 1]))
 
 
-@pytest.mark.parametrize(("value", "place"), [(-1, 0), (0, 0), (0.49, 0), (0.5, 1), (1, 1), (9, 1)])
-def test_values_beyond_the_edges_count_in_the_nearest_bin(value: float, place: int) -> None:
-    assert Reference((1, 1), (0, 0.5, 1)).histogram([value]) == ((1, 0), (0, 1))[place]
+@pytest.mark.parametrize(("value", "expected"), [(-1, 0), (0, 0), (0.49, 0), (0.5, 1), (1, 1), (9, 1)])
+def test_values_beyond_the_edges_count_in_the_nearest_bin(value: float, expected: int) -> None:
+    assert Reference((1, 1), (0, 0.5, 1)).histogram([value]) == ((1, 0), (0, 1))[expected]
 
 
 def test_a_verdict_needs_enough_images() -> None:
@@ -32,7 +32,7 @@ def test_a_verdict_needs_enough_images() -> None:
     assert verdict(enough.distance, enough.sample) == "Different from training"
 
 
-def test_distances_over_time_cover_windows_of_equal_size_from_old_to_new() -> None:
+def test_distances_over_time_cover_windows_of_equal_size_oldest_first() -> None:
     reference = Reference((100, 100), (0.0, 0.5, 1.0))
     old = [row(confidence=0.2 if at % 2 else 0.8, finished_s=NOW - 1000 - at) for at in range(SAMPLE_MIN)]
     new = [row(confidence=0.9, finished_s=NOW - at) for at in range(SAMPLE_MIN)]
@@ -42,7 +42,7 @@ def test_distances_over_time_cover_windows_of_equal_size_from_old_to_new() -> No
     assert drift.live == (100, 300)
 
 
-def test_labels_unknown_to_training_are_not_counted() -> None:
+def test_labels_that_are_missing_in_training_are_not_counted() -> None:
     drift = drift_of([row("bird")], Reference((1, 1), names=("cat", "dog")), "label")
     assert drift.sample == 0
 

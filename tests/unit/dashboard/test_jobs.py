@@ -35,7 +35,7 @@ def test_the_bounds_of_a_range_may_be_swapped() -> None:
 
 
 @pytest.mark.parametrize("text", ["'; FLUSHALL", "<script>", "", "../../etc/passwd", "0" * 36])
-def test_only_a_job_id_is_read_as_a_job_id(text: str) -> None:
+def test_an_invalid_job_id_in_the_address_is_ignored(text: str) -> None:
     assert job_id_of(f"?job={text}") == ""
     assert job_id_of("?job=01a210be-c37a-7fc6-8b2f-64ed4499f07e") == "01a210be-c37a-7fc6-8b2f-64ed4499f07e"
 
@@ -52,7 +52,7 @@ def test_filters_select_matching_jobs() -> None:
         "most=99": [cat, dog],
     }
     for search, expected in kept.items():
-        assert [one for one in (cat, dog, failed) if filters_of(search).match(one, NOW)] == expected, search
+        assert [job for job in (cat, dog, failed) if filters_of(search).match(job, NOW)] == expected, search
 
 
 def test_a_file_name_that_looks_like_a_formula_stays_text_in_a_spreadsheet() -> None:
@@ -61,7 +61,7 @@ def test_a_file_name_that_looks_like_a_formula_stays_text_in_a_spreadsheet() -> 
     assert lines[0]["latency_ms"] == "250"
 
 
-def test_the_shares_of_labels_sum_to_a_hundred() -> None:
+def test_the_shares_of_labels_sum_to_100_per_cent() -> None:
     rows = [row("cat" if at % 4 else "dog", finished_s=NOW - at) for at in range(100)]
     mix = dict(label_mix(parts_of(rows)))
     assert mix.keys() == {"cat", "dog"}
@@ -89,6 +89,6 @@ def test_numbers(value: float | None, text: str) -> None:
     assert number(value) == text
 
 
-def test_units_are_formatted_the_same_way() -> None:
+def test_values_are_formatted_with_their_units() -> None:
     assert (milliseconds(3.42), milliseconds(1234), percent(0.935, 1)) == ("3.4 ms", "1,234 ms", "93.5 %")
     assert (count(1, "job"), count(1200, "job")) == ("1 job", "1,200 jobs")
