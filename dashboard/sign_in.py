@@ -57,7 +57,7 @@ def require_sign_in(app: Flask, access: Access) -> None:
         if request.path.startswith(_PUBLIC):
             return None
         try:
-            g.viewer = _viewer_of(access, _api_key_header() or sessions.api_key(request.cookies.get(COOKIE, "")))
+            g.viewer = _check_api_key(access, _api_key_header() or sessions.api_key(request.cookies.get(COOKIE, "")))
         except PawqueueError as error:
             return _reject(error)
         return None
@@ -68,7 +68,7 @@ def require_sign_in(app: Flask, access: Access) -> None:
             return _sign_in_page("")
         api_key = request.form.get("api_key", "").strip()
         try:
-            _viewer_of(access, api_key)
+            _check_api_key(access, api_key)
         except PawqueueError as error:
             return _sign_in_page(error.detail), error.http_status
         return _redirect("/", sessions.open(api_key))
@@ -108,7 +108,7 @@ class Sessions:
             self._keys.pop(token, None)
 
 
-def _viewer_of(access: Access, api_key: str) -> Viewer:
+def _check_api_key(access: Access, api_key: str) -> Viewer:
     try:
         return Viewer(access.check(api_key, Scope.ADMIN).owner, sees_all=True, api_key=api_key)
     except ForbiddenError:

@@ -1,7 +1,7 @@
 """Finished jobs as rows, and the filters in the URL of the Predictions page."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import cast
 from urllib.parse import parse_qs, urlencode
 
@@ -25,8 +25,8 @@ class JobRow(ResultRow):
     features: Features | None = None
 
 
-def row_of(job: Job) -> JobRow:
-    """Build the row of a finished job."""
+def build_row(job: Job) -> JobRow:
+    """The row of a finished job."""
     result = job.result
     return replace(
         cast("JobRow", JobRow.of(job)),
@@ -69,29 +69,28 @@ class Filters:
 _TEXT_MAX = 200
 
 
-def filters_of(search: str) -> Filters:
+def parse_filters(query: str) -> Filters:
     """Parse a query such as `?label=cat&least=50`. Ignores invalid values."""
-    given = {name: values[-1] for name, values in parse_qs(search.lstrip("?")).items()}
-    least, most = sorted((_number(given, "least", 0, 100), _number(given, "most", 100, 100)))
-    texts = {name: given.get(name, "")[:_TEXT_MAX] for name in ("label", "status", "model")}
-    return Filters(**texts, least=least, most=most, minutes=_number(given, "minutes", 0, 100_000))
+    parameters = {name: values[-1] for name, values in parse_qs(query.lstrip("?")).items()}
+    least, most = sorted((_number(parameters, "least", 0, 100), _number(parameters, "most", 100, 100)))
+    texts = {name: parameters.get(name, "")[:_TEXT_MAX] for name in ("label", "status", "model")}
+    return Filters(**texts, least=least, most=most, minutes=_number(parameters, "minutes", 0, 100_000))
 
 
-def search_of(filters: Filters, job_id: str = "") -> str:
-    """Format filters and the job that is open as a query, without defaults. `filters_of` and `job_id_of` parse it."""
-    default = Filters()
-    values = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
-    given = {name: value for name, value in values.items() if value != getattr(default, name)}
-    text = urlencode({**given, **({"job": job_id} if job_id else {})})
-    return f"?{text}" if text else ""
-
-
-def job_id_of(search: str) -> str:
+def parse_job_id(query: str) -> str:
     """The job id in a query; empty if it is missing or invalid."""
-    given = parse_qs(search.lstrip("?")).get("job", [""])[-1]
-    return given if is_job_id(given) else ""
+    job_id = parse_qs(query.lstrip("?")).get("job", [""])[-1]
+    return job_id if is_job_id(job_id) else ""
 
 
-def _number(given: Mapping[str, str], name: str, default: int, maximum: int) -> int:
-    text = given.get(name, "")
+def format_query(filters: Filters, job_id: str = "") -> str:
+    """Format filters, and the id of the open job, as a query without defaults. The reverse of the functions above."""
+    defaults = asdict(Filters())
+    parameters = {name: value for name, value in asdict(filters).items() if value != defaults[name]}
+    query = urlencode(parameters | ({"job": job_id} if job_id else {}))
+    return f"?{query}" if query else ""
+
+
+def _number(parameters: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+    text = parameters.get(name, "")
     return min(int(text), maximum) if text.isascii() and text.isdigit() and len(text) < 9 else default

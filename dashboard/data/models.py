@@ -11,7 +11,7 @@ import httpx
 from bundle.locate import bundle_to_serve
 from contract.settings import Settings
 from dashboard.data.snapshot import Run, ServedBundle
-from dashboard.data.source import BUNDLE, SourceState, describe
+from dashboard.data.source import BUNDLE, MLFLOW, SourceState, describe
 
 _MANIFEST, _CARD, _PREDICTIONS = "manifest.json", "README.md", "predictions.csv"
 _FILE_MAX_BYTES = 50_000_000
@@ -91,7 +91,7 @@ class MlflowReader:
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._client = httpx.Client(base_url=url, timeout=5.0, transport=transport, trust_env=False)
-        self._state = SourceState("MLflow", setting="PAWQUEUE_MLFLOW_TRACKING_URI")
+        self._state = MLFLOW
         self._runs: tuple[Run, ...] = ()
         self._next_s = 0.0
 

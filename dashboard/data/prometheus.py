@@ -11,7 +11,7 @@ import httpx
 from contract.ledger.types import Heartbeat
 from dashboard.data.quantities import QUANTITIES, Point, Quantity, Series
 from dashboard.data.snapshot import Alert, Metrics
-from dashboard.data.source import SourceState, describe
+from dashboard.data.source import PROMETHEUS, describe
 
 _TIMEOUT = httpx.Timeout(2.0)
 _HISTORY_S = 3600
@@ -23,8 +23,7 @@ class PrometheusSource:
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport, trust_env=False)
-        state = SourceState("Prometheus", setting="PAWQUEUE_PROMETHEUS_URL")
-        self._metrics = Metrics({}, {"gateway": state, "workers": state}, (), _HISTORY_S)
+        self._metrics = Metrics({}, {"gateway": PROMETHEUS, "workers": PROMETHEUS}, (), _HISTORY_S)
 
     def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Metrics:
         """Read the history up to now. After a failure, returns the previous one with its source marked as failed."""
@@ -49,7 +48,7 @@ class PrometheusSource:
 
     def _alerts(self) -> tuple[Alert, ...]:
         rows = self._get("/api/v1/alerts", {})["alerts"]
-        return tuple(alert_of(row) for row in rows if row["state"] == "firing")
+        return tuple(parse_alert(row) for row in rows if row["state"] == "firing")
 
     def _get(self, path: str, query: dict[str, Any]) -> Any:
         response = self._client.get(path, params=query)
@@ -57,8 +56,8 @@ class PrometheusSource:
         return response.json()["data"]
 
 
-def alert_of(row: dict[str, Any]) -> Alert:
-    """Build an alert from its object in the Prometheus API."""
+def parse_alert(row: dict[str, Any]) -> Alert:
+    """Parse an alert of the Prometheus API."""
     labels, notes = row.get("labels", {}), row.get("annotations", {})
     name = labels.get("alertname", "")
     summary = notes.get("summary") or notes.get("description") or ""

@@ -15,10 +15,10 @@ from contract.ledger.types import Heartbeat
 from contract.log import get_logger
 from contract.status import Status, read_status
 from dashboard.data.gateway import GatewayClient
-from dashboard.data.jobs import JobRow, row_of
+from dashboard.data.jobs import JobRow, build_row
 from dashboard.data.models import BundleReader, MlflowReader
 from dashboard.data.snapshot import Metrics, Snapshot
-from dashboard.data.source import SourceState
+from dashboard.data.source import REDIS, SourceState
 
 _log = get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         self._jobs = deque(maxlen=self.limits.jobs)
-        self.latest = Snapshot(0, self.clock(), Metrics(), SourceState("Redis"))
+        self.latest = Snapshot(0, self.clock(), Metrics(), REDIS)
 
     def start(self) -> None:
         """Start the thread; call this after the process has forked."""
@@ -128,7 +128,7 @@ class Reader:
         if not found:
             return False
         jobs = self.ledger.get([job_id for _, job_id in found])
-        self._jobs.extendleft(row_of(job) for job in reversed(jobs) if job and job.status.is_final)
+        self._jobs.extendleft(build_row(job) for job in reversed(jobs) if job and job.status.is_final)
         self._position = found[0][0]
         return len(found) == maximum and not is_first
 

@@ -37,7 +37,10 @@ class SourceState:
 
 GATEWAY = SourceState("the gateway", setting="PAWQUEUE_GATEWAY_URL")
 WORKERS = SourceState("the workers' metrics endpoint")
+PROMETHEUS = SourceState("Prometheus", setting="PAWQUEUE_PROMETHEUS_URL")
+REDIS = SourceState("Redis")
 BUNDLE = SourceState("the bundle")
+MLFLOW = SourceState("MLflow", setting="PAWQUEUE_MLFLOW_TRACKING_URI")
 
 
 class SourceError(Exception):

@@ -24,7 +24,7 @@ _UNMEASURED = "The throughput of a worker is not known yet, because no worker ha
 def contents(view: View) -> dict[str, Content]:
     """What each card shows, by card id."""
     snapshot = view.snapshot
-    capacity = capacity_of(snapshot)
+    capacity = compute_capacity(snapshot)
     return {
         "capacity-now": _now(snapshot, capacity),
         "capacity-more": _with_more_workers(snapshot, capacity),
@@ -77,7 +77,7 @@ class Capacity:
         return max(1, math.ceil(needed_per_s / self.worker_per_s - 1e-9))
 
 
-def capacity_of(snapshot: Snapshot) -> Capacity:
+def compute_capacity(snapshot: Snapshot) -> Capacity:
     """Compute the capacity from the newest counts and the history."""
     metrics, status = snapshot.metrics, snapshot.status
     is_known = snapshot.ledger.read_at_s is not None

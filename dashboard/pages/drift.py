@@ -51,8 +51,8 @@ def contents(view: View) -> dict[str, Content]:
     """What each card shows, for the jobs that the viewer may see."""
     snapshot, jobs = view.snapshot, view.jobs
     manifest = snapshot.served.manifest if snapshot.served else {}
-    references = {feature: reference_of(manifest, feature) for feature in _FEATURES}
-    drifts = {name: drift_of(jobs, reference, name) for name, reference in references.items() if reference}
+    references = {feature: read_reference(manifest, feature) for feature in _FEATURES}
+    drifts = {name: compute_drift(jobs, reference, name) for name, reference in references.items() if reference}
     cards = {f"drift-{name}": _overlay(snapshot, drifts.get(name), name) for name in _FEATURES}
     psi_lines: list[Line] = [(n, [(at.at_s, at.psi) for at in drift.over_time]) for n, drift in drifts.items()]
     ks_lines: list[Line] = [
@@ -113,15 +113,15 @@ class Drift:
         return sum(self.live)
 
 
-def reference_of(manifest: Mapping[str, Any], feature: str) -> Reference | None:
-    """The training histogram of a feature; None if the manifest has none."""
+def read_reference(manifest: Mapping[str, Any], feature: str) -> Reference | None:
+    """Read the training histogram of a feature; None if the manifest contains none."""
     found = (manifest.get("reference") or {}).get(feature)
     if not found or not found.get("counts"):
         return None
     return Reference(tuple(found["counts"]), tuple(found.get("edges") or ()), tuple(found.get("names") or ()))
 
 
-def drift_of(rows: Sequence[JobRow], reference: Reference, feature: str) -> Drift:
+def compute_drift(rows: Sequence[JobRow], reference: Reference, feature: str) -> Drift:
     """Compare jobs, given newest first, with the reference."""
     known = set(reference.names)
     found = [pair for pair in _values(rows, feature) if not known or pair[1] in known]

@@ -59,11 +59,13 @@ def register(app: Dash, services: Services) -> None:
 
     @app.callback(Output("try-status", "children"), Input("try-tick", "n_intervals"))
     def show_status(_ticks: int | None) -> Any:
-        return [html.Div([html.Dt(name), html.Dd(with_code(text))]) for name, text in status_of(services.reader.latest)]
+        return [
+            html.Div([html.Dt(name), html.Dd(with_code(text))]) for name, text in service_states(services.reader.latest)
+        ]
 
     @app.callback(Output("try-uploaded", "data"), Input("try-images", "data"), prevent_initial_call=True)
     def upload(images: list[dict[str, str]] | None) -> Any:
-        return data_of(submit(services.gateway, images or [], current_viewer().api_key))
+        return dump_entries(submit(services.gateway, images or [], current_viewer().api_key))
 
     @app.callback(
         Output("try-updated", "data"),
@@ -72,7 +74,7 @@ def register(app: Dash, services: Services) -> None:
         prevent_initial_call=True,
     )
     def poll(_ticks: int | None, data: list[dict[str, Any]]) -> Any:
-        return data_of(update(services.gateway, entries_of(data), current_viewer().api_key))
+        return dump_entries(update(services.gateway, load_entries(data), current_viewer().api_key))
 
     @app.callback(
         Output("try-results", "children"),
@@ -80,7 +82,7 @@ def register(app: Dash, services: Services) -> None:
         Input("try-entries", "data"),
     )
     def show_results(data: list[dict[str, Any]]) -> Any:
-        entries = entries_of(data)
+        entries = load_entries(data)
         return [_result(entry) for entry in entries], not any(entry.is_pending for entry in entries)
 
     chosen = Output("try-images", "data"), Output("try-note", "children")
@@ -161,13 +163,13 @@ def _latency_ms(job: Mapping[str, Any]) -> float | None:
     return (finished - created).total_seconds() * 1000
 
 
-def entries_of(data: Sequence[Mapping[str, Any]]) -> list[Entry]:
+def load_entries(data: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Read the entries that the browser stored. Ignores unknown fields."""
     fields = Entry.__dataclass_fields__
     return [Entry(**{name: value for name, value in row.items() if name in fields}) for row in data[:_ENTRIES_MAX]]
 
 
-def data_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def dump_entries(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Format entries for the browser to store."""
     return [asdict(entry) for entry in entries[:_ENTRIES_MAX]]
 
@@ -196,7 +198,7 @@ def _progress(entry: Entry) -> str:
     return {"queued": "waiting for a worker", "running": "predicting"}.get(entry.status, "")
 
 
-def status_of(snapshot: Snapshot) -> list[tuple[str, str]]:
+def service_states(snapshot: Snapshot) -> list[tuple[str, str]]:
     """(name, state) of the gateway and of the model."""
     gateway, ledger, status = snapshot.gateway, snapshot.ledger, snapshot.status
     if gateway.failed_since_s is not None:

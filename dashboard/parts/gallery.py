@@ -6,7 +6,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from dashboard.data.jobs import Filters, JobRow, search_of
+from dashboard.data.jobs import Filters, JobRow, format_query
 from dashboard.parts import figures
 from dashboard.parts.card import GRAPH_CONFIG
 from dashboard.parts.text import clock_s, count, date_time, milliseconds, percent
@@ -27,7 +27,7 @@ def _tile(row: JobRow, filters: Filters, *, has_thumbnail: bool) -> Component:
         html.Span(row.file or "no file name", className="more"),
         html.Span(row.job_id, className="more id"),
     ]
-    return html.Li(dcc.Link(inner, href=f"/predictions{search_of(filters, row.job_id)}", className="tile"))
+    return html.Li(dcc.Link(inner, href=f"/predictions{format_query(filters, row.job_id)}", className="tile"))
 
 
 def _image(row: JobRow, *, has_thumbnail: bool) -> Component:

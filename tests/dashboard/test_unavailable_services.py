@@ -44,7 +44,7 @@ def test_every_page_reports_a_missing_gateway_and_missing_workers(
         page = new_tab(dashboard.url).open("/models")
         expect(page.locator("#models-served")).to_contain_text("Not served by any worker")
         page = new_tab(dashboard.url).open("/predictions")
-        expect(page.locator("#predictions-mix-note")).to_contain_text("No jobs have finished yet")
+        expect(page.locator("#predictions-mix-note")).to_contain_text("No jobs have finished recently")
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from contract.settings import load_settings
 from contract.status import Status
 from dashboard.app import create_app
 from dashboard.data.gateway import GatewayClient
-from dashboard.data.jobs import JobRow, row_of
+from dashboard.data.jobs import JobRow, build_row
 from dashboard.data.models import BundleReader, read_bundle
 from dashboard.data.quantities import QUANTITIES, Labels, Series
 from dashboard.data.reader import Limits, Reader
@@ -75,7 +75,7 @@ def job(label: str = "cat", confidence: float = 0.9, finished_s: float = NOW, **
 
 def row(label: str = "cat", confidence: float = 0.9, finished_s: float = NOW, **changes: Any) -> JobRow:
     """The row of a job that succeeded, with changes."""
-    return replace(row_of(job(label, confidence, finished_s)), **changes)
+    return replace(build_row(job(label, confidence, finished_s)), **changes)
 
 
 def heartbeat(worker_id: str = "w", version: str = "1") -> Heartbeat:

@@ -7,9 +7,10 @@ import httpx
 import pytest
 
 from contract.status import NO_WORKER
-from dashboard.data.prometheus import PrometheusSource, alert_of
+from dashboard.data.prometheus import PrometheusSource, parse_alert
 from dashboard.data.quantities import QUANTITIES
 from dashboard.data.scrape import History, ScrapeSource, parse, quantile
+from dashboard.data.source import GATEWAY, PROMETHEUS, WORKERS, SourceState, describe
 from tests.unit.dashboard.conftest import NOW, FakeServer, heartbeat, labels
 
 TEXT = """# TYPE pawqueue_jobs counter
@@ -153,5 +154,29 @@ def test_the_last_history_stays_when_prometheus_fails(answer: httpx.Response) ->
 
 
 def test_an_alert_without_a_valid_time_is_kept() -> None:
-    assert alert_of({"labels": {"alertname": "x"}, "activeAt": "nonsense"}).since_s == 0
-    assert alert_of({"labels": {}, "activeAt": "1970-01-01T00:01:00.123456789Z"}).since_s == 60
+    assert parse_alert({"labels": {"alertname": "x"}, "activeAt": "nonsense"}).since_s == 0
+    assert parse_alert({"labels": {}, "activeAt": "1970-01-01T00:01:00.123456789Z"}).since_s == 60
+
+
+REFUSED = httpx.ConnectError("Connection refused")
+
+
+def status_error(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "http://user:secret@host/metrics")
+    return httpx.HTTPStatusError("failed", request=request, response=httpx.Response(status))
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "text"),
+    [
+        (GATEWAY, REFUSED, "The gateway does not respond. Check that it is running and that its address"),
+        (GATEWAY, REFUSED, "(PAWQUEUE_GATEWAY_URL)"),
+        (GATEWAY, status_error(401), "Set PAWQUEUE_METRICS_KEY"),
+        (PROMETHEUS, status_error(401), "Prometheus responds with status 401. Check its log"),
+        (PROMETHEUS, ValueError("no JSON"), "unexpected response. Check that its address (PAWQUEUE_PROMETHEUS_URL)"),
+        (WORKERS, REFUSED, "The workers' metrics endpoint does not respond."),
+    ],
+)
+def test_a_failure_names_the_source_and_the_setting_to_check(source: SourceState, error: Exception, text: str) -> None:
+    assert text in describe(source, error)
+    assert "secret" not in describe(source, error)

@@ -221,3 +221,10 @@ def test_cards_are_computed_once_for_all_viewers_who_see_the_same(make_world: Ma
     assert values(of, own) is values(of, own)
     assert values(of, everything) is not values(of, own)
     assert values(replace(of, sequence=2), own) is not values(of, own)
+
+
+def test_the_predictions_page_counts_only_the_jobs_of_the_viewer() -> None:
+    jobs = snapshot(jobs=(row(owner="me"), row(owner="you")))
+    own, none = (predictions.contents(View(jobs, Viewer(name, sees_all=False))) for name in ("me", "someone"))
+    assert own["predictions-mix"].note == "Based on the last 1 finished job"
+    assert none["predictions-mix"].note == "No jobs have finished recently."

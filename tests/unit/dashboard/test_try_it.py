@@ -6,7 +6,7 @@ import httpx
 
 from contract.status import NO_WORKER, Problem
 from dashboard.data.gateway import GatewayClient
-from dashboard.pages.try_it import Entry, data_of, entries_of, status_of, submit, update
+from dashboard.pages.try_it import Entry, dump_entries, load_entries, service_states, submit, update
 from tests.unit.dashboard.conftest import NOW, UP, FakeServer, snapshot, status
 
 
@@ -28,7 +28,7 @@ def test_an_image_is_uploaded_with_the_viewers_api_key_and_polled_until_it_has_a
     prediction = {"label": "cat", "probabilities": {"cat": 0.9, "dog": 0.1}}
     finished = created | {"status": "succeeded", "finished_at": "2026-01-01T00:00:01.5Z", "prediction": prediction}
     server.answers["/v1/jobs/1"] = httpx.Response(200, json=finished)
-    (entry,) = update(gateway, entries_of(data_of([entry])), "")
+    (entry,) = update(gateway, load_entries(dump_entries([entry])), "")
     assert (entry.status, entry.label, entry.latency_ms) == ("succeeded", "cat", 1500)
     assert "Authorization" not in server.requests[-1].headers
 
@@ -54,10 +54,10 @@ def test_an_invalid_upload_from_the_browser_is_not_sent() -> None:
 
 
 def test_the_page_shows_whether_images_can_be_uploaded_and_predicted() -> None:
-    assert status_of(snapshot()) == [("Gateway", "ready"), ("Model", "cats-dogs@1")]
+    assert service_states(snapshot()) == [("Gateway", "ready"), ("Model", "cats-dogs@1")]
     without_workers = snapshot(status=status(workers=(), problems=(NO_WORKER,)))
-    assert status_of(without_workers) == [("Gateway", "ready"), ("Model", NO_WORKER.detail)]
+    assert service_states(without_workers) == [("Gateway", "ready"), ("Model", NO_WORKER.detail)]
     full = snapshot(status=status(problems=(Problem("ledger_full", "Redis is full."),)))
-    assert status_of(full)[0] == ("Gateway", "not accepting uploads. Redis is full.")
+    assert service_states(full)[0] == ("Gateway", "not accepting uploads. Redis is full.")
     down = snapshot(gateway=UP.failed(NOW, "The gateway does not respond."))
-    assert status_of(down)[0] == ("Gateway", "unavailable since 08:00 UTC. The gateway does not respond.")
+    assert service_states(down)[0] == ("Gateway", "unavailable since 08:00 UTC. The gateway does not respond.")
