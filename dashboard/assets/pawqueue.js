@@ -49,6 +49,13 @@
         return ids.map((id) => previews[id.key] || "");
     }
 
+    // Hide the preview of a file that the browser cannot show. Dash reuses elements, so a later image shows it again.
+    function updatePreview(event) {
+        if (event.target.matches && event.target.matches(".preview")) {
+            event.target.hidden = event.type === "error";
+        }
+    }
+
     // Dash replaces all tiles at every refresh. That would move the tile under the pointer and lose the focus, so the
     // gallery is not redrawn while it is in use or the details of a job are open.
     function drawGallery(found) {
@@ -133,6 +140,8 @@
             time.dataset.age = seconds < 120 ? `, ${seconds} s ago` : `, ${Math.round(seconds / 60)} min ago`;
         }
     }
+    document.addEventListener("error", updatePreview, true);  // these events do not bubble
+    document.addEventListener("load", updatePreview, true);
     document.addEventListener("keyup", noteUse);  // after Tab, the target is the newly focused element
     document.addEventListener("pointerdown", noteUse);
     window.setInterval(showAges, 1000);

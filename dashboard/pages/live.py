@@ -58,7 +58,7 @@ def _now(snapshot: Snapshot) -> Content:
     queues = status.stats.queues.values()
     oldest_ms = max((queue.oldest_age_ms for queue in queues), default=0)
     stats = (
-        Stat("Service", _condition(status)),
+        Stat("Service", UNKNOWN if snapshot.ledger.is_down else _condition(status)),
         *_rates(snapshot.metrics),
         Stat("Queued", number(sum(queue.queued for queue in queues)), "jobs"),
         Stat("Running", number(sum(queue.running for queue in queues)), "jobs"),
@@ -66,7 +66,7 @@ def _now(snapshot: Snapshot) -> Content:
         Stat("Finished", number(sum(status.stats.totals.values())), "jobs in total"),
         Stat("Dead letters", number(status.stats.dead), "jobs"),
     )
-    notes = [problem.detail for problem in status.problems]
+    notes = [content.note] if snapshot.ledger.is_down else [problem.detail for problem in status.problems]
     rates = snapshot.metrics.source_of("accepted")
     if rates.failed_since_s is not None:
         notes.append(f"No rates since {clock(rates.failed_since_s)}. {rates.problem}")

@@ -33,7 +33,7 @@ def layout(_view: View, _cards: list[Component]) -> list[Component]:
         children=html.Div(
             [
                 html.Button("Choose images", type="button", className="button"),
-                html.Span(f"or drop up to {_IMAGES_MAX} JPEG, PNG or WebP images here"),
+                html.Span(f"or drop up to {_IMAGES_MAX} images here"),
             ],
             className="drop",
         ),
@@ -194,7 +194,7 @@ def _result(entry: Entry) -> Component:
 
 def _progress(entry: Entry) -> str:
     if entry.latency_ms is not None:
-        return f"{entry.status} in {milliseconds(entry.latency_ms)}"
+        return f"{'succeeded in' if entry.label else 'after'} {milliseconds(entry.latency_ms)}"
     return {"queued": "waiting for a worker", "running": "predicting"}.get(entry.status, "")
 
 

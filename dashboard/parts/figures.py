@@ -3,6 +3,7 @@
 `plotly.graph_objects.Figure` would validate every attribute on every refresh. The tests do that instead.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ def _clock_ticks(times_s: Sequence[float]) -> dict[str, Any]:
     if first_s == last_s:
         return {"tickformat": "%H:%M:%S", "tickvals": [round(first_s) * 1000]}
     span_s = last_s - first_s
-    return {"nticks": 5, "tickformat": "%H:%M:%S" if span_s < 400 else "%H:%M" if span_s < 86_400 else "%d %b %H:%M"}
+    tick_format = "%H:%M:%S" if span_s < 400 else "%H:%M" if span_s < 86_400 else "%d %b %H:%M"
+    return {"nticks": min(5, math.ceil(span_s)), "tickformat": tick_format}  # at most one tick per second
 
 
 def _whole_ticks(values: Sequence[float | None]) -> dict[str, Any]:

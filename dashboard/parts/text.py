@@ -42,8 +42,10 @@ def duration(seconds: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """`3.4 ms`."""
-    return UNKNOWN if value is None else f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
+    """`3.4 ms`, `250 ms`, `1.2 s`."""
+    if value is None or value >= 1000:
+        return duration(None if value is None else value / 1000)
+    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
 
 
 def number(value: float | None, digits: int = 3) -> str:

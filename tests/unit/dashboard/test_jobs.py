@@ -90,5 +90,10 @@ def test_numbers(value: float | None, text: str) -> None:
 
 
 def test_values_are_formatted_with_their_units() -> None:
-    assert (milliseconds(3.42), milliseconds(1234), percent(0.935, 1)) == ("3.4 ms", "1,234 ms", "93.5 %")
+    assert (milliseconds(3.42), milliseconds(250), milliseconds(1234), percent(0.935, 1)) == (
+        "3.4 ms",
+        "250 ms",
+        "1.2 s",
+        "93.5 %",
+    )
     assert (count(1, "job"), count(1200, "job")) == ("1 job", "1,200 jobs")

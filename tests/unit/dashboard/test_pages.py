@@ -81,8 +81,11 @@ def test_a_source_that_is_down_is_named_with_the_time(page: Any) -> None:
 
 
 def test_stale_data_is_shown_with_its_time() -> None:
-    content = live.contents(view(ledger=STALE))["live-now"]
+    content = live.contents(view(ledger=STALE, status=status(problems=(NO_WORKER,))))["live-now"]
     assert content.state is CardState.STALE
+    assert content.note.startswith("Unavailable since 07:59 UTC.")
+    assert content.note.endswith("Showing data from 08:00 UTC.")
+    assert stats_of(content)["Service"] == "unknown"
     chart = live.contents(view(metrics=all_metrics(STALE)))["live-queue"]
     assert chart.note == ("Unavailable since 07:59 UTC. The gateway does not respond. Showing data from 08:00 UTC.")
     assert chart.figure
