@@ -1,4 +1,4 @@
-"""A cache of what pages show, so that the work does not grow with the number of viewers."""
+"""A cache of what pages show: the work per snapshot does not grow with the number of viewers."""
 
 import threading
 from collections.abc import Callable

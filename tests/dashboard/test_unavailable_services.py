@@ -1,4 +1,4 @@
-"""The pages while the gateway, Redis, Prometheus or the dashboard itself does not respond: they never show zeros."""
+"""Pages never show zeros while the gateway, Redis, Prometheus or the dashboard does not respond."""
 
 import re
 import sys
