@@ -1,4 +1,4 @@
-"""`python -m dashboard`: serves the dashboard with gunicorn, in one process with threads and a background reader."""
+"""`python -m dashboard`: serves the dashboard with gunicorn, in one process with a background reader thread."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - tests of `make_app` do not need the server
+    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - not needed by tests of `make_app`
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
@@ -35,12 +35,12 @@ def main() -> int:
 
 
 def make_app(settings: Settings) -> Flask:
-    """The application with its reader started; called in the worker process, because threads do not survive a fork."""
+    """Create the application and start its reader. Called after gunicorn forks: threads do not survive a fork."""
     from dashboard.app import create_app  # noqa: PLC0415 - the parent process stays small
     from dashboard.services import build_services  # noqa: PLC0415
 
     configure_logging(settings.log_level, "dashboard")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every address, including passwords
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every URL, including passwords
     services = build_services(settings)
     app = create_app(services)
     services.reader.start()
@@ -58,7 +58,7 @@ def _gunicorn_options(settings: Settings) -> dict[str, Any]:
         "timeout": 60,
         "proc_name": "pawqueue-dashboard",
         "loglevel": "warning",
-        "control_socket_disable": True,  # unused, and there may be no writable place for it
+        "control_socket_disable": True,  # not used, and the disk may be read-only
     }
 
 

@@ -1,4 +1,4 @@
-"""The Dash application: the frame around the pages, navigation between them, and security headers."""
+"""The Dash application: pages, navigation and security headers."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ from dashboard.sign_in import current_viewer, require_sign_in
 
 PAGES = (live.PAGE, predictions.PAGE, try_it.PAGE, models.PAGE, drift.PAGE, capacity.PAGE)
 _BY_PATH = {page.path: page for page in PAGES}
-#: Try it uploads up to twenty images at a time, as Base64.
+#: The Try it page uploads up to 20 images, encoded as Base64, in one request.
 _BODY_MAX_BYTES = 150_000_000
 
 
 def create_app(services: Services) -> Flask:
-    """The application; the caller starts the reader."""
+    """Create the application. The caller starts the reader."""
     server = Flask("dashboard", static_folder=None)
     server.config["MAX_CONTENT_LENGTH"] = _BODY_MAX_BYTES
-    server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the cheapest ones that browsers accept
-    require_sign_in(server, services.access)  # first, so that its check runs before Dash's own hooks
+    server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the fastest that browsers accept
+    require_sign_in(server, services.access)  # first: its check must run before Dash's hooks
     app = Dash(
         __name__,
-        server=server,  # type: ignore[arg-type]  # Dash accepts an application, despite its annotation
+        server=server,  # type: ignore[arg-type]  # Dash accepts a Flask application, although its annotation does not
         title="Pawqueue",
         update_title="",
         index_string=_INDEX,
@@ -35,7 +35,7 @@ def create_app(services: Services) -> Flask:
         suppress_callback_exceptions=True,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
-    app.layout = lambda: _frame(signed_in=services.access.required)
+    app.layout = lambda: _frame(has_sign_out=services.access.required)
     _register_navigation(app, services)
     for page in PAGES:
         if page.cards:
@@ -60,7 +60,7 @@ def _register_navigation(app: Dash, services: Services) -> None:
     def show(path: str | None, search: str | None) -> tuple[Any, Any]:
         page = _BY_PATH.get(path or "/")
         if page is None:
-            return html.P("Page not found.", className="note"), _navigation("")
+            return html.P("Page not found. Choose a page above.", className="note"), _navigation("")
         view = View(services.reader.latest, current_viewer(), search or "")
         return _page(page, services, view), _navigation(page.path)
 
@@ -100,8 +100,8 @@ _INDEX = """<!DOCTYPE html>
 _THEME = {"primaryColor": "blue", "primaryShade": {"light": 8, "dark": 6}, "fontFamily": "system-ui, sans-serif"}
 
 
-def _frame(*, signed_in: bool) -> Component:
-    """The part of the document that stays when the page changes."""
+def _frame(*, has_sign_out: bool) -> Component:
+    """The header and the empty content area, which all pages share."""
     frame: Component = dmc.MantineProvider(
         [
             dcc.Location(id="url", refresh="callback-nav"),
@@ -110,7 +110,7 @@ def _frame(*, signed_in: bool) -> Component:
                 [
                     dcc.Link("Pawqueue", href="/", className="brand"),
                     html.Nav(id="nav", children=_navigation("/"), **aria(label="Pages")),
-                    html.Div([*_sign_out(signed_in=signed_in), _theme_switch()], className="tools"),
+                    html.Div([*([_sign_out()] if has_sign_out else []), _theme_switch()], className="tools"),
                 ],
             ),
             html.Div(id="offline", role="alert", hidden=True),
@@ -123,19 +123,18 @@ def _frame(*, signed_in: bool) -> Component:
 
 
 def _navigation(path: str) -> list[Component]:
-    return [_link(page, is_open=page.path == path) for page in PAGES]
+    return [_link(page, is_current=page.path == path) for page in PAGES]
 
 
-def _link(page: Page, *, is_open: bool) -> Component:
-    current: dict[str, Any] = {"aria-current": "page"} if is_open else {}
-    return html.Span(dcc.Link(page.title, href=page.path), className="is-open" if is_open else "", **current)
+def _link(page: Page, *, is_current: bool) -> Component:
+    current: dict[str, Any] = {"aria-current": "page"} if is_current else {}
+    return html.Span(dcc.Link(page.title, href=page.path), className="is-current" if is_current else "", **current)
 
 
-def _sign_out(*, signed_in: bool) -> list[Component]:
-    if not signed_in:
-        return []
+def _sign_out() -> Component:
     button = html.Button("Sign out", type="submit", className="plain")
-    return [html.Form(button, method="post", action="/sign-out")]
+    form: Component = html.Form(button, method="post", action="/sign-out")
+    return form
 
 
 def _theme_switch() -> Component:

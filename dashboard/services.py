@@ -1,4 +1,4 @@
-"""The parts of one dashboard process, and where they are put together."""
+"""The services that pages and routes use, built from the settings."""
 
 from dataclasses import dataclass, field
 
@@ -11,13 +11,13 @@ from dashboard.data.cache import SnapshotCache
 from dashboard.data.gateway import GatewayClient
 from dashboard.data.models import BundleReader, MlflowReader
 from dashboard.data.prometheus import PrometheusSource
-from dashboard.data.reader import NumberSource, Reader
+from dashboard.data.reader import MetricsSource, Reader
 from dashboard.data.scrape import ScrapeSource
 
 
 @dataclass(frozen=True)
 class Services:
-    """What pages and routes use."""
+    """Everything that pages and routes need beyond the request."""
 
     reader: Reader
     gateway: GatewayClient
@@ -27,25 +27,25 @@ class Services:
 
 
 def build_services(settings: Settings) -> Services:
-    """Build all parts; the reader is not started."""
+    """Build the services. The caller starts the reader."""
     client = connect(settings.redis_address())
     gateway = GatewayClient(settings.gateway_address())
-    tracking = settings.mlflow_tracking_uri or ""
+    mlflow_uri = settings.mlflow_tracking_uri or ""
     reader = Reader(
         ledger=Ledger(client),
         ledger_max_bytes=settings.ledger_max_bytes,
         thumbnails=ThumbnailStore(client, settings.thumbnail_ttl_s),
-        numbers=_number_source(settings),
+        metrics=_metrics_source(settings),
         gateway=gateway,
         bundle=BundleReader(settings),
-        mlflow=MlflowReader(tracking) if tracking.startswith(("http://", "https://")) else None,
+        mlflow=MlflowReader(mlflow_uri) if mlflow_uri.startswith(("http://", "https://")) else None,
         period_s=settings.dashboard_refresh_s,
     )
     access = Access(KeyStore(client), required=settings.dashboard_access_is_required())
     return Services(reader, gateway, access, settings.dashboard_refresh_s)
 
 
-def _number_source(settings: Settings) -> NumberSource:
+def _metrics_source(settings: Settings) -> MetricsSource:
     if settings.prometheus_url:
         return PrometheusSource(settings.prometheus_url.get_secret_value())
     api_key = settings.metrics_key.get_secret_value() if settings.metrics_key else ""

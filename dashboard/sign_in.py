@@ -1,4 +1,4 @@
-"""Sign-in with an API key, and which jobs the viewer of a request may see."""
+"""Sign-in with an API key, and the jobs that the viewer may see."""
 
 import secrets
 import threading
@@ -17,26 +17,26 @@ from dashboard.data.jobs import JobRow
 COOKIE = "pawqueue_dashboard"
 _SESSION_S = 12 * 3600
 _SESSIONS_MAX = 1000
-#: Paths that need no API key: signing in, and files that are the same for everyone.
+#: Paths that need no API key: the sign-in page, the health check and static files.
 _PUBLIC = ("/healthz", "/sign-in", "/assets/", "/_dash-component-suites/", "/_favicon.ico")
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Someone who looks at the dashboard."""
+    """The person who sent the current request."""
 
-    #: Id of the API key; empty when none is required.
+    #: Id of their API key; empty if none is required.
     owner: str = ""
     sees_all: bool = True
     api_key: str = ""
 
     @property
-    def scope(self) -> str:
-        """Equal for all viewers who see the same jobs."""
+    def cache_key(self) -> str:
+        """The same for all viewers who see the same jobs."""
         return "" if self.sees_all else self.owner
 
     def visible(self, rows: Sequence[JobRow]) -> list[JobRow]:
-        """The jobs that this viewer may see."""
+        """The jobs in `rows` that this viewer may see."""
         return [row for row in rows if self.sees_all or row.owner == self.owner]
 
 
@@ -47,7 +47,7 @@ def current_viewer() -> Viewer:
 
 
 def require_sign_in(app: Flask, access: Access) -> None:
-    """Make `app` require an API key if `access` does; the key is checked again on every request."""
+    """Make `app` require an API key if `access` does. The key is checked on every request."""
     if not access.required:
         return
     sessions = Sessions()
@@ -57,7 +57,7 @@ def require_sign_in(app: Flask, access: Access) -> None:
         if request.path.startswith(_PUBLIC):
             return None
         try:
-            g.viewer = _viewer_of(access, _api_key_header() or sessions.api_key(request.cookies.get(COOKIE, "")))
+            g.viewer = _check_api_key(access, _api_key_header() or sessions.api_key(request.cookies.get(COOKIE, "")))
         except PawqueueError as error:
             return _reject(error)
         return None
@@ -68,7 +68,7 @@ def require_sign_in(app: Flask, access: Access) -> None:
             return _sign_in_page("")
         api_key = request.form.get("api_key", "").strip()
         try:
-            _viewer_of(access, api_key)
+            _check_api_key(access, api_key)
         except PawqueueError as error:
             return _sign_in_page(error.detail), error.http_status
         return _redirect("/", sessions.open(api_key))
@@ -80,7 +80,7 @@ def require_sign_in(app: Flask, access: Access) -> None:
 
 
 class Sessions:
-    """API keys of signed-in viewers by cookie, in the memory of this process."""
+    """The API keys of signed-in viewers by session token, in the memory of this process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -88,7 +88,7 @@ class Sessions:
         self._keys: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     def open(self, api_key: str) -> str:
-        """Start a session; returns its cookie."""
+        """Start a session and return its token, which the cookie contains."""
         token = secrets.token_urlsafe(32)
         with self._lock:
             self._keys[token] = (api_key, self._clock() + _SESSION_S)
@@ -108,7 +108,7 @@ class Sessions:
             self._keys.pop(token, None)
 
 
-def _viewer_of(access: Access, api_key: str) -> Viewer:
+def _check_api_key(access: Access, api_key: str) -> Viewer:
     try:
         return Viewer(access.check(api_key, Scope.ADMIN).owner, sees_all=True, api_key=api_key)
     except ForbiddenError:
@@ -147,8 +147,8 @@ _PAGE = """<!doctype html>
 <body class="sign-in">
 <main>
 <h1>Pawqueue</h1>
-<p>Sign in with an API key. With the scope <code>admin</code> you see all jobs, with <code>read</code> your own.
-Create a key with <code>pawqueue keys create</code>.</p>
+<p>Sign in with an API key. A key with the scope <code>admin</code> shows all jobs; a key with the scope
+<code>read</code> shows its own jobs. To create a key, run <code>pawqueue keys create</code>.</p>
 {% if problem %}<p role="alert"><strong>{{ problem }}</strong></p>{% endif %}
 <form method="post" action="/sign-in">
 <label for="api_key">API key</label>

@@ -1,4 +1,5 @@
-// Callbacks that run in the browser: page titles, uploads and previews, the gallery; and a banner when the dashboard is down.
+// The part of the dashboard that runs in the browser: page titles, uploads and previews, the gallery, the age of data, and
+// a banner that appears while the dashboard does not respond.
 (function () {
     "use strict";
     const IMAGES_MAX = 20, BYTES_MAX = 100e6, CHECK_MS = 5000, IN_USE_MS = 10000;
@@ -22,7 +23,7 @@
         }
         const kept = contents.slice(0, IMAGES_MAX);
         if (kept.reduce((sum, text) => sum + text.length, 0) > BYTES_MAX * 4 / 3) {
-            return [noUpdate(), "These images exceed 100 MB. Choose fewer, or use pawqueue submit."];
+            return [noUpdate(), "These images exceed 100 MB in total. Choose fewer, or use pawqueue submit."];
         }
         const stamp = Date.now();
         const images = kept.map((text, at) => {
@@ -30,7 +31,7 @@
             previews[key] = text;
             return {key: key, name: names[at], contents: text};
         });
-        return [images, kept.length < contents.length ? `Only the first ${IMAGES_MAX} images were uploaded, the maximum at a time.` : ""];
+        return [images, kept.length < contents.length ? `Only the first ${IMAGES_MAX} images were uploaded. Upload the others afterwards, or use pawqueue submit.` : ""];
     }
 
     function mergeEntries(uploaded, updated, entries) {
@@ -48,8 +49,15 @@
         return ids.map((id) => previews[id.key] || "");
     }
 
-    // Dash replaces all tiles at every refresh, which would move the one under the pointer and lose the focus. So the
-    // gallery is not redrawn while it is in use or a job is open.
+    // Hide the preview of a file that the browser cannot show. Dash reuses elements, so a later image shows it again.
+    function updatePreview(event) {
+        if (event.target.matches && event.target.matches(".preview")) {
+            event.target.hidden = event.type === "error";
+        }
+    }
+
+    // Dash replaces all tiles at every refresh. That would move the tile under the pointer and lose the focus, so the
+    // gallery is not redrawn while it is in use or the details of a job are open.
     function drawGallery(found) {
         const gallery = document.getElementById("predictions-gallery");
         if (!gallery) {
@@ -57,15 +65,15 @@
         }
         const isSame = gallery.dataset.search === found.search && gallery.childElementCount > 0;
         if (isSame && JSON.stringify(found.tiles) === drawn) {
-            return [noUpdate(), "held"];
+            return [noUpdate(), "paused"];
         }
         if (isSame && isInUse(gallery)) {
-            return [noUpdate(), "held is-held"];
+            return [noUpdate(), "paused is-paused"];
         }
         keepFocus(gallery);
         gallery.dataset.search = found.search;
         drawn = JSON.stringify(found.tiles);
-        return [found.tiles, "held"];
+        return [found.tiles, "paused"];
     }
 
     // After a touch, browsers keep reporting :hover, and the focus stays on the last tile: neither counts as use.
@@ -79,7 +87,7 @@
         }
     }
 
-    // After a redraw, focus the same job again, or the gallery if the job is no longer shown.
+    // After a redraw, focus the tile of the same job, or the gallery if that job is no longer shown.
     function keepFocus(gallery) {
         const focused = gallery.querySelector(":focus");
         if (!focused) {
@@ -98,7 +106,7 @@
     }
 
     // The input inside Dash's upload component has no accessible name.
-    function nameInput() {
+    function labelUploadInput() {
         const input = document.querySelector("#try-upload input[type=file]:not([aria-label])");
         if (input) {
             input.setAttribute("aria-label", "Images to upload");
@@ -110,7 +118,7 @@
     });
 
     let downSince = null;
-    async function check() {
+    async function checkDashboard() {
         let responds = false;
         try {
             responds = (await fetch("/healthz", {cache: "no-store"})).ok;
@@ -124,17 +132,19 @@
         downSince = responds ? null : downSince || new Date();
         banner.hidden = responds;
         const clock = downSince && downSince.toISOString().slice(11, 16);
-        banner.textContent = responds ? "" : `The dashboard has not responded since ${clock} UTC. The data on this page is out of date.`;
+        banner.textContent = responds ? "" : `The dashboard has not responded since ${clock} UTC. The data on this page is not being updated.`;
     }
-    function age() {
+    function showAges() {
         for (const time of document.querySelectorAll("time.age")) {
             const seconds = Math.max(0, Math.round((Date.now() - Date.parse(time.dateTime)) / 1000));
             time.dataset.age = seconds < 120 ? `, ${seconds} s ago` : `, ${Math.round(seconds / 60)} min ago`;
         }
     }
-    document.addEventListener("keyup", noteUse);  // for a Tab key, its target is the newly focused element
+    document.addEventListener("error", updatePreview, true);  // these events do not bubble
+    document.addEventListener("load", updatePreview, true);
+    document.addEventListener("keyup", noteUse);  // after Tab, the target is the newly focused element
     document.addEventListener("pointerdown", noteUse);
-    window.setInterval(age, 1000);
-    window.setInterval(nameInput, 1000);
-    window.setInterval(check, CHECK_MS);
+    window.setInterval(showAges, 1000);
+    window.setInterval(labelUploadInput, 1000);
+    window.setInterval(checkDashboard, CHECK_MS);
 })();

@@ -1,4 +1,4 @@
-"""Where the numbers come from: the job ledger, Prometheus or `/metrics`, the gateway, the model bundle and MLflow.
+"""The data sources: the job ledger, Prometheus or `/metrics`, the gateway, the model bundle and MLflow.
 
-`reader.py` reads them all in one background thread; `snapshot.py` is the result that every page works from.
+Start with `reader.py`, whose background thread reads all of them. `snapshot.py` defines the result.
 """

@@ -1,4 +1,4 @@
-"""Computes what pages show once per snapshot, however many viewers there are."""
+"""A cache of what pages show: the work per snapshot does not grow with the number of viewers."""
 
 import threading
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 from dashboard.data.snapshot import Snapshot
 
 T = TypeVar("T")
-#: Results kept at a time: filters can be combined in any number of ways.
+#: Results kept at a time. Viewers can combine filters in any number of ways.
 _KEPT_MAX = 64
 
 
 class SnapshotCache:
-    """Results computed from the newest snapshot, by key; safe to share between threads."""
+    """Results computed from the newest snapshot, by key. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,8 +20,8 @@ class SnapshotCache:
         self._results: dict[tuple[str, ...], Any] = {}
 
     def get(self, snapshot: Snapshot, key: tuple[str, ...], compute: Callable[[], T]) -> T:
-        """The result of `compute`, which is called once per snapshot and key."""
-        with self._lock:  # others wait: no page takes longer than about 50 ms
+        """Return the result of `compute`, which is called once per snapshot and key."""
+        with self._lock:  # held while computing: no page takes longer than about 50 ms
             if snapshot.sequence != self._sequence or len(self._results) >= _KEPT_MAX:
                 self._sequence, self._results = snapshot.sequence, {}
             if key not in self._results:

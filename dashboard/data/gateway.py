@@ -1,4 +1,4 @@
-"""The gateway's HTTP API, used with the API key of the viewer."""
+"""A client of the gateway's HTTP API. Requests for a viewer carry the viewer's API key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from urllib.parse import quote
 
 import httpx
 
-from dashboard.data.source import SourceState, describe
+from dashboard.data.source import GATEWAY, SourceState, describe
 
 _TIMEOUT = httpx.Timeout(30.0, connect=2.0)
 _HEALTH_S = 2.0
-#: Stands for every failure to get a response; the API uses the same code.
+#: Code of every failure without a usable response. The gateway returns the same code while Redis is down.
 UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A job as the gateway returns it, or the code and text of its error."""
+    """A job as the gateway returns it, or an error code and its text."""
 
     job: Mapping[str, Any] | None = None
     code: str = ""
@@ -25,17 +25,17 @@ class Answer:
 
 
 class GatewayClient:
-    """A client of one gateway; safe to share between threads."""
+    """A client of one gateway. Thread-safe."""
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport, trust_env=False)
 
     def check(self, before: SourceState, now_s: float) -> SourceState:
-        """Whether the gateway responds."""
+        """Request `/healthz`; returns the new state of the gateway."""
         try:
             self._client.get("/healthz", timeout=_HEALTH_S).raise_for_status()
         except httpx.HTTPError as error:
-            return before.failed(now_s, describe(before.name, error))
+            return before.failed(now_s, describe(before, error))
         return before.succeeded(now_s)
 
     def submit(self, data: bytes, name: str, api_key: str) -> Answer:
@@ -52,7 +52,7 @@ class GatewayClient:
             response = self._client.request(method, path, content=data, headers=dict(headers))
             found = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            return Answer(code=UNAVAILABLE, problem=describe("the gateway", error))
+            return Answer(code=UNAVAILABLE, problem=describe(GATEWAY, error))
         if response.is_success:
             return Answer(job=found)
         return Answer(code=str(found.get("code", "")), problem=str(found.get("detail") or found.get("title") or ""))

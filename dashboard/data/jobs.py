@@ -1,7 +1,7 @@
-"""Finished jobs as rows, and the filters in the address of the Predictions page."""
+"""Finished jobs as rows, and the filters in the URL of the Predictions page."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import cast
 from urllib.parse import parse_qs, urlencode
 
@@ -25,7 +25,7 @@ class JobRow(ResultRow):
     features: Features | None = None
 
 
-def row_of(job: Job) -> JobRow:
+def build_row(job: Job) -> JobRow:
     """The row of a finished job."""
     result = job.result
     return replace(
@@ -43,20 +43,21 @@ def row_of(job: Job) -> JobRow:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which jobs to show; an empty text matches all."""
+    """Which jobs to show. The field names are the parameters in the URL; an empty string matches every job."""
 
     label: str = ""
     status: str = ""
     model: str = ""
-    #: Range of the confidence in per cent.
+    #: Minimum and maximum confidence in per cent.
     least: int = 0
     most: int = 100
-    #: Only jobs that finished in the last `minutes`; 0 for all.
+    #: Show only jobs that finished in the last `minutes`; 0 shows all.
     minutes: int = 0
 
     def match(self, row: JobRow, now_s: float) -> bool:
         """Whether to show a job."""
-        if any(wanted and wanted != getattr(row, name) for name, wanted in self._texts()):
+        texts = ((self.label, row.label), (self.status, row.status), (self.model, row.model))
+        if any(wanted and wanted != found for wanted, found in texts):
             return False
         if self.minutes and row.finished_s < now_s - 60 * self.minutes:
             return False
@@ -64,36 +65,32 @@ class Filters:
             return True
         return row.confidence is not None and self.least <= row.confidence * 100 <= self.most
 
-    def _texts(self) -> tuple[tuple[str, str], ...]:
-        return ("label", self.label), ("status", self.status), ("model", self.model)
-
 
 _TEXT_MAX = 200
 
 
-def filters_of(search: str) -> Filters:
-    """The filters in a query such as `?label=cat&least=50`; ignores invalid values."""
-    given = {name: values[-1] for name, values in parse_qs(search.lstrip("?")).items()}
-    least, most = sorted((_number(given, "least", 0, 100), _number(given, "most", 100, 100)))
-    texts = {name: given.get(name, "")[:_TEXT_MAX] for name in ("label", "status", "model")}
-    return Filters(**texts, least=least, most=most, minutes=_number(given, "minutes", 0, 100_000))
+def parse_filters(query: str) -> Filters:
+    """Parse a query such as `?label=cat&least=50`. Ignores invalid values."""
+    parameters = {name: values[-1] for name, values in parse_qs(query.lstrip("?")).items()}
+    least, most = sorted((_number(parameters, "least", 0, 100), _number(parameters, "most", 100, 100)))
+    texts = {name: parameters.get(name, "")[:_TEXT_MAX] for name in ("label", "status", "model")}
+    return Filters(**texts, least=least, most=most, minutes=_number(parameters, "minutes", 0, 100_000))
 
 
-def search_of(filters: Filters, job_id: str = "") -> str:
-    """The query of filters and an open job, the reverse of `filters_of` and `job_id_of`; leaves out defaults."""
-    default = Filters()
-    values = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
-    given = {name: value for name, value in values.items() if value != getattr(default, name)}
-    text = urlencode({**given, **({"job": job_id} if job_id else {})})
-    return f"?{text}" if text else ""
+def parse_job_id(query: str) -> str:
+    """The job id in a query; empty if it is missing or invalid."""
+    job_id = parse_qs(query.lstrip("?")).get("job", [""])[-1]
+    return job_id if is_job_id(job_id) else ""
 
 
-def job_id_of(search: str) -> str:
-    """The job id in a query; empty if there is none or it is not a job id."""
-    given = parse_qs(search.lstrip("?")).get("job", [""])[-1]
-    return given if is_job_id(given) else ""
+def format_query(filters: Filters, job_id: str = "") -> str:
+    """Format filters, and the id of the open job, as a query without defaults. The reverse of the functions above."""
+    defaults = asdict(Filters())
+    parameters = {name: value for name, value in asdict(filters).items() if value != defaults[name]}
+    query = urlencode(parameters | ({"job": job_id} if job_id else {}))
+    return f"?{query}" if query else ""
 
 
-def _number(given: Mapping[str, str], name: str, default: int, maximum: int) -> int:
-    text = given.get(name, "")
+def _number(parameters: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+    text = parameters.get(name, "")
     return min(int(text), maximum) if text.isascii() and text.isdigit() and len(text) < 9 else default

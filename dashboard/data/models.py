@@ -10,38 +10,38 @@ import httpx
 
 from bundle.locate import bundle_to_serve
 from contract.settings import Settings
-from dashboard.data.snapshot import Run, Served
-from dashboard.data.source import SourceState, describe
+from dashboard.data.snapshot import Run, ServedBundle
+from dashboard.data.source import BUNDLE, MLFLOW, SourceState, describe
 
 _MANIFEST, _CARD, _PREDICTIONS = "manifest.json", "README.md", "predictions.csv"
 _FILE_MAX_BYTES = 50_000_000
 
 
 class BundleReader:
-    """Reads the bundle that workers on this machine serve, again whenever it changes."""
+    """Reads the bundle that workers on this machine serve, and rereads it when it changes."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._state = SourceState("the bundle")
-        self._served: Served | None = None
-        #: Path and modification time of what was read last.
-        self._read: tuple[str, float] | None = None
+        self._state = BUNDLE
+        self._served: ServedBundle | None = None
+        #: Path and modification time of the bundle that was read last.
+        self._stamp: tuple[str, float] | None = None
 
-    def read(self, now_s: float) -> tuple[SourceState, Served | None]:
-        """The bundle, and whether it can be read."""
+    def read(self, now_s: float) -> tuple[SourceState, ServedBundle | None]:
+        """The state of the bundle, and the bundle; None if it cannot be read."""
         folder = bundle_to_serve(self._settings.model, self._settings.state_dir)
         try:
             stamp = (str(folder.resolve()), (folder / _MANIFEST).stat().st_mtime)
-            if stamp != self._read:
-                self._served, self._read = read_bundle(folder), stamp
+            if stamp != self._stamp:
+                self._served, self._stamp = read_bundle(folder), stamp
             self._state = self._state.succeeded(now_s)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self._served, self._read = None, None
+            self._served, self._stamp = None, None
             self._state = self._state.failed(now_s, _explain(folder, error))
         return self._state, self._served
 
 
-def read_bundle(folder: Path) -> Served:
+def read_bundle(folder: Path) -> ServedBundle:
     """Read the text files of a bundle; its README and test predictions are optional.
 
     Raises:
@@ -51,7 +51,7 @@ def read_bundle(folder: Path) -> Served:
     if not isinstance(manifest, dict) or not isinstance(manifest["labels"], list):
         raise TypeError("not a manifest")
     card, predictions = folder / _CARD, folder / _PREDICTIONS
-    return Served(
+    return ServedBundle(
         manifest,
         _text(card) if card.is_file() else "",
         _predictions(predictions, [str(label) for label in manifest["labels"]]) if predictions.is_file() else (),
@@ -82,7 +82,7 @@ def _explain(folder: Path, error: Exception) -> str:
 
 _RUNS_MAX = 20
 _EXPERIMENTS_MAX = 20
-#: Runs change slowly, so the server is asked less often than other sources.
+#: Training runs change slowly, so they are read less often than other sources.
 _MLFLOW_PAUSE_S = 30.0
 
 
@@ -91,18 +91,18 @@ class MlflowReader:
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._client = httpx.Client(base_url=url, timeout=5.0, transport=transport, trust_env=False)
-        self._state = SourceState("MLflow")
+        self._state = MLFLOW
         self._runs: tuple[Run, ...] = ()
         self._next_s = 0.0
 
     def read(self, now_s: float) -> tuple[SourceState, tuple[Run, ...]]:
-        """The latest runs, newest first, and whether the server responds."""
+        """The state of the server, and the latest runs, newest first."""
         if now_s >= self._next_s:
             self._next_s = now_s + _MLFLOW_PAUSE_S
             try:
                 self._runs, self._state = self._fetch(), self._state.succeeded(now_s)
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                self._state = self._state.failed(now_s, describe(self._state.name, error))
+                self._state = self._state.failed(now_s, describe(self._state, error))
         return self._state, self._runs
 
     def _fetch(self) -> tuple[Run, ...]:

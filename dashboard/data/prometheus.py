@@ -1,5 +1,6 @@
 """History from a Prometheus server."""
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,8 +10,8 @@ import httpx
 
 from contract.ledger.types import Heartbeat
 from dashboard.data.quantities import QUANTITIES, Point, Quantity, Series
-from dashboard.data.snapshot import Alert, Numbers
-from dashboard.data.source import SourceState, describe
+from dashboard.data.snapshot import Alert, Metrics
+from dashboard.data.source import PROMETHEUS, describe
 
 _TIMEOUT = httpx.Timeout(2.0)
 _HISTORY_S = 3600
@@ -18,27 +19,26 @@ _STEP_S = 30
 
 
 class PrometheusSource:
-    """Reads the history with range queries, and the firing alerts."""
+    """Reads the history of all quantities with range queries, and the firing alerts."""
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport, trust_env=False)
-        state = SourceState("Prometheus")
-        self._numbers = Numbers({}, {"gateway": state, "workers": state}, (), _HISTORY_S)
+        self._metrics = Metrics({}, {"gateway": PROMETHEUS, "workers": PROMETHEUS}, (), _HISTORY_S)
 
-    def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Numbers:
-        """The history up to now; after a failure the last one, with the failure in its sources."""
-        del workers  # Prometheus discovers them itself
-        state = self._numbers.sources["gateway"]
+    def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Metrics:
+        """Read the history up to now. After a failure, returns the previous one with its source marked as failed."""
+        del workers  # Prometheus discovers its own targets
+        state = self._metrics.sources["gateway"]
         try:
             series = {quantity.name: self._range(quantity, now_s) for quantity in QUANTITIES}
             alerts = self._alerts()
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            state = state.failed(now_s, describe(state.name, error))
-            series, alerts = dict(self._numbers.series), self._numbers.alerts or ()
+            state = state.failed(now_s, describe(state, error))
+            series, alerts = dict(self._metrics.series), self._metrics.alerts or ()
         else:
             state = state.succeeded(now_s)
-        self._numbers = Numbers(series, {"gateway": state, "workers": state}, alerts, _HISTORY_S)
-        return self._numbers
+        self._metrics = Metrics(series, {"gateway": state, "workers": state}, alerts, _HISTORY_S)
+        return self._metrics
 
     def _range(self, quantity: Quantity, now_s: float) -> tuple[Series, ...]:
         history_s = 0 if quantity.kind == "buckets" else _HISTORY_S
@@ -48,7 +48,7 @@ class PrometheusSource:
 
     def _alerts(self) -> tuple[Alert, ...]:
         rows = self._get("/api/v1/alerts", {})["alerts"]
-        return tuple(alert_of(row) for row in rows if row["state"] == "firing")
+        return tuple(parse_alert(row) for row in rows if row["state"] == "firing")
 
     def _get(self, path: str, query: dict[str, Any]) -> Any:
         response = self._client.get(path, params=query)
@@ -56,8 +56,8 @@ class PrometheusSource:
         return response.json()["data"]
 
 
-def alert_of(row: dict[str, Any]) -> Alert:
-    """An alert from the Prometheus API."""
+def parse_alert(row: dict[str, Any]) -> Alert:
+    """Parse an alert of the Prometheus API."""
     labels, notes = row.get("labels", {}), row.get("annotations", {})
     name = labels.get("alertname", "")
     summary = notes.get("summary") or notes.get("description") or ""
@@ -70,7 +70,7 @@ def _points(values: Sequence[tuple[float, str]]) -> tuple[Point, ...]:
 
 def _value(text: str) -> float | None:
     value = float(text)
-    return value if value - value == 0 else None  # neither NaN nor infinite
+    return value if math.isfinite(value) else None
 
 
 def _seconds(text: str) -> float:

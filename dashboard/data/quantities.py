@@ -1,10 +1,10 @@
-"""The quantities that the dashboard shows over time: their series, and the PromQL query of each."""
+"""The quantities that the dashboard shows over time, and the PromQL query for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-#: Window of rates, and of quantiles, means and histograms, in seconds.
+#: Window of rates, and window of quantiles, means and histograms, in seconds.
 RATE_S = 60
 DISTRIBUTION_S = 300
 
@@ -17,7 +17,7 @@ Line = tuple[str, Sequence[Point]]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of one set of labels, oldest first."""
+    """The points of one set of labels, oldest first."""
 
     labels: Labels
     points: tuple[Point, ...]
@@ -34,16 +34,16 @@ class Series:
 
 def total(series: Sequence[Series], **labels: str) -> float | None:
     """The sum of the newest values of the series with these labels; None if there are none."""
-    values = [one.last for one in series if all(one.label(name) == text for name, text in labels.items())]
+    values = [item.last for item in series if all(item.label(name) == text for name, text in labels.items())]
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
 def summed(series: Sequence[Series]) -> tuple[Point, ...]:
-    """The sum of several series at each point in time."""
+    """The sum of all series at each point in time."""
     sums: dict[float, float | None] = {}
-    for one in series:
-        for at_s, value in one.points:
+    for item in series:
+        for at_s, value in item.points:
             before = sums.get(at_s)
             sums[at_s] = value if before is None else before + (value or 0.0)
     return tuple(sorted(sums.items()))
@@ -51,7 +51,7 @@ def summed(series: Sequence[Series]) -> tuple[Point, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """Something measured, summed over all labels except those in `by`."""
+    """A measured quantity, summed over all labels except those in `by`."""
 
     name: str
     kind: Literal["gauge", "rate", "accepted", "quantile", "mean", "buckets"]
@@ -63,14 +63,14 @@ class Quantity:
     quantile: float = 0.0
 
     def promql(self) -> str:
-        """The query for it."""
+        """The query for this quantity."""
         return _QUERIES[self.kind](self)
 
 
 _TOTAL = {"phase": "total"}
 
 QUANTITIES = (
-    Quantity("ended", "rate", "pawqueue_jobs_total", "gateway", by=("status",)),
+    Quantity("finished", "rate", "pawqueue_jobs_total", "gateway", by=("status",)),
     Quantity("accepted", "accepted", "pawqueue_jobs_total", "gateway"),
     Quantity("jobs", "gauge", "pawqueue_queue_jobs", "gateway", by=("queue", "state")),
     Quantity("oldest", "gauge", "pawqueue_oldest_job_age_seconds", "gateway", by=("queue",)),
@@ -103,8 +103,8 @@ def _gauge(quantity: Quantity) -> str:
 
 def _rate(quantity: Quantity) -> str:
     rate = f"rate({_selector(quantity.metric, quantity)}[{RATE_S}s])"
-    if quantity.metric in _OF_LEDGER:
-        rate = f"max by ({', '.join(_OF_LEDGER[quantity.metric])}) ({rate})"
+    if quantity.metric in _LEDGER_COUNTERS:
+        rate = f"max by ({', '.join(_LEDGER_COUNTERS[quantity.metric])}) ({rate})"
     return f"sum{_by(quantity.by)}({rate})"
 
 
@@ -120,8 +120,8 @@ def _quantile(quantity: Quantity) -> str:
 
 
 def _mean(quantity: Quantity) -> str:
-    of = {part: f"sum(rate({quantity.metric}_{part}[{DISTRIBUTION_S}s]))" for part in ("sum", "count")}
-    return f"{of['sum']} / ({of['count']} > 0)"
+    images, batches = (f"sum(rate({quantity.metric}_{part}[{DISTRIBUTION_S}s]))" for part in ("sum", "count"))
+    return f"{images} / ({batches} > 0)"
 
 
 def _buckets(quantity: Quantity) -> str:
@@ -136,8 +136,8 @@ _QUERIES = {
     "mean": _mean,
     "buckets": _buckets,
 }
-#: Counters of the ledger, which every gateway reports alike, with all their labels.
-_OF_LEDGER = {
+#: Counters of the ledger with their labels. Every gateway reports the same values.
+_LEDGER_COUNTERS = {
     "pawqueue_jobs_total": ("queue", "status", "label"),
     "pawqueue_job_errors_total": ("code",),
 }

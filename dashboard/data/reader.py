@@ -1,10 +1,11 @@
-"""The background thread that reads all sources every few seconds, however many viewers there are."""
+"""The background thread that reads all sources every few seconds, regardless of the number of viewers."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol
 
 from contract.errors import UnavailableError
@@ -14,10 +15,10 @@ from contract.ledger.types import Heartbeat
 from contract.log import get_logger
 from contract.status import Status, read_status
 from dashboard.data.gateway import GatewayClient
-from dashboard.data.jobs import JobRow, row_of
+from dashboard.data.jobs import JobRow, build_row
 from dashboard.data.models import BundleReader, MlflowReader
-from dashboard.data.snapshot import Numbers, Snapshot
-from dashboard.data.source import SourceState
+from dashboard.data.snapshot import Metrics, Snapshot
+from dashboard.data.source import REDIS, SourceState
 
 _log = get_logger(__name__)
 
@@ -25,20 +26,20 @@ _log = get_logger(__name__)
 _THUMBNAIL_LATE_S = 30.0
 
 
-class NumberSource(Protocol):
-    """Provides history: `PrometheusSource` or `ScrapeSource`."""
+class MetricsSource(Protocol):
+    """A source of metrics: `PrometheusSource` or `ScrapeSource`."""
 
-    def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Numbers:
-        """The history up to now; failures are part of the result, never raised."""
+    def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Metrics:
+        """Read the history up to now. A failure is part of the result and never raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much the reader keeps in memory and reads at a time."""
+    """How much the reader reads and keeps in memory."""
 
     #: Finished jobs in memory.
     jobs: int = 5_000
-    #: Finished jobs read per second; beyond this rate they are sampled.
+    #: Finished jobs read per second. If more finish, the newest are read and the others skipped.
     jobs_per_s: int = 50
     #: Newest jobs whose thumbnails are kept.
     thumbnails: int = 300
@@ -46,15 +47,15 @@ class Limits:
 
 @dataclass
 class Reader:
-    """Reads all sources in turn; `latest` is the newest snapshot."""
+    """Reads all sources in turn. `latest` is the newest snapshot."""
 
     ledger: Ledger
     ledger_max_bytes: int
     thumbnails: ThumbnailStore
-    numbers: NumberSource
+    metrics: MetricsSource
     gateway: GatewayClient
     bundle: BundleReader
-    #: None when no server is configured.
+    #: None if no server is configured.
     mlflow: MlflowReader | None
     period_s: float
     clock: Callable[[], float] = time.time
@@ -67,15 +68,14 @@ class Reader:
 
     def __post_init__(self) -> None:
         self._jobs = deque(maxlen=self.limits.jobs)
-        waiting = {"gateway": SourceState("the gateway"), "workers": SourceState("the workers' metrics")}
-        self.latest = Snapshot(0, self.clock(), Numbers(sources=waiting), SourceState("Redis"))
+        self.latest = Snapshot(0, self.clock(), Metrics(), REDIS)
 
     def start(self) -> None:
         """Start the thread; call this after the process has forked."""
         threading.Thread(target=self._run, name="reader", daemon=True).start()
 
     def read(self) -> Snapshot:
-        """Take a snapshot now."""
+        """Read all sources now; returns the new snapshot."""
         now_s, before = self.clock(), self.latest
         ledger, status, is_sampled = self._read_ledger(now_s)
         bundle, served = self.bundle.read(now_s)
@@ -83,7 +83,7 @@ class Reader:
         self.latest = Snapshot(
             sequence=before.sequence + 1,
             at_s=now_s,
-            numbers=self.numbers.read(now_s, status.workers),
+            metrics=self.metrics.read(now_s, status.workers),
             ledger=ledger,
             status=status,
             jobs=tuple(self._jobs),
@@ -101,14 +101,14 @@ class Reader:
         while True:
             try:
                 self.read()
-            # Without this thread every page would stop updating, so it survives any error.
+            # Without this thread no page would update, so it must survive any error.
             except Exception:  # noqa: BLE001
                 _log.exception("The dashboard could not read its sources")
                 self.latest = replace(self.latest, sequence=self.latest.sequence + 1)
             time.sleep(self.period_s)
 
     def _read_ledger(self, now_s: float) -> tuple[SourceState, Status, bool]:
-        """The state of the ledger, the status of the service, and whether jobs were skipped."""
+        """The state of the ledger, the status of the service, and whether finished jobs were skipped."""
         before = self.latest
         status = read_status(self.ledger, self.ledger_max_bytes)
         down = next((problem for problem in status.problems if problem.code == "ledger_unavailable"), None)
@@ -128,12 +128,12 @@ class Reader:
         if not found:
             return False
         jobs = self.ledger.get([job_id for _, job_id in found])
-        self._jobs.extendleft(row_of(job) for job in reversed(jobs) if job and job.status.is_final)
+        self._jobs.extendleft(build_row(job) for job in reversed(jobs) if job and job.status.is_final)
         self._position = found[0][0]
         return len(found) == maximum and not is_first
 
     def _read_thumbnails(self, now_s: float) -> None:
-        newest = [self._jobs[at] for at in range(min(len(self._jobs), self.limits.thumbnails))]
+        newest = list(islice(self._jobs, self.limits.thumbnails))
         is_first = not self._thumbnails
         missing = [
             row.job_id

@@ -1,4 +1,4 @@
-"""A short history without Prometheus: reads `/metrics` of the gateway and of every worker."""
+"""A short history without Prometheus, from `/metrics` of the gateway and of every worker."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from contract.ledger.types import Heartbeat
 from contract.status import NO_WORKER
 from dashboard.data.quantities import DISTRIBUTION_S, QUANTITIES, RATE_S, Labels, Point, Quantity, Series
-from dashboard.data.snapshot import Numbers
-from dashboard.data.source import SourceError, SourceState, describe
+from dashboard.data.snapshot import Metrics
+from dashboard.data.source import GATEWAY, WORKERS, SourceError, SourceState, describe
 
 #: How far back the history goes.
 HISTORY_S = 900
@@ -26,7 +26,7 @@ _KEPT = (*{quantity.metric for quantity in QUANTITIES}, "pawqueue_queue_jobs", "
 
 
 class ScrapeSource:
-    """Reads `/metrics` of the gateway and of every worker with a heartbeat, and keeps the last 15 minutes."""
+    """Reads `/metrics` of the gateway and of every worker with a heartbeat. Keeps the last 15 minutes."""
 
     def __init__(self, gateway_url: str, transport: httpx.BaseTransport | None = None, api_key: str = "") -> None:
         self._gateway_url = gateway_url
@@ -34,13 +34,13 @@ class ScrapeSource:
         self._credential = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(timeout=_TIMEOUT, transport=transport, trust_env=False)
         self._history = History()
-        self._sources = {"gateway": SourceState("the gateway"), "workers": SourceState("the workers' metrics")}
+        self._sources = {"gateway": GATEWAY, "workers": WORKERS}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="scrape")
 
-    def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Numbers:
-        """The history with one more reading; a source that fails leaves a gap and is marked as failed."""
+    def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Metrics:
+        """Read all targets and extend the history. A source that fails leaves a gap and is marked as failed."""
         found = {}
-        # A worker without an address serves its metrics on a random port.
+        # The address is empty if a worker serves no metrics.
         worker_urls = [worker.metrics_address for worker in workers if worker.metrics_address]
         for name, urls in (("gateway", [f"{self._gateway_url}/metrics"]), ("workers", worker_urls)):
             answers = dict(zip(urls, self._threads.map(self._scrape, urls), strict=True))
@@ -50,13 +50,13 @@ class ScrapeSource:
                 found[name] = targets
             self._sources[name] = self._next_state(name, now_s, has_targets=bool(targets), error=error)
         self._history.add(now_s, found)
-        return Numbers(self._history.series(), dict(self._sources), None, HISTORY_S)
+        return Metrics(self._history.series(), dict(self._sources), None, HISTORY_S)
 
     def _next_state(self, name: str, now_s: float, *, has_targets: bool, error: Exception | None) -> SourceState:
         before = self._sources[name]
         if has_targets:
             return before.succeeded(now_s)
-        return before.failed(now_s, describe(before.name, error) if error else NO_WORKER.detail)
+        return before.failed(now_s, describe(before, error) if error else NO_WORKER.detail)
 
     def _scrape(self, url: str) -> Samples | Exception:
         is_gateway = url.startswith(f"{self._gateway_url}/")
@@ -87,15 +87,15 @@ def parse(text: str) -> Samples:
 
 
 class History:
-    """Readings over time, and the series computed from them; used by one thread."""
+    """Readings over time, and the series computed from them. Not thread-safe."""
 
     def __init__(self) -> None:
-        #: (time in seconds, targets by source), as far back as the longest window.
+        #: (time in seconds, targets by source); kept for as long as the longest window.
         self._readings: deque[tuple[float, Mapping[str, Targets]]] = deque()
         self._points: dict[str, dict[Labels, deque[Point]]] = {quantity.name: {} for quantity in QUANTITIES}
 
     def add(self, at_s: float, targets: Mapping[str, Targets]) -> None:
-        """Add a reading; `targets` lacks a source that did not respond."""
+        """Add a reading. `targets` does not contain sources that did not respond."""
         self._readings.append((at_s, targets))
         while self._readings[0][0] < at_s - DISTRIBUTION_S - 1:
             self._readings.popleft()
@@ -115,7 +115,7 @@ class History:
         for labels in {*lines, *values}:
             points = lines.setdefault(labels, deque())
             value = values.get(labels)
-            if value is not None or (points and points[-1][1] is not None):  # one None is enough to interrupt a line
+            if value is not None or (points and points[-1][1] is not None):  # a single None interrupts a line
                 points.append((at_s, value))
             while points and points[0][0] < at_s - HISTORY_S:
                 points.popleft()
@@ -149,8 +149,10 @@ def _over_time(quantity: Quantity, before: Targets, after: Targets, elapsed_s: f
         return {labels: value / elapsed_s for labels, value in increase(quantity.metric, quantity.by).items()}
     if quantity.kind == "accepted":
         finished = sum(increase(quantity.metric).values())
-        unfinished = [sum(value for _, value in _select(quantity, "pawqueue_queue_jobs", at)) for at in (before, after)]
-        return {(): max(0.0, finished + unfinished[1] - unfinished[0]) / elapsed_s}
+        was_unfinished, is_unfinished = (
+            sum(value for _, value in _select(quantity, "pawqueue_queue_jobs", targets)) for targets in (before, after)
+        )
+        return {(): max(0.0, finished + is_unfinished - was_unfinished) / elapsed_s}
     if quantity.kind == "mean":
         images, batches = (sum(increase(f"{quantity.metric}_{part}").values()) for part in ("sum", "count"))
         return {(): images / batches} if batches else {}
@@ -162,7 +164,7 @@ def _over_time(quantity: Quantity, before: Targets, after: Targets, elapsed_s: f
 
 
 def quantile(share: float, buckets: Iterable[tuple[float, float]]) -> float | None:
-    """A quantile of cumulative (upper bound, count) pairs, as Prometheus computes it; None without counts."""
+    """A quantile of cumulative (upper bound, count) pairs, computed as in Prometheus; None if all counts are 0."""
     rows = sorted(buckets)
     if not rows or rows[-1][1] <= 0:
         return None
@@ -195,11 +197,13 @@ def _select(quantity: Quantity, metric: str, targets: Targets) -> list[tuple[Lab
 
 
 def _increase(quantity: Quantity, metric: str, before: Targets, after: Targets) -> list[tuple[Labels, float]]:
-    """The increase of counters; a counter that is smaller than before has restarted at 0."""
+    """The increase of each counter. A counter that has become smaller was restarted at 0."""
     earlier = dict(_select(quantity, metric, before))
     rows = []
-    known = {address: samples for address, samples in after.items() if address in before}  # a new one has no past
+    known = {
+        address: samples for address, samples in after.items() if address in before
+    }  # a new target has no earlier value
     for labels, value in _select(quantity, metric, known):
-        was = earlier.get(labels, 0.0)
-        rows.append((labels, value - was if value >= was else value))
+        start = earlier.get(labels, 0.0)
+        rows.append((labels, value - start if value >= start else value))
     return rows

@@ -1,4 +1,4 @@
-"""Everything the pages show, as read at one moment; a snapshot is never changed."""
+"""A snapshot: everything the pages show, read at one moment and never changed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from contract.ledger.types import Heartbeat
 from contract.status import Status
 from dashboard.data.jobs import JobRow
 from dashboard.data.quantities import SOURCE_OF, Series
-from dashboard.data.source import SourceState
+from dashboard.data.source import BUNDLE, GATEWAY, WORKERS, SourceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +22,19 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
-    """History by quantity, and the state of the sources it comes from."""
+class Metrics:
+    """The history of each quantity, and the state of the sources it comes from."""
 
     series: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
-    #: State of `gateway` and `workers`; both are the same when Prometheus provides all numbers.
-    sources: Mapping[str, SourceState] = field(default_factory=dict)
+    #: State of the sources `gateway` and `workers`; both are the same if Prometheus provides all metrics.
+    sources: Mapping[str, SourceState] = field(default_factory=lambda: {"gateway": GATEWAY, "workers": WORKERS})
     #: None without Prometheus.
     alerts: tuple[Alert, ...] | None = None
     #: How far back the series go, in seconds.
     history_s: int = 0
 
     def of(self, quantity: str) -> tuple[Series, ...]:
-        """The series of a quantity; empty when there are none."""
+        """The series of a quantity; empty if there are none."""
         return self.series.get(quantity, ())
 
     def source_of(self, quantity: str) -> SourceState:
@@ -43,8 +43,8 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """The served bundle, as far as its text files describe it."""
+class ServedBundle:
+    """The text files of the served bundle."""
 
     manifest: Mapping[str, Any]
     #: Its README, in Markdown.
@@ -70,9 +70,6 @@ class Run:
     params: Mapping[str, str]
 
 
-_GATEWAY, _BUNDLE = SourceState("the gateway"), SourceState("the bundle")
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One reading of all sources."""
@@ -80,18 +77,18 @@ class Snapshot:
     #: Grows with every reading; 0 before the first one.
     sequence: int
     at_s: float
-    numbers: Numbers
+    metrics: Metrics
     ledger: SourceState
-    #: Queues, workers and totals, as last read from the ledger.
+    #: Queues, workers and totals from the ledger.
     status: Status = field(default_factory=Status)
     #: Finished jobs, newest first.
     jobs: tuple[JobRow, ...] = ()
     #: Whether `jobs` is a sample because too many jobs finish to read them all.
     jobs_are_sampled: bool = False
-    gateway: SourceState = _GATEWAY
+    gateway: SourceState = GATEWAY
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
-    bundle: SourceState = _BUNDLE
-    served: Served | None = None
+    bundle: SourceState = BUNDLE
+    served: ServedBundle | None = None
     #: None when no MLflow server is configured.
     mlflow: SourceState | None = None
     runs: tuple[Run, ...] = ()

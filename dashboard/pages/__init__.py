@@ -1,4 +1,4 @@
-"""The pages, one file each: its cards, what they show for a snapshot, its layout and its callbacks.
+"""The pages. Each file defines one page: its cards, their content for a snapshot, its layout and its callbacks.
 
-Start with `live.py`, the simplest one; `page.py` holds what all pages share.
+Start with `live.py`, the simplest one; `page.py` contains what all pages share.
 """

@@ -1,4 +1,4 @@
-"""The Capacity page: what the workers can process, how many are needed, and what one more would add."""
+"""The Capacity page: the throughput of the workers, how many are needed, and the effect of more workers."""
 
 import math
 from collections.abc import Mapping
@@ -13,50 +13,54 @@ from dashboard.parts.text import UNKNOWN, count, duration, number, percent
 CARDS = (
     Card("capacity-now", "Workers and queue", ("stats",), is_wide=True),
     Card("capacity-more", "With more workers", ("table",), is_wide=True),
-    chart_card("capacity-images", "Images per second by worker", "Over time."),
-    chart_card("capacity-busy", "Busy time by worker", "Share of time spent predicting, over time."),
+    chart_card(
+        "capacity-images", "Images per second by worker", "Images predicted per second by each worker, over time."
+    ),
+    chart_card("capacity-busy", "Busy time by worker", "Share of time that each worker spends predicting, over time."),
 )
-_UNMEASURED = "Not measured yet: no worker has been busy. Upload some images."
+_UNMEASURED = "The throughput of a worker is not known yet, because no worker has been busy. Upload some images."
 
 
 def contents(view: View) -> dict[str, Content]:
     """What each card shows, by card id."""
     snapshot = view.snapshot
-    capacity = capacity_of(snapshot)
+    capacity = compute_capacity(snapshot)
     return {
         "capacity-now": _now(snapshot, capacity),
-        "capacity-more": _more(snapshot, capacity),
+        "capacity-more": _with_more_workers(snapshot, capacity),
         "capacity-images": _lines(snapshot, "images", "images/s", 1, "No worker has predicted an image yet."),
-        "capacity-busy": _lines(snapshot, "busy", "%", 100, "No worker has reported how busy it is yet."),
+        "capacity-busy": _lines(snapshot, "busy", "%", 100, "No worker has reported its busy time yet."),
     }
 
 
-PAGE = Page("capacity", "/capacity", "Capacity", "What the workers can process.", CARDS, contents)
+PAGE = Page(
+    "capacity", "/capacity", "Capacity", "How much the workers can process, and how many are needed.", CARDS, contents
+)
 
 
-#: The queue should be cleared within this time; the number of workers needed follows from it.
+#: The workers needed are those that clear the queue within this time.
 _CLEAR_WITHIN_S = 60.0
-#: Below this share of busy time, an estimate would be too inaccurate.
+#: Minimum share of busy time for an estimate.
 _BUSY_MIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the workers can process; None where it is unknown."""
+    """The throughput of the workers; values are None while unknown."""
 
     workers: int
     #: Queued and running jobs.
     backlog: int | None
-    #: Images per second accepted, and predicted by all workers together.
+    #: Images accepted per second, and images predicted per second by all workers.
     accepted_per_s: float | None
-    done_per_s: float | None
+    predicted_per_s: float | None
     #: Images per second of one worker under full load.
     worker_per_s: float | None
     #: Whether `worker_per_s` was measured under full load; otherwise it is an estimate.
     is_measured: bool = False
 
     def clear_s(self, workers: int) -> float | None:
-        """Seconds until the queue is empty with so many workers; infinite if it grows, None if unknown."""
+        """Seconds until this many workers clear the queue; infinite if it grows, None if unknown."""
         if self.backlog is None or self.worker_per_s is None:
             return None
         if self.backlog == 0:
@@ -66,48 +70,48 @@ class Capacity:
 
     @property
     def workers_needed(self) -> int | None:
-        """Workers that clear the queue within a minute at the current rate of uploads; at least one."""
+        """How many workers clear the queue within a minute at the current rate of uploads; at least one."""
         if self.backlog is None or not self.worker_per_s:
             return None
         needed_per_s = (self.accepted_per_s or 0.0) + self.backlog / _CLEAR_WITHIN_S
         return max(1, math.ceil(needed_per_s / self.worker_per_s - 1e-9))
 
 
-def capacity_of(snapshot: Snapshot) -> Capacity:
-    """The capacity, computed from the newest counts and the history."""
-    numbers, status = snapshot.numbers, snapshot.status
+def compute_capacity(snapshot: Snapshot) -> Capacity:
+    """Compute the capacity from the newest counts and the history."""
+    metrics, status = snapshot.metrics, snapshot.status
     is_known = snapshot.ledger.read_at_s is not None
-    per_s, is_measured = worker_rate(numbers.series)
+    per_s, is_measured = worker_rate(metrics.series)
     return Capacity(
         workers=len(status.workers),
         backlog=sum(queue.queued + queue.running for queue in status.stats.queues.values()) if is_known else None,
-        accepted_per_s=total(numbers.of("accepted")),
-        done_per_s=total(numbers.of("images")),
+        accepted_per_s=total(metrics.of("accepted")),
+        predicted_per_s=total(metrics.of("images")),
         worker_per_s=per_s,
         is_measured=is_measured,
     )
 
 
 def worker_rate(series: Mapping[str, tuple[Series, ...]]) -> tuple[float | None, bool]:
-    """Images per second of one worker under full load, and whether that was measured or estimated.
+    """Images per second of one worker under full load, and whether that is measured; otherwise it is estimated.
 
-    Measured: its maximum over a minute through which jobs were queued. Estimated: its rate divided by its share of busy
-    time. Returns the median over all workers.
+    Measured: the maximum rate over a minute in which jobs were queued all the time. Estimated: the rate divided by the
+    share of busy time. Returns the median of all workers.
     """
     full_at = _full_load_times(series.get("jobs", ()))
     images, busy = series.get("images", ()), series.get("busy", ())
-    measured = [rate for one in images if (rate := _measured(one, full_at))]
-    estimated = [rate for one in images if (rate := _estimated(one, busy))]
+    measured = [rate for item in images if (rate := _measured(item, full_at))]
+    estimated = [rate for item in images if (rate := _estimated(item, busy))]
     rates = sorted(measured or estimated)
     return (rates[len(rates) // 2] if rates else None), bool(measured)
 
 
 def _full_load_times(jobs: tuple[Series, ...]) -> set[float]:
-    """Times at which jobs had been queued for as long as the window of a rate."""
+    """Times at which jobs had been queued without a break for as long as the window of a rate."""
     queued: dict[float, float] = {}
-    for one in jobs:
-        if one.label("state") == "queued":
-            for at_s, value in one.points:
+    for item in jobs:
+        if item.label("state") == "queued":
+            for at_s, value in item.points:
                 queued[at_s] = queued.get(at_s, 0.0) + (value or 0.0)
     full, since_s = set(), None
     for at_s, value in sorted(queued.items()):
@@ -122,14 +126,14 @@ def _measured(images: Series, full_at: set[float]) -> float | None:
 
 
 def _estimated(images: Series, busy: tuple[Series, ...]) -> float | None:
-    shares = dict(next((one.points for one in busy if one.labels == images.labels), ()))
+    shares = dict(next((item.points for item in busy if item.labels == images.labels), ()))
     pairs = [(rate, shares.get(at_s) or 0.0) for at_s, rate in images.points if rate]
     known = [(rate, share) for rate, share in pairs if share >= _BUSY_MIN]
     return sum(rate for rate, _ in known) / sum(share for _, share in known) if known else None
 
 
 def _now(snapshot: Snapshot, capacity: Capacity) -> Content:
-    source = snapshot.ledger if snapshot.ledger.is_down else snapshot.numbers.source_of("accepted")
+    source = snapshot.ledger if snapshot.ledger.is_down else snapshot.metrics.source_of("accepted")
     content = content_of(source, "Current counts, and rates over the last minute")
     if not content.has_data:
         return content
@@ -143,7 +147,7 @@ def _now(snapshot: Snapshot, capacity: Capacity) -> Content:
         ),
         Stat("Backlog", number(capacity.backlog), "unfinished jobs"),
         Stat("Time to clear the queue", _clear_text(capacity.clear_s(capacity.workers)), "at full load"),
-        Stat("Throughput", number(capacity.done_per_s), "images/s"),
+        Stat("Throughput", number(capacity.predicted_per_s), "images/s"),
         Stat("One worker at full load", number(capacity.worker_per_s), f"images/s, {_basis(capacity)}"),
     )
     return replace(content, stats=stats)
@@ -166,10 +170,10 @@ def _clear_text(seconds: float | None) -> str:
 _MORE_HEAD = ("Workers", "Images/s at full load", "Load at the current rate", "Time to clear the queue")
 
 
-def _more(snapshot: Snapshot, capacity: Capacity) -> Content:
+def _with_more_workers(snapshot: Snapshot, capacity: Capacity) -> Content:
     basis = "measured" if capacity.is_measured else "estimated"
-    note = f"Based on the {basis} throughput of one worker; workers that share a machine's cores add less"
-    source = snapshot.numbers.source_of("images")
+    note = f"Based on the {basis} throughput of one worker. Workers on the same machine share its cores and add less"
+    source = snapshot.metrics.source_of("images")
     content = content_of(source, note, is_empty=capacity.worker_per_s is None, empty=_UNMEASURED)
     if not content.has_data or capacity.worker_per_s is None:
         return content
@@ -190,13 +194,13 @@ def _row(capacity: Capacity, worker_per_s: float, workers: int) -> tuple[str, ..
 
 
 def _lines(snapshot: Snapshot, quantity: str, unit: str, factor: float, empty: str) -> Content:
-    numbers = snapshot.numbers
+    metrics = snapshot.metrics
     names = {worker.metrics_address: worker.id for worker in snapshot.workers}
     lines: list[Line] = [
         (
-            names.get(one.label("instance"), one.label("instance")),
-            tuple((at_s, value and value * factor) for at_s, value in one.points),
+            names.get(item.label("instance"), item.label("instance")),
+            tuple((at_s, value and value * factor) for at_s, value in item.points),
         )
-        for one in numbers.of(quantity)
+        for item in metrics.of(quantity)
     ]
-    return line_content(numbers.source_of(quantity), f"Last {duration(numbers.history_s)}", lines, unit, empty)
+    return line_content(metrics.source_of(quantity), f"Last {duration(metrics.history_s)}", lines, unit, empty)

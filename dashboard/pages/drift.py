@@ -31,7 +31,7 @@ _FEATURES = {
     "height": ("Height", "px", 1.0),
 }
 CARDS = (
-    Card("drift-summary", "Live images compared with training", ("table",), is_wide=True),
+    Card("drift-summary", "Summary", ("table",), is_wide=True),
     *(
         chart_card(f"drift-{feature}", title, "Distribution of live and training images.")
         for feature, (title, _, _) in _FEATURES.items()
@@ -39,11 +39,11 @@ CARDS = (
     chart_card("drift-psi", "PSI over time", "Population stability index by feature."),
     chart_card("drift-ks", "KS over time", "Kolmogorov-Smirnov distance by feature."),
 )
-#: Images needed for a verdict.
+#: Minimum number of images for a verdict.
 SAMPLE_MIN = 200
-#: Windows of `SAMPLE_MIN` images shown over time.
+#: Maximum number of windows of `SAMPLE_MIN` images shown over time.
 _WINDOWS_MAX = 20
-#: The usual bounds of PSI: below the first the distributions are similar, from the second on they differ.
+#: The usual bounds of PSI: below the first the distributions are similar; from the second on they are different.
 _PSI_BOUNDS = (0.1, 0.25)
 
 
@@ -51,12 +51,14 @@ def contents(view: View) -> dict[str, Content]:
     """What each card shows, for the jobs that the viewer may see."""
     snapshot, jobs = view.snapshot, view.jobs
     manifest = snapshot.served.manifest if snapshot.served else {}
-    references = {feature: reference_of(manifest, feature) for feature in _FEATURES}
-    drifts = {name: drift_of(jobs, reference, name) for name, reference in references.items() if reference}
+    references = {feature: read_reference(manifest, feature) for feature in _FEATURES}
+    drifts = {name: compute_drift(jobs, reference, name) for name, reference in references.items() if reference}
     cards = {f"drift-{name}": _overlay(snapshot, drifts.get(name), name) for name in _FEATURES}
-    psi_lines: list[Line] = [(n, [(at.at_s, at.psi) for at in drift.over_time]) for n, drift in drifts.items()]
+    # Features without KS come last: every other feature then has the same colour in both charts.
+    ordered = sorted(drifts.items(), key=lambda pair: bool(pair[1].reference.names))
+    psi_lines: list[Line] = [(name, [(at.at_s, at.psi) for at in drift.over_time]) for name, drift in ordered]
     ks_lines: list[Line] = [
-        (n, [(at.at_s, at.ks) for at in drift.over_time]) for n, drift in drifts.items() if not drift.reference.names
+        (name, [(at.at_s, at.ks) for at in drift.over_time]) for name, drift in ordered if not drift.reference.names
     ]
     return cards | {
         "drift-summary": _summary(snapshot, list(drifts.values())),
@@ -77,7 +79,7 @@ class Reference:
     names: tuple[str, ...] = ()
 
     def histogram(self, values: Sequence[Any]) -> tuple[int, ...]:
-        """Values by bin: those beyond the edges in the nearest bin, without those of unknown names."""
+        """Count values by bin. Values beyond the edges count in the nearest bin; unknown names are not counted."""
         if self.names:
             found = Counter(values)
             return tuple(found[name] for name in self.names)
@@ -88,44 +90,44 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far a sample is from the reference."""
+    """The distance between a sample and the reference."""
 
     at_s: float
     psi: float
-    #: None where the bins have no order.
+    #: None if the bins have no order.
     ks: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One feature in live and training images."""
+    """A feature compared between live and training images."""
 
     feature: str
     reference: Reference
     live: tuple[int, ...]
-    #: Of all live images; None for fewer than `SAMPLE_MIN`.
+    #: Distance of all live images; None for fewer than `SAMPLE_MIN`.
     distance: Distance | None
     over_time: tuple[Distance, ...]
 
     @property
     def sample(self) -> int:
-        """Live images counted."""
+        """The number of live images."""
         return sum(self.live)
 
 
-def reference_of(manifest: Mapping[str, Any], feature: str) -> Reference | None:
-    """The training histogram of a feature; None if the manifest has none."""
+def read_reference(manifest: Mapping[str, Any], feature: str) -> Reference | None:
+    """Read the training histogram of a feature; None if the manifest contains none."""
     found = (manifest.get("reference") or {}).get(feature)
     if not found or not found.get("counts"):
         return None
     return Reference(tuple(found["counts"]), tuple(found.get("edges") or ()), tuple(found.get("names") or ()))
 
 
-def drift_of(rows: Sequence[JobRow], reference: Reference, feature: str) -> Drift:
+def compute_drift(rows: Sequence[JobRow], reference: Reference, feature: str) -> Drift:
     """Compare jobs, given newest first, with the reference."""
     known = set(reference.names)
     found = [pair for pair in _values(rows, feature) if not known or pair[1] in known]
-    # Sorting a window and searching it for the edges takes a third of the time of searching the edges for each value.
+    # Sorting a window and searching it for each edge is three times as fast as searching the edges for each value.
     windows = [found[at : at + SAMPLE_MIN] for at in range(0, len(found), SAMPLE_MIN)]
     counted = [(window[0][0], reference.histogram([value for _, value in window])) for window in windows]
     live = tuple(map(sum, zip(*(counts for _, counts in counted), strict=True))) or (0,) * len(reference.counts)
@@ -136,7 +138,7 @@ def drift_of(rows: Sequence[JobRow], reference: Reference, feature: str) -> Drif
 
 
 def _values(rows: Sequence[JobRow], feature: str) -> list[tuple[float, Any]]:
-    """(time finished, value) of each job that has the feature."""
+    """(time of finishing, value) of each job that has the feature."""
     if feature == "label":
         return [(row.finished_s, row.label) for row in rows if row.label]
     if feature == "confidence":
@@ -150,7 +152,7 @@ def _distance(reference: Reference, live: Sequence[int], at_s: float) -> Distanc
     return Distance(at_s, psi(reference.counts, live), ks(reference.counts, live) if is_ordered else None)
 
 
-#: An empty bin counts as this share, so that the logarithm exists.
+#: Share used for an empty bin; the logarithm of 0 does not exist.
 _FLOOR = 1e-4
 
 
@@ -236,14 +238,14 @@ def _figure(
 ) -> figures.Figure:
     if reference.names:
         return figures.bars(reference.names, [("training", training), ("live", live)], "% of images", unit)
-    if factor == 1.0:  # sizes in powers of two: bars of equal width, or the small ones would be invisible
+    if factor == 1.0:  # bins of sizes are powers of two: on a linear axis the small ones would be invisible
         filled = [at for row in (training, live) for at, value in enumerate(row) if value]
         part = slice(min(filled), max(filled) + 1)
         names = _bin_names(reference, factor)[part]
         return figures.bars(names, [("training", training[part]), ("live", live[part])], "% of images", unit)
     edges = [edge * factor for edge in reference.edges]
     middles, widths = [(a + b) / 2 for a, b in pairwise(edges)], [b - a for a, b in pairwise(edges)]
-    return figures.overlaid(middles, widths, [("training", training), ("live", live)], unit)
+    return figures.distributions(middles, widths, [("training", training), ("live", live)], unit)
 
 
 def _bin_names(reference: Reference, factor: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""The Live page: jobs being accepted, queued, predicted and finished right now."""
+"""The Live page: rates, queues, latency, batches, errors, workers and alerts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from contract.ledger.types import Heartbeat
 from contract.status import NO_WORKER, Status
 from dashboard.data.quantities import Line, Series, summed, total
-from dashboard.data.snapshot import Numbers, Snapshot
+from dashboard.data.snapshot import Metrics, Snapshot
 from dashboard.pages.page import Page, View
 from dashboard.parts import figures
 from dashboard.parts.card import Card, CardState, Content, Stat, Table, chart_card, content_of, line_content
@@ -16,10 +16,16 @@ CARDS = (
     Card("live-now", "Now", ("stats",), is_wide=True),
     chart_card("live-flow", "Jobs per second", "Accepted, succeeded and failed jobs per second over time."),
     chart_card("live-queue", "Queued and running jobs", "Queued jobs by queue, and running jobs, over time."),
-    chart_card("live-latency", "Time from upload to result", "Percentiles over time."),
-    chart_card("live-oldest", "Age of the oldest queued job", "By queue over time."),
-    chart_card("live-batches", "Batch sizes", "Batches by number of images."),
-    chart_card("live-errors", "Errors and rejected uploads", "Per minute by error code over time."),
+    chart_card(
+        "live-latency", "Time from upload to result", "Percentiles of the time from upload to result, over time."
+    ),
+    chart_card("live-oldest", "Age of the oldest queued job", "Age of the oldest job in each queue, over time."),
+    chart_card("live-batches", "Batch sizes", "Number of batches by number of images."),
+    chart_card(
+        "live-errors",
+        "Job and upload errors",
+        "Failed jobs and uploads that were not accepted, per minute by error code over time.",
+    ),
     Card("live-workers", "Workers", ("table",), is_wide=True),
     Card("live-alerts", "Alerts", ("table",), is_wide=True),
 )
@@ -27,17 +33,17 @@ CARDS = (
 
 def contents(view: View) -> dict[str, Content]:
     """What each card shows, by card id."""
-    snapshot, numbers = view.snapshot, view.snapshot.numbers
+    snapshot, metrics = view.snapshot, view.snapshot.metrics
     return {
         "live-now": _now(snapshot),
-        "live-flow": _chart(numbers, "accepted", _flow(numbers), "jobs/s", "Rates appear after the second reading."),
-        "live-queue": _chart(numbers, "jobs", _queue(numbers), "jobs", "The queues have not been read yet."),
-        "live-latency": _chart(numbers, "p50", _latency(numbers), "s", "No jobs finished in the last 5 minutes."),
-        "live-oldest": _chart(numbers, "oldest", _oldest(numbers), "s", "No jobs are queued."),
-        "live-batches": _batches(numbers),
-        "live-errors": _errors(numbers),
+        "live-flow": _chart(metrics, "accepted", _flow(metrics), "jobs/s", "Rates appear after the second reading."),
+        "live-queue": _chart(metrics, "jobs", _queue(metrics), "jobs", "The queues have not been read yet."),
+        "live-latency": _chart(metrics, "p50", _latency(metrics), "s", "No jobs finished in the last 5 minutes."),
+        "live-oldest": _chart(metrics, "oldest", _oldest(metrics), "s", "No jobs are queued."),
+        "live-batches": _batches(metrics),
+        "live-errors": _errors(metrics),
         "live-workers": _workers(snapshot),
-        "live-alerts": _alerts(numbers),
+        "live-alerts": _alerts(metrics),
     }
 
 
@@ -52,16 +58,16 @@ def _now(snapshot: Snapshot) -> Content:
     queues = status.stats.queues.values()
     oldest_ms = max((queue.oldest_age_ms for queue in queues), default=0)
     stats = (
-        Stat("Service", _condition(status)),
-        *_rates(snapshot.numbers),
+        Stat("Service", UNKNOWN if snapshot.ledger.is_down else _condition(status)),
+        *_rates(snapshot.metrics),
         Stat("Queued", number(sum(queue.queued for queue in queues)), "jobs"),
         Stat("Running", number(sum(queue.running for queue in queues)), "jobs"),
         Stat("Oldest queued", duration(oldest_ms / 1000) if oldest_ms else "none"),
         Stat("Finished", number(sum(status.stats.totals.values())), "jobs in total"),
         Stat("Dead letters", number(status.stats.dead), "jobs"),
     )
-    notes = [problem.detail for problem in status.problems]
-    rates = snapshot.numbers.source_of("accepted")
+    notes = [content.note] if snapshot.ledger.is_down else [problem.detail for problem in status.problems]
+    rates = snapshot.metrics.source_of("accepted")
     if rates.failed_since_s is not None:
         notes.append(f"No rates since {clock(rates.failed_since_s)}. {rates.problem}")
     return replace(content, stats=stats, note=" ".join(notes) or content.note)
@@ -69,18 +75,18 @@ def _now(snapshot: Snapshot) -> Content:
 
 def _condition(status: Status) -> str:
     if not status.is_ready:
-        return "rejecting uploads"
+        return "refusing uploads"
     return "degraded" if status.problems else "ready"
 
 
-def _rates(numbers: Numbers) -> tuple[Stat, ...]:
-    if numbers.source_of("accepted").is_down:
+def _rates(metrics: Metrics) -> tuple[Stat, ...]:
+    if metrics.source_of("accepted").is_down:
         accepted, succeeded, failed = None, None, None
     else:
-        ended = numbers.of("ended")
-        accepted, succeeded = total(numbers.of("accepted")), total(ended, status="succeeded")
-        failures = _failures(numbers)
-        failed = total(failures) if failures or not ended else 0.0
+        finished = metrics.of("finished")
+        accepted, succeeded = total(metrics.of("accepted")), total(finished, status="succeeded")
+        failures = _failures(metrics)
+        failed = total(failures) if failures or not finished else 0.0
     named = (("Accepted", accepted), ("Succeeded", succeeded), ("Failed", failed))
     return tuple(Stat(name, _rate(value), "jobs/s") for name, value in named)
 
@@ -92,48 +98,48 @@ def _rate(value: float | None) -> str:
 _WINDOWS = {"accepted": ", averaged over 1 min", "p50": ", percentiles over 5 min"}
 
 
-def _chart(numbers: Numbers, quantity: str, lines: Sequence[Line], unit: str, empty: str) -> Content:
-    note = f"Last {duration(numbers.history_s)}{_WINDOWS.get(quantity, '')}"
-    return line_content(numbers.source_of(quantity), note, lines, unit, empty)
+def _chart(metrics: Metrics, quantity: str, lines: Sequence[Line], unit: str, empty: str) -> Content:
+    note = f"Last {duration(metrics.history_s)}{_WINDOWS.get(quantity, '')}"
+    return line_content(metrics.source_of(quantity), note, lines, unit, empty)
 
 
-def _flow(numbers: Numbers) -> list[Line]:
-    lines: list[Line] = [("accepted", summed(numbers.of("accepted")))]
-    lines += [("succeeded", one.points) for one in numbers.of("ended") if one.label("status") == "succeeded"]
-    failures = _failures(numbers)
+def _flow(metrics: Metrics) -> list[Line]:
+    lines: list[Line] = [("accepted", summed(metrics.of("accepted")))]
+    lines += [("succeeded", item.points) for item in metrics.of("finished") if item.label("status") == "succeeded"]
+    failures = _failures(metrics)
     return lines + ([("failed", summed(failures))] if failures else [])
 
 
-def _failures(numbers: Numbers) -> list[Series]:
-    return [one for one in numbers.of("ended") if one.label("status") in ("failed", "expired")]
+def _failures(metrics: Metrics) -> list[Series]:
+    return [item for item in metrics.of("finished") if item.label("status") in ("failed", "expired")]
 
 
-def _queue(numbers: Numbers) -> list[Line]:
-    jobs = numbers.of("jobs")
+def _queue(metrics: Metrics) -> list[Line]:
+    jobs = metrics.of("jobs")
     lines: list[Line] = [
-        (f"queued ({one.label('queue')})", one.points) for one in jobs if one.label("state") == "queued"
+        (f"queued ({item.label('queue')})", item.points) for item in jobs if item.label("state") == "queued"
     ]
-    running = [one for one in jobs if one.label("state") == "running"]
+    running = [item for item in jobs if item.label("state") == "running"]
     return lines + ([("running", summed(running))] if running else [])
 
 
-def _latency(numbers: Numbers) -> list[Line]:
-    return [(name, one.points) for name in ("p50", "p95", "p99") for one in numbers.of(name)]
+def _latency(metrics: Metrics) -> list[Line]:
+    return [(name, item.points) for name in ("p50", "p95", "p99") for item in metrics.of(name)]
 
 
-def _oldest(numbers: Numbers) -> list[Line]:
-    return [(one.label("queue"), one.points) for one in numbers.of("oldest")]
+def _oldest(metrics: Metrics) -> list[Line]:
+    return [(item.label("queue"), item.points) for item in metrics.of("oldest")]
 
 
-def _batches(numbers: Numbers) -> Content:
-    sizes = _batch_sizes(numbers.of("batch_sizes"))
-    mean = total(numbers.of("batch_mean"))
+def _batches(metrics: Metrics) -> Content:
+    sizes = _batch_sizes(metrics.of("batch_sizes"))
+    mean = total(metrics.of("batch_mean"))
     note = "Last 5 min" + (f", {number(mean)} images per batch on average" if mean else "")
     if mean and sizes:
         note += f" ({percent(mean / sizes[-1][1])} of the largest batch)"
     is_empty = not any(batches for _, _, batches in sizes)
     empty = "No batches were predicted in the last 5 minutes."
-    content = content_of(numbers.source_of("batch_sizes"), note, is_empty=is_empty, empty=empty)
+    content = content_of(metrics.source_of("batch_sizes"), note, is_empty=is_empty, empty=empty)
     if not content.has_data:
         return content
     names, values = [name for name, _, _ in sizes], [batches for _, _, batches in sizes]
@@ -143,8 +149,8 @@ def _batches(numbers: Numbers) -> Content:
 
 
 def _batch_sizes(series: Sequence[Series]) -> list[tuple[str, float, float]]:
-    """(name, upper bound, batches) of each bucket; Prometheus counts them cumulatively."""
-    rows = sorted((float(one.label("le")), one.last or 0.0) for one in series if one.label("le") != "+Inf")
+    """(name, upper bound, batches) of each bucket, from the cumulative counts of Prometheus."""
+    rows = sorted((float(item.label("le")), item.last or 0.0) for item in series if item.label("le") != "+Inf")
     sizes, below, counted = [], 0.0, 0.0
     for bound, batches in rows:
         low, high = int(below) + 1, int(bound)
@@ -153,17 +159,20 @@ def _batch_sizes(series: Sequence[Series]) -> list[tuple[str, float, float]]:
     return sizes
 
 
-def _errors(numbers: Numbers) -> Content:
-    series = [one for one in (*numbers.of("errors"), *numbers.of("refused")) if any(value for _, value in one.points)]
-    lines = [(_error_name(one), tuple((at_s, v and v * 60) for at_s, v in one.points)) for one in series]
-    history = duration(numbers.history_s)
-    empty = f"No jobs failed and no uploads were rejected in the last {history}."
+def _errors(metrics: Metrics) -> Content:
+    series = [
+        item for item in (*metrics.of("errors"), *metrics.of("refused")) if any(value for _, value in item.points)
+    ]
+    lines = [(_error_name(item), tuple((at_s, v and v * 60) for at_s, v in item.points)) for item in series]
+    history = duration(metrics.history_s)
+    empty = f"No jobs failed and no uploads were rejected or refused in the last {history}."
     note = f"Last {history}, averaged over 1 min"
-    return line_content(numbers.source_of("errors"), note, lines, "per minute", empty)
+    return line_content(metrics.source_of("errors"), note, lines, "per minute", empty)
 
 
 def _error_name(series: Series) -> str:
-    return series.label("code") or f"rejected: {series.label('reason')}"
+    code = series.label("code")
+    return f"job: {code}" if code else f"upload: {series.label('reason')}"
 
 
 _WORKER_HEAD = ("Worker", "Model", "Backend", "Precision", "Busy", "Uptime", "Last heartbeat")
@@ -175,7 +184,7 @@ def _workers(snapshot: Snapshot) -> Content:
     content = content_of(snapshot.ledger, note, is_empty=not workers, empty=NO_WORKER.detail)
     if not content.has_data:
         return content
-    return replace(content, table=Table(_WORKER_HEAD, tuple(_worker(one, snapshot.at_s) for one in workers)))
+    return replace(content, table=Table(_WORKER_HEAD, tuple(_worker(item, snapshot.at_s) for item in workers)))
 
 
 def _worker(worker: Heartbeat, now_s: float) -> tuple[str, ...]:
@@ -190,12 +199,12 @@ def _worker(worker: Heartbeat, now_s: float) -> tuple[str, ...]:
     )
 
 
-def _alerts(numbers: Numbers) -> Content:
-    if numbers.alerts is None:
-        return Content(CardState.EMPTY, "Alerts come from Prometheus. Set PAWQUEUE_PROMETHEUS_URL to show them.")
-    note = f"{count(len(numbers.alerts), 'alert')} firing"
-    content = content_of(numbers.source_of("jobs"), note, is_empty=not numbers.alerts, empty="No alerts are firing.")
+def _alerts(metrics: Metrics) -> Content:
+    if metrics.alerts is None:
+        return Content(CardState.EMPTY, "Alerts come from Prometheus. To show them, set PAWQUEUE_PROMETHEUS_URL.")
+    note = f"{count(len(metrics.alerts), 'alert')} firing"
+    content = content_of(metrics.source_of("jobs"), note, is_empty=not metrics.alerts, empty="No alerts are firing.")
     if not content.has_data:
         return content
-    body = tuple((one.name, one.severity, one.summary, clock(one.since_s)) for one in numbers.alerts)
+    body = tuple((item.name, item.severity, item.summary, clock(item.since_s)) for item in metrics.alerts)
     return replace(content, table=Table(("Alert", "Severity", "Summary", "Since"), body))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dashboard.data.snapshot import Run, Served, Snapshot
+from dashboard.data.snapshot import Run, ServedBundle, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.pages.page import Page, View
 from dashboard.parts import figures
@@ -39,13 +39,9 @@ def contents(view: View) -> dict[str, Content]:
 PAGE = Page("models", "/models", "Models", "The served bundle and training runs.", CARDS, contents)
 
 
-def _content_of(source: SourceState, note: str, *, is_empty: bool = False, empty: str = "") -> Content:
-    return content_of(source, note, is_empty=is_empty, empty=empty, down="Not readable")
-
-
 def _served(snapshot: Snapshot) -> Content:
     served = snapshot.served
-    content = _content_of(snapshot.bundle, serving_note(snapshot))
+    content = content_of(snapshot.bundle, serving_note(snapshot))
     if content.state is not CardState.OK or served is None:
         return content
     manifest = served.manifest
@@ -55,10 +51,12 @@ def _served(snapshot: Snapshot) -> Content:
     stats = (
         Stat("Model", str(manifest.get("name", "")), served.version),
         Stat("Accuracy", percent(accuracy.get("value"), 1), f"95 % interval {interval}" if interval else ""),
-        Stat("Input", f"{shape.get('width')} x {shape.get('height')} px", str(manifest.get("architecture", ""))),
-        Stat("Labels", ", ".join(map(str, manifest["labels"])), str(manifest.get("output", ""))),
+        Stat("Input", f"{shape.get('width')} x {shape.get('height')} px"),
+        Stat("Labels", ", ".join(map(str, manifest["labels"]))),
     )
     rows = [
+        ("architecture", str(manifest.get("architecture") or UNKNOWN)),
+        ("output", str(manifest.get("output") or UNKNOWN)),
         ("created", str(manifest.get("created_at") or UNKNOWN)),
         ("git revision", str(manifest.get("git_revision") or UNKNOWN)),
         ("temperature", number(_float(manifest.get("temperature")))),
@@ -69,7 +67,7 @@ def _served(snapshot: Snapshot) -> Content:
 
 
 def serving_note(snapshot: Snapshot) -> str:
-    """How many workers serve the bundle on this machine."""
+    """How many of the workers serve the bundle that the dashboard reads."""
     if snapshot.served is None:
         return ""
     versions = Counter(worker.model_version for worker in snapshot.workers)
@@ -101,7 +99,7 @@ def _float(value: Any) -> float | None:
 
 def _metrics(snapshot: Snapshot) -> Content:
     metrics = (snapshot.served.manifest.get("metrics") or {}) if snapshot.served else {}
-    content = _content_of(
+    content = content_of(
         snapshot.bundle, "With 95 % intervals", is_empty=not metrics, empty="The bundle contains no metrics."
     )
     if content.state is not CardState.OK:
@@ -120,9 +118,9 @@ def _between(row: Mapping[str, Any]) -> str:
 _NO_PREDICTIONS = "The bundle contains no predictions for test images (predictions.csv)."
 
 
-def _confusion(source: SourceState, served: Served | None) -> Content:
+def _confusion(source: SourceState, served: ServedBundle | None) -> Content:
     predictions = served.predictions if served else ()
-    content = _content_of(source, f"{len(predictions):,} test images", is_empty=not predictions, empty=_NO_PREDICTIONS)
+    content = content_of(source, f"{len(predictions):,} test images", is_empty=not predictions, empty=_NO_PREDICTIONS)
     if content.state is not CardState.OK or served is None:
         return content
     labels = [str(label) for label in served.manifest["labels"]]
@@ -138,10 +136,10 @@ def confusion(labels: Sequence[str], predictions: Sequence[tuple[str, str, float
     return [[counts[actual, predicted] for predicted in labels] for actual in labels]
 
 
-def _calibration(source: SourceState, served: Served | None) -> Content:
+def _calibration(source: SourceState, served: ServedBundle | None) -> Content:
     points = calibration_points(served.predictions) if served else []
-    note = "Test images grouped by confidence; on the dashed line, accuracy equals confidence"
-    content = _content_of(source, note, is_empty=not points, empty=_NO_PREDICTIONS)
+    note = "Test images grouped by confidence. On the dashed line, accuracy equals confidence"
+    content = content_of(source, note, is_empty=not points, empty=_NO_PREDICTIONS)
     if content.state is not CardState.OK:
         return content
     body = tuple((percent(confidence, 1), percent(right, 1), f"{images:,}") for confidence, right, images in points)
@@ -165,16 +163,16 @@ def calibration_points(predictions: Sequence[tuple[str, str, float]]) -> list[tu
 
 def _model_card(snapshot: Snapshot) -> Content:
     text = snapshot.served.card if snapshot.served else ""
-    content = _content_of(
+    content = content_of(
         snapshot.bundle, "README.md of the bundle", is_empty=not text, empty="The bundle contains no README.md."
     )
-    # Headings move two levels down, below those of the page and the card.
+    # Headings become two levels smaller, to rank below the headings of the page and the card.
     return replace(content, text=re.sub(r"^(#+) ", r"##\1 ", text, flags=re.MULTILINE))
 
 
 def _runs(snapshot: Snapshot) -> Content:
     if snapshot.mlflow is None:
-        hint = "Set PAWQUEUE_MLFLOW_TRACKING_URI to an http:// or https:// address to show training runs."
+        hint = "To show training runs, set PAWQUEUE_MLFLOW_TRACKING_URI to an http:// or https:// address."
         return Content(CardState.EMPTY, f"No MLflow server is configured. {hint}")
     content = content_of(snapshot.mlflow, "Latest runs", is_empty=not snapshot.runs, empty="MLflow contains no runs.")
     return replace(content, table=compare(snapshot.runs)) if content.has_data else content

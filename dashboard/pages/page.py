@@ -21,7 +21,7 @@ Contents = Mapping[str, Content]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A snapshot as one viewer looks at it."""
+    """A snapshot, and the viewer and page address that decide what is shown of it."""
 
     snapshot: Snapshot
     viewer: Viewer
@@ -49,9 +49,9 @@ class Page:
     cards: tuple[Card, ...] = ()
     #: What the cards show, by card id.
     contents: Callable[[View], Contents] = lambda _view: {}
-    #: The components below the title, given those of the cards.
+    #: Builds the components below the title from the components of the cards.
     layout: Callable[[View, list[Component]], list[Component]] = _cards_only
-    #: Registers the callbacks beyond the refresh of the cards.
+    #: Registers further callbacks. The refresh of the cards is already registered.
     register: Callable[[Dash, Services], None] = lambda _app, _services: None
     #: The part of the query that `contents` depends on.
     filters: Callable[[str], str] = lambda _search: ""
@@ -59,8 +59,8 @@ class Page:
     location: str = ""
 
     def cached_values(self, services: Services, view: View) -> list[Any]:
-        """The values of a refresh of all cards, computed once per snapshot for all viewers who see the same."""
-        key = (self.name, view.viewer.scope, self.filters(view.search))
+        """The values of all cards, computed once per snapshot for all viewers who see the same jobs."""
+        key = (self.name, view.viewer.cache_key, self.filters(view.search))
         return services.cache.get(view.snapshot, key, lambda: self._values(view))
 
     def _values(self, view: View) -> list[Any]:
@@ -75,7 +75,7 @@ def register_refresh(app: Dash, services: Services, page: Page) -> None:
         inputs.append(Input(page.location, "search"))
 
     @app.callback(
-        [Output(f"{page.name}-seen", "data"), *(one for card in page.cards for one in card_outputs(card))],
+        [Output(f"{page.name}-seen", "data"), *(output for card in page.cards for output in card_outputs(card))],
         inputs,
         prevent_initial_call=True,
     )
@@ -93,5 +93,5 @@ def in_browser(app: Any, function: str, *arguments: Any, on_load: bool = False) 
 
 
 def plain(value: Any) -> Any:
-    """Components as plain dictionaries, so that Dash does not serialize them again for every viewer."""
+    """Components as plain dictionaries. Cached values would otherwise be serialized again for every viewer."""
     return json.loads(str(to_json(value)))

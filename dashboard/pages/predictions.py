@@ -14,31 +14,31 @@ from flask import Flask, Response, request
 
 from contract.job import JobStatus, is_job_id
 from contract.result_row import csv_cell
-from dashboard.data.jobs import Filters, JobRow, filters_of, job_id_of, search_of
+from dashboard.data.jobs import Filters, JobRow, format_query, parse_filters, parse_job_id
 from dashboard.data.quantities import Line
-from dashboard.data.snapshot import Snapshot
 from dashboard.pages.page import Page, View, in_browser, plain
 from dashboard.parts.card import Content, aria, chart_card, line_content
 from dashboard.parts.gallery import details, tiles
 from dashboard.parts.text import count, date_time
 from dashboard.services import Services
-from dashboard.sign_in import Viewer, current_viewer
+from dashboard.sign_in import current_viewer
 
 CARDS = (
     chart_card("predictions-mix", "Labels over time", "Share of each label over time."),
     chart_card("predictions-confidence", "Confidence over time", "Percentiles over time."),
 )
-#: Tiles shown.
+#: Tiles shown at most.
 _TILES_MAX = 36
+_NO_JOBS = "No jobs have finished recently."
 
 
 def contents(view: View) -> dict[str, Content]:
     """What each card shows, for the jobs that match the filters."""
-    rows = matching(view.jobs, filters_of(view.search), view.snapshot.at_s)
-    parts = parts_of([row for row in rows if row.confidence is not None])
+    rows = matching(view.jobs, parse_filters(view.search), view.snapshot.at_s)
+    slices = time_slices([row for row in rows if row.confidence is not None])
     return {
-        "predictions-mix": _chart(view.snapshot, "% of images", label_mix(parts)),
-        "predictions-confidence": _chart(view.snapshot, "%", confidence_over_time(parts)),
+        "predictions-mix": _chart(view, "% of images", label_mix(slices)),
+        "predictions-confidence": _chart(view, "%", confidence_over_time(slices)),
     }
 
 
@@ -48,11 +48,11 @@ def layout(view: View, cards: list[Component]) -> list[Component]:
     models = sorted({row.model for row in view.jobs if row.model})
     return [
         dcc.Location(id="predictions-url", refresh="callback-nav"),
-        _filter_bar(labels, models, filters_of(view.search)),
+        _filter_bar(labels, models, parse_filters(view.search)),
         html.Div(
             [
                 html.P(id="predictions-count", className="note", role="status"),
-                html.P("Updates are paused while you browse.", id="predictions-held", className="held"),
+                html.P("Updates are paused while you browse.", id="predictions-paused", className="paused"),
                 html.A(
                     "Download as CSV", id="predictions-csv", href=f"/predictions.csv{view.search}", className="button"
                 ),
@@ -66,7 +66,7 @@ def layout(view: View, cards: list[Component]) -> list[Component]:
             id="predictions-opened",
             title="Prediction",
             size="lg",
-            children=html.Div(id="predictions-one"),
+            children=html.Div(id="predictions-details"),
             closeButtonProps={"aria-label": "Close"},
         ),
     ]
@@ -76,7 +76,7 @@ _CONTROLS = [Input(f"predictions-{name}", "value") for name in ("label", "status
 
 
 def register(app: Dash, services: Services) -> None:
-    """The callbacks of filters, gallery and dialog, and the routes of thumbnails and the CSV file."""
+    """Register the callbacks of filters, gallery and dialog, and the routes of thumbnails and the CSV file."""
     _register_routes(app, services)
 
     @app.callback(
@@ -87,34 +87,33 @@ def register(app: Dash, services: Services) -> None:
         Input("predictions-url", "search"),
     )
     def find(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
-        filters, viewer = filters_of(search or ""), current_viewer()
-        key = ("gallery", viewer.scope, search_of(filters))
-        snapshot = services.reader.latest
-        return services.cache.get(snapshot, key, lambda: _found(snapshot, viewer, filters))
+        view = View(services.reader.latest, current_viewer(), search or "")
+        key = ("gallery", view.viewer.cache_key, format_query(parse_filters(view.search)))
+        return services.cache.get(view.snapshot, key, lambda: _search(view))
 
-    drawn = Output("predictions-gallery", "children"), Output("predictions-held", "className")
+    drawn = Output("predictions-gallery", "children"), Output("predictions-paused", "className")
     in_browser(app, "drawGallery", *drawn, Input("predictions-found", "data"))
 
     @app.callback(
         Output("predictions-url", "search"),
-        *(Output(one.component_id, "value") for one in _CONTROLS),
+        *(Output(control.component_id, "value") for control in _CONTROLS),
         Output("predictions-opened", "opened"),
         Input("predictions-url", "search"),
         Input("predictions-opened", "opened"),
         *_CONTROLS,
     )
     def sync_address(search: str | None, is_open: Any, *controls: Any) -> tuple[Any, ...]:
-        """Keep the address, the filter controls and the dialog consistent, whichever one changes."""
+        """Keep the URL, the filter controls and the dialog in step, whichever of them changes."""
         if ctx.triggered_id in (None, "predictions-url"):
-            return (no_update, *_control_values(filters_of(search or "")), bool(job_id_of(search or "")))
+            return (no_update, *_control_values(parse_filters(search or "")), bool(parse_job_id(search or "")))
         if ctx.triggered_id == "predictions-opened":
-            new_search = no_update if is_open else search_of(filters_of(search or ""))
+            new_search = no_update if is_open else format_query(parse_filters(search or ""))
             return (new_search, *[no_update] * len(_CONTROLS), no_update)
-        return (search_of(_filters_from(controls)), *[no_update] * len(_CONTROLS), False)
+        return (format_query(_filters_from(controls)), *[no_update] * len(_CONTROLS), False)
 
-    @app.callback(Output("predictions-one", "children"), Input("predictions-url", "search"))
+    @app.callback(Output("predictions-details", "children"), Input("predictions-url", "search"))
     def show_details(search: str | None) -> Any:
-        job_id = job_id_of(search or "")
+        job_id = parse_job_id(search or "")
         if not job_id:
             raise PreventUpdate
         snapshot = services.reader.latest
@@ -135,10 +134,10 @@ def _register_routes(app: Dash, services: Services) -> None:
 
     @server.get("/predictions.csv")
     def download() -> Response:
-        snapshot, filters = services.reader.latest, filters_of(request.query_string.decode())
+        snapshot, filters = services.reader.latest, parse_filters(request.query_string.decode())
         rows = matching(current_viewer().visible(snapshot.jobs), filters, snapshot.at_s)
         headers = {"Content-Disposition": 'attachment; filename="predictions.csv"'}
-        return Response(csv_of(rows), mimetype="text/csv", headers=headers)
+        return Response(to_csv(rows), mimetype="text/csv", headers=headers)
 
 
 PAGE = Page(
@@ -150,7 +149,7 @@ PAGE = Page(
     contents,
     layout,
     register,
-    filters=lambda search: search_of(filters_of(search)),
+    filters=lambda search: format_query(parse_filters(search)),
     location="predictions-url",
 )
 
@@ -160,60 +159,67 @@ def matching(rows: Sequence[JobRow], filters: Filters, now_s: float) -> list[Job
     return [row for row in rows if filters.match(row, now_s)]
 
 
-def _found(snapshot: Snapshot, viewer: Viewer, filters: Filters) -> tuple[dict[str, Any], str, str]:
-    rows = matching(viewer.visible(snapshot.jobs), filters, snapshot.at_s)
-    note = f"{len(rows):,} of {_extent(snapshot)} {'matches' if len(rows) == 1 else 'match'} the filters."
+def _search(view: View) -> tuple[dict[str, Any], str, str]:
+    """The gallery, the note above it, and the address of the CSV file."""
+    snapshot, filters, jobs = view.snapshot, parse_filters(view.search), view.jobs
+    rows = matching(jobs, filters, snapshot.at_s)
+    note = _NO_JOBS
+    if jobs:
+        verb = "matches" if len(rows) == 1 else "match"
+        note = f"{len(rows):,} of {_extent(jobs, are_sampled=snapshot.jobs_are_sampled)} {verb} the filters."
     if len(rows) > _TILES_MAX:
         note += f" Showing the newest {_TILES_MAX}."
-    search = search_of(filters)
+    query = format_query(filters)
     shown = plain(tiles(rows[:_TILES_MAX], filters, snapshot.thumbnails))
-    # The sequence makes every value different, so that the browser also draws what it skipped before.
-    return {"sequence": snapshot.sequence, "search": search, "tiles": shown}, note, f"/predictions.csv{search}"
+    # Every value contains a different sequence, so the browser is also called if its last call skipped the drawing.
+    return {"sequence": snapshot.sequence, "search": query, "tiles": shown}, note, f"/predictions.csv{query}"
 
 
-def _extent(snapshot: Snapshot) -> str:
-    if snapshot.jobs_are_sampled:
-        return f"a sample of {len(snapshot.jobs):,} finished jobs"
-    return f"the last {count(len(snapshot.jobs), 'finished job')}"
+def _extent(jobs: Sequence[JobRow], *, are_sampled: bool) -> str:
+    if are_sampled:
+        return f"a sample of {count(len(jobs), 'finished job')}"
+    return f"the last {count(len(jobs), 'finished job')}"
 
 
-def _chart(snapshot: Snapshot, unit: str, lines: Sequence[Line]) -> Content:
-    note, empty = f"Based on {_extent(snapshot)}", "No predictions match the filters."
-    content = line_content(snapshot.ledger, note, lines, unit, empty, markers=True)
+def _chart(view: View, unit: str, lines: Sequence[Line]) -> Content:
+    jobs = view.jobs
+    note = f"Based on {_extent(jobs, are_sampled=view.snapshot.jobs_are_sampled)}"
+    empty = "No predictions match the filters." if jobs else _NO_JOBS
+    content = line_content(view.snapshot.ledger, note, lines, unit, empty, markers=True)
     if content.figure:
         content.figure["layout"]["yaxis"]["range"] = [0, 103]
     return content
 
 
-#: The time span of the jobs is divided into this many parts.
-_PARTS = 30
+#: The charts divide the time span of the jobs into this many slices.
+_SLICES = 30
 _PERCENTILES = ((0.1, "p10"), (0.5, "p50"), (0.9, "p90"))
 
 
-def parts_of(rows: Sequence[JobRow]) -> list[tuple[float, list[JobRow]]]:
-    """Jobs, given newest first, by equal parts of their time span: (middle of the part, jobs), oldest first."""
+def time_slices(rows: Sequence[JobRow]) -> list[tuple[float, list[JobRow]]]:
+    """Divide jobs, given newest first, into equal time slices: (middle of the slice, jobs), oldest first."""
     if not rows:
         return []
     first_s, last_s = rows[-1].finished_s, rows[0].finished_s
-    width_s = max(1.0, (last_s - first_s) / _PARTS)
-    parts: dict[int, list[JobRow]] = {}
+    width_s = max(1.0, (last_s - first_s) / _SLICES)
+    slices: dict[int, list[JobRow]] = {}
     for row in rows:
-        parts.setdefault(min(_PARTS - 1, max(0, int((row.finished_s - first_s) / width_s))), []).append(row)
-    return [(first_s + (at + 0.5) * width_s, found) for at, found in sorted(parts.items())]
+        slices.setdefault(min(_SLICES - 1, max(0, int((row.finished_s - first_s) / width_s))), []).append(row)
+    return [(first_s + (index + 0.5) * width_s, found) for index, found in sorted(slices.items())]
 
 
-def label_mix(parts: Sequence[tuple[float, Sequence[JobRow]]]) -> list[Line]:
+def label_mix(slices: Sequence[tuple[float, Sequence[JobRow]]]) -> list[Line]:
     """The share of each label in per cent over time."""
-    labels = sorted({row.label for _, rows in parts for row in rows})
-    counts = [(at_s, Counter(row.label for row in rows)) for at_s, rows in parts]
+    labels = sorted({row.label for _, rows in slices for row in rows})
+    counts = [(at_s, Counter(row.label for row in rows)) for at_s, rows in slices]
     return [(label, tuple((at_s, 100 * found[label] / found.total()) for at_s, found in counts)) for label in labels]
 
 
-def confidence_over_time(parts: Sequence[tuple[float, Sequence[JobRow]]]) -> list[Line]:
+def confidence_over_time(slices: Sequence[tuple[float, Sequence[JobRow]]]) -> list[Line]:
     """Percentiles of the confidence in per cent over time."""
-    if not parts:
+    if not slices:
         return []
-    ordered = [(at_s, sorted(row.confidence or 0.0 for row in rows)) for at_s, rows in parts]
+    ordered = [(at_s, sorted(row.confidence or 0.0 for row in rows)) for at_s, rows in slices]
     return [
         (name, tuple((at_s, 100 * values[int(share * (len(values) - 1) + 0.5)]) for at_s, values in ordered))
         for share, name in _PERCENTILES
@@ -225,7 +231,7 @@ _CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def csv_of(rows: Sequence[JobRow]) -> str:
+def to_csv(rows: Sequence[JobRow]) -> str:
     """The jobs as CSV with a header."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
@@ -275,7 +281,7 @@ def _filter_bar(labels: Sequence[str], models: Sequence[str], filters: Filters) 
 
 
 def _select(name: str, title: str, choices: Sequence[str], value: str) -> Component:
-    known = sorted({*choices, *([value] if value else [])})  # the address may name a value that no job has
+    known = sorted({*choices, *([value] if value else [])})  # the URL may contain a value that no job has
     data = [{"value": "", "label": "all"}, *({"value": text, "label": text} for text in known)]
     select: Component = dmc.Select(id=f"predictions-{name}", label=title, data=data, value=value, allowDeselect=False)
     return select

@@ -1,4 +1,4 @@
-"""The Try it page: uploads images through the gateway, as any other client does, and shows the results."""
+"""The Try it page: uploads images through the gateway, like any other client, and shows the results."""
 
 import base64
 import binascii
@@ -14,6 +14,7 @@ from contract.status import NO_WORKER
 from dashboard.data.gateway import UNAVAILABLE, Answer, GatewayClient
 from dashboard.data.snapshot import Snapshot
 from dashboard.pages.page import Page, View, in_browser
+from dashboard.parts.card import with_code
 from dashboard.parts.gallery import confidence_bar
 from dashboard.parts.text import UNKNOWN, clock, milliseconds
 from dashboard.services import Services
@@ -32,7 +33,7 @@ def layout(_view: View, _cards: list[Component]) -> list[Component]:
         children=html.Div(
             [
                 html.Button("Choose images", type="button", className="button"),
-                html.Span(f"or drop up to {_IMAGES_MAX} here: JPEG, PNG or WebP"),
+                html.Span(f"or drop up to {_IMAGES_MAX} images here"),
             ],
             className="drop",
         ),
@@ -54,15 +55,17 @@ def layout(_view: View, _cards: list[Component]) -> list[Component]:
 
 
 def register(app: Dash, services: Services) -> None:
-    """The callbacks; the browser keeps the entries and their previews."""
+    """Register the callbacks. The browser stores the entries and their previews."""
 
     @app.callback(Output("try-status", "children"), Input("try-tick", "n_intervals"))
     def show_status(_ticks: int | None) -> Any:
-        return [html.Div([html.Dt(name), html.Dd(text)]) for name, text in status_of(services.reader.latest)]
+        return [
+            html.Div([html.Dt(name), html.Dd(with_code(text))]) for name, text in service_states(services.reader.latest)
+        ]
 
     @app.callback(Output("try-uploaded", "data"), Input("try-images", "data"), prevent_initial_call=True)
     def upload(images: list[dict[str, str]] | None) -> Any:
-        return data_of(submit(services.gateway, images or [], current_viewer().api_key))
+        return dump_entries(submit(services.gateway, images or [], current_viewer().api_key))
 
     @app.callback(
         Output("try-updated", "data"),
@@ -71,7 +74,7 @@ def register(app: Dash, services: Services) -> None:
         prevent_initial_call=True,
     )
     def poll(_ticks: int | None, data: list[dict[str, Any]]) -> Any:
-        return data_of(update(services.gateway, entries_of(data), current_viewer().api_key))
+        return dump_entries(update(services.gateway, load_entries(data), current_viewer().api_key))
 
     @app.callback(
         Output("try-results", "children"),
@@ -79,7 +82,7 @@ def register(app: Dash, services: Services) -> None:
         Input("try-entries", "data"),
     )
     def show_results(data: list[dict[str, Any]]) -> Any:
-        entries = entries_of(data)
+        entries = load_entries(data)
         return [_result(entry) for entry in entries], not any(entry.is_pending for entry in entries)
 
     chosen = Output("try-images", "data"), Output("try-note", "children")
@@ -97,11 +100,11 @@ PAGE = Page("try", "/try", "Try it", "Upload images and see their predictions.",
 class Entry:
     """An image on the page."""
 
-    #: Finds its preview in the browser.
+    #: Identifies its preview in the browser.
     key: str
     name: str
     job_id: str = ""
-    #: Status of its job, or `refused` if there is none.
+    #: Status of its job, or `not accepted`.
     status: str = ""
     label: str = ""
     probabilities: Mapping[str, float] | None = None
@@ -111,7 +114,7 @@ class Entry:
 
     @property
     def is_pending(self) -> bool:
-        """Whether its job may still change."""
+        """Whether its job is unfinished."""
         return self.status in ("queued", "running")
 
 
@@ -126,7 +129,7 @@ def _submit(gateway: GatewayClient, image: Mapping[str, str], api_key: str) -> E
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error:
-        return replace(entry, status="refused", problem="The browser sent an invalid file. Choose it again.")
+        return replace(entry, status="not accepted", problem="The browser sent an invalid file. Choose it again.")
     return _with_answer(entry, gateway.submit(data, entry.name, api_key))
 
 
@@ -138,8 +141,8 @@ def update(gateway: GatewayClient, entries: Sequence[Entry], api_key: str) -> li
 def _with_answer(entry: Entry, answer: Answer) -> Entry:
     if answer.job is None:
         if entry.is_pending and answer.code == UNAVAILABLE:
-            return replace(entry, problem=answer.problem)  # the job continues; the next poll reads it again
-        return replace(entry, status="refused", problem=f"{answer.code}: {answer.problem}")
+            return replace(entry, problem=answer.problem)  # the job is not affected; the next poll reads it again
+        return replace(entry, status="not accepted", problem=f"{answer.code}: {answer.problem}")
     job = answer.job
     prediction, error = job.get("prediction") or {}, job.get("error") or {}
     return replace(
@@ -160,14 +163,14 @@ def _latency_ms(job: Mapping[str, Any]) -> float | None:
     return (finished - created).total_seconds() * 1000
 
 
-def entries_of(data: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """The entries that the browser has stored; ignores unknown fields."""
+def load_entries(data: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Read the entries that the browser stored. Ignores unknown fields."""
     fields = Entry.__dataclass_fields__
     return [Entry(**{name: value for name, value in row.items() if name in fields}) for row in data[:_ENTRIES_MAX]]
 
 
-def data_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Entries as the browser stores them."""
+def dump_entries(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Format entries for the browser to store."""
     return [asdict(entry) for entry in entries[:_ENTRIES_MAX]]
 
 
@@ -178,34 +181,36 @@ def _result(entry: Entry) -> Component:
         html.P([html.Strong(entry.label or entry.status), html.Span(f" {_progress(entry)}")], className="state"),
     ]
     if entry.probabilities:
-        columns = [
+        labels = [
             html.Div([html.Dt(name), html.Dd(confidence_bar(value))]) for name, value in entry.probabilities.items()
         ]
-        inner.append(html.Dl(columns, className="probabilities"))
+        inner.append(html.Dl(labels, className="probabilities"))
     if entry.problem:
-        inner.append(html.P(entry.problem, className="problem", role="alert"))
+        inner.append(html.P(with_code(entry.problem), className="problem", role="alert"))
     if entry.job_id:
         inner.append(html.P(entry.job_id, className="more id"))
-    return html.Li(inner, className=f"result is-{entry.status}")
+    return html.Li(inner, className="result" if entry.job_id else "result is-not-accepted")
 
 
 def _progress(entry: Entry) -> str:
     if entry.latency_ms is not None:
-        return f"{entry.status} in {milliseconds(entry.latency_ms)}"
+        return f"{'succeeded in' if entry.label else 'after'} {milliseconds(entry.latency_ms)}"
     return {"queued": "waiting for a worker", "running": "predicting"}.get(entry.status, "")
 
 
-def status_of(snapshot: Snapshot) -> list[tuple[str, str]]:
-    """Whether images can be uploaded and predicted, by service."""
+def service_states(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """(name, state) of the gateway and of the model."""
     gateway, ledger, status = snapshot.gateway, snapshot.ledger, snapshot.status
     if gateway.failed_since_s is not None:
-        api = f"unreachable since {clock(gateway.failed_since_s)}. {gateway.problem}"
+        gateway_state = f"unavailable since {clock(gateway.failed_since_s)}. {gateway.problem}"
     elif ledger.is_down:
-        api = f"not accepting uploads. {ledger.problem}"
+        gateway_state = f"not accepting uploads. {ledger.problem}"
     elif not status.is_ready:
-        api = "not accepting uploads. " + " ".join(one.detail for one in status.problems if one.blocks_uploads)
+        gateway_state = "not accepting uploads. " + " ".join(
+            item.detail for item in status.problems if item.blocks_uploads
+        )
     else:
-        api = UNKNOWN if gateway.read_at_s is None else "ready"
+        gateway_state = UNKNOWN if gateway.read_at_s is None else "ready"
     models = sorted({f"{worker.model_name}@{worker.model_version}" for worker in snapshot.workers})
     model = UNKNOWN if ledger.is_down or ledger.read_at_s is None else ", ".join(models) or NO_WORKER.detail
-    return [("API", api), ("Model", model)]
+    return [("Gateway", gateway_state), ("Model", model)]

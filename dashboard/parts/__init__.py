@@ -1,4 +1,4 @@
 """The building blocks of pages: cards, charts, the image gallery, and the formatting of numbers and times.
 
-Start with `card.py`: every number on a page is shown in a card, which also explains when there is nothing to show.
+Start with `card.py`. A card shows numbers, or explains why there are none.
 """

@@ -1,7 +1,7 @@
 """A card: its definition, its content for one snapshot, and its Dash components.
 
-A page lists its cards once and computes their content from every snapshot. A card never shows zeros for unknown values:
-when its source is down or empty, its note explains why.
+A page lists its cards once and computes their content from every snapshot. A card never shows zeros for unknown values.
+If its source is down or has no data, its note explains why.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Card:
 
     id: str
     title: str
-    #: In the order in which they appear. A table below a figure is closed at first.
+    #: In order of appearance. A table below a figure is collapsed at first.
     parts: tuple[Part, ...]
     is_wide: bool = False
     #: Describes the figure to screen readers.
@@ -56,7 +56,7 @@ class CardState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """A large number with its name."""
+    """A large value with its name."""
 
     name: str
     value: str
@@ -65,7 +65,7 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text."""
+    """A table of text cells."""
 
     head: tuple[str, ...]
     body: tuple[tuple[str, ...], ...]
@@ -78,7 +78,7 @@ class Content:
     state: CardState
     #: What the data covers, or why there is none; never empty.
     note: str
-    #: When the source was read; None when the note already contains the time.
+    #: When the source was read; None if the note already contains the time.
     read_at_s: float | None = None
     #: Markdown.
     text: str = ""
@@ -88,16 +88,14 @@ class Content:
 
     @property
     def has_data(self) -> bool:
-        """Whether there is data to add."""
+        """Whether the card shows data."""
         return self.state in (CardState.OK, CardState.STALE)
 
 
-def content_of(
-    source: SourceState, note: str, *, is_empty: bool = False, empty: str = "", down: str = "Unreachable"
-) -> Content:
-    """The content of a card by the state of its source, without the data."""
+def content_of(source: SourceState, note: str, *, is_empty: bool = False, empty: str = "") -> Content:
+    """The content of a card without its data: the state and note that follow from the state of its source."""
     if source.failed_since_s is not None:
-        problem = f"{down} since {clock(source.failed_since_s)}. {source.problem}".strip()
+        problem = f"Unavailable since {clock(source.failed_since_s)}. {source.problem}".strip()
         if source.read_at_s is None or is_empty:
             return Content(CardState.ERROR, problem)
         return Content(CardState.STALE, f"{problem} Showing data from {clock(source.read_at_s)}.")
@@ -132,8 +130,8 @@ def _table_of(lines: Sequence[Line], unit: str) -> Table:
     return Table(("Time (UTC)", *names), body)
 
 
-#: Options of every chart: no toolbar, as wide as its card.
-GRAPH: Any = {"displayModeBar": False, "responsive": True}
+#: Plotly options of every chart: no toolbar, as wide as its card.
+GRAPH_CONFIG: Any = {"displayModeBar": False, "responsive": True}
 _EMPTY_FIGURE: dict[str, Any] = {"data": [], "layout": {}}
 _STATE_WORDS = {
     CardState.LOADING: "Loading",
@@ -142,8 +140,6 @@ _STATE_WORDS = {
     CardState.STALE: "Stale",
     CardState.ERROR: "Unavailable",
 }
-
-
 #: Part -> the property of its component that a refresh updates.
 _PROPERTIES: dict[Part, str] = {"stats": "children", "text": "children", "figure": "figure", "table": "data"}
 
@@ -188,28 +184,34 @@ def _part_view(card: Card, part: Part, value: Any) -> Component:
     if part == "text":
         return dcc.Markdown(value, id=part_id, className="text")
     if part == "figure":
-        graph = dcc.Graph(id=part_id, figure=value, config=GRAPH)
+        graph = dcc.Graph(id=part_id, figure=value, config=GRAPH_CONFIG)
         return html.Div(graph, className="figure", role="img", **aria(label=f"{card.title}. {card.description}"))
     table = dmc.Table(id=part_id, data=value, striped=True, tabularNums=True, verticalSpacing=4)
     region: dict[str, Any] = {"role": "region", "tabIndex": 0, "aria-label": f"{card.title}, table"}
     scroll = html.Div(table, className="table", **region)
     if "figure" not in card.parts:
         return scroll
-    return html.Details([html.Summary("Show as table"), scroll], className="twin")
+    return html.Details([html.Summary("Show as table"), scroll], className="as-table")
 
 
 def _note(content: Content) -> list[Any]:
     if content.read_at_s is None:
-        return [content.note]
+        return with_code(content.note)
     text = f"{clock_s(content.read_at_s)} UTC"
-    # The browser appends the age: see `age` in pawqueue.js.
-    return [f"{content.note} · updated ", html.Time(text, dateTime=iso_time(content.read_at_s), className="age")]
+    # The browser appends the age: see `showAges` in pawqueue.js.
+    time = html.Time(text, dateTime=iso_time(content.read_at_s), className="age")
+    return [*with_code(content.note.removesuffix(".")), " · updated ", time]
 
 
 def _stat(stat: Stat) -> Component:
     return html.Div([html.Dt(stat.name), html.Dd([html.Strong(stat.value), html.Span(stat.unit)])], className="stat")
 
 
+def with_code(text: str) -> list[Any]:
+    """Text for `children`, with parts between backticks as code."""
+    return [html.Code(part) if index % 2 else part for index, part in enumerate(text.split("`"))]
+
+
 def aria(**values: str) -> dict[str, Any]:
-    """ARIA attributes: `label` becomes `aria-label`."""
+    """ARIA attributes: `aria(label="x")` becomes `aria-label="x"`."""
     return {f"aria-{name}": text for name, text in values.items()}

@@ -1,8 +1,9 @@
-"""Plotly figures as plain dictionaries; the style sheet sets the colours of text and grid lines.
+"""Plotly figures as plain dictionaries. The style sheet sets the colours of text and grid lines.
 
-`plotly.graph_objects.Figure` would validate every attribute on every refresh; the tests do that instead.
+`plotly.graph_objects.Figure` would validate every attribute on every refresh. The tests do that instead.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ Figure = dict[str, Any]
 
 #: Safe for colour-blind readers, with a contrast of 3:1 on light and dark (after Okabe and Ito).
 COLORS = ("#1f78c8", "#c8570a", "#0a8f6c", "#b0508e", "#8a7400", "#6a6fd0")
-#: In the same order, so that nothing depends on colour alone.
+#: Used together with the colours, so that no line or bar is recognized by colour alone.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS = ("", "/", ".", "x", "-", "+")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
-#: Charts of whole numbers up to this value get a tick for each.
+#: Charts of whole numbers up to this value get one tick for each number.
 _WHOLE_TICKS_MAX = 5
 _HEIGHT, _MARGIN = 240, {"l": 52, "r": 12, "t": 8, "b": 36}
 #: Invisible ticks keep the labels of both axes apart.
@@ -44,40 +45,41 @@ def _layout(y_title: str, x_title: str = "", **more: Any) -> dict[str, Any]:
 def lines(rows: Sequence[Line], y_title: str, *, markers: bool = False) -> Figure:
     """Lines over time, by name."""
     figure: Figure = {
-        "data": [_line(at, name, points, markers=markers) for at, (name, points) in enumerate(rows)],
+        "data": [_line(index, name, points, markers=markers) for index, (name, points) in enumerate(rows)],
         "layout": _layout(y_title),
     }
-    figure["layout"]["showlegend"] = True  # by default Plotly hides it for a single line
+    figure["layout"]["showlegend"] = True  # Plotly hides it for a single line by default
     figure["layout"]["xaxis"] |= {"type": "date", **_clock_ticks([at_s for _, points in rows for at_s, _ in points])}
     figure["layout"]["yaxis"] |= _whole_ticks([value for _, points in rows for _, value in points])
     return figure
 
 
 def _clock_ticks(times_s: Sequence[float]) -> dict[str, Any]:
-    """Ticks with seconds for short spans and dates for long ones; a single tick for a single point."""
+    """Ticks with seconds for short time spans and with dates for long ones; one tick for a single point."""
     first_s, last_s = min(times_s, default=0.0), max(times_s, default=0.0)
     if first_s == last_s:
         return {"tickformat": "%H:%M:%S", "tickvals": [round(first_s) * 1000]}
     span_s = last_s - first_s
-    return {"nticks": 5, "tickformat": "%H:%M:%S" if span_s < 400 else "%H:%M" if span_s < 86_400 else "%d %b %H:%M"}
+    tick_format = "%H:%M:%S" if span_s < 400 else "%H:%M" if span_s < 86_400 else "%d %b %H:%M"
+    return {"nticks": min(5, math.ceil(span_s)), "tickformat": tick_format}  # at most one tick per second
 
 
 def _whole_ticks(values: Sequence[float | None]) -> dict[str, Any]:
-    """Ticks at whole numbers for small counts: there are no 0.2 jobs."""
+    """Ticks at whole numbers for small counts; Plotly would choose ticks such as 0.2 jobs."""
     known = [value for value in values if value is not None]
     are_few = max(known, default=0) <= _WHOLE_TICKS_MAX and all(float(value).is_integer() for value in known)
     return {"dtick": 1} if are_few else {}
 
 
-def _line(at: int, name: str, points: Sequence[Point], *, markers: bool) -> dict[str, Any]:
+def _line(index: int, name: str, points: Sequence[Point], *, markers: bool) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines+markers" if markers else "lines" if len(points) > 1 else "markers",
         "name": name,
         "x": [round(at_s) * 1000 for at_s, _ in points],
         "y": [_rounded(value) for _, value in points],
-        "line": {"color": COLORS[at % len(COLORS)], "dash": DASHES[at % len(DASHES)], "width": 2},
-        "marker": {"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 7},
+        "line": {"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)], "width": 2},
+        "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7},
         "connectgaps": False,
     }
 
@@ -90,9 +92,9 @@ def bars(names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], y_ti
             "name": name,
             "x": list(names),
             "y": [_rounded(value) for value in values],
-            "marker": {"color": COLORS[at % len(COLORS)], "pattern": {"shape": PATTERNS[at % len(PATTERNS)]}},
+            "marker": {"color": COLORS[index % len(COLORS)], "pattern": {"shape": PATTERNS[index % len(PATTERNS)]}},
         }
-        for at, (name, values) in enumerate(rows)
+        for index, (name, values) in enumerate(rows)
     ]
     figure: Figure = {"data": data, "layout": _layout(y_title, x_title, barmode="group", showlegend=len(rows) > 1)}
     figure["layout"]["xaxis"] |= {"type": "category"}
@@ -100,10 +102,10 @@ def bars(names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], y_ti
     return figure
 
 
-def overlaid(
+def distributions(
     middles: Sequence[float], widths: Sequence[float], rows: Sequence[tuple[str, Sequence[float]]], x_title: str
 ) -> Figure:
-    """Two distributions over the same bins in per cent: the first as bars, the second as a stepped line."""
+    """Two distributions over the same bins, in per cent: the first as bars, the second as a stepped line."""
     (bar_name, bar_values), (line_name, line_values) = rows
     left = [middle - width / 2 for middle, width in zip(middles, widths, strict=True)]
     data = [
@@ -151,7 +153,7 @@ def heatmap(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:
 
 
 def calibration(points: Sequence[tuple[float, float, int]]) -> Figure:
-    """Accuracy by confidence in per cent, beside the line of perfect calibration.
+    """Accuracy by confidence in per cent, and the line of perfect calibration.
 
     `points` are (mean confidence, accuracy, images).
     """
@@ -179,8 +181,8 @@ def calibration(points: Sequence[tuple[float, float, int]]) -> Figure:
     return {"data": data, "layout": _layout("accuracy in %", "confidence in %", hovermode="closest")}
 
 
-def stack(parts: Sequence[tuple[str, float]], unit: str) -> Figure:
-    """One horizontal bar of stacked parts."""
+def stacked_bar(parts: Sequence[tuple[str, float]], unit: str) -> Figure:
+    """A horizontal bar divided into parts."""
     data = [
         {
             "type": "bar",
@@ -188,9 +190,9 @@ def stack(parts: Sequence[tuple[str, float]], unit: str) -> Figure:
             "name": name,
             "y": [""],
             "x": [_rounded(value)],
-            "marker": {"color": COLORS[at % len(COLORS)], "pattern": {"shape": PATTERNS[at % len(PATTERNS)]}},
+            "marker": {"color": COLORS[index % len(COLORS)], "pattern": {"shape": PATTERNS[index % len(PATTERNS)]}},
         }
-        for at, (name, value) in enumerate(parts)
+        for index, (name, value) in enumerate(parts)
     ]
     figure: Figure = {"data": data, "layout": _layout("", unit, barmode="stack", height=150, hovermode="closest")}
     figure["layout"]["legend"] |= {"traceorder": "normal"}
@@ -198,5 +200,5 @@ def stack(parts: Sequence[tuple[str, float]], unit: str) -> Figure:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Four significant digits: enough for a pixel, in a third of the bytes."""
+    """Round to four significant digits: precise enough for a pixel, and a third of the bytes."""
     return None if value is None else float(f"{value:.4g}")

@@ -1,4 +1,4 @@
-"""Finished jobs as image tiles, and all details of one job."""
+"""Finished jobs as image tiles, and the details of one job."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from dashboard.data.jobs import Filters, JobRow, search_of
+from dashboard.data.jobs import Filters, JobRow, format_query
 from dashboard.parts import figures
-from dashboard.parts.card import GRAPH
+from dashboard.parts.card import GRAPH_CONFIG
 from dashboard.parts.text import clock_s, count, date_time, milliseconds, percent
 
 
 def tiles(rows: Sequence[JobRow], filters: Filters, thumbnails: Mapping[str, bytes]) -> list[Component]:
-    """A tile for each job, which opens its details."""
+    """A tile for each job. A click on it opens the details of the job."""
     return [_tile(row, filters, has_thumbnail=row.job_id in thumbnails) for row in rows]
 
 
@@ -27,7 +27,7 @@ def _tile(row: JobRow, filters: Filters, *, has_thumbnail: bool) -> Component:
         html.Span(row.file or "no file name", className="more"),
         html.Span(row.job_id, className="more id"),
     ]
-    return html.Li(dcc.Link(inner, href=f"/predictions{search_of(filters, row.job_id)}", className="tile"))
+    return html.Li(dcc.Link(inner, href=f"/predictions{format_query(filters, row.job_id)}", className="tile"))
 
 
 def _image(row: JobRow, *, has_thumbnail: bool) -> Component:
@@ -44,9 +44,11 @@ def confidence_bar(confidence: float) -> Component:
 
 
 def details(row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes]) -> list[Component]:
-    """Everything about one job, or why it cannot be shown."""
+    """The details of a job, or the reason why they cannot be shown."""
     if row is None:
-        return [html.P(f"Job {job_id} is not among the latest finished jobs, or your API key may not see it.")]
+        return [
+            html.P(f"Job {job_id} is not among the latest finished jobs, or your API key does not allow you to see it.")
+        ]
     parts = [_image(row, has_thumbnail=row.job_id in thumbnails), _result(row), *_timings(row), _facts(row)]
     return [html.Div(parts, className="opened")]
 
@@ -61,7 +63,7 @@ def _result(row: JobRow) -> Component:
     return html.Div([html.H3("Probabilities"), html.Dl(entries, className="facts")])
 
 
-_PHASES = (("queue", "queue_ms"), ("batch wait", "batch_wait_ms"), ("decode", "decode_ms"), ("predict", "predict_ms"))
+_PHASES = (("queued", "queue_ms"), ("batch wait", "batch_wait_ms"), ("decode", "decode_ms"), ("predict", "predict_ms"))
 
 
 def _timings(row: JobRow) -> list[Component]:
@@ -69,7 +71,7 @@ def _timings(row: JobRow) -> list[Component]:
         return []
     parts = [(name, getattr(row.timings, field)) for name, field in _PHASES]
     text = ", ".join(f"{name} {value:.1f} ms" for name, value in parts)
-    graph = dcc.Graph(figure=figures.stack(parts, "ms"), config=GRAPH)
+    graph = dcc.Graph(figure=figures.stacked_bar(parts, "ms"), config=GRAPH_CONFIG)
     image: dict[str, Any] = {"role": "img", "aria-label": f"Timings: {text}"}
     return [html.H3("Timings"), html.Div(graph, className="figure", **image), html.P(text, className="more")]
 

@@ -1,4 +1,4 @@
-"""Numbers and times as text, formatted the same way everywhere; all times are UTC."""
+"""Numbers and times as text, in one format for all pages. All times are UTC."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ def clock(at_s: float) -> str:
 
 
 def clock_s(at_s: float) -> str:
-    """`12:03:07`, for columns that name the time zone."""
+    """`12:03:07`, for texts that name the time zone themselves."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S")
 
 
@@ -42,20 +42,22 @@ def duration(seconds: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """`3.4 ms`."""
-    return UNKNOWN if value is None else f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
+    """`3.4 ms`, `250 ms`, `1.2 s`."""
+    if value is None or value >= 1000:
+        return duration(None if value is None else value / 1000)
+    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`1,234`, `12.3`, `0.00123`: with `digits` significant digits, never as an exponent."""
+    """`1,234`, `12.3`, `0.00123`: `digits` significant digits, never an exponent."""
     if value is None:
         return UNKNOWN
     if value == 0 or abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
-    size = 0
-    while abs(value) * 10**size < 10 ** (digits - 1) and size < 6:
-        size += 1
-    text = f"{value:.{size}f}"
+    decimals = 0
+    while abs(value) * 10**decimals < 10 ** (digits - 1) and decimals < 6:
+        decimals += 1
+    text = f"{value:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -1,7 +1,5 @@
 """A real Chromium, and a dashboard with the real services."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,35 +7,22 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browser import running_browser
 from tests.support.dashboard import Dashboard, running_dashboard
 from tests.support.services import ROOT, Stack
 
 #: Sample images of the project.
 PHOTOS = sorted((ROOT / "examples" / "photos").iterdir())
-_PATIENCE_MS = 60_000
+_TIMEOUT_MS = 60_000
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    """The path of the browser."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found:
-        return found
-    missing = "no Chromium on the PATH: install it (apt-get install chromium)"
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
-
-
-@pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        expect.set_options(timeout=_PATIENCE_MS)
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        expect.set_options(timeout=_TIMEOUT_MS)
         yield browser
-        browser.close()
 
 
 @dataclass
@@ -46,7 +31,7 @@ class Tab:
 
     page: Page
     url: str
-    troubles: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> Page:
         """Open a page of the dashboard and wait for its cards."""
@@ -57,46 +42,48 @@ class Tab:
 
 @pytest.fixture
 def new_tab(browser: Browser) -> Iterator[Any]:
-    """Opens a tab: `new_tab(url, width=1280, scheme="light")`. Errors on its console fail the test.
+    """Opens a tab: `new_tab(url, width=1280, scheme="light")`. With `watch`, errors on its console fail the test.
 
     `bypass_csp` is needed for `wait_for_function`, which evaluates scripts in the page.
     """
     opened: list[Tab] = []
 
-    def make(url: str, width: int = 1280, scheme: Any = "light", *, calm: bool = True, bypass_csp: bool = False) -> Tab:
+    def make(
+        url: str, width: int = 1280, scheme: Any = "light", *, watch: bool = True, bypass_csp: bool = False
+    ) -> Tab:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=bypass_csp
         )
-        context.set_default_timeout(_PATIENCE_MS)
+        context.set_default_timeout(_TIMEOUT_MS)
         tab = Tab(context.new_page(), url)
-        if calm:
+        if watch:
             _watch(tab)
         opened.append(tab)
         return tab
 
     yield make
-    troubles = [trouble for tab in opened for trouble in tab.troubles]
+    problems = [problem for tab in opened for problem in tab.problems]
     for tab in opened:
         tab.page.context.close()
-    assert not troubles
+    assert not problems
 
 
 def _watch(tab: Tab) -> None:
     page, host = tab.page, httpx.URL(tab.url)
-    page.on("pageerror", lambda error: tab.troubles.append(f"error: {error}"))
-    page.on("console", lambda m: tab.troubles.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: tab.problems.append(f"error: {error}"))
+    page.on("console", lambda m: tab.problems.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
 
-    def look(request: Any) -> None:
-        asked = httpx.URL(request.url)
-        if asked.scheme.startswith("http") and (asked.host, asked.port) != (host.host, host.port):
-            tab.troubles.append(f"request to another host: {request.url}")
+    def check_host(request: Any) -> None:
+        url = httpx.URL(request.url)
+        if url.scheme.startswith("http") and (url.host, url.port) != (host.host, host.port):
+            tab.problems.append(f"request to another host: {request.url}")
 
-    page.on("request", look)
+    page.on("request", check_host)
 
 
 @pytest.fixture(scope="session")
 def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """A dashboard of the shared services, which have predicted some images."""
+    """A dashboard for the shared services, which have already predicted some images."""
     with running_dashboard(tmp_path_factory.mktemp("dashboard"), stack.environ) as dashboard:
         send(stack, PHOTOS)
         yield dashboard

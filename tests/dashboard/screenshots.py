@@ -1,6 +1,6 @@
-"""Screenshots of all pages: `python -m tests.dashboard.screenshots [FOLDER]` writes those in `docs/images`.
+"""Takes screenshots of all pages: `python -m tests.dashboard.screenshots [FOLDER]`; the default is `docs/images`.
 
-It starts its own services and keeps them under load with the sample images. It also measures and prints how long a
+It starts its own services and puts them under load with the sample images. It also measures and prints how long a
 browser with an empty cache takes to show each page.
 """
 
@@ -23,8 +23,8 @@ from tests.support.browser import running_browser
 from tests.support.dashboard import running_dashboard
 from tests.support.services import ROOT, Stack, running_stack
 
-_CLIENTS, _WARM_S = 12, 150.0
-_PAINTS = 5
+_CLIENTS, _WARM_UP_S = 12, 150.0
+_ROUNDS = 5
 _PAINT_MS = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
@@ -43,24 +43,24 @@ def main() -> int:
         send(stack, PHOTOS)  # before the load: each of these gets a thumbnail
         _write_predictions(browser, dashboard.url, folder)
         with _load(stack):
-            time.sleep(_WARM_S)  # to fill the charts
-            _write_numbers(browser, dashboard.url, folder)
+            time.sleep(_WARM_UP_S)  # to fill the charts
+            _write_charts(browser, dashboard.url, folder)
     return 0
 
 
 def _measure(browser: Browser, url: str, path: str) -> None:
     """Print the times to first paint and to complete cards with an empty cache."""
-    paints, wholes = [], []
-    for _ in range(_PAINTS):
+    paints_ms, complete_ms = [], []
+    for _ in range(_ROUNDS):
         context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True)
-        page, began_s = context.new_page(), time.monotonic()
+        page, start_s = context.new_page(), time.monotonic()
         page.goto(f"{url}{path}")
         page.wait_for_selector("main h1")
-        wholes.append(1000 * (time.monotonic() - began_s))
-        paints.append(page.evaluate(_PAINT_MS))
+        complete_ms.append(1000 * (time.monotonic() - start_s))
+        paints_ms.append(page.evaluate(_PAINT_MS))
         context.close()
-    middle = _PAINTS // 2
-    print(f"{path}: first paint {sorted(paints)[middle]:.0f} ms, cards after {sorted(wholes)[middle]:.0f} ms")
+    middle = _ROUNDS // 2
+    print(f"{path}: first paint {sorted(paints_ms)[middle]:.0f} ms, cards after {sorted(complete_ms)[middle]:.0f} ms")
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _write_predictions(browser: Browser, url: str, folder: Path) -> None:
     _shoot(page, folder / "dashboard-predictions.png")
     page = _open(browser, f"{url}/predictions", 1000)
     page.locator("#predictions-gallery .tile").first.click()
-    page.wait_for_selector("#predictions-one .js-plotly-plot .trace")
+    page.wait_for_selector("#predictions-details .js-plotly-plot .trace")
     _shoot(page, folder / "dashboard-prediction.png")
     page = _open(browser, f"{url}/try", 1000)
     page.locator("#try-upload input").set_input_files(PHOTOS[:3])
@@ -98,12 +98,12 @@ def _write_predictions(browser: Browser, url: str, folder: Path) -> None:
     _shoot(page, folder / "dashboard-try.png")
 
 
-def _write_numbers(browser: Browser, url: str, folder: Path) -> None:
+def _write_charts(browser: Browser, url: str, folder: Path) -> None:
     for path in ("/", "/models", "/drift", "/capacity"):
         page = _open(browser, f"{url}{path}", 1280)
         for selector in PAGES[path]:
             page.wait_for_selector(selector, state="attached")
-        _shoot(page, folder / f"dashboard-{path.strip('/') or 'live'}.png", whole=path == "/drift")
+        _shoot(page, folder / f"dashboard-{path.strip('/') or 'live'}.png", full_page=path == "/drift")
     _shoot(_open(browser, url, 400, scheme="dark"), folder / "dashboard-phone.png")
 
 
@@ -115,9 +115,9 @@ def _open(browser: Browser, url: str, width: int, scheme: Literal["light", "dark
     return page
 
 
-def _shoot(page: Page, file: Path, *, whole: bool = False) -> None:
+def _shoot(page: Page, file: Path, *, full_page: bool = False) -> None:
     page.wait_for_timeout(1500)  # until the charts have finished their transitions
-    page.screenshot(path=file, full_page=whole)
+    page.screenshot(path=file, full_page=full_page)
     print(file)
     page.context.close()
 

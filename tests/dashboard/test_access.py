@@ -42,7 +42,7 @@ def sign_in(page: Page, key: str) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
-def test_each_viewer_sees_what_their_key_allows(guarded: Guarded, stack: Stack, new_tab: Any) -> None:
+def test_each_viewer_sees_the_jobs_that_their_api_key_allows(guarded: Guarded, stack: Stack, new_tab: Any) -> None:
     jobs = {
         name: send(stack, [PHOTOS[0]], url=guarded.gateway_url, api_key=guarded.keys[name])[0]["id"]
         for name in ("ada", "bob")
@@ -53,7 +53,7 @@ def test_each_viewer_sees_what_their_key_allows(guarded: Guarded, stack: Stack, 
     assert not violations(page)
     sign_in(page, "wrong")
     expect(page.get_by_role("alert")).to_be_visible()
-    tab.troubles.clear()  # the browser logs the 401 to its console
+    tab.problems.clear()  # the browser logs the 401 to its console
 
     sign_in(page, guarded.keys["ada"])
     expect(page.locator("#live-now")).to_have_class("card is-ok is-wide")
@@ -62,7 +62,7 @@ def test_each_viewer_sees_what_their_key_allows(guarded: Guarded, stack: Stack, 
     expect(page.locator(".tile", has_text=jobs["ada"])).to_be_visible()
     expect(page.locator(".tile", has_text=jobs["bob"])).to_have_count(0)
     page.goto(f"{guarded.dashboard.url}/predictions?job={jobs['bob']}")
-    expect(page.locator("#predictions-one")).not_to_contain_text("Probabilities")
+    expect(page.locator("#predictions-details")).not_to_contain_text("Probabilities")
 
     tab.open("/").get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("API key")).to_be_visible()

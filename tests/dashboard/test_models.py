@@ -52,7 +52,7 @@ def test_runs_are_shown_side_by_side(stack: Stack, mlflow: str, new_tab: Any, tm
         assert overflow(page) <= 0
 
 
-def test_a_server_that_is_down_is_reported(stack: Stack, new_tab: Any, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(stack: Stack, new_tab: Any, tmp_path: Path) -> None:
     with running_dashboard(tmp_path, stack.environ, mlflow_tracking_uri="http://127.0.0.1:9") as dashboard:
         page = new_tab(dashboard.url).open("/models")
-        expect(page.locator("#models-runs-note")).to_contain_text("Unreachable since")
+        expect(page.locator("#models-runs-note")).to_contain_text("Unavailable since")

@@ -63,7 +63,7 @@ def overflow(page: Page) -> int:
 
 
 def cut_texts(page: Page) -> list[str]:
-    """Texts that are wider than their element."""
+    """The texts that are wider than their element."""
     return list(
         page.evaluate(
             """() => [...document.querySelectorAll("main :is(h1, h2, p, dt, dd, strong, .tile span, nav a)")]
@@ -112,12 +112,12 @@ def test_cards_refresh_and_show_the_age_of_their_data(dashboard: Dashboard, new_
 
     page.wait_for_function("first => document.querySelector('#live-now-note time').dateTime !== first", arg=first)
     page.wait_for_function("document.querySelector('#live-now-note time').dataset.age?.endsWith('s ago')")
-    twin = page.locator("#live-queue details")
-    twin.locator("summary").click()
-    expect(twin.locator("tbody tr").first).to_be_visible()
+    details = page.locator("#live-queue details")
+    details.locator("summary").click()
+    expect(details.locator("tbody tr").first).to_be_visible()
     seen = page.locator("#live-queue-note time").get_attribute("datetime")
     page.wait_for_function("seen => document.querySelector('#live-queue-note time').dateTime !== seen", arg=seen)
-    expect(twin.locator("tbody tr").first).to_be_visible()  # a refresh does not close what a viewer has opened
+    expect(details.locator("tbody tr").first).to_be_visible()  # a refresh does not collapse the table
 
 
 def test_filters_are_kept_in_the_address_and_a_tile_opens_the_details(dashboard: Dashboard, new_tab: Any) -> None:
@@ -134,13 +134,13 @@ def test_filters_are_kept_in_the_address_and_a_tile_opens_the_details(dashboard:
     expect(page.locator("#predictions-csv")).to_have_attribute("href", "/predictions.csv?label=dog&least=60")
 
     page.locator("#predictions-gallery .tile").first.click()
-    one = page.get_by_role("dialog")
+    dialog = page.get_by_role("dialog")
     for words in ("Probabilities", "Timings", "Attempts", "cats-dogs"):
-        expect(one).to_contain_text(words)
-    expect(one.locator(".js-plotly-plot .barlayer .trace").first).to_be_visible()
+        expect(dialog).to_contain_text(words)
+    expect(dialog.locator(".js-plotly-plot .barlayer .trace").first).to_be_visible()
     assert "job=" in page.url
     page.keyboard.press("Escape")
-    expect(one).to_be_hidden()
+    expect(dialog).to_be_hidden()
     page.wait_for_url("**/predictions?label=dog&least=60")
 
 
@@ -149,7 +149,7 @@ def test_the_gallery_is_not_redrawn_while_in_use_and_keeps_the_focus(
     dashboard: Dashboard, stack: Stack, new_tab: Any
 ) -> None:
     page = new_tab(dashboard.url).open("/predictions")
-    tiles, held = page.locator("#predictions-gallery .tile"), page.locator("#predictions-held")
+    tiles, paused = page.locator("#predictions-gallery .tile"), page.locator("#predictions-paused")
     expect(tiles.nth(1)).to_be_visible()
     page.locator("#predictions-csv").focus()
     page.keyboard.press("Tab")
@@ -157,7 +157,7 @@ def test_the_gallery_is_not_redrawn_while_in_use_and_keeps_the_focus(
     focused = page.locator("#predictions-gallery .tile:focus")
     address = str(focused.get_attribute("href"))
     send(stack, PHOTOS[:2])
-    expect(held).to_be_visible()
+    expect(paused).to_be_visible()
 
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_contain_text(address.rpartition("=")[-1])
@@ -165,13 +165,13 @@ def test_the_gallery_is_not_redrawn_while_in_use_and_keeps_the_focus(
     expect(page.get_by_role("dialog")).to_be_hidden()
     expect(tiles.nth(3)).to_have_attribute("href", address)  # the two new images come first
     expect(focused).to_have_attribute("href", address)
-    expect(held).to_be_hidden()
+    expect(paused).to_be_hidden()
 
     tiles.nth(1).hover()
     send(stack, PHOTOS[:2])
-    expect(held).to_be_visible()
+    expect(paused).to_be_visible()
     page.mouse.move(0, 0)
-    expect(held).to_be_hidden()
+    expect(paused).to_be_hidden()
     expect(tiles.nth(5)).to_have_attribute("href", address)
 
 
@@ -202,12 +202,12 @@ def test_an_uploaded_photo_gets_a_prediction_and_an_invalid_file_an_error(
     assert good.locator(".probabilities dt").all_inner_texts() == ["cat", "dog"]
     expect(good.locator("img")).to_have_js_property("complete", value=True)
     expect(good.locator("img")).to_have_attribute("src", re.compile("^data:image/jpeg;base64,"))
-    refused = page.locator(".result", has_text="<b>notes.jpg")
-    expect(refused).to_contain_text("not_an_image")
+    invalid = page.locator(".result", has_text="<b>notes.jpg")
+    expect(invalid).to_contain_text("not_an_image")
     assert not violations(page)
 
 
-def test_file_names_and_addresses_from_strangers_stay_text(
+def test_html_in_file_names_and_addresses_is_shown_as_text(
     dashboard: Dashboard, stack: Stack, new_tab: Any, tmp_path: Path
 ) -> None:
     name = "<img src=x onerror=alert(1)>.png"
@@ -223,16 +223,17 @@ def test_file_names_and_addresses_from_strangers_stay_text(
 
 def test_the_theme_follows_the_system_and_can_be_switched(dashboard: Dashboard, new_tab: Any) -> None:
     page = new_tab(dashboard.url, bypass_csp=True, scheme="dark").open("/")
-    paper = "getComputedStyle(document.body).backgroundColor"
-    dark = page.evaluate(paper)
-    assert dark == "rgb(20, 23, 26)"
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(20, 23, 26)"
     page.get_by_role("button", name="Switch between light and dark").click()
-    page.wait_for_function(f"{paper} === 'rgb(245, 246, 248)'")
+    page.wait_for_function(f"{background} === 'rgb(245, 246, 248)'")
     page.reload()
-    page.wait_for_function(f"{paper} === 'rgb(245, 246, 248)'")
+    page.wait_for_function(f"{background} === 'rgb(245, 246, 248)'")
 
 
-def test_the_keyboard_reaches_the_skip_link_the_pages_and_the_content(dashboard: Dashboard, new_tab: Any) -> None:
+def test_the_skip_link_the_navigation_and_the_content_are_reachable_by_keyboard(
+    dashboard: Dashboard, new_tab: Any
+) -> None:
     page = new_tab(dashboard.url, bypass_csp=True).open("/")
     focused = "document.activeElement.textContent"
     page.keyboard.press("Tab")

@@ -58,7 +58,7 @@ def test_every_query_returns_values_and_the_page_shows_them(
         found = source.read(time.time(), [])
         assert "responds with" not in found.sources["gateway"].problem, found.sources["gateway"].problem
         known = {name for name, lines in found.series.items() if any(v is not None for s in lines for _, v in s.points)}
-        # A gateway that has rejected nothing exports no such metric.
+        # A gateway exports this metric only after it has rejected or refused something.
         return [quantity.name for quantity in QUANTITIES if quantity.name not in (known | {"refused"})]
 
     wait_until(lambda: not missing(), "Every quantity having a value")

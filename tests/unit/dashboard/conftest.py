@@ -1,4 +1,4 @@
-"""Snapshots and jobs for tests of pages, and a whole dashboard on a real Redis with a made-up gateway."""
+"""Snapshots and jobs for tests of pages, and a whole dashboard on a real Redis with a fake gateway."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +18,12 @@ from contract.settings import load_settings
 from contract.status import Status
 from dashboard.app import create_app
 from dashboard.data.gateway import GatewayClient
-from dashboard.data.jobs import JobRow, row_of
+from dashboard.data.jobs import JobRow, build_row
 from dashboard.data.models import BundleReader, read_bundle
 from dashboard.data.quantities import QUANTITIES, Labels, Series
 from dashboard.data.reader import Limits, Reader
 from dashboard.data.scrape import ScrapeSource
-from dashboard.data.snapshot import Numbers, Snapshot
+from dashboard.data.snapshot import Metrics, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.services import Services
 from tests.support.ledger import store
@@ -40,15 +40,15 @@ def series(*values: float | None, end_s: float = NOW, step_s: float = 5.0, **lab
     return Series(tuple(sorted(labels.items())), tuple((start_s + step_s * at, v) for at, v in enumerate(values)))
 
 
-def numbers(state: SourceState = UP, **found: Sequence[Series]) -> Numbers:
-    """Numbers whose sources are all in one state."""
-    return Numbers({n: tuple(lines) for n, lines in found.items()}, {"gateway": state, "workers": state}, None, 900)
+def metrics(state: SourceState = UP, **found: Sequence[Series]) -> Metrics:
+    """Metrics whose sources are all in one state."""
+    return Metrics({n: tuple(lines) for n, lines in found.items()}, {"gateway": state, "workers": state}, None, 900)
 
 
-def all_numbers(state: SourceState = UP) -> Numbers:
-    """Numbers with a series for every quantity."""
+def all_metrics(state: SourceState = UP) -> Metrics:
+    """Metrics with a series for every quantity."""
     labels: dict[str, dict[str, Any]] = {
-        "ended": {"status": "succeeded"},
+        "finished": {"status": "succeeded"},
         "jobs": {"queue": "bulk", "state": "queued"},
         "oldest": {"queue": "bulk"},
         "errors": {"code": "undecodable_image"},
@@ -57,7 +57,7 @@ def all_numbers(state: SourceState = UP) -> Numbers:
         "busy": {"instance": "http://w/metrics"},
         "batch_sizes": {"le": "1.0"},
     }
-    return numbers(state, **{q.name: [series(0.1, 0.5, 0.4, **labels.get(q.name, {}))] for q in QUANTITIES})
+    return metrics(state, **{q.name: [series(0.1, 0.5, 0.4, **labels.get(q.name, {}))] for q in QUANTITIES})
 
 
 def job(label: str = "cat", confidence: float = 0.9, finished_s: float = NOW, **changes: Any) -> Job:
@@ -74,11 +74,11 @@ def job(label: str = "cat", confidence: float = 0.9, finished_s: float = NOW, **
 
 
 def row(label: str = "cat", confidence: float = 0.9, finished_s: float = NOW, **changes: Any) -> JobRow:
-    """The row of such a job, with changes."""
-    return replace(row_of(job(label, confidence, finished_s)), **changes)
+    """The row of a job that succeeded, with changes."""
+    return replace(build_row(job(label, confidence, finished_s)), **changes)
 
 
-def beat(worker_id: str = "w", version: str = "1") -> Heartbeat:
+def heartbeat(worker_id: str = "w", version: str = "1") -> Heartbeat:
     """A worker's heartbeat."""
     ms = round(NOW * 1000)
     labels = ["cat", "dog"]
@@ -87,18 +87,18 @@ def beat(worker_id: str = "w", version: str = "1") -> Heartbeat:
     )
 
 
-def status(queued: int = 3, workers: Sequence[Heartbeat] = (beat(),), **changes: Any) -> Status:
+def status(queued: int = 3, workers: Sequence[Heartbeat] = (heartbeat(),), **changes: Any) -> Status:
     """The status of a service with jobs in its bulk queue."""
     stats = LedgerStats({"bulk": QueueStats(queued, 1, 2500)}, {("bulk", "succeeded", "cat"): 1200}, dead=2)
     return replace(Status(stats, workers), **changes)
 
 
 def snapshot(**changes: Any) -> Snapshot:
-    """A snapshot in which all sources respond and have data."""
+    """A snapshot in which all sources respond and have data, with changes."""
     made = Snapshot(
         sequence=1,
         at_s=NOW,
-        numbers=all_numbers(),
+        metrics=all_metrics(),
         ledger=replace(UP, name="Redis"),
         status=status(),
         jobs=tuple(row(finished_s=NOW - at) for at in range(3)),
@@ -110,20 +110,20 @@ def snapshot(**changes: Any) -> Snapshot:
 
 
 def labels(**names: str) -> Labels:
-    """Labels of a series."""
+    """The labels of a series, from keyword arguments."""
     return tuple(sorted(names.items()))
 
 
 @dataclass
-class Site:
-    """Answers HTTP requests with what a test has set for their path, and records them."""
+class FakeServer:
+    """An HTTP server that returns the response set for each path, and records the requests."""
 
     answers: dict[str, httpx.Response | Exception] = field(default_factory=dict)
     requests: list[httpx.Request] = field(default_factory=list)
 
     @property
     def transport(self) -> httpx.MockTransport:
-        """For clients that should reach this site."""
+        """Connects a client to this server."""
         return httpx.MockTransport(self._answer)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -146,22 +146,22 @@ class Clock:
 
 @dataclass
 class World:
-    """A dashboard on a real Redis, with a made-up gateway."""
+    """A dashboard on a real Redis, with a fake gateway."""
 
     ledger: Ledger
     thumbnails: ThumbnailStore
     keys: KeyStore
-    site: Site
+    server: FakeServer
     services: Services
     clock: Clock
 
     @property
     def reader(self) -> Reader:
-        """Its reader, which no thread runs."""
+        """The reader. It reads only when a test calls it."""
         return self.services.reader
 
     def finish(self, label: str = "cat", owner: str = "", file: str = "a.jpg") -> str:
-        """Store a job and commit a prediction for it; returns its id."""
+        """Submit a job and commit a prediction for it; returns its id."""
         now_ms = round(self.clock.now_s * 1000)
         made = Job(new_job_id(), "bulk", now_ms, file=file, owner=owner)
         store(self.ledger, [made])
@@ -193,13 +193,13 @@ def make_world(ledger: Ledger, clean_redis: str) -> MakeWorld:
 
     def make(*, access_required: bool = False, limits: Limits | None = None) -> World:
         client = connect(clean_redis)
-        thumbnails, keys, site, clock = ThumbnailStore(client, 60), KeyStore(client), Site(), Clock()
-        gateway = GatewayClient("http://gateway", site.transport)
+        thumbnails, keys, server, clock = ThumbnailStore(client, 60), KeyStore(client), FakeServer(), Clock()
+        gateway = GatewayClient("http://gateway", server.transport)
         reader = Reader(
             ledger=ledger,
             ledger_max_bytes=10**12,
             thumbnails=thumbnails,
-            numbers=ScrapeSource("http://gateway", site.transport),
+            metrics=ScrapeSource("http://gateway", server.transport),
             gateway=gateway,
             bundle=BundleReader(load_settings({"PAWQUEUE_MODEL": str(BUNDLE)})),
             mlflow=None,
@@ -208,7 +208,7 @@ def make_world(ledger: Ledger, clean_redis: str) -> MakeWorld:
             limits=limits or Limits(),
         )
         services = Services(reader, gateway, Access(keys, required=access_required), 5.0)
-        return World(ledger, thumbnails, keys, site, services, clock)
+        return World(ledger, thumbnails, keys, server, services, clock)
 
     return make
 

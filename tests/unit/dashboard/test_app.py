@@ -11,7 +11,7 @@ from tests.unit.dashboard.conftest import MakeWorld, World
 HTML = {"Accept": "text/html"}
 
 
-def test_pages_load_nothing_from_elsewhere_and_run_only_their_own_scripts(world: World) -> None:
+def test_pages_load_nothing_from_other_hosts_and_run_no_inline_scripts(world: World) -> None:
     http = world.browse()
     page = http.get("/")
     assert page.status_code == 200
@@ -33,7 +33,7 @@ def test_a_thumbnail_is_served_by_job_id(world: World) -> None:
     assert http.get(f"/thumbnails/{new_job_id()}").status_code == 404
 
 
-def test_without_an_api_key_nothing_is_shown_when_one_is_required(make_world: MakeWorld) -> None:
+def test_nothing_is_shown_without_an_api_key_if_one_is_required(make_world: MakeWorld) -> None:
     world = make_world(access_required=True)
     job_id = world.finish()
     http = world.browse()
@@ -103,7 +103,7 @@ def test_a_session_expires() -> None:
         ({"PAWQUEUE_ACCESS": "required"}, True),
     ],
 )
-def test_api_keys_are_required_once_other_machines_can_connect(environ: dict[str, str], required: bool) -> None:
+def test_an_api_key_is_required_if_other_machines_can_connect(environ: dict[str, str], required: bool) -> None:
     assert load_settings(environ).dashboard_access_is_required() is required
 
 

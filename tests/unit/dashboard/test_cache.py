@@ -1,4 +1,4 @@
-"""The snapshot cache: every result is computed once per snapshot."""
+"""The snapshot cache: each result is computed once per snapshot."""
 
 from functools import partial
 
@@ -24,14 +24,15 @@ def test_a_result_is_computed_once_per_snapshot_and_key() -> None:
     assert computed == [(1, "a"), (1, "b"), (2, "a")]
 
 
-def test_many_different_filters_do_not_fill_the_memory() -> None:
-    cache, kept = SnapshotCache(), snapshot()
+def test_the_number_of_cached_results_is_limited() -> None:
+    cache, current = SnapshotCache(), snapshot()
     for number in range(1000):
-        assert cache.get(kept, (str(number),), partial(int, number)) == number
+        assert cache.get(current, (str(number),), partial(int, number)) == number
+    assert cache.get(current, ("0",), lambda: "computed again") == "computed again"
 
 
-def test_a_failure_is_raised_for_its_own_key_only() -> None:
-    cache, of = SnapshotCache(), snapshot()
+def test_an_exception_does_not_affect_other_keys() -> None:
+    cache, current = SnapshotCache(), snapshot()
     with pytest.raises(ZeroDivisionError):
-        cache.get(of, ("bad",), lambda: 1 // 0)
-    assert cache.get(of, ("good",), lambda: 1) == 1
+        cache.get(current, ("bad",), lambda: 1 // 0)
+    assert cache.get(current, ("good",), lambda: 1) == 1

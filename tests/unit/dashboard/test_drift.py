@@ -1,10 +1,10 @@
-"""Drift: the distances, and the number of images that a verdict needs."""
+"""Drift: distances, histograms, and the minimum number of images for a verdict."""
 
 import math
 
 import pytest
 
-from dashboard.pages.drift import SAMPLE_MIN, Reference, drift_of, ks, psi, reference_of, verdict
+from dashboard.pages.drift import SAMPLE_MIN, Reference, compute_drift, ks, psi, read_reference, verdict
 from tests.unit.dashboard.conftest import NOW, row
 
 
@@ -16,37 +16,37 @@ def test_equal_distributions_have_distance_zero_and_disjoint_ones_a_ks_of_one() 
     assert math.isfinite(psi([1, 0], [0, 1]))
 
 
-@pytest.mark.parametrize(("value", "place"), [(-1, 0), (0, 0), (0.49, 0), (0.5, 1), (1, 1), (9, 1)])
-def test_values_beyond_the_edges_count_in_the_nearest_bin(value: float, place: int) -> None:
-    assert Reference((1, 1), (0, 0.5, 1)).histogram([value]) == ((1, 0), (0, 1))[place]
+@pytest.mark.parametrize(("value", "expected"), [(-1, 0), (0, 0), (0.49, 0), (0.5, 1), (1, 1), (9, 1)])
+def test_values_beyond_the_edges_count_in_the_nearest_bin(value: float, expected: int) -> None:
+    assert Reference((1, 1), (0, 0.5, 1)).histogram([value]) == ((1, 0), (0, 1))[expected]
 
 
 def test_a_verdict_needs_enough_images() -> None:
     reference = Reference((50, 50), names=("cat", "dog"))
-    few = drift_of([row("cat")] * (SAMPLE_MIN - 1), reference, "label")
+    few = compute_drift([row("cat")] * (SAMPLE_MIN - 1), reference, "label")
     assert (few.distance, few.over_time, few.sample) == (None, (), SAMPLE_MIN - 1)
     assert verdict(few.distance, few.sample) == "No verdict yet: 199 of 200 images"
-    enough = drift_of([row("cat")] * SAMPLE_MIN, reference, "label")
+    enough = compute_drift([row("cat")] * SAMPLE_MIN, reference, "label")
     assert enough.distance
     assert enough.distance.ks is None  # names have no order
     assert verdict(enough.distance, enough.sample) == "Different from training"
 
 
-def test_distances_over_time_cover_windows_of_equal_size_from_old_to_new() -> None:
+def test_distances_over_time_cover_windows_of_equal_size_oldest_first() -> None:
     reference = Reference((100, 100), (0.0, 0.5, 1.0))
     old = [row(confidence=0.2 if at % 2 else 0.8, finished_s=NOW - 1000 - at) for at in range(SAMPLE_MIN)]
     new = [row(confidence=0.9, finished_s=NOW - at) for at in range(SAMPLE_MIN)]
-    drift = drift_of([*new, *old], reference, "confidence")
+    drift = compute_drift([*new, *old], reference, "confidence")
     assert [round(distance.psi, 1) for distance in drift.over_time] == [0.0, 4.6]
     assert [distance.at_s for distance in drift.over_time] == [NOW - 1000, NOW]
     assert drift.live == (100, 300)
 
 
-def test_labels_unknown_to_training_are_not_counted() -> None:
-    drift = drift_of([row("bird")], Reference((1, 1), names=("cat", "dog")), "label")
+def test_labels_that_are_missing_in_training_are_not_counted() -> None:
+    drift = compute_drift([row("bird")], Reference((1, 1), names=("cat", "dog")), "label")
     assert drift.sample == 0
 
 
 def test_a_bundle_may_contain_no_training_histograms() -> None:
-    assert reference_of({}, "width") is None
-    assert reference_of({"reference": {"width": None}}, "width") is None
+    assert read_reference({}, "width") is None
+    assert read_reference({"reference": {"width": None}}, "width") is None

@@ -7,10 +7,11 @@ import httpx
 import pytest
 
 from contract.status import NO_WORKER
-from dashboard.data.prometheus import PrometheusSource, alert_of
+from dashboard.data.prometheus import PrometheusSource, parse_alert
 from dashboard.data.quantities import QUANTITIES
 from dashboard.data.scrape import History, ScrapeSource, parse, quantile
-from tests.unit.dashboard.conftest import NOW, Site, beat, labels
+from dashboard.data.source import GATEWAY, PROMETHEUS, WORKERS, SourceState, describe
+from tests.unit.dashboard.conftest import NOW, FakeServer, heartbeat, labels
 
 TEXT = """# TYPE pawqueue_jobs counter
 pawqueue_jobs_total{queue="bulk",status="succeeded",label="cat"} %d
@@ -44,20 +45,20 @@ def test_rates_cover_a_minute_and_accepted_jobs_follow_from_finished_and_queued_
     history = History()
     for at in range(14):
         history.add(NOW + 10 * at, gateway(done=20 * at, waiting=10 * at))
-    assert last(history, "ended") == {labels(status="succeeded"): 2.0}
+    assert last(history, "finished") == {labels(status="succeeded"): 2.0}
     assert last(history, "accepted") == {(): 3.0}
     assert last(history, "jobs") == {labels(queue="bulk", state="queued"): 130}
-    assert len(history.series()["ended"][0].points) == 13  # the first reading gives no rate
+    assert len(history.series()["finished"][0].points) == 13  # the first reading gives no rate
 
 
 def test_a_restarted_counter_gives_no_negative_rate() -> None:
     history = History()
     history.add(NOW, {"workers": {"a": parse(WORKER % 1000)}})
     history.add(NOW + 10, {"workers": {"a": parse(WORKER % 50), "b": parse(WORKER % 999_999)}})
-    assert last(history, "images") == {labels(instance="a"): 5.0}  # a new target has no past
+    assert last(history, "images") == {labels(instance="a"): 5.0}  # a new target has no earlier value
 
 
-def test_a_silent_source_leaves_a_gap_until_its_history_expires() -> None:
+def test_a_source_that_does_not_respond_leaves_a_gap_until_its_history_expires() -> None:
     history = History()
     history.add(NOW, gateway(1, 5))
     for at in range(1, 4):
@@ -84,37 +85,39 @@ def test_quantiles_are_computed_as_in_prometheus(share: float, buckets: Any, exp
 
 
 def test_gateway_and_workers_fail_independently() -> None:
-    site = Site({"/metrics": httpx.ConnectError("refused")})
-    source = ScrapeSource("http://gateway", site.transport)
+    server = FakeServer({"/metrics": httpx.ConnectError("refused")})
+    source = ScrapeSource("http://gateway", server.transport)
     found = source.read(NOW, [])
     assert found.sources["gateway"].failed_since_s == NOW
     assert found.sources["workers"].problem == NO_WORKER.detail
 
-    site.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
-    found = source.read(NOW + 5, [beat()])
+    server.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
+    found = source.read(NOW + 5, [heartbeat()])
     assert {state.failed_since_s for state in found.sources.values()} == {None}
 
-    site.answers["/metrics"] = httpx.Response(401)
-    found = source.read(NOW + 10, [beat()])
+    server.answers["/metrics"] = httpx.Response(401)
+    found = source.read(NOW + 10, [heartbeat()])
     state = found.sources["gateway"]
     assert (state.read_at_s, state.failed_since_s) == (NOW + 5, NOW + 10)
     assert "PAWQUEUE_METRICS_KEY" in state.problem
-    assert source.read(NOW + 15, [beat()]).sources["gateway"].failed_since_s == NOW + 10  # of the first failure
+    assert (
+        source.read(NOW + 15, [heartbeat()]).sources["gateway"].failed_since_s == NOW + 10
+    )  # the time of the first failure
 
 
 def test_the_metrics_key_is_sent_only_to_the_gateway() -> None:
-    site = Site()
-    site.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
-    ScrapeSource("http://gateway", site.transport, "secret").read(NOW, [beat()])
-    sent = {request.url.host: request.headers.get("Authorization") for request in site.requests}
+    server = FakeServer()
+    server.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
+    ScrapeSource("http://gateway", server.transport, "secret").read(NOW, [heartbeat()])
+    sent = {request.url.host: request.headers.get("Authorization") for request in server.requests}
     assert sent.pop("gateway") == "Bearer secret"
     assert set(sent.values()) == {None}
 
 
-def test_a_gateway_without_redis_counts_as_failed_rather_than_as_zeros() -> None:
-    site = Site()
-    site.answers["/metrics"] = httpx.Response(200, text="# TYPE pawqueue_ledger_up gauge\npawqueue_ledger_up 0\n")
-    found = ScrapeSource("http://gateway", site.transport).read(NOW, [])
+def test_a_gateway_without_redis_is_reported_as_failed() -> None:
+    server = FakeServer()
+    server.answers["/metrics"] = httpx.Response(200, text="# TYPE pawqueue_ledger_up gauge\npawqueue_ledger_up 0\n")
+    found = ScrapeSource("http://gateway", server.transport).read(NOW, [])
     assert "no connection to Redis" in found.sources["gateway"].problem
 
 
@@ -151,5 +154,29 @@ def test_the_last_history_stays_when_prometheus_fails(answer: httpx.Response) ->
 
 
 def test_an_alert_without_a_valid_time_is_kept() -> None:
-    assert alert_of({"labels": {"alertname": "x"}, "activeAt": "nonsense"}).since_s == 0
-    assert alert_of({"labels": {}, "activeAt": "1970-01-01T00:01:00.123456789Z"}).since_s == 60
+    assert parse_alert({"labels": {"alertname": "x"}, "activeAt": "nonsense"}).since_s == 0
+    assert parse_alert({"labels": {}, "activeAt": "1970-01-01T00:01:00.123456789Z"}).since_s == 60
+
+
+REFUSED = httpx.ConnectError("Connection refused")
+
+
+def status_error(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "http://user:secret@host/metrics")
+    return httpx.HTTPStatusError("failed", request=request, response=httpx.Response(status))
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "text"),
+    [
+        (GATEWAY, REFUSED, "The gateway does not respond. Check that it is running and that its address"),
+        (GATEWAY, REFUSED, "(PAWQUEUE_GATEWAY_URL)"),
+        (GATEWAY, status_error(401), "Set PAWQUEUE_METRICS_KEY"),
+        (PROMETHEUS, status_error(401), "Prometheus responds with status 401. Check its log"),
+        (PROMETHEUS, ValueError("no JSON"), "unexpected response. Check that its address (PAWQUEUE_PROMETHEUS_URL)"),
+        (WORKERS, REFUSED, "The workers' metrics endpoint does not respond."),
+    ],
+)
+def test_a_failure_names_the_source_and_the_setting_to_check(source: SourceState, error: Exception, text: str) -> None:
+    assert text in describe(source, error)
+    assert "secret" not in describe(source, error)

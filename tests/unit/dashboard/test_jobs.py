@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dashboard.data.jobs import Filters, filters_of, job_id_of, search_of
-from dashboard.pages.predictions import csv_of, label_mix, parts_of
+from dashboard.data.jobs import Filters, format_query, parse_filters, parse_job_id
+from dashboard.pages.predictions import label_mix, time_slices, to_csv
 from dashboard.parts.text import count, duration, milliseconds, number, percent
 from tests.unit.dashboard.conftest import NOW, row
 
@@ -17,27 +17,27 @@ from tests.unit.dashboard.conftest import NOW, row
     [Filters(), Filters(label="cat & dog", least=10, most=90), Filters(status="failed", model="m 1", minutes=5)],
 )
 def test_filters_survive_a_round_trip_through_the_address(filters: Filters) -> None:
-    assert filters_of(search_of(filters)) == filters
-    assert filters_of(search_of(filters, "x")) == filters
+    assert parse_filters(format_query(filters)) == filters
+    assert parse_filters(format_query(filters, "x")) == filters
 
 
 @pytest.mark.parametrize(
     "search", ["?least=x&most=-3", "?minutes=1e9&least=²", "?label=", "", "?least=900&most=900&=&;"]
 )
 def test_invalid_filters_are_ignored(search: str) -> None:
-    found = filters_of(search)
+    found = parse_filters(search)
     assert 0 <= found.least <= found.most <= 100
     assert found.label == ""
 
 
 def test_the_bounds_of_a_range_may_be_swapped() -> None:
-    assert filters_of("?least=80&most=20") == Filters(least=20, most=80)
+    assert parse_filters("?least=80&most=20") == Filters(least=20, most=80)
 
 
 @pytest.mark.parametrize("text", ["'; FLUSHALL", "<script>", "", "../../etc/passwd", "0" * 36])
-def test_only_a_job_id_is_read_as_a_job_id(text: str) -> None:
-    assert job_id_of(f"?job={text}") == ""
-    assert job_id_of("?job=01a210be-c37a-7fc6-8b2f-64ed4499f07e") == "01a210be-c37a-7fc6-8b2f-64ed4499f07e"
+def test_an_invalid_job_id_in_the_address_is_ignored(text: str) -> None:
+    assert parse_job_id(f"?job={text}") == ""
+    assert parse_job_id("?job=01a210be-c37a-7fc6-8b2f-64ed4499f07e") == "01a210be-c37a-7fc6-8b2f-64ed4499f07e"
 
 
 def test_filters_select_matching_jobs() -> None:
@@ -52,22 +52,22 @@ def test_filters_select_matching_jobs() -> None:
         "most=99": [cat, dog],
     }
     for search, expected in kept.items():
-        assert [one for one in (cat, dog, failed) if filters_of(search).match(one, NOW)] == expected, search
+        assert [job for job in (cat, dog, failed) if parse_filters(search).match(job, NOW)] == expected, search
 
 
 def test_a_file_name_that_looks_like_a_formula_stays_text_in_a_spreadsheet() -> None:
-    lines = list(csv.DictReader(io.StringIO(csv_of([row(file="=1+1"), row(file='a,"b"\n')]))))
+    lines = list(csv.DictReader(io.StringIO(to_csv([row(file="=1+1"), row(file='a,"b"\n')]))))
     assert [line["file"] for line in lines] == ["'=1+1", 'a,"b"\n']
     assert lines[0]["latency_ms"] == "250"
 
 
-def test_the_shares_of_labels_sum_to_a_hundred() -> None:
+def test_the_shares_of_labels_sum_to_100_per_cent() -> None:
     rows = [row("cat" if at % 4 else "dog", finished_s=NOW - at) for at in range(100)]
-    mix = dict(label_mix(parts_of(rows)))
+    mix = dict(label_mix(time_slices(rows)))
     assert mix.keys() == {"cat", "dog"}
     for (_, cats), (_, dogs) in zip(mix["cat"], mix["dog"], strict=True):
         assert (cats or 0) + (dogs or 0) == pytest.approx(100)
-    assert parts_of([]) == []
+    assert time_slices([]) == []
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,11 @@ def test_numbers(value: float | None, text: str) -> None:
     assert number(value) == text
 
 
-def test_units_are_formatted_the_same_way() -> None:
-    assert (milliseconds(3.42), milliseconds(1234), percent(0.935, 1)) == ("3.4 ms", "1,234 ms", "93.5 %")
+def test_values_are_formatted_with_their_units() -> None:
+    assert (milliseconds(3.42), milliseconds(250), milliseconds(1234), percent(0.935, 1)) == (
+        "3.4 ms",
+        "250 ms",
+        "1.2 s",
+        "93.5 %",
+    )
     assert (count(1, "job"), count(1200, "job")) == ("1 job", "1,200 jobs")

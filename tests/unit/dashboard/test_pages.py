@@ -1,4 +1,4 @@
-"""Every card of every page in every state: it always has a note, and never shows zeros for unknown values."""
+"""The cards of all pages in all states: each has a note, and none shows zeros for unknown values."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,14 +8,25 @@ import pytest
 
 from contract.status import NO_WORKER, Problem
 from dashboard.app import PAGES
-from dashboard.data.snapshot import Alert, Numbers, Run, Snapshot
+from dashboard.data.snapshot import Alert, Metrics, Run, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.pages import capacity, live, models, predictions
 from dashboard.pages.drift import SAMPLE_MIN
 from dashboard.pages.page import View
 from dashboard.parts.card import CardState, Content, card_outputs, card_values
 from dashboard.sign_in import Viewer
-from tests.unit.dashboard.conftest import NOW, UP, MakeWorld, all_numbers, beat, numbers, row, series, snapshot, status
+from tests.unit.dashboard.conftest import (
+    NOW,
+    UP,
+    MakeWorld,
+    all_metrics,
+    heartbeat,
+    metrics,
+    row,
+    series,
+    snapshot,
+    status,
+)
 
 WAITING = SourceState("the gateway")
 DOWN = WAITING.failed(NOW - 60, "The gateway does not respond.")
@@ -29,9 +40,9 @@ def view(**changes: Any) -> View:
 
 def with_sources(state: SourceState) -> Snapshot:
     if state.read_at_s is not None:
-        return snapshot(numbers=all_numbers(state), ledger=state, bundle=state)
+        return snapshot(metrics=all_metrics(state), ledger=state, bundle=state)
     empty = status(workers=())
-    return snapshot(numbers=numbers(state), ledger=state, bundle=state, jobs=(), served=None, status=empty)
+    return snapshot(metrics=metrics(state), ledger=state, bundle=state, jobs=(), served=None, status=empty)
 
 
 @pytest.mark.parametrize("page", WITH_CARDS, ids=lambda page: page.name)
@@ -43,7 +54,7 @@ def with_sources(state: SourceState) -> Snapshot:
         (with_sources(DOWN), {"error", "empty"}),
         (with_sources(STALE), {"stale", "error", "empty"}),
     ],
-    ids=["busy", "waiting", "never answered", "down"],
+    ids=["busy", "waiting", "never responded", "down"],
 )
 def test_every_card_has_a_note_and_values_for_its_outputs(page: Any, of: Snapshot, allowed: set[str]) -> None:
     found: dict[str, Content] = page.contents(View(of, Viewer()))
@@ -58,8 +69,8 @@ def test_every_card_has_a_note_and_values_for_its_outputs(page: Any, of: Snapsho
             assert not content.stats
             assert content.figure is None
         if content.figure is not None:
-            go.Figure(content.figure)  # raises for an attribute that Plotly does not know
-            assert content.table, "each figure has its table"
+            go.Figure(content.figure)  # raises an exception for an unknown attribute
+            assert content.table, "every figure has a table"
             assert content.table.body
 
 
@@ -70,10 +81,13 @@ def test_a_source_that_is_down_is_named_with_the_time(page: Any) -> None:
 
 
 def test_stale_data_is_shown_with_its_time() -> None:
-    content = live.contents(view(ledger=STALE))["live-now"]
+    content = live.contents(view(ledger=STALE, status=status(problems=(NO_WORKER,))))["live-now"]
     assert content.state is CardState.STALE
-    chart = live.contents(view(numbers=all_numbers(STALE)))["live-queue"]
-    assert chart.note == ("Unreachable since 07:59 UTC. The gateway does not respond. Showing data from 08:00 UTC.")
+    assert content.note.startswith("Unavailable since 07:59 UTC.")
+    assert content.note.endswith("Showing data from 08:00 UTC.")
+    assert stats_of(content)["Service"] == "unknown"
+    chart = live.contents(view(metrics=all_metrics(STALE)))["live-queue"]
+    assert chart.note == ("Unavailable since 07:59 UTC. The gateway does not respond. Showing data from 08:00 UTC.")
     assert chart.figure
 
 
@@ -82,14 +96,14 @@ def stats_of(content: Content) -> dict[str, str]:
 
 
 def test_live_counts_come_from_the_ledger() -> None:
-    stats = stats_of(live.contents(view(numbers=numbers()))["live-now"])
+    stats = stats_of(live.contents(view(metrics=metrics()))["live-now"])
     assert (stats["Service"], stats["Queued"], stats["Running"]) == ("ready", "3", "1")
     assert (stats["Oldest queued"], stats["Finished"], stats["Dead letters"]) == ("2.5 s", "1,200", "2")
     assert stats["Accepted"] == stats["Succeeded"] == "unknown"
 
 
 def test_rates_are_unknown_while_their_source_is_down() -> None:
-    content = live.contents(view(numbers=all_numbers(STALE)))["live-now"]
+    content = live.contents(view(metrics=all_metrics(STALE)))["live-now"]
     assert stats_of(content)["Accepted"] == stats_of(content)["Failed"] == "unknown"
     assert stats_of(content)["Queued"] == "3"
     assert content.note == "No rates since 07:59 UTC. The gateway does not respond."
@@ -97,7 +111,7 @@ def test_rates_are_unknown_while_their_source_is_down() -> None:
 
 @pytest.mark.parametrize(
     ("problem", "condition"),
-    [(NO_WORKER, "degraded"), (Problem("ledger_full", "Redis is full."), "rejecting uploads")],
+    [(NO_WORKER, "degraded"), (Problem("ledger_full", "Redis is full."), "refusing uploads")],
 )
 def test_problems_of_the_service_are_shown(problem: Problem, condition: str) -> None:
     content = live.contents(view(status=status(problems=(problem,))))["live-now"]
@@ -107,7 +121,7 @@ def test_problems_of_the_service_are_shown(problem: Problem, condition: str) -> 
 
 def test_batches_are_counted_by_size() -> None:
     buckets = [series(n, le=le) for le, n in (("1.0", 2), ("2.0", 2), ("4.0", 5), ("32.0", 6), ("+Inf", 6))]
-    content = live.contents(view(numbers=numbers(batch_sizes=buckets, batch_mean=[series(8)])))["live-batches"]
+    content = live.contents(view(metrics=metrics(batch_sizes=buckets, batch_mean=[series(8)])))["live-batches"]
     assert content.table
     assert content.table.body == (("1", "2"), ("2", "0"), ("3 to 4", "3"), ("5 to 32", "1"))
     assert content.note == "Last 5 min, 8 images per batch on average (25 % of the largest batch)"
@@ -115,9 +129,9 @@ def test_batches_are_counted_by_size() -> None:
 
 def test_errors_are_shown_by_code_and_minute() -> None:
     errors = [series(0, 0.5, code="worker_lost"), series(0, 0, code="x")]
-    figure = live.contents(view(numbers=numbers(errors=errors)))["live-errors"].figure
+    figure = live.contents(view(metrics=metrics(errors=errors)))["live-errors"].figure
     assert figure
-    assert [(line["name"], line["y"]) for line in figure["data"]] == [("worker_lost", [0, 30])]
+    assert [(line["name"], line["y"]) for line in figure["data"]] == [("job: worker_lost", [0, 30])]
 
 
 @pytest.mark.parametrize(
@@ -129,22 +143,22 @@ def test_errors_are_shown_by_code_and_minute() -> None:
     ],
 )
 def test_alerts_come_from_prometheus(alerts: Any, note: str) -> None:
-    assert note in live.contents(view(numbers=replace(all_numbers(), alerts=alerts)))["live-alerts"].note
+    assert note in live.contents(view(metrics=replace(all_metrics(), alerts=alerts)))["live-alerts"].note
 
 
-def test_a_rate_needs_two_readings() -> None:
-    content = live.contents(view(numbers=Numbers({}, {"gateway": UP, "workers": UP}, None, 900)))["live-flow"]
+def test_rates_appear_after_two_readings() -> None:
+    content = live.contents(view(metrics=Metrics({}, {"gateway": UP, "workers": UP}, None, 900)))["live-flow"]
     assert content.state is CardState.EMPTY
     assert content.note == "Rates appear after the second reading."
 
 
-def test_capacity_shows_what_one_more_worker_adds() -> None:
-    of = numbers(
+def test_capacity_shows_the_effect_of_one_more_worker() -> None:
+    of = metrics(
         images=[series(*[40] * 13, instance="http://w/metrics")],
         jobs=[series(*[300] * 13, queue="bulk", state="queued")],
         accepted=[series(10)],
     )
-    found = capacity.contents(view(numbers=of, status=status(queued=299)))
+    found = capacity.contents(view(metrics=of, status=status(queued=299)))
     stats = {stat.name: (stat.value, stat.unit) for stat in found["capacity-now"].stats}
     assert stats["One worker at full load"] == ("40", "images/s, measured")
     assert stats["Backlog"][0] == "300"
@@ -162,7 +176,7 @@ def test_the_rate_of_a_worker_is_measured_under_full_load_and_estimated_otherwis
     assert capacity.worker_rate({"images": (images,), "busy": (busy,), "jobs": (brief,)}) == (40.0, False)
     queued = series(*[7] * 13, queue="bulk", state="queued")
     full = {"images": (series(*[50] * 12, 30, instance="w"),), "busy": (busy,), "jobs": (queued,)}
-    assert capacity.worker_rate(full) == (30.0, True)  # 50 images/s were before the load lasted a minute
+    assert capacity.worker_rate(full) == (30.0, True)  # the 50 images/s precede the first full minute of load
     assert capacity.worker_rate({}) == (None, False)
 
 
@@ -182,7 +196,7 @@ def test_confusion_and_calibration_are_computed_from_the_test_predictions() -> N
     ],
 )
 def test_workers_that_serve_another_model_are_reported(versions: list[str], note: str) -> None:
-    of = snapshot(status=status(workers=tuple(beat(version=version) for version in versions)))
+    of = snapshot(status=status(workers=tuple(heartbeat(version=version) for version in versions)))
     assert of.served
     served = replace(of.served, manifest={**of.served.manifest, "version": "compact-c539273e"})
     assert models.serving_note(replace(of, served=served)) == note
@@ -210,3 +224,10 @@ def test_cards_are_computed_once_for_all_viewers_who_see_the_same(make_world: Ma
     assert values(of, own) is values(of, own)
     assert values(of, everything) is not values(of, own)
     assert values(replace(of, sequence=2), own) is not values(of, own)
+
+
+def test_the_predictions_page_counts_only_the_jobs_of_the_viewer() -> None:
+    jobs = snapshot(jobs=(row(owner="me"), row(owner="you")))
+    own, none = (predictions.contents(View(jobs, Viewer(name, sees_all=False))) for name in ("me", "someone"))
+    assert own["predictions-mix"].note == "Based on the last 1 finished job"
+    assert none["predictions-mix"].note == "No jobs have finished recently."

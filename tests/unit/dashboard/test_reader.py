@@ -10,10 +10,10 @@ from contract.ledger.ledger import Ledger
 from contract.settings import load_settings
 from dashboard.data.models import BundleReader, MlflowReader
 from dashboard.data.reader import Limits
-from tests.unit.dashboard.conftest import NOW, MakeWorld, Site, World, beat
+from tests.unit.dashboard.conftest import NOW, FakeServer, MakeWorld, World, heartbeat
 
 
-def test_jobs_are_kept_newest_first_and_once_each(world: World) -> None:
+def test_each_job_is_kept_once_newest_first(world: World) -> None:
     first = world.finish()
     world.reader.read()
     second, third = world.finish("dog"), world.finish()
@@ -47,7 +47,7 @@ def test_thumbnails_may_arrive_late_and_are_dropped_with_their_jobs(make_world: 
 
 def test_queues_workers_and_totals_come_from_the_ledger(world: World) -> None:
     world.finish()
-    world.ledger.beat(beat(), 60_000)
+    world.ledger.beat(heartbeat(), 60_000)
     status = world.reader.read().status
     assert [worker.id for worker in status.workers] == ["w"]
     assert status.stats.totals == {("bulk", "succeeded", "cat"): 1}
@@ -56,7 +56,7 @@ def test_queues_workers_and_totals_come_from_the_ledger(world: World) -> None:
 
 def test_the_last_known_jobs_and_status_stay_when_redis_is_down(world: World) -> None:
     world.finish()
-    world.ledger.beat(beat(), 60_000)
+    world.ledger.beat(heartbeat(), 60_000)
     before = world.reader.read()
     world.reader.ledger = Ledger(connect("redis://127.0.0.1:1/0"))
     world.clock.now_s += 5
@@ -68,7 +68,7 @@ def test_the_last_known_jobs_and_status_stay_when_redis_is_down(world: World) ->
 
 def test_the_gateway_is_checked(world: World) -> None:
     assert world.reader.read().gateway.failed_since_s == NOW
-    world.site.answers["/healthz"] = httpx.Response(200, json={"status": "alive"})
+    world.server.answers["/healthz"] = httpx.Response(200, json={"status": "alive"})
     assert world.reader.read().gateway.failed_since_s is None
 
 
@@ -103,11 +103,11 @@ def test_mlflow_runs_are_read_every_half_minute() -> None:
     }
     experiments = httpx.Response(200, json={"experiments": [{"experiment_id": "1"}]})
     runs = httpx.Response(200, json={"runs": [row]})
-    site = Site({"/api/2.0/mlflow/experiments/search": experiments, "/api/2.0/mlflow/runs/search": runs})
-    reader = MlflowReader("http://m", site.transport)
+    server = FakeServer({"/api/2.0/mlflow/experiments/search": experiments, "/api/2.0/mlflow/runs/search": runs})
+    reader = MlflowReader("http://m", server.transport)
     _, (run,) = reader.read(NOW)
     assert (run.name, run.started_s, run.metrics, run.params) == ("abcdefgh", 1.0, {"accuracy": 0.9}, {"rate": "0.1"})
     reader.read(NOW + 5)
-    assert len(site.requests) == 2
+    assert len(server.requests) == 2
     reader.read(NOW + 31)
-    assert len(site.requests) == 4
+    assert len(server.requests) == 4
