@@ -163,7 +163,7 @@ def run(folder: Path, images: int) -> Trace:
 def _spec(rate_per_s: float) -> Spec:
     """The autoscaler of the manifests, with a target that fits the speed of this machine."""
     spec = read_spec().faster(FACTOR)
-    return replace(spec, target=rate_per_s * OBJECTIVE_S, most=min(_MAX_WORKERS, spec.most))
+    return replace(spec, target=rate_per_s * OBJECTIVE_S, max_replicas=min(_MAX_WORKERS, spec.max_replicas))
 
 
 def _photos(folder: Path, count: int) -> Path:
@@ -217,7 +217,7 @@ def draw_plot(trace: Trace, path: Path) -> None:
     jobs.set_ylabel("jobs")
     workers.step(at_s, replicas, where="post", color="#a63603")
     workers.set_ylabel("workers")
-    workers.set_yticks(range(trace.spec.most + 1))
+    workers.set_yticks(range(trace.spec.max_replicas + 1))
     workers.set_xlabel(f"seconds (one stands for {FACTOR:g} s in a cluster)")
     for axis in (jobs, workers):
         axis.grid(alpha=0.3)
