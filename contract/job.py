@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -154,6 +155,12 @@ class Job:
     #: Number of the latest claim. A commit with an older number changes nothing.
     fence: int = 0
     result: JobResult | None = None
+
+    @property
+    def outcome(self) -> JobResult | None:
+        """The name of `result` in 0.1; it will be removed in the next release."""
+        warnings.warn("`Job.outcome` is now `Job.result`.", DeprecationWarning, stacklevel=2)
+        return self.result
 
     def to_dict(self) -> dict[str, Any]:
         """The job object of the HTTP API: RFC 3339 times, the result inlined, every member present."""

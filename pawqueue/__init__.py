@@ -12,6 +12,9 @@ from pawqueue.client.errors import ClientError, JobFailedError, RefusedError, Ti
 from pawqueue.client.status import ServiceStatus
 from pawqueue.client.submissions import Submission
 
+#: The name of `JobResult` in 0.1; it will be removed in the next release.
+Outcome = JobResult
+
 __all__ = [
     "BULK",
     "DEFAULT_URL",
@@ -24,6 +27,7 @@ __all__ = [
     "JobResult",
     "JobStatus",
     "ModelRef",
+    "Outcome",
     "Pawqueue",
     "Prediction",
     "RefusedError",

@@ -17,6 +17,7 @@ from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import JobFailedError, RefusedError, TimedOutError
 from pawqueue.client.jobs import LONG_POLL_S, Image, Jobs, load_image
+from pawqueue.client.renamed import accepts_picture
 from pawqueue.client.status import ServiceStatus, read_status
 from pawqueue.client.submissions import Submission, Submissions
 
@@ -69,6 +70,7 @@ class Pawqueue:
         """Close every connection."""
         self._connection.close()
 
+    @accepts_picture
     def submit(
         self, image: Image, *, queue: str = INTERACTIVE, name: str | None = None, timeout_s: float | None = None
     ) -> Job:
@@ -109,6 +111,7 @@ class Pawqueue:
             what = self._jobs.get(what, deadline, LONG_POLL_S)
         return self._wait_for_submission(what, deadline) if isinstance(what, Submission) else self._wait(what, deadline)
 
+    @accepts_picture
     def predict(self, image: Image, *, name: str | None = None, timeout_s: float | None = None) -> Job:
         """Submit an image, wait for its job, and return it with the prediction.
 

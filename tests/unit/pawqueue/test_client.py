@@ -32,6 +32,15 @@ def test_every_exported_name_exists() -> None:
     assert all(hasattr(pawqueue, name) for name in pawqueue.__all__)
 
 
+def test_the_names_of_the_first_release_still_work(service: Service) -> None:
+    service.results = {"a.png": predicted("dog")}
+    with pytest.warns(DeprecationWarning, match="image"):
+        job = service.client().predict(picture=IMAGE, name="a.png")  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="result"):
+        assert job.outcome == job.result
+    assert isinstance(job.result, pawqueue.Outcome)
+
+
 def test_a_path_bytes_and_a_file_submit_the_same_image(service: Service, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(IMAGE)
