@@ -105,7 +105,7 @@ lock:  ## resolve requirements/*.in into the lock files
 	@for name in $(LOCKS); do \
 	  $(COMPILE) --generate-hashes -c constraints.txt $$name.in -o $$name.txt || exit 1; \
 	done
-	@for name in uv pip; do $(COMPILE) --generate-hashes $$name.in -o $$name.txt || exit 1; done
+	@$(COMPILE) --generate-hashes uv.in -o uv.txt
 
 train: .venv/.ready-train  ## train a model: DATA=folder of labelled images
 	@$(RUN) python -m training.run $(if $(DATA),"$(DATA)")

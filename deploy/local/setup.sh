@@ -29,16 +29,24 @@ os.set_inheritable(lock, True)
 os.execvp("sh", ["sh", "deploy/local/setup.sh"] + sys.argv[1:])' "$@"
 fi
 
-pip() { PIP_ROOT_USER_ACTION=ignore "$SETUP_PYTHON" "$run_pip" "$@"; }
-run_pip=-mpip
-if ! pip_config=$(pip config list 2>/dev/null); then  # there is no pip, as in Debian without python3-pip
-    if [ ! -e .cache/pip.whl ]; then
-        "$SETUP_PYTHON" deploy/local/fetch_pip.py .cache/pip.part
-        mv .cache/pip.part .cache/pip.whl
-    fi
-    run_pip=.cache/pip.whl/pip
-    pip_config=$(pip config list)
+# Debian packages pip and venv apart from Python. One of them is enough, and so is an installed uv.
+pip() { PIP_ROOT_USER_ACTION=ignore "$pip_python" -mpip "$@"; }
+if "$SETUP_PYTHON" -mpip --version >/dev/null 2>&1; then
+    pip_python=$SETUP_PYTHON
+elif .cache/pip/bin/python -mpip --version >/dev/null 2>&1 ||
+    { rm -rf .cache/pip && "$SETUP_PYTHON" -mvenv .cache/pip >/dev/null 2>&1; }; then
+    pip_python=.cache/pip/bin/python
+elif cmp -s requirements/uv.txt .cache/uv/uv.txt; then
+    :
+elif uv=$(command -v uv); then
+    mkdir -p .cache/uv/bin
+    ln -sf "$uv" .cache/uv/bin/uv
+    cp requirements/uv.txt .cache/uv/
+else
+    fail "$SETUP_PYTHON has neither pip nor venv. Install one (apt-get install python3-venv)"
 fi
+pip_config=
+[ -z "${pip_python:-}" ] || pip_config=$(pip config list)
 
 if ! cmp -s requirements/uv.txt .cache/uv/uv.txt; then
     rm -rf .cache/uv

@@ -1,22 +1,16 @@
 """The set-up that `make` runs, in a copy of the project where uv and Python are stubs that log their calls."""
 
-import functools
-import hashlib
-import http.server
 import os
 import shutil
 import subprocess
 import sys
-import threading
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.services import ROOT
 
-COPIED = ("Makefile", "pyproject.toml", "requirements", "deploy/local/setup.sh", "deploy/local/fetch_pip.py")
+COPIED = ("Makefile", "pyproject.toml", "requirements", "deploy/local/setup.sh")
 #: Creates an environment with the stub of Python; fails to install while a file `offline` exists.
 UV = """#!/bin/sh
 echo "uv $* index=${UV_DEFAULT_INDEX:-} cert=${SSL_CERT_FILE:-}" >>calls
@@ -40,12 +34,24 @@ if [ "$2" = deploy.local.redis_server ]; then
     test -e redis-server && echo "$PWD/redis-server" || { echo "No redis-server found." >&2; exit 1; }
 fi
 """
-#: The Python that make finds. Its pip reports the configuration in `pip-config`; with a file `no-pip` it has no pip.
+#: The Python that make finds. Files named `no-pip` and `no-venv` take these modules away from it.
 SYSTEM_PYTHON = """#!/bin/sh
 case $* in
--mpip*) test ! -e no-pip || exit 1; cat pip-config 2>/dev/null; exit 0 ;;
+-mpip*) test ! -e no-pip || exit 1; shift; exec ./pip "$@" ;;
+-mvenv*) test ! -e no-venv || exit 1; mkdir -p .cache/pip/bin; cp venv-python .cache/pip/bin/python; exit 0 ;;
 esac
 exec {python} "$@"
+"""
+VENV_PYTHON = """#!/bin/sh
+shift
+exec ./pip "$@"
+"""
+#: Reports the configuration in `pip-config`, and installs the stub of uv.
+PIP = """#!/bin/sh
+case $* in
+config*) cat pip-config 2>/dev/null || true ;;
+*--require-hashes*) mkdir -p .cache/uv/bin && cp uv-stub .cache/uv/bin/uv ;;
+esac
 """
 
 
@@ -60,6 +66,9 @@ class Project:
             copy(ROOT / name, folder / name)
         self.script("python-stub", PYTHON)
         self.script("system-python", SYSTEM_PYTHON.format(python=Path(sys.executable).resolve()))
+        self.script("venv-python", VENV_PYTHON)
+        self.script("pip", PIP)
+        self.script("uv-stub", UV)
         self.script(".cache/uv/bin/uv", UV)
         shutil.copy(folder / "requirements" / "uv.txt", folder / ".cache" / "uv")
         (folder / "redis-server").touch()
@@ -271,49 +280,48 @@ def test_without_any_python_the_error_names_the_package_to_install(project: Proj
     assert "No Python 3.8 or newer found. Install one (apt-get install python3, or brew install python)" in errors
 
 
-PIP = """import pathlib, shutil, sys
-if "install" in sys.argv:
-    target = pathlib.Path(sys.argv[sys.argv.index("--target") + 1], "bin")
-    target.mkdir(parents=True)
-    shutil.copy("uv-stub", target / "uv")
-    assert "--require-hashes" in sys.argv
-"""
-
-
-@pytest.fixture
-def index(project: Project, tmp_path: Path) -> Iterator[str]:
-    """URL of a package index with the pip that requirements/pip.txt pins; uv is not there yet."""
+@pytest.mark.parametrize("missing", ["no-pip", "no-venv"])
+def test_either_pip_or_venv_is_enough(project: Project, missing: str) -> None:
     shutil.rmtree(project.folder / ".cache")
-    project.script("uv-stub", UV)
-    (project.folder / "no-pip").touch()
-    page = tmp_path / "index" / "pip"
-    page.mkdir(parents=True)
-    with zipfile.ZipFile(page / "pip-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("pip/__init__.py", "")
-        wheel.writestr("pip/__main__.py", PIP)
-    digest = hashlib.sha256((page / "pip-1.0-py3-none-any.whl").read_bytes()).hexdigest()
-    (page / "index.html").write_text('<a href="pip-1.0-py3-none-any.whl#sha256=1">pip</a>')
-    (project.folder / "requirements" / "pip.txt").write_text(f"pip==1.0 \\\n    --hash=sha256:{digest}\n")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(page.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()  # polls every 10 ms for its shutdown
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    (project.folder / missing).touch()
 
-
-def test_a_python_without_pip_uses_the_pinned_one(project: Project, index: str) -> None:
-    status, errors = project.make(PIP_INDEX_URL=index)
-
+    status, errors = project.make()
     assert status == 0, errors
     assert project.steps() == ["venv", "packages", "project", "results.csv"]
 
 
-def test_a_pip_with_another_hash_is_rejected(project: Project, index: str) -> None:
-    (project.folder / "requirements" / "pip.txt").write_text(f"pip==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+def test_an_interrupted_pip_environment_is_made_again(project: Project) -> None:
+    shutil.rmtree(project.folder / ".cache")
+    (project.folder / "no-pip").touch()
+    project.script(".cache/pip/bin/python", "#!/bin/sh\nexit 1\n")
 
-    status, errors = project.make(PIP_INDEX_URL=index)
+    status, errors = project.make()
+    assert status == 0, errors
+
+
+def test_without_pip_and_venv_an_installed_uv_is_used(project: Project) -> None:
+    shutil.rmtree(project.folder / ".cache")
+    (project.folder / "no-pip").touch()
+    (project.folder / "no-venv").touch()
+    project.script("tools/uv", UV)
+
+    status, errors = project.make(PATH=f"{project.folder / 'tools'}:{os.environ['PATH']}")
+    assert status == 0, errors
+    assert project.steps() == ["venv", "packages", "project", "results.csv"]
+
+
+def test_without_pip_venv_and_uv_the_error_names_the_package_to_install(project: Project, tmp_path: Path) -> None:
+    shutil.rmtree(project.folder / ".cache")
+    (project.folder / "no-pip").touch()
+    (project.folder / "no-venv").touch()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("make", "sh", "cat", "dirname", "sed", "rm", "cmp", "mkdir"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+
+    status, errors = project.make(PATH=str(tools))
     assert status != 0
-    assert "does not have pip 1.0 with the hash in requirements/pip.txt" in errors
+    assert "has neither pip nor venv. Install one (apt-get install python3-venv), then run make again." in errors
 
 
 def test_lock_files_name_no_package_index() -> None:
