@@ -1,7 +1,7 @@
 """The status of the whole service: queues, workers, totals, and whether jobs can be accepted.
 
-Only `read_status` decides this. The gateway returns the status from `GET /v1/status` to the client, the `pawqueue`
-command and `make up`; the dashboard calls `read_status` directly.
+Only `read_status` decides this. The gateway returns the status from `GET /v1/status` to the client and the
+`pawqueue` command; `make up` and the dashboard call `read_status` directly.
 """
 
 from collections import Counter

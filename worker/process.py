@@ -79,7 +79,7 @@ class Worker:
     def _connection_problem(self, consumer: Any) -> str:
         """Why the worker receives no messages; empty if it does."""
         if not self.leases.is_connected():
-            return "The job ledger (Redis) does not answer."
+            return "The job ledger (Redis) is not responding."
         connection = getattr(consumer.consumer, "connection", None)
         return "" if connection and connection.connected else "The queue (Redis) is not connected."
 

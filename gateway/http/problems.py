@@ -54,7 +54,7 @@ def expected_error(error: Exception) -> PawqueueError | None:
     if isinstance(error, RateLimitExceeded):
         return rate_limited()
     if isinstance(error, StorageError):
-        return UnavailableError("The job ledger (Redis) does not answer; try again shortly.")
+        return UnavailableError("The job ledger (Redis) is not responding. Try again shortly.")
     return error if isinstance(error, PawqueueError) else None
 
 

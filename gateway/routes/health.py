@@ -28,7 +28,7 @@ class Readiness(BaseModel):
 
 
 _READY = {"status": "ready", "ledger": "answers"}
-_NOT_READY = {"status": "not ready", "ledger": "The job ledger (Redis) does not answer; try again shortly."}
+_NOT_READY = {"status": "not ready", "ledger": "The job ledger (Redis) is not responding. Try again shortly."}
 
 
 @routes.add(

@@ -1,4 +1,4 @@
-"""`GET /v1/status`: the whole service at a glance, for `pawqueue watch`, `pawqueue doctor` and `make up`."""
+"""`GET /v1/status`: the whole service at a glance, for `pawqueue watch` and `pawqueue doctor`."""
 
 from typing import Any
 
