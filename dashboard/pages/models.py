@@ -80,7 +80,7 @@ def serving_note(snapshot: Snapshot) -> str:
 
 
 def _data_name(name: str) -> str:
-    return name.replace("_", " ").replace("pictures", "images")  # older bundles count `train_pictures`
+    return name.replace("_", " ").replace("pictures", "images")  # the manifest counts `train_pictures`
 
 
 def _value(value: Any) -> str:

@@ -37,7 +37,7 @@ def test_a_draining_worker_is_alive_but_not_ready_and_finishes_its_jobs(tmp_path
         assert status == 503
         assert "stopping" in text
         assert cluster.get_from_worker("/healthz") == (200, "ok\n")
-        cluster.let_go("held_in_predict")
+        cluster.release("held_in_predict")
         job = http.get(path, headers={"Prefer": "wait=50"}).json()
         assert (job["status"], job["attempts"]) == ("succeeded", 1)
 
