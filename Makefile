@@ -34,19 +34,22 @@ COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --pyt
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
-# .venv/.home holds the path of the project when .venv was created. If the project has moved, everything is set up again.
-MOVED := $(shell test "$$(cat .venv/.home 2>/dev/null)" = "$$(pwd -P)" || echo moved)
+# .venv/.home holds the path of the project when .venv was created. If the project has moved, or the Python of .venv is
+# gone, everything is set up again.
+MOVED := $(shell test -x .venv/bin/python && test "$$(cat .venv/.home 2>/dev/null)" = "$$(pwd -P)" || echo moved)
 
-.SECONDEXPANSION:
-$(addprefix .venv/.ready-,run train measure develop): .venv/.ready-%: $$(addprefix requirements/,$$(addsuffix .txt,$$(LOCKS_$$*))) pyproject.toml $(wildcard */__init__.py) $(MOVED)
-	@$(SETUP) packages $* $(foreach lock,$(LOCKS_$*),-r requirements/$(lock).txt)
+# A stamp is named after the content of all files that determine what is installed: unpacked files may have old times.
+READY := .venv/.ready-$(shell { cat requirements/*.txt pyproject.toml; echo $(sort $(wildcard */__init__.py)); } | cksum | cut -d ' ' -f 1)-
+$(addprefix $(READY),run train measure develop): $(READY)%: $(MOVED)
+	@$(SETUP) packages $(foreach lock,$(LOCKS_$*),-r requirements/$(lock).txt)
+	@touch $@
 
 # A link to redis-server. Uninstalling that breaks the link, and make looks for another.
 .venv/.redis: $(MOVED)
 	@$(SETUP) redis
 
-RUN_NEEDS := .venv/.ready-run $(if $(PAWQUEUE_REDIS_URL),,.venv/.redis)
-TEST_NEEDS := .venv/.ready-develop .venv/.redis
+RUN_NEEDS := $(READY)run $(if $(PAWQUEUE_REDIS_URL),,.venv/.redis)
+TEST_NEEDS := $(READY)develop .venv/.redis
 
 demo: $(RUN_NEEDS)  ## classify a folder of images with temporary services: PHOTOS=folder OUT=results.csv
 	@$(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)"
@@ -107,16 +110,16 @@ lock:  ## resolve requirements/*.in into the lock files
 	done
 	@$(COMPILE) --generate-hashes uv.in -o uv.txt
 
-train: .venv/.ready-train  ## train a model: DATA=folder of labelled images
+train: $(READY)train  ## train a model: DATA=folder of labelled images
 	@$(RUN) python -m training.run $(if $(DATA),"$(DATA)")
 
-performance: .venv/.ready-measure  ## measure a running service on labelled images: URL=url DIR=folder N=200
+performance: $(READY)measure  ## measure a running service on labelled images: URL=url DIR=folder N=200
 	@$(RUN) python deploy/performance_tracking.py --api-url "$(URL)" --test-dir "$(DIR)" --max-samples "$(N)"
 
-data-download: .venv/.ready-train  ## download the public training images (URL and checksum in params.yaml)
+data-download: $(READY)train  ## download the public training images (URL and checksum in params.yaml)
 	@$(RUN) python -m training.data.download
 
-mlflow-upload: .venv/.ready-train  ## upload the last training run to MLflow, if that failed during training
+mlflow-upload: $(READY)train  ## upload the last training run to MLflow, if that failed during training
 	@$(RUN) python -m training.release.tracking
 
 packages:  ## install the Debian packages that the tests need

@@ -96,9 +96,10 @@ def gateway_url(settings: Settings) -> str:
 
 
 def is_serving(settings: Settings) -> bool:
-    """Whether the gateway accepts jobs and a worker serves a model.
+    """Whether the gateway responds and a worker serves a model.
 
-    The status is read from Redis: `GET /v1/status` may need an API key.
+    The status is read from Redis: `GET /v1/status` may need an API key. A full ledger does not count as a failure: its
+    jobs can still finish, and their results can be read.
     """
     # A proxy in the environment must not see addresses of this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -107,7 +108,7 @@ def is_serving(settings: Settings) -> bool:
     except (OSError, ValueError):
         return False
     with connect(settings.redis_address()) as client:
-        return not read_status(Ledger(client), settings.ledger_max_bytes).problems
+        return bool(read_status(Ledger(client), settings.ledger_max_bytes).workers)
 
 
 def _stop_s(settings: Settings) -> int:

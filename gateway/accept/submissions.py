@@ -193,6 +193,7 @@ class Submissions:
                 if isinstance(error, UploadError) and image.custom_id:
                     invalid.append(rejected)
         if invalid and not isinstance(added.stopped, UnavailableError):
+            self.acceptor.check_admission()  # not checked yet if no image of the group is valid
             self.ledger.reject([_rejected_job(submission, image) for image in invalid], self.ttl_s)
 
 

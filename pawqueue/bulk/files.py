@@ -3,6 +3,7 @@
 Only the names of one folder are in memory at a time.
 """
 
+import errno
 import glob
 import hashlib
 import os
@@ -18,6 +19,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 #: The argument that stands for a list of names on standard input.
 STDIN = "-"
 _READ_BYTES = 1 << 16
+#: A larger file is no image, and reading it could use up all memory.
+_MAX_BYTES = 1_000_000_000
 
 
 class MissingSourceError(Exception):
@@ -86,9 +89,12 @@ def folder_name(folder: str | os.PathLike[str]) -> str:
 
 
 def read_file(path: Path) -> FileContent:
-    """Read and hash a file; raises OSError."""
+    """Read and hash a file; raises OSError, also for a file that is far too large to be an image."""
     with path.open("rb") as file:
-        stamp = _stamp(os.fstat(file.fileno()))
+        status = os.fstat(file.fileno())
+        if status.st_size > _MAX_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        stamp = _stamp(status)
         content = read_whole(file)
     return FileContent(content, hashlib.sha256(content).digest(), stamp)
 

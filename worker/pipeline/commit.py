@@ -118,5 +118,5 @@ class Committer:
     def _delete_images(self, items: Sequence[Item]) -> None:
         try:
             self._images.delete([item.claim.job.image for item in items if item.claim.job.image])
-        except UnavailableError:
-            _log.warning("Images of finished jobs were not deleted", count=len(items))
+        except UnavailableError as error:
+            _log.warning("Images of finished jobs were not deleted", count=len(items), reason=error.detail)

@@ -112,6 +112,7 @@ def load_model(folder: Path, precision: str, batch_size: int, cores: int) -> Ker
             model.warm_up()
             return model
         _log.warning("Serving in float32: in bfloat16 the golden outputs differ too much", distance=round(distance, 4))
+        del model  # free its memory before the next one is loaded
     precision = "float32" if precision == "auto" else precision
     model = _load(folder, manifest, precision, batch_size, cores)
     distance = model.golden_distance()

@@ -96,7 +96,8 @@ class Reconciler:
             pause_s = self.sweep_s
             try:
                 self.sweep()
-            except UnavailableError:
+            except UnavailableError as error:
+                _log.warning("A sweep for lost jobs failed", reason=error.detail)
                 # During an outage no worker can renew its leases: give the workers time to renew them first.
                 pause_s = max(self.sweep_s, self.grace_s / 2)
             # The thread must keep running: without it, lost jobs are never recovered.

@@ -19,8 +19,8 @@ redis.call('HSET', key, unpack(ARGV, 6))
 redis.call('EXPIRE', key, ttl_s)
 redis.call('ZADD', K.submissions .. owner, text(now), id)
 redis.call('ZREMRANGEBYRANK', K.submissions .. owner, 0, -1 - K.submissions_kept)
--- Remove expired submissions from the list, a few at a time.
-for _, oldest in ipairs(redis.call('ZRANGE', K.submissions .. owner, 0, 9)) do
+-- Remove expired submissions from the list, at most 100 at a time.
+for _, oldest in ipairs(redis.call('ZRANGE', K.submissions .. owner, 0, 99)) do
   if redis.call('EXISTS', K.submission .. oldest) == 0 then
     redis.call('ZREM', K.submissions .. owner, oldest)
   end

@@ -1,5 +1,7 @@
 """The acceptor: group commit of single uploads, lists of uploads, and failures of its parts."""
 
+import gc
+import sys
 import threading
 from collections.abc import Callable
 
@@ -50,6 +52,27 @@ def test_a_lone_upload_is_written_immediately(gateway: Gateway) -> None:
     assert gateway.published == [(INTERACTIVE, [job.id])]
     assert gateway.job(job.id) == job
     assert gateway.image_of(job) == IMAGE
+
+
+def test_a_rejected_image_does_not_stay_in_memory(gateway: Gateway) -> None:
+    data = b"no image" * 1000
+    gc.collect()
+    gc.disable()  # the garbage collector would hide a reference cycle
+    try:
+        references = sys.getrefcount(data)
+        assert is_rejected(gateway.services.acceptor, data)
+        assert gateway.services.acceptor.accept([Upload(data, BULK), Upload(IMAGE, BULK)])[0].error
+        assert sys.getrefcount(data) == references
+    finally:
+        gc.enable()
+
+
+def is_rejected(acceptor: Acceptor, data: bytes) -> bool:
+    try:
+        acceptor.submit(Upload(data, INTERACTIVE))
+    except NotAnImageError:
+        return True
+    return False
 
 
 def test_concurrent_uploads_to_a_queue_share_messages_of_limited_size(make_gateway: MakeGateway) -> None:

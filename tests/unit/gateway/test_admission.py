@@ -8,6 +8,7 @@ import redis
 from contract.job import Job, new_job_id
 from contract.ledger.ledger import Ledger
 from gateway.accept.admission import Admission
+from tests.support.archives import tar_of
 from tests.support.images import draw
 from tests.support.ledger import store
 from tests.unit.gateway.conftest import Gateway, MakeGateway, assert_problem, upload
@@ -71,6 +72,17 @@ def test_a_full_ledger_refuses_uploads_before_anything_is_stored(
     assert_problem(response, 503, "unavailable")
     assert int(response.headers["Retry-After"]) > 1
     assert not gateway.image_count()
+
+
+def test_a_full_ledger_records_no_rejected_images(make_gateway: MakeGateway, server: "redis.Redis") -> None:
+    gateway = make_gateway(ledger_max_bytes="10000000")
+    url = gateway.client.post("/v1/submissions", json={}).get_json()["urls"]["self"]
+    server.set("ballast", bytes(12_000_000))
+    gateway.services.admission.sample()
+    archive = tar_of({f"{n}.txt": b"no image" for n in range(3)})
+    response = gateway.client.post(f"{url}/jobs", data=archive, content_type="application/x-tar")
+    assert_problem(response, 503, "unavailable")
+    assert gateway.client.get(url).get_json()["counts"]["rejected"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """The environment of supervisord and the ports of the services, for different settings."""
 
+import http.server
 import shlex
+import threading
 
 import pytest
 
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Heartbeat
 from contract.settings import load_settings, usable_cores
 from deploy.local.errors import UsageError
 from deploy.local.ports import pick_ports
-from deploy.local.services import check_external_redis, ports_of, service_environ, stop_limit_s
+from deploy.local.services import check_external_redis, is_serving, ports_of, service_environ, stop_limit_s
 
 
 def values(**settings: object) -> dict[str, str]:
@@ -39,6 +43,29 @@ def test_an_external_redis_that_does_not_answer_is_reported_without_its_password
     with pytest.raises(UsageError, match="The Redis at PAWQUEUE_REDIS_URL does not answer") as caught:
         check_external_redis(settings)
     assert "secret" not in str(caught.value)
+
+
+def test_a_full_ledger_is_served(clean_redis: str, ledger: Ledger) -> None:
+    handler = http.server.BaseHTTPRequestHandler
+    with http.server.HTTPServer(("127.0.0.1", 0), type("Ready", (handler,), {"do_GET": respond})) as gateway:
+        threading.Thread(target=gateway.serve_forever, args=(0.01,)).start()
+        settings = load_settings(
+            {
+                "PAWQUEUE_REDIS_URL": clean_redis,
+                "PAWQUEUE_GATEWAY_PORT": str(gateway.server_address[1]),
+                "PAWQUEUE_LEDGER_MAX_BYTES": "1",
+            }
+        )
+        without_a_worker = is_serving(settings)
+        ledger.beat(Heartbeat("w", "h", "cats-dogs", "1", ["cat", "dog"], "fake", "float32", 0, "", 0, 0), 60_000)
+        with_a_worker = is_serving(settings)
+        gateway.shutdown()
+    assert (without_a_worker, with_a_worker) == (False, True)
+
+
+def respond(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
 
 
 def test_each_worker_has_its_own_metrics_port() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pawqueue.bulk.files import find_files, folder_name
+from pawqueue.bulk.files import find_files, folder_name, read_file
 from tests.unit.pawqueue.service import write_images
 
 
@@ -70,6 +70,14 @@ def test_the_name_of_a_folder_is_its_last_part(
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
     assert folder_name(folder) == name
+
+
+def test_a_file_that_is_too_large_for_an_image_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(1_000_000_001)
+    with pytest.raises(OSError, match="File too large"):
+        read_file(path)
 
 
 def test_a_folder_that_cannot_be_read_is_yielded_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
