@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -212,7 +213,10 @@ def test_giving_up_keeps_the_results_and_explains_how_to_resume(
     given_up: str, folder: Path, service: Service, out: Path, pawqueue: Command
 ) -> None:
     assert names(out) == ["a.jpg"]
-    assert "Gave up: Images were accepted, but no result arrived for 1 s" in given_up
+    # The time may also run out during a request.
+    assert re.search(
+        "Gave up: (Images were accepted, but no result arrived for 1 s|.* did not respond in time)", given_up
+    )
     assert f"1 of 3 results are in {out}. To resume, run the same command with --resume." in given_up
     assert pawqueue("submit", folder, "--out", out, "--resume") == 0
     assert names(out) == service.sent_names() == ["a.jpg", "b.jpg", "c.jpg"]
