@@ -1,7 +1,7 @@
 """Simulates the worker's autoscaler under three loads, with its settings and with variants of them.
 
 `python -m benchmarks.autoscaling` prints the autoscaler table of `docs/scaling.md`. In each simulated second the load
-adds to a backlog, and the ready workers reduce it. The metric is some seconds old, and new workers take time to start.
+adds to a backlog, and the ready workers reduce it. The metric is a few seconds old, and new workers take time to start.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from benchmarks.autoscaler import SYNC_S, Autoscaler, Behavior, Spec, read_spec
 RATE_PER_S = 100.0
 #: Seconds from the decision to the first image: the pod is scheduled, and its model is loaded and warmed up.
 START_S = 20.0
-#: Age of the metric in seconds: it is scraped every 5 s, and the adapter caches it for some seconds.
+#: Age of the metric in seconds: it is scraped every 5 s, and the adapter caches it for a few seconds.
 LAG_S = 10.0
 #: Waits in these first seconds do not count: with any setting, the service first scales up from one worker.
 _FIRST_S = 240
@@ -44,12 +44,12 @@ class SimulatedHour:
 
     @property
     def worker_hours(self) -> float:
-        """The cost of the hour: the time that each worker ran, added up."""
+        """The cost of the hour: the total running time of all workers."""
         return sum(self.replicas) / 3600
 
     @property
     def longest_wait_s(self) -> float:
-        """Maximum time that the ready workers would have needed for the backlog, after the first scale-up."""
+        """Longest time that the workers ready at that moment needed for the backlog, after the first scale-up."""
         return max(self.waits_s[_FIRST_S:])
 
 

@@ -17,7 +17,7 @@ _POLL_S = 0.01
 
 
 class BenchmarkError(Exception):
-    """A measured process exited or did not answer."""
+    """A measured process exited or did not respond."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ def running(name: str, command: list[str], folder: Path, environ: Mapping[str, s
 
 
 def wait_until(condition: Callable[[], bool], *processes: Process) -> float:
-    """Wait until `condition` is true; returns the time. Fails if one of the processes exits meanwhile."""
+    """Wait until `condition` is true; returns that time. Fails if one of the processes exits meanwhile."""
     end_s = time.perf_counter() + _START_S
     while not condition():
         for process in processes:

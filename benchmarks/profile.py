@@ -12,7 +12,7 @@ from benchmarks.processes import process_tree, threads_cpu_s
 from benchmarks.service import Service, service
 
 _RATE_HZ = 200
-#: Substrings of file paths, by step. A sample belongs to the first step that matches its innermost matching frame. The
+#: Substrings of file paths, by step. A sample counts for the first step that matches its innermost matching frame. The
 #: Redis client matches no step, so its time belongs to its caller.
 _GATEWAY = {
     "header check": ("contract/uploads", "gateway/accept/check"),

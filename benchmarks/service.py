@@ -146,7 +146,7 @@ class BareLoopProcess:
         self.ready_s = 0.0
 
     def measure(self, mode: str, number: float) -> dict[str, float]:
-        """Run `loop` for `number` seconds, or `single` `number` times."""
+        """Measure for `number` seconds in mode `loop`, or `number` images in mode `single`."""
         pipe_in, pipe_out = self.process.handle.stdin, self.process.handle.stdout
         assert pipe_in
         assert pipe_out

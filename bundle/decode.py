@@ -1,4 +1,4 @@
-"""Decodes images into the RGB pixels of a model's input, in the same way for training and serving."""
+"""Decodes images to RGB pixels for a model. Training and serving use the same code."""
 
 import io
 import math
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 #: Supported formats, by their names in Pillow. The gateway has its own copy of this list and rejects all others.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
-#: Images in other modes than RGB are converted in strips of this many rows. Converting a large image as a whole would
+#: Images in modes other than RGB are converted in strips of this many rows. Converting a large image as a whole would
 #: take many times its memory.
 _STRIP_ROWS = 256
 
@@ -39,7 +39,7 @@ class UndecodableImageError(ValueError):
 class DecodedImage:
     """A decoded image."""
 
-    #: uint8 RGB of shape (height, width, 3), in the size of the model's input.
+    #: uint8 RGB of shape (height, width, 3), at the model's input size.
     pixels: NDArray[np.uint8]
     #: Original size in pixels, after EXIF rotation.
     width: int
@@ -109,7 +109,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image, max_value: float | None = None) -> Image.Image:
-    """Convert to RGB. For a strip, `max_value` is the largest value of the whole image; only deep grey uses it."""
+    """Convert to RGB. For a strip of a deep grey image, pass the largest value of the whole image as `max_value`."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):

@@ -1,4 +1,4 @@
-"""The manifest of a bundle, which describes its model; read and verified here."""
+"""Reads and verifies the manifest of a bundle, which describes its model."""
 
 import hashlib
 from pathlib import Path
@@ -39,7 +39,7 @@ class Interval(_Part):
 
 
 class Histogram(_Part):
-    """Counts of values: either between consecutive `edges` (one more than counts), or by name."""
+    """A histogram, either numeric (`edges` has one more item than `counts`) or by category (`names`)."""
 
     counts: list[int]
     edges: list[float] | None = None
@@ -66,7 +66,7 @@ class Manifest(_Part):
     input: InputSpec
     #: `sigmoid`: one unit, the probability of `labels[1]`. `softmax`: one unit per label.
     output: Literal["sigmoid", "softmax"]
-    #: Calibration temperature, already applied in the last layer; for information.
+    #: Calibration temperature, for information only: the last layer already applies it.
     temperature: float = Field(default=1.0, gt=0)
     metrics: dict[str, Interval] = {}
     #: Fingerprint and counts of the training data.

@@ -1,4 +1,4 @@
-"""API keys and their scopes: how keys are stored, and the check that gateway and dashboard share.
+"""API keys and their scopes: how keys are stored, and how the gateway and the dashboard check them.
 
 An API key has the form `pq_<id>_<secret>`. The id is public: it names the key in lists and logs, and marks the jobs
 that were sent with it. Only a SHA-256 of the secret is stored; a slow hash would add nothing to 256 random bits.
@@ -24,7 +24,7 @@ from contract.submission import Submission
 _PREFIX = "pq"
 #: How long a key is cached. A revoked key stops working within this time.
 KEY_CACHE_S = 2.0
-#: Compared if the id is unknown: an unknown id must take as long to reject as a wrong secret.
+#: Compared if the id is unknown, so that rejecting an unknown id takes as long as rejecting a wrong secret.
 _NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
@@ -41,7 +41,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key as it is stored."""
+    """A stored API key, without its secret."""
 
     id: str
     #: For display.
@@ -104,7 +104,7 @@ class KeyStore:
 
 
 def revoke(store: KeyStore, key_id: str) -> ApiKey | None:
-    """Revoke an API key permanently; returns the key, None for an unknown id."""
+    """Revoke an API key permanently; returns the key, or None for an unknown id."""
     key = store.get(key_id)
     if key is not None and key.revoked_ms is None:
         key = replace(key, revoked_ms=now_ms())

@@ -1,4 +1,4 @@
-"""The errors of a request and of a job. Standard library only: the client imports this module.
+"""Errors of requests and jobs. Uses only the standard library, because the client imports this module.
 
 PawqueueError
 ├── UploadError                 400 bad_request: the request is invalid; resending it fails again

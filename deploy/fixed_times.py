@@ -1,4 +1,4 @@
-"""Gives files a time and mode that depend only on their content, so equal files make equal image layers."""
+"""Normalizes the modification times and modes of files, so that identical files give identical image layers."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ _MAX_TIME_S = 10**9
 
 
 def content_time_s(path: Path) -> int:
-    """A time in seconds since 1970, computed from the content; 0 for folders and links.
+    """Return a time derived from the file's content, in seconds since 1970; 0 for folders and links.
 
     The time must change with the content: Dash puts it into the URLs of assets, which browsers cache.
     """

@@ -59,7 +59,7 @@ class Measurement:
     seconds: float = 0.0
 
     def compare(self) -> Comparison:
-        """The predicted labels, compared with the folders of the images."""
+        """Compare the predicted labels with the names of the images' folders."""
         comparison = Comparison(sorted(self.labels))
         for answer in self.answers:
             comparison.add(answer.path, str(answer.path), answer.label, answer.confidence)
@@ -94,7 +94,7 @@ class Predictor:
         self._measurement = measurement
 
     def predict(self, path: Path) -> Answer:
-        """Send one image; retries while the service is busy, and measures the last attempt only."""
+        """Send one image. Retry while the service is busy; only the last attempt is timed."""
         content = path.read_bytes()
         attempt = 0
         while True:
@@ -118,7 +118,7 @@ class Predictor:
 
 
 def samples(folder: Path, limit: int) -> list[Path]:
-    """Up to `limit` images, evenly from all folders; the same ones every time."""
+    """Return up to `limit` images, spread evenly over the folders. The selection is the same every time."""
     by_class: dict[Path, list[Path]] = {}
     for file in find_files([folder]):
         by_class.setdefault(file.path.parent, []).append(file.path)

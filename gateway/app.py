@@ -36,7 +36,7 @@ _FORM_OVERHEAD_BYTES = 64 * 1024
 
 
 def make_app() -> Flask:
-    """The application of a gateway process, configured by the environment; gunicorn calls this once per process."""
+    """Create the application from environment variables; gunicorn calls this once per process."""
     settings = load_settings(os.environ)
     configure_logging(settings.log_level, "gateway")
     services = build_services(settings)
@@ -45,7 +45,7 @@ def make_app() -> Flask:
 
 
 def create_app(services: Services) -> Flask:
-    """The application around `services`."""
+    """Create the application with the given services."""
     app = _Application("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
@@ -102,7 +102,7 @@ def _count_requests(app: Flask, metrics: GatewayMetrics) -> None:
 
     @app.after_request
     def count(response: Response) -> Response:
-        # The rule, not the path: each id would become a label.
+        # Label by rule, not by path: otherwise every job id would create a new time series.
         route = request.url_rule.rule if request.url_rule else "(none)"
         metrics.requests.labels(request.method, route, response.status_code).inc()
         metrics.seconds.labels(request.method, route).observe(time.perf_counter() - g.started)

@@ -1,6 +1,6 @@
 """The Python client and the `pawqueue` command: `Pawqueue("http://127.0.0.1:8000").predict("cat.jpg")`.
 
-`client/` has the `Pawqueue` class and its HTTP calls, `bulk/` runs over whole folders, `cli/` the command. Start with
+`client/` has the `Pawqueue` class and its HTTP calls, `bulk/` classifies folders, `cli/` is the command. Start with
 `client/client.py`.
 """
 

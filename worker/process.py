@@ -77,7 +77,7 @@ class Worker:
         )
 
     def _connection_problem(self, consumer: Any) -> str:
-        """Why the worker receives no messages; empty if it does."""
+        """Why the worker receives no messages; an empty string if it receives them."""
         if not self.leases.is_connected():
             return "The job ledger (Redis) is not responding."
         connection = getattr(consumer.consumer, "connection", None)

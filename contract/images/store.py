@@ -38,7 +38,7 @@ class ImageStore(ABC):
         """Delete images; unknown references are ignored."""
 
     def sweep(self, older_than_s: float) -> int:
-        """Delete old images and return their number; 0 for a store that does not need this or cannot do it."""
+        """Delete old images and return their number. The default deletes nothing and returns 0."""
         del older_than_s
         return 0
 
@@ -53,7 +53,7 @@ def open_image_store(url: str, ttl_s: int) -> ImageStore:
 
 
 class FileImageStore(ImageStore):
-    """Images as files in a folder that gateway and workers share."""
+    """Stores images as files in a folder that the gateway and the workers share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -111,7 +111,7 @@ class FileImageStore(ImageStore):
             raise UnavailableError(f"The image store is not readable ({error.strerror}). Try again later.") from error
 
     def _path(self, ref: str) -> str:
-        """The path of an image in one of 256 subfolders. A `Path` would take as long to build as the file to read."""
+        """The path of an image in one of 256 subfolders. Building a `Path` would take as long as reading the file."""
         return f"{self._root}/{ref[:2]}/{ref}"
 
 
@@ -197,7 +197,7 @@ class RedisImageStore(ImageStore):
 
 @contextmanager
 def _redis_available() -> Iterator[None]:
-    """Raise `UnavailableError` if Redis fails in the body."""
+    """Convert Redis errors in the `with` block to `UnavailableError`."""
     try:
         yield
     except redis.RedisError as error:
@@ -205,7 +205,7 @@ def _redis_available() -> Iterator[None]:
 
 
 class FsspecImageStore(ImageStore):
-    """Images at any URL that fsspec supports, such as s3://bucket/folder; its package must be installed separately.
+    """Stores images at any URL that fsspec supports. Install its driver separately, for example s3fs.
 
     Old images are not swept: set an expiry rule in the storage.
     """

@@ -11,7 +11,7 @@ QUEUED = f"{PREFIX}queued:"
 RUNNING = f"{PREFIX}running:"
 #: Hash: size of the images of waiting jobs, by queue.
 QUEUED_BYTES = f"{PREFIX}queued-bytes"
-#: Hash per queue: number of waiting jobs by owner, without owners that have none.
+#: Hash per queue: number of waiting jobs by owner. Owners without waiting jobs are omitted.
 OWNER_JOBS = f"{PREFIX}owner-jobs:"
 #: Hash per queue: size of the images of waiting jobs, by owner.
 OWNER_BYTES = f"{PREFIX}owner-bytes:"
@@ -23,7 +23,7 @@ SUBMISSION_JOBS = f"{PREFIX}submission-jobs:"
 SUBMISSIONS = f"{PREFIX}submissions:"
 #: Hash per idempotency key, with expiry: fingerprint of the image and id of the job.
 IDEMPOTENCY = f"{PREFIX}idempotency:"
-#: Sorted set per queue: ids of waiting jobs without a message, by the time at which a sweep noticed this.
+#: Sorted set per queue: ids of waiting jobs without a message, by the time a sweep detected it.
 UNSEEN = f"{PREFIX}unseen:"
 #: Sorted set: ids of jobs with a deadline, by deadline.
 DEADLINES = f"{PREFIX}deadlines"
@@ -60,7 +60,7 @@ THUMBNAIL = f"{PREFIX}thumbnail:"
 EVENTS_KEPT = 10_000
 #: Maximum number of submissions listed per owner.
 SUBMISSIONS_KEPT = 1_000
-#: The rate of a submission is measured over one to two periods of this length.
+#: A submission's rate is measured over a sliding window of one to two times this length.
 RATE_SPAN_MS = 5_000
 
 

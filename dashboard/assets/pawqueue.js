@@ -49,7 +49,7 @@
         return ids.map((id) => previews[id.key] || "");
     }
 
-    // Hide the preview of a file that the browser cannot show. Dash reuses elements, so a later image shows it again.
+    // Hide the preview of a file that the browser cannot show. Dash reuses elements, so show it when another loads.
     function updatePreview(event) {
         if (event.target.matches && event.target.matches(".preview")) {
             event.target.hidden = event.type === "error";

@@ -135,7 +135,7 @@ class History:
         return _over_time(quantity, before, newest, at_s - before_s)
 
     def _earliest(self, source: str, since_s: float) -> tuple[float, Targets | None]:
-        """The first reading of a source since a time, and when it was taken."""
+        """Time and targets of the first reading of a source at or after `since_s`."""
         return next(
             ((at_s, by[source]) for at_s, by in self._readings if at_s >= since_s and source in by), (0.0, None)
         )

@@ -27,7 +27,7 @@ CARDS = (
     chart_card("predictions-mix", "Labels over time", "Share of each label over time."),
     chart_card("predictions-confidence", "Confidence over time", "Percentiles over time."),
 )
-#: Tiles shown at most.
+#: Maximum number of tiles shown.
 _TILES_MAX = 36
 _NO_JOBS = "No jobs have finished recently."
 
@@ -171,7 +171,7 @@ def _search(view: View) -> tuple[dict[str, Any], str, str]:
         note += f" Showing the newest {_TILES_MAX}."
     query = format_query(filters)
     shown = plain(tiles(rows[:_TILES_MAX], filters, snapshot.thumbnails))
-    # Every value contains a different sequence, so the browser is also called if its last call skipped the drawing.
+    # The sequence makes each value different, so `drawGallery` runs again even if its last call skipped the redraw.
     return {"sequence": snapshot.sequence, "search": query, "tiles": shown}, note, f"/predictions.csv{query}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from deploy.local.errors import UsageError
 
-#: Below the range that systems use for outgoing connections, which could take a port that was just found free.
+#: Below the ephemeral range, where an outgoing connection could take a port that was just found free.
 _RANDOM_PORTS = range(20_000, 30_000)
 _TRIES = 200
 
@@ -27,7 +27,7 @@ def check_ports(ports: Sequence[Port]) -> None:
     """Check that every port is free and that no two are equal.
 
     Raises:
-        UsageError: names the first port that is not.
+        UsageError: a port is in use or set twice. The message names the first such port.
     """
     users: dict[int, Port] = {}
     for port in ports:
@@ -46,7 +46,7 @@ def check_ports(ports: Sequence[Port]) -> None:
 
 
 def port_problem(host: str, number: int) -> str:
-    """Why a service cannot listen there; empty if it can."""
+    """Return why a service cannot listen on this address; empty if it can."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:

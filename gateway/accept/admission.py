@@ -44,7 +44,7 @@ class Admission:
         """Read the ledger once.
 
         Raises:
-            UnavailableError: the ledger does not answer.
+            UnavailableError: the ledger is not responding.
         """
         totals = self._ledger.stats(QUEUES).totals
         self._samples.append((self._clock(), sum(totals.values())))

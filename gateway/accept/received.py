@@ -1,11 +1,11 @@
-"""An image from a form or archive. Its name becomes its `custom_id`; it is never used as a path."""
+"""An image from a form or archive. Its name becomes its `custom_id` and is never used as a file path."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from contract.errors import UploadError, UploadTooLargeError
 
-#: Reads at most this many bytes of a request body; returns fewer only at its end.
+#: Reads up to the given number of bytes from a request body; returns fewer only at the end of the body.
 Read = Callable[[int], bytes]
 
 #: Maximum length of a `custom_id`, in characters.
@@ -46,7 +46,7 @@ def too_large(name: str, max_bytes: int) -> ReceivedImage:
 
 
 def to_custom_id(name: str) -> str:
-    """The `custom_id` for a name: control characters and bytes that are not Unicode are escaped."""
+    """The `custom_id` for a name, with control characters and undecodable bytes escaped."""
     return name if name.isprintable() else "".join(map(_escaped, name))
 
 
@@ -54,6 +54,6 @@ def _escaped(character: str) -> str:
     code = ord(character)
     if code < 0x20 or 0x7F <= code < 0xA0:
         return f"\\x{code:02x}"
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not Unicode, as in `surrogateescape`
+    if 0xDC80 <= code <= 0xDCFF:  # an undecodable byte, as represented by `surrogateescape`
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if 0xD800 <= code <= 0xDFFF else character

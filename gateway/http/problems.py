@@ -46,7 +46,7 @@ def headers_of(error: PawqueueError) -> dict[str, str]:
 
 
 def expected_error(error: Exception) -> PawqueueError | None:
-    """The `PawqueueError` for an expected error, which the web framework may have raised; else None."""
+    """Convert an expected error, including those of the web framework, to a `PawqueueError`; None for any other."""
     if isinstance(error, RequestEntityTooLarge):
         return UploadTooLargeError(too_large_text(current_services().settings.upload_max_bytes))
     if isinstance(error, ClientDisconnected):
@@ -77,7 +77,7 @@ def register_problem_handlers(app: Flask) -> None:
 
 
 def log_unexpected(error: Exception) -> str:
-    """Log an unexpected error and return a detail for the client that refers to the log."""
+    """Log an unexpected error; returns a message for the client with the id of the log entry."""
     log_id = new_job_id()
     _log.error("Unexpected error", exc_info=error, log_id=log_id, method=request.method, path=request.path)
     return f"An unexpected error occurred. Search the gateway's log for {log_id}."

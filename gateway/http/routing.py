@@ -42,7 +42,7 @@ def text_response(text: str, mimetype: str, example: str) -> dict[str, Any]:
     return {"description": text, "content": {mimetype: {"schema": {"type": "string"}, "example": example}}}
 
 
-#: Documented responses by status: a `JsonResponse`, or a response object of OpenAPI in which a schema may be a model.
+#: Documented responses by status: a `JsonResponse`, or an OpenAPI response object whose schemas may be models.
 Responses = Mapping[int, JsonResponse | dict[str, Any]]
 
 
@@ -50,7 +50,7 @@ Responses = Mapping[int, JsonResponse | dict[str, Any]]
 class Operation:
     """A declared route.
 
-    `errors` are its specific errors. The document adds the errors of validation and authentication.
+    `errors` lists only route-specific errors. Validation and authentication errors are added to the document.
     """
 
     method: str
@@ -77,7 +77,7 @@ class Routes:
     """The routes of one part of the API.
 
     A view declares what it reads by its parameters `path`, `query`, `header` and `body`, each a pydantic model. They
-    are validated before the call; an invalid path parameter is a 404, any other a 400.
+    are validated before the call. An invalid path parameter returns 404; any other returns 400.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Routes:
 
         Args:
             name: First part of its operation ids.
-            about: Its description in the document.
+            about: Its description in the OpenAPI document.
             prefix: Prepended to the rules.
-            title: Its heading; by default, its name.
-            key_responses: Documented responses to a missing or rejected API key, if they are not the usual problems.
+            title: Its heading in the OpenAPI document; defaults to the capitalized name.
+            key_responses: Documented responses to a missing or rejected API key, if not problem details.
         """
         self.blueprint = Blueprint(name, __name__, url_prefix=prefix or None)
         self.about = about
@@ -117,7 +117,7 @@ class Routes:
             rule: Flask's rule, without the prefix.
             scope: The scope that an API key needs; None if the route is open.
             responses: Documented responses by status.
-            errors: Its specific errors.
+            errors: Route-specific errors.
             is_metrics: Whether the route is open unless `PAWQUEUE_METRICS_ACCESS` requires a key.
             extensions: Further members of the OpenAPI operation, such as `requestBody`.
         """
@@ -132,7 +132,7 @@ class Routes:
 
 
 def _checked(operation: Operation) -> Callable[..., Any]:
-    """The view, called with its validated parameters."""
+    """Wrap the operation's view so that it is called with validated parameters."""
     view = operation.view
     readers = [(name, model, _READERS[name](model)) for name, model in operation.parameters().items()]
 

@@ -1,4 +1,4 @@
-"""The endpoints: each view reads a request, calls a part of the gateway and builds the response.
+"""The endpoints: each view reads the request, calls the code that handles it and builds the response.
 
 Start with `jobs.py`.
 """

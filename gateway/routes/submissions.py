@@ -144,7 +144,7 @@ def add(path: SubmissionPath) -> Response:
 
     The name of a part or member becomes its `custom_id`. An invalid image is listed in `rejected` and does not affect
     the others. Resending an image is safe: the same bytes return the same job, different bytes are rejected as a
-    `conflict`. If an error stops the request early, the problem also lists what was accepted.
+    `conflict`. If an error stops the request early, the error response also lists what was accepted.
     """
     services = current_services()
     submission = services.submissions.find(caller(), path.submission_id)
@@ -174,7 +174,7 @@ def add(path: SubmissionPath) -> Response:
     errors=(NotFoundError,),
 )
 def results(path: SubmissionPath, query: ResultsQuery, header: AcceptHeader) -> Response:
-    """Read results as NDJSON or CSV, streamed in order of acceptance, also while the submission runs.
+    """Read results as NDJSON or CSV, streamed in order of acceptance, even while the submission runs.
 
     Use `after` to continue after the last result of an earlier response. Jobs whose records have expired are omitted.
     """

@@ -42,7 +42,7 @@ class Comparison:
     labels: list[str]
     #: The confusion matrix, by (true label, predicted label).
     cells: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: The most confident ones.
+    #: The most confident mistakes.
     mistakes: list[Mistake] = field(default_factory=list)
     #: Images with a true label but no prediction.
     without_prediction: int = 0

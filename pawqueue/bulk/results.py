@@ -73,7 +73,7 @@ class RowWriter:
 
 
 def read_rows(path: Path) -> Iterator[ResultRow]:
-    """Read a CSV results file; raises OSError."""
+    """Read a CSV results file; raises OSError if it cannot be read."""
     with path.open(encoding="utf-8", newline="") as file:
         for cells in csv.DictReader(file):
             texts = {name: text_of_cell(cells[name] or "") for name in CSV_COLUMNS}

@@ -120,7 +120,7 @@ class BulkRun:
         """Send the files and yield what happens, in order; a `Progress` follows each read of the results.
 
         Raises:
-            ClientError: the gateway was unreachable, busy or without workers for too long, or rejects the caller, or
+            ClientError: the gateway was unreachable, busy or without workers for too long, or rejected the caller, or
                 the submission was canceled.
             KeyboardInterrupt: `stop` was called.
         """

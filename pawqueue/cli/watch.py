@@ -18,7 +18,7 @@ from pawqueue.client.errors import RefusedError
 from pawqueue.client.status import ServiceStatus
 from pawqueue.client.submissions import Submission
 
-#: Timeout of the first read, since the address may be wrong, and of later ones.
+#: The first read has a shorter timeout than later ones, because the address may be wrong.
 _FIRST_TIMEOUT_S = 5.0
 _TIMEOUT_S = 60.0
 _LATEST = 5

@@ -21,7 +21,7 @@ Parsed = TypeVar("Parsed")
 _CONNECT_S = 5.0
 #: Subtracted from the long-poll time, so that the response arrives before the deadline.
 _TRAVEL_S = 0.5
-#: How much longer than its long-poll time a response may take.
+#: Time allowed for a response in addition to its long-poll time.
 _RESPONSE_S = 30.0
 
 
@@ -76,7 +76,7 @@ class Connection:
                     raise
 
     def fetch(self, call: Call, deadline: Deadline, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
-        """Return what `parse` makes of the JSON object in the response; raises like `send`."""
+        """Send a call and return its JSON response, converted by `parse`; raises like `send`."""
         return self.parsed(self.send(call, deadline), parse)
 
     def parsed(self, response: httpx.Response, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
@@ -134,7 +134,7 @@ class Connection:
             headers["Content-Type"] = call.content_type
         query = f"?{urlencode(call.query, doseq=True, quote_via=quote)}" if call.query else ""
         url = f"{self.url}{call.path}{query}"
-        # As a file, httpx sends the body in pieces. Sent whole, it is copied again for each write to the socket.
+        # httpx sends a file in chunks. A bytes body would be copied again for each write to the socket.
         body = None if call.body is None else io.BytesIO(call.body)
         timeouts = _timeouts(remaining_s, wait_s)
         return httpx.Request(call.method, url, headers=headers, content=body, extensions={"timeout": timeouts})

@@ -28,7 +28,7 @@ from tests.deploy.conftest import need
 from tests.support.images import draw
 from tests.support.services import ROOT, Process, Stack, free_port, responds, running, running_stack, wait_until
 
-#: How many times faster than in a cluster time passes.
+#: How much faster time passes than in a real cluster.
 FACTOR = 15.0
 _ADAPTER = ROOT / "deploy" / "k8s" / "components" / "monitoring" / "prometheus-adapter.yaml"
 #: More workers than cores would not be faster.

@@ -76,6 +76,6 @@ def test_workers_scale_up_and_down_and_no_job_is_lost(tmp_path: Path) -> None:
     assert trace.succeeded == trace.accepted
     assert set(trace.single.values()) == {("succeeded", 1)}
     assert trace.exits == [0] * (trace.spec.max_replicas - trace.spec.min_replicas)
-    # On the same cores more workers are hardly faster, but scaling must not slow a folder down either.
+    # More workers on the same cores are hardly faster, but scaling must not make a folder much slower.
     one_worker_s = images * OBJECTIVE_S / trace.spec.target
     assert all(cleared_s - sent_s < 3 * one_worker_s for sent_s, cleared_s in trace.bursts), trace.bursts

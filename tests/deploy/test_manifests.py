@@ -1,4 +1,4 @@
-"""The Kubernetes manifests are valid and have probes, limits, restricted rights and disruption budgets."""
+"""The Kubernetes manifests are valid and have probes, limits, restricted privileges and disruption budgets."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ from tests.deploy.conftest import Documents, rendered
 from tests.support.services import ROOT
 
 OVERLAYS = ("base", "overlays/local", "overlays/production")
-#: The newest version that kubernetes-validate knows, and two older ones.
+#: The newest version that kubernetes-validate supports, and the two before it.
 VERSIONS = ("1.37", "1.36", "1.35")
-#: Resources of operators, which have no schema in Kubernetes.
+#: Custom resources of operators, for which Kubernetes has no schema.
 _FOREIGN = ("monitoring.coreos.com", "keda.sh")
 _schema = cache(kubernetes_validate.utils.schema_contents)
 

@@ -52,6 +52,6 @@ def test_rules_use_metrics_that_the_gateway_exports(ledger: Ledger) -> None:
     assert used <= names, used - names
 
 
-def test_the_resource_of_the_operator_is_generated_from_the_rules() -> None:
+def test_the_prometheus_rule_resource_is_generated_from_the_rules() -> None:
     rules = yaml.safe_load((_FOLDER / "rules.yml").read_text())
     assert yaml.safe_load(_RESOURCE.read_text()) == as_resource(rules), "run `make docs`"

@@ -1,4 +1,4 @@
-"""A tag that does not work is rolled back; `kubectl` is a stub that keeps its state in files."""
+"""A broken tag is rolled back. `kubectl` is a stub that keeps its state in files."""
 
 import subprocess
 import sys

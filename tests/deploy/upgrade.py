@@ -1,6 +1,6 @@
 """A rolling upgrade under load. `python -m tests.deploy.upgrade --from REVISION` upgrades from REVISION to this code.
 
-Two gateways and two workers of the earlier code use one Redis. They are replaced one by one, as by Kubernetes: a new
+Two gateways and two workers of the earlier code use one Redis. They are replaced one by one, as in Kubernetes: a new
 gateway gets requests once `/readyz` returns 200, then an earlier one is taken out of rotation and stopped with SIGTERM.
 Meanwhile clients send single images, wait for most of the results, and record the responses.
 """
@@ -83,7 +83,7 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
 def running_service(name: str, package: str, code: Path, folder: Path, settings: dict[str, str]) -> Iterator[Process]:
     """Run the service in `package` of a checked-out revision, with its state and its log in `folder`."""
     environ = {"PAWQUEUE_STATE_DIR": str(folder / "state"), "PYTHONPATH": str(code), **settings}
-    # In the folder of its code, because `python -m` looks there first.
+    # Run it in the folder of its code, because `python -m` searches the current folder first.
     command = ["sh", "-c", f'cd "$0" && exec "$1" -m {package}', str(code), sys.executable]
     with running(name, command, folder, environ) as process:
         wait_until(lambda: Path(psutil.Process(process.handle.pid).cwd()) == code.resolve(), f"{name} starting")

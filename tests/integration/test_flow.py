@@ -59,7 +59,7 @@ def test_the_included_model_classifies_at_least_nine_of_ten_photographs_correctl
 
 def test_concurrent_uploads_share_batches(http: httpx.Client) -> None:
     data = draw((500, 375), form="JPEG")
-    for _ in range(5):  # on a busy machine, a single round may share none by chance
+    for _ in range(5):  # on a busy machine, one round may share no batch by chance
         with ThreadPoolExecutor(10) as pool:
             jobs = list(pool.map(lambda _: upload(http, data).json(), range(10)))
         assert all(job["status"] == "succeeded" for job in jobs)

@@ -1,1 +1,1 @@
-"""Tests of the ledger and of the stores beside it, on a real Redis. Start with `test_jobs.py`."""
+"""Tests of the ledger and the other stores, using a real Redis. Start with `test_jobs.py`."""

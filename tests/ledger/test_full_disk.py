@@ -36,7 +36,7 @@ def fill(ledger: Ledger, stored: list[str]) -> None:
 def test_every_accepted_job_survives_a_full_disk(tmp_path: Path) -> None:
     port, stored = free_port(), list[str]()
     command = redis_command(find_redis_server(), port, tmp_path)
-    # A limit on the file size makes writes fail as on a full disk. Ignoring SIGXFSZ turns the signal into an error.
+    # A file size limit makes writes fail as on a full disk: with SIGXFSZ ignored, they return an error.
     full = ["sh", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$@"', "sh", *command]
     ledger = Ledger(connect(f"redis://127.0.0.1:{port}/0"))
     with running("full", full, tmp_path):

@@ -131,7 +131,7 @@ def test_a_finished_job_never_changes(ledger: Ledger) -> None:
     assert read(ledger, job).result == cat(0.9)
 
 
-def test_begin_counts_an_attempt_and_release_takes_it_back(ledger: Ledger) -> None:
+def test_begin_counts_an_attempt_and_release_undoes_it(ledger: Ledger) -> None:
     job = submitted(ledger)
     claim = claimed(ledger, job)
     assert read(ledger, job).attempts == 0

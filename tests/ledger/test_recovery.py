@@ -22,7 +22,7 @@ def with_deadline(ledger: Ledger, deadline_ms: int) -> Job:
 
 
 def die_on(ledger: Ledger, job: Job, now_ms: int) -> int:
-    """Claim and begin a job as a worker that then dies; returns the time at which the lease expires."""
+    """Simulate a worker that begins a job and dies; returns the time at which its lease expires."""
     ledger.begin([claimed(ledger, job, now_ms)])
     return now_ms + LEASE_MS
 

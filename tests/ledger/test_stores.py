@@ -1,4 +1,4 @@
-"""The stores beside the ledger: images, thumbnails and API keys."""
+"""The other stores: images, thumbnails and API keys."""
 
 import subprocess
 import sys

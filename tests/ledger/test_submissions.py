@@ -122,7 +122,7 @@ def test_a_rejected_image_is_counted_once_and_stored_as_a_failed_job(ledger: Led
     assert not ledger.stats([BULK]).totals
 
 
-def test_the_id_of_a_rejected_image_is_taken(ledger: Ledger) -> None:
+def test_the_id_of_a_rejected_image_cannot_be_reused(ledger: Ledger) -> None:
     submission = opened(ledger)
     rejected = reject(ledger, submission, "cat.jpg")
     job = replace(make_job(BULK), id=rejected.id, submission=submission.id)

@@ -11,7 +11,7 @@ import pytest
 from tests.support.services import ROOT
 
 COPIED = ("Makefile", "pyproject.toml", "requirements", "deploy/local/setup.sh")
-#: Creates an environment with the stub of Python; fails to install while a file `offline` exists.
+#: Creates an environment with the Python stub; fails to install while a file `offline` exists.
 UV = """#!/bin/sh
 echo "uv $* index=${UV_DEFAULT_INDEX:-} cert=${SSL_CERT_FILE:-}" >>calls
 case $1-${2:-} in
@@ -26,7 +26,7 @@ pip-install)
     ;;
 esac
 """
-#: Finds the Redis `redis-server` in the project, if there is one.
+#: Finds the project's `redis-server`, if it exists.
 PYTHON = """#!/bin/sh
 test "$1" = -c && exit
 echo "python $*" >>calls
@@ -34,7 +34,7 @@ if [ "$2" = deploy.local.redis_server ]; then
     test -e redis-server && echo "$PWD/redis-server" || { echo "No redis-server found." >&2; exit 1; }
 fi
 """
-#: The Python that make finds. Files named `no-pip` and `no-venv` take these modules away from it.
+#: The Python that make finds. The files `no-pip` and `no-venv` make these modules unavailable.
 SYSTEM_PYTHON = """#!/bin/sh
 case $* in
 -mpip*) test ! -e no-pip || exit 1; shift; exec ./pip "$@" ;;
@@ -100,14 +100,14 @@ class Project:
         return self.run("make", target, **environ)
 
     def calls(self) -> list[str]:
-        """The calls of uv and Python, without look-ups, since this method was last called."""
+        """The calls of uv and Python since this method was last called, without lookups."""
         log = self.folder / "calls"
         lines = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
         return [line for line in lines if not line.startswith(("uv python", "python -m deploy.local.redis"))]
 
     def steps(self) -> list[str]:
-        """The same calls in one word each: `venv`, `packages`, `redis`, `project`, or the last word of the command."""
+        """The same calls, each as one word: `venv`, `packages`, `redis`, `project`, or the last word of the command."""
         names = {"uv venv": "venv", "redis.txt": "redis", "--editable": "project", "pip install": "packages"}
         calls = self.calls()
         return [next((name for mark, name in names.items() if mark in call), call.split()[-1]) for call in calls]
@@ -137,7 +137,7 @@ def ready(shared_project: Project) -> Project:
     return shared_project
 
 
-def test_a_make_after_the_first_only_runs_the_command(ready: Project) -> None:
+def test_a_second_make_only_runs_the_command(ready: Project) -> None:
     assert ready.make() == (0, "")
     assert ready.steps() == ["results.csv"]
 
@@ -290,7 +290,7 @@ def test_either_pip_or_venv_is_enough(project: Project, missing: str) -> None:
     assert project.steps() == ["venv", "packages", "project", "results.csv"]
 
 
-def test_an_interrupted_pip_environment_is_made_again(project: Project) -> None:
+def test_an_incomplete_pip_environment_is_recreated(project: Project) -> None:
     shutil.rmtree(project.folder / ".cache")
     (project.folder / "no-pip").touch()
     project.script(".cache/pip/bin/python", "#!/bin/sh\nexit 1\n")

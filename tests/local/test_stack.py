@@ -1,4 +1,4 @@
-"""Programs under a real supervisord: killed ones restart, and all of them stop in the end."""
+"""Programs under a real supervisord are restarted when killed, and leave nothing running when the stack stops."""
 
 import os
 import signal

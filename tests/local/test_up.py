@@ -39,7 +39,7 @@ class Up:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def services(self) -> dict[str, psutil.Process]:
-        """The process of each `python -m MODULE`; of several, the parent."""
+        """The process of each `python -m MODULE`; the parent if a module has several."""
         commands = [(process.cmdline(), process) for process in reversed(self.processes())]
         return {command[2]: process for command, process in commands if command[1:2] == ["-m"]}
 
@@ -62,7 +62,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def _rejected(environ: dict[str, str]) -> str:
-    """Run an `up` that must not start; returns its error."""
+    """Run `up`, check that it is rejected, and return its error message."""
     done = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     return done.stderr

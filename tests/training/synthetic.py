@@ -1,4 +1,4 @@
-"""Synthetic images, parameters and bundles for tests: classes that a tiny network learns in seconds."""
+"""Synthetic images, parameters and bundles for tests. A tiny network learns the classes in seconds."""
 
 import io
 import tarfile
@@ -43,7 +43,7 @@ def write_folders(folder: Path, count: int, names: tuple[str, ...] = ("lying", "
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    """Write a tar with these members, including unsafe names."""
+    """Write a tar with these members; their names may be unsafe."""
     with tarfile.open(path, "w") as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)

@@ -1,4 +1,4 @@
-"""Other Keras backends train, evaluate and export; skipped if none is installed beside TensorFlow."""
+"""Other Keras backends train, evaluate and export; backends that are not installed are skipped."""
 
 import importlib.util
 import json

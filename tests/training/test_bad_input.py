@@ -27,7 +27,7 @@ from training.stages import prepare, train
 
 
 def failure_of(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *args: str | Path) -> str:
-    """Run a command that fails, in this process, and return its error message."""
+    """Run a failing command in this process and return its error message."""
     monkeypatch.setattr(sys, "argv", ["command", *map(str, args)])
     with pytest.raises(SystemExit) as exit_info:
         run_command(main)
@@ -39,7 +39,7 @@ def failure_of(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *args:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project with parameters for a run of seconds."""
+    """An empty project whose parameters make a run take only seconds."""
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path)
     return tmp_path

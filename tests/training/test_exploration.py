@@ -1,4 +1,4 @@
-"""The exploration notebook runs, and is stored without outputs, which would show the data."""
+"""The exploration notebook runs, and is stored without outputs, which would reveal the data."""
 
 import json
 import shutil

@@ -30,7 +30,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the training code with parameters for a run of seconds, like a fresh clone."""
+    """A copy of the training code with parameters that make a run take only seconds, like a fresh clone."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("training", "bundle"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -56,7 +56,7 @@ def models(*args: str) -> Result:
 
 
 def check_recorded(uri: str, bundle_version: str) -> None:
-    """Parameters, tags, metrics and files of the run are in MLflow."""
+    """Check that MLflow has the run's parameters, tags, metrics and files."""
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     (found,) = client.search_runs([experiment.experiment_id])
@@ -75,10 +75,10 @@ def check_recorded(uri: str, bundle_version: str) -> None:
 @pytest.fixture(scope="module")
 def trained(
     project: Path,
-    mlflow_server: str,  # starts meanwhile
+    mlflow_server: str,  # starts up while training runs
     tmp_path_factory: pytest.TempPathFactory,
 ) -> subprocess.CompletedProcess[str]:
-    """The finished first run, whose result is in the project."""
+    """Run training once in the project; returns the finished process."""
     images = write_folders(tmp_path_factory.mktemp("drawn") / "images", 60)
     (images / "lying" / "broken.jpg").write_bytes(b"no image")
     done = run(project, "training.run", "--no-tracking", str(images))
@@ -129,7 +129,7 @@ def test_a_registered_model_is_promoted_with_a_reason_or_if_it_is_better(project
     version = read_manifest(project / "build" / "bundle").version
     rejected = models("promote", "1")
     assert rejected.exit_code == 1
-    assert "different labels" in rejected.output  # than the shipped model
+    assert "different labels" in rejected.output  # its labels differ from the shipped model's
     promoted = models("promote", "1", "--force", "the first model with these labels")
     assert promoted.exit_code == 0, promoted.output
     assert read_manifest(project / "state" / "models" / "champion").version == version

@@ -110,7 +110,7 @@ def test_a_checkpoint_from_a_different_run_is_ignored(
     changed = tiny_params(architecture="baseline_cnn", epochs=2, dropout=0.3)
     interrupted(
         1, prepared, changed, tmp_path / "state", tmp_path / "out"
-    )  # which it runs only if it ignores the checkpoint
+    )  # epoch 1 runs only if the checkpoint is ignored
 
 
 @pytest.mark.usefixtures("short_compact")

@@ -1,7 +1,7 @@
 """Where the training images come from: the list of sources, and the labelled image files in each.
 
 `list_sources` writes names, sizes and checksums to `data/sources.csv`, and paths to `data/locations.csv`. DVC tracks
-only the first as an input, so moving the data retrains nothing.
+only the first as an input, so moving the data does not trigger retraining.
 """
 
 import csv
@@ -76,7 +76,7 @@ def read_locations(file: Path) -> list[Path]:
 
 
 def read_sources(paths: list[Path], *, rename: dict[str, str], max_unpacked_bytes: float) -> Iterator[LabelledFile]:
-    """Yield every labelled image of `paths`. `rename` maps found label names, such as `cats`, to labels.
+    """Yield every labelled image in `paths`. `rename` maps label names in the data, such as `cats`, to labels.
 
     Raises:
         TrainingError: a source is missing, unreadable, rejected (see `open_archive`), or holds no labelled images.

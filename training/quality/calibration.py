@@ -55,18 +55,18 @@ def calibration_bins(probabilities: Probabilities, truth: Classes) -> list[Calib
 
 
 def calibration_error(probabilities: Probabilities, truth: Classes) -> float:
-    """Expected calibration error (ECE): mean distance of confidence from accuracy, weighted by images per bin."""
+    """Expected calibration error (ECE): mean distance between confidence and accuracy, weighted by images per bin."""
     return calibration_error_of(*calibration_gaps(probabilities, truth))
 
 
 def calibration_gaps(probabilities: Probabilities, truth: Classes) -> tuple[Bins, Probabilities]:
-    """Return for each image its bin, and its confidence minus 1 (correct) or 0 (wrong); both (n,)."""
+    """Return each image's bin and gap, both (n,). The gap is confidence - 1 if correct, else confidence."""
     bins, confidence, correct = _binned(probabilities, truth)
     return bins, confidence - correct
 
 
 def calibration_error_of(bins: Bins, gaps: Probabilities) -> float:
-    """The calibration error of images with these bins and gaps."""
+    """Return the calibration error computed from `calibration_gaps`."""
     return float(np.abs(np.bincount(bins, gaps, CALIBRATION_BINS)).sum() / len(bins))
 
 
@@ -79,7 +79,7 @@ def percentile_interval(value: float, resampled: list[float]) -> Interval:
 def recentred(value: float, resampled: list[float]) -> Interval:
     """Return `value` with the interval of its resamplings, shifted so that their mean is `value`.
 
-    Resampling increases a calibration error, which is a mean of distances. Every resampling may exceed the value.
+    A calibration error is a mean of absolute values, so resampling biases it upwards; all resamples may exceed `value`.
     """
     shift = value - float(np.mean(resampled))
     return percentile_interval(value, [sample + shift for sample in resampled])
@@ -109,7 +109,7 @@ def fold_temperature(network: "keras.Model", temperature: float) -> None:
 
 
 def _binned(probabilities: Probabilities, truth: Classes) -> tuple[Bins, Probabilities, NDArray[np.bool_]]:
-    """Return for each image its bin, its confidence and whether its most probable class is the true one."""
+    """Return each image's bin, its confidence, and whether its most probable class is correct."""
     chosen = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(probabilities)), chosen]
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)

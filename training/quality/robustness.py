@@ -25,7 +25,7 @@ def _crop(image: Image.Image) -> Image.Image:
 
 
 def _far(image: Image.Image) -> Image.Image:
-    """Shrink the image to 60 % of each side, inside a mirrored border."""
+    """Shrink each side to 60 % and fill the border by mirroring."""
     small = image.resize((image.width * 3 // 5, image.height * 3 // 5), Image.Resampling.BILINEAR, reducing_gap=2)
     down, across = image.height - small.height, image.width - small.width
     padding = ((down // 2, down - down // 2), (across // 2, across - across // 2), (0, 0))
@@ -33,7 +33,7 @@ def _far(image: Image.Image) -> Image.Image:
 
 
 def _stretch(image: Image.Image) -> Image.Image:
-    """Stretch the middle two thirds to the full width, like a narrow image that is squashed to a square."""
+    """Stretch the middle two thirds to the full width, like a narrow image that was resized to a square."""
     x = image.width / 6
     return image.resize(image.size, Image.Resampling.BILINEAR, (x, 0, image.width - x, image.height))
 
@@ -49,7 +49,7 @@ def _noise(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
 
 
-#: Each degradation by the name in `results.json`.
+#: Degradations by their name in `results.json`.
 DEGRADATIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "as they are": lambda image: image,
     "grey": lambda image: image.convert("L").convert("RGB"),

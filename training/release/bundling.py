@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     import keras
 
 _LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
-#: Maximum difference of a probability from the golden output, by precision. Workers use the same limits.
+#: Maximum difference between a probability and its golden output, by precision. Workers use the same limits.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """The members of a manifest that cannot be read from the network."""
+    """The manifest fields that cannot be derived from the network."""
 
     name: str
     labels: list[str]
@@ -62,7 +62,7 @@ def write_bundle(
     """Write the bundle to `folder` and return its manifest. An existing bundle is replaced only if `check` passes.
 
     Args:
-        network: in float32 with its temperature folded in, and not compiled, so that no optimizer is saved.
+        network: in float32, with the temperature folded in; not compiled, or its optimizer would be saved too.
         facts: the rest of the manifest.
         folder: the folder of the bundle.
         check: called with the new bundle before it replaces the old one; raises an error to reject it.
@@ -81,7 +81,7 @@ def write_bundle(
 
 
 def weights_version(network: "keras.Model") -> str:
-    """Return the architecture and a hash of the weights. Equal weights have equal versions on every machine."""
+    """Return the architecture and a hash of the weights. The same weights get the same version on every machine."""
     digest = hashlib.sha256()
     for weight in network.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
@@ -152,13 +152,13 @@ def check_parity(folder: Path) -> None:
 
 
 def _golden_difference(folder: Path, precision: str) -> float:
-    """Maximum difference of a probability from the golden outputs in the manifest."""
-    import keras  # noqa: PLC0415 (see the docstring of the module)
+    """Return the largest difference between a probability and its golden output in the manifest."""
+    import keras  # noqa: PLC0415 (see the module docstring)
 
     manifest = read_manifest(folder)
     network = keras.saving.load_model(folder / MODEL_FILE, compile=False)
     if precision == "bfloat16":
-        for layer in network._flatten_layers(include_self=False):  # Keras has no public walk through nested models
+        for layer in network._flatten_layers(include_self=False):  # Keras has no public API for nested layers
             if layer is not network.layers[-1]:
                 layer.dtype_policy = "mixed_bfloat16"
     outputs = network.predict(golden_inputs(manifest.input.height, manifest.input.width), verbose=0)

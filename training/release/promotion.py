@@ -1,4 +1,4 @@
-"""Promotion: replace the served bundle by one that is significantly better."""
+"""Promotion: replace the served bundle with a significantly better one."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ RECORD_FILE = "promotion.json"
 
 
 def current_champion(state_dir: Path) -> Path | None:
-    """Return the folder of the promoted bundle, else of the shipped bundle, else None."""
+    """Return the promoted bundle's folder, or the shipped bundle's if none was promoted, or None."""
     folder = bundle_to_serve(None, state_dir)
     return folder if folder.is_dir() else None
 
@@ -43,7 +43,7 @@ def promote(
     force_reason: str | None = None,
     check: Callable[[Path], None] = check_parity,
 ) -> Comparison | None:
-    """Copy `challenger` to the champion's folder below `state_dir` if it is better than `champion`.
+    """Copy `challenger` to the champion's folder in `state_dir` if it is better than `champion`.
 
     Returns the comparison, or None if there was no champion. `force_reason` overrides the comparison and is recorded;
     it never overrides `check`.

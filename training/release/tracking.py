@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "pawqueue"
 CHAMPION = "champion"
 _DEFAULT_URI = "sqlite:///mlflow.db"
-#: Holds version and server of the last recorded result, so that an unchanged run needs no request.
+#: Holds the version and server of the last recorded result, so that an unchanged run sends no request.
 _RECORDED_FILE = "recorded.txt"
 
 
@@ -58,7 +58,7 @@ def record_result_once(build: Path) -> None:
 
 
 def record_result(build: Path) -> None:
-    """Record the result in the folder `build` as a run and a registered model, unless MLflow has it already.
+    """Record the result in the folder `build` as a run and a registered model, unless MLflow already has it.
 
     Raises:
         TrainingError: MLflow does not respond. The result is kept on disk.
@@ -141,7 +141,7 @@ def _connect() -> "mlflow.MlflowClient":
 
 @contextmanager
 def _mlflow_errors(message: str) -> Iterator[None]:
-    """Turn errors of MLflow and of the connection to it into a `TrainingError`."""
+    """Convert MLflow errors and connection errors to `TrainingError`."""
     try:
         yield
     except TrainingError:

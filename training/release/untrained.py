@@ -11,7 +11,7 @@ from training.release.bundling import BundleFacts, write_bundle
 
 
 def export_untrained(spec: NetworkSpec, folder: Path, *, labels: list[str], seed: int = 0) -> Manifest:
-    """Write a bundle named `untrained` to `folder`. Equal seeds give equal weights."""
+    """Write a bundle named `untrained` to `folder`. The same seed gives the same weights."""
     keras.utils.set_random_seed(seed)
     return write_bundle(build_network(spec), BundleFacts(name="untrained", labels=labels), folder)
 

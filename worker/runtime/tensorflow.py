@@ -1,4 +1,4 @@
-"""Calls a network in TensorFlow: small batches on all cores together, large ones in parts on one core each."""
+"""Calls a network in TensorFlow: small batches on all cores at once, large ones split into parts on one core each."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from worker.runtime.side_by_side import Call, SideBySide
 
-#: Networks with larger weights get no second call, because it would hold a copy of them.
+#: Larger networks get no narrow (one-core) call, because it would hold a second copy of the weights.
 _WEIGHTS_MAX_BYTES = 500_000_000
 
 
 def tensorflow_call(network: Any, height: int, width: int, precision: str, cores: int) -> Call:
-    """A compiled call for batches of any size; on CPUs, it splits them over `cores` once the narrow call is built."""
+    """A compiled call for batches of any size; on CPUs, it splits large ones once the narrow (one-core) call exists."""
     compiled = _compile(network, height, width)
-    # With constant weights, TensorFlow applies batch normalization and conversions to them once, not in every call.
+    # TensorFlow folds batch normalization and type conversions into constant weights once, not in every call.
     is_faster_frozen = precision == "bfloat16" or _has_batch_normalization(network)
     frozen = convert_variables_to_constants_v2(compiled) if is_faster_frozen else None
     wide = _on_all_cores(frozen or compiled)
     if tf.config.list_physical_devices("GPU") or 4 * network.count_params() > _WEIGHTS_MAX_BYTES:
         return wide
     call = SideBySide(wide, cores)
-    # On one core, parts use the wide call: they still gain from the CPU cache.
+    # With one core, parts use the wide call: splitting still helps, because a part fits the CPU cache better.
     call.build(
         lambda: wide if cores == 1 else _on_one_core(frozen or convert_variables_to_constants_v2(compiled), cores),
         height,

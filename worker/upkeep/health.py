@@ -33,7 +33,7 @@ class Health:
         return self._alive()
 
     def readiness_problem(self) -> str:
-        """Why the worker accepts no jobs; empty if it does."""
+        """Why the worker accepts no jobs; an empty string if it accepts them."""
         return self._stage or self._alive() or self._ready()
 
 

@@ -51,7 +51,7 @@ class Thumbnailer:
         self._thread.join()
 
     def offer(self, job_id: str, pixels: NDArray[np.uint8] | None, features: Features | None) -> bool:
-        """Queue a thumbnail of a job's image; returns False if there are no pixels or the rate is used up."""
+        """Queue a thumbnail of a job's image; returns False if there are no pixels or the limit is reached."""
         if not self._per_s or pixels is None or features is None or not self._is_allowed():
             return False
         try:
@@ -80,7 +80,7 @@ class Thumbnailer:
 
 
 def thumbnail_of(pixels: NDArray[np.uint8], features: Features, max_side: int) -> bytes:
-    """A WebP file of uint8 RGB (height, width, 3) pixels, at most `max_side` wide and high, in the original shape."""
+    """Encode uint8 RGB pixels (height, width, 3) as WebP, at most `max_side` pixels per side, in the image's shape."""
     scale = min(max_side, max(pixels.shape[:2])) / max(features.width, features.height)
     size = (max(1, round(features.width * scale)), max(1, round(features.height * scale)))
     buffer = io.BytesIO()

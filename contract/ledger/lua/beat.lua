@@ -1,5 +1,5 @@
 -- Store a worker's heartbeat, and delete heartbeats that expired over a minute ago.
--- ARGV: now_ms (0: clock of Redis), ttl_ms, id, heartbeat.
+-- ARGV: now_ms (0: Redis clock), ttl_ms, id, heartbeat.
 local now = clock(ARGV[1])
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.workers_alive, '-inf', text(now - 60000))) do
   redis.call('HDEL', K.workers, id)

@@ -1,4 +1,4 @@
--- Cancel jobs that are not finished. ARGV: ttl_s, now_ms (0: clock of Redis), ids.
+-- Cancel jobs that are not finished. ARGV: ttl_s, now_ms (0: Redis clock), ids.
 -- Returns, per job: 1 if canceled, else 0.
 local ttl_s, now = ARGV[1], clock(ARGV[2])
 local canceled, finished = {}, {}

@@ -1,6 +1,6 @@
 -- Lease jobs. A job whose deadline has passed expires instead.
--- ARGV: now_ms (0: clock of Redis), lease_ms, ttl_s, result (JSON) and error code of an expired job, ids.
--- Returns, per job: its record as a flat list, false if it was not leased.
+-- ARGV: now_ms (0: Redis clock), lease_ms, ttl_s, result (JSON) and error code of an expired job, ids.
+-- Returns, per job: its record as a flat list, or false if it was not leased.
 local now, lease, ttl_s = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 local function is_free(id, status, queue)
@@ -24,7 +24,7 @@ for at = 6, #ARGV do
     discard(finish(id, now, ttl_s, 'expired', '', ARGV[5], ARGV[4]))
     expired[#expired + 1] = id
   else
-    -- One counter for all jobs: a claim of an expired record must not be valid for a later job with the same id.
+    -- Fences are unique across all jobs, so that a claim on an expired job is not valid for a new job with its id.
     local fence = redis.call('HINCRBY', K.counters, 'claims', 1)
     redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', text(fence))
     leave_queue(id, queue)

@@ -1,4 +1,4 @@
--- Open a submission. ARGV: id, owner, now_ms (0: clock of Redis), ttl_s, n, n values (name, value ...).
+-- Open a submission. ARGV: id, owner, now_ms (0: Redis clock), ttl_s, n, n values (name, value ...).
 -- Returns 0 if the id is taken, 1 if stored, 3 if the same submission exists.
 local id, owner, now, ttl_s = ARGV[1], ARGV[2], clock(ARGV[3]), ARGV[4]
 local key = K.submission .. id

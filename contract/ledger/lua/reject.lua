@@ -1,4 +1,4 @@
--- Record rejected images in their submissions, each once. ARGV: now_ms (0: clock of Redis), ttl_s, then per image:
+-- Record rejected images in their submissions, each once. ARGV: now_ms (0: Redis clock), ttl_s, then per image:
 -- id, submission, n, n values (name, value ...). Returns, per image: 1 if recorded, else 0.
 local now, ttl_s = clock(ARGV[1]), ARGV[2]
 

@@ -1,4 +1,4 @@
--- Remove a job from the dead-letter list. ARGV: id. Returns the reference of its image, false if it is not in the list.
+-- Remove a job from the dead-letter list. ARGV: id. Returns its image reference, or false if it is not listed.
 if redis.call('ZREM', K.dead, ARGV[1]) == 0 then
   return false
 end

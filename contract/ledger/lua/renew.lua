@@ -1,4 +1,4 @@
--- Extend leases. ARGV: now_ms (0: clock of Redis), lease_ms, then per job: id, fence.
+-- Extend leases. ARGV: now_ms (0: Redis clock), lease_ms, then per job: id, fence.
 -- Returns, per job: 1 if the claim is current, else 0.
 local now, lease = clock(ARGV[1]), tonumber(ARGV[2])
 local held = {}

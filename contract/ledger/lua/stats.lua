@@ -1,4 +1,4 @@
--- Count jobs. ARGV: now_ms (0: clock of Redis), queues.
+-- Count jobs. ARGV: now_ms (0: Redis clock), queues.
 -- Returns {{queued, running, oldest_age_ms, queued_bytes} per queue, totals (flat list), errors (flat list), dead}.
 local now = clock(ARGV[1])
 local rows = {}

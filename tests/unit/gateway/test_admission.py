@@ -18,7 +18,7 @@ IMAGE = draw()
 
 @pytest.fixture
 def server(clean_redis: str) -> Iterator["redis.Redis"]:
-    """Redis; its memory settings are restored after the test."""
+    """A Redis client; the memory settings are restored after the test."""
     with redis.Redis.from_url(clean_redis) as client:
         yield client
         client.config_set("maxmemory", 0)

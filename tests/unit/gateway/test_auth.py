@@ -19,7 +19,7 @@ def gateway(make_gateway: MakeGateway) -> Gateway:
 
 
 def key(gateway: Gateway, *scopes: Scope, rate_limit: str = "") -> dict[str, str]:
-    """The headers of a new API key."""
+    """Create an API key; returns the request headers that send it."""
     stored, text = make_key("tests", scopes or (Scope.SUBMIT, Scope.READ), rate_limit)
     gateway.keys.put(stored)
     return {"X-API-Key": text}

@@ -8,7 +8,7 @@ from tests.unit.gateway.conftest import Gateway, unavailable, upload
 
 @pytest.fixture
 def without_ledger(gateway: Gateway) -> Gateway:
-    """A gateway whose ledger does not answer."""
+    """A gateway whose ledger is unavailable."""
     gateway.ledger.hooks = dict.fromkeys(("ping", "stats", "workers"), unavailable)
     return gateway
 
@@ -37,7 +37,7 @@ def test_metrics_count_jobs_and_requests(gateway: Gateway) -> None:
     assert 'pawqueue_refused_total{reason="not_an_image"} 1.0' in text
 
 
-def test_without_the_ledger_metrics_contain_no_false_zeros(without_ledger: Gateway) -> None:
+def test_metrics_omit_queue_counts_without_the_ledger(without_ledger: Gateway) -> None:
     text = without_ledger.client.get("/metrics").text
     assert "pawqueue_ledger_up 0.0" in text
     assert "pawqueue_queue_jobs{" not in text

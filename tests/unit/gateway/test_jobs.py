@@ -173,7 +173,7 @@ def test_a_full_queue_refuses_uploads_and_stores_nothing(gateway: Gateway) -> No
     assert upload(gateway, draw(), query="?queue=bulk").status_code == 202
 
 
-def test_nothing_is_accepted_while_the_ledger_does_not_answer(gateway: Gateway) -> None:
+def test_uploads_are_refused_while_the_ledger_is_unavailable(gateway: Gateway) -> None:
     gateway.ledger.hooks["submit"] = unavailable
     response = upload(gateway, draw())
     assert_problem(response, 503, "unavailable")

@@ -1,4 +1,4 @@
-"""The old pipeline's endpoints keep their responses."""
+"""The old pipeline's endpoints still return the same responses."""
 
 import io
 

@@ -23,7 +23,7 @@ def document(session_gateway: Gateway) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def guarded(guarded_gateway: Gateway) -> dict[str, Any]:
-    """The document of a gateway that requires API keys."""
+    """The OpenAPI document of a gateway that requires API keys."""
     content: dict[str, Any] = guarded_gateway.client.get("/openapi.json").get_json()
     return content
 
@@ -68,7 +68,7 @@ def test_every_error_has_an_example(guarded: dict[str, Any]) -> None:
     assert of_requests - {"no_model"} <= shown  # only /predict returns it, in the old format
 
 
-def test_operations_name_the_scope_they_need(guarded: dict[str, Any]) -> None:
+def test_operations_list_their_required_scope(guarded: dict[str, Any]) -> None:
     submit = guarded["paths"]["/v1/jobs"]["post"]
     assert submit["security"] == [{"bearer": ["submit"]}, {"api_key": ["submit"]}]
     assert {"401", "403", "429"} <= submit["responses"].keys()

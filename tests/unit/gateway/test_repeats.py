@@ -65,7 +65,7 @@ def test_concurrent_uploads_with_the_same_key_return_the_same_job(gateway: Gatew
     assert gateway.image_count() == 1
 
 
-def test_a_key_of_excessive_length_is_rejected(gateway: Gateway) -> None:
+def test_an_idempotency_key_that_is_too_long_is_rejected(gateway: Gateway) -> None:
     assert_problem(with_key(gateway, "x" * 256, RED), 400, "bad_request")
 
 

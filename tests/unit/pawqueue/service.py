@@ -1,4 +1,4 @@
-"""The real gateway on a real Redis, in this process and with a simulated worker; and transports that fail."""
+"""Runs the real gateway on a real Redis, in this process, with a simulated worker; and simulates network failures."""
 
 import base64
 import io

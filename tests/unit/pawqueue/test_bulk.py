@@ -310,7 +310,7 @@ class Interrupted:
         service.requests.clear()
 
     def resume(self) -> dict[str, ResultRow]:
-        """The rows of the whole run."""
+        """Resume the run; returns the rows of all files."""
         with new_run(self.service, self.state_file) as run:
             run.add(find_files([self.images]))
             skipped = [event.row.file for event in run.events() if isinstance(event, Skipped)]

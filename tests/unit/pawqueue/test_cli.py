@@ -1,4 +1,4 @@
-"""The command as a whole: usage errors, help, commands of services, colors."""
+"""The command as a whole: usage errors, help, service commands, colors."""
 
 import subprocess
 import sys
@@ -96,7 +96,7 @@ def test_a_service_command_is_imported_when_it_is_called(
     assert added_command in sys.modules
 
 
-def test_a_service_command_without_its_packages_names_the_missing_one(
+def test_a_service_command_names_the_package_that_is_missing(
     added_command: str, capsys: Capture, pawqueue: Command
 ) -> None:
     assert pawqueue("broken") == 2

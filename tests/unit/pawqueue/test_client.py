@@ -41,7 +41,7 @@ def test_the_names_of_the_first_release_still_work(service: Service) -> None:
     assert isinstance(job.result, pawqueue.Outcome)
 
 
-def test_a_path_bytes_and_a_file_submit_the_same_image(service: Service, tmp_path: Path) -> None:
+def test_an_image_can_be_a_path_bytes_or_an_open_file(service: Service, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(IMAGE)
     client = service.client()
@@ -87,7 +87,7 @@ def test_a_retry_sends_the_whole_file_again(service: Service, tmp_path: Path) ->
     assert sent[0] == sent[1] == (tmp_path / "a.jpg").read_bytes()
 
 
-def test_an_image_of_another_type_is_a_type_error() -> None:
+def test_an_unsupported_image_type_raises_a_type_error() -> None:
     client = Pawqueue(URL, transport=Script(httpx.Response(500)))
     for wrong in (3, io.StringIO("text")):
         with pytest.raises(TypeError, match="Expected a path, bytes"):
@@ -137,7 +137,7 @@ def test_predict_follows_a_job_that_takes_longer_than_one_request(service: Servi
     network = Network(service.transport())
 
     def drop_wait(request: httpx.Request) -> None:
-        """A proxy that does not let the gateway hold its response."""
+        """Act as a proxy that removes `Prefer: wait`."""
         request.headers.pop("prefer", None)
         if request.method == "GET":
             service.held = set()
@@ -159,7 +159,7 @@ def test_a_rejected_image_and_a_failed_job_raise_different_errors(service: Servi
     assert (caught.value.code, caught.value.job.file) == ("undecodable_image", "half.jpg")
 
 
-def test_the_code_of_a_canceled_job_is_its_status(service: Service) -> None:
+def test_the_error_code_of_a_canceled_job_is_canceled(service: Service) -> None:
     service.held = {"a.jpg"}
     network = Network(service.transport())
     client = service.client()
@@ -262,7 +262,7 @@ def test_a_folder_run_stops_at_its_deadline(service: Service, tmp_path: Path) ->
         list(service.client().submit_folder(tmp_path, timeout_s=0.3))
 
 
-def test_the_methods_for_submissions_accept_one_or_its_id(service: Service, tmp_path: Path) -> None:
+def test_submission_methods_accept_a_submission_or_its_id(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
     client = service.client()
     list(client.submit_folder(tmp_path))
@@ -345,7 +345,7 @@ def test_the_service_status_can_require_an_api_key(clean_redis: str, tmp_path: P
     assert caught.value.status == 401
 
 
-def test_a_gateway_without_a_status_endpoint_is_a_clear_error() -> None:
+def test_a_gateway_without_a_status_endpoint_raises_a_clear_error() -> None:
     client = Pawqueue(URL, transport=Script(problem(404, "not_found")))
     with pytest.raises(RefusedError, match="has no /v1/status"):
         client.service_status()

@@ -206,7 +206,7 @@ def test_predict_reads_standard_input(
     assert service.requests[0].body == IMAGE
 
 
-def test_predict_without_a_gateway_is_exit_code_2(tmp_path: Path, pawqueue: Command, capsys: Capture) -> None:
+def test_predict_without_a_gateway_exits_with_2(tmp_path: Path, pawqueue: Command, capsys: Capture) -> None:
     path = write_images(tmp_path, "a.jpg") / "a.jpg"
     assert pawqueue("predict", path, "--timeout", 0.3, "--url", f"http://127.0.0.1:{free_port()}") == 2
     assert "Check that the gateway is running" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def line(status: JobStatus, result: JobResult) -> ResultLine:
     return ResultLine(1, Job(JOB_ID, "bulk", 1000, status, "a.jpg", finished_ms=1250, result=result))
 
 
-def test_the_columns_are_the_documented_ones() -> None:
+def test_the_columns_match_the_documentation() -> None:
     assert ",".join(CSV_COLUMNS) == "file,label,confidence,status,error_code,error,job_id,latency_ms,model"
 
 

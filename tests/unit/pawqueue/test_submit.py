@@ -82,7 +82,7 @@ def test_the_tables_have_at_most_20_rows(
     assert pawqueue("submit", folder, "--out", out) == 1
     text = capsys.readouterr().out
     assert text.count(".jpg ") == 40
-    assert "086.jpg" in text  # the sample reaches to the end of the folder
+    assert "086.jpg" in text  # the sample includes the end of the folder
     assert "and 70 more, all in the results file" in text
     assert "and 10 more, all in the results file" in text
 
