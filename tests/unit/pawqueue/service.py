@@ -151,11 +151,13 @@ class Service:
             if message:
                 self._waiting += json.loads(base64.b64decode(json.loads(message[1])["body"]))[0][0]
             jobs = [job for job in self.ledger.get(self._waiting) if job] if self._waiting else []
-            ready = [job for job in jobs if job.file not in self.held]
+            # Read once: a test may replace the set while this runs.
+            held = self.held
+            ready = [job for job in jobs if job.file not in held]
             for job in ready:
                 self.on_job(job.file)
             self._finish([job.id for job in ready])
-            self._waiting = [job.id for job in jobs if job.file in self.held]
+            self._waiting = [job.id for job in jobs if job.file in held]
 
     def _finish(self, job_ids: list[str]) -> None:
         if job_ids:
