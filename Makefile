@@ -38,13 +38,14 @@ help:  ## list the targets
 # gone, everything is set up again.
 MOVED := $(shell test -x .venv/bin/python && test "$$(cat .venv/.home 2>/dev/null)" = "$$(pwd -P)" || echo moved)
 
-# A stamp is named after the content of all files that determine what is installed: unpacked files may have old times.
+# The name of a stamp contains a checksum of all files that determine what is installed. Modification times are not used,
+# because unpacked files may have old ones.
 READY := .venv/.ready-$(shell { cat requirements/*.txt pyproject.toml; echo $(sort $(wildcard */__init__.py)); } | cksum | cut -d ' ' -f 1)-
 $(addprefix $(READY),run train measure develop): $(READY)%: $(MOVED)
 	@$(SETUP) packages $(foreach lock,$(LOCKS_$*),-r requirements/$(lock).txt)
 	@touch $@
 
-# A link to redis-server. Uninstalling that breaks the link, and make looks for another.
+# A link to redis-server. If that server is uninstalled, the link breaks and make looks for another one.
 .venv/.redis: $(MOVED)
 	@$(SETUP) redis
 
@@ -63,7 +64,7 @@ test: $(TEST_NEEDS)  ## run the fast tests
 test-unit: $(TEST_NEEDS)  ## run the unit tests in two parallel halves
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-unit-edge test-unit-core
 
-# The halves take equally long, and neither imports all libraries.
+# Both halves take about the same time, and neither imports all libraries.
 test-unit-edge: $(TEST_NEEDS)
 	@$(RUN) python -m pytest $(addprefix tests/unit/,$(UNIT_EDGE))
 

@@ -29,7 +29,7 @@ _PYTHONS = ((3, 11), (3, 12), (3, 13))
 LOCK_FILES = ROOT / "requirements"
 #: The lock files that `make up` installs: `LOCKS_run` in the Makefile.
 RUN_LOCKS = ("gateway", "worker", "dashboard", "client", "local")
-#: Known variables that are not settings of a service: of the CLI, the tests, training and Compose.
+#: Known variables that are not settings of a service: those of the CLI, tests, training and Compose.
 _OTHER_VARIABLES = ("URL", "API_KEY", "DATA", "COMPLETE", "BUILD", "TRAINING_ERROR_FILE", "PUBLISH", "MLFLOW_PORT")
 _IMAGES = ("GATEWAY", "WORKER", "DASHBOARD", "MLFLOW", "PROMETHEUS")
 #: How similar (0 to 1) a known name must be to be suggested. High, because all names share the prefix.
@@ -108,7 +108,7 @@ def check_variables(environ: Mapping[str, str]) -> Finding:
         return Finding("variables", Level.OK, f"all {PREFIX}* variables are known")
     text = ", ".join(f"{name}{_suggestion(name, known)}" for name in unknown)
     return Finding(
-        "variables", Level.WARNING, f"unknown: {text}", "Fix or unset. docs/settings.md lists all variables."
+        "variables", Level.WARNING, f"unknown: {text}", "Fix or unset them. docs/settings.md lists all variables."
     )
 
 

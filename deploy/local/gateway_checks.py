@@ -1,4 +1,4 @@
-"""The checks of `pawqueue doctor` on a gateway: does it answer, accept jobs, have a worker, accept the API key?"""
+"""Checks of `pawqueue doctor`: whether a gateway responds, accepts jobs, has a worker, and accepts the API key."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -101,7 +101,7 @@ def is_serving(settings: Settings) -> bool:
     The status is read from Redis: `GET /v1/status` may need an API key. A full ledger does not count as a failure: its
     jobs can still finish, and their results can be read.
     """
-    # A proxy in the environment must not see addresses of this machine.
+    # Requests to this machine must not go through a proxy set in the environment.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         opener.open(f"{gateway_url(settings)}/readyz", timeout=_ANSWER_S).close()
