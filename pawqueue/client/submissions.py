@@ -1,4 +1,4 @@
-"""The submission endpoints: many images sent together, followed and read as one."""
+"""The submission endpoints: many images that are sent, tracked and read together."""
 
 import json
 import tarfile
