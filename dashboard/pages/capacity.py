@@ -163,7 +163,7 @@ def _clear_text(seconds: float | None) -> str:
     if seconds is None:
         return UNKNOWN
     if math.isinf(seconds):
-        return "never, the queue grows"
+        return "never; the queue is growing"
     return duration(seconds) if seconds else "empty"
 
 
