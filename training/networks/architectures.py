@@ -87,7 +87,7 @@ def load_weights(network: keras.Model, path: Path) -> None:
 def predict(network: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return probabilities (n, classes) for uint8 images (n, height, width, 3).
 
-    The result has one column per class, also if the network has a single output unit.
+    The result has one column per class, even if the network has a single output unit.
     """
     starts = range(0, len(pixels), _PREDICT_BATCH)
     parts = [network.predict_on_batch(np.asarray(pixels[start : start + _PREDICT_BATCH])) for start in starts]
