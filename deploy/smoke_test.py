@@ -56,7 +56,7 @@ class Gateway:
         except urllib.error.HTTPError as error:
             return Response(error.code, _parsed(error.read()))
         except (OSError, ValueError) as error:
-            raise SmokeError(f"{self.url}{path} does not answer ({error})") from error
+            raise SmokeError(f"{self.url}{path} does not respond ({error})") from error
 
     def left_s(self) -> float:
         """Seconds until the deadline."""

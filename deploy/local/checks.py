@@ -153,21 +153,21 @@ def check_redis_server(settings: Settings) -> Finding:
 
 
 def check_redis(settings: Settings) -> Finding:
-    """Whether the ledger's Redis answers and persists its data."""
+    """Whether the ledger's Redis responds and persists its data."""
     start = f"Start it, or correct {variable_of('redis_url')}." if settings.redis_url else "Start it with `make up`."
     try:
         with connect(settings.redis_address()) as client:
             number = str(client.info("server")["redis_version"])
             persists = client.config_get("appendonly").get("appendonly") == "yes"
     except (redis.RedisError, ValueError) as error:
-        return Finding("Redis", Level.PROBLEM, f"does not answer ({error})", start)
+        return Finding("Redis", Level.PROBLEM, f"does not respond ({error})", start)
     if tuple(map(int, number.split(".")[:2])) < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
         return Finding("Redis", Level.PROBLEM, f"is version {number}", f"Use Redis {oldest} or newer.")
     if not persists:
         mend = "Set `appendonly yes` and `appendfsync always` in its configuration."
         return Finding("Redis", Level.WARNING, f"{number} has no append-only file: a restart loses jobs", mend)
-    return Finding("Redis", Level.OK, f"{number} answers")
+    return Finding("Redis", Level.OK, f"{number} responds")
 
 
 def check_ports(settings: Settings) -> Finding:

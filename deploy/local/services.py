@@ -72,10 +72,10 @@ def ports_of(settings: Settings) -> list[Port]:
 
 
 def check_external_redis(settings: Settings) -> None:
-    """Check that the Redis at `PAWQUEUE_REDIS_URL` answers, if the variable is set.
+    """Check that the Redis at `PAWQUEUE_REDIS_URL` responds, if the variable is set.
 
     Raises:
-        UsageError: it does not answer.
+        UsageError: it does not respond.
     """
     if settings.redis_url is None:
         return
@@ -84,7 +84,7 @@ def check_external_redis(settings: Settings) -> None:
             client.ping()
     except (redis.RedisError, ValueError) as error:
         raise UsageError(
-            f"The Redis at {variable_of('redis_url')} does not answer ({error}). Start it, correct the address, "
+            f"The Redis at {variable_of('redis_url')} does not respond ({error}). Start it, correct the address, "
             "or unset the variable to start a Redis on this machine."
         ) from None
 

@@ -84,7 +84,7 @@ def find_sources(
 
 
 def folder_name(folder: str | os.PathLike[str]) -> str:
-    """The last part of a path; that of the absolute path for `.` and `..`."""
+    """The last part of a path, made absolute first so that `.` and `..` have a name."""
     return Path(os.path.abspath(folder)).name  # noqa: PTH100 - `resolve` would follow links
 
 

@@ -57,7 +57,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A file has finished: with a prediction, with an error, or rejected."""
+    """A finished file: it has a prediction or an error, or it was rejected."""
 
     #: Position in the order found, from 1.
     index: int
@@ -66,7 +66,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The results were read once more; `accepted` files have been accepted so far."""
+    """The results were read again; `accepted` is the number of files accepted so far."""
 
     accepted: int
 

@@ -264,7 +264,7 @@ class RunState:
 
 
 def custom_id_of(name: str) -> str:
-    """The name of a file in its submission: unchanged if it is a plain relative path, else a hash and a readable end.
+    """The `custom_id` for a file: its name if that is a plain relative path, else a hash and the end of the name.
 
     Gateways reject names that could escape from an archive.
     """

@@ -19,7 +19,7 @@ _PREDICT_BATCH = 64
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The arguments from which a network is built. They are stored beside its weights, so that it can be rebuilt."""
+    """The arguments from which a network is built. They are stored with its weights, so that it can be rebuilt."""
 
     architecture: str
     height: int

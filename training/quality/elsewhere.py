@@ -87,7 +87,8 @@ def measure_elsewhere(bundle: Path, prepared: Path, paths: list[Path], params: P
     files = _unseen([file for file in found if file.label in manifest.labels], prepared)
     if not files:
         raise TrainingError(
-            f"DATA holds no unseen images of {' or '.join(manifest.labels)}. Add photographs that training did not use."
+            f"DATA contains no unseen images of {' or '.join(manifest.labels)}. "
+            "Add photographs that were not used in training."
         )
     network = keras.saving.load_model(bundle / MODEL_FILE, compile=False)
     images = [Image.open(io.BytesIO(file.data)).convert("RGB") for file in files]
