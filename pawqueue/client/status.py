@@ -81,7 +81,7 @@ def read_status(connection: Connection, deadline: Deadline) -> ServiceStatus:
 
 
 def is_served(connection: Connection, deadline: Deadline) -> bool:
-    """Whether a worker is running; True if the API key may not read the status."""
+    """Whether a worker is running; True if the gateway refuses to return the status."""
     try:
         return read_status(connection, deadline).workers > 0
     except RefusedError:
