@@ -38,13 +38,14 @@ help:  ## list the targets
 # gone, everything is set up again.
 MOVED := $(shell test -x .venv/bin/python && test "$$(cat .venv/.home 2>/dev/null)" = "$$(pwd -P)" || echo moved)
 
-# A stamp is named after the content of all files that determine what is installed: unpacked files may have old times.
+# The name of a stamp contains a checksum of all files that determine what is installed. Modification times are not used,
+# because unpacked files may have old ones.
 READY := .venv/.ready-$(shell { cat requirements/*.txt pyproject.toml; echo $(sort $(wildcard */__init__.py)); } | cksum | cut -d ' ' -f 1)-
 $(addprefix $(READY),run train measure develop): $(READY)%: $(MOVED)
 	@$(SETUP) packages $(foreach lock,$(LOCKS_$*),-r requirements/$(lock).txt)
 	@touch $@
 
-# A link to redis-server. Uninstalling that breaks the link, and make looks for another.
+# A link to redis-server. If that server is uninstalled, the link breaks and make looks for another one.
 .venv/.redis: $(MOVED)
 	@$(SETUP) redis
 
@@ -63,7 +64,7 @@ test: $(TEST_NEEDS)  ## run the fast tests
 test-unit: $(TEST_NEEDS)  ## run the unit tests in two parallel halves
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-unit-edge test-unit-core
 
-# The halves take equally long, and neither imports all libraries.
+# Both halves take about the same time, and neither imports all libraries.
 test-unit-edge: $(TEST_NEEDS)
 	@$(RUN) python -m pytest $(addprefix tests/unit/,$(UNIT_EDGE))
 
@@ -79,13 +80,13 @@ coverage: $(TEST_NEEDS)  ## run the fast tests and write coverage.xml
 conformance: $(TEST_NEEDS)  ## test the gateway with over 5,000 requests generated from its OpenAPI document (ten minutes)
 	@$(RUN) python -m pytest -m long tests/api
 
-chaos: $(TEST_NEEDS)  ## kill workers, gateways and Redis under load for up to 20 minutes; writes chaos.json
+chaos: $(TEST_NEEDS)  ## kill workers, gateways and Redis under load for up to 20 minutes, and write chaos.json
 	@$(RUN) python -m tests.chaos.run
 
-bench: $(TEST_NEEDS)  ## measure throughput and latency; writes bench.json: BENCH=quick ONLY="serving bulk"
+bench: $(TEST_NEEDS)  ## measure throughput and latency, and write bench.json: BENCH=quick ONLY="serving bulk"
 	@$(RUN) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY))
 
-soak: $(TEST_NEEDS)  ## check for leaks under 15 minutes of load; writes soak.json and soak.png
+soak: $(TEST_NEEDS)  ## check for leaks under 15 minutes of load, and write soak.json and soak.png
 	@$(RUN) python -m tests.soak.run
 
 check: $(TEST_NEEDS)  ## check format, lint, types and import rules
@@ -136,7 +137,7 @@ test-containers: images $(TEST_NEEDS)  ## test docker-compose.yml with these ima
 test-kube: $(TEST_NEEDS)  ## test the Kubernetes manifests with podman and the images of `make images`
 	@$(RUN) python -m tests.containers.kube
 
-scan:  ## scan the images; fails for high or critical vulnerabilities that have a fix
+scan:  ## scan the images; fail on high or critical vulnerabilities that have a fix
 	@for name in $(SERVICES); do \
 	  $(DOCKER) run --rm -v /var/run/docker.sock:/var/run/docker.sock $(SCANNER) image --exit-code 1 --ignore-unfixed \
 	    --severity HIGH,CRITICAL "$(IMAGES)-$$name:$(TAG)" || exit 1; \
@@ -148,6 +149,6 @@ push:  ## push the images of `make images`
 roll-out:  ## deploy the images of TAG to the cluster, test them, roll back on failure
 	@exec "$${PYTHON:-python3}" -m deploy.roll_out --images "$(IMAGES)" --tag "$(TAG)"
 
-clean:  ## remove .venv and all caches; keeps state and results
+clean:  ## remove .venv and all caches; keep state and results
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build/lib
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

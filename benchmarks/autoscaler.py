@@ -21,7 +21,7 @@ SYNC_S = 15.0
 
 @dataclass(frozen=True)
 class Behavior:
-    """The limits of one direction: a stabilization window, and at most `pods` added or removed per period."""
+    """The limits for one direction: a stabilization window, and at most `pods` added or removed per period."""
 
     window_s: float
     pods: int
@@ -30,7 +30,7 @@ class Behavior:
 
 @dataclass(frozen=True)
 class Spec:
-    """The settings of an autoscaler; `target` is the wanted value of the metric per replica."""
+    """The settings of an autoscaler; `target` is the desired value of the metric per replica."""
 
     metric: str
     target: float
@@ -49,7 +49,7 @@ class Spec:
 
 
 def read_spec(manifest: Path = MANIFEST) -> Spec:
-    """Read the autoscaler of a manifest with one external metric and one pod policy in each direction."""
+    """Read the autoscaler from a manifest with one external metric and one pod policy in each direction."""
     documents = yaml.safe_load_all(manifest.read_text())
     spec = next(each["spec"] for each in documents if each and each["kind"] == "HorizontalPodAutoscaler")
     (metric,) = spec["metrics"]
@@ -73,7 +73,7 @@ def _behavior(section: Mapping[str, Any]) -> Behavior:
 
 @dataclass
 class Autoscaler:
-    """Decides the number of replicas; all times are seconds of one clock."""
+    """Decides the number of replicas; all times are in seconds on the same clock."""
 
     spec: Spec
     #: (time, recommended replicas) of each decision.
@@ -82,7 +82,7 @@ class Autoscaler:
     _changes: list[tuple[float, int]] = field(default_factory=list)
 
     def decide(self, now_s: float, replicas: int, value: float) -> int:
-        """The wanted number of replicas while `replicas` run and the metric is `value`."""
+        """The desired number of replicas, given that `replicas` are running and the metric is `value`."""
         self._recommended.append((now_s, self._recommend(replicas, value)))
         wanted = self._limit(now_s, replicas, self._stabilize(now_s, replicas))
         wanted = max(self.spec.min_replicas, min(self.spec.max_replicas, wanted))

@@ -24,7 +24,7 @@ Load = Callable[[float], float]
 
 @dataclass
 class SimulatedHour:
-    """What happened in a simulated hour."""
+    """The results of a simulated hour."""
 
     #: Seconds until the backlog was cleared for the last time; None if it is not empty at the end.
     cleared_s: float | None = None
@@ -49,7 +49,7 @@ class SimulatedHour:
 
     @property
     def longest_wait_s(self) -> float:
-        """Longest time that the workers ready at that moment needed for the backlog, after the first scale-up."""
+        """Longest time that the ready workers would have needed to clear the backlog, after the first scale-up."""
         return max(self.waits_s[_FIRST_S:])
 
 

@@ -1,4 +1,4 @@
-"""The bare loop: decodes and predicts in one process, without a service. It is the reference: do not optimize it.
+"""The bare loop: decodes and predicts in one process, without a service. It is the baseline, so do not optimize it.
 
 Pillow opens, converts to RGB and resizes (bilinear). Two threads decode the next batch while a compiled call predicts
 the current one, in batches of 32. `python -m benchmarks.bare MODEL PRECISION` prints `ready`, then answers each line
@@ -95,7 +95,7 @@ class BareLoop:
 
 
 def main() -> None:
-    """Load the model, print `ready`, and answer standard input."""
+    """Load the model, print `ready`, and run the measurements that standard input requests."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bare", description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("precision", choices=["float32", "bfloat16"])

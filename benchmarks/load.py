@@ -155,7 +155,7 @@ def _readable(selector: selectors.BaseSelector, timeout_s: float) -> Iterator[Cl
 
 
 def main() -> None:
-    """Send what the command line describes, and print the result."""
+    """Send the requests that the command line describes, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--clients", type=int, default=32)

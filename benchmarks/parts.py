@@ -58,7 +58,7 @@ class Run:
     shipped: Path
     #: The values of each figure, one per round.
     figures: dict[str, list[float]] = field(default_factory=dict)
-    #: What each value was computed from.
+    #: The measurements that each value was computed from.
     details: dict[str, list[Any]] = field(default_factory=dict)
     log: Callable[[str], None] = print
 
@@ -100,7 +100,7 @@ def shipped(run: Run) -> None:
 
 
 def auto(run: Run) -> None:
-    """Images per second with precision `auto`, compared with a bare loop of the precision that it chooses."""
+    """Images per second with precision `auto`, compared with a bare loop in the precision that it selects."""
     from worker.runtime.keras import processor_has_bfloat16  # noqa: PLC0415 - only this part needs the worker
 
     precision = "bfloat16" if processor_has_bfloat16() else "float32"
@@ -161,7 +161,7 @@ def backlog(run: Run) -> None:
 
 
 def waiters(run: Run) -> None:
-    """Memory of the gateway and commands of Redis while many clients wait for one queued job."""
+    """Gateway memory and Redis commands while many clients wait for one queued job."""
     count = run.scale.waiters
     with service(run.folder / "waiters", workers=0) as stack:
         stack.fill_queue(INTERACTIVE, 1, small_image())
@@ -209,7 +209,8 @@ def two_workers(run: Run) -> None:
             with ExitStack() as contexts:
                 for _ in range(workers):
                     contexts.enter_context(stack.worker(cores=max(1, cores // workers)))
-                stack.load("--clients", 64, "--seconds", run.scale.seconds)  # warm-up: the first batches are not split
+                # Warm-up: a worker does not split its first batches into parts.
+                stack.load("--clients", 64, "--seconds", run.scale.seconds)
                 rate: float = stack.load("--clients", 64, "--seconds", run.scale.seconds)["images_per_s"]
                 return rate
 

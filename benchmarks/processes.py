@@ -70,7 +70,7 @@ def running(name: str, command: list[str], folder: Path, environ: Mapping[str, s
 
 
 def wait_until(condition: Callable[[], bool], *processes: Process) -> float:
-    """Wait until `condition` is true; returns that time. Fails if one of the processes exits meanwhile."""
+    """Wait until `condition` is true and return the time. Fails if one of the processes exits first."""
     end_s = time.perf_counter() + _START_S
     while not condition():
         for process in processes:

@@ -12,8 +12,8 @@ from benchmarks.processes import process_tree, threads_cpu_s
 from benchmarks.service import Service, service
 
 _RATE_HZ = 200
-#: Substrings of file paths, by step. A sample counts for the first step that matches its innermost matching frame. The
-#: Redis client matches no step, so its time belongs to its caller.
+#: Substrings of file paths, by step. A sample is attributed to the first step that matches its innermost matching
+#: frame. The Redis client matches no step, so its time is attributed to its caller.
 _GATEWAY = {
     "header check": ("contract/uploads", "gateway/accept/check"),
     "image store": ("contract/images/",),
@@ -53,7 +53,7 @@ _WAITING = (
 
 
 def profiled(run: Run) -> None:
-    """CPU milliseconds per image of each step of gateway and worker."""
+    """CPU milliseconds per image for each step of the gateway and the worker."""
     with service(run.folder / "profile", model=run.model, precision="float32") as stack:
         stack.load("--clients", 32, "--seconds", 1)
         seconds = max(2, int(run.scale.seconds))

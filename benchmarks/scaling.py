@@ -23,7 +23,7 @@ _IMAGE_MB = 0.055
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured CPU milliseconds per image; a worker's are spread over its cores."""
+    """Measured CPU milliseconds per image; those of a worker are spread over its cores."""
 
     gateway_ms: float = 0.95
     redis_ms: float = 0.18
@@ -180,7 +180,7 @@ def costs_of(path: Path) -> Costs:
 
 
 def main() -> None:
-    """Print what one core handles, and the table."""
+    """Print the capacity of one core of each part, and the load table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--costs", type=Path, help="a bench.json; default: the costs stated in docs/scaling.md")
     given = parser.parse_args()

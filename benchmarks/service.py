@@ -1,4 +1,4 @@
-"""Starts what is measured: Redis, a gateway and workers on free ports, the load generator, and the bare loop."""
+"""Starts Redis, a gateway and workers on free ports, the load generator, and the bare loop."""
 
 import json
 import subprocess

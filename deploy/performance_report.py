@@ -14,7 +14,7 @@ _DPI = 110
 
 
 def latency_figures(latencies_ms: list[float]) -> dict[str, float]:
-    """Mean, standard deviation, minimum, quantiles and maximum in milliseconds; empty without latencies."""
+    """Mean, standard deviation, minimum, quantiles and maximum in milliseconds; empty if there are no latencies."""
     if not latencies_ms:
         return {}
     ordered = sorted(latencies_ms)

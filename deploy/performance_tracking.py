@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     drawn = draw_plot(options.out / "performance.png", report, measurement.latencies_ms())
     console.print(f"Written: {options.out / 'performance.json'}{f', {drawn}' if drawn else ''}", soft_wrap=True)
     if not drawn:
-        print("No plot: matplotlib is not installed. `make performance` installs it.", file=sys.stderr)
+        print("No plot: matplotlib is missing (run `make performance`), or no image has a label.", file=sys.stderr)
     labelled = len(measurement.latencies_ms())
     return 0 if labelled == len(paths) else 1 if labelled else 2
 

@@ -73,7 +73,7 @@ def roll_out(cluster: Cluster, prefix: str, tag: str, test: Callable[[str], None
         with cluster.gateway() as url:
             test(url)
     except subprocess.CalledProcessError as error:
-        print(f"{tag} does not work ({error}). Rolling back.", file=sys.stderr)
+        print(f"{tag} failed ({error}). Rolling back.", file=sys.stderr)
         cluster.set_images(before)
         return False
     return True
@@ -106,7 +106,7 @@ def main() -> int:
             succeeded = roll_out(Cluster(options.namespace, options.wait), options.images, options.tag)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:
             print(
-                f"The update failed ({error}). Check that kubectl is installed and has access.",
+                f"The update failed ({error}). Check that kubectl is installed and can access the cluster.",
                 file=sys.stderr,
             )
             return 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Requests a real prediction from a deployed gateway, with `/predict` and with `/v1`; exits with 1 on any failure.
+"""Requests a real prediction from a deployed gateway, through `/predict` and `/v1`; exits with 1 on any failure.
 
 It needs only Python 3.8 or newer:
 
@@ -56,7 +56,7 @@ class Gateway:
         except urllib.error.HTTPError as error:
             return Response(error.code, _parsed(error.read()))
         except (OSError, ValueError) as error:
-            raise SmokeError(f"{self.url}{path} does not answer ({error})") from error
+            raise SmokeError(f"{self.url}{path} does not respond ({error})") from error
 
     def left_s(self) -> float:
         """Seconds until the deadline."""
@@ -71,7 +71,7 @@ def check_status(gateway: Gateway) -> str:
         if ready.status != 200:
             raise SmokeError(f"/readyz returned {ready.status}: {ready.body}")
         response = gateway.send("GET", "/v1/status")
-        if response.status in (401, 403, 404):  # 404: a gateway of 0.1; `check_health` asks it for a worker
+        if response.status in (401, 403, 404):  # 404: gateway 0.1; `check_health` checks its worker
             return "accepts jobs; the status cannot be read"
         if response.status != 200 or not response.body["ready"] or not response.body["workers"]:
             raise SmokeError(f"/v1/status returned {response.status}: {response.body}")

@@ -82,7 +82,7 @@ class TrainParams(_Section):
 class AugmentParams(_Section):
     """How training images are augmented."""
 
-    #: Fraction of the epochs after which augmentation reaches full strength; starting strong slows learning.
+    #: Fraction of the epochs after which augmentation reaches full strength; starting at full strength slows learning.
     full_after: Share
     #: Maximum rotation in degrees, in either direction.
     rotation: float = Field(ge=0, le=180)
@@ -90,7 +90,7 @@ class AugmentParams(_Section):
     flip: bool
     #: Minimum and maximum fraction of the image area shown; above 1 adds a border.
     area: tuple[PositiveFloat, PositiveFloat]
-    #: Maximum factor by which width is stretched against height.
+    #: Maximum factor by which the width is stretched relative to the height.
     aspect: float = Field(ge=1, le=4)
     #: Share of images that are turned by 90 degrees, like a photograph without its orientation tag.
     quarter_turn: Share

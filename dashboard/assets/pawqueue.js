@@ -31,7 +31,7 @@
             previews[key] = text;
             return {key: key, name: names[at], contents: text};
         });
-        return [images, kept.length < contents.length ? `Only the first ${IMAGES_MAX} images were uploaded. Upload the others afterwards, or use pawqueue submit.` : ""];
+        return [images, kept.length < contents.length ? `Only the first ${IMAGES_MAX} images were uploaded. Upload the rest afterwards, or use pawqueue submit.` : ""];
     }
 
     function mergeEntries(uploaded, updated, entries) {

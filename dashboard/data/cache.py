@@ -1,4 +1,4 @@
-"""A cache of what pages show: the work per snapshot does not grow with the number of viewers."""
+"""A cache of page contents, so that the work per snapshot does not grow with the number of viewers."""
 
 import threading
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from dashboard.data.source import GATEWAY, SourceState, describe
 
 _TIMEOUT = httpx.Timeout(30.0, connect=2.0)
 _HEALTH_S = 2.0
-#: Code of every failure without a usable response. The gateway returns the same code while Redis is down.
+#: Error code if there is no usable response. The gateway returns the same code while Redis is down.
 UNAVAILABLE = "unavailable"
 
 

@@ -186,7 +186,7 @@ def _sums(values: Iterable[tuple[Labels, float]], by: Sequence[str]) -> dict[Lab
 
 
 def _select(quantity: Quantity, metric: str, targets: Targets) -> list[tuple[Labels, float]]:
-    """The samples of a metric at all targets, with the address as the label `instance`."""
+    """The samples of a metric from all targets, with the address as the label `instance`."""
     wanted = set(quantity.where.items())
     return [
         ((("instance", address), *labels), value)

@@ -28,7 +28,7 @@ class Metrics:
     series: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
     #: State of the sources `gateway` and `workers`; both are the same if Prometheus provides all metrics.
     sources: Mapping[str, SourceState] = field(default_factory=lambda: {"gateway": GATEWAY, "workers": WORKERS})
-    #: None without Prometheus.
+    #: None if Prometheus is not configured.
     alerts: tuple[Alert, ...] | None = None
     #: How far back the series go, in seconds.
     history_s: int = 0

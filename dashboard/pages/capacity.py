@@ -107,7 +107,7 @@ def worker_rate(series: Mapping[str, tuple[Series, ...]]) -> tuple[float | None,
 
 
 def _full_load_times(jobs: tuple[Series, ...]) -> set[float]:
-    """Times at which jobs had been queued without a break for as long as the window of a rate."""
+    """Times at which jobs had been queued without interruption for a full `RATE_S` window."""
     queued: dict[float, float] = {}
     for item in jobs:
         if item.label("state") == "queued":
@@ -163,7 +163,7 @@ def _clear_text(seconds: float | None) -> str:
     if seconds is None:
         return UNKNOWN
     if math.isinf(seconds):
-        return "never, the queue grows"
+        return "never; the queue is growing"
     return duration(seconds) if seconds else "empty"
 
 

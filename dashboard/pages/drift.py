@@ -138,7 +138,7 @@ def compute_drift(rows: Sequence[JobRow], reference: Reference, feature: str) ->
 
 
 def _values(rows: Sequence[JobRow], feature: str) -> list[tuple[float, Any]]:
-    """(time of finishing, value) of each job that has the feature."""
+    """(finish time, value) of each job that has the feature."""
     if feature == "label":
         return [(row.finished_s, row.label) for row in rows if row.label]
     if feature == "confidence":
@@ -152,7 +152,7 @@ def _distance(reference: Reference, live: Sequence[int], at_s: float) -> Distanc
     return Distance(at_s, psi(reference.counts, live), ks(reference.counts, live) if is_ordered else None)
 
 
-#: Share used for an empty bin; the logarithm of 0 does not exist.
+#: Share used for an empty bin, because the logarithm of 0 is undefined.
 _FLOOR = 1e-4
 
 

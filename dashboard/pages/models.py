@@ -166,7 +166,7 @@ def _model_card(snapshot: Snapshot) -> Content:
     content = content_of(
         snapshot.bundle, "README.md of the bundle", is_empty=not text, empty="The bundle contains no README.md."
     )
-    # Headings become two levels smaller, to rank below the headings of the page and the card.
+    # Headings move down two levels, below the headings of the page and the card.
     return replace(content, text=re.sub(r"^(#+) ", r"##\1 ", text, flags=re.MULTILINE))
 
 

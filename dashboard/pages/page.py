@@ -21,7 +21,7 @@ Contents = Mapping[str, Content]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A snapshot, and the viewer and page address that decide what is shown of it."""
+    """A snapshot, and the viewer and page address that determine which part of it is shown."""
 
     snapshot: Snapshot
     viewer: Viewer

@@ -103,7 +103,7 @@ def register(app: Dash, services: Services) -> None:
         *_CONTROLS,
     )
     def sync_address(search: str | None, is_open: Any, *controls: Any) -> tuple[Any, ...]:
-        """Keep the URL, the filter controls and the dialog in step, whichever of them changes."""
+        """Keep the URL, the filter controls and the dialog in sync, whichever of them changes."""
         if ctx.triggered_id in (None, "predictions-url"):
             return (no_update, *_control_values(parse_filters(search or "")), bool(parse_job_id(search or "")))
         if ctx.triggered_id == "predictions-opened":

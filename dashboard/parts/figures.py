@@ -200,5 +200,5 @@ def stacked_bar(parts: Sequence[tuple[str, float]], unit: str) -> Figure:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Round to four significant digits: precise enough for a pixel, and a third of the bytes."""
+    """Round to four significant digits: precise enough for a chart, at a third of the size."""
     return None if value is None else float(f"{value:.4g}")

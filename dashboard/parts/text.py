@@ -11,7 +11,7 @@ def clock(at_s: float) -> str:
 
 
 def clock_s(at_s: float) -> str:
-    """`12:03:07`, for texts that name the time zone themselves."""
+    """`12:03:07`, for texts that state the time zone separately."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S")
 
 

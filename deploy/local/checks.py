@@ -29,7 +29,7 @@ _PYTHONS = ((3, 11), (3, 12), (3, 13))
 LOCK_FILES = ROOT / "requirements"
 #: The lock files that `make up` installs: `LOCKS_run` in the Makefile.
 RUN_LOCKS = ("gateway", "worker", "dashboard", "client", "local")
-#: Known variables that are not settings of a service: of the CLI, the tests, training and Compose.
+#: Known variables that are not settings of a service: those of the CLI, tests, training and Compose.
 _OTHER_VARIABLES = ("URL", "API_KEY", "DATA", "COMPLETE", "BUILD", "TRAINING_ERROR_FILE", "PUBLISH", "MLFLOW_PORT")
 _IMAGES = ("GATEWAY", "WORKER", "DASHBOARD", "MLFLOW", "PROMETHEUS")
 #: How similar (0 to 1) a known name must be to be suggested. High, because all names share the prefix.
@@ -108,7 +108,7 @@ def check_variables(environ: Mapping[str, str]) -> Finding:
         return Finding("variables", Level.OK, f"all {PREFIX}* variables are known")
     text = ", ".join(f"{name}{_suggestion(name, known)}" for name in unknown)
     return Finding(
-        "variables", Level.WARNING, f"unknown: {text}", "Fix or unset. docs/settings.md lists all variables."
+        "variables", Level.WARNING, f"unknown: {text}", "Fix or unset them. docs/settings.md lists all variables."
     )
 
 
@@ -153,21 +153,21 @@ def check_redis_server(settings: Settings) -> Finding:
 
 
 def check_redis(settings: Settings) -> Finding:
-    """Whether the ledger's Redis answers and persists its data."""
+    """Whether the ledger's Redis responds and persists its data."""
     start = f"Start it, or correct {variable_of('redis_url')}." if settings.redis_url else "Start it with `make up`."
     try:
         with connect(settings.redis_address()) as client:
             number = str(client.info("server")["redis_version"])
             persists = client.config_get("appendonly").get("appendonly") == "yes"
     except (redis.RedisError, ValueError) as error:
-        return Finding("Redis", Level.PROBLEM, f"does not answer ({error})", start)
+        return Finding("Redis", Level.PROBLEM, f"does not respond ({error})", start)
     if tuple(map(int, number.split(".")[:2])) < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
         return Finding("Redis", Level.PROBLEM, f"is version {number}", f"Use Redis {oldest} or newer.")
     if not persists:
         mend = "Set `appendonly yes` and `appendfsync always` in its configuration."
         return Finding("Redis", Level.WARNING, f"{number} has no append-only file: a restart loses jobs", mend)
-    return Finding("Redis", Level.OK, f"{number} answers")
+    return Finding("Redis", Level.OK, f"{number} responds")
 
 
 def check_ports(settings: Settings) -> Finding:

@@ -15,7 +15,7 @@ from deploy.local.gateway_checks import check_gateway
 from deploy.local.services import gateway_url
 from pawqueue.cli.options import api_key_option, json_option
 
-#: Sign and colour.
+#: Sign and colour of each level.
 _SIGNS = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow"), Level.PROBLEM: ("PROBLEM", "red")}
 
 
@@ -59,10 +59,10 @@ def examine(environ: dict[str, str], url: str | None, api_key: str | None) -> It
 
 
 def _not_needed_here(finding: Finding) -> Finding:
-    """The finding about Redis as a warning, because a gateway on another machine uses another Redis."""
+    """The finding about Redis as a warning, because a gateway on another machine uses a different Redis."""
     if finding.level is not Level.PROBLEM:
         return finding
-    return Finding(finding.check, Level.WARNING, f"{finding.text}; the gateway at --url uses another")
+    return Finding(finding.check, Level.WARNING, f"{finding.text}; the gateway at --url uses a different Redis")
 
 
 def _show(console: Console, findings: list[Finding]) -> None:

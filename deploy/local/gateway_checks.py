@@ -1,4 +1,4 @@
-"""The checks of `pawqueue doctor` on a gateway: does it answer, accept jobs, have a worker, accept the API key?"""
+"""Checks of `pawqueue doctor`: whether a gateway responds, accepts jobs, has a worker, and accepts the API key."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,13 +19,13 @@ def check_gateway(url: str, api_key: str | None, transport: httpx.BaseTransport 
             status = client.get("/v1/status")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             mend = "Start it with `make up`. If it runs elsewhere, use --url or set PAWQUEUE_URL."
-            yield Finding("gateway", Level.PROBLEM, f"no answer from {url} ({error})", mend)
+            yield Finding("gateway", Level.PROBLEM, f"no response from {url} ({error})", mend)
             return
         if "ledger" not in _object(readiness):
             mend = "Set the gateway's address with --url or PAWQUEUE_URL."
             yield Finding("gateway", Level.PROBLEM, f"{url} is not a Pawqueue gateway", mend)
             return
-        yield Finding("gateway", Level.OK, f"answers at {url}")
+        yield Finding("gateway", Level.OK, f"responds at {url}")
         yield _queue(readiness, status)
         yield _worker(status)
         yield _access(client, api_key)
@@ -51,7 +51,7 @@ def _worker(status: httpx.Response) -> Finding:
         models = sorted({f"{worker['model']['name']} {worker['model']['version']}" for worker in workers})
         count = f"{len(workers)} worker{'s' if len(workers) > 1 else ''}"
         return Finding("worker", Level.OK, f"{count} with {', '.join(models)}")
-    mend = "Start one with `make up` or `python -m worker`. If it exited, its log in STATE_DIR/logs has the reason."
+    mend = "Start one with `make up` or `python -m worker`. If it exited, read its log in STATE_DIR/logs."
     return Finding("worker", Level.PROBLEM, "none is running, so jobs wait", mend)
 
 

@@ -72,7 +72,7 @@ def pick_ports(count: int) -> int:
         first = random.choice(_RANDOM_PORTS)  # noqa: S311 - no secret
         if all_free(range(first, first + count)):
             return first
-    raise UsageError(f"No {count} consecutive free ports were found. Set PAWQUEUE_GATEWAY_PORT and the other ports.")
+    raise UsageError(f"Found no {count} consecutive free ports. Set PAWQUEUE_GATEWAY_PORT and the other ports.")
 
 
 def all_free(numbers: Iterable[int]) -> bool:

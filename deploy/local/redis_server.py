@@ -56,7 +56,8 @@ def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "alw
         "dir": str(folder),
         "daemonize": "no",
         "appendonly": "yes",
-        "appendfsync": appendfsync,  # always: no acknowledged write is lost; everysec: a second of writes may be
+        # With `always`, no acknowledged write is lost; with `everysec`, a second of writes can be lost.
+        "appendfsync": appendfsync,
         "save": "",  # the append-only file is enough
         # A job's values exceed the default of 64 bytes. Stored compactly, a finished job takes half the memory.
         "hash-max-ziplist-value": "1024",

@@ -72,10 +72,10 @@ def ports_of(settings: Settings) -> list[Port]:
 
 
 def check_external_redis(settings: Settings) -> None:
-    """Check that the Redis at `PAWQUEUE_REDIS_URL` answers, if the variable is set.
+    """Check that the Redis at `PAWQUEUE_REDIS_URL` responds, if the variable is set.
 
     Raises:
-        UsageError: it does not answer.
+        UsageError: it does not respond.
     """
     if settings.redis_url is None:
         return
@@ -84,7 +84,7 @@ def check_external_redis(settings: Settings) -> None:
             client.ping()
     except (redis.RedisError, ValueError) as error:
         raise UsageError(
-            f"The Redis at {variable_of('redis_url')} does not answer ({error}). Start it, correct the address, "
+            f"The Redis at {variable_of('redis_url')} does not respond ({error}). Start it, correct the address, "
             "or unset the variable to start a Redis on this machine."
         ) from None
 
@@ -101,7 +101,7 @@ def is_serving(settings: Settings) -> bool:
     The status is read from Redis: `GET /v1/status` may need an API key. A full ledger does not count as a failure: its
     jobs can still finish, and their results can be read.
     """
-    # A proxy in the environment must not see addresses of this machine.
+    # Requests to this machine must not go through a proxy set in the environment.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         opener.open(f"{gateway_url(settings)}/readyz", timeout=_ANSWER_S).close()

@@ -29,7 +29,7 @@ os.set_inheritable(lock, True)
 os.execvp("sh", ["sh", "deploy/local/setup.sh"] + sys.argv[1:])' "$@"
 fi
 
-# Debian packages pip and venv apart from Python. One of them is enough, and so is an installed uv.
+# Debian packages pip and venv separately from Python. One of them is enough, and so is an installed uv.
 pip() { PIP_ROOT_USER_ACTION=ignore "$pip_python" -mpip "$@"; }
 if "$SETUP_PYTHON" -mpip --version >/dev/null 2>&1; then
     pip_python=$SETUP_PYTHON
@@ -71,7 +71,7 @@ if [ "$1" = uv ]; then
     exec $uv "$@"
 fi
 
-# A .venv that another tool made here is used if its Python fits. A moved one is not: its scripts name the old folder.
+# A .venv that another tool made here is used if its Python fits. A moved one is not: its scripts contain the old path.
 fits() { .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 if [ ! -x .venv/bin/python ] || [ "$(cat .venv/.home 2>/dev/null)" != "$here" ]; then
     if [ -e .venv/.home ] || [ ! -e .venv/pyvenv.cfg ] || ! fits; then

@@ -57,7 +57,7 @@ def claimed(state_dir: Path) -> Iterator[None]:
             lock.seek(0)
             raise UsageError(
                 f"The services of {state_dir} are already running (process {lock.readline().strip()}). Stop them "
-                "first. To start others beside them, set PAWQUEUE_STATE_DIR, PAWQUEUE_GATEWAY_PORT, "
+                "first. To start a second set of services, set PAWQUEUE_STATE_DIR, PAWQUEUE_GATEWAY_PORT, "
                 "PAWQUEUE_DASHBOARD_PORT, PAWQUEUE_REDIS_PORT and PAWQUEUE_WORKER_METRICS_PORT."
             ) from None
         lock.truncate(0)

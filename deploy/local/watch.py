@@ -1,4 +1,4 @@
-"""Watches the services: reports restarts, fails when a service keeps exiting, and notices when to stop."""
+"""Watches the services: reports restarts, fails when a service keeps exiting, and detects when to stop."""
 
 import contextlib
 import os
@@ -56,8 +56,8 @@ class Stop:
         self._event = threading.Event()
         #: Whether Ctrl-C was pressed, which reaches every process of the terminal.
         self.from_terminal = False
-        # A killed make cannot pass a signal on, so a change of parent is the only sign. Without make it is no sign: the
-        # parent may be a shell, which may exit.
+        # A killed make cannot forward a signal, so a new parent process is the only indication. Without make, it means
+        # nothing: the old parent may be a shell that has exited.
         self._make = os.getppid() if "MAKELEVEL" in os.environ else None
 
     def set(self) -> None:

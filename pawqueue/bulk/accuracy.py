@@ -50,7 +50,7 @@ class Comparison:
     without_truth: int = 0
 
     def add(self, path: Path, file: str, label: str, confidence: float | None) -> None:
-        """Count an image; `label` is empty without a prediction."""
+        """Count an image; `label` is empty if there is no prediction."""
         truth = truth_of(path, self.labels)
         if truth is None:
             self.without_truth += 1
@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def accuracy(self) -> float:
-        """Share of correct predictions, 0..1; 0 without any image."""
+        """Share of correct predictions, 0..1; 0 if there are no images."""
         return self.correct / self.total if self.total else 0.0
 
     def accuracy_interval(self) -> tuple[float, float]:
@@ -123,7 +123,7 @@ def truth_of(path: Path, labels: Iterable[str]) -> str | None:
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share by Wilson's method; (0, 1) without any image."""
+    """The 95 % confidence interval of a share by Wilson's method; (0, 1) if there are no images."""
     if not total:
         return 0.0, 1.0
     share, spread = hits / total, _Z_95**2 / total

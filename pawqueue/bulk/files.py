@@ -1,4 +1,4 @@
-"""Finds the image files to send, in order of name, and reads them.
+"""Finds the image files to send, in name order, and reads them.
 
 Only the names of one folder are in memory at a time.
 """
@@ -19,7 +19,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 #: The argument that stands for a list of names on standard input.
 STDIN = "-"
 _READ_BYTES = 1 << 16
-#: A larger file is no image, and reading it could use up all memory.
+#: A larger file is not an image, and reading it could use up all memory.
 _MAX_BYTES = 1_000_000_000
 
 
@@ -69,8 +69,8 @@ def find_sources(
     """Yield the files that command-line arguments name: folders, files, patterns, and `-` for a list on `stdin`.
 
     Names are relative to a single folder; otherwise each begins with its argument. Patterns that the shell did not
-    expand (`'photos/**/*.jpg'`) are expanded here. A listed file that does not exist is yielded too: its
-    row in the results has the reason.
+    expand (`'photos/**/*.jpg'`) are expanded here. A listed file that does not exist is yielded too: its row in the
+    results gives the reason.
 
     Raises:
         MissingSourceError: an argument matches nothing.
@@ -84,7 +84,7 @@ def find_sources(
 
 
 def folder_name(folder: str | os.PathLike[str]) -> str:
-    """The last part of a path; that of the absolute path for `.` and `..`."""
+    """The last part of a path, made absolute first so that `.` and `..` have a name."""
     return Path(os.path.abspath(folder)).name  # noqa: PTH100 - `resolve` would follow links
 
 
@@ -120,7 +120,7 @@ def _walk(folder: Path, root: Path, *, every_file: bool) -> Iterator[Path]:
     try:
         names = _selected_names(folder, root, every_file=every_file)
     except OSError:
-        # Yielded like a file: the sender fails to read it too, and its row in the results has the reason.
+        # Yielded like a file: the sender fails to read it too, and its row in the results gives the reason.
         yield folder
         return
     for name, is_folder in names:
@@ -165,7 +165,7 @@ def _matches(pattern: str) -> list[Path]:
     found = sorted(glob.iglob(pattern, recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207 - supports `**`
     files = [Path(name) for name in found if not Path(name).is_dir()]
     if not files:
-        raise MissingSourceError(f"{pattern!r} does not exist.")
+        raise MissingSourceError(f"No file or folder matches {pattern!r}. Check the path.")
     return files
 
 

@@ -1,4 +1,4 @@
-"""Reads the results of a submission while it is running, each of them once."""
+"""Reads the results of a submission while it is running, each of them exactly once."""
 
 import json
 from collections.abc import Iterator
@@ -32,9 +32,9 @@ class ResultReader:
         self._submissions = submissions
         self._state = state
         self._deadline = deadline
-        #: With more results than this after the position, the first unfinished image is looked up.
+        #: If there are more results than this after the position, the first unfinished image is looked up.
         self._max_ahead = max_ahead
-        # Stored as `place`, the name in files of earlier versions.
+        # Stored under the name `place`, which earlier versions used.
         self._position = int(state.get_note("place") or 0)
         self._ahead: set[int] = set()
         self._labels: set[str] = set(json.loads(state.get_note("labels") or "[]"))

@@ -23,7 +23,7 @@ def is_ndjson(path: Path) -> bool:
 
 
 class ResultsFile:
-    """Writes `NAME.part` and moves it to `NAME` on exit; without any row, an existing file is kept."""
+    """Writes `NAME.part` and moves it to `NAME` on exit; if no row was added, an existing file is kept."""
 
     def __init__(self, path: Path, *, ndjson: bool | None = None) -> None:
         self.path = path

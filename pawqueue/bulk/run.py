@@ -25,7 +25,7 @@ from pawqueue.client.submissions import UNREADABLE, Submission, Submissions
 
 #: Pauses between two reads of the results while images are being sent.
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.05, 1.0
-#: Long polling once everything is sent, in seconds.
+#: Duration of a long poll once everything is sent, in seconds.
 _LONG_POLL_S = 1
 _FILES_PER_TRANSACTION = 1000
 _LOST_BATCH = 500
@@ -57,7 +57,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A file has finished: with a prediction, with an error, or rejected."""
+    """A finished file: it has a prediction or an error, or it was rejected."""
 
     #: Position in the order found, from 1.
     index: int
@@ -66,7 +66,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The results were read once more; `accepted` files have been accepted so far."""
+    """The results were read again; `accepted` is the number of files accepted so far."""
 
     accepted: int
 
@@ -104,7 +104,7 @@ class BulkRun:
     def add(self, files: Iterable[FoundFile]) -> int:
         """Add files and return their total number; when resuming, also schedule changed files again.
 
-        Files that were touched but not changed are not sent again; files that could not be read are. A new file with
+        Files that were touched but not changed are not resent; files that could not be read are. A new file with
         the same content as a finished one gets a copy of its result.
         """
         if self._state.total():
@@ -117,11 +117,11 @@ class BulkRun:
         return self._state.total()
 
     def events(self) -> Iterator[Event]:
-        """Send the files and yield what happens, in order; a `Progress` follows each read of the results.
+        """Send the files and yield events as they happen; a `Progress` follows each read of the results.
 
         Raises:
-            ClientError: the gateway was unreachable, busy or without workers for too long, or rejected the caller, or
-                the submission was canceled.
+            ClientError: the gateway was unreachable, busy or without workers for too long, or denied access, or the
+                submission was canceled.
             KeyboardInterrupt: `stop` was called.
         """
         for entry, row in self._state.rows():
@@ -265,7 +265,7 @@ class BulkRun:
         return submission
 
     def _pause(self, pause_s: float) -> None:
-        """Pause before the next read of the results; ClientError after too long without progress."""
+        """Pause before the next read of the results; raises ClientError after too long without progress."""
         if self._stopped:
             raise KeyboardInterrupt
         # Waiting behind a long queue is fine as long as a worker is running.

@@ -76,7 +76,7 @@ class Sender:
             while self.error is None and (entries := self._next_entries()):
                 for uploads in self._requests(entries):
                     self._send(uploads)
-        # `BulkRun` raises it again in its own thread.
+        # `BulkRun` reraises it in its own thread.
         except Exception as error:  # noqa: BLE001
             self.error = error
 
@@ -131,7 +131,7 @@ class Sender:
         return not self._deadline.canceled and self.error is None
 
     def _hold_back(self, seconds: float, added: Added) -> None:
-        """Pause all threads, because the queue is full; give up when no worker empties it."""
+        """Pause all threads, because the queue is full; raises ClientError after too long without a worker."""
         if self._is_served():
             self._deadline.renew()
         if seconds >= self._deadline.remaining_s():

@@ -1,4 +1,4 @@
-"""The state of a bulk run in an SQLite file: which files it has, what was sent, and the results so far.
+"""The state of a bulk run in an SQLite file: its files, which of them were sent, and the results so far.
 
 The file lets a killed run resume, and keeps memory use independent of the number of files.
 """
@@ -61,7 +61,7 @@ class KnownFile:
     #: Stamp and hash of the version that was sent, or may have been sent.
     stamp: str | None
     sha256: bytes | None
-    #: Status of its result; None without one.
+    #: Status of its result; None if it has no result.
     status: str | None
 
 
@@ -100,7 +100,7 @@ class RunState:
         self._change("INSERT OR REPLACE INTO notes VALUES (?, ?)", name, value)
 
     def get_note(self, name: str) -> str | None:
-        """Read such a value; None if it was not set."""
+        """Read a value that `set_note` stored; None if there is none."""
         value: str | None = self._value("SELECT value FROM notes WHERE name = ?", name)
         return value
 
@@ -120,7 +120,7 @@ class RunState:
                     connection.execute("INSERT INTO files (path, name, custom_id) VALUES (?, ?, ?)", values)
 
     def find(self, path: Path) -> KnownFile | None:
-        """Find a file by its path."""
+        """Find a file by its path; None if the run does not contain it."""
         found = self._one("SELECT id, stamp, sha256, row FROM files WHERE path = ?", os.fsencode(path))
         if found is None:
             return None
@@ -264,7 +264,7 @@ class RunState:
 
 
 def custom_id_of(name: str) -> str:
-    """The name of a file in its submission: unchanged if it is a plain relative path, else a hash and a readable end.
+    """The `custom_id` for a file: its name if that is a plain relative path, else a hash and the end of the name.
 
     Gateways reject names that could escape from an archive.
     """
@@ -297,4 +297,4 @@ def _unusable(path: Path | None, error: sqlite3.Error) -> str:
         if "locked" in str(error):
             return f"Another run is using {path}. Wait until it has finished, or write the results to another file."
         return f"Cannot write {path} ({error}). Write the results to another folder."
-    return f"{path} is not the state of a run ({error}). Delete it to start a new run."
+    return f"{path} is not the state file of a run ({error}). Delete it to start a new run."

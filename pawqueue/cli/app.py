@@ -1,4 +1,4 @@
-"""The `pawqueue` command group; it imports a subcommand only when it is needed."""
+"""The `pawqueue` command group; each subcommand is imported only when it is needed."""
 
 import importlib.metadata
 import signal
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 GROUP = "pawqueue.commands"
 
 _OWN = ("cancel", "completion", "dead", "fetch", "predict", "status", "submit", "watch")
-#: Help texts of the services' commands, because importing those takes a second or fails without their packages.
+#: Help texts of the services' commands. Importing these commands takes a second, and fails without their packages.
 _SERVICE_HELP = {
     "models": "List, compare and promote models.",
     "keys": "Create, list and revoke API keys.",

@@ -1,4 +1,4 @@
-"""`pawqueue dead`: the dead-letter list."""
+"""`pawqueue dead`: manages the dead-letter list."""
 
 import json
 

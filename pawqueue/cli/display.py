@@ -1,4 +1,4 @@
-"""Jobs, submissions and rows on a terminal."""
+"""Formats jobs, submissions and rows for a terminal."""
 
 import time
 from collections.abc import Iterable

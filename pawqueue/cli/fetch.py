@@ -1,4 +1,4 @@
-"""`pawqueue fetch`: the results of submissions and jobs, as CSV or NDJSON."""
+"""`pawqueue fetch`: writes the results of submissions and jobs as CSV or NDJSON."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,10 @@ _STATUSES = [str(status) for status in JobStatus]
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Output file. Default: standard output.")
 @click.option(
-    "--format", "form", type=click.Choice(["csv", "ndjson"]), help="Default: by the ending of --out, else CSV."
+    "--format",
+    "form",
+    type=click.Choice(["csv", "ndjson"]),
+    help="Default: by the file extension of --out, else CSV.",
 )
 @click.option(
     "--status",

@@ -17,7 +17,7 @@ api_key_option = click.option(
     "--api-key",
     envvar="PAWQUEUE_API_KEY",
     show_envvar=True,
-    help="The API key. Prefer the variable: other users of this machine can read command lines.",
+    help="The API key. Prefer the environment variable: other users of this machine can read command lines.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 

@@ -21,7 +21,7 @@ from pawqueue.client.submissions import REFUSED, UNREADABLE
 #: Images in progress at the same time.
 _CONCURRENCY = 8
 _STDIN = "-"
-#: Statuses that reject the caller or the address rather than the image.
+#: Statuses caused by the API key or the address rather than by the image.
 _CALLER_REJECTED = (401, 403, 404, 405)
 
 

@@ -85,7 +85,7 @@ class Tally:
         return 0 if self.succeeded == self.total else 1
 
     def to_dict(self, out: Path) -> dict[str, Any]:
-        """The report as JSON values; `failures` has only the first ones."""
+        """The report as JSON values; `failures` contains only the first ones."""
         return {
             "out": str(out),
             "submission": self.submission_id,

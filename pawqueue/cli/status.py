@@ -1,4 +1,4 @@
-"""`pawqueue status`: one job or one submission."""
+"""`pawqueue status`: shows one job or submission."""
 
 import json
 

@@ -80,9 +80,9 @@ class Arguments:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The results file: NDJSON if it ends in .ndjson or .jsonl, else CSV.",
 )
-@click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="Default: by the ending of --out.")
+@click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="Default: by the file extension of --out.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run: send only what is missing.")
-@click.option("--label-from-folder", is_flag=True, help="Report the accuracy: images in cats/ are cats.")
+@click.option("--label-from-folder", is_flag=True, help="Report the accuracy; folder names are the true labels.")
 @click.option("--name", default="", help="Name of the submission. Default: the name of the first argument.")
 @click.option(
     "--queue",

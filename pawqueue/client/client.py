@@ -36,13 +36,13 @@ _OfSubmission = TypeVar("_OfSubmission")
 class Pawqueue:
     """A client of one gateway; thread-safe.
 
-    Every call has a deadline: `timeout_s` of the call, or else of the client, in seconds. Until then the client
-    retries lost connections and temporary failures (429, 502, 503, 504), never before their `Retry-After`. A retried
-    upload does not create a second job.
+    Every call has a deadline in seconds: its own `timeout_s`, or else that of the client. Until then, the client
+    retries after lost connections and temporary failures (429, 502, 503, 504), but never earlier than `Retry-After`
+    allows. A retried upload does not create a second job.
 
-    Calls raise `RefusedError`, `UnreachableError` or `TimedOutError`, all of them a `ClientError`; an image file that
-    cannot be read raises `OSError`. Only `predict` raises `JobFailedError` for a job without a prediction: elsewhere
-    check the status of the job or row.
+    Calls raise `RefusedError`, `UnreachableError` or `TimedOutError`, all subclasses of `ClientError`; an image file
+    that cannot be read raises `OSError`. Only `predict` raises `JobFailedError` for a job without a prediction; after
+    other calls, check the status of the job or row.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Pawqueue:
         classified.
 
         Raises:
-            ClientError: no progress for `give_up_after_s` seconds, or the gateway rejects the caller.
+            ClientError: no progress for `give_up_after_s` seconds, or the gateway denied access.
             TimedOutError: the run took longer than `timeout_s` seconds (default: no limit).
         """
         root = Path(folder)

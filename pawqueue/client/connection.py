@@ -171,7 +171,7 @@ def _shared(transport: httpx.BaseTransport) -> Callable[[], httpx.BaseTransport]
 
 
 def _transport_factory(url: str) -> Callable[[], httpx.BaseTransport]:
-    """Create transports that share one TLS context, which is slow to build, and use the proxy of the environment."""
+    """Create transports that use the environment's proxy and share one TLS context, which is slow to build."""
     verify: ssl.SSLContext | bool = httpx.create_ssl_context() if url.startswith("https:") else False
     proxy = _proxy_for(httpx.URL(url))
     return lambda: httpx.HTTPTransport(verify=verify, proxy=proxy)
@@ -194,7 +194,8 @@ def _translated_errors(url: str) -> Iterator[None]:
     except httpx.TransportError as error:
         reason = str(error) or type(error).__name__
         text = (
-            f"Cannot reach {url} ({reason}). Check that the gateway is running and the address (--url, PAWQUEUE_URL)."
+            f"Cannot reach {url} ({reason}). Check that the gateway is running and that the address is correct "
+            "(--url, PAWQUEUE_URL)."
         )
         raise UnreachableError(text, retryable=True) from error
 

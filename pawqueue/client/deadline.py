@@ -6,7 +6,7 @@ import time
 
 _FIRST_PAUSE_S = 0.2
 _MAX_PAUSE_S = 10.0
-#: Pauses are lengthened by up to this share, so that many clients do not retry in the same moment.
+#: Pauses are lengthened by up to this share, so that many clients do not retry at the same moment.
 _JITTER = 0.25
 
 

@@ -4,7 +4,7 @@ ClientError
 ├── RefusedError      the gateway rejected the request; retry only if `retryable`
 ├── JobFailedError    the image was accepted, but its job has no prediction
 ├── UnreachableError  no response, or a response that is not from a Pawqueue gateway
-└── TimedOutError     the deadline passed first
+└── TimedOutError     the deadline passed before the call completed
 """
 
 from typing import TYPE_CHECKING
@@ -62,7 +62,7 @@ class UnreachableError(ClientError):
 
 
 class TimedOutError(ClientError):
-    """The deadline passed; `job` or `submission` is its last known state if it was accepted."""
+    """The deadline passed; `job` or `submission` is the last known state, if there is one."""
 
     def __init__(
         self, text: str, *, job: Job | None = None, submission: "Submission | None" = None, retryable: bool = False

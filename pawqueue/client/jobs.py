@@ -13,7 +13,7 @@ from pawqueue.client.deadline import Deadline
 #: What `submit` accepts: a path, bytes, or a file opened in binary mode.
 Image = str | os.PathLike[str] | bytes | BinaryIO
 
-#: Long polling of one request, in seconds; shorter than the timeouts of common proxies.
+#: Duration of one long-polling request, in seconds; shorter than the timeouts of common proxies.
 LONG_POLL_S = 20
 #: Only the end of a long file name is sent, because servers limit the length of URLs.
 _NAME_MAX_CHARS = 200

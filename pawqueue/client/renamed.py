@@ -1,4 +1,4 @@
-"""Names of the client in 0.1, accepted with a warning for one more release."""
+"""Parameter names from version 0.1 of the client, accepted with a warning for one more release."""
 
 import warnings
 from collections.abc import Callable
@@ -10,7 +10,7 @@ R = TypeVar("R")
 
 
 def accepts_picture(method: Callable[P, R]) -> Callable[P, R]:
-    """Accept the parameter `image` of `method` as `picture`."""
+    """Also accept the parameter `image` of `method` under its old name, `picture`."""
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -63,7 +63,7 @@ class ServiceStatus:
         }
 
     def rate_since(self, earlier: "ServiceStatus | None") -> float | None:
-        """Jobs finished per second since an earlier status; None without one."""
+        """Jobs finished per second since an earlier status; None if there is none."""
         if earlier is None or self.seen_s <= earlier.seen_s:
             return None
         return max(0, self.ended.total() - earlier.ended.total()) / (self.seen_s - earlier.seen_s)
@@ -81,7 +81,7 @@ def read_status(connection: Connection, deadline: Deadline) -> ServiceStatus:
 
 
 def is_served(connection: Connection, deadline: Deadline) -> bool:
-    """Whether a worker is running; assumed if the gateway does not let the caller read its status."""
+    """Whether a worker is running; True if the gateway refuses to return the status."""
     try:
         return read_status(connection, deadline).workers > 0
     except RefusedError:

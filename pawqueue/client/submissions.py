@@ -1,4 +1,4 @@
-"""The submission endpoints: many images sent together, followed and read as one."""
+"""The submission endpoints: many images that are sent, tracked and read together."""
 
 import json
 import tarfile
@@ -90,7 +90,7 @@ class Added:
     accepted: dict[str, str]
     #: By `custom_id`.
     rejected: dict[str, Rejected]
-    #: Seconds to wait before resending the rest; None without a `Retry-After`.
+    #: Seconds to wait before resending the rest; None if the response has no `Retry-After`.
     retry_after_s: float | None
     #: Why the rest was not accepted; empty if everything was.
     reason: str = ""

@@ -88,7 +88,7 @@ def all_broken(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (empty, r"empty holds no labelled images"),
+        (empty, r"empty contains no labelled images"),
         (one_class, r"only the class 'lying'"),
         (too_few, r"class 'lying' has 1 images, too few .* prepare\.validation"),
         (unreadable, r"unreadable\.tar is not a readable folder, tar or zip"),

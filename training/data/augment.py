@@ -1,4 +1,4 @@
-"""Augmentation of training images: changes of framing, shape, light, focus and compression."""
+"""Augmentation of training images: changes in framing, shape, light, focus and compression."""
 
 import io
 import math

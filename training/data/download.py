@@ -30,7 +30,7 @@ def download(params: DownloadParams, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".part")
     try:
-        with urllib.request.urlopen(params.url, timeout=_TIMEOUT_S) as response:  # noqa: S310 (checked by its checksum)
+        with urllib.request.urlopen(params.url, timeout=_TIMEOUT_S) as response:  # noqa: S310 (verified by checksum)
             sha256 = _save(response, partial)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise TrainingError(

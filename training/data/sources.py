@@ -79,14 +79,14 @@ def read_sources(paths: list[Path], *, rename: dict[str, str], max_unpacked_byte
     """Yield every labelled image in `paths`. `rename` maps label names in the data, such as `cats`, to labels.
 
     Raises:
-        TrainingError: a source is missing, unreadable, rejected (see `open_archive`), or holds no labelled images.
+        TrainingError: a source is missing, unreadable, rejected (see `open_archive`), or contains no labelled images.
     """
     for path in paths:
         with open_archive(path, max_unpacked_bytes) as archive:
             labels = label_names(archive.names)
             if not labels:
                 raise TrainingError(
-                    f"{path} holds no labelled images. Use class folders (cats/1.jpg) or flat names (cat.1.jpg)."
+                    f"{path} contains no labelled images. Use class folders (cats/1.jpg) or flat names (cat.1.jpg)."
                 )
             for name, label in labels.items():
                 yield LabelledFile(f"{path.name}/{name}", rename.get(label, label), archive.read(name))

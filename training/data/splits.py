@@ -63,7 +63,7 @@ def read_split(folder: Path, split: str) -> Split:
         pixels = np.load(folder / f"{split}.npy", mmap_mode="r")
         labels = (folder / "labels.txt").read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{folder} holds no prepared {split} split ({error}). Run `dvc repro prepare`.") from error
+        raise TrainingError(f"{folder} contains no {split} split ({error}). Run `dvc repro prepare`.") from error
     facts = [ImageFacts(r["name"], r["label"], r["sha256"], int(r["width"]), int(r["height"])) for r in rows]
     return Split(pixels, facts, labels)
 

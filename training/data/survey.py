@@ -147,7 +147,7 @@ def _check_classes(images: list[SurveyedImage]) -> None:
     labels = sorted({label for label, _ in counts})
     if len(labels) < 2:
         found = f"only the class {labels[0]!r}" if labels else "no usable images"
-        raise TrainingError(f"DATA holds {found}. A classifier needs at least two classes.")
+        raise TrainingError(f"DATA contains {found}. A classifier needs at least two classes.")
     for label in labels:
         for split in SPLITS:
             if not counts[label, split]:

@@ -19,7 +19,7 @@ _PREDICT_BATCH = 64
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The arguments from which a network is built. They are stored beside its weights, so that it can be rebuilt."""
+    """The arguments from which a network is built. They are stored with its weights, so that it can be rebuilt."""
 
     architecture: str
     height: int
@@ -87,7 +87,7 @@ def load_weights(network: keras.Model, path: Path) -> None:
 def predict(network: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return probabilities (n, classes) for uint8 images (n, height, width, 3).
 
-    The result has one column per class, also if the network has a single output unit.
+    The result has one column per class, even if the network has a single output unit.
     """
     starts = range(0, len(pixels), _PREDICT_BATCH)
     parts = [network.predict_on_batch(np.asarray(pixels[start : start + _PREDICT_BATCH])) for start in starts]

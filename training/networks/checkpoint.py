@@ -39,7 +39,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What is stored beside the weights of a finished run."""
+    """What is stored with the weights of a finished run."""
 
     spec: NetworkSpec
     labels: list[str]
@@ -110,7 +110,7 @@ def load_trained(folder: Path) -> tuple[keras.Model, TrainingRecord]:
         with np.load(folder / WEIGHTS_FILE) as weights:
             network.set_weights([weights[f"v{index}"] for index in range(len(weights.files))])
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{folder} holds no trained network ({error}). Run `dvc repro train`.") from error
+        raise TrainingError(f"{folder} contains no trained network ({error}). Run `dvc repro train`.") from error
     return network, record
 
 

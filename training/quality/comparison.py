@@ -1,6 +1,6 @@
-"""Compare two models on the test images that they share, so that neither was trained on them.
+"""Compare two models on the test images that they share, which neither was trained on.
 
-Each bundle carries its predictions on its test images, identified by checksum, so two bundles are enough.
+Each bundle contains its predictions on its test images, identified by checksum, so the images are not needed.
 """
 
 import csv

@@ -25,7 +25,7 @@ from training.networks.architectures import predict
 from training.params import PrepareParams, read_params
 from training.quality.robustness import DEGRADATIONS
 
-#: Maximum number of bits, of 64, in which the hashes of two files of one photograph differ.
+#: Maximum number of bits, of 64, in which the hashes of two files of the same photograph differ.
 _SAME_PHOTOGRAPH_BITS = 8
 _ORIENTATION_TAG, _TURN_RIGHT = 0x0112, 6
 
@@ -76,7 +76,7 @@ ENCODINGS: dict[str, Callable[[Image.Image], bytes]] = {
 def measure_elsewhere(bundle: Path, prepared: Path, paths: list[Path], params: PrepareParams) -> dict[str, Any]:
     """Return the accuracy on the images at `paths` in each of the `ENCODINGS`, with its 95 % interval.
 
-    Photographs of the training and validation splits are left out, also in other sizes and shapes.
+    Photographs of the training and validation splits are left out, even in other sizes and shapes.
 
     Raises:
         BundleError: the bundle is missing or damaged.
@@ -87,7 +87,8 @@ def measure_elsewhere(bundle: Path, prepared: Path, paths: list[Path], params: P
     files = _unseen([file for file in found if file.label in manifest.labels], prepared)
     if not files:
         raise TrainingError(
-            f"DATA holds no unseen images of {' or '.join(manifest.labels)}. Add photographs that training did not use."
+            f"DATA contains no unseen images of {' or '.join(manifest.labels)}. "
+            "Add photographs that were not used in training."
         )
     network = keras.saving.load_model(bundle / MODEL_FILE, compile=False)
     images = [Image.open(io.BytesIO(file.data)).convert("RGB") for file in files]

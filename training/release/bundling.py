@@ -146,7 +146,7 @@ def check_parity(folder: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != ERROR_FILE_VARIABLE}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["the process died"]
+        lines = done.stderr.strip().splitlines() or ["the process exited without an error message"]
         raise TrainingError(f"{folder} fails the parity check: {lines[-1].removeprefix('Error: ')}")
     print(done.stdout, end="")
 

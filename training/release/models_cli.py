@@ -106,7 +106,7 @@ def promote_command(version: str, name: str, reason: str | None, *, as_json: boo
     VERSION is a registered version, or a bundle's version or folder.
     """
     if reason is not None and not reason.strip():
-        raise TrainingError("--force needs a reason. It is recorded beside the model.")
+        raise TrainingError("--force needs a reason, which is recorded with the model.")
     state_dir = _state_dir()
     with ExitStack() as stack:
         challenger = _find(version, name, stack)

@@ -13,7 +13,7 @@ from training.files import staged_folder
 from training.quality.comparison import SIGNIFICANCE, Comparison, compare, read_predictions
 from training.release.bundling import check_parity
 
-#: Stored beside the promoted bundle: when and why it was promoted, and which version it replaced.
+#: Stored with the promoted bundle: when and why it was promoted, and which version it replaced.
 RECORD_FILE = "promotion.json"
 
 

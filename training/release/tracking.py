@@ -72,7 +72,7 @@ def record_result(build: Path) -> None:
             else:
                 _record(client, build, manifest)
     except TrainingError as error:
-        raise TrainingError(f"{error} The result is kept in {build}. Send it with `make mlflow-upload`.") from error
+        raise TrainingError(f"{error} The result is kept in {build}. Upload it with `make mlflow-upload`.") from error
     (build / _RECORDED_FILE).write_text(_recorded_line(manifest.version), encoding="utf-8")
 
 

@@ -70,7 +70,7 @@ def _read_metrics(evaluated: Path) -> dict[str, Interval]:
         content = json.loads((evaluated / METRICS_FILE).read_text(encoding="utf-8"))
         return {name: Interval(**value) for name, value in content.items()}
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{evaluated} holds no metrics ({error}). Run `dvc repro evaluate`.") from error
+        raise TrainingError(f"{evaluated} contains no metrics ({error}). Run `dvc repro evaluate`.") from error
 
 
 def _describe(prepared: Path) -> dict[str, str | int | float]:

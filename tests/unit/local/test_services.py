@@ -40,7 +40,7 @@ def test_no_redis_starts_if_its_url_is_set() -> None:
 def test_an_external_redis_that_does_not_answer_is_reported_without_its_password() -> None:
     settings = load_settings({"PAWQUEUE_REDIS_URL": f"redis://:secret@127.0.0.1:{pick_ports(1)}/0"})
 
-    with pytest.raises(UsageError, match="The Redis at PAWQUEUE_REDIS_URL does not answer") as caught:
+    with pytest.raises(UsageError, match="The Redis at PAWQUEUE_REDIS_URL does not respond") as caught:
         check_external_redis(settings)
     assert "secret" not in str(caught.value)
 

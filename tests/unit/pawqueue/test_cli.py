@@ -19,12 +19,12 @@ Capture = pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["submit", "nowhere", "--out", "r.csv"], "'nowhere' does not exist"),
+        (["submit", "nowhere", "--out", "r.csv"], "No file or folder matches 'nowhere'"),
         (["submit", "."], "Missing option '--out'"),
         (["submit", "a.jpg", "--out", "r.csv", "--concurrency", "0"], "--concurrency"),
         (["submit", "a.jpg", "--out", "r.csv", "--url", "localhost"], "Invalid gateway address 'localhost'"),
         (["submit", "a.jpg", "--out", "no/such/r.csv"], "no/such/r.csv: No such file or directory."),
-        (["submit", "*.png", "--out", "r.csv"], "'*.png' does not exist"),
+        (["submit", "*.png", "--out", "r.csv"], "No file or folder matches '*.png'"),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
 )

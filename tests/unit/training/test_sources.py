@@ -93,7 +93,7 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
 
 
 def test_a_source_without_labelled_images_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="holds no labelled images"):
+    with pytest.raises(TrainingError, match="contains no labelled images"):
         labels(tmp_path)
 
 
