@@ -130,7 +130,7 @@ def _write(path: str, data: bytes) -> None:
         os.close(handle)
 
 
-#: ioctl_iflags(2) on 64-bit Linux: read and write the flags of a folder, and the flag for unrelated subfolders.
+#: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of ioctl_iflags(2), on 64-bit Linux.
 _GET_FLAGS, _SET_FLAGS, _TOPDIR = 0x80086601, 0x40086602, 0x00020000
 
 
@@ -158,7 +158,7 @@ def spread_subfolders(folder: Path) -> bool:
 
 
 class RedisImageStore(ImageStore):
-    """Images in Redis, with an expiry. Use a separate Redis without persistence, not the ledger's."""
+    """Stores images in Redis, with an expiry. Use a separate Redis without persistence, not the ledger's."""
 
     def __init__(self, url: str, ttl_s: int) -> None:
         # No retries in the client: callers decide when to retry.

@@ -1,4 +1,4 @@
-"""Dead letters: jobs that failed because workers kept dying on their image. An operator retries or drops them."""
+"""Dead letters: jobs that failed because their image repeatedly killed workers. An operator retries or drops them."""
 
 import uuid
 from dataclasses import dataclass, replace
