@@ -120,7 +120,7 @@ def _not_writable(error: OSError) -> UnavailableError:
 
 
 def _write(path: str, data: bytes) -> None:
-    # System calls, because a file object takes 50% longer.
+    # Use system calls, because a file object takes 50% longer.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         left = memoryview(data)
@@ -138,7 +138,7 @@ def spread_subfolders(folder: Path) -> bool:
     """Make ext4 place new subfolders of `folder` in different block groups; returns False on other file systems.
 
     Before ext4 gives a new file an inode, it skips every free inode of the subfolder's block group that was in use in
-    the last minutes (`recently_deleted` in fs/ext4/ialloc.c). With all images in one block group, that search takes
+    the last few minutes (`recently_deleted` in fs/ext4/ialloc.c). With all images in one block group, that search takes
     longer than writing the image.
     """
     if sys.platform != "linux":

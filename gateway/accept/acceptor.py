@@ -81,7 +81,7 @@ class Upload:
             image=image_ref,
             deadline_ms=None if self.deadline_s is None else created_ms + int(self.deadline_s * 1000),
         )
-        # Owners may choose the same idempotency key.
+        # Different owners may choose the same idempotency key.
         key = f"{self.owner}:{self.idempotency_key}" if self.idempotency_key else ""
         return Submit(job, key, self.fingerprint)
 

@@ -1,4 +1,4 @@
-"""Admission control: refuses uploads while Redis is full, and estimates how long a client must wait."""
+"""Admission control: refuses uploads while Redis is full, and estimates how long a client should wait."""
 
 import math
 import threading

@@ -11,7 +11,7 @@ from contract.ledger.types import Submit
 from gateway.accept.acceptor import Acceptor
 
 LISTED_MAX = 1000
-#: Members that a retry resets. The new job has no submission, because the old one may be closed.
+#: Fields that a retry resets. The new job has no submission, because the old one may be closed.
 _RESET: dict[str, Any] = {
     "status": JobStatus.QUEUED,
     "started_ms": None,

@@ -137,7 +137,7 @@ class Submissions:
         return self.ledger.submissions(caller.owner, limit)
 
     def wait(self, caller: Caller, submission_id: str, timeout_s: float) -> Submission:
-        """Wait for a submission to finish; returns it, in its current state after `timeout_s`.
+        """Wait up to `timeout_s` for a submission to finish; returns it in its current state.
 
         Raises:
             NotFoundError: it does not exist, or belongs to another caller.

@@ -70,7 +70,7 @@ class Waiters:
             return self._ledger.get([job_id])[0]
 
     def wait(self, job_id: str, timeout_s: float, reader: Caller = ANYONE) -> Job | None:
-        """Wait for a job to finish; returns it, in its current state after `timeout_s`.
+        """Wait up to `timeout_s` for a job to finish; returns it in its current state.
 
         Returns None for an unknown id, and for a job that `reader` may not see.
         """

@@ -16,8 +16,8 @@ from worker.runtime.side_by_side import Call
 
 _log = get_logger(__name__)
 
-#: Maximum distance of a probability from the bundle's golden output. In float32, processors differ in the sixth digit;
-#: bfloat16 has an 8-bit mantissa.
+#: Maximum difference between a probability and the bundle's golden output. In float32, processors differ in the
+#: sixth digit; bfloat16 has an 8-bit mantissa.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 #: CPU flags for native bfloat16 multiplication (x86-64, 64-bit Arm).
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})

@@ -24,7 +24,7 @@ _QUALITY = 70
 
 
 class Thumbnailer:
-    """Makes at most `per_s` thumbnails a second, at most `max_side` pixels wide and high. Callers never wait for it."""
+    """Makes at most `per_s` thumbnails a second, at most `max_side` pixels wide and high. Never blocks its callers."""
 
     def __init__(
         self, store: ThumbnailStore, per_s: float, max_side: int, clock: Callable[[], float] = time.monotonic
