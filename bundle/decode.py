@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-#: Supported formats, by their names in Pillow. The gateway has its own copy of this list and rejects all others.
+#: Supported formats, by their names in Pillow. The gateway rejects all others; it has its own copy of this list.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 #: Images in modes other than RGB are converted in strips of this many rows. Converting a large image as a whole would
@@ -26,7 +26,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: An image that shrinks to half its size or less is first reduced by an integer factor, which is fast (decisions/030).
+#: An image resized to half its size or less is first reduced by an integer factor, which is fast (decisions/030).
 _REDUCING_GAP = 1.0
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})
 
@@ -49,7 +49,8 @@ class DecodedImage:
 def decode(data: bytes, height: int, width: int) -> DecodedImage:
     """Decode `data`, apply its EXIF rotation and resize it to `height` x `width`, ignoring the aspect ratio.
 
-    An animation is decoded to its first frame. Transparent images are placed on white. 16-bit grey keeps its high byte.
+    Only the first frame of an animation is decoded. Transparent images get a white background. 16-bit grey images keep
+    the high byte of each value.
 
     Raises:
         UndecodableImageError: the image cannot be decoded; the message comes from Pillow.
@@ -86,7 +87,7 @@ def _decode_opened(image: Image.Image, height: int, width: int) -> DecodedImage:
 
 
 def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
-    """Convert to RGB and resize. The result equals that of `Image.resize`, but the conversion needs less memory."""
+    """Convert to RGB and resize, with the same result as `Image.resize`. Converting in strips needs less memory."""
     width, height = image.size
     x_factor = max(1, int(width / target[0] / _REDUCING_GAP))
     y_factor = max(1, int(height / target[1] / _REDUCING_GAP))
@@ -104,7 +105,7 @@ def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # noqa: BLE001 - an image with a broken EXIF block can be decoded
+    except Exception:  # noqa: BLE001 - an image with a broken EXIF block can still be decoded
         return 1
 
 

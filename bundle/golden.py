@@ -28,7 +28,7 @@ def golden_inputs(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def fingerprint(inputs: NDArray[np.uint8]) -> str:
-    """SHA-256 (hex) of the golden inputs. If it differs, the recipe changed rather than the model."""
+    """SHA-256 (hex) of the golden inputs. If it differs, the recipe has changed, not the model."""
     return hashlib.sha256(str(inputs.shape).encode() + inputs.tobytes()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-#: The bundle that is included in Pawqueue.
+#: The bundle included with Pawqueue.
 INCLUDED = Path(__file__).parent.parent / "models" / "cats-dogs"
 
 

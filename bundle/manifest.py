@@ -56,7 +56,7 @@ class Golden(_Part):
 
 
 class Manifest(_Part):
-    """The description of a model, readable without loading the model."""
+    """The description of a model. Reading it does not load the model."""
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
@@ -115,7 +115,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path} is not a valid manifest ({problems}). Export the bundle again.") from error
     if manifest.schema_version != SCHEMA:
         raise BundleError(
-            f"{path} has schema {manifest.schema_version}, but this version reads {SCHEMA}. Export the bundle again."
+            f"{path} has schema {manifest.schema_version}; this version of Pawqueue supports only {SCHEMA}. "
+            "Export the bundle again."
         )
     _verify_files(folder, manifest)
     return manifest
@@ -123,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
     if MODEL_FILE not in manifest.sha256:
-        raise BundleError(f"{folder / MANIFEST_FILE} contains no checksum of {MODEL_FILE}. Export the bundle again.")
+        raise BundleError(f"{folder / MANIFEST_FILE} contains no checksum for {MODEL_FILE}. Export the bundle again.")
     for name, expected in manifest.sha256.items():
         path = folder / name
         if not path.is_file():

@@ -1,7 +1,8 @@
 """API keys and their scopes: how keys are stored, and how the gateway and the dashboard check them.
 
-An API key has the form `pq_<id>_<secret>`. The id is public: it names the key in lists and logs, and marks the jobs
-that were sent with it. Only a SHA-256 of the secret is stored; a slow hash would add nothing to 256 random bits.
+An API key has the form `pq_<id>_<secret>`. The id is public: it identifies the key in lists and logs, and is
+recorded with the jobs that were sent with the key. Only a SHA-256 of the secret is stored: a secret of 256 random bits
+does not need a slow hash.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from contract.submission import Submission
 _PREFIX = "pq"
 #: How long a key is cached. A revoked key stops working within this time.
 KEY_CACHE_S = 2.0
-#: Compared if the id is unknown, so that rejecting an unknown id takes as long as rejecting a wrong secret.
+#: Compared when the id is unknown: rejecting an unknown id must take as long as rejecting a wrong secret.
 _NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The queues in Celery: the application that gateway and worker share, and how job ids are published."""
+"""The queues in Celery: the application that the gateway and the worker share, and how job ids are published."""
 
 import json
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ TASK = "pawqueue.predict"
 #: Maximum number of job ids in a message. Batches may be larger: they combine messages.
 MESSAGE_MAX_JOBS = 32
 
-#: An unacknowledged message is delivered again after this time. Its jobs are not processed twice: their leases in the
-#: ledger prevent it.
+#: An unacknowledged message is redelivered after this time. The leases in the ledger prevent its jobs from being
+#: processed twice.
 _VISIBILITY_TIMEOUT_S = 60
 _RESTORE_INTERVAL_S = 5
 
@@ -54,7 +54,7 @@ def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options=_transport_options(timeout_s),
-        # Retry once, on a new connection: the pooled one may be stale. After that the caller decides.
+        # Retry once, on a new connection: the pooled one may be stale. After that, the caller decides.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
     )
     return app

@@ -106,19 +106,19 @@ class NotFoundError(PawqueueError):
 
 
 class ConflictError(PawqueueError):
-    """The id is already in use."""
+    """The id is already in use, or the submission is closed."""
 
     code, title, http_status = "conflict", "Conflict", 409
 
 
 class IdempotencyMismatchError(PawqueueError):
-    """The idempotency key was already used with a different image."""
+    """The idempotency key was already used for a different request."""
 
     code, title, http_status = "idempotency_mismatch", "Idempotency key reused", 422
 
 
 class BusyError(PawqueueError):
-    """The request is refused for now; nothing was stored. Resend it later."""
+    """The request is refused for now. Resend it later."""
 
     retryable = True
     http_status = 503

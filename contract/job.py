@@ -106,7 +106,7 @@ class JobResult:
 
     def __post_init__(self) -> None:
         if (self.prediction is None) == (self.error is None):
-            raise ValueError("A result has either a prediction or an error.")
+            raise ValueError("A result must have either a prediction or an error. Set exactly one of them.")
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, without members that are None."""
@@ -158,8 +158,8 @@ class Job:
 
     @property
     def outcome(self) -> JobResult | None:
-        """The name of `result` in 0.1; it will be removed in the next release."""
-        warnings.warn("`Job.outcome` is now `Job.result`.", DeprecationWarning, stacklevel=2)
+        """Deprecated name of `result`, from 0.1; it will be removed in the next release."""
+        warnings.warn("`Job.outcome` is deprecated. Use `Job.result` instead.", DeprecationWarning, stacklevel=2)
         return self.result
 
     def to_dict(self) -> dict[str, Any]:

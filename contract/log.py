@@ -47,5 +47,5 @@ def _name_service(service: str) -> Any:
 
 
 def get_logger(name: str) -> Any:
-    """The logger of a module; its methods take a message and fields as keywords."""
+    """The logger of a module; its methods take a message, and fields as keyword arguments."""
     return structlog.stdlib.get_logger(name)

@@ -1,6 +1,6 @@
-"""The names of the queues. Separate from `broker.py` because the dashboard does not have Celery."""
+"""The names of the queues. Separate from `broker.py` because the dashboard is installed without Celery."""
 
-#: For senders that wait for the result.
+#: For clients that wait for the result.
 INTERACTIVE = "interactive"
 #: For many images; processed while no interactive job is waiting.
 BULK = "bulk"

@@ -1,4 +1,4 @@
-"""A job and its result as one flat row, and the safe way to write a CSV cell.
+"""A job and its result as one flat row, and safe conversion of values to CSV cells.
 
 Standard library only: the client imports this module.
 """
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from contract.job import Job, JobStatus
 
-#: Spreadsheets run a cell that starts with one of these characters as a formula, and file names are untrusted. The
+#: Spreadsheets evaluate a cell that starts with one of these characters as a formula, and file names are untrusted. The
 #: apostrophe is included so that `text_of_cell` can undo the escaping.
 _ESCAPED_STARTS = (*"=+-@'\x7f", *map(chr, range(32)))
 
@@ -25,7 +25,7 @@ class ResultRow:
     error_code: str = ""
     error: str = ""
     job_id: str = ""
-    #: From acceptance to result, measured by the clock of Redis.
+    #: From acceptance, by the gateway's clock, to the result, by the Redis clock.
     latency_ms: int | None = None
     #: `name@version`.
     model: str = ""
@@ -49,7 +49,7 @@ class ResultRow:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it has a prediction."""
+        """Whether the job has a prediction."""
         return self.status == JobStatus.SUCCEEDED
 
     def cells(self) -> list[str]:
@@ -61,7 +61,7 @@ CSV_COLUMNS = tuple(field.name for field in fields(ResultRow))
 
 
 def csv_cell(value: str | float | None) -> str:
-    """A value as a CSV cell; text that a spreadsheet would run as a formula is prefixed with an apostrophe."""
+    """A value as a CSV cell; text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe."""
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_ESCAPED_STARTS) else value
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

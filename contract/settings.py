@@ -45,8 +45,8 @@ class Settings(BaseModel):
     redis_port: int = _setting(6399, "Port of the Redis that `make up` and `make demo` start.", ge=1, le=65535)
     redis_appendfsync: Literal["always", "everysec"] = _setting(
         "always",
-        "When the Redis that `make up` starts syncs writes to disk: before each reply, or once per second, which is "
-        "faster and may lose the last second if Redis crashes.",
+        "How often writes are synced to disk in the Redis that `make up` starts: before each reply, or once per "
+        "second, which is faster but may lose the last second of writes if Redis crashes.",
     )
     redis_url: SecretStr | None = _setting(
         None,
@@ -71,7 +71,7 @@ class Settings(BaseModel):
     worker_metrics_host: str = _setting("127.0.0.1", "Address on which workers serve metrics and health checks.")
     worker_metrics_port: int = _setting(
         9101,
-        "Port on which the first worker serves metrics and health checks; each further worker uses the next port.",
+        "Port on which the first worker serves metrics and health checks; each additional worker uses the next port.",
         ge=0,
         le=65535,
     )
@@ -80,8 +80,8 @@ class Settings(BaseModel):
     )
     precision: Literal["auto", "float32", "bfloat16"] = _setting(
         "auto",
-        "Number format of the model's arithmetic. `auto`: bfloat16 if the CPU supports it and the model reproduces its "
-        "golden outputs with it, else float32.",
+        "Number format in which the model computes. `auto`: bfloat16 if the CPU supports it and the model reproduces "
+        "its golden outputs with it, else float32.",
     )
     backend: Literal["tensorflow", "jax", "torch"] = _setting(
         "tensorflow", "Keras backend. Install `jax`, `torch` or GPU support separately."
@@ -93,13 +93,14 @@ class Settings(BaseModel):
     decode_threads: int = _setting(2, "Number of decoding threads in a worker.", "threads", ge=1, le=64)
     lease_s: float = _setting(
         10.0,
-        "How long a worker's lease on a job lasts unless the worker renews it. After that, another worker may claim "
-        "the job.",
+        "How long a worker's lease on a job lasts if it is not renewed. After that, another worker may claim the job.",
         "s",
         gt=0,
         le=3600,
     )
-    drain_s: float = _setting(30.0, "Maximum time that a stopping worker takes to finish its jobs.", "s", ge=0, le=3600)
+    drain_s: float = _setting(
+        30.0, "Maximum time that a worker takes to finish its jobs on shutdown.", "s", ge=0, le=3600
+    )
     sweep_s: float = _setting(2.0, "Interval between searches for lost jobs.", "s", gt=0, le=600)
     max_attempts: int = _setting(
         3, "Maximum number of attempts for an image that crashes its worker.", "attempts", ge=1, le=100
@@ -119,7 +120,7 @@ class Settings(BaseModel):
         ge=1,
     )
     upload_max_bytes: int = _setting(20_000_000, "Maximum size of an image.", "bytes", ge=1)
-    upload_max_pixels: int = _setting(50_000_000, "Maximum number of pixels of an image.", "pixels", ge=1)
+    upload_max_pixels: int = _setting(50_000_000, "Maximum number of pixels in an image.", "pixels", ge=1)
     bulk_max_bytes: int = _setting(
         2_000_000_000,
         "Maximum size of a form, tar or zip with many images, both before and after unpacking.",
@@ -145,8 +146,8 @@ class Settings(BaseModel):
     )
     metrics_access: Literal["open", "key"] = _setting(
         "open",
-        "Whether `/metrics` and `/v1/status` are public, or need an API key with the scope `read` if requests require "
-        "API keys.",
+        "Access to `/metrics` and `/v1/status`. `open`: public. `key`: an API key with the scope `read`, if requests "
+        "require API keys.",
     )
     rate_limit: str = _setting(
         "60000 per minute",
@@ -168,11 +169,11 @@ class Settings(BaseModel):
     )
     prometheus_url: SecretStr | None = _setting(
         None,
-        "URL of the Prometheus from which the dashboard reads. Unset: it scrapes the gateway and workers directly.",
+        "URL of the Prometheus server that the dashboard reads from. Unset: it scrapes the gateway and workers.",
     )
     metrics_key: SecretStr | None = _setting(
         None,
-        "API key with which the dashboard scrapes `/metrics` if `PAWQUEUE_METRICS_ACCESS` is `key` and "
+        "API key that the dashboard uses to scrape `/metrics` if `PAWQUEUE_METRICS_ACCESS` is `key` and "
         "`PAWQUEUE_PROMETHEUS_URL` is unset. It needs the scope `read`.",
     )
     thumbnails_per_s: float = _setting(

@@ -1,6 +1,6 @@
 """The status of the whole service: queues, workers, totals, and whether jobs can be accepted.
 
-Only `read_status` decides this. The gateway returns the status from `GET /v1/status` to the client and the
+Only `read_status` makes this decision. The gateway returns the status from `GET /v1/status` to the client and the
 `pawqueue` command; `make up` and the dashboard call `read_status` directly.
 """
 
@@ -32,7 +32,7 @@ class Problem:
 
 
 NO_WORKER = Problem(
-    "no_worker", "No worker is running, so jobs wait. Start one with `python -m worker`.", blocks_uploads=False
+    "no_worker", "No worker is running, so jobs stay queued. Start one with `python -m worker`.", blocks_uploads=False
 )
 
 
@@ -90,7 +90,7 @@ def read_status(ledger: Ledger, ledger_max_bytes: int) -> Status:
 
 
 def memory_problem(memory: RedisMemory, ledger_max_bytes: int) -> Problem | None:
-    """Why new jobs cannot be stored in Redis's memory; None if they can."""
+    """Why Redis cannot store new jobs; None if it can."""
     if memory.evicts:
         return Problem(
             "ledger_evicts",

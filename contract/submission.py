@@ -36,12 +36,12 @@ class Counts:
     failed: int = 0
     canceled: int = 0
     expired: int = 0
-    #: Images that the gateway rejected. The results list them with the status `failed`.
+    #: Images that the gateway rejected. In the results, their status is `failed`.
     rejected: int = 0
 
     @property
     def total(self) -> int:
-        """The number of all images."""
+        """The total number of images."""
         return self.pending + self.processed + self.canceled + self.rejected
 
     @property
@@ -79,7 +79,7 @@ class Submission:
     #: When a worker first claimed one of its jobs.
     started_ms: int | None = None
     counts: Counts = field(default_factory=Counts)
-    #: The start of the period over which the rate is measured, and the number of jobs processed before it.
+    #: The start of the window over which the rate is measured, and the number of jobs processed before it.
     mark_ms: int | None = None
     mark_processed: int = 0
 
@@ -93,7 +93,10 @@ class Submission:
         return SubmissionStatus.OPEN if self.closed_ms is None else SubmissionStatus.CLOSED
 
     def rate_per_s(self, now_ms: int) -> float | None:
-        """Jobs processed per second: recently, or in total once finished. None before a worker claims the first job."""
+        """Jobs processed per second; None before a worker claims the first job.
+
+        This is the recent rate, or the average once the submission has finished.
+        """
         if self.started_ms is None:
             return None
         if self.finished_ms is not None:
@@ -129,7 +132,7 @@ def _rate(count: int, elapsed_ms: int) -> float | None:
 
 
 def image_job_id(submission_id: str, custom_id: str) -> str:
-    """The job id of an image in a submission. It is always the same, so a resent image is recognized."""
+    """The job id of an image in a submission. A resent image gets the same id, so it is recognized."""
     return _uuid_of(submission_id, custom_id)
 
 
@@ -139,7 +142,7 @@ def named_submission_id(owner: str, idempotency_key: str) -> str:
 
 
 def _uuid_of(space: str, name: str) -> str:
-    """A UUIDv8 (RFC 9562, section 5.8) of 122 bits from a SHA-256."""
+    """A UUIDv8 (RFC 9562, section 5.8) with 122 bits of a SHA-256."""
     value = int.from_bytes(hashlib.sha256(f"{space}\0{name}".encode()).digest()[:16], "big")
     value = value & ~(0xF << 76) | 0x8 << 76
     return uuid_text(value & ~(0x3 << 62) | 0x2 << 62)

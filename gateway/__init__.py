@@ -1,4 +1,4 @@
-"""The HTTP gateway: accepts images as jobs and returns their results. It is stateless: jobs are in Redis.
+"""The HTTP gateway: accepts images as jobs and returns their results. It is stateless: jobs are stored in Redis.
 
 Start with `services.py`, which creates the parts. An upload passes through `routes/jobs.py`, `accept/acceptor.py` and
 `results/waiters.py`.

@@ -1,4 +1,4 @@
-"""`python -m gateway` runs the gateway: gunicorn with one gevent process. Scale it by running more gateways."""
+"""`python -m gateway` runs the gateway: gunicorn with one gevent process. To scale, run more gateways."""
 
 import os
 import sys
@@ -6,14 +6,14 @@ from typing import Any
 
 from contract.settings import Settings, SettingsError, load_settings
 
-#: Maximum number of open connections, including requests that wait for a result.
+#: Maximum number of open connections, including those of requests waiting for a result.
 _CONNECTIONS = 4000
 
 
 def main(**options: Any) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status.
 
-    `options` are settings of gunicorn that replace those of `server_options`.
+    `options` are gunicorn settings that override those from `server_options`.
     """
     try:
         settings = load_settings(os.environ)
@@ -38,7 +38,7 @@ def main(**options: Any) -> int:
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """Gunicorn's settings."""
+    """The gunicorn settings."""
     return {
         "bind": f"{settings.gateway_host}:{settings.gateway_port}",
         "workers": 1,

@@ -86,7 +86,7 @@ class _NoSessions(SessionInterface):
 
 
 class _Application(Flask):
-    """Flask without support for sessions and asynchronous views, which takes time in every request."""
+    """Flask without sessions and asynchronous views; supporting them takes time in every request."""
 
     session_interface = _NoSessions()
 

@@ -1,4 +1,4 @@
-"""`pawqueue keys`: create, list and revoke API keys, directly in Redis; there is no HTTP endpoint for it."""
+"""`pawqueue keys`: create, list and revoke API keys, directly in Redis. There is no HTTP endpoint for this."""
 
 import json
 import os
@@ -24,8 +24,8 @@ _NAME_MAX = 100
 def keys() -> None:
     """Create, list and revoke API keys.
 
-    This command talks to Redis directly: to PAWQUEUE_REDIS_URL if it is set, else to the Redis of `make up` on this
-    machine. The gateway requires API keys if it is reachable from other machines; PAWQUEUE_ACCESS changes that.
+    This command talks to Redis directly: at PAWQUEUE_REDIS_URL if it is set, else to the Redis that `make up` starts on
+    this machine. The gateway requires API keys if other machines can reach it; PAWQUEUE_ACCESS changes that.
 
     \b
     Examples:
@@ -40,7 +40,13 @@ def keys() -> None:
 @keys.command()
 @click.option("--name", required=True, help="What the key is for.")
 @click.option(
-    "--scope", "scopes", type=_SCOPES, multiple=True, default=("submit", "read"), show_default=True, help="Repeatable."
+    "--scope",
+    "scopes",
+    type=_SCOPES,
+    multiple=True,
+    default=("submit", "read"),
+    show_default=True,
+    help="What the key may do; repeatable.",
 )
 @click.option("--rate-limit", default="", help='Request limit of this key, such as "100 per minute".')
 @_JSON
@@ -106,7 +112,7 @@ def _store() -> Iterator[KeyStore]:
     except UnavailableError:
         where = "at PAWQUEUE_REDIS_URL" if settings.redis_url else f"on port {settings.redis_port} of this machine"
         raise click.UsageError(
-            f"Redis does not answer {where}. Run `make up`, and set the same PAWQUEUE_REDIS_* variables "
+            f"Redis is not responding {where}. Run `make up`, and set the same PAWQUEUE_REDIS_* variables "
             "as for the service."
         ) from None
 

@@ -1,4 +1,4 @@
-"""The gateway's metrics for Prometheus: its requests, and the ledger's counts that the autoscaler uses."""
+"""The gateway's metrics for Prometheus: its requests, and the counts from the ledger that the autoscaler uses."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class GatewayMetrics:
-    """The registry of one gateway process."""
+    """The metrics of one gateway process and their registry."""
 
     def __init__(self, ledger: Ledger, ledger_limit_bytes: int) -> None:
         disable_created_metrics()
@@ -55,9 +55,9 @@ class LedgerCollector(Collector):  # type: ignore[misc]
             stats, workers = self._ledger.stats(QUEUES), len(self._ledger.workers())
             stored = self._ledger.memory().used_bytes
         except UnavailableError:
-            yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger answers.", value=0)
+            yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger responds.", value=0)
             return
-        yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger answers.", value=1)
+        yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger responds.", value=1)
         yield GaugeMetricFamily("pawqueue_workers", "Workers with a live heartbeat.", value=workers)
         yield GaugeMetricFamily("pawqueue_ledger_bytes", "Memory used by the ledger's Redis.", value=stored)
         limit = "Memory above which uploads are refused."

@@ -18,16 +18,16 @@ from gateway import BROKEN_BODY
 
 #: A client that neither sends nor reads for this long is disconnected.
 _STALLED_S = 30.0
-#: While the gateway stops, idle connections are closed after this time: a request may still be on its way.
+#: During shutdown, idle connections are closed only after this time, because a request may still be on its way.
 _IDLE_S = 1.0
 _DETAIL_MAX = 300
-#: Allocations between garbage collections; a request leaves a few hundred objects until its response is sent.
+#: Allocations between garbage collections; a request keeps a few hundred objects alive until its response is sent.
 _GC_THRESHOLD = 10_000
 _CODES = {431: "headers_too_large", 500: "internal", 501: "not_implemented"}
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
-    """Send a problem in response to a request that is not valid HTTP; replaces gunicorn's HTML page."""
+    """Reply to a request that is not valid HTTP with problem details, instead of gunicorn's HTML page."""
     code = _CODES.get(status, "bad_request")
     body = {
         "type": f"urn:pawqueue:error:{code}",
@@ -45,7 +45,7 @@ def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
 
 
 def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `application` to close a connection after an incomplete body: the bytes that follow are not a request."""
+    """Wrap `application` to close the connection after an incomplete body: what follows is not a new request."""
 
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         def start(*arguments: Any) -> Any:
@@ -69,7 +69,7 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
         self._time_left_s = self._bytes_per_s = 0.0
 
     def expect_body(self, base_time_s: float, bytes_per_s: float) -> None:
-        """Limit the time spent waiting for the next body to `base_time_s`, plus its size at `bytes_per_s`."""
+        """Limit the time spent waiting for the next body to `base_time_s`, plus 1 s for every `bytes_per_s` bytes."""
         self._is_body, self._time_left_s, self._bytes_per_s = True, base_time_s, bytes_per_s
 
     def expect_head(self) -> None:
@@ -94,7 +94,7 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     """The process that serves requests."""
 
-    #: A body may take `body_base_time_s`, plus the time it needs at this average rate: a client cannot hold a
+    #: A body may take `body_base_time_s`, plus the time it needs at this average rate. A client therefore cannot hold a
     #: connection by sending a byte now and then.
     body_base_time_s, body_bytes_per_s = 30.0, 1000.0
 
@@ -117,7 +117,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         gc.set_threshold(_GC_THRESHOLD)
 
     def notify(self) -> None:
-        """Report that the process is alive, once a second; while it stops, close idle connections."""
+        """Report once a second that the process is alive; during shutdown, close idle connections."""
         super().notify()
         if not self.alive:
             for sock, since_s in list(self._idle_since_s.items()):

@@ -63,7 +63,7 @@ def build_services(
     publish: Publish | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Services:
-    """Create and start the parts of a gateway. Arguments replace single parts; a `ledger` must use `client`."""
+    """Create and start the parts of a gateway. An argument replaces the default part; a `ledger` must use `client`."""
     client = client or connect(settings.redis_address())
     ledger = ledger or Ledger(client)
     images = images or open_image_store(settings.image_store_address(), settings.image_ttl_s)

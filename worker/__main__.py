@@ -53,7 +53,7 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
 
 
 def model_cores(settings: Settings, usable: int) -> int:
-    """How many CPU cores the model gets: `PAWQUEUE_WORKER_CORES`, at most `usable`. Warns about cores left unused."""
+    """How many CPU cores the model uses: `PAWQUEUE_WORKER_CORES`, at most `usable`. Warns if cores would stay idle."""
     if settings.worker_cores and settings.worker_cores > usable:
         _log.warning(
             "PAWQUEUE_WORKER_CORES is higher than the number of usable cores",

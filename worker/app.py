@@ -35,7 +35,7 @@ from worker.upkeep.reconciler import Reconciler
 from worker.upkeep.thumbnails import Thumbnailer
 from worker.upkeep.watchdog import Watchdog
 
-#: Batches held per queue: one is predicted while the next is decoded.
+#: Batches held per queue: one is predicted while the next one is decoded.
 _BATCHES_HELD = 2
 
 

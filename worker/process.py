@@ -24,8 +24,8 @@ from worker.upkeep.watchdog import Watchdog
 
 _log = get_logger(__name__)
 
-#: Maximum number of messages in progress. The gate limits the jobs; further messages would only wait here instead of
-#: at another worker.
+#: Maximum number of messages in progress. The gate limits the jobs: more messages would only wait here, while
+#: another worker could process them.
 _MESSAGES = 16
 #: If one of these threads stops, the worker holds jobs that never finish.
 _THREADS = ("predict", "commit", "leases", "reconciler", "watchdog")
@@ -77,14 +77,14 @@ class Worker:
         )
 
     def _connection_problem(self, consumer: Any) -> str:
-        """Why the worker receives no messages; an empty string if it receives them."""
+        """Why the worker receives no messages; empty if it receives them."""
         if not self.leases.is_connected():
             return "The job ledger (Redis) is not responding."
         connection = getattr(consumer.consumer, "connection", None)
         return "" if connection and connection.connected else "The queue (Redis) is not connected."
 
     def _drain(self, **_: Any) -> None:
-        """Accept no more messages; exit after `drain_s` even if some jobs are not finished."""
+        """Stop accepting messages; exit after `drain_s` even if some jobs are not finished."""
         self.health.drain()
         self.pipeline.drain()
         timer = threading.Timer(self.drain_s, self._exit_now)
@@ -92,7 +92,7 @@ class Worker:
         timer.start()
 
     def _exit_now(self) -> None:
-        _log.warning("Jobs were not finished in time and return to the queue", drain_s=self.drain_s)
+        _log.warning("Jobs were not finished in time; they return to the queue", drain_s=self.drain_s)
         self._release()
         os._exit(0)
 

@@ -120,7 +120,7 @@ def _not_writable(error: OSError) -> UnavailableError:
 
 
 def _write(path: str, data: bytes) -> None:
-    # System calls, because a file object takes 50% longer.
+    # Use system calls, because a file object takes 50% longer.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         left = memoryview(data)
@@ -130,7 +130,7 @@ def _write(path: str, data: bytes) -> None:
         os.close(handle)
 
 
-#: ioctl_iflags(2) on 64-bit Linux: read and write the flags of a folder, and the flag for unrelated subfolders.
+#: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of ioctl_iflags(2), on 64-bit Linux.
 _GET_FLAGS, _SET_FLAGS, _TOPDIR = 0x80086601, 0x40086602, 0x00020000
 
 
@@ -138,7 +138,7 @@ def spread_subfolders(folder: Path) -> bool:
     """Make ext4 place new subfolders of `folder` in different block groups; returns False on other file systems.
 
     Before ext4 gives a new file an inode, it skips every free inode of the subfolder's block group that was in use in
-    the last minutes (`recently_deleted` in fs/ext4/ialloc.c). With all images in one block group, that search takes
+    the last few minutes (`recently_deleted` in fs/ext4/ialloc.c). With all images in one block group, that search takes
     longer than writing the image.
     """
     if sys.platform != "linux":
@@ -158,7 +158,7 @@ def spread_subfolders(folder: Path) -> bool:
 
 
 class RedisImageStore(ImageStore):
-    """Images in Redis, with an expiry. Use a separate Redis without persistence, not the ledger's."""
+    """Stores images in Redis, with an expiry. Use a separate Redis without persistence, not the ledger's."""
 
     def __init__(self, url: str, ttl_s: int) -> None:
         # No retries in the client: callers decide when to retry.

@@ -11,7 +11,7 @@ from contract.ledger.connection import redis_errors_as_unavailable
 
 
 class ThumbnailStore:
-    """Stores thumbnails in the ledger's Redis by job id, in Base64 because its client decodes replies as text."""
+    """Stores thumbnails in the ledger's Redis by job id, Base64-encoded because its client decodes replies as text."""
 
     def __init__(self, client: "redis.Redis", ttl_s: int) -> None:
         self._redis = client

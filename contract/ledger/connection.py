@@ -25,8 +25,8 @@ _UNAVAILABLE = (
     redis.exceptions.ClusterDownError,
     redis.ReadOnlyError,
 )
-#: Error codes of a Redis that cannot write at the moment: disk full or broken, too few replicas, a script that does not
-#: return, out of memory. A script may wrap the code, so it can appear anywhere in the message.
+#: Error codes that Redis returns while it cannot write: the disk is full or broken, there are too few replicas, a
+#: script does not return, or memory is full. A script may wrap the code, so it can appear anywhere in the message.
 _NOT_WRITABLE = ("MISCONF", "NOREPLICAS", "BUSY ", "OOM ")
 
 

@@ -35,7 +35,7 @@ DISCARDED = f"{PREFIX}discarded"
 LEADER = f"{PREFIX}leader"
 #: Hash: number of finished jobs by `queue|status|label`.
 TOTALS = f"{PREFIX}totals"
-#: Hash: number of failed jobs by error code.
+#: Hash: number of jobs that finished with an error, by error code.
 ERRORS = f"{PREFIX}errors"
 #: Hash: other counters, such as commits with an old fence.
 COUNTERS = f"{PREFIX}counters"

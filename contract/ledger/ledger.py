@@ -48,7 +48,7 @@ _HEALTH_CHECK_S = 5.0
 class Ledger:
     """Reads and changes job records, many jobs per round trip.
 
-    All methods raise `UnavailableError` if Redis is not responding. With `now_ms=0` they use the clock of Redis; tests
+    All methods raise `UnavailableError` if Redis is not responding. With `now_ms=0` they use the Redis clock; tests
     pass a time instead of sleeping. Safe to share between threads.
     """
 
@@ -87,7 +87,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def begin(self, claims: Sequence[Claim]) -> None:
-        """Count an attempt for these jobs: call it before decoding them."""
+        """Count an attempt for these jobs; call this before decoding them."""
         self._run("begin", *_claim_arguments(claims))
 
     @redis_errors_as_unavailable
@@ -179,7 +179,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def recover(self, sweep: Sweep, now_ms: int = 0) -> list[str]:
-        """Requeue running jobs whose lease has expired; finish those that have no attempt or no time left.
+        """Requeue running jobs whose lease has expired; finish those that have no attempts or no time left.
 
         Returns:
             Ids of the jobs to publish: jobs that were requeued, and jobs that have waited too long without a message.
@@ -191,7 +191,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def lead(self, worker_id: str, ttl_ms: int) -> bool:
-        """Become or stay the leader, the worker that recovers lost jobs, for `ttl_ms`; False if another worker is."""
+        """Become or stay the leader, which recovers lost jobs, for `ttl_ms`; False if another worker is the leader."""
         return bool(self._run("lead", worker_id, ttl_ms))
 
     @redis_errors_as_unavailable
@@ -210,7 +210,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def remove_dead(self, job_id: str) -> str | None:
-        """Remove a job from the dead-letter list; returns its image reference, None if it is not there."""
+        """Remove a job from the dead-letter list; returns its image reference, or None if it is not there."""
         return cast("str | None", self._run("remove_dead", job_id))
 
     @redis_errors_as_unavailable
@@ -232,7 +232,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def retire(self, worker_id: str) -> None:
-        """Remove the heartbeat of a worker that shuts down."""
+        """Remove the heartbeat of a worker that is shutting down."""
         pipeline = self._redis.pipeline()
         pipeline.hdel(keys.WORKERS, worker_id)
         pipeline.zrem(keys.WORKERS_ALIVE, worker_id)
@@ -318,7 +318,7 @@ class Ledger:
         return self._scripts[script](args=list(arguments))
 
     def _hashes(self, names: Sequence[str]) -> list[dict[str, str]]:
-        """Read hashes in one round trip; an empty one for an unknown key."""
+        """Read hashes in one round trip; an unknown key gives an empty one."""
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
             pipeline.hgetall(name)

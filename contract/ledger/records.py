@@ -116,5 +116,5 @@ def _int_or_none(text: str | None) -> int | None:
 
 
 def pairs(flat: list[str]) -> list[tuple[str, str]]:
-    """Names and values from the flat list in which Lua returns a hash."""
+    """The name-value pairs of a hash, which Lua returns as a flat list."""
     return list(zip(flat[::2], flat[1::2], strict=True))

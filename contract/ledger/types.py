@@ -30,7 +30,7 @@ class SubmitStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A job to store, and what identifies it if it is resent."""
+    """A job to store, with the values that identify it when it is resent."""
 
     job: Job
     #: Chosen by the sender; the same when the image is resent.
@@ -41,7 +41,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What happened to a submitted job, and its id, or the id of the job that was stored before."""
+    """What happened to a submitted job, and its id or the id of the job that already exists."""
 
     status: SubmitStatus
     job_id: str
@@ -54,7 +54,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """The limits on the jobs that wait in a queue."""
+    """The limits on the jobs waiting in a queue."""
 
     max_jobs: int
     max_bytes: int
@@ -79,13 +79,13 @@ class Claim:
     job: Job
     #: Number of this claim. Only the latest claim can finish the job.
     fence: int
-    #: Whether to process this job alone, because a worker died while it processed the job with others.
+    #: Whether to process this job alone, because a worker died while processing it together with others.
     alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A worker's regular report about itself."""
+    """A periodic report from a worker: its model, its load and its address."""
 
     id: str
     host: str
@@ -94,7 +94,7 @@ class Heartbeat:
     labels: list[str]
     backend: str
     precision: str
-    #: Share of the last few seconds that the worker spent in the model, 0..1.
+    #: Share of the last few seconds that the worker spent running its model, 0..1.
     busy_ratio: float
     #: Host and port of its metrics endpoint.
     metrics_address: str
@@ -127,7 +127,7 @@ class LedgerStats:
     queues: Mapping[str, QueueStats]
     #: Finished jobs by (queue, status, label); the label is empty if there is no prediction.
     totals: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    #: Failed jobs by error code.
+    #: Jobs that finished with an error, by error code.
     errors: Mapping[str, int] = field(default_factory=dict)
     #: Jobs in the dead-letter list.
     dead: int = 0

@@ -49,15 +49,15 @@ class SubmissionClosedError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One image and how it is to be processed."""
+    """One image and how to process it."""
 
     data: bytes
     queue: str
-    #: File name, or path in a folder or archive; shown to people.
+    #: File name, or path in a folder or archive; for display.
     file: str = ""
     job_id: str = field(default_factory=new_job_id)
     idempotency_key: str = ""
-    #: Hash that a repeated upload must match; empty if the upload has no id or key to repeat.
+    #: Hash that a repeated upload must match; empty if the client chose neither an id nor a key.
     fingerprint: str = ""
     #: Seconds after which the job expires if no worker has claimed it.
     deadline_s: float | None = None
@@ -81,7 +81,7 @@ class Upload:
             image=image_ref,
             deadline_ms=None if self.deadline_s is None else created_ms + int(self.deadline_s * 1000),
         )
-        # Owners may choose the same idempotency key.
+        # Different owners may choose the same idempotency key.
         key = f"{self.owner}:{self.idempotency_key}" if self.idempotency_key else ""
         return Submit(job, key, self.fingerprint)
 
@@ -108,9 +108,9 @@ class Acceptor:
     A queued job therefore always has its image. If publishing fails, a worker's reconciler publishes the recorded job
     later.
 
-    Concurrent single uploads share one ledger write and one message (group commit): while the group-commit thread
-    writes, new uploads gather, and it writes them next. A lone upload is written immediately. A list of uploads is
-    already a group, so the calling thread writes it.
+    Concurrent single uploads share one ledger write and one message (group commit): while the group-commit thread is
+    writing, new uploads accumulate, and it writes them as the next group. An upload that arrives alone is written
+    immediately. A list of uploads is already a group, so the calling thread writes it.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Acceptor:
 
         Raises:
             UploadError: the image is invalid.
-            BusyError: the service cannot accept it now; nothing was stored.
+            BusyError: the service cannot accept it now, or did not record it in time. Resend it later.
             ConflictError: the id belongs to another image.
             IdempotencyMismatchError: the idempotency key was used for another image.
         """
@@ -157,7 +157,7 @@ class Acceptor:
         with self._waiters.expect(upload.job_id) if wait_s > 0 else nullcontext() as finished:
             (receipt,) = self.accept([upload])
             if receipt.error:
-                raise copy(receipt.error)  # raising an error that a local refers to keeps the image in memory
+                raise copy(receipt.error)  # raising an error held by a local variable would keep the image in memory
             if job := receipt.new_job:
                 if finished is None:
                     return job
@@ -182,7 +182,7 @@ class Acceptor:
         return [UploadReceipt(error=error) if error else next(receipts) for error in errors]
 
     def check_admission(self) -> None:
-        """Raise `UnavailableError` if Redis must not store more records."""
+        """Raise `UnavailableError` if Redis is too full to store more records, or may evict keys."""
         self._admission.check()
 
     def resubmit(self, submit: Submit) -> Receipt:
@@ -229,8 +229,8 @@ class Acceptor:
             case SubmitStatus.STORED | SubmitStatus.REPEATED:
                 return None
             case SubmitStatus.FULL | SubmitStatus.SHARE_FULL:
-                full = "The queue is full" if status is SubmitStatus.FULL else "Your jobs fill your share of the queue"
-                text = f"{full}. Wait for the time in `Retry-After`, then resend what was not accepted."
+                full = "The queue is full" if status is SubmitStatus.FULL else "Your share of the queue is full"
+                text = f"{full}. Wait for the time in `Retry-After`, then resend the images that were not accepted."
                 return QueueFullError(text, retry_after_s=self._admission.retry_after_s(_FREED_JOBS))
             case SubmitStatus.MISMATCHED:
                 return IdempotencyMismatchError(
@@ -260,7 +260,7 @@ class Acceptor:
                 receipts = self._write([pending.submit for pending in group]) if group else []
                 for pending, receipt in zip(group, receipts, strict=True):
                     pending.receipt.set_result(receipt)
-            # Keep the thread alive: without it, every single upload times out.
+            # Keep the thread alive: without it, all single uploads time out.
             except Exception as error:  # noqa: BLE001
                 if not isinstance(error, PawqueueError):
                     _log.exception("Could not record a group of jobs", jobs=len(group))
@@ -303,8 +303,8 @@ class Acceptor:
     def _fail_pending(self, error: PawqueueError) -> None:
         """Fail the uploads that arrived during an outage; otherwise each group of them waits for its own timeout."""
         if threading.current_thread() is not self._thread:
-            return  # a list of uploads failed; the thread tries the single ones
+            return  # a list of uploads failed; the group-commit thread handles the single ones
         with suppress(queue.Empty):
             while pending := self._pending.get_nowait():
                 pending.receipt.set_exception(error)
-            self._pending.put(None)  # `stop` sent it to the thread
+            self._pending.put(None)  # this was the stop signal for the thread: put it back

@@ -53,7 +53,7 @@ class UnpackBudget:
         """Count bytes that were unpacked.
 
         Raises:
-            UploadTooLargeError: over the limits.
+            UploadTooLargeError: the archive is over the limits.
         """
         self._unpacked_bytes += size
         if self._unpacked_bytes > self._max_bytes:
@@ -67,7 +67,7 @@ class UnpackBudget:
         """Count a member.
 
         Raises:
-            UploadTooLargeError: over the limit.
+            UploadTooLargeError: the archive is over the limit.
         """
         self._members += 1
         if self._members > self._max_members:
@@ -86,12 +86,12 @@ def points_outside(name: str) -> bool:
 
 _GZIP_START = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
-#: Limit on the headers of one member; extended headers may claim any length.
+#: Limit on the headers of one member; extended headers may declare any length.
 _HEADERS_MAX_BYTES = 1_000_000
 
 
 def read_tar(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[ReceivedImage]:
-    """Yield the files of a tar, plain or gzipped; one larger than `max_bytes` is rejected.
+    """Yield the files of a tar, plain or gzipped; files larger than `max_bytes` are rejected.
 
     Raises:
         UploadError: it is truncated, not a tar, empty, or over `budget`.
@@ -110,7 +110,7 @@ def read_tar(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[Recei
 
 def _tar_image(info: tarfile.TarInfo, source: "_TarStream", max_bytes: int) -> ReceivedImage:
     if not info.isreg() or info.issparse():
-        return rejected(info.name, "This member of the archive is a link or a device, not a file.")
+        return rejected(info.name, "This member of the archive is a link or a device. Add a regular file instead.")
     if points_outside(info.name):
         return rejected(info.name, _OUTSIDE)
     if info.size > max_bytes:
@@ -156,7 +156,7 @@ def _broken_tar() -> UploadError:
 
 
 class _TarStream:
-    """The uncompressed bytes of a request body, as a file that can only be read forward."""
+    """The uncompressed bytes of a request body, as a file that can be read only forward."""
 
     def __init__(self, read: Read, budget: UnpackBudget) -> None:
         self._read = read
@@ -235,16 +235,16 @@ class _TarStream:
 
 # Zip
 
-#: Limit on the directory of a zip; each member takes at least 46 bytes and its name.
+#: Limit on the directory of a zip; each member takes at least 46 bytes plus its name.
 _DIRECTORY_MAX_BYTES = 4_000_000
 _DIRECTORY_SIZE = 5
-#: zipfile limits the output of these methods, but not of others.
+#: Compression methods. zipfile limits the size of the output for these, but not for others.
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 
 
 def read_zip(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[ReceivedImage]:
-    """Yield the files of a zip; one larger than `max_bytes` is rejected.
+    """Yield the files of a zip; files larger than `max_bytes` are rejected.
 
     Raises:
         UploadError: it is truncated, not a zip, empty, or over `budget`.
@@ -277,8 +277,8 @@ def _opened_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_directory(file: IO[bytes]) -> None:
-    """Reject a directory that would fill the memory, before zipfile reads it."""
-    # zipfile's own search, which has no public name: both must find the same directory.
+    """Reject a directory that is too large for memory, before zipfile reads it."""
+    # Use zipfile's own search, although it is private: both must find the same directory.
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if end and end[_DIRECTORY_SIZE] > _DIRECTORY_MAX_BYTES:
         raise UploadTooLargeError(
@@ -304,7 +304,7 @@ def _rejection_reason(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & _ENCRYPTED:
         return "This member of the archive is encrypted. Pack it without a password."
     if stat.S_ISLNK(info.external_attr >> 16):
-        return "This member of the archive is a link, not a file."
+        return "This member of the archive is a link. Add a regular file instead."
     if points_outside(info.filename):
         return _OUTSIDE
     if info.compress_type not in _READABLE:

@@ -1,4 +1,4 @@
-"""Checks of an uploaded image: its size, format and pixel count, from the header alone.
+"""Checks the size, format and pixel count of an uploaded image, from its header alone.
 
 The gateway never decodes pixels.
 """
@@ -20,7 +20,7 @@ from contract.errors import (
 #: Supported formats, by Pillow's names.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _JPEG_START, _JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
-#: Encoders write about ten scans; for each, the decoder passes over the whole image.
+#: Encoders write about ten scans; the decoder processes the whole image once for each.
 _JPEG_SCANS_MAX = 200
 #: A JPEG segment: 0xFF, kind, length; a frame header continues with depth, height, width, components.
 _FRAME_HEADER = struct.Struct(">BBHBHHB")
@@ -66,7 +66,7 @@ def too_large_text(max_bytes: int) -> str:
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Width and height from the frame header of an ordinary JPEG; None for anything else.
 
-    Most uploads are ordinary JPEGs, and opening them with Pillow takes a fifth of the time of an upload.
+    Most uploads are ordinary JPEGs, and opening one with Pillow would take a fifth of the time of its upload.
     """
     position = len(_JPEG_START)
     while data.startswith(_JPEG_START) and len(data) - position > _FRAME_HEADER.size:

@@ -1,4 +1,4 @@
-"""Dead letters: jobs that failed because workers kept dying on their image. An operator retries or drops them."""
+"""Dead letters: jobs that failed because their image repeatedly killed workers. An operator retries or drops them."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from contract.ledger.types import Submit
 from gateway.accept.acceptor import Acceptor
 
 LISTED_MAX = 1000
-#: Members that a retry resets. The new job has no submission, because the old one may be closed.
+#: Fields that a retry resets. The new job has no submission, because the old one may be closed.
 _RESET: dict[str, Any] = {
     "status": JobStatus.QUEUED,
     "started_ms": None,

@@ -9,16 +9,16 @@ from contract.errors import NoFileError, UploadError, UploadTooLargeError
 from gateway.accept.received import Read, ReceivedImage, received, too_large
 
 FORM_MAX_IMAGES = 100
-#: Maximum number of parts of a form, images and others.
+#: Maximum number of parts in a form, whether images or not.
 _PARTS_MAX = 200
 _PIECE_BYTES = 65_536
-#: Limit on what the decoder buffers while it reads the header of a part or the next piece of an image.
+#: Maximum number of bytes that the decoder buffers while it reads the header of a part or the next piece of an image.
 _BUFFER_MAX_BYTES = 4 * _PIECE_BYTES
 _IMAGE_PART = "file"
 
 
 def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[ReceivedImage]:
-    """Yield the parts named `file` of a form; one larger than `max_bytes` is rejected.
+    """Yield the parts named `file` of a form; parts larger than `max_bytes` are rejected.
 
     Raises:
         UploadError: the form cannot be parsed, or has no images or too many.
@@ -36,12 +36,12 @@ def read_form(read: Read, boundary: str, max_bytes: int) -> Iterator[ReceivedIma
                 count += 1
                 if count > FORM_MAX_IMAGES:
                     raise UploadTooLargeError(
-                        f"A form may contain {FORM_MAX_IMAGES} images. Send the rest in another form, or all in a tar."
+                        f"A form may contain at most {FORM_MAX_IMAGES} images. Send the rest separately, or use a tar."
                     )
                 yield part.image()
                 part = None
     if count == 0:
-        raise NoFileError("The form has no image. Send each as a part named `file`, as in `curl -F file=@cat.jpg`.")
+        raise NoFileError("The form has no image. Send each one as a part named `file`, as in `curl -F file=@cat.jpg`.")
 
 
 class _Part:
@@ -62,7 +62,7 @@ class _Part:
 
     def image(self) -> ReceivedImage:
         if not self._name:
-            raise UploadError("A part named `file` has no filename. Results are identified by filename.")
+            raise UploadError("A part named `file` has no filename. Add one: results are identified by filename.")
         if self._size > self._max_bytes:
             return too_large(self._name, self._max_bytes)
         return received(self._name, b"".join(self._pieces))

@@ -26,7 +26,7 @@ def received(name: str, data: bytes) -> ReceivedImage:
     """An image, rejected if its name is empty or too long."""
     custom_id = to_custom_id(name)
     if not custom_id:
-        return ReceivedImage("", error=UploadError("The image has no name. Results are identified by name."))
+        return ReceivedImage("", error=UploadError("The image has no name. Add one: results are identified by name."))
     if len(custom_id) > CUSTOM_ID_MAX:
         shortened = f"{custom_id[:_NAME_SHOWN]}..."
         error = UploadError(f"The name {shortened} is longer than {CUSTOM_ID_MAX} characters. Shorten it.")

@@ -1,4 +1,4 @@
-"""Submissions: many images sent together. Open one, add images in groups, close or cancel it, read it."""
+"""Submissions: many images sent together. Operations to open one, add images, close or cancel it, and read it."""
 
 import hashlib
 import time
@@ -55,7 +55,7 @@ class RejectedImage:
 class AddedImages:
     """The result of one request that added images."""
 
-    #: custom_id, job id, whether an earlier request created the job.
+    #: (custom_id, job id, whether an earlier request created the job).
     accepted: list[tuple[str, str, bool]] = field(default_factory=list)
     rejected: list[RejectedImage] = field(default_factory=list)
     #: Images to resend later.
@@ -89,7 +89,7 @@ class Submissions:
     def open(
         self, caller: Caller, options: SubmissionOptions, submission_id: str = "", key: str = ""
     ) -> tuple[Submission, bool]:
-        """Open a submission, or return the one that was opened before with the same id or idempotency key.
+        """Open a submission, or return the one that was already opened with the same id or idempotency key.
 
         Returns:
             The submission, and whether it is new.
@@ -137,7 +137,7 @@ class Submissions:
         return self.ledger.submissions(caller.owner, limit)
 
     def wait(self, caller: Caller, submission_id: str, timeout_s: float) -> Submission:
-        """A submission as soon as it has finished, or in its current state after `timeout_s`.
+        """Wait up to `timeout_s` for a submission to finish; returns it in its current state.
 
         Raises:
             NotFoundError: it does not exist, or belongs to another caller.
@@ -168,7 +168,7 @@ class Submissions:
             NotFoundError: it does not exist, or belongs to another caller.
         """
         if self.find(caller, submission_id).finished_ms is None:
-            # Close it first: no job may be added while others are canceled.
+            # Close it first, so that no job is added while others are being canceled.
             self.ledger.close_submission(submission_id, self.ttl_s, cancel=True)
             start = 0
             while job_ids := self.ledger.submission_job_ids(submission_id, start, _CANCEL_GROUP):
@@ -198,7 +198,7 @@ class Submissions:
 
 
 def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:
-    """Yield images in groups; if reading fails, yield the images before the failure first."""
+    """Yield images in groups; if reading fails, first yield the images read so far."""
     group: list[ReceivedImage] = []
     size = 0
     try:

@@ -1,4 +1,4 @@
-"""What all routes share: route declarations, the OpenAPI document, schemas, authentication, headers and errors.
+"""Code shared by all routes: route declarations, the OpenAPI document, schemas, authentication, headers and errors.
 
 Start with `routing.py`: one declaration validates, protects and documents a route.
 """

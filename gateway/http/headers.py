@@ -1,4 +1,4 @@
-"""Headers of every response: the request id, and security headers for browsers."""
+"""Headers added to every response: the request id, and security headers for browsers."""
 
 import re
 import secrets
@@ -8,7 +8,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 
 REQUEST_ID = "X-Request-ID"
-#: Request ids of clients and proxies that are kept; others are replaced.
+#: Request ids from clients and proxies that match this are kept; others are replaced.
 _VALID_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}", re.ASCII)
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -16,7 +16,7 @@ _SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-#: Headers that pages of the allowed origins may send and read.
+#: Headers that pages from the allowed origins may send and read.
 _REQUEST_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Prefer", REQUEST_ID]
 _RESPONSE_HEADERS = ["Location", "Retry-After", "Preference-Applied", "RateLimit", "RateLimit-Policy", REQUEST_ID]
 

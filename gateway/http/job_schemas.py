@@ -18,7 +18,7 @@ Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expire
 
 
 def optional(text: str, example: Any = None, default: Any = None, **limits: Any) -> Any:
-    """An optional parameter or member; its default is not part of the document."""
+    """An optional parameter or member; its default is omitted from the OpenAPI document."""
 
     def shape(schema: dict[str, Any]) -> None:
         schema.pop("default", None)
@@ -134,7 +134,7 @@ class JobObject(BaseModel):
     started_at: str | None
     finished_at: str | None
     deadline_at: str | None
-    attempts: int = Field(description="How many times a worker started to process it.")
+    attempts: int = Field(description="How many times a worker started to process the image.")
     prediction: PredictionObject | None
     error: ErrorObject | None
     model: ModelObject | None

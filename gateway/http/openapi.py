@@ -59,7 +59,7 @@ def write_document(parts: Iterable[Routes], settings: Settings) -> dict[str, Any
 
 
 class _Writer:
-    """Writes operations, and collects the models that they refer to."""
+    """Writes operations, and collects the models to which they refer."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -131,7 +131,7 @@ def _parameters(location: str, model: type[BaseModel]) -> Iterator[dict[str, Any
 
 
 def _parameter_errors(operation: Operation) -> Iterator[type[PawqueueError]]:
-    """The errors that invalid parameters cause."""
+    """The errors returned for invalid parameters."""
     names = operation.parameters().keys()
     if "path" in names:
         yield NotFoundError
@@ -171,5 +171,5 @@ def _example(kind: type[PawqueueError]) -> dict[str, Any]:
 
 
 def summary_of(kind: type[PawqueueError]) -> str:
-    """The first line of an error's documentation."""
+    """The first line of the docstring of an error class."""
     return (kind.__doc__ or kind.title).strip().split("\n")[0]

@@ -76,8 +76,8 @@ class Operation:
 class Routes:
     """The routes of one part of the API.
 
-    A view declares what it reads by its parameters `path`, `query`, `header` and `body`, each a pydantic model. They
-    are validated before the call. An invalid path parameter returns 404; any other returns 400.
+    A view declares its inputs as parameters named `path`, `query`, `header` and `body`, each a pydantic model. They
+    are validated before the view is called. An invalid path parameter returns 404; any other returns 400.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Routes:
             about: Its description in the OpenAPI document.
             prefix: Prepended to the rules.
             title: Its heading in the OpenAPI document; defaults to the capitalized name.
-            key_responses: Documented responses to a missing or rejected API key, if not problem details.
+            key_responses: Documented responses to a missing or rejected API key, if they are not problem details.
         """
         self.blueprint = Blueprint(name, __name__, url_prefix=prefix or None)
         self.about = about
@@ -110,7 +110,7 @@ class Routes:
         is_metrics: bool = False,
         **extensions: Any,
     ) -> Callable[[View], View]:
-        """Register the decorated view; its docstring is its documentation.
+        """Register the decorated view; its docstring becomes its description in the OpenAPI document.
 
         Args:
             method: GET, POST, PUT or DELETE.
@@ -119,7 +119,7 @@ class Routes:
             responses: Documented responses by status.
             errors: Route-specific errors.
             is_metrics: Whether the route is open unless `PAWQUEUE_METRICS_ACCESS` requires a key.
-            extensions: Further members of the OpenAPI operation, such as `requestBody`.
+            extensions: Additional members of the OpenAPI operation, such as `requestBody`.
         """
 
         def register(view: View) -> View:

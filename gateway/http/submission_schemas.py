@@ -46,7 +46,7 @@ class SubmissionBody(BaseModel):
     deadline_s: float | None = Field(
         None,
         strict=True,  # otherwise `true` would be one second
-        description="Seconds from its acceptance after which a job expires if no worker has claimed it.",
+        description="Seconds after acceptance at which a job expires if no worker has claimed it.",
         gt=0,
         le=DEADLINE_MAX_S,
         allow_inf_nan=False,
@@ -85,7 +85,7 @@ class ResultsQuery(BaseModel):
     )
     limit: int = optional("Maximum number of results.", 500, ge=1)
     status: list[Status] = optional(
-        "Return only jobs with this status; repeatable. By default: all finished jobs.", ["succeeded", "failed"]
+        "Return only jobs with this status; repeatable. Default: all finished jobs.", ["succeeded", "failed"]
     )
     format: Literal["ndjson", "csv"] = optional("The format; takes precedence over `Accept`.", "csv")
 
@@ -119,7 +119,7 @@ class SubmissionUrls(BaseModel):
 
 
 class SubmissionObject(BaseModel):
-    """Many images sent together."""
+    """A group of images sent together."""
 
     id: str = Field(pattern=UUID)
     name: str
@@ -128,12 +128,12 @@ class SubmissionObject(BaseModel):
     status: Literal["open", "closed", "finished", "canceled"]
     created_at: str = Field(description="RFC 3339, UTC.")
     closed_at: str | None
-    finished_at: str | None = Field(description="When it was closed and all its jobs had finished.")
+    finished_at: str | None = Field(description="When the submission was closed and all its jobs were finished.")
     counts: CountsObject
     rate_per_s: float | None = Field(
-        description="Jobs finished per second: the recent rate, or the average once it has finished."
+        description="Jobs finished per second: the recent rate, or the average once the submission has finished."
     )
-    estimated_end_at: str | None = Field(description="When its current jobs will have finished at this rate.")
+    estimated_end_at: str | None = Field(description="When its current jobs will be finished at this rate.")
     urls: SubmissionUrls
 
 
@@ -165,7 +165,9 @@ class AddedObject(BaseModel):
     accepted: list[AcceptedImage]
     rejected: list[RejectedImage]
     left: list[str] = Field(description="The `custom_id` of each image to resend later.")
-    left_from: str | None = Field(description="The first of these. After an archive, resend it from this image on.")
+    left_from: str | None = Field(
+        description="The first of these. To continue an archive, resend it from this image onwards."
+    )
 
 
 class ResultLine(BaseModel):
@@ -173,7 +175,7 @@ class ResultLine(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    n: int = Field(ge=1, description="Its number in order of acceptance, from 1.")
+    n: int = Field(ge=1, description="Its position in order of acceptance, starting at 1.")
     custom_id: str
     job_id: str = Field(pattern=UUID)
     status: Status

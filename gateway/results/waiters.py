@@ -19,12 +19,12 @@ Waiter = TypeVar("Waiter")
 
 #: Pause before subscribing again.
 _RECONNECT_S = 0.5
-#: Pause between attempts to interrupt the thread when it is to stop.
+#: Pause between attempts to interrupt the thread during shutdown.
 _STOP_S = 0.05
 
 
 class Waiters:
-    """Wakes the requests that wait for a job or submission when it finishes."""
+    """Wakes requests when the job or submission they wait for finishes."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -63,16 +63,16 @@ class Waiters:
             yield finished
 
     def result(self, finished: Future[Job], job_id: str, timeout_s: float) -> Job | None:
-        """The finished job; after `timeout_s` the job in its current state, None for an unknown id."""
+        """The finished job, or the job in its current state after `timeout_s`; None for an unknown id."""
         try:
             return finished.result(timeout_s)
         except TimeoutError:
             return self._ledger.get([job_id])[0]
 
     def wait(self, job_id: str, timeout_s: float, reader: Caller = ANYONE) -> Job | None:
-        """The job as soon as it has finished, or in its current state after `timeout_s`.
+        """Wait up to `timeout_s` for a job to finish; returns it in its current state.
 
-        None for an unknown id, and for a job that `reader` may not see.
+        Returns None for an unknown id, and for a job that `reader` may not see.
         """
         with self.expect(job_id) as finished:
             job = self._ledger.get([job_id])[0]
@@ -103,7 +103,7 @@ class Waiters:
                     self._wake(ids)
             except UnavailableError:
                 self._stopped.wait(_RECONNECT_S)
-            # Keep the thread alive: without it, every waiting request runs into its timeout.
+            # Keep the thread alive: without it, every waiting request times out.
             except Exception:  # noqa: BLE001
                 if not self._stopped.is_set():
                     _log.exception("The subscription to finished jobs failed")

@@ -27,7 +27,7 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;]
 
 
 def read_upload(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Upload:
-    """The image of the request, with the options of the client.
+    """The image in the request, with the client's options.
 
     Raises:
         UploadError: the request has no image, or its body ended early.
@@ -79,7 +79,7 @@ def granted_wait_s(header: WaitHeader, max_s: float) -> float:
 
 
 def clean_name(name: str) -> str:
-    """A name without control characters, of limited length, for records and logs."""
+    """`name` without control characters and at most 255 characters long, for records and logs."""
     return "".join(character for character in name if character.isprintable())[:_FILE_NAME_MAX]
 
 
@@ -95,7 +95,7 @@ def _read_image(name: str) -> tuple[bytes, str]:
 
 def _read_body() -> bytes:
     data = request.get_data(cache=False)
-    # A truncated image must not take the job id that the client chose for the complete one.
+    # A truncated image must not use up the job id that the client chose for the complete one.
     if request.content_length is not None and len(data) < request.content_length:
         raise UploadError(
             f"The request body ended after {len(data)} of {request.content_length} bytes. Resend the image."

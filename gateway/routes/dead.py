@@ -15,7 +15,7 @@ from gateway.services import current_services
 
 routes = Routes(
     "dead",
-    "Jobs that failed because workers kept dying on their image. An operator retries or drops them.",
+    "Jobs that failed because their image repeatedly killed workers. An operator retries or drops them.",
     "/v1/dead",
     title="Dead letters",
 )

@@ -13,7 +13,7 @@ from contract.settings import Settings
 from gateway.http.routing import Routes
 
 _PAGES = "gateway/http/pages"
-#: File name -> its folder, in a package.
+#: File name -> its folder, as a path in a package.
 _ASSETS = {
     "swagger-ui.css": "flask_openapi3_swagger/templates/swagger/css",
     "swagger-ui-bundle.js": "flask_openapi3_swagger/templates/swagger/js",
@@ -38,7 +38,7 @@ def document_routes(parts: Sequence[Routes], settings: Settings) -> Blueprint:
 
     @cache
     def openapi_document() -> dict[str, Any]:
-        # Imported on first use: most gateways never need it.
+        # Imported on first use: most gateways never serve it.
         from gateway.http.openapi import write_document  # noqa: PLC0415
 
         return write_document(parts, settings)

@@ -54,7 +54,7 @@ _SUBMIT_ERRORS = (*IMAGE_ERRORS, ConflictError, IdempotencyMismatchError)
 _FINISHED = {"succeeded": SUCCEEDED_JOB, "failed": FAILED_JOB}
 _SUBMIT_RESPONSES = {
     200: JsonResponse(JobObject, "The job finished within the wait.", _FINISHED, LOCATION | PREFERENCE),
-    202: JsonResponse(JobObject, "The job is accepted.", {"queued": QUEUED_JOB}, LOCATION | PREFERENCE | RETRY_AFTER),
+    202: JsonResponse(JobObject, "The job was accepted.", {"queued": QUEUED_JOB}, LOCATION | PREFERENCE | RETRY_AFTER),
 }
 
 

@@ -49,7 +49,7 @@ class Index(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether a worker serves a model."""
+    """Whether a worker is serving a model."""
 
     status: Literal["healthy", "degraded"]
     model_loaded: bool
@@ -144,7 +144,7 @@ def index() -> dict[str, Any]:
     responses={200: JsonResponse(Health, "The health of the service.", {"healthy": _HEALTHY, "degraded": _DEGRADED})},
 )
 def health() -> dict[str, Any]:
-    """Check whether a worker serves a model; the status code is always 200."""
+    """Check whether a worker is serving a model; the status code is always 200."""
     return _HEALTHY if _model_is_served(current_services()) else _DEGRADED
 
 
@@ -189,12 +189,12 @@ def _model_is_served(services: Services) -> bool:
 def _prediction(job: Job) -> dict[str, Any]:
     result = job.result
     if result is None:
-        raise UnavailableError("No worker answered in time; try again shortly.", retry_after_s=5)
+        raise UnavailableError("No worker processed the image in time. Try again shortly.", retry_after_s=5)
     if result.error:
         kind = error_classes().get(result.error.code, JobFailedError)
         raise kind(result.error.detail)
     prediction = result.prediction
-    assert prediction is not None  # noqa: S101 - a result has one of the two
+    assert prediction is not None  # noqa: S101 - a result has either an error or a prediction
     by_label = {f"{label}_probability": value for label, value in prediction.probabilities.items()}
     return {"class": prediction.label, "confidence": prediction.confidence, **by_label}
 

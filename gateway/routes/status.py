@@ -1,4 +1,4 @@
-"""`GET /v1/status`: the whole service at a glance, for `pawqueue watch` and `pawqueue doctor`."""
+"""`GET /v1/status`: an overview of the whole service, for `pawqueue watch` and `pawqueue doctor`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from contract.status import NO_WORKER, Status, read_status
 from gateway.http.routing import JsonResponse, Routes
 from gateway.services import current_services
 
-routes = Routes("status", "The whole service at a glance.", "/v1/status")
+routes = Routes("status", "An overview of the whole service.", "/v1/status")
 
 
 class StatusProblem(BaseModel):
@@ -57,7 +57,7 @@ class LedgerStatus(BaseModel):
 
 
 class StatusObject(BaseModel):
-    """The state of the service; without counts if the ledger does not answer."""
+    """The state of the service; without counts if the ledger is not responding."""
 
     ready: bool
     problems: list[StatusProblem]
@@ -94,8 +94,8 @@ _EXAMPLES = {
 def status() -> dict[str, Any]:
     """Show queues, workers and totals, and whether jobs can be accepted.
 
-    `ready` is false while uploads are refused; `problems` gives the reasons. Without a worker, jobs are accepted and
-    wait. Like `/metrics`, this needs an API key if `PAWQUEUE_METRICS_ACCESS` is `key`.
+    `ready` is false while uploads are refused; `problems` gives the reasons. Without a worker, jobs are accepted but
+    stay queued. Like `/metrics`, this needs an API key if `PAWQUEUE_METRICS_ACCESS` is `key`.
     """
     services = current_services()
     return read_status(services.ledger, services.settings.ledger_max_bytes).to_dict()

@@ -47,7 +47,7 @@ routes = Routes("submissions", "Many images, submitted and tracked together.", "
 _NDJSON, _CSV = "application/x-ndjson", "text/csv"
 _FORMATS = {"ndjson": _NDJSON, "csv": _CSV}
 _OPENED = {
-    200: JsonResponse(SubmissionObject, "The submission that was opened before.", {"open": OPEN_SUBMISSION}, LOCATION),
+    200: JsonResponse(SubmissionObject, "The submission that already existed.", {"open": OPEN_SUBMISSION}, LOCATION),
     201: JsonResponse(SubmissionObject, "The new submission.", {"open": OPEN_SUBMISSION}, LOCATION),
 }
 _READ = {"open": OPEN_SUBMISSION, "running": RUNNING_SUBMISSION, "finished": FINISHED_SUBMISSION}
@@ -83,7 +83,7 @@ def open_as(path: SubmissionPath, body: SubmissionBody) -> Response:
     errors=(NotFoundError,),
 )
 def close(path: SubmissionPath) -> Response:
-    """Close a submission: it accepts no more images and can finish. Closing it again changes nothing."""
+    """Close a submission: it accepts no more images and can finish. Closing it again has no effect."""
     return jsonify(_body(current_services().submissions.close(caller(), path.submission_id)))
 
 
@@ -122,7 +122,7 @@ def latest(query: ListQuery) -> Response:
     errors=(NotFoundError,),
 )
 def read(path: SubmissionPath, header: WaitHeader) -> Response:
-    """Read a submission, or wait until it has finished."""
+    """Read a submission, or wait for it to finish."""
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
     response = jsonify(_body(services.submissions.wait(caller(), path.submission_id, wait_s)))
@@ -135,7 +135,7 @@ def read(path: SubmissionPath, header: WaitHeader) -> Response:
     "POST",
     "/<submission_id>/jobs",
     scope=Scope.SUBMIT,
-    responses={202: JsonResponse(AddedObject, "What was accepted and what was rejected.", {"added": ADDED})},
+    responses={202: JsonResponse(AddedObject, "The accepted and rejected images.", {"added": ADDED})},
     errors=(NotFoundError, ConflictError, *IMAGE_ERRORS),
     requestBody=IMAGES_BODY,
 )
@@ -143,8 +143,8 @@ def add(path: SubmissionPath) -> Response:
     """Add images: a form of up to 100 parts, a tar (plain or gzipped), or a zip.
 
     The name of a part or member becomes its `custom_id`. An invalid image is listed in `rejected` and does not affect
-    the others. Resending an image is safe: the same bytes return the same job, different bytes are rejected as a
-    `conflict`. If an error stops the request early, the error response also lists what was accepted.
+    the others. Resending an image is safe: the same bytes return the same job; different bytes are rejected as a
+    `conflict`. If an error stops the request early, the error response also lists the images that were accepted.
     """
     services = current_services()
     submission = services.submissions.find(caller(), path.submission_id)
@@ -158,7 +158,7 @@ def add(path: SubmissionPath) -> Response:
         response = jsonify(added.to_dict())
         response.status_code = 202
         return response
-    # A form has few images, so list all that are left. For an archive, `left_from` is enough.
+    # A form has few images, so list all that were not accepted. For an archive, `left_from` is enough.
     if request.mimetype == "multipart/form-data":
         with suppress(UploadError):
             added.left += [image.custom_id for image in images]
@@ -174,7 +174,7 @@ def add(path: SubmissionPath) -> Response:
     errors=(NotFoundError,),
 )
 def results(path: SubmissionPath, query: ResultsQuery, header: AcceptHeader) -> Response:
-    """Read results as NDJSON or CSV, streamed in order of acceptance, even while the submission runs.
+    """Read results as NDJSON or CSV, streamed in order of acceptance, even while the submission is running.
 
     Use `after` to continue after the last result of an earlier response. Jobs whose records have expired are omitted.
     """

@@ -74,7 +74,7 @@ class Batcher(Generic[T]):
         return count > 0 and (self._expected <= 0 or self._time_left_s() == 0)
 
     def _time_left_s(self) -> float | None:
-        """Seconds until the oldest item has waited long enough; None if nothing waits."""
+        """Seconds until the oldest item has waited long enough; None if no item is waiting."""
         oldest = min((items[0][0] for items in self._waiting if items), default=None)
         return None if oldest is None else max(0.0, oldest + self._wait_s - self._clock())
 

@@ -1,4 +1,4 @@
-"""Writes results to the ledger; results that arrive during one write share the next one."""
+"""Writes results to the ledger; results that arrive during a write are written together in the next one."""
 
 import queue
 import threading

@@ -48,7 +48,7 @@ class Decoder:
         self._lock = threading.Lock()
         #: Items being decoded, by identity, with the time at which decoding began, in seconds.
         self._began_s: dict[int, tuple[Item, float]] = {}
-        #: Items whose job has failed while a thread still decodes their image.
+        #: Items whose job has failed while a thread is still decoding their image.
         self._abandoned: set[int] = set()
 
     def submit(self, items: Sequence[Item], images: Sequence[bytes | None]) -> None:
@@ -70,7 +70,7 @@ class Decoder:
                 del self._began_s[id(item)]
                 self._abandoned.add(id(item))
         for item in slow:
-            self._fail(item, UndecodableImageError(f"decoding it takes longer than {self._limit_s:g} s"))
+            self._fail(item, UndecodableImageError(f"decoding took longer than {self._limit_s:g} s"))
 
     def is_stuck(self) -> bool:
         """Whether every thread is busy with an image whose job has already failed."""
@@ -89,7 +89,7 @@ class Decoder:
         with self._lock:
             self._abandoned.discard(id(item))
             if self._began_s.pop(id(item), None) is None:
-                return  # the job has failed in the meantime
+                return  # the job has already failed
         if failure is not None:
             self._fail(item, failure)
             return

@@ -34,7 +34,7 @@ class Gate:
             self._held[rank] += count
 
     def leave(self, count: int, rank: int) -> None:
-        """Make room for others: `count` jobs have left the pipeline."""
+        """Free the capacity of `count` jobs that have left the pipeline."""
         with self._changed:
             self._held[rank] -= count
             self._changed.notify_all()
@@ -55,7 +55,7 @@ class Gate:
 
 
 class SoloLock:
-    """A lock that many threads share, or that one thread holds alone. A thread that waits to hold it alone goes first.
+    """A shared/exclusive lock. A thread waiting for exclusive access takes precedence.
 
     A job that may have killed a worker is processed alone: if it kills this worker too, no other job is affected.
     """
@@ -81,7 +81,7 @@ class SoloLock:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the lock once all other threads have released it, and keep them out."""
+        """Hold the lock alone: wait until all other threads have released it, and keep them out."""
         with self._changed:
             self._waiting_alone += 1
             self._changed.wait_for(lambda: not self._alone and not self._sharing)

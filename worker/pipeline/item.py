@@ -1,4 +1,4 @@
-"""What passes through the pipeline: one item per claimed job, and the group of jobs that the item belongs to."""
+"""The data that passes through the pipeline: one item per claimed job, and the group of jobs to which it belongs."""
 
 import threading
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Takes the jobs of one message from claim to commit.
+"""Processes the jobs of one message, from claim to commit.
 
 Celery's threads claim jobs and read their images. Several threads decode, one predicts, and one commits. The next
 batch is decoded while the current one is predicted.
@@ -47,7 +47,7 @@ class Pipeline:
         self.predictor.start()
 
     def process(self, queue: str, job_ids: Sequence[str]) -> None:
-        """Finish all jobs of one message; skips jobs that have finished or that another worker holds.
+        """Finish all jobs of one message; skips those that have finished or that another worker holds.
 
         Raises:
             ClosedError: the worker is stopping. The message must go back to the queue.
@@ -87,7 +87,7 @@ class Pipeline:
         except ClosedError:
             raise  # keep the leases: `Worker` releases all held jobs when it stops
         except Exception:
-            self.leases.drop(claims)  # while leases are renewed, the jobs cannot be retried
+            self.leases.drop(claims)  # otherwise their leases would be renewed, and the jobs never retried
             raise
 
     def _begin(self, claims: Sequence[Claim], rank: int) -> JobGroup:

@@ -1,4 +1,4 @@
-"""Runs the model on each batch, in the only thread that calls it."""
+"""Runs the model on each batch. Only this thread calls the model."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from worker.upkeep.metrics import WorkerMetrics
 
 _log = get_logger(__name__)
 
-#: Decimal places of a stored probability; float32 is not more precise.
+#: Decimal places of a stored probability. More would exceed the precision of float32.
 _DIGITS = 6
 
 

@@ -1,4 +1,4 @@
-"""Loads a bundle with Keras on the chosen backend, checks that it still predicts as at export, and warms it up."""
+"""Loads a bundle with Keras on the chosen backend, checks its golden outputs, and warms it up."""
 
 import os
 import platform
@@ -16,8 +16,8 @@ from worker.runtime.side_by_side import Call
 
 _log = get_logger(__name__)
 
-#: Maximum distance of a probability from the bundle's golden output. In float32, processors differ in the sixth digit;
-#: bfloat16 has an 8-bit mantissa.
+#: Maximum difference between a probability and the bundle's golden output. In float32, processors differ in the
+#: sixth digit; bfloat16 has an 8-bit mantissa.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 #: CPU flags for native bfloat16 multiplication (x86-64, 64-bit Arm).
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -99,7 +99,7 @@ def choose_backend(name: str, cores: int) -> None:
 def load_model(folder: Path, precision: str, batch_size: int, cores: int) -> KerasModel:
     """Load, check and warm up the bundle at `folder`; the model runs on `cores` CPU cores.
 
-    `precision` is `float32`, `bfloat16` or `auto`: bfloat16 if the processor has it and the golden outputs agree.
+    `precision` is `float32`, `bfloat16` or `auto`: bfloat16 if the processor supports it and the golden outputs agree.
 
     Raises:
         BundleError: the bundle is missing or damaged, or the model does not predict as it did at export.
@@ -112,13 +112,14 @@ def load_model(folder: Path, precision: str, batch_size: int, cores: int) -> Ker
             model.warm_up()
             return model
         _log.warning("Serving in float32: in bfloat16 the golden outputs differ too much", distance=round(distance, 4))
-        del model  # free its memory before the next one is loaded
+        del model  # free its memory before the float32 model is loaded
     precision = "float32" if precision == "auto" else precision
     model = _load(folder, manifest, precision, batch_size, cores)
     distance = model.golden_distance()
     if distance > _TOLERANCE[precision]:
         raise BundleError(
-            f"The golden outputs of {folder} are {distance:.4f} off (allowed in {precision}: {_TOLERANCE[precision]}). "
+            f"The model's outputs differ from the golden outputs of {folder} by {distance:.4f} "
+            f"(allowed in {precision}: {_TOLERANCE[precision]}). "
             "The file is damaged or the library versions differ. Export it again."
         )
     model.warm_up()
@@ -183,6 +184,6 @@ def _tensorflow_call(network: Any, manifest: Manifest, precision: str, cores: in
 
 
 def _batch_sizes(largest: int) -> list[int]:
-    """The allowed batch sizes: powers of two, and the largest."""
+    """The allowed batch sizes: the powers of two below `largest`, and `largest` itself."""
     sizes = [1 << power for power in range(largest.bit_length()) if 1 << power < largest]
     return [*sizes, largest]

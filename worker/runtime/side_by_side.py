@@ -40,12 +40,12 @@ class SideBySide:
         """Raw outputs of `pixels`, in order; an error in a part is raised."""
         if self.narrow is None or len(pixels) < max(2, self._cores):
             return self._wide(pixels)
-        # The same number of parts for each core: otherwise some cores would wait for the others.
+        # Give each core the same number of parts: otherwise some cores would wait for others.
         parts = math.ceil(len(pixels) / (PART * self._cores)) * self._cores
         return np.concatenate(list(self._pool.map(self.narrow, np.array_split(pixels, parts))))
 
     def build(self, make: Callable[[], Call], height: int, width: int) -> threading.Thread:
-        """Make the narrow call in the background, and use it if its outputs agree with the wide one's."""
+        """Make the narrow call in the background, and use it if its outputs agree with those of the wide call."""
         thread = threading.Thread(target=self._build, args=(make, height, width), name=BUILDER_THREAD)
         thread.start()
         return thread

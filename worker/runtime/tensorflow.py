@@ -1,4 +1,4 @@
-"""Calls a network in TensorFlow: small batches on all cores at once, large ones split into parts on one core each."""
+"""Calls a network in TensorFlow: a small batch in one call on all cores, a large one as parts on one core each."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ _WEIGHTS_MAX_BYTES = 500_000_000
 def tensorflow_call(network: Any, height: int, width: int, precision: str, cores: int) -> Call:
     """A compiled call for batches of any size; on CPUs, it splits large ones once the narrow (one-core) call exists."""
     compiled = _compile(network, height, width)
-    # TensorFlow folds batch normalization and type conversions into constant weights once, not in every call.
+    # With constant weights, TensorFlow computes batch normalization and type conversions once, not in every call.
     is_faster_frozen = precision == "bfloat16" or _has_batch_normalization(network)
     frozen = convert_variables_to_constants_v2(compiled) if is_faster_frozen else None
     wide = _on_all_cores(frozen or compiled)

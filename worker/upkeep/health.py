@@ -26,14 +26,14 @@ class Health:
 
     def drain(self) -> None:
         """Report the worker as stopping."""
-        self._stage = "The worker is stopping: it finishes the jobs it holds and accepts no more."
+        self._stage = "The worker is stopping: it finishes its current jobs and accepts no new ones."
 
     def liveness_problem(self) -> str:
         """Why the process should be replaced; empty if it is healthy or still loading its model."""
         return self._alive()
 
     def readiness_problem(self) -> str:
-        """Why the worker accepts no jobs; an empty string if it accepts them."""
+        """Why the worker accepts no jobs; empty if it accepts them."""
         return self._stage or self._alive() or self._ready()
 
 

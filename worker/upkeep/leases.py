@@ -13,7 +13,7 @@ from contract.log import get_logger
 
 _log = get_logger(__name__)
 
-#: Maximum pause between heartbeats; a worker that misses three counts as dead.
+#: Maximum pause between heartbeats. A worker is considered dead after three missed heartbeats.
 _BEAT_S = 2.0
 
 
@@ -31,7 +31,7 @@ class LeaseKeeper:
         self._busy_ratio = busy_ratio
         self._lock = threading.Lock()
         self._held: dict[str, Claim] = {}
-        self._answered_at_s = 0.0
+        self._beat_at_s = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
@@ -50,8 +50,8 @@ class LeaseKeeper:
             _log.info("The ledger is unavailable; the heartbeat will expire")
 
     def is_connected(self) -> bool:
-        """Whether a recent heartbeat reached the ledger, so that it lists this worker as alive."""
-        return time.monotonic() - self._answered_at_s < 3 * self._period_s
+        """Whether a recent heartbeat reached the ledger, which therefore lists this worker as alive."""
+        return time.monotonic() - self._beat_at_s < 3 * self._period_s
 
     def hold(self, claims: Iterable[Claim]) -> None:
         """Start renewing the leases of `claims`."""
@@ -84,7 +84,7 @@ class LeaseKeeper:
         heartbeat = replace(self._heartbeat, busy_ratio=round(self._busy_ratio(), 3), seen_ms=now_ms())
         try:
             self._ledger.beat(heartbeat, ttl_ms=int(3 * self._period_s * 1000))
-            self._answered_at_s = time.monotonic()
+            self._beat_at_s = time.monotonic()
         except UnavailableError:
             _log.warning("The heartbeat was not written: the ledger is unavailable")
 

@@ -68,7 +68,7 @@ class BusyMeter:
             self._busy_s += busy_s
 
     def sample(self) -> float:
-        """End a period and start the next; returns the busy share of the ended one, 0..1, and sets the gauge to it."""
+        """Start a new period; returns the busy share of the previous one, 0..1, and sets the gauge to it."""
         with self._lock:
             now_s, busy_s = time.monotonic(), self._busy_s
             elapsed_s, self._sampled_at_s, self._busy_s = now_s - self._sampled_at_s, now_s, 0.0

@@ -98,7 +98,7 @@ class Reconciler:
                 self.sweep()
             except UnavailableError as error:
                 _log.warning("A sweep for lost jobs failed", reason=error.detail)
-                # During an outage no worker can renew its leases: give the workers time to renew them first.
+                # No worker could renew its leases during the outage: let them do so before the next sweep.
                 pause_s = max(self.sweep_s, self.grace_s / 2)
             # The thread must keep running: without it, lost jobs are never recovered.
             except Exception:  # noqa: BLE001

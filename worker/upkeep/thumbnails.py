@@ -24,7 +24,7 @@ _QUALITY = 70
 
 
 class Thumbnailer:
-    """Makes at most `per_s` thumbnails a second, at most `max_side` pixels wide and high. Callers never wait for it."""
+    """Makes at most `per_s` thumbnails a second, at most `max_side` pixels wide and high. Never blocks its callers."""
 
     def __init__(
         self, store: ThumbnailStore, per_s: float, max_side: int, clock: Callable[[], float] = time.monotonic
@@ -73,14 +73,17 @@ class Thumbnailer:
             try:
                 self._store.put(job_id, thumbnail_of(pixels, features, self._max_side))
             except UnavailableError:
-                continue  # the dashboard shows one image fewer
+                continue  # the dashboard then shows this job without an image
             # The thread must keep running; no job depends on a thumbnail.
             except Exception:  # noqa: BLE001
                 _log.exception("A thumbnail could not be made")
 
 
 def thumbnail_of(pixels: NDArray[np.uint8], features: Features, max_side: int) -> bytes:
-    """Encode uint8 RGB pixels (height, width, 3) as WebP, at most `max_side` pixels per side, in the image's shape."""
+    """Encode uint8 RGB pixels (height, width, 3) as WebP, at most `max_side` pixels per side.
+
+    The thumbnail has the aspect ratio of the original image.
+    """
     scale = min(max_side, max(pixels.shape[:2])) / max(features.width, features.height)
     size = (max(1, round(features.width * scale)), max(1, round(features.height * scale)))
     buffer = io.BytesIO()

@@ -14,7 +14,7 @@ _EXIT_STATUS = 70
 
 
 class Watchdog:
-    """A thread that fails slow images, and ends the process when the model or every decode thread hangs."""
+    """A thread that fails slow images, and ends the process when the model or every decoding thread hangs."""
 
     def __init__(
         self,
@@ -41,15 +41,15 @@ class Watchdog:
         self._stopping.set()
 
     def problem(self) -> str:
-        """What hangs; empty if nothing does."""
+        """What is hanging; empty if nothing is."""
         if self._predict_running_s() > self._predict_limit_s:
             return f"A model call has been running for more than {self._predict_limit_s:g} s."
-        return "Every decode thread hangs on an image." if self._decoders_stuck() else ""
+        return "Every decoding thread is stuck on an image." if self._decoders_stuck() else ""
 
     def _run(self) -> None:
         while not self._stopping.wait(min(_PERIOD_S, self._predict_limit_s / 4)):
             if problem := self.problem():
-                _log.error("The worker hangs and exits", action="worker_hangs", reason=problem)
+                _log.error("The worker is hanging and will exit", action="worker_hangs", reason=problem)
                 self._end_process(_EXIT_STATUS)
                 return
             # After the check, so that these errors are committed before the next check can end the process.

@@ -24,7 +24,7 @@ for at = 6, #ARGV do
     discard(finish(id, now, ttl_s, 'expired', '', ARGV[5], ARGV[4]))
     expired[#expired + 1] = id
   else
-    -- Fences are unique across all jobs, so that a claim on an expired job is not valid for a new job with its id.
+    -- Fences are unique across all jobs: a claim on an expired job must not be valid for a new job with the same id.
     local fence = redis.call('HINCRBY', K.counters, 'claims', 1)
     redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', text(fence))
     leave_queue(id, queue)

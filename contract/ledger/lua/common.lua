@@ -1,6 +1,6 @@
 -- Shared functions, prepended to every other script together with `K`, the table of keys.
 
--- The given time, or the clock of Redis if it is 0.
+-- The given time, or the Redis clock if it is 0.
 local function clock(given_ms)
   local now_ms = tonumber(given_ms)
   if now_ms > 0 then
@@ -53,7 +53,7 @@ end
 -- Pending changes to the counts of submissions: id -> status -> number. `write_counts` writes them.
 local moved = {}
 
--- Note a status change of a job for the counts of its submission. `submission` is false for a job without one, and
+-- Add a job's status change to the pending changes of its submission. `submission` is false for a job without one, and
 -- `from` is nil for a new job.
 local function move(submission, from, to)
   if submission and from ~= to then
@@ -75,7 +75,7 @@ local function requeue(id, queue, created_ms, submission)
   move(submission, 'running', 'queued')
 end
 
--- Set the final status of a job and count it. Returns the reference of its image, false if it has none.
+-- Set the final status of a job and count it. Returns the reference of its image, or false if it has none.
 local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
   local queue, image, before, submission = unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission'))
@@ -101,7 +101,7 @@ local function discard(image)
   end
 end
 
--- Notify the clients that wait for these jobs or submissions.
+-- Notify the clients waiting for these jobs or submissions.
 local function notify(ids)
   if #ids > 0 then
     redis.call('PUBLISH', K.done, table.concat(ids, ' '))
@@ -114,7 +114,7 @@ local function count_pending(key)
   return tonumber(counts[1] or 0) + tonumber(counts[2] or 0)
 end
 
--- Let a submission without unfinished jobs expire, and finish it if it is closed.
+-- Set the expiry of a submission without unfinished jobs, and finish it if it is closed.
 local function on_idle(id, now, ttl_s)
   local key = K.submission .. id
   redis.call('EXPIRE', key, ttl_s)
@@ -126,7 +126,8 @@ local function on_idle(id, now, ttl_s)
   end
 end
 
--- Keep the start of the period over which a submission's rate is measured between one and two periods in the past.
+-- Move the start of the window over which a submission's rate is measured: the window stays one to two times
+-- `rate_span_ms` long.
 local function update_mark(key, now)
   local found = redis.call('HMGET', key, 'succeeded', 'failed', 'expired', 'next_mark_ms', 'next_mark_processed')
   local processed = tonumber(found[1] or 0) + tonumber(found[2] or 0) + tonumber(found[3] or 0)
@@ -141,8 +142,8 @@ local function update_mark(key, now)
   redis.call('HSET', key, 'next_mark_ms', text(now), 'next_mark_processed', processed)
 end
 
--- Write the pending changes to the counts of submissions. Scripts that call `move` call this at their end; scripts that
--- can finish jobs pass `ttl_s`.
+-- Write the pending changes to the counts of submissions. Every script that calls `move` ends with this call; scripts
+-- that can finish jobs pass `ttl_s`.
 local function write_counts(now, ttl_s)
   for id, counts in pairs(moved) do
     local key = K.submission .. id

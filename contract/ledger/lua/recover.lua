@@ -1,4 +1,4 @@
--- Requeue or finish the lost jobs of a queue: their worker died, or their message disappeared.
+-- Requeue or finish the lost jobs of a queue: jobs whose worker died or whose message disappeared.
 -- ARGV: queue, now_ms (0: Redis clock), oldest_message_ms, grace_ms, max_attempts, limit, ttl_s, error code and
 -- result (JSON) of a lost job, error code and result of an expired job. Returns the ids of the jobs to publish.
 local queue, now, oldest_message_ms, grace_ms = ARGV[1], clock(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -35,8 +35,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.running .. queue, '-inf', text
   end
 end
 
--- Waiting jobs older than every message in the queue. They get a new message after a grace period, because a worker may
--- have just received their message and be about to claim them.
+-- Waiting jobs older than every message in the queue. They get a new message, but only after a grace period: a worker
+-- may have just received the old one and be about to claim them.
 local before = oldest_message_ms > 0 and '(' .. text(oldest_message_ms) or '+inf'
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.queued .. queue, '-inf', before, 'LIMIT', 0, limit)) do
   redis.call('ZADD', K.unseen .. queue, 'NX', text(now), id)

@@ -116,7 +116,7 @@ def test_a_key_can_fill_only_its_share_of_the_queue(gateway: Gateway) -> None:
     responses = [submit(gateway, ada) for _ in range(26)]
     assert [response.status_code for response in responses] == [202] * 25 + [429]
     problem = assert_problem(responses[-1], 429, "queue_full")
-    assert "your share" in problem["detail"]
+    assert "Your share of the queue is full" in problem["detail"]
     assert int(responses[-1].headers["Retry-After"]) >= 1
     assert gateway.image_count() == 25
     assert submit(gateway, bob).status_code == 202

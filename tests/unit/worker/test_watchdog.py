@@ -96,7 +96,7 @@ def test_a_worker_whose_decode_threads_all_hang_commits_their_errors_and_exits(
     bench.worker.watchdog.start()
     assert end.called.wait(20)
     assert end.status == [70]
-    assert "decode" in bench.worker.watchdog.problem()
+    assert "decoding thread" in bench.worker.watchdog.problem()
     work.join(20)
     assert [bench.job(job_id).status for job_id in slow] == [JobStatus.FAILED] * 2
     held.release.set()
