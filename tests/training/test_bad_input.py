@@ -1,4 +1,4 @@
-"""Problems with data, parameters, disk or server are reported in one line and leave no partial output."""
+"""Problems with the data, parameters, disk or server are reported in one line and leave no partial output."""
 
 import errno
 import json
@@ -64,7 +64,7 @@ def empty(folder: Path) -> Path:
 
 
 def unreadable(folder: Path) -> Path:
-    (folder / "unreadable.tar").write_bytes(b"no archive" * 100)
+    (folder / "unreadable.tar").write_bytes(b"not an archive" * 100)
     return folder / "unreadable.tar"
 
 
@@ -82,7 +82,7 @@ def bomb(folder: Path) -> Path:
 
 
 def all_broken(folder: Path) -> Path:
-    return write_tar(folder / "broken.tar", {f"{name}/1.jpg": b"no image" for name in ("lying", "standing")})
+    return write_tar(folder / "broken.tar", {f"{name}/1.jpg": b"not an image" for name in ("lying", "standing")})
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_disk_that_fills_during_export_keeps_the_earlier_bundle(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_an_unreachable_mlflow_server_is_reported_and_the_result_kept(
+def test_an_unreachable_mlflow_server_is_reported_and_the_result_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_untrained(NetworkSpec("baseline_cnn", 32, 32), tmp_path / "bundle", labels=["cat", "dog"], seed=1)

@@ -1,4 +1,4 @@
-"""Accuracy on images from other sources, without photographs that training used, decoded as in workers."""
+"""Accuracy on images from other sources, without photographs used in training, decoded as workers decode them."""
 
 import io
 import re
@@ -35,7 +35,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_photographs_are_left_out_in_any_size_and_shape(prepared: Path, bundle: Path, tmp_path: Path) -> None:
     seen = {f"lying/{seed}.jpg": larger(striped_jpeg(0, seed)) for seed in range(20)}
     fresh = {f"lying/{seed}.jpg": larger(striped_jpeg(0, seed)) for seed in UNSEEN}
-    files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"no image"})
+    files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"not an image"})
     names = (prepared / "test.csv").read_text(encoding="utf-8")
     held_out = sum(f"/lying/{seed}.jpg," in names for seed in range(20))
     found = measure_elsewhere(bundle, prepared, [files], tiny_params().prepare)

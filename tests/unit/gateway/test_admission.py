@@ -79,7 +79,7 @@ def test_a_full_ledger_records_no_rejected_images(make_gateway: MakeGateway, ser
     url = gateway.client.post("/v1/submissions", json={}).get_json()["urls"]["self"]
     server.set("ballast", bytes(12_000_000))
     gateway.services.admission.sample()
-    archive = tar_of({f"{n}.txt": b"no image" for n in range(3)})
+    archive = tar_of({f"{n}.txt": b"not an image" for n in range(3)})
     response = gateway.client.post(f"{url}/jobs", data=archive, content_type="application/x-tar")
     assert_problem(response, 503, "unavailable")
     assert gateway.client.get(url).get_json()["counts"]["rejected"] == 0

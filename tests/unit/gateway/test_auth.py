@@ -81,7 +81,7 @@ def test_the_job_of_another_owner_is_not_found(gateway: Gateway) -> None:
         details = {assert_problem(problem, 404, "not_found")["detail"] for problem in problems}
         assert len(details) == 1
     waited = gateway.client.get(f"/v1/jobs/{job_id}", headers=bob | {"Prefer": "wait=30"})
-    assert_problem(waited, 404, "not_found")  # immediately
+    assert_problem(waited, 404, "not_found")  # without waiting
     assert gateway.client.get(f"/v1/jobs/{job_id}", headers=ada).get_json()["status"] == "queued"
     assert_problem(gateway.client.get(f"/v1/jobs/{job_id}", headers=key(gateway, *Scope)), 404, "not_found")
 

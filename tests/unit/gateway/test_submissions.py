@@ -144,7 +144,7 @@ def test_another_image_under_the_same_name_is_a_conflict(gateway: Gateway) -> No
 
 def test_rejected_images_do_not_affect_others_and_are_counted_once(gateway: Gateway) -> None:
     url = open_submission(gateway)
-    images = {"notes.txt": b"no image", "red.png": RED, "empty.png": b"", "large.png": RED + bytes(100_000)}
+    images = {"notes.txt": b"not an image", "red.png": RED, "empty.png": b"", "large.png": RED + bytes(100_000)}
     for _ in range(2):
         added = send(gateway, url, images).get_json()
         assert [item["custom_id"] for item in added["accepted"]] == ["red.png"]
@@ -184,7 +184,7 @@ def test_a_full_queue_returns_the_first_image_of_an_archive_to_resend(make_gatew
     assert (len(ids(response)), response.get_json()["left_from"]) == (10, "10.png")
 
 
-def test_during_an_outage_all_valid_images_are_left(gateway: Gateway) -> None:
+def test_an_upload_during_an_outage_lists_all_valid_images_as_left(gateway: Gateway) -> None:
     url = open_submission(gateway)
     gateway.ledger.hooks["submit"] = unavailable
     response = send(gateway, url, {"red.png": RED, "notes.txt": b"x"})

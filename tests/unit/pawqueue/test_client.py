@@ -66,7 +66,7 @@ def test_an_upload_that_is_retried_after_a_lost_response_creates_one_job(service
     assert is_job_id(job.id)
 
 
-def test_a_job_has_the_name_of_its_file_and_the_requested_queue(service: Service, tmp_path: Path) -> None:
+def test_a_job_has_the_file_name_and_the_requested_queue(service: Service, tmp_path: Path) -> None:
     path = write_images(tmp_path, "ä b.jpg") / "ä b.jpg"
     job = service.client().submit(path, queue="bulk")
     assert (job.file, job.queue) == ("ä b.jpg", "bulk")
@@ -200,7 +200,7 @@ def test_an_id_is_escaped_in_the_url() -> None:
     assert script.requests[0].url.raw_path == b"/v1/jobs/..%2F..%2Fhealth%3Fx%23y"
 
 
-def test_a_response_with_unknown_content_is_not_from_a_gateway() -> None:
+def test_a_response_with_unknown_content_is_reported_as_not_from_a_gateway() -> None:
     client = Pawqueue(URL, transport=Script(httpx.Response(200, json={"id": "1", "status": "unknown"})))
     with pytest.raises(UnreachableError, match="is not a Pawqueue gateway"):
         client.get(new_job_id())

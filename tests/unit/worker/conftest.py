@@ -27,7 +27,7 @@ BATCH_SIZE = 4
 
 
 class WatchedModel(BrightnessModel):
-    """Records batch sizes; can fail, return a wrong shape, or call back."""
+    """Records batch sizes; can fail, return a wrong shape, or call a function during a prediction."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -77,7 +77,7 @@ class FaultyLedger(Ledger):
 
 
 def unavailable() -> UnavailableError:
-    return UnavailableError("The ledger does not answer; try again.")
+    return UnavailableError("The ledger does not respond. Try again later.")
 
 
 class FaultyImageStore(FileImageStore):
@@ -104,7 +104,7 @@ def heartbeat() -> Heartbeat:
 
 @dataclass
 class Bench:
-    """A worker whose pipeline runs without the queue: tests pass it the messages."""
+    """A worker without a queue: tests pass messages directly to its pipeline."""
 
     worker: Worker
     ledger: FaultyLedger
