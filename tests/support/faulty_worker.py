@@ -1,7 +1,7 @@
 """A worker with a fault at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
 
-When the worker reaches POINT while FLAG_FILE exists, it deletes the file and kills itself, or hangs if POINT starts with
-`hang`. Once the file is gone, a restarted worker runs normally. There are two exceptions: at `held_in_predict` the
+When the worker reaches POINT while FLAG_FILE exists, it deletes the file and kills itself, or hangs if POINT starts
+with `hang`. Once the file is gone, a restarted worker runs normally. There are two exceptions: at `held_in_predict` the
 worker waits until the file is deleted, and with `deadly_image` every image whose upper left pixel is magenta kills the
 worker that decodes it.
 """
