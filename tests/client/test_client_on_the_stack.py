@@ -1,4 +1,4 @@
-"""The client and the command with a real gateway, queue, worker and model."""
+"""The Python client and the `pawqueue` command, with a real gateway, queue, worker and model."""
 
 import json
 import subprocess

@@ -182,7 +182,7 @@ def main() -> int:
     parser.add_argument(
         "--images", default="localhost/pawqueue", help="prefix of the images, which `make images` built with TAG=local"
     )
-    parser.add_argument("--base", default=_BASE, help=f"base image of the images (default {_BASE})")
+    parser.add_argument("--base", default=_BASE, help=f"base image that they are built on (default {_BASE})")
     given = parser.parse_args()
     port, dashboard_port, mlflow_port = free_port(), free_port(), free_port()
     environ = {f"PAWQUEUE_{name.upper()}_IMAGE": f"{given.images}-{name}:local" for name in BUILT}

@@ -151,7 +151,7 @@ class TestBadInput:
     def test_an_upload_over_the_size_limit_is_rejected(self, http: httpx.Client) -> None:
         self.problem(upload(http, b"\0" * 20_000_001), 413, "upload_too_large")
 
-    def test_a_truncated_body_leaves_its_job_id_free(self, http: httpx.Client) -> None:
+    def test_a_job_id_can_be_reused_after_a_truncated_upload(self, http: httpx.Client) -> None:
         data, path = draw((60, 40), form="JPEG"), f"/v1/jobs/{new_job_id()}"
         head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
         with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as connection:
@@ -182,7 +182,7 @@ class TestBadInput:
         self.problem(upload(http, bytes(jpeg)), 413, "too_many_pixels")
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-    def test_an_image_with_corrupt_pixels_fails_alone(self, http: httpx.Client, form: str) -> None:
+    def test_an_image_with_corrupt_pixels_does_not_affect_other_images(self, http: httpx.Client, form: str) -> None:
         whole = draw((400, 300), form=form, **({"lossless": True} if form == "WEBP" else {}))
         corrupt = whole[: len(whole) * 6 // 10]
         with ThreadPoolExecutor(8) as pool:

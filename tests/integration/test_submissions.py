@@ -101,7 +101,7 @@ def test_a_form_a_tar_and_a_zip_fill_one_submission(http: httpx.Client) -> None:
     assert body["id"] in [listed["id"] for listed in http.get("/v1/submissions").json()["submissions"]]
 
 
-def test_a_corrupt_image_fails_alone(http: httpx.Client) -> None:
+def test_a_corrupt_image_fails_and_the_others_succeed(http: httpx.Client) -> None:
     address = open_submission(http)
     whole = draw((400, 300), form="JPEG")
     http.post(f"{address}/jobs", **as_tar({"a.jpg": whole, "b.jpg": whole[: len(whole) * 6 // 10], "c.jpg": whole}))

@@ -172,14 +172,14 @@ def test_a_moved_folder_gets_a_new_environment(ready: Project) -> None:
     assert ready.steps() == ["venv", "packages", "project", "results.csv"]
 
 
-def test_a_redis_that_was_uninstalled_is_replaced(ready: Project) -> None:
+def test_an_uninstalled_redis_is_installed_again(ready: Project) -> None:
     (ready.folder / "redis-server").unlink()
 
     ready.make()
     assert ready.steps() == ["redis", "results.csv"]
 
 
-def test_a_missing_redis_is_an_error(ready: Project) -> None:
+def test_a_missing_redis_is_reported(ready: Project) -> None:
     (ready.folder / "redis-server").unlink()
     (ready.folder / "offline").touch()
 
@@ -188,7 +188,7 @@ def test_a_missing_redis_is_an_error(ready: Project) -> None:
     assert "No redis-server found." in errors
 
 
-def test_no_redis_is_installed_if_its_url_is_set(ready: Project) -> None:
+def test_no_redis_is_installed_if_a_redis_url_is_set(ready: Project) -> None:
     (ready.folder / "redis-server").unlink()
 
     assert ready.make(PAWQUEUE_REDIS_URL="redis://elsewhere")[0] == 0

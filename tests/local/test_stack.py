@@ -57,7 +57,7 @@ def test_a_killed_program_is_restarted(stack: Stack) -> None:
     wait_until(lambda: _pids(stack).get("first", before) != before, "the killed program to restart", 10)
 
 
-def test_programs_stop_in_reverse_order_of_their_start_and_leave_nothing_running(stack: Stack) -> None:
+def test_programs_stop_in_reverse_start_order_and_leave_nothing_running(stack: Stack) -> None:
     processes = [_supervisord(stack), *_supervisord(stack).children(recursive=True)]
 
     stack.stop()
@@ -86,7 +86,7 @@ def _is_running(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_program_that_keeps_exiting_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_a_program_that_keeps_exiting_raises_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
     config = tmp_path / "broken.conf"
     config.write_text(PROGRAMS.read_text() + BROKEN)
 
@@ -102,7 +102,7 @@ def _check_until_it_fails(watch: Watch) -> None:
         time.sleep(0.05)
 
 
-def test_an_invalid_configuration_is_an_error_with_its_reason(tmp_path: Path) -> None:
+def test_an_invalid_configuration_raises_an_error_with_the_reason(tmp_path: Path) -> None:
     config = tmp_path / "broken.conf"
     config.write_text(PROGRAMS.read_text().replace("priority = 1", "priority = first"))
 

@@ -52,7 +52,7 @@ def claimed(ledger: Ledger, job: Job, now_ms: int = NOW) -> Claim:
 
 
 def read(ledger: Ledger, job: Job) -> Job:
-    """Read a job, which must exist."""
+    """Read a job; fails if it does not exist."""
     (found,) = ledger.get([job.id])
     assert found is not None
     return found

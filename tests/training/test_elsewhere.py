@@ -19,7 +19,7 @@ UNSEEN = range(100, 103)
 
 
 def larger(data: bytes) -> bytes:
-    """The same image, wider and larger."""
+    """The same image in a larger size and another shape."""
     file = io.BytesIO()
     Image.open(io.BytesIO(data)).resize((160, 120)).save(file, "JPEG", quality=95)
     return file.getvalue()
@@ -59,7 +59,7 @@ def test_only_images_with_an_orientation_tag_are_turned_upright() -> None:
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_encoded_images_have_the_size_in_their_name(name: str) -> None:
+def test_encoded_images_have_the_size_that_their_name_states(name: str) -> None:
     encoded = Image.open(io.BytesIO(ENCODINGS[name](Image.new("RGB", (320, 240), "grey"))))
     assert encoded.format == "JPEG"
     if size := re.match(r"([\d,]+) px", name):

@@ -157,7 +157,7 @@ class World:
 
     @property
     def reader(self) -> Reader:
-        """The reader. It reads only when a test calls it."""
+        """The reader, which reads only when a test calls it."""
         return self.services.reader
 
     def finish(self, label: str = "cat", owner: str = "", file: str = "a.jpg") -> str:

@@ -219,7 +219,7 @@ def test_memory_does_not_grow_with_the_number_of_members() -> None:
     assert peak < 1_000_000
 
 
-def test_an_archive_in_an_archive_is_rejected(gateway: Gateway) -> None:
+def test_an_archive_inside_an_archive_is_rejected(gateway: Gateway) -> None:
     url = open_submission(gateway)
     inner = {"inner.tar": tar_of({"red.png": RED}), "inner.zip": zip_of({"red.png": RED}), "red.png": RED}
     for kind, data in ((TAR, tar_of(inner)), (ZIP, zip_of(inner))):
@@ -302,7 +302,7 @@ def test_parts_of_a_form_are_accepted_or_rejected_individually() -> None:
     ]
 
 
-def test_a_form_holds_at_most_100_images() -> None:
+def test_a_form_may_contain_at_most_100_images() -> None:
     parts = [part(b'name="file"; filename="%d.png"' % n, b"x") for n in range(101)]
     assert len(list(read_form(reader(form(*parts[:100])), BOUNDARY, MAX_BYTES))) == 100
     images, error = until_error(read_form(reader(form(*parts)), BOUNDARY, MAX_BYTES))

@@ -116,7 +116,7 @@ def test_a_gzipped_tar_is_accepted(gateway: Gateway) -> None:
     assert len(ids(added)) == 1
 
 
-def test_a_message_holds_at_most_32_jobs(gateway: Gateway) -> None:
+def test_a_message_contains_at_most_32_jobs(gateway: Gateway) -> None:
     added = send(gateway, open_submission(gateway), {f"{n}.png": RED for n in range(40)})
     assert [len(job_ids) for _, job_ids in gateway.published] == [32, 8]
     assert [job_id for _, job_ids in gateway.published for job_id in job_ids] == ids(added)

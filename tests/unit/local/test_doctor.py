@@ -63,7 +63,7 @@ def test_free_disk_space_is_checked(free: int, level: Level, tmp_path: Path) -> 
     assert checks.check_disk(settings, free_bytes=lambda _folder: free).level is level
 
 
-def test_the_lock_files_compared_are_those_that_make_up_installs() -> None:
+def test_the_doctor_compares_the_lock_files_that_make_up_installs() -> None:
     assert f"LOCKS_run := {' '.join(checks.RUN_LOCKS)}\n" in (ROOT / "Makefile").read_text()
 
 

@@ -37,7 +37,7 @@ def test_one_port_for_two_services_is_rejected() -> None:
         check_ports([_port(first), _port(first, "PAWQUEUE_REDIS_PORT")])
 
 
-def test_a_port_is_free_again_right_after_its_server_closed() -> None:
+def test_a_port_is_free_immediately_after_its_server_has_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", number)) as client, server.accept()[0]:

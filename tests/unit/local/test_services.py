@@ -31,7 +31,7 @@ def test_the_setting_for_appendfsync_is_passed_to_redis(policy: str) -> None:
     assert command[command.index("--appendfsync") + 1] == policy
 
 
-def test_no_redis_starts_if_its_url_is_set() -> None:
+def test_no_redis_is_started_if_a_redis_url_is_set() -> None:
     assert values()["UP_STARTS_REDIS"] == "true"
     assert values(REDIS_URL="redis://elsewhere:6379/0")["UP_STARTS_REDIS"] == "false"
     assert "PAWQUEUE_REDIS_PORT" not in ports(REDIS_URL="redis://elsewhere:6379/0").values()

@@ -1,4 +1,4 @@
-"""A restarted service is reported; a service that keeps exiting is an error."""
+"""A restarted service is reported; a service that keeps exiting raises an error."""
 
 from pathlib import Path
 from typing import cast
@@ -57,7 +57,7 @@ def test_the_error_for_a_service_that_supervisord_gave_up_on_contains_the_end_of
         watch.check()
 
 
-def test_a_service_that_keeps_exiting_before_the_stack_is_ready_is_an_error(watch: Watch, stack: FakeStack) -> None:
+def test_a_service_that_keeps_exiting_before_the_stack_is_ready_raises_an_error(watch: Watch, stack: FakeStack) -> None:
     for started_s in (10, 11, 12):
         stack.now = [_worker(started_s)]
         watch.check()

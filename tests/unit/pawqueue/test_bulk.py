@@ -469,7 +469,7 @@ def test_two_runs_cannot_share_a_state_file(tmp_path: Path) -> None:
         RunState(tmp_path / "run")
 
 
-def test_a_file_that_is_not_a_state_file_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_state_file_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("not a database" * 100)
     with pytest.raises(ClientError, match="is not the state of a run"):
         RunState(tmp_path / "run")

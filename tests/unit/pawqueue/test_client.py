@@ -94,7 +94,7 @@ def test_an_unsupported_image_type_raises_a_type_error() -> None:
             client.submit(wrong)  # type: ignore[arg-type]
 
 
-def test_a_missing_file_is_an_error_and_nothing_is_sent(service: Service, tmp_path: Path) -> None:
+def test_a_missing_file_raises_an_error_and_nothing_is_sent(service: Service, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         service.client().submit(tmp_path / "none.jpg")
     assert service.requests == []
@@ -351,7 +351,7 @@ def test_a_gateway_without_a_status_endpoint_raises_a_clear_error() -> None:
         client.service_status()
 
 
-def test_threads_share_a_client(service: Service) -> None:
+def test_threads_can_share_a_client(service: Service) -> None:
     client, found = service.client(), []
     threads = [threading.Thread(target=lambda: found.append(client.predict(IMAGE).id)) for _ in range(8)]
     for thread in threads:

@@ -104,12 +104,12 @@ def test_no_timeout_or_wait_is_longer_than_the_deadline() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://host:port", ""])
-def test_an_invalid_address_is_an_error_with_an_example(url: str) -> None:
+def test_an_invalid_address_raises_an_error_with_an_example(url: str) -> None:
     with pytest.raises(ClientError, match=r"such as http://127\.0\.0\.1:8000"):
         Connection(url)
 
 
-def test_canceling_a_deadline_wakes_a_pause() -> None:
+def test_canceling_a_deadline_ends_a_pause() -> None:
     deadline = Deadline(60)
     threading.Timer(0.05, deadline.cancel).start()
     started_s = time.monotonic()

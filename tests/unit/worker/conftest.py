@@ -135,7 +135,7 @@ class Bench:
 
 @pytest.fixture
 def make_bench(clean_redis: str, ledger: FaultyLedger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Builds benches; `parts` replace the parts of `build_worker`, and `decode_limit_s` is a setting."""
+    """Creates benches. `parts` replace parts of `build_worker`; `decode_limit_s` is a setting."""
     with ExitStack() as running, patient_client(clean_redis) as client:
 
         def make(decode_limit_s: float = 30.0, **parts: Any) -> Bench:

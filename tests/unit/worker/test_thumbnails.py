@@ -23,7 +23,7 @@ PIXELS = np.full((128, 128, 3), (200, 30, 30), np.uint8)
 
 
 class SlowStore(ThumbnailStore):
-    """Waits for `may_write` before each write, and fails the first one."""
+    """Waits for `may_write` before each write, and fails on the first one."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client, 60)

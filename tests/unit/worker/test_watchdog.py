@@ -50,7 +50,9 @@ def held() -> Any:
     decode.release.set()
 
 
-def test_an_image_that_decodes_too_slowly_fails_alone(make_bench: Callable[..., Bench], held: HeldDecode) -> None:
+def test_an_image_that_decodes_too_slowly_fails_and_others_succeed(
+    make_bench: Callable[..., Bench], held: HeldDecode
+) -> None:
     bench = make_bench(decode_limit_s=0.05, decode=held)
     slow, good = bench.submit(SLOW), bench.submit(GOOD)
     work = threading.Thread(target=bench.process, args=[slow])
