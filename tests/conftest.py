@@ -78,7 +78,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def photographs() -> Path:
     """The folder of real photographs, which are not in the repository. `PAWQUEUE_DATA=none` skips their tests."""
     if os.environ.get("PAWQUEUE_DATA") == "none":
-        pytest.skip("PAWQUEUE_DATA=none skips tests on real photographs")
+        pytest.skip("PAWQUEUE_DATA=none skips tests that need real photographs")
     folder = Path(os.environ.get("PAWQUEUE_DATA") or ROOT.parent / "shared" / "data")
     if not folder.is_dir():
         missing = f"no photographs at {folder}: set PAWQUEUE_DATA to a folder of labelled images"

@@ -24,7 +24,7 @@ class Measured:
     """The responses that one key received, and how long they took."""
 
     statuses: Counter[int] = field(default_factory=Counter)
-    #: Seconds to the 202, and from there to the result.
+    #: Seconds until the 202 response, and from then until the result.
     accepted_s: list[float] = field(default_factory=list)
     waited_s: list[float] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ def under_flood(gateway: Gateway, flooder: str, other: str, flooded: str, queue:
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: statuses[429] > 0, "the flood filling its share", 120)
+        wait_until(lambda: statuses[429] > 0, "the flood to fill its share", 120)
         return upload(gateway.url, other, queue, _UPLOADS), statuses
     finally:
         stop.set()
@@ -79,7 +79,7 @@ def under_flood(gateway: Gateway, flooder: str, other: str, flooded: str, queue:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_flood_through_one_key_does_not_shut_out_another(tmp_path: Path) -> None:
+def test_a_flood_of_uploads_with_one_api_key_does_not_block_another_key(tmp_path: Path) -> None:
     with running_stack(tmp_path, access="required", queue_max_jobs=60) as stack:
         gateway = Gateway(stack.url, stack.gateway, stack.environ)
         flooder, other = gateway.make_key(), gateway.make_key()

@@ -105,10 +105,10 @@ _FORM_WITH_WRONG_BOUNDARY = (
 REQUESTS = {
     "byte by byte": ((post(f"Content-Length: {len(_PNG)}"), *(bytes([byte]) for byte in _PNG)), 202),
     "chunked": ((_CHUNKED, b"%x\r\n" % len(_PNG), _PNG, b"\r\n0\r\n\r\n"), 202),
-    "chunks of a byte": ((_CHUNKED, *(b"1\r\n%c\r\n" % byte for byte in _PNG), b"0\r\n\r\n"), 202),
+    "one-byte chunks": ((_CHUNKED, *(b"1\r\n%c\r\n" % byte for byte in _PNG), b"0\r\n\r\n"), 202),
     "chunk with an invalid size": ((_CHUNKED, b"zz\r\n", _PNG), 400),
-    "chunk of negative size": ((_CHUNKED, b"-5\r\n", _PNG), 400),
-    "chunk of excessive size": ((_CHUNKED, b"ffffffffffffffff\r\n", _PNG), 400),
+    "chunk with a negative size": ((_CHUNKED, b"-5\r\n", _PNG), 400),
+    "chunk with an excessive size": ((_CHUNKED, b"ffffffffffffffff\r\n", _PNG), 400),
     "truncated body": ((post("Content-Length: 9999"), _PNG), 400),
     "body longer than announced": ((post("Content-Length: 20"), _PNG[:20]), 415),
     "negative length": ((post("Content-Length: -1"), _PNG), 400),
@@ -116,15 +116,15 @@ REQUESTS = {
     "two lengths": ((post("Content-Length: 5", "Content-Length: 6"), _PNG), 400),
     "length and chunks": ((post("Content-Length: 5", "Transfer-Encoding: chunked"), b"0\r\n\r\n"), 400),
     "excessive length": ((post("Content-Length: 99999999999999999999"), _PNG), 413),
-    "header of 20 kB": ((post("X: " + "a" * 20_000), b""), 431),
+    "20 kB header": ((post("X: " + "a" * 20_000), b""), 431),
     "300 headers": ((post(*(f"X-{n}: 1" for n in range(300))), b""), 431),
-    "TLS to a plain port": ((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",), 400),
-    "HTTP of another version": ((b"GET / HTTP/9.9\r\n\r\n",), 400),
+    "TLS to a plain HTTP port": ((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",), 400),
+    "unsupported HTTP version": ((b"GET / HTTP/9.9\r\n\r\n",), 400),
     "plain form": (form('"x.png"', _PNG), 202),
-    "file name of 60 kB": (form('"' + "n" * 60_000 + '"', _PNG), 202),
-    "name with backslashes": (form('"a\\0\\x.png"', _PNG), 202),
-    "name in broken UTF-8": (form("\"a.png\"; filename*=UTF-8''%ff%00%0d%0a", _PNG), 202),
-    "part of another name": (form('"a.png"', _PNG, 'name="other"'), 400),
+    "60 kB file name": (form('"' + "n" * 60_000 + '"', _PNG), 202),
+    "file name with backslashes": (form('"a\\0\\x.png"', _PNG), 202),
+    "file name in invalid UTF-8": (form("\"a.png\"; filename*=UTF-8''%ff%00%0d%0a", _PNG), 202),
+    "part with another name": (form('"a.png"', _PNG, 'name="other"'), 400),
     "empty part": (form('"a.png"', b""), 400),
     "form without a boundary": (_FORM_WITHOUT_BOUNDARY, 400),
     "form with the wrong boundary": (_FORM_WITH_WRONG_BOUNDARY, 400),
@@ -141,13 +141,13 @@ def test_unusual_requests_get_the_expected_status(
         assert "application/problem+json" in response
 
 
-def test_a_form_of_ten_thousand_parts_is_rejected(http: httpx.Client, unharmed: None) -> None:
+def test_a_form_with_ten_thousand_parts_is_rejected(http: httpx.Client, unharmed: None) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     assert http.post("/v1/jobs", content=part * 10_000 + b"--b--\r\n", headers=headers).status_code == 413
 
 
-def test_predict_rejects_corrupt_images_in_the_old_format(http: httpx.Client, unharmed: None) -> None:
+def test_predict_rejects_corrupt_images_with_the_old_error_format(http: httpx.Client, unharmed: None) -> None:
     for data in (b"", b"hello", small_image("PNG")[:300], small_image("JPEG")[:700]):
         response = http.post("/predict", files={"file": ("x.png", data, "image/png")})
         assert (response.status_code, response.json().keys()) == (400, {"error", "detail"})

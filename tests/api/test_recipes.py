@@ -87,7 +87,7 @@ def test_endpoints_named_in_the_readme_are_documented() -> None:
         assert f"`{method} {path}`" in page or path in ("/docs", "/redoc", "/openapi.json"), path
 
 
-def test_the_files_of_the_pages_are_served_completely(keyed: Gateway) -> None:
+def test_the_api_pages_and_their_assets_are_served_completely(keyed: Gateway) -> None:
     for path in ("/docs", "/redoc", "/docs/swagger-ui.css", "/docs/redoc.standalone.js"):
         response = httpx.get(keyed.url + path)
         assert response.status_code == 200
@@ -109,7 +109,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def foreign_page(tmp_path: Path) -> Iterator[str]:
-    """The URL of a page of another origin, with the JavaScript recipes and a file input."""
+    """The URL of a page from another origin, with the JavaScript recipes and a file input."""
     script = "\n".join(SCRIPTS)
     (tmp_path / "page.html").write_text(f'<input type="file" id="image"><script>{script}</script>')
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
@@ -142,7 +142,7 @@ def test_browser_recipes_run(page: Page, foreign_page: str, environ: dict[str, s
 
 
 @pytest.mark.parametrize(("path", "selector"), [("/docs", ".opblock-summary-description"), ("/redoc", "h2")])
-def test_the_pages_show_the_api_and_load_only_from_the_gateway(
+def test_the_api_pages_show_the_endpoints_and_load_only_from_the_gateway(
     page: Page, keyed: Gateway, path: str, selector: str
 ) -> None:
     requested: list[str] = []

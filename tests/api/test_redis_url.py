@@ -30,7 +30,7 @@ def guarded_redis(tmp_path: Path) -> Iterator[str]:
     command = [str(find_redis_server()), "--port", str(port), "--requirepass", _PASSWORD, "--save", ""]
     with running("redis", command, tmp_path):
         url = f"redis://:{_PASSWORD}@127.0.0.1:{port}/0"
-        wait_until(lambda: is_up(url), "Redis accepting connections", 30)
+        wait_until(lambda: is_up(url), "Redis to accept connections", 30)
         yield url
 
 
@@ -48,7 +48,7 @@ def tls_redis(tmp_path: Path) -> Iterator[str]:
     options = ["--tls-ca-cert-file", certificate, "--tls-auth-clients", "no", "--requirepass", _PASSWORD, "--save", ""]
     with running("redis", [server, *map(str, tls), *map(str, options)], tmp_path) as process:
         url = f"rediss://:{_PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
-        wait_until(lambda: process.handle.poll() is not None or is_up(url), "Redis accepting connections", 30)
+        wait_until(lambda: process.handle.poll() is not None or is_up(url), "Redis to accept connections", 30)
         if process.handle.poll() is not None:
             pytest.skip("this redis-server was built without TLS")
         yield url
@@ -72,7 +72,7 @@ def submit_job(url: str) -> None:
         assert oldest_message_ms(client, INTERACTIVE) > 0
 
 
-def test_a_password_is_used(guarded_redis: str) -> None:
+def test_the_password_in_the_url_is_used(guarded_redis: str) -> None:
     submit_job(guarded_redis)
 
 

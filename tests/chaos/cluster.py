@@ -146,7 +146,7 @@ class Cluster:
         return [worker for worker in self.workers if worker.pid in known]
 
     def get_from_worker(self, path: str) -> tuple[int, str]:
-        """Status and text of a GET on the metrics port, which `settings` must contain; status 0 if it is closed."""
+        """Status and text of a GET request to the metrics port that `settings` contain; status 0 if it is closed."""
         url = f"http://127.0.0.1:{self.environ['PAWQUEUE_WORKER_METRICS_PORT']}{path}"
         try:
             with urllib.request.urlopen(url, timeout=30) as response:
@@ -157,7 +157,7 @@ class Cluster:
             return 0, ""
 
     def release(self, point: str) -> None:
-        """Let a worker continue that waits at a fault point."""
+        """Let the worker that waits at a fault point continue."""
         (self.folder / f"fault-{point}").unlink()
 
     @property
@@ -168,7 +168,7 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         self.redis.start()
         port = urllib.parse.urlsplit(self.redis_url).port or 0
-        wait_until(lambda: accepts_connections(port), "Redis accepting connections", 20)
+        wait_until(lambda: accepts_connections(port), "Redis to accept connections", 20)
         for service in (self.gateway, *self.workers):
             service.start()
         return self

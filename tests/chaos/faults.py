@@ -62,7 +62,7 @@ class FaultInjector:
     _measurements: list[threading.Thread] = field(default_factory=list)
 
     def run(self) -> None:
-        """Cause all faults, and allow some uploads before each of them."""
+        """Cause all faults, and allow some uploads before each."""
         rng, faults = random.Random(self.plan.seed), self.plan.faults()
         share = self.plan.jobs // (len(faults) + 1)
         for fault in faults:
@@ -119,7 +119,7 @@ class FaultInjector:
             self._start_measuring(held)
 
     def _until(self, condition: Callable[[], object], wait_s: float | None = None) -> None:
-        """Wait for `condition`, but at most `wait_s` (default: as planned); then continue."""
+        """Wait for `condition`, but at most `wait_s` (default: the limit of the plan)."""
         end_s = time.monotonic() + (wait_s or self.plan.wait_s)
         while not condition() and time.monotonic() < end_s:
             time.sleep(_POLL_S)
@@ -136,7 +136,7 @@ class FaultInjector:
                 from_s = time.monotonic()
             held = self._unrecovered(held)
             time.sleep(_POLL_S)
-        if self._outages == outages:  # otherwise the outage would be measured
+        if self._outages == outages:  # otherwise the time would include the outage
             self.recoveries_s.append(time.monotonic() - from_s)
             if self._starts() <= starts + 1:  # only the replacement of the killed worker
                 self.undisturbed_s.append(self.recoveries_s[-1])

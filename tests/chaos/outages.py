@@ -23,9 +23,10 @@ class Outage:
 
     #: Longest time until the gateway refused an upload.
     longest_refusal_s: float
-    #: From the return of Redis until an upload was accepted, and until its result was ready.
+    #: From the end of the outage until an upload was accepted.
     accepted_after_s: float
-    answered_after_s: float
+    #: From the end of the outage until its job was finished.
+    finished_after_s: float
 
 
 def put(http: httpx.Client, job_id: str) -> httpx.Response:
@@ -46,9 +47,9 @@ def watch_outage(http: httpx.Client, begin: Callable[[], None], end: Callable[[]
         time.sleep(0.1)
     end()
     ended_s = time.monotonic()
-    wait_until(lambda: put(http, job_id).status_code in (200, 202), "an upload being accepted", 60)
+    wait_until(lambda: put(http, job_id).status_code in (200, 202), "an upload to be accepted", 60)
     accepted_s = time.monotonic()
-    wait_until(lambda: _status(http, job_id) == "succeeded", "the job being finished", 120)
+    wait_until(lambda: _status(http, job_id) == "succeeded", "the job to be finished", 120)
     return Outage(longest_s, accepted_s - ended_s, time.monotonic() - ended_s)
 
 
@@ -67,7 +68,7 @@ def main() -> None:
         Cluster(Path(name), 1, {}, points=[]) as cluster,
         httpx.Client(base_url=cluster.url, timeout=60) as http,
     ):
-        wait_until(lambda: bool(cluster.serving()), "a worker serving")
+        wait_until(lambda: bool(cluster.serving()), "a worker to start serving")
         print("killed  ", watch_outage(http, cluster.redis.take_down, cluster.redis.bring_up, length_s))
         print("cut off ", watch_outage(http, cluster.proxy.cut, cluster.proxy.restore, length_s))
 

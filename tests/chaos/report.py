@@ -28,7 +28,7 @@ def make_report(clients: Clients, injector: FaultInjector, cluster: Cluster, sec
         "longest_undisturbed_recovery_s": _rounded(max, injector.undisturbed_s),
         "lease_s": injector.plan.lease_s,
         "sweep_s": injector.plan.sweep_s,
-        "starts": {one.name: one.starts for one in (*cluster.workers, cluster.gateway, cluster.redis)},
+        "starts": {service.name: service.starts for service in (*cluster.workers, cluster.gateway, cluster.redis)},
         "seconds": round(seconds, 1),
     }
 
@@ -63,7 +63,7 @@ def _of_ledger(redis_url: str) -> dict[str, Any]:
 
 
 def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
-    """The checks that failed; empty if all guarantees were kept and all planned faults happened."""
+    """The checks that failed; empty if all guarantees held and all planned faults happened."""
     plan = injector.plan
     planned = {
         "worker": plan.worker_kills,
@@ -74,18 +74,18 @@ def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
     checks = {
         "refusals only with 503": set(report["refusals"]) <= {"503"},
         f"{plan.jobs} jobs accepted": report["accepted"] == plan.jobs,
-        "none lost": report["lost"] == 0,
-        "none answered twice": report["answered_twice"] == 0,
+        "no job lost": report["lost"] == 0,
+        "no job with two different results": report["answered_twice"] == 0,
         "no good image failed": report["good_but_failed"] == 0,
-        "each finished once in the ledger": report["finished_in_the_ledger"] == plan.jobs,
+        "each job finished once in the ledger": report["finished_in_the_ledger"] == plan.jobs,
         f"faults as planned {planned}": all(injector.done[name] >= count for name, count in planned.items()),
-        "each fault point reached": set(report["fault_points_reached"]) == set(FAULT_POINTS),
+        "every fault point reached": set(report["fault_points_reached"]) == set(FAULT_POINTS),
     }
     return [check for check, passed in checks.items() if not passed]
 
 
 def as_table(report: dict[str, Any]) -> str:
-    """The report as a table of two columns."""
+    """The report as a table with two columns."""
     return "\n".join(f"{name.replace('_', ' '):22} {_text(value)}" for name, value in report.items())
 
 

@@ -16,7 +16,7 @@ from tests.chaos.faults import FaultInjector, Plan
 from tests.chaos.report import as_table, failed_checks, make_report
 from tests.support.services import wait_until
 
-#: The plan of the test suite: a few faults of each kind, in about a minute.
+#: The plan for the test suite: a few faults of each kind, in about a minute.
 SHORT = Plan(
     jobs=400,
     clients=8,
@@ -40,7 +40,7 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
         clients = Clients(cluster.url, plan.jobs, plan.clients, plan.seed)
         injector = FaultInjector(plan, cluster, clients)
         clients.start()
-        wait_until(lambda: bool(cluster.serving()), "a worker serving", 120)
+        wait_until(lambda: bool(cluster.serving()), "a worker to start serving", 120)
         faults = threading.Thread(target=injector.run, daemon=True)
         faults.start()
         faults.join(plan.limit_s * 0.9)
@@ -54,7 +54,7 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
 def main() -> int:
     """Run a plan, print the report as a table, and write it to a file."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="run the short version of the test suite")
+    parser.add_argument("--short", action="store_true", help="run the short plan that the test suite uses")
     parser.add_argument("--out", type=Path, default=Path("chaos.json"), help="file for the report (default chaos.json)")
     parser.add_argument("--logs", type=Path, help="folder for the logs of all processes (default: discard them)")
     given = parser.parse_args()

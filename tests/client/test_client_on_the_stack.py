@@ -1,4 +1,4 @@
-"""The client and the command with a real gateway, queue, worker and model."""
+"""The Python client and the `pawqueue` command, with a real gateway, queue, worker and model."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def command(stack: Stack, *arguments: object) -> "subprocess.CompletedProcess[st
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Good images, some with odd names, a truncated one, a text file, and one above the size limit."""
+    """Valid images, some with unusual names, a truncated one, a text file, and one over the size limit."""
     images = tmp_path / "images"
     (images / "sub").mkdir(parents=True)
     for number in range(20):
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("=1+1.png", "two\nlines.png", "sub/Kätzchen 猫.jpg"):
         (images / name).write_bytes(draw(form="JPEG" if name.endswith("jpg") else "PNG"))
     (images / "cut.png").write_bytes(draw((500, 500), (9, 9, 9))[:300])
-    (images / "text.jpg").write_text("no image")
+    (images / "text.jpg").write_text("not an image")
     with (images / "huge.tiff").open("wb") as huge:
         huge.truncate(25_000_000)
     return images
@@ -76,19 +76,19 @@ def test_the_client_predicts_and_distinguishes_rejected_images_from_failed_jobs(
         assert client.wait(client.submit(draw(), queue="bulk")).status is JobStatus.SUCCEEDED
         assert client.get(job.id) == job
         with pytest.raises(RefusedError, match="not_an_image"):
-            client.predict(b"no image")
+            client.predict(b"not an image")
         with pytest.raises(JobFailedError, match=r"truncated|corrupt|decode"):
             client.predict(draw((500, 500), (9, 9, 9))[:300])
 
 
-def test_a_submission_is_followed_and_fetched(stack: Stack, folder: Path, tmp_path: Path) -> None:
+def test_a_submission_can_be_watched_and_fetched(stack: Stack, folder: Path, tmp_path: Path) -> None:
     with Pawqueue(stack.url) as client:
         rows = {row.file: row for row in client.submit_folder(folder, name="by the client")}
         submission = client.submissions(1)[0]
         assert (submission.name, submission.status, submission.counts.total) == ("by the client", "finished", 26)
         assert submission.counts.rejected + submission.counts.failed == 3
         listed = {row.file: (row.status, row.label, row.error_code) for row in client.results(submission)}
-    # File names that could escape from an archive are different in the submission.
+    # The submission lists `two\nlines.png` under a different name, because it contains a control character.
     plain = {name: (row.status, row.label, row.error_code) for name, row in rows.items() if name in listed}
     assert len(plain) == 25
     assert plain == {name: listed[name] for name in plain}
@@ -99,7 +99,7 @@ def test_a_submission_is_followed_and_fetched(stack: Stack, folder: Path, tmp_pa
     assert sum(row.succeeded for row in read_rows(tmp_path / "fetched.csv")) == 23
 
 
-def test_a_submission_is_canceled(stack: Stack, tmp_path: Path) -> None:
+def test_the_command_cancels_a_submission(stack: Stack, tmp_path: Path) -> None:
     for number in range(300):
         (tmp_path / f"{number}.png").write_bytes(draw((40, 30), (number % 256, 90, 30)))
     with Pawqueue(stack.url) as client, closing(client.submit_folder(tmp_path)) as rows:

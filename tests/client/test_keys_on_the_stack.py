@@ -1,4 +1,4 @@
-"""Every command on a gateway that requires API keys: with a valid key, a wrong one, and one without the scope."""
+"""Every command against a gateway that requires API keys: with a valid key, a wrong key, and one without the scope."""
 
 import json
 import os
@@ -57,14 +57,14 @@ def test_every_command_works_with_a_valid_key(run: Run, key: str, image: Path, t
         (("status", submission_id), 0),
         (("status", job_id), 0),
         (("fetch", submission_id), 0),
-        (("cancel", job_id), 1),  # it has finished
+        (("cancel", job_id), 1),  # the job has already finished
         (("doctor",), 0),
     ):
         done = run(key, *arguments)
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
 
 
-def test_the_dead_letter_list_needs_the_scope_admin(run: Run, key: str, keyed: Gateway) -> None:
+def test_the_dead_letter_list_requires_the_admin_scope(run: Run, key: str, keyed: Gateway) -> None:
     refused = run(key, "dead", "list")
     assert refused.returncode == 2
     assert "admin" in refused.stderr

@@ -24,7 +24,7 @@ def make_images(folder: Path, number: int) -> Path:
 
 
 def finished(stack: Stack) -> int:
-    """Jobs that have finished since the service was started."""
+    """The number of jobs that have finished since the service started."""
     with Pawqueue(stack.url) as client:
         return client.service_status().ended.total()
 
@@ -67,7 +67,7 @@ def test_a_killed_run_resumes_and_classifies_no_image_twice(
                 f"{killed_after} results",
                 300,
             )
-            assert process.poll() is None, "it finished before it could be killed"
+            assert process.poll() is None, "the run finished before it could be killed"
             process.kill()
         assert not out.exists()
     with submitting(stack, folder, out, "--resume") as process:

@@ -48,7 +48,7 @@ def test_performance_is_measured_and_reported(stack: Stack, tmp_path: Path) -> N
         (tmp_path / folder).mkdir()
         for number in range(4):
             (tmp_path / folder / f"{number}.png").write_bytes(draw((60, 50), (*color[:2], number)))
-    (tmp_path / "dogs" / "text.jpg").write_text("no image")
+    (tmp_path / "dogs" / "text.jpg").write_text("not an image")
     arguments = ("--test-dir", tmp_path, "--max-samples", 9, "--out", tmp_path / "out")
     done = script("performance_tracking.py", "--api-url", stack.url, *arguments)
     assert done.returncode == 1, done.stderr  # one image was rejected

@@ -20,7 +20,7 @@ import httpx
 
 from tests.containers.clients import Clients
 from tests.containers.images import check_images
-from tests.containers.tools import BUILT, PROJECT, SERVICES, ContainersError, Tools, demand, until
+from tests.containers.tools import BUILT, PROJECT, SERVICES, ContainersError, Tools, require, until
 from tests.support.services import ROOT, free_port
 
 _BASE = "docker.io/library/python:3.11-slim"
@@ -52,7 +52,7 @@ class Project:
         return self.workers() > 0
 
     def workers(self) -> int:
-        """Number of workers of a gateway that accepts jobs, else 0."""
+        """The number of workers if the gateway accepts jobs, else 0."""
         with suppress(httpx.HTTPError, ValueError, KeyError):
             status = httpx.get(f"{self.url}/v1/status", timeout=5).json()
             return len(status["workers"]) if status["ready"] else 0
@@ -66,7 +66,7 @@ def classify(project: Project, key: str, photos: Path) -> None:
         command = [sys.executable, "-m", "pawqueue", "submit", photos, "--url", project.url, "--out", out, "--quiet"]
         environ = {**os.environ, "PAWQUEUE_API_KEY": key}
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-        demand(not done.returncode, f"Classifying a folder failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+        require(not done.returncode, f"Classifying a folder failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
         rows = out.read_text().count("succeeded")
     project.report("a folder is classified", f"{rows} images, all succeeded")
 
@@ -76,17 +76,15 @@ def kill_a_worker(project: Project) -> None:
     (worker,) = project.tools.containers("worker")
     before = project.tools.inspect(worker)["State"]["Pid"]
     os.kill(before, 9)
-    again_s = until(
-        lambda: project.tools.inspect(worker)["State"]["Pid"] not in (0, before), "the restart of the worker"
-    )
-    until(project.is_serving, "a worker serving again")
+    again_s = until(lambda: project.tools.inspect(worker)["State"]["Pid"] not in (0, before), "the worker to restart")
+    until(project.is_serving, "a worker to serve again")
     project.report("a killed worker restarts", f"by the restart policy, after {again_s:.0f} s")
 
 
 def scale_workers(project: Project) -> None:
     """Workers scale from one to three."""
     project.tools.up("--no-recreate", "--scale", "worker=3")
-    took_s = until(lambda: project.workers() == 3, "three workers serving", 240)
+    took_s = until(lambda: project.workers() == 3, "three workers to start serving", 240)
     project.report("workers scale to 3", f"all of them serve after {took_s:.0f} s")
 
 
@@ -94,23 +92,26 @@ def restart_redis(project: Project) -> None:
     """Redis restarts, and gateway and workers reconnect."""
     (redis,) = project.tools.containers("redis")
     project.tools.run("restart", "-t", "30", redis)
-    took_s = until(lambda: project.is_serving() and project.workers() == 3, "the recovery after the restart of Redis")
+    took_s = until(
+        lambda: project.is_serving() and project.workers() == 3,
+        "all services to recover",
+    )
     project.report("Redis is restarted", f"gateway and workers serve again after {took_s:.0f} s")
 
 
 def check_dashboard(project: Project) -> None:
     """The dashboard responds and requires an API key."""
-    answer = httpx.get(f"{project.dashboard_url}/", follow_redirects=True, timeout=30)
-    demand(answer.status_code == 200, f"The dashboard returned {answer.status_code}.")
-    demand("sign-in" in str(answer.url), "The dashboard is reachable from other machines but requires no API key.")
+    response = httpx.get(f"{project.dashboard_url}/", follow_redirects=True, timeout=30)
+    require(response.status_code == 200, f"The dashboard returned {response.status_code}.")
+    require("sign-in" in str(response.url), "The dashboard is reachable from other machines but requires no API key.")
     project.report("the dashboard responds", "with its sign-in page")
 
 
 def check_mlflow(project: Project) -> None:
     """MLflow responds, but only under its own host names."""
-    until(lambda: _status(f"{project.mlflow_url}/health") == 200, "a response of MLflow")
-    answer = httpx.get(f"{project.mlflow_url}/api/2.0/mlflow/experiments/search", headers={"Host": "elsewhere"})
-    demand(answer.status_code == 403, f"MLflow returned {answer.status_code} for another host name.")
+    until(lambda: _status(f"{project.mlflow_url}/health") == 200, "MLflow to respond")
+    response = httpx.get(f"{project.mlflow_url}/api/2.0/mlflow/experiments/search", headers={"Host": "elsewhere"})
+    require(response.status_code == 403, f"MLflow returned {response.status_code} for another host name.")
     project.report("MLflow responds", "under its own host names only")
 
 
@@ -124,7 +125,7 @@ def check_prometheus(project: Project) -> None:
     """Prometheus scrapes the gateway and every worker."""
     (prometheus,) = project.tools.containers("prometheus")
     query = ["exec", prometheus, "promtool", "query", "instant", "http://127.0.0.1:9090", "sum(up)"]
-    until(lambda: "=> 4 " in project.tools.run(*query), "Prometheus scraping a gateway and three workers")
+    until(lambda: "=> 4 " in project.tools.run(*query), "Prometheus to scrape a gateway and three workers")
     project.report("Prometheus scrapes", "the gateway and 3 workers are up")
 
 
@@ -136,7 +137,7 @@ def stop_everything(project: Project) -> None:
             began_s = time.monotonic()
             project.tools.run("stop", "-t", "60", container)
             status = project.tools.inspect(container)["State"]["ExitCode"]
-            demand(
+            require(
                 status == 0, f"{service} exited with {status}:\n{project.tools.run('logs', '--tail', '20', container)}"
             )
             stopped.append(f"{service} {time.monotonic() - began_s:.0f} s")
@@ -156,7 +157,7 @@ _CHECKS: tuple[Callable[[Project], None], ...] = (
 def run_checks(project: Project, photos: Path) -> None:
     """Run all checks while clients send images."""
     project.tools.up()
-    took_s = until(project.is_serving, "a worker serving", 240)
+    took_s = until(project.is_serving, "a worker to start serving", 240)
     project.report("docker-compose.yml comes up", f"a worker serves after {took_s:.0f} s")
     key = project.key()
     classify(project, key, photos)
@@ -165,23 +166,23 @@ def run_checks(project: Project, photos: Path) -> None:
         for check in _CHECKS:
             check(project)
     results = clients.results()
-    demand(set(results) == {"succeeded"}, f"Not all accepted jobs succeeded: {dict(results)}")
+    require(set(results) == {"succeeded"}, f"Not all accepted jobs succeeded: {dict(results)}")
     project.report(
-        "no job is lost",
+        "no accepted job is lost",
         f"{len(clients.accepted)} accepted, {dict(results)}; not accepted {dict(clients.not_accepted)}",
     )
     stop_everything(project)
 
 
 def main() -> int:
-    """Run the checks and clean up; returns 1 if one failed."""
+    """Run the checks and clean up; returns 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.containers", description=__doc__)
     parser.add_argument("--engine", default="docker", help="docker or podman (default docker)")
     parser.add_argument("--compose", default="docker compose", help='"docker compose" or podman-compose')
     parser.add_argument(
         "--images", default="localhost/pawqueue", help="prefix of the images, which `make images` built with TAG=local"
     )
-    parser.add_argument("--base", default=_BASE, help=f"their base image (default {_BASE})")
+    parser.add_argument("--base", default=_BASE, help=f"base image that they are built on (default {_BASE})")
     given = parser.parse_args()
     port, dashboard_port, mlflow_port = free_port(), free_port(), free_port()
     environ = {f"PAWQUEUE_{name.upper()}_IMAGE": f"{given.images}-{name}:local" for name in BUILT}
@@ -192,7 +193,7 @@ def main() -> int:
     subprocess.run(["sh", "deploy/compose/make-secrets"], cwd=ROOT, check=True)
     try:
         for line in check_images(tools, given.images, given.base):
-            project.report("an image is small, without root", line)
+            project.report("an image is small and not root", line)
         run_checks(project, _SAMPLE if _SAMPLE.is_dir() else ROOT / "examples" / "photos")
     except (ContainersError, AssertionError) as error:
         print(f"FAILED  {error}", file=sys.stderr)

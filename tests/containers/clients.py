@@ -39,8 +39,8 @@ class Clients:
         found: Counter[str] = Counter()
         with httpx.Client(base_url=self._url, headers=self._headers, timeout=90) as http:
             for job_id in self.accepted:
-                answer = http.get(f"/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
-                found[answer.json().get("status", str(answer.status_code))] += 1
+                response = http.get(f"/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
+                found[response.json().get("status", str(response.status_code))] += 1
         return found
 
     def _send(self, number: int) -> None:
@@ -48,13 +48,13 @@ class Clients:
         with httpx.Client(base_url=self._url, headers=self._headers, timeout=20) as http:
             while not self._stop.wait(0.02):
                 try:
-                    answer = http.post("/v1/jobs", content=image)
+                    response = http.post("/v1/jobs", content=image)
                 except httpx.HTTPError as error:
                     self.not_accepted[type(error).__name__] += 1
                     self._stop.wait(0.5)
                     continue
-                if answer.status_code == 202:
-                    self.accepted.append(answer.json()["id"])
+                if response.status_code == 202:
+                    self.accepted.append(response.json()["id"])
                 else:
-                    self.not_accepted[str(answer.status_code)] += 1
+                    self.not_accepted[str(response.status_code)] += 1
                     self._stop.wait(0.5)

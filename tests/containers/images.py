@@ -1,22 +1,22 @@
 """Checks that the images are small, contain no compiler, and do not run as root."""
 
-from tests.containers.tools import BUILT, Tools, demand
+from tests.containers.tools import BUILT, Tools, require
 
 _GATEWAY_MAX_MB = 150
 
 
 def check_images(tools: Tools, images: str, base: str) -> list[str]:
-    """Check the images `IMAGES-SERVICE:local`; returns a line for each."""
+    """Check the images `IMAGES-SERVICE:local`; returns a line about each."""
     lines = []
     base_size = tools.inspect(base)["Size"]
     for service in BUILT:
         image = f"{images}-{service}:local"
         found = tools.inspect(image)
         above_mb = (found["Size"] - base_size) / 1e6
-        demand(found["Config"]["User"] not in ("", "0", "root", "0:0"), f"{image} runs as root")
-        demand(found["Config"]["Entrypoint"][0] == "python", f"{image} starts a shell, which does not pass SIGTERM on")
-        demand(bool(found["Config"]["Labels"].get("org.opencontainers.image.revision")), f"{image} has no labels")
-        # Only below /venv: the base image may contain them.
+        require(found["Config"]["User"] not in ("", "0", "root", "0:0"), f"{image} runs as root")
+        require(found["Config"]["Entrypoint"][0] == "python", f"{image} starts a shell, which does not forward SIGTERM")
+        require(bool(found["Config"]["Labels"].get("org.opencontainers.image.revision")), f"{image} has no labels")
+        # Search only /venv: the base image may contain a compiler and pip.
         added = tools.run(
             "run",
             "--rm",
@@ -26,12 +26,12 @@ def check_images(tools: Tools, images: str, base: str) -> list[str]:
             "-c",
             "find /venv ! -type d -name gcc -o ! -type d -name cc -o -name pip",
         )
-        demand(not added.strip(), f"{image} contains a compiler or pip: {added}")
+        require(not added.strip(), f"{image} contains a compiler or pip: {added}")
         if service != "worker":
             packages = tools.run("run", "--rm", "--entrypoint", "ls", image, f"/venv/lib/{_python(tools, image)}")
-            demand("tensorflow" not in packages, f"{image} contains TensorFlow")
+            require("tensorflow" not in packages, f"{image} contains TensorFlow")
         if service == "gateway":
-            demand(above_mb < _GATEWAY_MAX_MB, f"the gateway is {above_mb:.0f} MB larger than its base")
+            require(above_mb < _GATEWAY_MAX_MB, f"the gateway is {above_mb:.0f} MB larger than its base")
         lines.append(f"{service}: {above_mb:,.0f} MB above its base, as {found['Config']['User']}")
     return lines
 

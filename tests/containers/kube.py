@@ -1,7 +1,7 @@
 """`make test-kube`: runs the rendered Kubernetes manifests with `podman kube play`.
 
 Parts that podman 4.3 does not support are replaced: a StatefulSet by a Deployment with its claim as a volume, a Secret
-by a ConfigMap (podman would not decode it), and names of Services in URLs by names of pods. podman ignores namespaces,
+by a ConfigMap (podman would not decode it), and Service names in URLs by pod names. podman ignores namespaces,
 autoscalers, policies, budgets and HTTP probes.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.containers.tools import ContainersError, Tools, demand, until
+from tests.containers.tools import ContainersError, Tools, require, until
 from tests.deploy.conftest import rendered
 from tests.support.services import ROOT, free_port
 
@@ -63,7 +63,7 @@ def _played(document: Document) -> Iterator[Document]:
 
 
 def _with_pod_names(document: Document) -> Document:
-    """The document with names of pods instead of Services in URLs."""
+    """The document with pod names instead of Service names in URLs."""
     if document["kind"] == "ConfigMap":
         for key, value in document["data"].items():
             document["data"][key] = re.sub(r"([@/])(redis-images|redis|gateway):", r"\1\2-pod-0:", value)
@@ -71,7 +71,7 @@ def _with_pod_names(document: Document) -> Document:
 
 
 def container_of(service: str) -> str:
-    """Name of the container of a Deployment."""
+    """The name of the container that podman runs for a Deployment."""
     return f"{service}-pod-0-{'redis' if service == 'redis-images' else service}"
 
 
@@ -82,7 +82,7 @@ def played(tools: Tools, overlay: str) -> Iterator[None]:
         file = Path(folder, "all.yaml")
         file.touch(0o600)
         file.write_text(yaml.safe_dump_all(documents(overlay)))
-        _demand_no_conflict(tools)
+        _require_no_conflict(tools)
         tools.run("network", "create", NETWORK)
         try:
             tools.run("play", "kube", "--network", NETWORK, str(file))
@@ -91,11 +91,11 @@ def played(tools: Tools, overlay: str) -> Iterator[None]:
             _remove(tools)
 
 
-def _demand_no_conflict(tools: Tools) -> None:
+def _require_no_conflict(tools: Tools) -> None:
     """Fail if pods or volumes with our names exist, which would be overwritten and removed."""
     existing = {*tools.run("pod", "ls", "--format", "{{.Name}}").split(), *tools.run("volume", "ls", "-q").split()}
     ours = {*(f"{service}-pod-0" for service in SERVICES), *_VOLUMES} & existing
-    demand(not ours, f"Pods or volumes with these names exist: {', '.join(sorted(ours))}")
+    require(not ours, f"Pods or volumes with these names exist: {', '.join(sorted(ours))}")
 
 
 def _remove(tools: Tools) -> None:
@@ -114,23 +114,23 @@ def address_of(tools: Tools, service: str) -> str:
 def run_checks(tools: Tools) -> None:
     """Check that all services run as the manifests define, and that an image is classified."""
     for service in SERVICES:
-        until(partial(_runs, tools, service), f"{service} running")
+        until(partial(_runs, tools, service), f"{service} to run")
         found = tools.inspect(container_of(service))
-        demand(found["HostConfig"]["ReadonlyRootfs"], f"{service} can write to its root file system")
-        demand(found["Config"]["User"].split(":")[0] not in ("", "0", "root"), f"{service} runs as root")
+        require(found["HostConfig"]["ReadonlyRootfs"], f"{service} can write to its root file system")
+        require(found["Config"]["User"].split(":")[0] not in ("", "0", "root"), f"{service} runs as root")
         print(f"ok  {service:14} runs, as user {found['Config']['User']}, with a read-only file system", flush=True)
     gateway = address_of(tools, "gateway")
-    took_s = until(lambda: _is_served(gateway), "a worker serving")
+    took_s = until(lambda: _is_served(gateway), "a worker to start serving")
     print(f"ok  a worker serves after {took_s:.0f} s", flush=True)
     make_key = ("python", "-m", "gateway.keys_cli", "create", "--name", "tests")
     key = tools.run("exec", container_of("gateway"), *make_key).split()[-1]
     headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=30", "Content-Type": "image/jpeg"}
-    demand(httpx.post(f"{gateway}/v1/jobs", content=b"").status_code == 401, "The gateway requires no API key.")
+    require(httpx.post(f"{gateway}/v1/jobs", content=b"").status_code == 401, "The gateway requires no API key.")
     job = httpx.post(f"{gateway}/v1/jobs", content=_IMAGE.read_bytes(), headers=headers, timeout=60).json()
-    demand(job["status"] == "succeeded", f"The image was not classified: {job}")
+    require(job["status"] == "succeeded", f"The image was not classified: {job}")
     print(f"ok  an image is classified: {job['prediction']['label']}", flush=True)
     page = httpx.get(f"{address_of(tools, 'dashboard')}/", follow_redirects=True, timeout=30)
-    demand("sign-in" in str(page.url), "The dashboard requires no API key.")
+    require("sign-in" in str(page.url), "The dashboard requires no API key.")
     print("ok  the dashboard responds with its sign-in page", flush=True)
 
 
@@ -148,8 +148,8 @@ def _is_served(url: str) -> bool:
 def main() -> int:
     """Run the manifests and the checks; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", default="podman", help="command of podman")
-    parser.add_argument("--overlay", default="overlays/local", help="folder of deploy/k8s")
+    parser.add_argument("--engine", default="podman", help="podman command (default podman)")
+    parser.add_argument("--overlay", default="overlays/local", help="overlay, a folder below deploy/k8s")
     given = parser.parse_args()
     tools = Tools(given.engine, "")
     try:

@@ -1,4 +1,4 @@
-"""The commands of Docker or podman, and of Compose."""
+"""Runs Docker or podman, and Compose."""
 
 import json
 import os
@@ -21,34 +21,34 @@ class ContainersError(Exception):
     """A check or a command failed."""
 
 
-def demand(holds: bool, what: str) -> None:
-    """Raise `ContainersError` unless the condition holds."""
+def require(holds: bool, problem: str) -> None:
+    """Raise `ContainersError` with the problem unless the condition holds."""
     if not holds:
-        raise ContainersError(what)
+        raise ContainersError(problem)
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 120.0) -> float:
     """Wait for a condition; returns the seconds it took."""
     began_s = time.monotonic()
     while not condition():
-        demand(time.monotonic() - began_s < timeout_s, f"{what} did not happen within {timeout_s:g} s")
+        require(time.monotonic() - began_s < timeout_s, f"Timed out after {timeout_s:g} s waiting for {what}")
         time.sleep(0.2)
     return time.monotonic() - began_s
 
 
 @dataclass(frozen=True)
 class Tools:
-    """The commands to use; `environ` has the variables of docker-compose.yml."""
+    """The commands of the engine and of Compose; `environ` contains the variables of docker-compose.yml."""
 
     engine: str
     compose: str
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str) -> str:
-        """Run a command of the engine; returns its output.
+        """Run a command of the container engine; returns its output.
 
         Raises:
-            ContainersError: it failed.
+            ContainersError: the command failed.
         """
         return self._call([*shlex.split(self.engine), *arguments])
 
@@ -59,7 +59,7 @@ class Tools:
     def down(self) -> None:
         """Remove the project with its volumes."""
         self._compose("down", "-v")
-        # podman-compose removes a volume that several containers use only with the second call.
+        # podman-compose needs a second call to remove a volume that several containers use.
         if self.leftovers():
             self._compose("down", "-v")
 

@@ -13,7 +13,7 @@ from tests.support.browser import running_browser
 from tests.support.dashboard import Dashboard, running_dashboard
 from tests.support.services import ROOT, Stack
 
-#: Sample images of the project.
+#: The sample images of the project.
 PHOTOS = sorted((ROOT / "examples" / "photos").iterdir())
 _TIMEOUT_MS = 60_000
 
@@ -95,7 +95,7 @@ def send(
     """Upload images and wait for their jobs, through the gateway at `url` if given; returns the jobs."""
     headers = {"X-API-Key": api_key} if api_key else {}
     with httpx.Client(base_url=url or stack.url, timeout=60, headers=headers) as http:
-        answers = [
+        responses = [
             http.post(
                 "/v1/jobs",
                 params={"file": path.name, "queue": queue},
@@ -104,4 +104,4 @@ def send(
             )
             for path in paths
         ]
-    return [answer.json() for answer in answers]
+    return [response.json() for response in responses]

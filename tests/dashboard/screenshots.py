@@ -1,7 +1,7 @@
 """Takes screenshots of all pages: `python -m tests.dashboard.screenshots [FOLDER]`; the default is `docs/images`.
 
-It starts its own services and puts them under load with the sample images. It also measures and prints how long a
-browser with an empty cache takes to show each page.
+The script starts its own services and puts them under load with the sample images. It also measures and prints how long
+a browser with an empty cache takes to show each page.
 """
 
 import random
@@ -40,7 +40,7 @@ def main() -> int:
     ):
         for path in PAGES:
             _measure(browser, dashboard.url, path)
-        send(stack, PHOTOS)  # before the load: each of these gets a thumbnail
+        send(stack, PHOTOS)  # before the load, while each image still gets a thumbnail
         _write_predictions(browser, dashboard.url, folder)
         with _load(stack):
             time.sleep(_WARM_UP_S)  # to fill the charts

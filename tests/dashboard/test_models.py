@@ -23,7 +23,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with two runs."""
+    """The URL of a server with two runs."""
     with starting_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
         wait_for_mlflow(url)
         client = MlflowClient(url)

@@ -14,7 +14,7 @@ from tests.dashboard.conftest import PHOTOS, send
 from tests.support.dashboard import Dashboard
 from tests.support.services import Stack
 
-#: Address -> elements that appear once images have been predicted.
+#: Path -> selectors of elements that appear once images have been predicted.
 PAGES = {
     "/": ["#live-now .stat", "#live-queue .js-plotly-plot .scatterlayer .trace", "#live-workers tbody tr"],
     "/predictions": ["#predictions-gallery .tile img", "#predictions-mix .js-plotly-plot .scatterlayer .trace"],
@@ -58,7 +58,7 @@ def violations(page: Page) -> list[str]:
 
 
 def overflow(page: Page) -> int:
-    """How many pixels the page is wider than the window."""
+    """The number of pixels by which the page is wider than the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
@@ -120,7 +120,7 @@ def test_cards_refresh_and_show_the_age_of_their_data(dashboard: Dashboard, new_
     expect(details.locator("tbody tr").first).to_be_visible()  # a refresh does not collapse the table
 
 
-def test_filters_are_kept_in_the_address_and_a_tile_opens_the_details(dashboard: Dashboard, new_tab: Any) -> None:
+def test_filters_are_kept_in_the_url_and_a_tile_opens_the_details(dashboard: Dashboard, new_tab: Any) -> None:
     page = new_tab(dashboard.url, bypass_csp=True).open("/predictions?label=cat&least=60")
     answers = page.locator("#predictions-gallery .answer")
     page.wait_for_selector("#predictions-gallery .tile")
@@ -189,7 +189,7 @@ def test_an_uploaded_photo_gets_a_prediction_and_an_invalid_file_an_error(
     dashboard: Dashboard, new_tab: Any, photographs: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "<b>notes.jpg"
-    bad.write_text("no image")
+    bad.write_text("not an image")
     page = new_tab(dashboard.url).open("/try")
     expect(page.locator("#try-status")).to_contain_text("ready")
     expect(page.locator("#try-status")).to_contain_text("cats-dogs")
@@ -216,7 +216,7 @@ def test_an_uploaded_photo_gets_a_prediction_and_an_invalid_file_an_error(
     assert not violations(page)
 
 
-def test_html_in_file_names_and_addresses_is_shown_as_text(
+def test_html_in_file_names_and_urls_is_shown_as_text(
     dashboard: Dashboard, stack: Stack, new_tab: Any, tmp_path: Path
 ) -> None:
     name = "<img src=x onerror=alert(1)>.png"

@@ -42,7 +42,7 @@ def prometheus(stack: Stack, tmp_path: Path) -> Iterator[str]:
     address = f"127.0.0.1:{free_port()}"
     options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     with running("prometheus", [command, *options, f"--web.listen-address={address}"], tmp_path):
-        wait_until(lambda: responds(f"http://{address}/-/ready"), "Prometheus being ready")
+        wait_until(lambda: responds(f"http://{address}/-/ready"), "Prometheus to be ready")
         yield f"http://{address}"
 
 
@@ -61,7 +61,7 @@ def test_every_query_returns_values_and_the_page_shows_them(
         # A gateway exports this metric only after it has rejected or refused something.
         return [quantity.name for quantity in QUANTITIES if quantity.name not in (known | {"refused"})]
 
-    wait_until(lambda: not missing(), "Every quantity having a value")
+    wait_until(lambda: not missing(), "every quantity to have a value")
     alerts = source.read(time.time(), []).alerts
     assert alerts
     assert (alerts[0].name, alerts[0].summary) == ("Always", "On.")

@@ -17,7 +17,7 @@ SINCE = r"navailable since \d\d:\d\d UTC"
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Redis without gateway and workers."""
+    """The settings for a running Redis, without a gateway and without workers."""
     folder = tmp_path_factory.mktemp("unavailable")
     with running_redis(folder) as url:
         yield {
@@ -87,4 +87,4 @@ def test_a_banner_appears_when_the_dashboard_stops(environ: dict[str, str], new_
         page = new_tab(dashboard.url, watch=False).open("/")
         dashboard.process.stop()
         expect(page.locator("#offline")).to_contain_text("The dashboard has not responded since")
-        wait_until(lambda: page.locator("#offline").is_visible(), "The banner being visible", 10)
+        wait_until(lambda: page.locator("#offline").is_visible(), "the banner to be visible", 10)

@@ -31,7 +31,7 @@ from tests.support.services import ROOT, Process, Stack, free_port, responds, ru
 #: How much faster time passes than in a real cluster.
 FACTOR = 15.0
 _ADAPTER = ROOT / "deploy" / "k8s" / "components" / "monitoring" / "prometheus-adapter.yaml"
-#: More workers than cores would not be faster.
+#: More workers than cores would not process images faster.
 _MAX_WORKERS = 3
 #: The manifest's objective of 30 s, scaled.
 OBJECTIVE_S = 30.0 / FACTOR
@@ -71,7 +71,7 @@ def prometheus(folder: Path, gateway_url: str) -> Iterator[str]:
     command = [need("prometheus", "prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     with running("prometheus", [*command, f"--web.listen-address=127.0.0.1:{port}"], folder):
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: responds(f"{url}/-/ready"), "Prometheus becoming ready")
+        wait_until(lambda: responds(f"{url}/-/ready"), "Prometheus to become ready")
         yield url
 
 
@@ -152,9 +152,9 @@ def run(folder: Path, images: int) -> Trace:
                 sent_s = cluster.now_s()
                 _submit(stack, photos, folder)
                 cluster.trace.bursts.append((sent_s, cluster.now_s()))
-                time.sleep(spec.down.window_s / 4)  # between two folders
-            wait_until(lambda: cluster.trace.rows[-1][3] == spec.min_replicas, "the workers being removed", 300)
-        wait_until(lambda: not cluster.unfinished(), "the last images", 60)
+                time.sleep(spec.down.window_s / 4)  # a pause between the two folders
+            wait_until(lambda: cluster.trace.rows[-1][3] == spec.min_replicas, "the workers to be removed", 300)
+        wait_until(lambda: not cluster.unfinished(), "the last images to be finished", 60)
         cluster.trace.accepted = 2 * images + len(cluster.trace.single)
         cluster.trace.succeeded = cluster.finished()["succeeded"] - before
         return cluster.trace
@@ -190,8 +190,8 @@ def _trickle(stack: Stack, trace: Trace) -> Iterator[None]:
     def send() -> None:
         with httpx.Client(base_url=stack.url, timeout=90) as http:
             while not stop.wait(0.1):
-                answer = http.post("/v1/jobs", content=image, headers={"Prefer": "wait=60"})
-                job = answer.json()
+                response = http.post("/v1/jobs", content=image, headers={"Prefer": "wait=60"})
+                job = response.json()
                 trace.single[job["id"]] = (job["status"], job["attempts"])
 
     thread = threading.Thread(target=send, name="trickle")
@@ -213,7 +213,7 @@ def draw_plot(trace: Trace, path: Path) -> None:
     jobs.fill_between(at_s, queued, color="#9ecae1", label="queued")
     jobs.plot(at_s, busy, color="#08519c", linestyle="--", label="running")
     target = trace.spec.target
-    jobs.axhline(target, color="#666666", linestyle=":", label=f"target for a worker: {target:,.0f} jobs")
+    jobs.axhline(target, color="#666666", linestyle=":", label=f"target per worker: {target:,.0f} jobs")
     jobs.set_ylabel("jobs")
     workers.step(at_s, replicas, where="post", color="#a63603")
     workers.set_ylabel("workers")
@@ -229,7 +229,7 @@ def draw_plot(trace: Trace, path: Path) -> None:
 
 
 def main() -> int:
-    """Run it, print a summary, write the plot."""
+    """Run the load, print a summary, and write the plot; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.deploy.autoscaling", description=__doc__)
     parser.add_argument("--images", type=int, default=4000, help="images per folder (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "autoscaling.png")

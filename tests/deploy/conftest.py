@@ -16,7 +16,7 @@ Documents = list[dict[str, Any]]
 
 
 def need(tool: str, package: str) -> str:
-    """Path of a command. Without it the test is skipped, or fails in CI."""
+    """The path of a command. If it is not installed, the test is skipped, or fails in CI."""
     path = shutil.which(tool)
     if path is None:
         missing = f"{tool} is not installed (Debian: {package})"

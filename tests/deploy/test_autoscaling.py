@@ -14,7 +14,7 @@ from tests.support.services import ROOT
 SPEC = Spec("jobs", 100, 1, 10, up=Behavior(0, 2, 30), down=Behavior(60, 1, 60))
 
 
-def test_it_scales_up_to_the_target_within_its_rate() -> None:
+def test_the_autoscaler_scales_up_to_the_target_no_faster_than_its_limit() -> None:
     scaler = Autoscaler(SPEC)
     assert scaler.decide(0, 1, 950) == 3  # ten are needed; the limit is two in 30 s
     assert scaler.decide(15, 3, 950) == 3
@@ -22,7 +22,7 @@ def test_it_scales_up_to_the_target_within_its_rate() -> None:
     assert scaler.decide(46, 5, 545) == 5  # within a tenth of the target
 
 
-def test_it_scales_down_slowly_after_the_stabilization_window() -> None:
+def test_the_autoscaler_scales_down_slowly_after_the_stabilization_window() -> None:
     scaler = Autoscaler(SPEC)
     assert scaler.decide(0, 4, 400) == 4
     assert scaler.decide(30, 4, 0) == 4
@@ -32,7 +32,7 @@ def test_it_scales_down_slowly_after_the_stabilization_window() -> None:
     assert scaler.decide(200, 1, 0) == 1  # never below the minimum
 
 
-def test_with_a_window_for_scaling_up_a_short_peak_does_not_scale_up() -> None:
+def test_a_short_peak_does_not_scale_up_within_the_stabilization_window() -> None:
     scaler = Autoscaler(replace(SPEC, up=replace(SPEC.up, window_s=60)))
     assert scaler.decide(0, 1, 100) == 1
     assert scaler.decide(15, 1, 300) == 1
@@ -48,17 +48,17 @@ def test_settings_that_flap_are_detected() -> None:
     assert simulate(replace(read_spec(), down=Behavior(0, 8, 15)), wave, 3600).turns > 10
 
 
-def test_the_documentation_has_the_table_of_the_simulation() -> None:
+def test_the_documentation_contains_the_table_of_the_simulation() -> None:
     text = (ROOT / "docs" / "scaling.md").read_text()
-    assert "\n".join(table()) in text, "run `python -m benchmarks.autoscaling` and put its table into docs/scaling.md"
+    assert "\n".join(table()) in text, "run `python -m benchmarks.autoscaling` and copy its table to docs/scaling.md"
 
 
-def test_keda_has_the_behaviour_and_target_of_the_autoscaler_it_replaces() -> None:
+def test_keda_uses_the_behaviour_and_target_of_the_autoscaler_that_it_replaces() -> None:
     keda = yaml.safe_load((ROOT / "deploy/k8s/components/keda/scaled-object.yaml").read_text())["spec"]
     autoscaler = next(
-        one["spec"]
-        for one in yaml.safe_load_all(MANIFEST.read_text())
-        if one and one["kind"] == "HorizontalPodAutoscaler"
+        document["spec"]
+        for document in yaml.safe_load_all(MANIFEST.read_text())
+        if document and document["kind"] == "HorizontalPodAutoscaler"
     )
     assert keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == autoscaler["behavior"]
     (metric,) = autoscaler["metrics"]

@@ -82,7 +82,7 @@ class TestEveryOverlay:
                 pause_s = float(hook["exec"]["command"][1]) if hook else 0
                 assert pod(workload)["terminationGracePeriodSeconds"] >= drain_s + pause_s + 10
 
-    def test_images_have_a_tag_that_is_not_latest(self, overlay: str, documents: Render) -> None:
+    def test_images_have_a_tag_other_than_latest(self, overlay: str, documents: Render) -> None:
         if overlay == "base":
             return  # the overlays set the tags
         for workload in workloads(documents(overlay)):
@@ -153,7 +153,7 @@ def test_the_metric_of_the_autoscaler_is_exported_by_the_gateway(documents: Rend
     assert keda["spec"]["triggers"][0]["metadata"]["query"] == rule["metricsQuery"]
 
 
-def test_components_build_on_the_base(tmp_path: Path) -> None:
+def test_each_component_can_be_added_to_the_base(tmp_path: Path) -> None:
     base = rendered("base")
     assert "nvidia.com/gpu" not in base
     for component, mark in (("gpu", "nvidia.com/gpu"), ("keda", "ScaledObject"), ("monitoring", "PrometheusRule")):

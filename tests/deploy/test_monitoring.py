@@ -39,7 +39,7 @@ def test_every_alert_is_tested_and_has_a_runbook() -> None:
     rules_test = (ROOT / "tests" / "deploy" / "rules_test.yml").read_text()
     headings = re.findall(r"^#+ (\w+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
     for alert in alerts():
-        assert f"alertname: {alert['alert']}\n" in rules_test, "no test in which it fires"
+        assert f"alertname: {alert['alert']}\n" in rules_test, "no test in which the alert fires"
         assert alert["alert"] in headings
         assert alert["annotations"]["runbook"] == f"docs/operations.md#{alert['alert'].lower()}"
 

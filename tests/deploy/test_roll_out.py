@@ -1,4 +1,4 @@
-"""A broken tag is rolled back. `kubectl` is a stub that keeps its state in files."""
+"""A tag is kept if it works, else rolled back. `kubectl` is a stub that keeps its state in files."""
 
 import subprocess
 import sys

@@ -22,7 +22,7 @@ _COLOURS = [(30 * n % 256, 90, 200 - 10 * n) for n in range(8)]
 
 @dataclass(frozen=True)
 class Installation:
-    """One revision of the code on one state folder."""
+    """A revision of the code, with the state folder and the Redis that it uses."""
 
     code: Path
     folder: Path
@@ -32,7 +32,7 @@ class Installation:
     def gateway(self) -> Iterator[httpx.Client]:
         port = free_port()
         with self._service("gateway", PAWQUEUE_GATEWAY_PORT=str(port)):
-            wait_until(lambda: responds(f"http://127.0.0.1:{port}/readyz"), "the gateway becoming ready")
+            wait_until(lambda: responds(f"http://127.0.0.1:{port}/readyz"), "the gateway to become ready")
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=90) as http:
                 yield http
 
@@ -40,7 +40,7 @@ class Installation:
     def worker(self) -> Iterator[None]:
         port = free_port()
         with self._service("worker", PAWQUEUE_WORKER_METRICS_PORT=str(port)):
-            wait_until(lambda: responds(f"http://127.0.0.1:{port}/readyz"), "the worker becoming ready")
+            wait_until(lambda: responds(f"http://127.0.0.1:{port}/readyz"), "the worker to become ready")
             yield
 
     def _service(self, package: str, **settings: str) -> AbstractContextManager[Process]:
@@ -50,7 +50,7 @@ class Installation:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_queued_jobs_are_finished_and_results_are_read(tmp_path: Path) -> None:
+def test_queued_jobs_of_an_earlier_revision_finish_and_its_results_can_be_read(tmp_path: Path) -> None:
     if subprocess.run(
         ["git", "-C", str(ROOT), "cat-file", "-e", _EARLIER], check=False, capture_output=True
     ).returncode:
@@ -84,9 +84,9 @@ def test_queued_jobs_are_finished_and_results_are_read(tmp_path: Path) -> None:
 
 def _submit(http: httpx.Client, colour: tuple[int, int, int], wait_s: int = 0) -> dict[str, object]:
     headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
-    answer = http.post("/v1/jobs", content=draw((160, 120), colour, form="JPEG"), headers=headers)
-    answer.raise_for_status()
-    job: dict[str, object] = answer.json()
+    response = http.post("/v1/jobs", content=draw((160, 120), colour, form="JPEG"), headers=headers)
+    response.raise_for_status()
+    job: dict[str, object] = response.json()
     return job
 
 

@@ -26,7 +26,7 @@ from tests.support.services import ROOT, Process, free_port, responds, running, 
 _CLIENTS = 6
 #: Time between removing a gateway from rotation and stopping it, as with a `preStop` pause.
 _OUT_S = 0.5
-#: How long each mix of versions is under load.
+#: How long each combination of versions is under load.
 _STAGE_S = 2.0
 
 
@@ -52,12 +52,12 @@ class Rotation:
         self._turn = 0
 
     def add(self, url: str) -> None:
-        """Send requests to this gateway as well."""
+        """Add a gateway to the rotation."""
         with self._lock:
             self._urls.append(url)
 
     def remove(self, url: str) -> None:
-        """Send no more requests to this gateway."""
+        """Remove a gateway from the rotation."""
         with self._lock:
             self._urls.remove(url)
 
@@ -86,7 +86,7 @@ def running_service(name: str, package: str, code: Path, folder: Path, settings:
     # Run it in the folder of its code, because `python -m` searches the current folder first.
     command = ["sh", "-c", f'cd "$0" && exec "$1" -m {package}', str(code), sys.executable]
     with running(name, command, folder, environ) as process:
-        wait_until(lambda: Path(psutil.Process(process.handle.pid).cwd()) == code.resolve(), f"{name} starting")
+        wait_until(lambda: Path(psutil.Process(process.handle.pid).cwd()) == code.resolve(), f"{name} to start")
         yield process
 
 
@@ -106,15 +106,15 @@ class Upgrade:
         port = free_port()
         process = self._start(name, "gateway", code, {"PAWQUEUE_GATEWAY_PORT": str(port)})
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _is_ready(f"{url}/readyz", process), f"{name} becoming ready")
+        wait_until(lambda: _is_ready(f"{url}/readyz", process), f"{name} to become ready")
         self.rotation.add(url)
         return process, url
 
     def worker(self, name: str, code: Path) -> Process:
-        """Start a worker; returns when it is ready."""
+        """Start a worker and wait until it is ready."""
         port = free_port()
         process = self._start(name, "worker", code, {"PAWQUEUE_WORKER_METRICS_PORT": str(port)})
-        wait_until(lambda: _is_ready(f"http://127.0.0.1:{port}/readyz", process), f"{name} becoming ready")
+        wait_until(lambda: _is_ready(f"http://127.0.0.1:{port}/readyz", process), f"{name} to become ready")
         return process
 
     def run(self) -> Report:
@@ -164,27 +164,27 @@ class Upgrade:
                 count += 1
                 headers = {"Prefer": "wait=30"} if count % 3 else {}
                 try:
-                    self._note(http.post(f"{self.rotation.next()}/v1/jobs", content=image, headers=headers))
+                    self._record(http.post(f"{self.rotation.next()}/v1/jobs", content=image, headers=headers))
                 except httpx.HTTPError as error:
                     self.report.faults.append(repr(error))
 
-    def _note(self, answer: httpx.Response) -> None:
-        self.report.statuses[answer.status_code] += 1
-        if answer.status_code in (200, 202):
-            job = answer.json()
+    def _record(self, response: httpx.Response) -> None:
+        self.report.statuses[response.status_code] += 1
+        if response.status_code in (200, 202):
+            job = response.json()
             self.report.jobs[job["id"]] = (job["status"], job["attempts"])
-        elif answer.status_code == 503 and answer.headers.get("Retry-After"):
+        elif response.status_code == 503 and response.headers.get("Retry-After"):
             time.sleep(0.1)
         else:
-            self.report.faults.append(f"{answer.status_code} {answer.text[:200]}")
+            self.report.faults.append(f"{response.status_code} {response.text[:200]}")
 
     def _follow(self) -> None:
         """Read every job that was not finished in its first response."""
         with httpx.Client(timeout=90) as http:
             for job_id, (status, _) in self.report.jobs.items():
                 if status in ("queued", "running"):
-                    answer = http.get(f"{self.rotation.next()}/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
-                    job = answer.json()
+                    response = http.get(f"{self.rotation.next()}/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
+                    job = response.json()
                     self.report.jobs[job_id] = (job["status"], job["attempts"])
 
 

@@ -1,4 +1,4 @@
-"""Single images over HTTP, from upload to result, on a real Redis, worker process and model."""
+"""Single images over HTTP, from upload to result, with a real Redis, gateway, worker and model."""
 
 import csv
 import json
@@ -86,7 +86,7 @@ def test_a_prediction_does_not_depend_on_the_batch(http: httpx.Client) -> None:
 def test_images_are_deleted_when_their_jobs_finish(http: httpx.Client, stack: Stack) -> None:
     assert upload(http, draw()).json()["status"] == "succeeded"
     folder = stack.folder / "state" / "images"
-    wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "the images being deleted", 10)
+    wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "the images to be deleted", 10)
 
 
 def test_finished_jobs_are_in_no_queue_and_their_records_expire(http: httpx.Client, stack: Stack) -> None:
@@ -135,23 +135,23 @@ class TestBadInput:
         assert len(body["detail"]) > 20
         return body
 
-    def test_no_file(self, http: httpx.Client) -> None:
+    def test_an_upload_without_a_file_is_rejected(self, http: httpx.Client) -> None:
         self.problem(http.post("/v1/jobs", files={"other": ("x.png", draw())}), 400, "no_file")
 
-    def test_empty_body(self, http: httpx.Client) -> None:
+    def test_an_empty_upload_is_rejected(self, http: httpx.Client) -> None:
         self.problem(http.post("/v1/jobs"), 400, "empty_upload")
         self.problem(upload(http, b""), 400, "empty_upload")
 
-    def test_not_an_image(self, http: httpx.Client) -> None:
+    def test_a_file_that_is_not_an_image_is_rejected(self, http: httpx.Client) -> None:
         self.problem(upload(http, b"hello"), 415, "not_an_image")
 
-    def test_unsupported_format(self, http: httpx.Client) -> None:
+    def test_an_unsupported_format_is_rejected(self, http: httpx.Client) -> None:
         self.problem(upload(http, draw(form="PPM")), 415, "unsupported_format")
 
-    def test_over_the_size_limit(self, http: httpx.Client) -> None:
+    def test_an_upload_over_the_size_limit_is_rejected(self, http: httpx.Client) -> None:
         self.problem(upload(http, b"\0" * 20_000_001), 413, "upload_too_large")
 
-    def test_a_truncated_body_leaves_its_job_id_free(self, http: httpx.Client) -> None:
+    def test_a_job_id_can_be_reused_after_a_truncated_upload(self, http: httpx.Client) -> None:
         data, path = draw((60, 40), form="JPEG"), f"/v1/jobs/{new_job_id()}"
         head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
         with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as connection:
@@ -173,7 +173,7 @@ class TestBadInput:
                 self.problem(response, 413, "upload_too_large")
         assert memory.growth < 60_000_000
 
-    def test_over_the_pixel_limit(self, http: httpx.Client) -> None:
+    def test_an_image_over_the_pixel_limit_is_rejected(self, http: httpx.Client) -> None:
         for side in (30_000, 65_535):
             self.problem(upload(http, png_header_of(side, side)), 413, "too_many_pixels")
         jpeg = bytearray(draw((64, 64), form="JPEG"))
@@ -182,7 +182,7 @@ class TestBadInput:
         self.problem(upload(http, bytes(jpeg)), 413, "too_many_pixels")
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-    def test_an_image_with_corrupt_pixels_fails_alone(self, http: httpx.Client, form: str) -> None:
+    def test_an_image_with_corrupt_pixels_does_not_affect_other_images(self, http: httpx.Client, form: str) -> None:
         whole = draw((400, 300), form=form, **({"lossless": True} if form == "WEBP" else {}))
         corrupt = whole[: len(whole) * 6 // 10]
         with ThreadPoolExecutor(8) as pool:
@@ -195,11 +195,11 @@ class TestBadInput:
             assert (bad["status"], bad["error"]["code"]) == ("failed", "undecodable_image")
         assert [job["status"] for job in jobs] == ["succeeded"] * 6
 
-    def test_unknown_and_malformed_ids(self, http: httpx.Client) -> None:
+    def test_unknown_and_malformed_ids_are_not_found(self, http: httpx.Client) -> None:
         for job_id in (new_job_id(), "nope", "%2e%2e%2f", "1" * 3000):
             self.problem(http.get(f"/v1/jobs/{job_id}"), 404, "not_found")
 
-    def test_wrong_method(self, http: httpx.Client) -> None:
+    def test_the_error_for_an_unsupported_method_lists_the_supported_ones(self, http: httpx.Client) -> None:
         response = http.delete("/v1/jobs")
         self.problem(response, 405, "method_not_allowed")
         assert "POST" in response.headers["Allow"]
@@ -224,7 +224,7 @@ def test_a_stopping_worker_finishes_its_jobs_and_leaves_the_others_queued(tmp_pa
         assert all(job["attempts"] == 1 for job in finished)
 
 
-def test_the_next_worker_finishes_the_jobs_of_a_killed_one(tmp_path: Path) -> None:
+def test_another_worker_finishes_the_jobs_of_a_killed_worker(tmp_path: Path) -> None:
     settings = {"lease_s": 1, "sweep_s": 0.2}
     with running_stack(tmp_path, **settings) as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
         data = draw((500, 375), form="JPEG")

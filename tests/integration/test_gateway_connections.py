@@ -35,11 +35,11 @@ main(timeout=2)
 
 @contextmanager
 def gateway(folder: Path, redis_url: str, *command: str, **settings: str) -> Iterator[tuple[int, Process]]:
-    """A gateway without a worker; yields its port once it accepts requests."""
+    """Start a gateway without a worker; yields its port and process once it accepts requests."""
     port = free_port()
     environ = variables(folder, redis_url, port) | settings
     with running("gateway", [sys.executable, *(command or ("-m", "gateway"))], folder, environ) as process:
-        wait_until(lambda: answers(port), "the gateway accepting requests")
+        wait_until(lambda: responds(port), "the gateway to accept requests")
         yield port, process
 
 
@@ -54,7 +54,7 @@ def connect(port: int, text: bytes = b"") -> socket.socket:
     return sock
 
 
-def answers(port: int) -> bool:
+def responds(port: int) -> bool:
     with suppress(OSError), connect(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as sock:
         return sock.recv(100).startswith(b"HTTP/1.1 200")
     return False
@@ -87,9 +87,9 @@ def test_a_stopping_gateway_finishes_uploads_and_closes_idle_connections(tmp_pat
             received += kept.recv(1000)
         assert received.startswith(b"HTTP/1.1 200")
         upload = connect(port, _HEAD % len(_IMAGE) + _IMAGE[:100])
-        wait_until(lambda: answers(port), "the start of the upload")
+        wait_until(lambda: responds(port), "the upload to start")
         process.handle.send_signal(signal.SIGTERM)
-        wait_until(lambda: is_closed(port), "the gateway refusing connections")
+        wait_until(lambda: is_closed(port), "the gateway to refuse connections")
         for idle in (silent, half_head, kept):
             assert idle.recv(100) == b""
         assert process.handle.poll() is None
@@ -144,5 +144,5 @@ def test_a_gateway_process_that_hangs_is_replaced(tmp_path: Path, clean_redis: s
     with gateway(tmp_path, clean_redis, "-c", _WITH_A_SHORT_WORKER_TIMEOUT) as (port, process):
         (serving,) = psutil.Process(process.handle.pid).children()
         serving.suspend()
-        wait_until(lambda: answers(port), "another process accepting requests")
+        wait_until(lambda: responds(port), "another process to accept requests")
         assert not serving.is_running()

@@ -24,24 +24,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def is_short(outage: Outage) -> bool:
-    return outage.longest_refusal_s < _REFUSED_WITHIN_S and outage.answered_after_s < _BACK_WITHIN_S
+    return outage.longest_refusal_s < _REFUSED_WITHIN_S and outage.finished_after_s < _BACK_WITHIN_S
 
 
 def test_a_starting_worker_is_alive_but_not_ready(cluster: Cluster) -> None:
-    wait_until(lambda: cluster.get_from_worker("/healthz")[0] == 200, "the worker responding")
+    wait_until(lambda: cluster.get_from_worker("/healthz")[0] == 200, "the worker to respond")
     status, text = cluster.get_from_worker("/readyz")
     assert (status, text) == (503, "The model is being loaded.\n")
-    wait_until(lambda: cluster.get_from_worker("/readyz") == (200, "ok\n"), "the worker being ready")
+    wait_until(lambda: cluster.get_from_worker("/readyz") == (200, "ok\n"), "the worker to be ready")
     assert cluster.get_from_worker("/metrics")[0] == 200
 
 
 @pytest.mark.timeout(240)
 def test_a_killed_redis_is_reported_promptly_and_the_service_recovers(cluster: Cluster) -> None:
-    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready")
+    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker to be ready")
     seen: list[tuple[int, list[int], int]] = []
 
     def bring_up() -> None:
-        wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 503, "the worker reporting the outage", 30)
+        wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 503, "the worker to report the outage", 30)
         gateway = [httpx.get(f"{cluster.url}{path}", timeout=30).status_code for path in ("/healthz", "/readyz")]
         seen.append((cluster.get_from_worker("/healthz")[0], gateway, cluster.workers[0].starts))
         cluster.redis.bring_up()
@@ -51,12 +51,12 @@ def test_a_killed_redis_is_reported_promptly_and_the_service_recovers(cluster: C
     assert is_short(outage), outage
     assert seen == [(200, [200, 503], 1)]
     assert cluster.workers[0].starts == 1
-    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready again")
+    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker to be ready again")
 
 
 @pytest.mark.timeout(240)
 def test_a_connection_that_drops_all_packets_is_reported_and_the_service_recovers(cluster: Cluster) -> None:
-    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready")
+    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker to be ready")
     with httpx.Client(base_url=cluster.url, timeout=60) as http:
         outage = watch_outage(http, cluster.proxy.cut, cluster.proxy.restore, length_s=4)
     assert is_short(outage), outage
@@ -64,7 +64,7 @@ def test_a_connection_that_drops_all_packets_is_reported_and_the_service_recover
 
 
 def test_a_stopped_worker_is_no_longer_listed(cluster: Cluster) -> None:
-    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker being ready")
+    wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker to be ready")
     assert cluster.workers[0].stop() == 0
     with redis.Redis.from_url(cluster.redis_url) as client:
         assert client.hlen(keys.WORKERS) == 0

@@ -1,4 +1,4 @@
-"""The included model on real frameworks, each in its own process, because each chooses its backend once."""
+"""The included model on real frameworks, each in its own process, because Keras cannot switch its backend later."""
 
 import importlib.util
 import json
@@ -60,7 +60,7 @@ def test_split_batches_predict_like_single_images_and_use_only_the_allowed_cores
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_bundle_predicts_the_same_as_at_export_on_every_backend(backend: str) -> None:
+def test_a_bundle_gives_the_same_predictions_on_every_backend_as_at_export(backend: str) -> None:
     if not importlib.util.find_spec(backend):
         pytest.skip(f"{backend} is not installed; run `pip install {backend}` and try again")
     done = run(ON_A_BACKEND, backend)

@@ -1,4 +1,4 @@
-"""Many images in one submission over HTTP, on a real Redis, gateway, worker and model."""
+"""Many images in one submission over HTTP, with a real Redis, gateway, worker and model."""
 
 import csv
 import io
@@ -101,7 +101,7 @@ def test_a_form_a_tar_and_a_zip_fill_one_submission(http: httpx.Client) -> None:
     assert body["id"] in [listed["id"] for listed in http.get("/v1/submissions").json()["submissions"]]
 
 
-def test_a_corrupt_image_fails_alone(http: httpx.Client) -> None:
+def test_a_corrupt_image_fails_and_the_others_succeed(http: httpx.Client) -> None:
     address = open_submission(http)
     whole = draw((400, 300), form="JPEG")
     http.post(f"{address}/jobs", **as_tar({"a.jpg": whole, "b.jpg": whole[: len(whole) * 6 // 10], "c.jpg": whole}))
@@ -150,7 +150,7 @@ def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
             while response.status_code == 429:
                 for item in response.json()["accepted"]:
                     left.pop(item["custom_id"])
-                wait_until(lambda: client.zcard(keys.queued(BULK)) < 50, "room in the queue")
+                wait_until(lambda: client.zcard(keys.queued(BULK)) < 50, "free space in the queue")
                 response = http.post(f"{address}/jobs", **as_tar(left))
             assert response.status_code == 202, response.text
             http.post(f"{address}/close")
@@ -158,10 +158,10 @@ def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
             assert (body["status"], body["counts"]["succeeded"]) == ("finished", 120), worker.tail()
             assert [row["n"] for row in rows_of(http, address)] == list(range(1, 121))
             folder = stack.folder / "state" / "images"
-            wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "images being deleted", 30)
+            wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "images to be deleted", 30)
 
 
-def test_hostile_archives_are_rejected_without_using_memory(http: httpx.Client, stack: Stack) -> None:
+def test_hostile_archives_are_rejected_without_using_much_memory(http: httpx.Client, stack: Stack) -> None:
     address = open_submission(http)
     good = {"red.png": draw()}
     cut = tar_of(good)[:700]
@@ -183,7 +183,7 @@ def test_hostile_archives_are_rejected_without_using_memory(http: httpx.Client, 
 def test_a_long_tar_is_streamed(http: httpx.Client, stack: Stack) -> None:
     """The gateway never holds more than a small part of the 200 MB in memory."""
     address = open_submission(http)
-    member = tar_of({"large.bin": b"no image" + bytes(10_000_000)})[: -1024 * 10]
+    member = tar_of({"large.bin": b"not an image" + bytes(10_000_000)})[: -1024 * 10]
 
     def endless() -> Iterator[bytes]:
         for _ in range(20):

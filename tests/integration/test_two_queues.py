@@ -25,14 +25,14 @@ def bulk_finished(client: "redis.Redis") -> int:
 
 
 def measure_uploads(http: httpx.Client, client: "redis.Redis", data: bytes) -> tuple[float, float]:
-    """Upload repeatedly; returns medians: milliseconds until the result, and bulk jobs that finished meanwhile."""
+    """Upload repeatedly; returns two medians: milliseconds until the result, and bulk jobs finished meanwhile."""
     took_ms, passed = [], []
     for _ in range(_UPLOADS):
         before, began_s = bulk_finished(client), time.perf_counter()
-        answer = http.post("/v1/jobs", content=data, headers={"Prefer": "wait=50"}).json()
+        job = http.post("/v1/jobs", content=data, headers={"Prefer": "wait=50"}).json()
         took_ms.append((time.perf_counter() - began_s) * 1000)
         passed.append(bulk_finished(client) - before)
-        assert answer["status"] == "succeeded"
+        assert job["status"] == "succeeded"
     return statistics.median(took_ms), statistics.median(passed)
 
 
@@ -58,6 +58,6 @@ def test_interactive_jobs_overtake_a_backlog_of_bulk_jobs(tmp_path: Path) -> Non
         f"{(busy_ms - idle_ms) / batch_ms:.2f} batches of {batch_ms:.0f} ms more; {passed:g} bulk jobs finished"
     )
     assert left > _BACKLOG / 4
-    # Counted in jobs rather than seconds, so that the load of the machine does not matter. The upload waits for two
-    # batches and then shares one.
+    # Counted in jobs rather than seconds, because the seconds depend on the load of the machine. The upload waits for
+    # two batches and then shares one.
     assert passed <= 3 * _BATCH

@@ -1,4 +1,4 @@
-"""The health checks of a worker process that drains, and of one that hangs."""
+"""The health checks of a worker process that is draining, and of one that hangs."""
 
 import os
 import signal
@@ -16,23 +16,23 @@ from tests.support.services import free_port, wait_until
 
 @contextmanager
 def worker_holding_a_job(folder: Path, point: str, **settings: str) -> Iterator[tuple[Cluster, httpx.Client, str]]:
-    """A worker that holds a job at a fault point; yields the cluster, a client, and the path of the job."""
+    """Start a worker that stops at a fault point with a job; yields the cluster, a client, and the path of the job."""
     settings |= {"PAWQUEUE_WORKER_METRICS_PORT": str(free_port())}
     with (
         Cluster(folder, 1, settings, points=[point], light=True) as cluster,
         httpx.Client(base_url=cluster.url, timeout=60) as http,
     ):
-        wait_until(lambda: cluster.get_from_worker("/readyz") == (200, "ok\n"), "the worker being ready")
+        wait_until(lambda: cluster.get_from_worker("/readyz") == (200, "ok\n"), "the worker to be ready")
         job_id = new_job_id()
         assert put(http, job_id).status_code == 202
-        wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["status"] == "running", "the job being claimed")
+        wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["status"] == "running", "the job to be claimed")
         yield cluster, http, f"/v1/jobs/{job_id}"
 
 
 def test_a_draining_worker_is_alive_but_not_ready_and_finishes_its_jobs(tmp_path: Path) -> None:
     with worker_holding_a_job(tmp_path, "held_in_predict") as (cluster, http, path):
         os.kill(cluster.workers[0].pid, signal.SIGTERM)
-        wait_until(lambda: cluster.get_from_worker("/readyz")[0] != 200, "the worker reporting that it stops")
+        wait_until(lambda: cluster.get_from_worker("/readyz")[0] != 200, "the worker to report that it is stopping")
         status, text = cluster.get_from_worker("/readyz")
         assert status == 503
         assert "stopping" in text
@@ -45,7 +45,7 @@ def test_a_draining_worker_is_alive_but_not_ready_and_finishes_its_jobs(tmp_path
 def test_a_worker_that_hangs_is_neither_alive_nor_ready(tmp_path: Path) -> None:
     limits = {"PAWQUEUE_PREDICT_LIMIT_S": "1", "PAWQUEUE_DRAIN_S": "0.1"}
     with worker_holding_a_job(tmp_path, "hang_unwatched", **limits) as (cluster, _, _):
-        wait_until(lambda: cluster.get_from_worker("/healthz")[0] == 503, "the worker reporting that it hangs")
+        wait_until(lambda: cluster.get_from_worker("/healthz")[0] == 503, "the worker to report that it hangs")
         for path in ("/healthz", "/readyz"):
             status, text = cluster.get_from_worker(path)
             assert status == 503

@@ -34,7 +34,9 @@ def finished_job(ledger: Ledger) -> str:
 def back_up(url: str, folder: Path, target: Path) -> None:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         client.bgrewriteaof()
-        wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, "rewriting the append-only file")
+        wait_until(
+            lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, "the rewrite of the append-only file"
+        )
     (target / "redis").mkdir(parents=True)
     for path in (folder / "redis").glob("appendonly*"):  # a folder since Redis 7, a file in Redis 6
         (shutil.copytree if path.is_dir() else shutil.copy)(path, target / "redis" / path.name)

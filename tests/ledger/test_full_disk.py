@@ -40,10 +40,10 @@ def test_every_accepted_job_survives_a_full_disk(tmp_path: Path) -> None:
     full = ["sh", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$@"', "sh", *command]
     ledger = Ledger(connect(f"redis://127.0.0.1:{port}/0"))
     with running("full", full, tmp_path):
-        wait_until(lambda: responds(ledger), "Redis responding")
+        wait_until(lambda: responds(ledger), "Redis to respond")
         with pytest.raises(UnavailableError, match="Try again"):
             fill(ledger, stored)
     assert stored
     with running("restarted", command, tmp_path):
-        wait_until(lambda: responds(ledger), "Redis responding after its restart")
+        wait_until(lambda: responds(ledger), "Redis to respond after its restart")
         assert None not in ledger.get(stored)

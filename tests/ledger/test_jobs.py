@@ -44,7 +44,7 @@ def test_repeated_submits_are_recognized(ledger: Ledger) -> None:
     assert ledger.get([other.id]) == [None]
 
 
-def test_a_queue_is_limited_in_bytes(ledger: Ledger) -> None:
+def test_the_number_of_bytes_in_a_queue_is_limited(ledger: Ledger) -> None:
     limits = QueueLimits(100, max_bytes=20)
     jobs = [make_job() for _ in range(3)]  # 7 bytes each
     assert store(ledger, jobs, limits) == [SubmitStatus.STORED, SubmitStatus.STORED, SubmitStatus.FULL]

@@ -61,7 +61,7 @@ def test_invalid_arguments_are_usage_errors(environ: dict[str, str]) -> None:
     assert "no API key" in run(environ, "list").stderr
 
 
-def test_without_redis_the_error_says_how_to_start_it() -> None:
+def test_without_redis_the_error_explains_how_to_start_it() -> None:
     result = run({"PAWQUEUE_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, "list")
     assert result.exit_code == 2
     assert "make up" in result.output

@@ -66,7 +66,7 @@ def test_a_waiting_job_past_its_deadline_expires_in_the_next_sweep(ledger: Ledge
     assert ledger.take_discarded(10) == ["ref-1"]
 
 
-def test_a_claimed_job_whose_worker_died_is_requeued_without_an_attempt(ledger: Ledger) -> None:
+def test_a_claimed_job_whose_worker_died_is_requeued_without_counting_an_attempt(ledger: Ledger) -> None:
     job = submitted(ledger)
     old = claimed(ledger, job)
     assert ledger.recover(sweep(), NOW + LEASE_MS - 1) == []

@@ -1,4 +1,4 @@
-"""Tests of Redis features: expiry, memory, outages, and the connection."""
+"""How the ledger uses Redis: expiry, memory, outages, and the connection."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ def test_an_idempotency_key_is_kept_for_a_day(ledger: Ledger, redis_client: "red
     assert redis_client.ttl(f"{keys.IDEMPOTENCY}mine") in (86_399, 86_400)
 
 
-def test_the_ledger_uses_the_clock_of_redis_unless_a_time_is_given(ledger: Ledger) -> None:
+def test_the_ledger_uses_the_redis_clock_unless_a_time_is_given(ledger: Ledger) -> None:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
     (claim,) = ledger.claim([job.id], 60_000, 60)
@@ -66,7 +66,7 @@ def test_a_job_of_a_submission_takes_little_memory(ledger: Ledger, redis_client:
         for n in range(count)
     ]
     submits = [Submit(job, "", f"{n:022}") for n, job in enumerate(jobs)]
-    for at in range(0, count, 100):  # in small requests: a single large one would grow the buffers of Redis
+    for at in range(0, count, 100):  # in small requests: a single large one would make the Redis buffers grow
         ledger.submit(submits[at : at + 100], QueueLimits(10_000, 10**12))
     assert (redis_client.info("memory")["used_memory"] - before) / count < 600
     for at in range(0, count, 100):
@@ -167,7 +167,7 @@ def configurable(redis_client: "redis.Redis") -> Iterator["redis.Redis"]:
     redis_client.config_set("min-replicas-to-write", 0)
 
 
-def test_memory_returns_the_limit_of_redis_and_whether_it_evicts(configurable: "redis.Redis") -> None:
+def test_memory_returns_the_redis_limit_and_whether_redis_evicts_keys(configurable: "redis.Redis") -> None:
     ledger = Ledger(configurable)
     assert ledger.memory() == RedisMemory(ledger.memory().used_bytes, 0, evicts=False)
     assert ledger.memory().used_bytes > 100_000

@@ -223,7 +223,7 @@ def test_a_submission_is_published_as_finished_with_its_last_job(ledger: Ledger)
     finished.close()
 
 
-def test_the_rate_and_the_estimated_end_reflect_the_last_seconds(ledger: Ledger) -> None:
+def test_the_rate_and_the_estimated_end_reflect_the_most_recent_seconds(ledger: Ledger) -> None:
     submission, span_ms = opened(ledger), keys.RATE_SPAN_MS
     jobs = sent(ledger, submission, 60)
     assert submission.rate_per_s(NOW) is None

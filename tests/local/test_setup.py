@@ -1,4 +1,4 @@
-"""The set-up that `make` runs, in a copy of the project where uv and Python are stubs that log their calls."""
+"""The setup that `make` runs, in a copy of the project where uv and Python are stubs that log their calls."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from tests.support.services import ROOT
 
 COPIED = ("Makefile", "pyproject.toml", "requirements", "deploy/local/setup.sh")
-#: Creates an environment with the Python stub; fails to install while a file `offline` exists.
+#: A stub of uv. It creates an environment with the Python stub, and cannot install while a file `offline` exists.
 UV = """#!/bin/sh
 echo "uv $* index=${UV_DEFAULT_INDEX:-} cert=${SSL_CERT_FILE:-}" >>calls
 case $1-${2:-} in
@@ -26,7 +26,7 @@ pip-install)
     ;;
 esac
 """
-#: Finds the project's `redis-server`, if it exists.
+#: A stub of the Python in the environment. It finds the project's `redis-server`, if that exists.
 PYTHON = """#!/bin/sh
 test "$1" = -c && exit
 echo "python $*" >>calls
@@ -34,7 +34,7 @@ if [ "$2" = deploy.local.redis_server ]; then
     test -e redis-server && echo "$PWD/redis-server" || { echo "No redis-server found." >&2; exit 1; }
 fi
 """
-#: The Python that make finds. The files `no-pip` and `no-venv` make these modules unavailable.
+#: A stub of the Python on the machine. The files `no-pip` and `no-venv` make these modules unavailable.
 SYSTEM_PYTHON = """#!/bin/sh
 case $* in
 -mpip*) test ! -e no-pip || exit 1; shift; exec ./pip "$@" ;;
@@ -46,7 +46,7 @@ VENV_PYTHON = """#!/bin/sh
 shift
 exec ./pip "$@"
 """
-#: Reports the configuration in `pip-config`, and installs the stub of uv.
+#: A stub of pip. It prints the configuration in `pip-config`, and installs the stub of uv.
 PIP = """#!/bin/sh
 case $* in
 config*) cat pip-config 2>/dev/null || true ;;
@@ -90,17 +90,17 @@ class Project:
         )
 
     def run(self, *command: str, **environ: str) -> tuple[int, str]:
-        """Run a command; returns the exit status and the errors."""
+        """Run a command; returns its exit status and error output."""
         process = self.start(*command, **environ)
         _, errors = process.communicate(timeout=60)
         return process.returncode, errors
 
     def make(self, target: str = "demo", **environ: str) -> tuple[int, str]:
-        """Run a target; returns the exit status and the errors."""
+        """Run a `make` target; returns its exit status and error output."""
         return self.run("make", target, **environ)
 
     def calls(self) -> list[str]:
-        """The calls of uv and Python since this method was last called, without lookups."""
+        """The calls to uv and Python since this method was last called, without lookups."""
         log = self.folder / "calls"
         lines = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def test_a_changed_lock_file_is_installed(ready: Project) -> None:
     assert ready.steps() == ["packages", "project", "results.csv"]
 
 
-def test_a_new_package_of_the_project_is_installed(ready: Project) -> None:
+def test_a_package_added_to_the_project_is_installed(ready: Project) -> None:
     (ready.folder / "dashboard").mkdir()
     (ready.folder / "dashboard" / "__init__.py").touch()
 
@@ -172,14 +172,14 @@ def test_a_moved_folder_gets_a_new_environment(ready: Project) -> None:
     assert ready.steps() == ["venv", "packages", "project", "results.csv"]
 
 
-def test_a_redis_that_was_uninstalled_is_replaced(ready: Project) -> None:
+def test_an_uninstalled_redis_is_installed_again(ready: Project) -> None:
     (ready.folder / "redis-server").unlink()
 
     ready.make()
     assert ready.steps() == ["redis", "results.csv"]
 
 
-def test_a_missing_redis_is_an_error(ready: Project) -> None:
+def test_a_missing_redis_is_reported(ready: Project) -> None:
     (ready.folder / "redis-server").unlink()
     (ready.folder / "offline").touch()
 
@@ -188,7 +188,7 @@ def test_a_missing_redis_is_an_error(ready: Project) -> None:
     assert "No redis-server found." in errors
 
 
-def test_no_redis_is_installed_if_its_url_is_set(ready: Project) -> None:
+def test_no_redis_is_installed_if_a_redis_url_is_set(ready: Project) -> None:
     (ready.folder / "redis-server").unlink()
 
     assert ready.make(PAWQUEUE_REDIS_URL="redis://elsewhere")[0] == 0
@@ -202,7 +202,7 @@ def test_training_needs_no_redis(ready: Project) -> None:
     assert ready.steps() == ["packages", "project", "training.run"]
 
 
-def test_an_environment_that_another_tool_made_is_used(project: Project) -> None:
+def test_an_environment_that_another_tool_created_is_used(project: Project) -> None:
     project.script(".venv/bin/python", PYTHON)
     project.script(".venv/pyvenv.cfg", "")
 
@@ -218,7 +218,7 @@ def test_an_environment_with_an_unsupported_python_is_replaced(project: Project)
     assert project.steps()[0] == "venv"
 
 
-def test_a_failed_set_up_explains_the_fix_and_the_next_make_repairs_it(project: Project) -> None:
+def test_a_failed_setup_explains_the_fix_and_the_next_make_repairs_it(project: Project) -> None:
     (project.folder / "offline").touch()
     status, errors = project.make()
     assert status != 0
@@ -231,7 +231,7 @@ def test_a_failed_set_up_explains_the_fix_and_the_next_make_repairs_it(project: 
     assert project.steps() == ["packages", "project", "results.csv"]
 
 
-def test_two_makes_at_the_same_time_set_up_once(project: Project) -> None:
+def test_two_concurrent_makes_create_one_environment(project: Project) -> None:
     both = [project.start("make", "demo"), project.start("make", "up")]
     for process in both:
         process.communicate(timeout=60)
@@ -240,7 +240,7 @@ def test_two_makes_at_the_same_time_set_up_once(project: Project) -> None:
     assert project.steps().count("venv") == 1
 
 
-#: Logs the package index and the certificate that uv gets.
+#: Makes the stub log the package index and the certificate that are passed to uv.
 UV_VERSION = ("sh", "deploy/local/setup.sh", "uv", "--version")
 
 
@@ -326,4 +326,4 @@ def test_without_pip_venv_and_uv_the_error_names_the_package_to_install(project:
 
 def test_lock_files_name_no_package_index() -> None:
     for lock in (ROOT / "requirements").glob("*.txt"):
-        assert "://" not in lock.read_text(), f"{lock.name}: remove the address"
+        assert "://" not in lock.read_text(), f"{lock.name}: remove the URL"

@@ -28,8 +28,8 @@ stdout_logfile = logs/broken.log
 def stack(tmp_path: Path) -> Iterator[Stack]:
     with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, PROGRAMS) as stack:
         # A SIGTERM between a program's fork and its exec would be lost.
-        wait_until(lambda: _names(stack) == {"sleep", "sh"}, "Both programs running", 15)
-        wait_until(lambda: "started" in _log_of_second(stack), "The second program handling SIGTERM", 15)
+        wait_until(lambda: _names(stack) == {"sleep", "sh"}, "both programs to run", 15)
+        wait_until(lambda: "started" in _log_of_second(stack), "the second program to handle SIGTERM", 15)
         yield stack
 
 
@@ -54,10 +54,10 @@ def test_a_killed_program_is_restarted(stack: Stack) -> None:
     before = _pids(stack)["first"]
     os.kill(before, signal.SIGKILL)
 
-    wait_until(lambda: _pids(stack).get("first", before) != before, "the restart of the killed program", 10)
+    wait_until(lambda: _pids(stack).get("first", before) != before, "the killed program to restart", 10)
 
 
-def test_programs_stop_in_reverse_order_of_their_start_and_leave_nothing_running(stack: Stack) -> None:
+def test_programs_stop_in_reverse_start_order_and_leave_nothing_running(stack: Stack) -> None:
     processes = [_supervisord(stack), *_supervisord(stack).children(recursive=True)]
 
     stack.stop()
@@ -71,7 +71,7 @@ def test_a_killed_supervisord_leaves_nothing_running(stack: Stack) -> None:
     programs = [psutil.Process(pid) for pid in _pids(stack).values()]
     supervisord = _supervisord(stack)
     supervisord.kill()
-    wait_until(lambda: not _is_running(supervisord), "the exit of supervisord", 5)
+    wait_until(lambda: not _is_running(supervisord), "supervisord to exit", 5)
 
     with pytest.raises(LocalError, match="supervisord has exited"):
         stack.services()
@@ -86,7 +86,7 @@ def _is_running(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_program_that_keeps_exiting_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_a_program_that_keeps_exiting_raises_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
     config = tmp_path / "broken.conf"
     config.write_text(PROGRAMS.read_text() + BROKEN)
 
@@ -102,7 +102,7 @@ def _check_until_it_fails(watch: Watch) -> None:
         time.sleep(0.05)
 
 
-def test_an_invalid_configuration_is_an_error_with_its_reason(tmp_path: Path) -> None:
+def test_an_invalid_configuration_raises_an_error_with_the_reason(tmp_path: Path) -> None:
     config = tmp_path / "broken.conf"
     config.write_text(PROGRAMS.read_text().replace("priority = 1", "priority = first"))
 
@@ -122,11 +122,11 @@ def test_programs_stop_when_the_process_that_started_them_is_killed(tmp_path: Pa
         "    time.sleep(1000)\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
-    wait_until(lambda: len(psutil.Process(starter.pid).children(recursive=True)) >= 3, "the start of all programs", 15)
+    wait_until(lambda: len(psutil.Process(starter.pid).children(recursive=True)) >= 3, "all programs to start", 15)
     processes = psutil.Process(starter.pid).children(recursive=True)
     starter.kill()
     starter.wait()
 
-    wait_until(lambda: not [process for process in processes if _is_running(process)], "the stop of all programs", 15)
+    wait_until(lambda: not [process for process in processes if _is_running(process)], "all programs to stop", 15)
     with claimed(tmp_path):
         pass

@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "deploy.local", "up"]
 
 @dataclass
 class Up:
-    """A running `up`."""
+    """A running `up` command."""
 
     process: "subprocess.Popen[bytes]"
     environ: dict[str, str]
@@ -35,7 +35,7 @@ class Up:
         return f"http://127.0.0.1:{self.environ['PAWQUEUE_GATEWAY_PORT']}"
 
     def processes(self) -> list[psutil.Process]:
-        """All its child processes."""
+        """All child processes of the command."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def services(self) -> dict[str, psutil.Process]:
@@ -53,7 +53,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         process = subprocess.Popen(COMMAND, cwd=ROOT, env=environ, stdout=file, stderr=subprocess.STDOUT)
     running = Up(process, environ, output)
     try:
-        wait_until(lambda: process.poll() is not None or "Ctrl-C" in output.read_text(), "The stack being ready")
+        wait_until(lambda: process.poll() is not None or "Ctrl-C" in output.read_text(), "the stack to be ready")
         assert process.poll() is None, output.read_text()
         yield running
     finally:
@@ -61,8 +61,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         process.wait(60)
 
 
-def _rejected(environ: dict[str, str]) -> str:
-    """Run `up`, check that it is rejected, and return its error message."""
+def _error_of_up(environ: dict[str, str]) -> str:
+    """Run `up`, which must exit with status 2; returns its error message."""
     done = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     return done.stderr
@@ -80,12 +80,12 @@ def test_an_image_is_classified(up: Up) -> None:
     image = (ROOT / "examples" / "photos" / "cat.jpg").read_bytes()
     request = urllib.request.Request(f"{up.url}/v1/jobs", image, {"Prefer": "wait=10", "Content-Type": "image/jpeg"})
 
-    with urllib.request.urlopen(request) as answer:
-        assert json.load(answer)["status"] == "succeeded"
+    with urllib.request.urlopen(request) as response:
+        assert json.load(response)["status"] == "succeeded"
 
 
 def test_a_second_up_on_the_same_state_folder_is_rejected(up: Up) -> None:
-    assert "are already running" in _rejected(up.environ)
+    assert "are already running" in _error_of_up(up.environ)
 
 
 @pytest.mark.parametrize("name", ["GATEWAY_PORT", "REDIS_PORT", "WORKER_METRICS_PORT"])
@@ -94,7 +94,7 @@ def test_the_error_for_a_port_in_use_names_its_variable(tmp_path: Path, name: st
         port = str(server.getsockname()[1])
         environ = demo_environ({**os.environ, f"PAWQUEUE_{name}": port}, tmp_path)
 
-        assert f"set PAWQUEUE_{name} to another port" in _rejected(environ)
+        assert f"set PAWQUEUE_{name} to another port" in _error_of_up(environ)
     assert not (tmp_path / "run" / "supervisord.out").exists()
 
 
@@ -105,18 +105,18 @@ def test_a_killed_gateway_is_restarted(up: Up) -> None:
     wait_until(
         lambda: not gateway.is_running() and is_serving(load_settings(up.environ)), "The gateway serving again", 30
     )
-    wait_until(lambda: "gateway exited and was restarted" in up.output.read_text(), "The restart being reported", 10)
+    wait_until(lambda: "gateway exited and was restarted" in up.output.read_text(), "the restart to be reported", 10)
 
 
 def test_a_killed_worker_is_restarted(up: Up) -> None:
     worker = up.services()["worker"]
     worker.kill()
 
-    wait_until(lambda: "worker-0 exited and was restarted" in up.output.read_text(), "The restart being reported", 10)
-    wait_until(lambda: up.services().get("worker", worker) != worker, "Another worker", 10)
+    wait_until(lambda: "worker-0 exited and was restarted" in up.output.read_text(), "the restart to be reported", 10)
+    wait_until(lambda: up.services().get("worker", worker) != worker, "another worker", 10)
 
 
-def test_sigterm_stops_everything(up: Up) -> None:
+def test_sigterm_stops_all_processes(up: Up) -> None:
     processes = up.processes()
     assert up.services().keys() == {"gateway", "worker", "dashboard", "deploy.local.stack"}
 

@@ -1,4 +1,4 @@
-"""Rules about routes use the gateway of the unit tests."""
+"""The gateway of the unit tests, for the rules about routes."""
 
 from tests.unit.gateway.conftest import gateway
 

@@ -1,4 +1,4 @@
-"""Rules for code that linters do not check."""
+"""Rules that the code follows and that no linter checks."""
 
 import ast
 import re

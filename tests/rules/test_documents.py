@@ -91,7 +91,7 @@ def test_the_scaling_page_contains_the_table_of_the_simulation() -> None:
     assert table(Costs()) in text, "run `python -m benchmarks.scaling` and copy its table to docs/scaling.md"
 
 
-def test_the_walk_of_one_image_leads_through_at_most_twenty_files() -> None:
+def test_the_documented_path_of_an_image_has_at_most_twenty_files_which_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     walk = re.findall(r"^\| (\d+) \| `([\w/.]+)` \|", text, re.MULTILINE)
     assert [int(number) for number, _ in walk] == list(range(1, len(walk) + 1))

@@ -16,7 +16,7 @@ _MAX_OPEN = 200
 
 
 class Load:
-    """Threads that upload images at a common rate; half of the uploads wait for the result, the others poll for it."""
+    """Threads that together upload images at a given rate. Half of the uploads wait for the result, the others poll."""
 
     def __init__(self, url: str, seed: int = 0) -> None:
         self.results: Counter[str] = Counter()
@@ -38,7 +38,7 @@ class Load:
             thread.start()
 
     def run(self, rate: float, duration_s: float) -> float:
-        """Send `rate` images per second for this duration; returns the rate that was achieved."""
+        """Send `rate` images per second for this duration; returns the actual rate."""
         began_s, sent = time.monotonic(), 0
         while (elapsed_s := time.monotonic() - began_s) < duration_s:
             due = int(elapsed_s * rate)
@@ -61,7 +61,7 @@ class Load:
         return (sum(self.results.values()) - before) / (time.monotonic() - began_s)
 
     def wait_idle(self, timeout_s: float) -> None:
-        """Return when every image that was sent is finished."""
+        """Wait until every image that was sent is finished."""
         with self._changed:
             self._changed.wait_for(lambda: self._open == 0, timeout_s)
 

@@ -76,7 +76,7 @@ def _wait_for_expiry(redis_url: str, ttl_s: int) -> None:
         try:
             wait_until(
                 lambda: next(client.scan_iter(f"{keys.JOB}*", count=1000), None) is None,
-                "all jobs expiring",
+                "all jobs to expire",
                 ttl_s + 20,
             )
         except AssertionError:
@@ -101,14 +101,16 @@ def failed_checks(report: dict[str, Any], *, judge_memory: bool = True) -> list[
         # During a short run the connection pools still grow, but one leak per job would add hundreds.
         maximum = 3 if judge_memory else 20
         failed += [
-            f"{kind} of {name} grow: {found[kind]}" for kind in ("fds", "threads") if found[f"{kind}_growth"] > maximum
+            f"{kind} of {name} increase: {found[kind]}"
+            for kind in ("fds", "threads")
+            if found[f"{kind}_growth"] > maximum
         ]
     if judge_memory and report["processes"]["redis"]["keys_growth"] > 200:
-        failed.append(f"keys grow: {report['processes']['redis']['keys']}")
+        failed.append(f"the number of keys grows: {report['processes']['redis']['keys']}")
     if report["keys_left"]:
         failed.append(f"keys without expiry: {report['keys_left'][:10]}")
     if report["images_left"]:
-        failed.append(f"images left: {report['images_left']}")
+        failed.append(f"images that were not deleted: {report['images_left']}")
     unexpected = set(report["results"]) - {"succeeded", "failed", "canceled"}
     if unexpected:
         failed.append(f"unexpected results: {unexpected}")
@@ -139,7 +141,7 @@ def draw_plot(watch: Watch, warm_up: float, path: Path) -> None:
 
 
 def main() -> int:
-    """Run a plan, print the report, and write report and plot to files."""
+    """Run a plan, print the report, and write the report and the plot to files."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak.run", description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.0, help="duration in minutes (default 15)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""A steady load leaves no keys or images behind. Also tests the measurement."""
+"""A steady load leaves no keys or images behind. The other tests check how this is measured."""
 
 from pathlib import Path
 

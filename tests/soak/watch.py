@@ -12,7 +12,7 @@ import redis
 
 from contract.ledger import keys
 
-#: Tolerated growth of memory over the run, as allocators and counters cause some.
+#: Tolerated memory growth during a run, because allocators and counters cause some.
 _FLAT_SHARE, _FLAT_BYTES = 0.05, 10_000_000
 
 
@@ -112,7 +112,7 @@ def _range(values: Sequence[int]) -> str:
 
 
 def lasting_keys(redis_url: str, max_ttl_s: int) -> list[str]:
-    """Keys that do not expire within `max_ttl_s`, except for those in `_LASTING` that are not too long."""
+    """Keys that do not expire within `max_ttl_s`, except those in `_LASTING` with no more entries than listed there."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         names = [str(name) for name in client.scan_iter(count=1000)]
         return sorted(name for name in names if not _is_expected(client, name, max_ttl_s))

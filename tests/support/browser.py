@@ -12,7 +12,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium() -> str:
-    """The path of Chromium. Without Chromium the test is skipped; in CI it fails."""
+    """The path of Chromium. If it is not installed, the test is skipped, or fails in CI."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
         missing = f"no Chromium found (looked for {', '.join(_NAMES)}); install it to run tests in a browser"

@@ -30,7 +30,7 @@ def running_dashboard(folder: Path, environ: dict[str, str], **settings: Any) ->
     }
     with running("dashboard", [sys.executable, "-m", "dashboard"], folder, environ) as process:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _responds(url, process), "the dashboard responding")
+        wait_until(lambda: _responds(url, process), "the dashboard to respond")
         yield Dashboard(url, process)
 
 

@@ -1,7 +1,9 @@
 """A worker with a fault at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
 
-At most points the worker deletes FLAG_FILE and kills itself; once the file is gone, a restarted worker runs normally.
-At the point `deadly_image`, every image whose upper left pixel is magenta kills the worker that decodes it.
+When the worker reaches POINT while FLAG_FILE exists, it deletes the file and kills itself, or hangs if POINT starts
+with `hang`. Once the file is gone, a restarted worker runs normally. There are two exceptions: at `held_in_predict` the
+worker waits until the file is deleted, and with `deadly_image` every image whose upper left pixel is magenta kills the
+worker that decodes it.
 """
 
 import os
@@ -131,7 +133,7 @@ def run(point: str, flag: Path, *, light: bool) -> int:
     def build(*arguments: Any, **options: Any) -> Worker:
         if point in _IN_DECODE:
             options["decode"] = _IN_DECODE[point](decode_image, flag)
-        if point == "hang_unwatched":  # keeps the process running for a health check
+        if point == "hang_unwatched":  # the process keeps running, for a health check
             options["end_process"] = lambda _: threading.Event().wait()
         return build_worker(*arguments, **options)
 

@@ -36,7 +36,7 @@ class Hostile:
 
 
 def corpus() -> list[Hostile]:
-    """All uploads."""
+    """All hostile uploads."""
     parts = (_truncated, _false_headers, _bombs, _polyglots, _odd_modes, _metadata, _names)
     return [hostile for part in parts for hostile in part()]
 
@@ -50,9 +50,9 @@ def small_image(form: str) -> bytes:
 def _truncated() -> Iterator[Hostile]:
     for form in _SERVED:
         whole = small_image(form)
-        yield Hostile(f"{form} of 4 bytes", whole[:4], (NOT_AN_IMAGE,))
+        yield Hostile(f"first 4 bytes of a {form}", whole[:4], (NOT_AN_IMAGE,))
         for percent in (5, 20, 50, 80):
-            yield Hostile(f"{form} cut at {percent} %", whole[: len(whole) * percent // 100], _BROKEN)
+            yield Hostile(f"{form} truncated to {percent} %", whole[: len(whole) * percent // 100], _BROKEN)
         yield Hostile(f"{form} with 64 bytes in the middle zeroed", _zeroed(whole), (*_BROKEN, SUCCEEDED))
 
 
@@ -74,7 +74,7 @@ def _false_headers() -> Iterator[Hostile]:
     yield Hostile("JPEG that claims 65535 x 65535", _with_jpeg_size(65_535, 65_535), (TOO_MANY_PIXELS,))
     yield Hostile("JPEG that claims 4000 x 4000", _with_jpeg_size(4000, 4000), (UNDECODABLE, SUCCEEDED))
     yield Hostile("PNG with a wrong checksum", draw()[:29] + b"oops" + draw()[33:], _BROKEN)
-    yield Hostile("PNG of an undefined colour type", _png_of_colour_type(colour=9), _BROKEN)
+    yield Hostile("PNG with an undefined colour type", _png_of_colour_type(colour=9), _BROKEN)
     yield Hostile(
         "TIFF whose directory points to itself", b"II*\0\x08\0\0\0\x01\0" + bytes(12) + b"\x08\0\0\0", _BROKEN
     )
@@ -101,8 +101,8 @@ def _bombs() -> Iterator[Hostile]:
     jpeg = draw((64, 64), form="JPEG", progressive=True)
     scans = jpeg[:-2] + jpeg[jpeg.rindex(b"\xff\xda") : -2] * 5000 + jpeg[-2:]
     frames = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(200)]
-    yield Hostile("PNG of 30000 x 30000 in 120 kB", draw((30_000, 30_000), 0, mode="1"), (TOO_MANY_PIXELS,))
-    yield Hostile("PNG of 7000 x 7000 in one colour", draw((7000, 7000), 0, mode="L"), (SUCCEEDED,))
+    yield Hostile("PNG of 30000 x 30000 pixels in 120 kB", draw((30_000, 30_000), 0, mode="1"), (TOO_MANY_PIXELS,))
+    yield Hostile("PNG of 7000 x 7000 pixels in one colour", draw((7000, 7000), 0, mode="L"), (SUCCEEDED,))
     yield Hostile(
         "PNG with 60 MB of compressed text", encode(Image.new("RGB", (9, 9)), pnginfo=text), (*_BROKEN, SUCCEEDED)
     )
@@ -111,12 +111,12 @@ def _bombs() -> Iterator[Hostile]:
         _png_with(b"iCCP", b"x\0\0" + zlib.compress(bytes(50_000_000))),
         (*_BROKEN, SUCCEEDED),
     )
-    yield Hostile("JPEG of 5000 scans", scans, (NOT_AN_IMAGE,))
+    yield Hostile("JPEG with 5000 scans", scans, (NOT_AN_IMAGE,))
     for form in ("GIF", "WEBP", "PNG", "TIFF"):
         film = encode(frames[0], form, save_all=True, append_images=frames[1:])
-        yield Hostile(f"{form} of 200 frames", film, (SUCCEEDED,))
+        yield Hostile(f"{form} with 200 frames", film, (SUCCEEDED,))
     tiff = encode(Image.new("L", (7000, 7000)), "TIFF", compression="tiff_adobe_deflate")
-    yield Hostile("TIFF of 7000 x 7000 in 50 kB", tiff, (SUCCEEDED,))
+    yield Hostile("TIFF of 7000 x 7000 pixels in 50 kB", tiff, (SUCCEEDED,))
     yield Hostile("zip bomb", _zipped({"a.png": bytes(30_000_000)}), (NOT_AN_IMAGE,))
 
 
@@ -151,7 +151,7 @@ def _polyglots() -> Iterator[Hostile]:
     )
     yield Hostile("HTML", b"<!doctype html>" + script, (NOT_AN_IMAGE,))
     yield Hostile("PDF", b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n%%EOF", (NOT_AN_IMAGE, UNSUPPORTED))
-    yield Hostile("program", b"\x7fELF\x02\x01\x01" + bytes(500), (NOT_AN_IMAGE,))
+    yield Hostile("ELF program", b"\x7fELF\x02\x01\x01" + bytes(500), (NOT_AN_IMAGE,))
     yield Hostile("tar with ../", tar.getvalue(), (NOT_AN_IMAGE,))
     yield Hostile(
         "EPS, which Pillow would run through Ghostscript",
@@ -160,7 +160,7 @@ def _polyglots() -> Iterator[Hostile]:
     )
     yield Hostile("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(80), (NOT_AN_IMAGE,))
     yield Hostile("MP4", b"\0\0\0\x18ftypisom\0\0\0\0isomiso2" + bytes(80), (NOT_AN_IMAGE,))
-    yield Hostile("one zero byte", b"\0", (NOT_AN_IMAGE,))
+    yield Hostile("a single zero byte", b"\0", (NOT_AN_IMAGE,))
     yield Hostile("a megabyte of 0xff", b"\xff" * 1_000_000, (NOT_AN_IMAGE,))
     yield Hostile("JPEG with its bytes reversed", small_image("JPEG")[::-1], (NOT_AN_IMAGE,))
 
@@ -189,9 +189,9 @@ _ODD_MODES: tuple[tuple[str, str, Any], ...] = (
 
 def _odd_modes() -> Iterator[Hostile]:
     for mode, form, colour in _ODD_MODES:
-        yield Hostile(f"{form} of mode {mode} and colour {colour}", draw((24, 24), colour, form, mode), (SUCCEEDED,))
+        yield Hostile(f"{form} in mode {mode} with colour {colour}", draw((24, 24), colour, form, mode), (SUCCEEDED,))
     for size in ((1, 1), (1, 20_000), (20_000, 1), (65_500, 2)):
-        yield Hostile(f"JPEG of {size[0]} x {size[1]}", draw(size, form="JPEG"), (SUCCEEDED,))
+        yield Hostile(f"JPEG of {size[0]} x {size[1]} pixels", draw(size, form="JPEG"), (SUCCEEDED,))
 
 
 def _metadata() -> Iterator[Hostile]:
@@ -205,8 +205,10 @@ def _metadata() -> Iterator[Hostile]:
     app1 = b"\xff\xe1" + struct.pack(">H", len(loop) + 2) + loop
     yield Hostile("JPEG with 13 MB of comments", jpeg[:2] + comment * 200 + jpeg[2:], (SUCCEEDED,))
     yield Hostile("EXIF that points to itself", jpeg[:2] + app1 + jpeg[2:], (SUCCEEDED,))
-    yield Hostile("EXIF of noise", jpeg[:2] + b"\xff\xe1\x00\x20Exif\0\0" + b"\xa5" * 24 + jpeg[2:], (SUCCEEDED,))
-    yield Hostile("colour profile of noise", draw(form="JPEG", icc_profile=b"\xa5" * 5000), (SUCCEEDED,))
+    yield Hostile(
+        "EXIF of constant bytes", jpeg[:2] + b"\xff\xe1\x00\x20Exif\0\0" + b"\xa5" * 24 + jpeg[2:], (SUCCEEDED,)
+    )
+    yield Hostile("colour profile of constant bytes", draw(form="JPEG", icc_profile=b"\xa5" * 5000), (SUCCEEDED,))
     chunk = _png_with(b"tEXt", b"k\0v")[33:]
     many = draw()[:33] + chunk[:15] * 5000 + draw()[33:]
     yield Hostile("PNG with 5000 text chunks", many, (SUCCEEDED,))

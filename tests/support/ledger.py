@@ -33,31 +33,31 @@ def cat(confidence: float = 0.9) -> JobResult:
 
 
 def store(ledger: Ledger, jobs: Sequence[Job], limits: QueueLimits = _LIMITS) -> list[SubmitStatus]:
-    """Submit jobs; returns what happened to each."""
+    """Submit jobs; returns the status of each."""
     return [receipt.status for receipt in ledger.submit([Submit(job) for job in jobs], limits)]
 
 
 def submitted(ledger: Ledger, queue: str = INTERACTIVE, created_ms: int = NOW) -> Job:
-    """Submit a new job; it waits in its queue."""
+    """Submit a new job and return it."""
     job = make_job(queue, created_ms)
     assert store(ledger, [job]) == [SubmitStatus.STORED]
     return job
 
 
 def claimed(ledger: Ledger, job: Job, now_ms: int = NOW) -> Claim:
-    """Claim a job, which must be possible."""
+    """Claim a job; fails if it cannot be claimed."""
     (claim,) = ledger.claim([job.id], LEASE_MS, 60, now_ms)
     assert claim is not None
     return claim
 
 
 def read(ledger: Ledger, job: Job) -> Job:
-    """Read a job, which must exist."""
+    """Read a job; fails if it does not exist."""
     (found,) = ledger.get([job.id])
     assert found is not None
     return found
 
 
 def patient_client(url: str) -> "redis.Redis":
-    """A Redis client like the services use, but with a longer timeout for busy test machines."""
+    """A Redis client like that of the services, but with a longer timeout for busy test machines."""
     return redis.Redis.from_url(url, decode_responses=True, socket_timeout=60)

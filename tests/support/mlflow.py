@@ -32,5 +32,5 @@ def starting_mlflow(folder: Path) -> Iterator[str]:
 
 
 def wait_for_mlflow(url: str) -> None:
-    """Return when the server responds."""
-    wait_until(lambda: responds(f"{url}/health"), "MLflow responding")
+    """Wait until the server responds."""
+    wait_until(lambda: responds(f"{url}/health"), "MLflow to respond")

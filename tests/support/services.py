@@ -41,17 +41,17 @@ def accepts_connections(port: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _START_S) -> None:
-    """Return when `condition` becomes true; fail after `timeout_s`."""
+    """Wait until `condition` is true; fails after `timeout_s`. `what` completes "waiting for ..."."""
     end_s, pause_s = time.monotonic() + timeout_s, 0.001
     while not condition():
         if time.monotonic() > end_s:
-            raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
+            raise AssertionError(f"Timed out after {timeout_s:g} s waiting for {what}")
         time.sleep(pause_s)
         pause_s = min(0.02, pause_s * 1.5)
 
 
 def responds(url: str) -> bool:
-    """Whether a GET of `url` succeeds."""
+    """Whether a GET request to `url` succeeds."""
     with suppress(OSError), urllib.request.urlopen(url, timeout=5):
         return True
     return False
@@ -100,7 +100,7 @@ def running_redis(folder: Path) -> Iterator[str]:
     port, data = free_port(), folder / "redis"
     data.mkdir(parents=True, exist_ok=True)
     with running("redis", redis_command(find_redis_server(), port, data), folder):
-        wait_until(lambda: accepts_connections(port), "Redis accepting connections", 15)
+        wait_until(lambda: accepts_connections(port), "Redis to accept connections", 15)
         yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -117,7 +117,7 @@ class Stack:
 
     @contextmanager
     def another_worker(self) -> Iterator[Process]:
-        """Start another worker; enters the context when the worker sends heartbeats."""
+        """Start another worker; yields once it sends heartbeats."""
         before = _worker_ids(self.redis_url)
         with running("worker-2", [sys.executable, "-m", "worker"], self.folder, self.environ) as worker:
             wait_until(lambda: _is_running(worker) and bool(_worker_ids(self.redis_url) - before), "another worker")
@@ -125,7 +125,7 @@ class Stack:
 
     @contextmanager
     def another_gateway(self, **settings: Any) -> Iterator["Gateway"]:
-        """Start another gateway with different settings; enters the context when the gateway accepts connections."""
+        """Start another gateway with different settings; yields once it accepts connections."""
         port = free_port()
         changed = {"PAWQUEUE_GATEWAY_PORT": str(port)} | as_variables(settings)
         environ = self.environ | changed
@@ -136,7 +136,7 @@ class Stack:
 
 @dataclass
 class Gateway:
-    """A gateway in addition to the stack's."""
+    """A gateway that runs in addition to the one of the stack."""
 
     url: str
     process: Process
@@ -150,7 +150,7 @@ class Gateway:
         return done.stdout.strip()
 
     def memory(self) -> int:
-        """Resident memory of all its processes, in bytes."""
+        """The resident memory of all processes of the gateway, in bytes."""
         parent = psutil.Process(self.process.handle.pid)
         return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
 
@@ -162,14 +162,14 @@ def as_variables(settings: dict[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
-    """Start Redis, a gateway and a worker, with `settings` by name; yields when a model is served."""
+    """Start Redis, a gateway and a worker with `settings`; yields once a model is served."""
     with running_redis(folder) as redis_url, running_gateway_and_worker(folder, redis_url, **settings) as stack:
         yield stack
 
 
 @contextmanager
 def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) -> Iterator[Stack]:
-    """Start a gateway and a worker on a running Redis; yields when a model is served."""
+    """Start a gateway and a worker on a running Redis; yields once a model is served."""
     with ExitStack() as services:
         port = free_port()
         environ = {
@@ -182,7 +182,7 @@ def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) ->
         gateway = services.enter_context(running("gateway", [sys.executable, "-m", "gateway"], folder, environ))
         worker = services.enter_context(running("worker", [sys.executable, "-m", "worker"], folder, environ))
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _is_running(gateway) and _is_running(worker) and serves_model(url), "a model being served")
+        wait_until(lambda: _is_running(gateway) and _is_running(worker) and serves_model(url), "a model to be served")
         yield Stack(url, redis_url, folder, environ, gateway, [worker])
 
 

@@ -1,4 +1,4 @@
-"""Other Keras backends train, evaluate and export; backends that are not installed are skipped."""
+"""Training, evaluation and export with other Keras backends; backends that are not installed are skipped."""
 
 import importlib.util
 import json

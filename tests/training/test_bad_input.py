@@ -1,4 +1,4 @@
-"""Problems with data, parameters, disk or server are reported in one line and leave no partial output."""
+"""Problems with the data, parameters, disk or server are reported in one line and leave no partial output."""
 
 import errno
 import json
@@ -64,7 +64,7 @@ def empty(folder: Path) -> Path:
 
 
 def unreadable(folder: Path) -> Path:
-    (folder / "unreadable.tar").write_bytes(b"no archive" * 100)
+    (folder / "unreadable.tar").write_bytes(b"not an archive" * 100)
     return folder / "unreadable.tar"
 
 
@@ -82,7 +82,7 @@ def bomb(folder: Path) -> Path:
 
 
 def all_broken(folder: Path) -> Path:
-    return write_tar(folder / "broken.tar", {f"{name}/1.jpg": b"no image" for name in ("lying", "standing")})
+    return write_tar(folder / "broken.tar", {f"{name}/1.jpg": b"not an image" for name in ("lying", "standing")})
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,16 @@ def test_a_disk_that_is_too_small_is_reported_before_writing(here: Path, monkeyp
     assert not list((here / "build").iterdir())
 
 
-def test_a_disk_that_fills_while_images_are_written_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_while_images_are_written_leaves_no_output(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     list_sources([str(write_folders(here / "images", 30))], SOURCES_FILE)
     monkeypatch.setattr(SplitWriter, "append", full_disk)
     assert "Disk is full: cannot write somewhere" in failure_of(monkeypatch, prepare.main)
     assert not list((here / "build").iterdir())
 
 
-def test_a_disk_that_fills_while_training_keeps_the_earlier_result(
+def test_a_disk_that_fills_up_during_training_keeps_the_earlier_result(
     prepared: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_params(here, architecture="baseline_cnn", epochs=1)
@@ -176,7 +178,7 @@ def test_a_disk_that_fills_while_training_keeps_the_earlier_result(
     assert [path.name for path in (here / "build").iterdir() if path.name != "checkpoint"] == ["trained"]
 
 
-def test_a_disk_that_fills_during_export_keeps_the_earlier_bundle(
+def test_a_disk_that_fills_up_during_export_keeps_the_earlier_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, labels = NetworkSpec("baseline_cnn", 32, 32), ["cat", "dog"]
@@ -192,7 +194,7 @@ def test_a_disk_that_fills_during_export_keeps_the_earlier_bundle(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_an_unreachable_mlflow_server_is_reported_and_the_result_kept(
+def test_an_unreachable_mlflow_server_is_reported_and_the_result_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_untrained(NetworkSpec("baseline_cnn", 32, 32), tmp_path / "bundle", labels=["cat", "dog"], seed=1)

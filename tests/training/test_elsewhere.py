@@ -1,4 +1,4 @@
-"""Accuracy on images from other sources, without photographs that training used, decoded as in workers."""
+"""Accuracy on images from other sources, without photographs used in training, decoded as workers decode them."""
 
 import io
 import re
@@ -19,7 +19,7 @@ UNSEEN = range(100, 103)
 
 
 def larger(data: bytes) -> bytes:
-    """The same image, wider and larger."""
+    """The same image in a larger size and another shape."""
     file = io.BytesIO()
     Image.open(io.BytesIO(data)).resize((160, 120)).save(file, "JPEG", quality=95)
     return file.getvalue()
@@ -35,7 +35,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_photographs_are_left_out_in_any_size_and_shape(prepared: Path, bundle: Path, tmp_path: Path) -> None:
     seen = {f"lying/{seed}.jpg": larger(striped_jpeg(0, seed)) for seed in range(20)}
     fresh = {f"lying/{seed}.jpg": larger(striped_jpeg(0, seed)) for seed in UNSEEN}
-    files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"no image"})
+    files = write_tar(tmp_path / "mixed.tar", seen | fresh | {"lying/broken.jpg": b"not an image"})
     names = (prepared / "test.csv").read_text(encoding="utf-8")
     held_out = sum(f"/lying/{seed}.jpg," in names for seed in range(20))
     found = measure_elsewhere(bundle, prepared, [files], tiny_params().prepare)
@@ -59,7 +59,7 @@ def test_only_images_with_an_orientation_tag_are_turned_upright() -> None:
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_encoded_images_have_the_size_in_their_name(name: str) -> None:
+def test_encoded_images_have_the_size_that_their_name_states(name: str) -> None:
     encoded = Image.open(io.BytesIO(ENCODINGS[name](Image.new("RGB", (320, 240), "grey"))))
     assert encoded.format == "JPEG"
     if size := re.match(r"([\d,]+) px", name):

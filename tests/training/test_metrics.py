@@ -18,7 +18,7 @@ def probabilities_and_truth(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
     return powers / powers.sum(axis=1, keepdims=True), truth
 
 
-def test_metrics_of_three_classes() -> None:
+def test_metrics_are_correct_for_three_classes() -> None:
     truth = np.array([0, 0, 1, 1, 2, 2])
     probabilities = np.array(
         [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.1, 0.7, 0.2], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.5, 0.1, 0.4]]
@@ -49,7 +49,7 @@ def test_intervals_contain_the_value_and_are_reproducible() -> None:
     assert measure(probabilities, truth, rounds=100, seed=3) == found
 
 
-def test_the_interval_of_the_calibration_error_contains_it_for_a_calibrated_model() -> None:
+def test_the_interval_of_the_calibration_error_contains_the_error_of_a_calibrated_model() -> None:
     confidence = RNG.uniform(0.5, 1, size=2000)
     truth = (RNG.uniform(size=2000) > confidence).astype(int)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)

@@ -1,4 +1,4 @@
-"""Inputs, outputs and size of the networks, and the bundle of an untrained one."""
+"""Inputs, outputs and size of the networks, and the bundle of an untrained network."""
 
 from pathlib import Path
 

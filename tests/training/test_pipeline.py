@@ -23,14 +23,14 @@ from training.release.tracking import EXPERIMENT, record_result
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an MLflow server, which starts while the first test trains."""
+    """The URL of an MLflow server, which starts while the first test trains."""
     with starting_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the training code with parameters that make a run take only seconds, like a fresh clone."""
+    """A copy of the training code, like a fresh clone, with parameters that make a run take only seconds."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("training", "bundle"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -80,7 +80,7 @@ def trained(
 ) -> subprocess.CompletedProcess[str]:
     """Run training once in the project; returns the finished process."""
     images = write_folders(tmp_path_factory.mktemp("drawn") / "images", 60)
-    (images / "lying" / "broken.jpg").write_bytes(b"no image")
+    (images / "lying" / "broken.jpg").write_bytes(b"not an image")
     done = run(project, "training.run", "--no-tracking", str(images))
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -88,7 +88,7 @@ def trained(
 
 @pytest.fixture
 def tracked(project: Path, trained: object, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Work in the project, with results sent to the MLflow server; returns its address."""
+    """Work in the project, and send results to the MLflow server; returns its URL."""
     wait_for_mlflow(mlflow_server)
     monkeypatch.chdir(project)
     monkeypatch.setenv("PYTHONPATH", str(project))
@@ -118,7 +118,7 @@ def test_a_second_run_trains_nothing_and_records_the_result_once(
     training.run.main()
     assert f"{version} is already recorded in {tracked}." in capfd.readouterr().out
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(TrainingError, match="make mlflow-upload"):  # another server does not have it
+    with pytest.raises(TrainingError, match="make mlflow-upload"):  # the result is not on this server
         training.run.main()
 
 
@@ -143,7 +143,7 @@ def test_a_registered_model_is_promoted_with_a_reason_or_if_it_is_better(project
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("tracked")
-def test_the_result_survives_if_the_server_is_unreachable(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_is_kept_if_the_server_is_unreachable(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrainingError, match="make mlflow-upload"):
         record_result(project / "build")

@@ -60,7 +60,7 @@ def test_augmentation_depends_only_on_the_seed(prepared: Path) -> None:
     assert len({image.tobytes() for image in first}) == 60
 
 
-def test_augmentation_grows_stronger() -> None:
+def test_augmentation_grows_stronger_over_the_epochs() -> None:
     params = tiny_params(epochs=10)
     params = params.model_copy(update={"augment": params.augment.model_copy(update={"full_after": 0.5, "jpeg": 0.4})})
     strengths = [augmentation_strength(epoch, params) for epoch in range(10)]
@@ -114,7 +114,7 @@ def test_a_checkpoint_from_a_different_run_is_ignored(
 
 
 @pytest.mark.usefixtures("short_compact")
-def test_a_run_starts_from_the_weights_of_another(prepared: Path, tmp_path: Path) -> None:
+def test_a_run_can_start_from_the_weights_of_another(prepared: Path, tmp_path: Path) -> None:
     first = export_untrained(NetworkSpec("compact", 32, 32), tmp_path / "bundle", labels=["lying", "standing"], seed=4)
     weights = str(tmp_path / "bundle" / MODEL_FILE)
     params = tiny_params(epochs=1, start_weights=weights)

@@ -1,4 +1,4 @@
-"""How measured figures become verdicts, a report and a profile."""
+"""The verdicts, the report and the profile that are computed from measured figures."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ HIGHER = Goal("a", "a", 0.8, 0.9, "higher")
 LOWER = Goal("b", "b", 2.0, 1.5, "lower")
 
 
-def test_a_verdict_compares_a_figure_with_reach_and_aim() -> None:
+def test_a_verdict_compares_a_figure_with_both_values_of_its_goal() -> None:
     assert [HIGHER.verdict(value) for value in (0.95, 0.9, 0.85, 0.8, 0.79, None)] == [
         "aim",
         "aim",
@@ -26,7 +26,7 @@ def test_a_verdict_compares_a_figure_with_reach_and_aim() -> None:
     assert [LOWER.verdict(value) for value in (1.4, 1.5, 1.9, 2.1)] == ["aim", "aim", "reached", "missed"]
 
 
-def test_goals_have_unique_names_and_aims_beyond_what_must_be_reached() -> None:
+def test_goals_have_unique_names_and_an_aim_beyond_the_required_value() -> None:
     assert len({goal.name for goal in GOALS}) == len(GOALS)
     for goal in GOALS:
         assert (goal.verdict(goal.aim), goal.verdict(goal.reach)) == ("aim", "reached")

@@ -41,7 +41,7 @@ def test_a_manifest_is_read_as_it_was_written(folder: Path) -> None:
     assert json.loads(manifest.to_json())["schema"] == 1
 
 
-def test_a_missing_bundle_is_reported_with_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_bundle_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="PAWQUEUE_MODEL"):
         read_manifest(tmp_path / "missing")
 

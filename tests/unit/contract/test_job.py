@@ -44,7 +44,7 @@ def test_a_job_object_is_read_back_unchanged() -> None:
     assert Job.from_dict(FINISHED.to_dict()) == FINISHED
 
 
-def test_times_are_rfc_3339_in_utc() -> None:
+def test_times_are_formatted_as_rfc_3339_in_utc() -> None:
     assert FINISHED.to_dict()["created_at"] == "2023-11-14T22:13:20.123Z"
 
 

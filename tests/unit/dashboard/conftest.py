@@ -118,17 +118,17 @@ def labels(**names: str) -> Labels:
 class FakeServer:
     """An HTTP server that returns the response set for each path, and records the requests."""
 
-    answers: dict[str, httpx.Response | Exception] = field(default_factory=dict)
+    responses: dict[str, httpx.Response | Exception] = field(default_factory=dict)
     requests: list[httpx.Request] = field(default_factory=list)
 
     @property
     def transport(self) -> httpx.MockTransport:
         """Connects a client to this server."""
-        return httpx.MockTransport(self._answer)
+        return httpx.MockTransport(self._respond)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _respond(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        found = self.answers.get(request.url.path, httpx.Response(404, json={}))
+        found = self.responses.get(request.url.path, httpx.Response(404, json={}))
         if isinstance(found, Exception):
             raise found
         return found
@@ -157,7 +157,7 @@ class World:
 
     @property
     def reader(self) -> Reader:
-        """The reader. It reads only when a test calls it."""
+        """The reader, which reads only when a test calls it."""
         return self.services.reader
 
     def finish(self, label: str = "cat", owner: str = "", file: str = "a.jpg") -> str:

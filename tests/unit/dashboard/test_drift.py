@@ -42,7 +42,7 @@ def test_distances_over_time_cover_windows_of_equal_size_oldest_first() -> None:
     assert drift.live == (100, 300)
 
 
-def test_labels_that_are_missing_in_training_are_not_counted() -> None:
+def test_labels_that_do_not_occur_in_training_are_not_counted() -> None:
     drift = compute_drift([row("bird")], Reference((1, 1), names=("cat", "dog")), "label")
     assert drift.sample == 0
 

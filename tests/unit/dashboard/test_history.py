@@ -84,18 +84,18 @@ def test_quantiles_are_computed_as_in_prometheus(share: float, buckets: Any, exp
     assert quantile(share, buckets) == (None if expected is None else pytest.approx(expected))
 
 
-def test_gateway_and_workers_fail_independently() -> None:
+def test_failures_of_gateway_and_workers_are_reported_independently() -> None:
     server = FakeServer({"/metrics": httpx.ConnectError("refused")})
     source = ScrapeSource("http://gateway", server.transport)
     found = source.read(NOW, [])
     assert found.sources["gateway"].failed_since_s == NOW
     assert found.sources["workers"].problem == NO_WORKER.detail
 
-    server.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
+    server.responses["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
     found = source.read(NOW + 5, [heartbeat()])
     assert {state.failed_since_s for state in found.sources.values()} == {None}
 
-    server.answers["/metrics"] = httpx.Response(401)
+    server.responses["/metrics"] = httpx.Response(401)
     found = source.read(NOW + 10, [heartbeat()])
     state = found.sources["gateway"]
     assert (state.read_at_s, state.failed_since_s) == (NOW + 5, NOW + 10)
@@ -107,7 +107,7 @@ def test_gateway_and_workers_fail_independently() -> None:
 
 def test_the_metrics_key_is_sent_only_to_the_gateway() -> None:
     server = FakeServer()
-    server.answers["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
+    server.responses["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
     ScrapeSource("http://gateway", server.transport, "secret").read(NOW, [heartbeat()])
     sent = {request.url.host: request.headers.get("Authorization") for request in server.requests}
     assert sent.pop("gateway") == "Bearer secret"
@@ -116,7 +116,7 @@ def test_the_metrics_key_is_sent_only_to_the_gateway() -> None:
 
 def test_a_gateway_without_redis_is_reported_as_failed() -> None:
     server = FakeServer()
-    server.answers["/metrics"] = httpx.Response(200, text="# TYPE pawqueue_ledger_up gauge\npawqueue_ledger_up 0\n")
+    server.responses["/metrics"] = httpx.Response(200, text="# TYPE pawqueue_ledger_up gauge\npawqueue_ledger_up 0\n")
     found = ScrapeSource("http://gateway", server.transport).read(NOW, [])
     assert "no connection to Redis" in found.sources["gateway"].problem
 
@@ -138,11 +138,11 @@ def test_prometheus_provides_every_quantity_and_the_firing_alerts() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [httpx.Response(503), httpx.Response(200, text="<html>"), httpx.Response(200, json=[1])]
+    "response", [httpx.Response(503), httpx.Response(200, text="<html>"), httpx.Response(200, json=[1])]
 )
-def test_the_last_history_stays_when_prometheus_fails(answer: httpx.Response) -> None:
+def test_the_last_history_is_kept_when_prometheus_fails(response: httpx.Response) -> None:
     fails = False
-    transport = httpx.MockTransport(lambda request: answer if fails else prometheus(request))
+    transport = httpx.MockTransport(lambda request: response if fails else prometheus(request))
     source = PrometheusSource("http://user:secret@p", transport)
     before = source.read(NOW, [])
     fails = True

@@ -1,4 +1,4 @@
-"""Filters in an address, jobs as CSV, and the formatting of numbers."""
+"""Filters in a URL, jobs as CSV, and the formatting of numbers."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from tests.unit.dashboard.conftest import NOW, row
     "filters",
     [Filters(), Filters(label="cat & dog", least=10, most=90), Filters(status="failed", model="m 1", minutes=5)],
 )
-def test_filters_survive_a_round_trip_through_the_address(filters: Filters) -> None:
+def test_filters_survive_a_round_trip_through_the_url(filters: Filters) -> None:
     assert parse_filters(format_query(filters)) == filters
     assert parse_filters(format_query(filters, "x")) == filters
 
@@ -35,7 +35,7 @@ def test_the_bounds_of_a_range_may_be_swapped() -> None:
 
 
 @pytest.mark.parametrize("text", ["'; FLUSHALL", "<script>", "", "../../etc/passwd", "0" * 36])
-def test_an_invalid_job_id_in_the_address_is_ignored(text: str) -> None:
+def test_an_invalid_job_id_in_the_url_is_ignored(text: str) -> None:
     assert parse_job_id(f"?job={text}") == ""
     assert parse_job_id("?job=01a210be-c37a-7fc6-8b2f-64ed4499f07e") == "01a210be-c37a-7fc6-8b2f-64ed4499f07e"
 
@@ -77,7 +77,7 @@ def test_the_shares_of_labels_sum_to_100_per_cent() -> None:
         (320, "5 min 20 s"), (3600, "1 h"), (90_000, "1 d 1 h"),
     ],
 )  # fmt: skip
-def test_durations(seconds: float | None, text: str) -> None:
+def test_durations_are_formatted_with_a_suitable_unit(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
@@ -85,7 +85,7 @@ def test_durations(seconds: float | None, text: str) -> None:
     ("value", "text"),
     [(None, "unknown"), (0, "0"), (1234.5, "1,234"), (12.345, "12.3"), (0.00123, "0.00123"), (2, "2")],
 )
-def test_numbers(value: float | None, text: str) -> None:
+def test_numbers_are_formatted_with_three_significant_digits(value: float | None, text: str) -> None:
     assert number(value) == text
 
 

@@ -75,7 +75,7 @@ def test_every_card_has_a_note_and_values_for_its_outputs(page: Any, of: Snapsho
 
 
 @pytest.mark.parametrize("page", WITH_CARDS, ids=lambda page: page.name)
-def test_a_source_that_is_down_is_named_with_the_time(page: Any) -> None:
+def test_notes_name_the_source_that_is_down_and_since_when(page: Any) -> None:
     notes = " ".join(content.note for content in page.contents(View(with_sources(DOWN), Viewer())).values())
     assert "since 07:59 UTC. The gateway does not respond." in notes or "cannot be read. The gateway" in notes
 
@@ -213,7 +213,7 @@ def test_runs_are_compared_by_metrics_and_differing_parameters() -> None:
     assert table.body[2:] == (("accuracy", "0.9", "-"), ("rate", "0.1", "0.2"))
 
 
-def test_cards_are_computed_once_for_all_viewers_who_see_the_same(make_world: MakeWorld) -> None:
+def test_cards_are_computed_once_for_all_viewers_who_see_the_same_jobs(make_world: MakeWorld) -> None:
     services = make_world().services
     own, everything = Viewer("me", sees_all=False), Viewer("boss", sees_all=True)
     of = snapshot(jobs=(row(owner="me"), row(owner="you")))

@@ -54,7 +54,7 @@ def test_queues_workers_and_totals_come_from_the_ledger(world: World) -> None:
     assert (status.is_ready, list(status.problems)) == (True, [])
 
 
-def test_the_last_known_jobs_and_status_stay_when_redis_is_down(world: World) -> None:
+def test_the_last_known_jobs_and_status_are_kept_when_redis_is_down(world: World) -> None:
     world.finish()
     world.ledger.beat(heartbeat(), 60_000)
     before = world.reader.read()
@@ -68,11 +68,11 @@ def test_the_last_known_jobs_and_status_stay_when_redis_is_down(world: World) ->
 
 def test_the_gateway_is_checked(world: World) -> None:
     assert world.reader.read().gateway.failed_since_s == NOW
-    world.server.answers["/healthz"] = httpx.Response(200, json={"status": "alive"})
+    world.server.responses["/healthz"] = httpx.Response(200, json={"status": "alive"})
     assert world.reader.read().gateway.failed_since_s is None
 
 
-def test_a_missing_bundle_is_explained_and_a_new_one_is_read(tmp_path: Path) -> None:
+def test_a_missing_bundle_is_reported_and_a_new_one_is_read(tmp_path: Path) -> None:
     reader = BundleReader(load_settings({"PAWQUEUE_MODEL": str(tmp_path)}))
     state, served = reader.read(NOW)
     assert served is None
@@ -96,7 +96,7 @@ def test_a_promoted_bundle_is_read_instead_of_the_shipped_one(tmp_path: Path) ->
     assert served.version == "promoted"
 
 
-def test_mlflow_runs_are_read_every_half_minute() -> None:
+def test_mlflow_runs_are_read_every_30_seconds() -> None:
     row = {
         "info": {"run_id": "abcdefghij", "status": "FINISHED", "start_time": 1000},
         "data": {"metrics": [{"key": "accuracy", "value": 0.9}], "params": [{"key": "rate", "value": "0.1"}]},

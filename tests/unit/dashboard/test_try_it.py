@@ -1,4 +1,4 @@
-"""The Try it page against a fake gateway."""
+"""The "Try it" page with a fake gateway."""
 
 import base64
 
@@ -18,7 +18,7 @@ def test_an_image_is_uploaded_with_the_viewers_api_key_and_polled_until_it_has_a
     server = FakeServer()
     gateway = GatewayClient("http://gateway", server.transport)
     created = {"id": "1", "status": "queued", "created_at": "2026-01-01T00:00:00Z"}
-    server.answers["/v1/jobs"] = httpx.Response(202, json=created)
+    server.responses["/v1/jobs"] = httpx.Response(202, json=created)
     (entry,) = submit(gateway, [image("ä b.jpg")], "pq_secret")
     assert entry.is_pending
     request = server.requests[-1]
@@ -27,13 +27,13 @@ def test_an_image_is_uploaded_with_the_viewers_api_key_and_polled_until_it_has_a
 
     prediction = {"label": "cat", "probabilities": {"cat": 0.9, "dog": 0.1}}
     finished = created | {"status": "succeeded", "finished_at": "2026-01-01T00:00:01.5Z", "prediction": prediction}
-    server.answers["/v1/jobs/1"] = httpx.Response(200, json=finished)
+    server.responses["/v1/jobs/1"] = httpx.Response(200, json=finished)
     (entry,) = update(gateway, load_entries(dump_entries([entry])), "")
     assert (entry.status, entry.label, entry.latency_ms) == ("succeeded", "cat", 1500)
     assert "Authorization" not in server.requests[-1].headers
 
 
-def test_a_rejected_image_shows_the_error_of_the_api() -> None:
+def test_a_rejected_image_is_shown_with_the_error_of_the_api() -> None:
     server = FakeServer({"/v1/jobs": httpx.Response(415, json={"code": "not_an_image", "detail": "Send an image."})})
     (entry,) = submit(GatewayClient("http://gateway", server.transport), [image()], "")
     assert (entry.status, entry.problem) == ("not accepted", "not_an_image: Send an image.")

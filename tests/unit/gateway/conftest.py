@@ -1,4 +1,4 @@
-"""A gateway in the test process: the real application with a real Redis, and a publisher that only records.
+"""A gateway in the test process: the real application with a real Redis, and a publisher that only records messages.
 
 There is no worker: tests claim and finish jobs in the ledger.
 """
@@ -33,7 +33,7 @@ _SETTINGS = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait
 
 
 class HookedLedger(Ledger):
-    """A ledger with hooks. A hook runs before the method of its name, to make it fail, block it or count calls."""
+    """A ledger with hooks. A hook runs before the method of the same name: to fail, to block, or to count calls."""
 
     def __init__(self, client: "redis.Redis") -> None:
         super().__init__(client)
@@ -73,7 +73,7 @@ class Publisher:
     """Records messages instead of sending them."""
 
     messages: list[tuple[str, list[str]]] = field(default_factory=list)
-    #: Called with the job ids before a message is recorded; may raise.
+    #: Called with the job ids before a message is recorded; may raise an exception.
     hook: Callable[[list[str]], None] | None = None
 
     def __call__(self, queue: str, job_ids: Sequence[str]) -> None:
@@ -173,7 +173,7 @@ def running_gateway(
 
 def unavailable(*_: object) -> None:
     """A hook for the ledger or publisher during an outage."""
-    raise UnavailableError("Redis does not answer.")
+    raise UnavailableError("Redis does not respond.")
 
 
 class MakeGateway(Protocol):

@@ -47,7 +47,7 @@ def fail_with(error: Exception) -> Callable[..., None]:
     return fail
 
 
-def test_a_lone_upload_is_written_immediately(gateway: Gateway) -> None:
+def test_a_single_upload_is_accepted_immediately(gateway: Gateway) -> None:
     job = gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
     assert gateway.published == [(INTERACTIVE, [job.id])]
     assert gateway.job(job.id) == job
@@ -55,7 +55,7 @@ def test_a_lone_upload_is_written_immediately(gateway: Gateway) -> None:
 
 
 def test_a_rejected_image_does_not_stay_in_memory(gateway: Gateway) -> None:
-    data = b"no image" * 1000
+    data = b"not an image" * 1000
     gc.collect()
     gc.disable()  # the garbage collector would hide a reference cycle
     try:
@@ -87,7 +87,7 @@ def test_concurrent_uploads_to_a_queue_share_messages_of_limited_size(make_gatew
     uploads = [Upload(IMAGE, BULK if n % 3 == 0 else INTERACTIVE) for n in range(9)]
     threads, errors = submit_all(gateway.services.acceptor, uploads)
     assert published.wait(30)
-    wait_until(lambda: gateway.image_count() == len(uploads), "all images being stored", 30)
+    wait_until(lambda: gateway.image_count() == len(uploads), "all images to be stored", 30)
     proceed.set()
     join(threads)
     assert not errors
@@ -98,10 +98,12 @@ def test_concurrent_uploads_to_a_queue_share_messages_of_limited_size(make_gatew
     assert all(queue_of[job_id] == queue for queue, ids in gateway.published for job_id in ids)
 
 
-def test_a_list_is_written_once_and_invalid_images_do_not_affect_the_others(gateway: Gateway) -> None:
+def test_a_list_of_uploads_is_recorded_in_one_call_without_its_invalid_images(
+    gateway: Gateway,
+) -> None:
     calls: list[int] = []
     gateway.ledger.hooks["submit"] = lambda: calls.append(1)
-    uploads = [Upload(data, BULK) for data in (IMAGE, b"no image", IMAGE)]
+    uploads = [Upload(data, BULK) for data in (IMAGE, b"not an image", IMAGE)]
     first, second, third = gateway.services.acceptor.accept(uploads)
     assert isinstance(second.error, NotAnImageError)
     assert gateway.published == [(BULK, [first.job_id, third.job_id])]
@@ -125,7 +127,7 @@ def test_an_id_that_belongs_to_another_image_is_a_conflict(gateway: Gateway) -> 
     assert gateway.image_count() == 1
 
 
-@pytest.mark.parametrize("error", [UnavailableError("Redis does not answer."), RuntimeError("unexpected")])
+@pytest.mark.parametrize("error", [UnavailableError("Redis does not respond."), RuntimeError("unexpected")])
 def test_a_recorded_job_is_accepted_even_if_publishing_fails(gateway: Gateway, error: Exception) -> None:
     gateway.publisher.hook = fail_with(error)
     job = gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
@@ -141,12 +143,12 @@ def test_uploads_that_arrive_during_an_outage_fail_together(make_gateway: MakeGa
     def fail_late() -> None:
         calls.append(1)
         assert proceed.wait(30)
-        raise UnavailableError("The ledger does not answer; try again.")
+        raise UnavailableError("The ledger does not respond. Try again later.")
 
     gateway.ledger.hooks["submit"] = fail_late
     uploads = [Upload(IMAGE, INTERACTIVE) for _ in range(12)]
     threads, errors = submit_all(gateway.services.acceptor, uploads)
-    wait_until(lambda: gateway.image_count() == len(uploads), "all images being stored", 30)
+    wait_until(lambda: gateway.image_count() == len(uploads), "all images to be stored", 30)
     proceed.set()
     join(threads)
     assert len(errors) == len(uploads)

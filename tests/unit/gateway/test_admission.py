@@ -47,7 +47,7 @@ def test_a_queued_job_shows_its_position(gateway: Gateway) -> None:
     assert jobs[0]["estimated_wait_s"] is None
 
 
-def test_the_wait_is_estimated_from_the_rate(make_gateway: MakeGateway) -> None:
+def test_the_waiting_time_is_estimated_from_the_processing_rate(make_gateway: MakeGateway) -> None:
     gateway = with_rate(make_gateway, finished=1)
     urls = [upload(gateway, IMAGE).headers["Location"] for _ in range(3)]
     last = gateway.client.get(urls[2])
@@ -79,7 +79,7 @@ def test_a_full_ledger_records_no_rejected_images(make_gateway: MakeGateway, ser
     url = gateway.client.post("/v1/submissions", json={}).get_json()["urls"]["self"]
     server.set("ballast", bytes(12_000_000))
     gateway.services.admission.sample()
-    archive = tar_of({f"{n}.txt": b"no image" for n in range(3)})
+    archive = tar_of({f"{n}.txt": b"not an image" for n in range(3)})
     response = gateway.client.post(f"{url}/jobs", data=archive, content_type="application/x-tar")
     assert_problem(response, 503, "unavailable")
     assert gateway.client.get(url).get_json()["counts"]["rejected"] == 0
@@ -97,7 +97,7 @@ def test_uploads_are_refused_before_redis_is_full_and_if_it_may_evict_keys(
     assert upload(gateway, IMAGE).status_code == status
 
 
-def test_the_rate_is_measured_over_the_last_samples(ledger: Ledger) -> None:
+def test_the_rate_is_measured_over_the_most_recent_samples(ledger: Ledger) -> None:
     now_s = [0.0]
     admission = Admission(ledger, 10**9, clock=lambda: now_s[0])
     assert (admission.rate_per_s(), admission.wait_s(5), admission.retry_after_s(5)) == (0.0, None, 1)

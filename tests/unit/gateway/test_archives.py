@@ -149,14 +149,14 @@ def long_header_tar() -> bytes:
 
 
 def nested_header_tar() -> bytes:
-    """A tar of thousands of extended headers, each for the next."""
+    """A tar of thousands of extended headers, each of which describes the next."""
     info = tarfile.TarInfo("header")
     info.type, info.size = tarfile.XHDTYPE, 512
     return (info.tobuf() + b"12 path=aaa\n".ljust(512, b"\0")) * 3000
 
 
 def full_directory_zip() -> bytes:
-    """A zip that contains only a directory, of 200,000 members."""
+    """A zip that contains only a directory, which lists 200,000 members."""
     entry = b"PK\x01\x02" + bytes(24) + struct.pack("<HHH", 1, 0, 0) + bytes(12) + b"a"
     directory = entry * 200_000
     return directory + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, len(directory), 0, 0)
@@ -203,7 +203,7 @@ def test_the_number_of_members_is_limited(kind: str) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_members() -> None:
-    """If tarfile kept the members, they would take more than a megabyte."""
+    """`tarfile` normally keeps all members, which would take more than a megabyte here."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for n in range(1_500):
@@ -219,7 +219,7 @@ def test_memory_does_not_grow_with_the_number_of_members() -> None:
     assert peak < 1_000_000
 
 
-def test_an_archive_in_an_archive_is_rejected(gateway: Gateway) -> None:
+def test_an_archive_inside_an_archive_is_rejected(gateway: Gateway) -> None:
     url = open_submission(gateway)
     inner = {"inner.tar": tar_of({"red.png": RED}), "inner.zip": zip_of({"red.png": RED}), "red.png": RED}
     for kind, data in ((TAR, tar_of(inner)), (ZIP, zip_of(inner))):
@@ -230,7 +230,7 @@ def test_an_archive_in_an_archive_is_rejected(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])
-def test_names_become_custom_ids(gateway: Gateway, kind: str) -> None:
+def test_member_names_become_custom_ids(gateway: Gateway, kind: str) -> None:
     names = ["Ünïcode 猫.png", "new\nline.png", "esc\x1b[31m.png", "a" * 1025, "x" * 1024, "nbsp\u202f.png"]
     data = (tar_of if kind == TAR else zip_of)(dict.fromkeys(names, RED))  # type: ignore[operator]
     added = gateway.client.post(f"{open_submission(gateway)}/jobs", data=data, content_type=kind).get_json()
@@ -302,7 +302,7 @@ def test_parts_of_a_form_are_accepted_or_rejected_individually() -> None:
     ]
 
 
-def test_a_form_holds_at_most_100_images() -> None:
+def test_a_form_may_contain_at_most_100_images() -> None:
     parts = [part(b'name="file"; filename="%d.png"' % n, b"x") for n in range(101)]
     assert len(list(read_form(reader(form(*parts[:100])), BOUNDARY, MAX_BYTES))) == 100
     images, error = until_error(read_form(reader(form(*parts)), BOUNDARY, MAX_BYTES))

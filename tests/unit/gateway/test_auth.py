@@ -81,7 +81,7 @@ def test_the_job_of_another_owner_is_not_found(gateway: Gateway) -> None:
         details = {assert_problem(problem, 404, "not_found")["detail"] for problem in problems}
         assert len(details) == 1
     waited = gateway.client.get(f"/v1/jobs/{job_id}", headers=bob | {"Prefer": "wait=30"})
-    assert_problem(waited, 404, "not_found")  # immediately
+    assert_problem(waited, 404, "not_found")  # without waiting
     assert gateway.client.get(f"/v1/jobs/{job_id}", headers=ada).get_json()["status"] == "queued"
     assert_problem(gateway.client.get(f"/v1/jobs/{job_id}", headers=key(gateway, *Scope)), 404, "not_found")
 
@@ -92,7 +92,7 @@ def test_owners_have_separate_idempotency_keys(gateway: Gateway) -> None:
     assert ids[0] == ids[2] != ids[1] == ids[3]
 
 
-def test_put_with_the_id_of_another_owner_is_a_conflict_even_with_the_same_image(gateway: Gateway) -> None:
+def test_put_with_the_job_id_of_another_owner_is_a_conflict_even_with_the_same_image(gateway: Gateway) -> None:
     ada, bob, path = key(gateway), key(gateway), f"/v1/jobs/{new_job_id()}"
     assert submit(gateway, ada, path).status_code == 202
     assert submit(gateway, ada, path).status_code == 202

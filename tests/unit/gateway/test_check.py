@@ -27,11 +27,11 @@ def test_the_size_of_ordinary_jpegs_is_read(mode: str, options: dict[str, object
 @pytest.mark.parametrize(
     "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG", b"\xff\xd8" + b"\xff" * 99, b"\xff\xd8\xff\xe0\0\0" * 9]
 )
-def test_anything_else_is_left_to_pillow(data: bytes) -> None:
+def test_other_data_is_left_to_pillow(data: bytes) -> None:
     assert jpeg_size(data) is None
 
 
-def test_an_empty_or_odd_frame_is_left_to_pillow() -> None:
+def test_a_frame_with_unusual_depth_size_or_components_is_left_to_pillow() -> None:
     whole = jpeg()
     at = whole.index(b"\xff\xc0")
     for offset, value in ((4, 12), (6, 0), (9, 2)):  # depth, height, components
@@ -43,6 +43,6 @@ def test_an_empty_or_odd_frame_is_left_to_pillow() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_arbitrary_bytes_raise_nothing(tail: bytes) -> None:
+def test_arbitrary_bytes_raise_no_exception(tail: bytes) -> None:
     size = jpeg_size(b"\xff\xd8" + tail)
     assert size is None or min(size) > 0

@@ -37,7 +37,7 @@ def test_a_retry_creates_a_new_job_with_the_same_image(gateway: Gateway) -> None
     assert_problem(gateway.client.post(f"/v1/dead/{job.id}/retry"), 404, "not_found")
 
 
-def test_the_job_stays_in_the_list_if_its_retry_is_refused(gateway: Gateway) -> None:
+def test_a_job_stays_on_the_list_if_its_retry_is_refused(gateway: Gateway) -> None:
     job = dead_job(gateway)
     gateway.ledger.hooks["submit"] = unavailable
     assert_problem(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
@@ -63,7 +63,7 @@ def test_dropping_a_job_removes_it_from_the_list_and_deletes_its_image(gateway: 
     assert gateway.client.get(f"/v1/jobs/{job.id}").get_json()["status"] == "failed"
 
 
-def test_jobs_outside_the_list_are_not_found(gateway: Gateway) -> None:
+def test_jobs_that_are_not_on_the_list_are_not_found(gateway: Gateway) -> None:
     alive = upload(gateway, draw()).get_json()["id"]
     for job_id in (alive, new_job_id(), "nope"):
         assert_problem(gateway.client.get(f"/v1/dead/{job_id}"), 404, "not_found")

@@ -72,7 +72,7 @@ def test_a_waiting_request_returns_when_the_job_finishes(gateway: Gateway) -> No
     job = gateway.client.get(url, headers={"Prefer": "wait=10"}).get_json()
     worker.join()
     assert job["status"] == "succeeded"
-    assert len(reads) <= 2  # at the start and when woken: no polling
+    assert len(reads) <= 2  # at the start and when the job finishes: no polling
 
 
 @pytest.mark.parametrize("prefer", ["wait=abc", "wait=", "wait=-1", "respond-async", "wait=1e9", ""])
@@ -217,7 +217,7 @@ def test_the_response_to_an_unexpected_error_reveals_no_details(gateway: Gateway
     assert "secret" not in str(body)
 
 
-def test_file_names_are_stored_without_control_characters_and_shortened(gateway: Gateway) -> None:
+def test_file_names_are_shortened_and_stored_without_control_characters(gateway: Gateway) -> None:
     name = "käse\u202e\n" + "x" * 300 + ".png"
     job = gateway.client.post("/v1/jobs", query_string={"file": name}, data=draw(), content_type="image/png").get_json()
     assert job["file"].startswith("käsexx")

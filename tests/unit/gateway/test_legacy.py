@@ -22,7 +22,7 @@ def test_the_index_lists_the_endpoints(gateway: Gateway) -> None:
     assert body["endpoints"] == {"health": "/health", "predict": "/predict", "docs": "/docs"}
 
 
-def test_health_is_always_200(gateway: Gateway) -> None:
+def test_health_always_returns_200(gateway: Gateway) -> None:
     response = gateway.client.get("/health")
     assert response.status_code == 200
     assert response.get_json() == {"status": "degraded", "model_loaded": False, "version": VERSION}
@@ -43,21 +43,21 @@ def test_predict_returns_the_prediction(gateway: Gateway) -> None:
     }
 
 
-def test_predict_without_a_worker_is_503(gateway: Gateway) -> None:
+def test_predict_without_a_worker_returns_503(gateway: Gateway) -> None:
     response = predict(gateway, draw())
     assert response.status_code == 503
     assert response.get_json().keys() == {"error", "detail"}
     assert response.headers["Retry-After"]
 
 
-def test_predict_without_a_file_is_422(gateway: Gateway) -> None:
+def test_predict_without_a_file_returns_422(gateway: Gateway) -> None:
     response = gateway.client.post("/predict")
     assert response.status_code == 422
     assert response.get_json()["detail"][0]["loc"] == ["body", "file"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", ""])
-def test_predict_rejects_a_part_of_another_content_type(gateway: Gateway, kind: str) -> None:
+def test_predict_rejects_a_part_with_another_content_type(gateway: Gateway, kind: str) -> None:
     gateway.serve_model()
     response = predict(gateway, b"hello", "x.txt", kind)
     assert response.status_code == 400

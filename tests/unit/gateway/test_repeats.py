@@ -55,7 +55,7 @@ def test_concurrent_uploads_with_the_same_key_return_the_same_job(gateway: Gatew
     for thread in threads:
         thread.start()
     assert published.wait(30)
-    wait_until(lambda: gateway.image_count() == len(threads), "all images being stored", 30)
+    wait_until(lambda: gateway.image_count() == len(threads), "all images to be stored", 30)
     proceed.set()
     for thread in threads:
         thread.join(30)

@@ -116,7 +116,7 @@ def test_a_gzipped_tar_is_accepted(gateway: Gateway) -> None:
     assert len(ids(added)) == 1
 
 
-def test_a_message_holds_at_most_32_jobs(gateway: Gateway) -> None:
+def test_a_message_contains_at_most_32_jobs(gateway: Gateway) -> None:
     added = send(gateway, open_submission(gateway), {f"{n}.png": RED for n in range(40)})
     assert [len(job_ids) for _, job_ids in gateway.published] == [32, 8]
     assert [job_id for _, job_ids in gateway.published for job_id in job_ids] == ids(added)
@@ -144,7 +144,7 @@ def test_another_image_under_the_same_name_is_a_conflict(gateway: Gateway) -> No
 
 def test_rejected_images_do_not_affect_others_and_are_counted_once(gateway: Gateway) -> None:
     url = open_submission(gateway)
-    images = {"notes.txt": b"no image", "red.png": RED, "empty.png": b"", "large.png": RED + bytes(100_000)}
+    images = {"notes.txt": b"not an image", "red.png": RED, "empty.png": b"", "large.png": RED + bytes(100_000)}
     for _ in range(2):
         added = send(gateway, url, images).get_json()
         assert [item["custom_id"] for item in added["accepted"]] == ["red.png"]
@@ -184,7 +184,7 @@ def test_a_full_queue_returns_the_first_image_of_an_archive_to_resend(make_gatew
     assert (len(ids(response)), response.get_json()["left_from"]) == (10, "10.png")
 
 
-def test_during_an_outage_all_valid_images_are_left(gateway: Gateway) -> None:
+def test_an_upload_during_an_outage_lists_all_valid_images_as_left(gateway: Gateway) -> None:
     url = open_submission(gateway)
     gateway.ledger.hooks["submit"] = unavailable
     response = send(gateway, url, {"red.png": RED, "notes.txt": b"x"})

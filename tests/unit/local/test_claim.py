@@ -9,7 +9,7 @@ from deploy.local.errors import UsageError
 from deploy.local.stack import claimed
 
 
-def test_a_second_claim_is_rejected_and_names_the_first(tmp_path: Path) -> None:
+def test_a_second_claim_is_rejected_with_the_id_of_the_first_process(tmp_path: Path) -> None:
     with (
         claimed(tmp_path),
         pytest.raises(UsageError, match=rf"already running \(process {os.getpid()}\)"),
@@ -18,7 +18,7 @@ def test_a_second_claim_is_rejected_and_names_the_first(tmp_path: Path) -> None:
         pass
 
 
-def test_a_claim_is_released_at_the_end_of_its_block(tmp_path: Path) -> None:
+def test_a_claim_is_released_when_its_context_exits(tmp_path: Path) -> None:
     with claimed(tmp_path):
         pass
     with claimed(tmp_path):

@@ -1,4 +1,4 @@
-"""`up` and `demo`: the checks, ports and folders before a service starts."""
+"""`up` and `demo`: their checks, ports and folders, before any service starts."""
 
 from pathlib import Path
 

@@ -63,7 +63,7 @@ def test_free_disk_space_is_checked(free: int, level: Level, tmp_path: Path) -> 
     assert checks.check_disk(settings, free_bytes=lambda _folder: free).level is level
 
 
-def test_the_lock_files_compared_are_those_that_make_up_installs() -> None:
+def test_the_doctor_compares_the_lock_files_that_make_up_installs() -> None:
     assert f"LOCKS_run := {' '.join(checks.RUN_LOCKS)}\n" in (ROOT / "Makefile").read_text()
 
 
@@ -93,16 +93,16 @@ def test_a_port_in_use_is_reported_with_its_variable() -> None:
 
 
 READY = httpx.Response(200, json={"status": "ready", "ledger": "answers"})
-NOT_READY = httpx.Response(503, json={"status": "not ready", "ledger": "Redis does not answer."})
+NOT_READY = httpx.Response(503, json={"status": "not ready", "ledger": "Redis does not respond."})
 WORKER = {"model": {"name": "cats-dogs", "version": "1"}}
 NO_WORKER = {"code": "no_worker", "detail": "No worker is running."}
 FULL = {"code": "ledger_full", "detail": "The job ledger is full."}
 
 
 def gateway(readyz: httpx.Response, status: httpx.Response, job: int = 404) -> dict[str, Finding]:
-    """The findings for a gateway with these answers."""
-    answers = {"/readyz": readyz, "/v1/status": status}
-    transport = httpx.MockTransport(lambda request: answers.get(request.url.path, httpx.Response(job)))
+    """The findings for a gateway with these responses."""
+    responses = {"/readyz": readyz, "/v1/status": status}
+    transport = httpx.MockTransport(lambda request: responses.get(request.url.path, httpx.Response(job)))
     return {finding.check: finding for finding in check_gateway("http://gateway.test", "key", transport)}
 
 
@@ -123,13 +123,13 @@ def test_problems_of_a_gateway_are_reported_separately() -> None:
     assert all(finding.mend for finding in found.values() if finding.level is Level.PROBLEM)
 
 
-def test_a_full_ledger_is_a_problem_of_the_queue() -> None:
+def test_a_full_ledger_is_reported_as_a_problem_of_the_queue() -> None:
     found = gateway(READY, status(FULL, NO_WORKER, ready=False, workers=0))
     assert found["queue"].level is Level.PROBLEM
     assert found["queue"].text == "jobs cannot be accepted: The job ledger is full."
 
 
-def test_a_status_that_needs_an_api_key_leaves_the_workers_unknown() -> None:
+def test_without_access_to_the_status_the_workers_are_unknown() -> None:
     found = gateway(READY, httpx.Response(401))
     assert (found["queue"].level, found["worker"].level) == (Level.OK, Level.WARNING)
     assert "PAWQUEUE_API_KEY" in found["worker"].mend

@@ -1,4 +1,4 @@
-"""Ports that are in use, and free ones."""
+"""Checks that ports are free, and picks free ones."""
 
 import socket
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def _port(number: int, variable: str = "PAWQUEUE_GATEWAY_PORT") -> Port:
     return Port("the gateway", variable, "127.0.0.1", number)
 
 
-def test_free_ports_pass() -> None:
+def test_free_ports_pass_the_check() -> None:
     first = pick_ports(2)
 
     check_ports([_port(first), _port(first + 1, "PAWQUEUE_REDIS_PORT")])
@@ -37,7 +37,7 @@ def test_one_port_for_two_services_is_rejected() -> None:
         check_ports([_port(first), _port(first, "PAWQUEUE_REDIS_PORT")])
 
 
-def test_a_port_is_free_again_right_after_its_server_closed() -> None:
+def test_a_port_is_free_immediately_after_its_server_has_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", number)) as client, server.accept()[0]:
@@ -46,7 +46,7 @@ def test_a_port_is_free_again_right_after_its_server_closed() -> None:
     assert port_problem("127.0.0.1", number) == ""
 
 
-def test_the_reason_for_an_invalid_host_is_given() -> None:
+def test_an_invalid_host_is_reported() -> None:
     assert "not an address" in port_problem("not an address", 8000)
 
 

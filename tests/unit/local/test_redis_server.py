@@ -1,4 +1,4 @@
-"""Which redis-server is used, and the options with which it keeps acknowledged writes."""
+"""Which redis-server is used, and the options that make it keep acknowledged writes."""
 
 from pathlib import Path
 

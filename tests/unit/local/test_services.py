@@ -31,13 +31,13 @@ def test_the_setting_for_appendfsync_is_passed_to_redis(policy: str) -> None:
     assert command[command.index("--appendfsync") + 1] == policy
 
 
-def test_no_redis_starts_if_its_url_is_set() -> None:
+def test_no_redis_is_started_if_a_redis_url_is_set() -> None:
     assert values()["UP_STARTS_REDIS"] == "true"
     assert values(REDIS_URL="redis://elsewhere:6379/0")["UP_STARTS_REDIS"] == "false"
     assert "PAWQUEUE_REDIS_PORT" not in ports(REDIS_URL="redis://elsewhere:6379/0").values()
 
 
-def test_an_external_redis_that_does_not_answer_is_reported_without_its_password() -> None:
+def test_an_unreachable_external_redis_is_reported_without_its_password() -> None:
     settings = load_settings({"PAWQUEUE_REDIS_URL": f"redis://:secret@127.0.0.1:{pick_ports(1)}/0"})
 
     with pytest.raises(UsageError, match="The Redis at PAWQUEUE_REDIS_URL does not respond") as caught:
@@ -45,7 +45,7 @@ def test_an_external_redis_that_does_not_answer_is_reported_without_its_password
     assert "secret" not in str(caught.value)
 
 
-def test_a_full_ledger_is_served(clean_redis: str, ledger: Ledger) -> None:
+def test_a_stack_with_a_full_ledger_counts_as_serving(clean_redis: str, ledger: Ledger) -> None:
     handler = http.server.BaseHTTPRequestHandler
     with http.server.HTTPServer(("127.0.0.1", 0), type("Ready", (handler,), {"do_GET": respond})) as gateway:
         threading.Thread(target=gateway.serve_forever, args=(0.01,)).start()
@@ -74,7 +74,7 @@ def test_each_worker_has_its_own_metrics_port() -> None:
     assert [number for number, name in used.items() if name == "PAWQUEUE_WORKER_METRICS_PORT"] == [9200, 9201, 9202]
 
 
-def test_port_0_disables_the_metrics_of_workers() -> None:
+def test_port_0_disables_the_metrics_ports_of_workers() -> None:
     used = ports(WORKERS=2, WORKER_METRICS_PORT=0)
 
     assert set(used.values()) == {"PAWQUEUE_GATEWAY_PORT", "PAWQUEUE_DASHBOARD_PORT", "PAWQUEUE_REDIS_PORT"}

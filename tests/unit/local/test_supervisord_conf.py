@@ -72,13 +72,15 @@ def test_each_worker_gets_its_own_metrics_port(state: Path, first: str, second: 
     assert printed == [f"{first} -m worker\n", f"{second} -m worker\n"]
 
 
-def test_no_redis_is_started_if_its_url_is_set(state: Path) -> None:
+def test_no_redis_is_started_if_a_redis_url_is_set(state: Path) -> None:
     assert programs(state)["redis"].autostart
     assert not programs(state, PAWQUEUE_REDIS_URL="redis://elsewhere")["redis"].autostart
 
 
 @pytest.mark.parametrize("name", ["my #1", "a ;b", "100%", "two words"])
-def test_the_state_folder_may_have_special_characters(state: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_the_state_folder_may_contain_special_characters(
+    state: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = state / name
     (folder / "logs").mkdir(parents=True)
     (folder / "run").mkdir()

@@ -1,4 +1,4 @@
-"""A restarted service is reported; a service that keeps exiting is an error."""
+"""A restarted service is reported; a service that keeps exiting raises an error."""
 
 from pathlib import Path
 from typing import cast
@@ -48,7 +48,7 @@ def test_a_restart_is_reported_once(watch: Watch, stack: FakeStack, capsys: pyte
     assert capsys.readouterr().out.count("worker-0 exited and was restarted") == 1
 
 
-def test_the_error_for_a_service_that_supervisord_gave_up_has_the_end_of_its_log(
+def test_the_error_for_a_service_that_supervisord_gave_up_on_contains_the_end_of_its_log(
     watch: Watch, stack: FakeStack
 ) -> None:
     stack.now = [_worker(0, given_up=True)]
@@ -57,7 +57,7 @@ def test_the_error_for_a_service_that_supervisord_gave_up_has_the_end_of_its_log
         watch.check()
 
 
-def test_a_service_that_keeps_exiting_before_the_stack_is_ready_is_an_error(watch: Watch, stack: FakeStack) -> None:
+def test_a_service_that_keeps_exiting_before_the_stack_is_ready_raises_an_error(watch: Watch, stack: FakeStack) -> None:
     for started_s in (10, 11, 12):
         stack.now = [_worker(started_s)]
         watch.check()
@@ -74,14 +74,14 @@ def test_a_service_may_restart_often_once_the_stack_is_ready(watch: Watch, stack
         watch.check()
 
 
-def test_waiting_ends_when_it_is_time_to_stop(watch: Watch) -> None:
+def test_waiting_ends_when_a_stop_is_requested(watch: Watch) -> None:
     stop = Stop()
     stop.set()
 
     assert not wait_until_ready(lambda: False, watch, stop)
 
 
-def test_waiting_has_a_limit(watch: Watch) -> None:
+def test_waiting_times_out(watch: Watch) -> None:
     with pytest.raises(LocalError, match="were not ready after 0 s"):
         wait_until_ready(lambda: False, watch, Stop(), limit_s=0)
 

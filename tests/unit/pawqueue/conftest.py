@@ -22,7 +22,7 @@ class _Handler(WSGIRequestHandler):
 
 @pytest.fixture(scope="session")
 def _service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    # In its own database: its simulated worker must not take messages of other tests.
+    # A separate database, because its simulated worker must not take messages from other tests.
     with closing(Service(redis_url.removesuffix("/0") + "/1", tmp_path_factory.mktemp("images"))) as service:
         yield service
 

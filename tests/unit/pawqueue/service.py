@@ -1,4 +1,4 @@
-"""Runs the real gateway on a real Redis, in this process, with a simulated worker; and simulates network failures."""
+"""Runs the real gateway in this process with a real Redis and a simulated worker, and simulates network failures."""
 
 import base64
 import io
@@ -59,8 +59,8 @@ class Request:
 class Service:
     """The gateway's application and a simulated worker.
 
-    The worker finishes a job with its result in `results`, by file name, or else with the label cat. It does not finish
-    jobs whose file name is in `held`.
+    The worker finishes each job with the result that `results` has for its file name, by default with the label `cat`.
+    It does not finish jobs whose file name is in `held`.
     """
 
     def __init__(self, redis_url: str, images: Path, **settings: str) -> None:
@@ -141,7 +141,7 @@ class Service:
         return sorted(name for name, _ in self.sent())
 
     def uploads(self) -> int:
-        """Number of requests with images of a submission."""
+        """The number of requests that sent images of a submission."""
         return sum(request.method == "POST" and request.path.endswith("/jobs") for request in self.requests)
 
     def _work(self) -> None:
@@ -151,7 +151,7 @@ class Service:
             if message:
                 self._waiting += json.loads(base64.b64decode(json.loads(message[1])["body"]))[0][0]
             jobs = [job for job in self.ledger.get(self._waiting) if job] if self._waiting else []
-            # Read once: a test may replace the set while this runs.
+            # Read once, because a test may replace the set while this loop runs.
             held = self.held
             ready = [job for job in jobs if job.file not in held]
             for job in ready:

@@ -1,4 +1,4 @@
-"""Accuracy by folder names."""
+"""Accuracy, with the names of folders as true labels."""
 
 from pathlib import Path
 

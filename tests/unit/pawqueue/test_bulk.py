@@ -1,4 +1,4 @@
-"""A bulk run: rows, resending, giving up, stopping and resuming."""
+"""A bulk run: its rows, and how it resends images, gives up, stops and resumes."""
 
 import json
 import sqlite3
@@ -114,7 +114,7 @@ def small_service(clean_redis: str, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_images_that_a_full_queue_refused_are_sent_later(small_service: Service, tmp_path: Path) -> None:
+def test_images_that_a_full_queue_refused_are_resent_later(small_service: Service, tmp_path: Path) -> None:
     service = small_service
     names = [f"{number:03}.jpg" for number in range(10)]
     write_images(tmp_path / "in", *names)
@@ -128,7 +128,7 @@ def test_images_that_a_full_queue_refused_are_sent_later(small_service: Service,
     found = rows(tmp_path / "in", service, network=Network(service.transport(), after=empty_queue), concurrency=1)
     assert len(found) == 10
     assert all(row.succeeded for row in found.values())
-    assert service.sent_names().count("000.jpg") == 1, "it was accepted in the first request"
+    assert service.sent_names().count("000.jpg") == 1, "the image was accepted in the first request"
     assert time.monotonic() - started_s >= 1, "Retry-After was respected"
 
 
@@ -187,7 +187,9 @@ def test_results_that_arrive_out_of_order_are_each_read_once(service: Service, t
         found: list[str] = []
         for held, expected in (({names[0], names[30]}, 58), ({names[0]}, 59), (set[str](), 60)):
             service.held = held
-            wait_until(lambda expected=expected: submissions.get(submission_id, deadline).ended == expected, "results")
+            wait_until(
+                lambda expected=expected: submissions.get(submission_id, deadline).ended == expected, "the results"
+            )
             found += [row.file for _, row in reader.read_new(expected)]
             assert len(found) == expected
             assert not list(reader.read_new(expected))
@@ -261,7 +263,7 @@ def test_a_run_ends_if_its_submission_is_canceled(service: Service, tmp_path: Pa
         rows(tmp_path, service, network=Network(service.transport(), after=cancel), concurrency=1)
 
 
-def test_stop_ends_the_run_and_its_threads(service: Service, tmp_path: Path) -> None:
+def test_stop_ends_a_run_and_its_threads(service: Service, tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.jpg")
     service.held = {"b.jpg"}
     with new_run(service) as run:
@@ -279,7 +281,7 @@ def stops(thread: threading.Thread) -> bool:
     return not thread.is_alive()
 
 
-def test_an_unexpected_error_of_a_sender_is_raised(service: Service, tmp_path: Path) -> None:
+def test_an_unexpected_error_in_a_sender_thread_is_raised(service: Service, tmp_path: Path) -> None:
     def broken(request: httpx.Request) -> None:
         if request.url.path.endswith("/jobs"):
             raise ZeroDivisionError
@@ -304,9 +306,7 @@ class Interrupted:
                     done += isinstance(next(events), Result)
         self.submission_id = service.client().submissions()[0].id
         service.held = set()
-        wait_until(
-            lambda: service.client().submission(self.submission_id).ended == 7, "the accepted jobs have finished"
-        )
+        wait_until(lambda: service.client().submission(self.submission_id).ended == 7, "the accepted jobs to finish")
         service.requests.clear()
 
     def resume(self) -> dict[str, ResultRow]:
@@ -401,7 +401,7 @@ class Crashed:
         service.held = set()
 
     def resume(self) -> dict[str, ResultRow]:
-        wait_until(lambda: self.service.client().submissions()[0].ended == 3, "the jobs have finished")
+        wait_until(lambda: self.service.client().submissions()[0].ended == 3, "the jobs to finish")
         with new_run(self.service, self.state_file) as run:
             run.add(find_files([self.images]))
             return results(run.events())
@@ -469,7 +469,7 @@ def test_two_runs_cannot_share_a_state_file(tmp_path: Path) -> None:
         RunState(tmp_path / "run")
 
 
-def test_a_file_that_is_not_a_state_file_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_state_file_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("not a database" * 100)
     with pytest.raises(ClientError, match="is not the state file of a run"):
         RunState(tmp_path / "run")

@@ -66,7 +66,7 @@ def test_an_upload_that_is_retried_after_a_lost_response_creates_one_job(service
     assert is_job_id(job.id)
 
 
-def test_a_job_has_the_name_of_its_file_and_the_requested_queue(service: Service, tmp_path: Path) -> None:
+def test_a_job_has_the_file_name_and_the_requested_queue(service: Service, tmp_path: Path) -> None:
     path = write_images(tmp_path, "ä b.jpg") / "ä b.jpg"
     job = service.client().submit(path, queue="bulk")
     assert (job.file, job.queue) == ("ä b.jpg", "bulk")
@@ -94,7 +94,7 @@ def test_an_unsupported_image_type_raises_a_type_error() -> None:
             client.submit(wrong)  # type: ignore[arg-type]
 
 
-def test_a_missing_file_is_an_error_and_nothing_is_sent(service: Service, tmp_path: Path) -> None:
+def test_a_missing_file_raises_an_error_and_nothing_is_sent(service: Service, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         service.client().submit(tmp_path / "none.jpg")
     assert service.requests == []
@@ -200,7 +200,7 @@ def test_an_id_is_escaped_in_the_url() -> None:
     assert script.requests[0].url.raw_path == b"/v1/jobs/..%2F..%2Fhealth%3Fx%23y"
 
 
-def test_a_response_with_unknown_content_is_not_from_a_gateway() -> None:
+def test_a_response_with_unknown_content_is_reported_as_not_from_a_gateway() -> None:
     client = Pawqueue(URL, transport=Script(httpx.Response(200, json={"id": "1", "status": "unknown"})))
     with pytest.raises(UnreachableError, match="is not a Pawqueue gateway"):
         client.get(new_job_id())
@@ -351,7 +351,7 @@ def test_a_gateway_without_a_status_endpoint_raises_a_clear_error() -> None:
         client.service_status()
 
 
-def test_threads_share_a_client(service: Service) -> None:
+def test_threads_can_share_a_client(service: Service) -> None:
     client, found = service.client(), []
     threads = [threading.Thread(target=lambda: found.append(client.predict(IMAGE).id)) for _ in range(8)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Retries, deadlines, and the errors of a connection."""
+"""Retries, deadlines and errors of a connection."""
 
 import gc
 import threading
@@ -25,7 +25,7 @@ def connect(*steps: httpx.Response | Exception) -> tuple[Connection, Script]:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_request_to_a_busy_gateway_is_retried_after_its_retry_after(status: int) -> None:
+def test_a_refused_request_is_retried_after_the_time_in_retry_after(status: int) -> None:
     connection, script = connect(problem(status, "queue_full", Retry_After="1"), OK)
     started_s = time.monotonic()
     assert connection.send(GET, Deadline(60)).status_code == 200
@@ -50,7 +50,7 @@ def test_a_lost_connection_is_retried_until_the_deadline() -> None:
     assert time.monotonic() - started_s < 1.5
 
 
-def test_a_slow_response_is_a_timeout() -> None:
+def test_a_slow_response_raises_a_timeout_error() -> None:
     connection, _ = connect(httpx.ReadTimeout("slow"))
     with pytest.raises(TimedOutError, match="did not respond in time"):
         connection.send(GET, Deadline(0.1))
@@ -73,7 +73,7 @@ def test_the_code_of_an_error_from_a_proxy_is_its_status() -> None:
 
 
 @pytest.mark.parametrize("body", ["[]", "{}", "null", "<html>"])
-def test_an_unexpected_response_body_is_not_from_a_gateway(body: str) -> None:
+def test_an_unexpected_response_body_is_reported_as_not_from_a_gateway(body: str) -> None:
     connection, _ = connect(httpx.Response(200, text=body))
     with pytest.raises(UnreachableError, match="is not a Pawqueue gateway"):
         connection.fetch(GET, Deadline(5), lambda values: values["id"])
@@ -104,12 +104,12 @@ def test_no_timeout_or_wait_is_longer_than_the_deadline() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://host:port", ""])
-def test_an_invalid_address_is_an_error_with_an_example(url: str) -> None:
+def test_an_invalid_address_raises_an_error_with_an_example(url: str) -> None:
     with pytest.raises(ClientError, match=r"such as http://127\.0\.0\.1:8000"):
         Connection(url)
 
 
-def test_canceling_a_deadline_wakes_a_pause() -> None:
+def test_canceling_a_deadline_ends_a_pause() -> None:
     deadline = Deadline(60)
     threading.Timer(0.05, deadline.cancel).start()
     started_s = time.monotonic()
@@ -167,7 +167,7 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def test_each_thread_keeps_one_connection_that_is_closed_with_it(server: str) -> None:
+def test_each_thread_keeps_one_connection_which_is_closed_when_the_thread_ends(server: str) -> None:
     connection = Connection(server)
     seen: list[int] = []
 
@@ -182,7 +182,7 @@ def test_each_thread_keeps_one_connection_that_is_closed_with_it(server: str) ->
         thread.start()
         thread.join()
         gc.collect()
-        wait_until(lambda: _CountingHandler.open_connections == 1, "the thread's connection is closed")
+        wait_until(lambda: _CountingHandler.open_connections == 1, "the thread's connection to be closed")
     assert seen == [1, 2, 2, 2]
     connection.close()
-    wait_until(lambda: _CountingHandler.open_connections == 0, "every connection is closed")
+    wait_until(lambda: _CountingHandler.open_connections == 0, "every connection to be closed")

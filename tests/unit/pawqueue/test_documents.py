@@ -50,7 +50,7 @@ def test_documented_commands_and_options_exist(page: Path) -> None:
             known = known.commands[words.pop(0)]
         options = {option for parameter in known.params for option in parameter.opts}
         for word in words:
-            assert not word.startswith("-") or word == "-" or word in options, f"{name} has no {word}"
+            assert not word.startswith("-") or word == "-" or word in options, f"`{name}` has no option {word}"
 
 
 def test_the_pages_contain_calls_to_check() -> None:

@@ -13,14 +13,14 @@ def names(*arguments: Path, every_file: bool = False) -> list[str]:
     return [file.name for file in find_files(arguments, every_file=every_file)]
 
 
-def test_files_are_found_in_order_of_name(tmp_path: Path) -> None:
+def test_files_are_sorted_by_name(tmp_path: Path) -> None:
     write_images(tmp_path, "b/2.jpg", "b/10.jpg", "a.jpg", "c.jpg", "b/a/x.jpg")
     found = list(find_files([tmp_path]))
     assert [file.name for file in found] == ["a.jpg", "b/10.jpg", "b/2.jpg", "b/a/x.jpg", "c.jpg"]
     assert all((tmp_path / file.name) == file.path for file in found)
 
 
-def test_images_are_selected_by_their_ending_in_any_case(tmp_path: Path) -> None:
+def test_images_are_selected_by_their_extension_ignoring_case(tmp_path: Path) -> None:
     images = ["1.jpg", "2.JPEG", "3.Png", "4.webp", "5.bmp", "6.gif", "7.tif", "8.TIFF"]
     write_images(tmp_path, *images, "notes.txt", "jpg", "9.jpg.part")
     assert names(tmp_path) == images
@@ -49,7 +49,9 @@ def test_a_pipe_is_skipped(tmp_path: Path) -> None:
     assert names(tmp_path, every_file=True) == []
 
 
-def test_a_file_that_is_named_directly_needs_no_image_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_named_directly_needs_no_image_extension(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_images(tmp_path, "photos/a.jpg", "notes.txt")
     monkeypatch.chdir(tmp_path)
     assert names(Path("notes.txt")) == ["notes.txt"]

@@ -105,7 +105,7 @@ def test_quiet_prints_nothing(folder: Path, service: Service, out: Path, pawqueu
 
 
 @pytest.mark.parametrize("options", [["--out", "r.ndjson"], ["--out", "r.csv", "--format", "ndjson"]])
-def test_results_can_be_ndjson(
+def test_results_can_be_written_as_ndjson(
     options: list[str], folder: Path, service: Service, pawqueue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder.parent)

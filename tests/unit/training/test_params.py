@@ -27,7 +27,7 @@ def test_the_shipped_parameters_are_valid() -> None:
         ("  width: ", "  breadth: ", r"input\.width"),
     ],
 )
-def test_an_invalid_parameter_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_the_error_names_an_invalid_parameter(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in SHIPPED
     path = tmp_path / "params.yaml"
     path.write_text(SHIPPED.replace(old, new), encoding="utf-8")
@@ -35,6 +35,6 @@ def test_an_invalid_parameter_is_named(tmp_path: Path, old: str, new: str, messa
         read_params(path)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"absent\.yaml"):
         read_params(tmp_path / "absent.yaml")

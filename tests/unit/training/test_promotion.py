@@ -20,7 +20,7 @@ IMAGES = 400
 
 
 def write_bundle(folder: Path, right: int, confidence: float | None = None, first: int = 0) -> Path:
-    """Write a bundle whose first `right` of 400 predictions are right."""
+    """Write a bundle whose first `right` of 400 predictions are correct."""
     top = right / IMAGES if confidence is None else confidence
     rows = []
     for index in range(IMAGES):

@@ -36,7 +36,7 @@ def test_the_label_is_the_folder_name_or_the_part_before_the_dot(names: list[str
 
 
 def test_folder_tar_and_zip_give_the_same_labels(tmp_path: Path) -> None:
-    members = {"cats/1.jpg": IMAGE, "dogs/1.jpg": IMAGE, "README.md": b"no image", "dogs/.hidden.jpg": b""}
+    members = {"cats/1.jpg": IMAGE, "dogs/1.jpg": IMAGE, "README.md": b"not an image", "dogs/.hidden.jpg": b""}
     folder = tmp_path / "all"
     for name, data in members.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -73,14 +73,14 @@ def test_a_decompression_bomb_is_rejected_before_it_is_unpacked(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["broken.tar", "broken.zip", "broken.tar.gz"])
-def test_an_unreadable_archive_is_named(tmp_path: Path, name: str) -> None:
+def test_the_error_names_an_unreadable_archive(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes((b"PK\x03\x04" if name.endswith("zip") else b"\x1f\x8b\x08\x00") + bytes(300))
     with pytest.raises(TrainingError, match=name):
         labels(path)
 
 
-def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_truncated_archive(tmp_path: Path) -> None:
     path = tmp_path / "cut.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for index in range(20):
@@ -119,6 +119,6 @@ def test_one_argument_can_name_several_sources(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["nowhere", "no*where", "no where"])
-def test_a_pattern_without_matches_is_named(tmp_path: Path, pattern: str) -> None:
+def test_a_pattern_without_matches_is_reported(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(TrainingError, match="nothing matches"):
         list_sources([pattern], tmp_path / "sources.csv")

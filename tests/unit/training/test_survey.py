@@ -32,7 +32,7 @@ def test_broken_tiny_and_copied_images_are_dropped_with_a_reason() -> None:
     good = files(30)
     unusable = [
         LabelledFile("cat/broken.jpg", "cat", good[0].data[:200]),
-        LabelledFile("cat/text.jpg", "cat", b"no image"),
+        LabelledFile("cat/text.jpg", "cat", b"not an image"),
         LabelledFile("cat/tiny.jpg", "cat", striped_jpeg(0, 99, side=8)),
         LabelledFile("cat/copy.jpg", "cat", good[1].data),
     ]
@@ -69,7 +69,7 @@ def test_the_seed_determines_the_split() -> None:
     assert first != second
 
 
-def test_at_most_max_per_class_images_are_kept() -> None:
+def test_at_most_max_per_class_images_of_each_class_are_kept() -> None:
     images = survey(files(90), PARAMS.model_copy(update={"max_per_class": 40}))
     assert sorted(image.label for image in images if not image.dropped) == ["cat"] * 40 + ["dog"] * 40
 

@@ -27,7 +27,7 @@ BATCH_SIZE = 4
 
 
 class WatchedModel(BrightnessModel):
-    """Records batch sizes; can fail, return a wrong shape, or call back."""
+    """Records batch sizes; can fail, return a wrong shape, or call a function during a prediction."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -77,7 +77,7 @@ class FaultyLedger(Ledger):
 
 
 def unavailable() -> UnavailableError:
-    return UnavailableError("The ledger does not answer; try again.")
+    return UnavailableError("The ledger does not respond. Try again later.")
 
 
 class FaultyImageStore(FileImageStore):
@@ -104,7 +104,7 @@ def heartbeat() -> Heartbeat:
 
 @dataclass
 class Bench:
-    """A worker whose pipeline runs without the queue: tests pass it the messages."""
+    """A worker without a queue: tests pass messages directly to its pipeline."""
 
     worker: Worker
     ledger: FaultyLedger
@@ -135,7 +135,7 @@ class Bench:
 
 @pytest.fixture
 def make_bench(clean_redis: str, ledger: FaultyLedger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Builds benches; `parts` replace the parts of `build_worker`, and `decode_limit_s` is a setting."""
+    """Creates benches. `parts` replace parts of `build_worker`; `decode_limit_s` is a setting."""
     with ExitStack() as running, patient_client(clean_redis) as client:
 
         def make(decode_limit_s: float = 30.0, **parts: Any) -> Bench:

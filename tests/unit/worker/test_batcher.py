@@ -72,7 +72,7 @@ def test_a_waiting_reader_wakes_when_the_oldest_item_has_waited_long_enough() ->
     assert taken == [["a"]]
 
 
-def test_interactive_items_leave_before_bulk_items() -> None:
+def test_interactive_items_are_released_before_bulk_items() -> None:
     batcher = filled(["bulk1", "bulk2", "bulk3", "a", "b"])
     assert batcher.take() == ["a", "b", "bulk1", "bulk2"]
     assert batcher.take() == ["bulk3"]

@@ -52,7 +52,7 @@ def test_a_closed_gate_rejects_waiting_and_new_messages() -> None:
         gate.enter(1, 1)
 
 
-def test_a_solo_holder_excludes_all_other_threads() -> None:
+def test_a_thread_that_holds_the_lock_alone_excludes_all_others() -> None:
     lock, inside, seen_alone = SoloLock(), [0], set()
     counting = threading.Lock()
 

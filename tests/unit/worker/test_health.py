@@ -13,7 +13,7 @@ from worker.upkeep.metrics import WorkerMetrics
 
 @pytest.fixture
 def served() -> tuple[Health, str]:
-    """A worker's health and the address at which it is served."""
+    """The health of a worker, and the URL at which it is served."""
     health = Health()
     port = serve_health("127.0.0.1", 0, WorkerMetrics(4).registry, health)
     return health, f"http://127.0.0.1:{port}"
@@ -49,9 +49,9 @@ def test_a_worker_that_hangs_is_neither_alive_nor_ready(served: tuple[Health, st
 
 def test_a_worker_without_a_connection_is_alive_but_not_ready(served: tuple[Health, str]) -> None:
     health, url = served
-    health.go_live(alive=lambda: "", ready=lambda: "Redis does not answer.")
+    health.go_live(alive=lambda: "", ready=lambda: "Redis does not respond.")
     assert get(f"{url}/healthz")[0] == 200
-    assert get(f"{url}/readyz") == (503, "Redis does not answer.\n")
+    assert get(f"{url}/readyz") == (503, "Redis does not respond.\n")
 
 
 def test_metrics_are_served_on_the_same_port(served: tuple[Health, str]) -> None:
@@ -67,7 +67,7 @@ def test_a_port_in_use_raises_an_error() -> None:
         serve_health("127.0.0.1", port, registry, health)
 
 
-def test_a_stopped_thread_is_named() -> None:
+def test_the_check_names_a_stopped_thread() -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="of-this-test")
     thread.start()

@@ -27,10 +27,10 @@ def test_a_held_lease_is_renewed_until_it_is_dropped(ledger: FaultyLedger) -> No
     keeper.hold([claim])
     keeper.start()
     end_ms = now_ms() + 800
-    wait_until(lambda: now_ms() > end_ms, "the first lease expiring", 10)
+    wait_until(lambda: now_ms() > end_ms, "the first lease to expire", 10)
     assert ledger.claim([claim.job.id], 600, 60) == [None]
     keeper.drop([claim])
-    wait_until(lambda: ledger.claim([claim.job.id], 600, 60) != [None], "the dropped lease expiring", 10)
+    wait_until(lambda: ledger.claim([claim.job.id], 600, 60) != [None], "the dropped lease to expire", 10)
     keeper.stop()
 
 
@@ -39,7 +39,7 @@ def test_a_lost_lease_is_no_longer_held(ledger: FaultyLedger) -> None:
     keeper.hold([claim])
     wait_until(lambda: ledger.claim([claim.job.id], 60_000, 60) != [None], "another claim", 10)
     keeper.start()
-    wait_until(lambda: not keeper.held(), "the lost lease being dropped", 10)
+    wait_until(lambda: not keeper.held(), "the lost lease to be dropped", 10)
     keeper.stop()
 
 
@@ -53,13 +53,13 @@ def test_a_worker_is_listed_from_start_to_stop(ledger: FaultyLedger) -> None:
     assert ledger.workers() == []
 
 
-def test_heartbeats_return_after_an_outage_of_the_ledger(ledger: FaultyLedger) -> None:
+def test_heartbeats_resume_after_an_outage_of_the_ledger(ledger: FaultyLedger) -> None:
     keeper = keeper_of(ledger, 0.1)
     ledger.errors = {"beat": [unavailable(), unavailable()]}
     keeper.start()
     assert ledger.workers() == []
     assert not keeper.is_connected()
-    wait_until(lambda: len(ledger.workers()) == 1, "the heartbeat returning", 10)
+    wait_until(lambda: len(ledger.workers()) == 1, "the heartbeats to resume", 10)
     assert keeper.is_connected()
     keeper.stop()
 
@@ -68,7 +68,7 @@ def test_heartbeats_continue_after_an_unexpected_error(ledger: FaultyLedger) -> 
     keeper = keeper_of(ledger, 0.1)
     keeper.start()
     ledger.errors = {"beat": [RuntimeError("surprise")]}
-    wait_until(lambda: not ledger.errors["beat"], "the error", 10)
+    wait_until(lambda: not ledger.errors["beat"], "the error to be raised", 10)
     since_ms = now_ms()
     wait_until(lambda: any(beat.seen_ms >= since_ms for beat in ledger.workers()), "another heartbeat", 10)
     keeper.stop()

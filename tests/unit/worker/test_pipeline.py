@@ -1,4 +1,4 @@
-"""The path of a message through the worker: each job gets its result, and a bad image fails alone."""
+"""The path of a message through the worker: each job gets its own result, and a bad image does not affect others."""
 
 import threading
 from typing import Any
@@ -37,14 +37,14 @@ def test_a_result_has_prediction_model_features_and_timings(bench: Bench) -> Non
     assert result.timings.decode_ms > 0
 
 
-def test_an_undecodable_image_fails_alone(bench: Bench) -> None:
+def test_an_undecodable_image_fails_and_the_others_succeed(bench: Bench) -> None:
     good, bad, other = bench.submit(draw()), bench.submit(draw()[:50]), bench.submit(draw())
     bench.process(good, bad, other)
     assert bench.error_of(bad).code == "undecodable_image"
     assert [bench.job(job_id).status for job_id in (good, other)] == [JobStatus.SUCCEEDED] * 2
 
 
-def test_an_image_that_the_model_cannot_predict_fails_alone(bench: Bench) -> None:
+def test_an_image_that_the_model_cannot_predict_fails_and_the_others_succeed(bench: Bench) -> None:
     bench.model.fails_from = 200
     dark, bright = [bench.submit(draw(color=DARK)) for _ in range(3)], bench.submit(draw(color=BRIGHT))
     bench.process(*dark, bright)
@@ -63,7 +63,7 @@ def test_an_output_of_the_wrong_shape_is_rejected(bench: Bench, shape: tuple[int
     assert statuses == ({JobStatus.SUCCEEDED} if shape == (1, 2) else {JobStatus.FAILED})
 
 
-def test_a_missing_image_fails_its_job(bench: Bench) -> None:
+def test_a_job_fails_if_its_image_is_missing(bench: Bench) -> None:
     job_id = bench.submit(draw())
     bench.images.delete([bench.job(job_id).image])
     bench.process(job_id)

@@ -99,7 +99,7 @@ def test_sweeps_continue_after_an_outage_and_an_unexpected_error(
     submit(ledger)
     reconciler = reconciler_of(ledger, images, messages)
     reconciler.start()
-    wait_until(lambda: bool(messages.sent), "the job being requeued", 10)
+    wait_until(lambda: bool(messages.sent), "the job to be requeued", 10)
     reconciler.stop()
 
 

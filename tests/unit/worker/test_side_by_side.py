@@ -1,4 +1,4 @@
-"""How a batch is split: outputs keep their order, small batches are not split, errors are raised."""
+"""Splitting a batch: outputs keep their order, small batches are not split, and errors are raised."""
 
 import threading
 from collections.abc import Callable

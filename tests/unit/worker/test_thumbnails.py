@@ -1,4 +1,4 @@
-"""Which images get a thumbnail, its size and shape, and that no job waits for one."""
+"""Which images get a thumbnail, and its size and shape. No job waits for a thumbnail."""
 
 import io
 import threading
@@ -23,7 +23,7 @@ PIXELS = np.full((128, 128, 3), (200, 30, 30), np.uint8)
 
 
 class SlowStore(ThumbnailStore):
-    """Waits for `may_write` before each write, and fails the first one."""
+    """Waits for `may_write` before each write, and fails on the first one."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client, 60)
@@ -60,7 +60,7 @@ def test_an_image_of_any_shape_has_a_thumbnail(size: tuple[int, int]) -> None:
         assert sorted(image.size) == [1, 16]  # never larger than the decoded pixels
 
 
-def test_after_a_burst_the_rate_is_limited(store: SlowStore) -> None:
+def test_the_rate_of_thumbnails_is_limited_after_a_burst(store: SlowStore) -> None:
     now_s = [0.0]
     thumbnailer = Thumbnailer(store, per_s=0.5, max_side=96, clock=lambda: now_s[0])
 
@@ -69,7 +69,7 @@ def test_after_a_burst_the_rate_is_limited(store: SlowStore) -> None:
     assert [thumbnailer.offer("a", PIXELS, WIDE) for _ in range(2)] == [True, False]
 
 
-def test_no_thumbnail_is_made_at_rate_zero_or_without_pixels(store: SlowStore) -> None:
+def test_no_thumbnail_is_created_at_rate_zero_or_without_pixels(store: SlowStore) -> None:
     assert not Thumbnailer(store, per_s=0, max_side=96).offer("a", PIXELS, WIDE)
     assert not Thumbnailer(store, per_s=5, max_side=96).offer("a", None, None)
 

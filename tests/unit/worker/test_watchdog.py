@@ -50,7 +50,9 @@ def held() -> Any:
     decode.release.set()
 
 
-def test_an_image_that_decodes_too_slowly_fails_alone(make_bench: Callable[..., Bench], held: HeldDecode) -> None:
+def test_an_image_that_decodes_too_slowly_fails_and_others_succeed(
+    make_bench: Callable[..., Bench], held: HeldDecode
+) -> None:
     bench = make_bench(decode_limit_s=0.05, decode=held)
     slow, good = bench.submit(SLOW), bench.submit(GOOD)
     work = threading.Thread(target=bench.process, args=[slow])
@@ -100,10 +102,10 @@ def test_a_worker_whose_decode_threads_all_hang_commits_their_errors_and_exits(
     work.join(20)
     assert [bench.job(job_id).status for job_id in slow] == [JobStatus.FAILED] * 2
     held.release.set()
-    wait_until(lambda: bench.worker.watchdog.problem() == "", "the decode threads being free again", 10)
+    wait_until(lambda: bench.worker.watchdog.problem() == "", "the decode threads to be free again", 10)
 
 
-def test_a_model_that_hangs_ends_the_process() -> None:
+def test_the_process_exits_if_the_model_hangs() -> None:
     end, running_s = FakeExit(), [0.0]
     watchdog = Watchdog(
         lambda: running_s[0], 0.2, fail_slow_images=lambda: None, decoders_stuck=lambda: False, end_process=end
