@@ -15,6 +15,7 @@ from bundle.samples import (
     color_levels,
     find_levels,
     low_bytes,
+    max_color,
     read_samples,
 )
 
@@ -125,8 +126,11 @@ class Converter:
         levels, is_assumed = color_levels(image, self._samples)
         is_narrow = levels != Levels(0, 65535)
         if is_narrow and image.mode == "RGB" and image.format == "TIFF":
-            self._levels, self._low_bytes = levels, low_bytes(file)
-        if is_assumed or (is_narrow and not self._low_bytes):
+            low = low_bytes(file)
+            if max_color(image) == max_color(low) == 0:
+                return  # it is black
+            self._levels, self._low_bytes, is_narrow = levels, low, False
+        if is_assumed or is_narrow:
             self._warnings.append(SAMPLE_RANGE_ASSUMED)
 
     def _has_plain_inks(self) -> bool:

@@ -123,9 +123,12 @@ def find_levels(image: Image.Image, samples: Samples) -> tuple[Levels, list[str]
 
 def color_levels(image: Image.Image, samples: Samples) -> tuple[Levels, bool]:
     """The levels of a loaded image with 16-bit colors, and whether they are assumed."""
-    extrema = cast("tuple[tuple[int, int], ...]", image.getextrema())[:3]
-    high = max(top for _, top in extrema) * 256 + 255  # Pillow has loaded only the higher bytes
-    return _levels(samples, 0, high)
+    return _levels(samples, 0, max_color(image) * 256 + 255)  # Pillow has loaded only the higher bytes
+
+
+def max_color(image: Image.Image) -> int:
+    """The largest value of the color channels of an RGB or RGBA image."""
+    return max(top for _, top in cast("tuple[tuple[int, int], ...]", image.getextrema())[:3])
 
 
 def low_bytes(file: IO[bytes]) -> Image.Image:

@@ -9,7 +9,7 @@ from dash.development.base_component import Component
 from contract.job import WARNINGS
 from dashboard.data.jobs import Filters, JobRow, format_query
 from dashboard.parts import figures
-from dashboard.parts.card import GRAPH_CONFIG
+from dashboard.parts.card import GRAPH_CONFIG, aria
 from dashboard.parts.text import clock_s, count, date_time, milliseconds, percent
 
 
@@ -69,7 +69,7 @@ def _result(row: JobRow) -> Component:
 def warning_list(codes: Sequence[str]) -> list[Component]:
     """The warnings about an image, with their meaning; empty if there are none."""
     items = [html.Li([html.Strong(code), f" {WARNINGS.get(code, '')}"]) for code in codes]
-    return [html.Ul(items, className="warnings", **{"aria-label": "Warnings"})] if items else []
+    return [html.Ul(items, className="warnings", **aria(label="Warnings"))] if items else []
 
 
 _PHASES = (("queued", "queue_ms"), ("batch wait", "batch_wait_ms"), ("decode", "decode_ms"), ("predict", "predict_ms"))
