@@ -69,7 +69,10 @@ class Converter:
             self._warnings += warnings
         elif samples.has_deep_colors:
             self._choose_color_levels(file)
-        self._is_inverted = samples.is_inverted or self._has_plain_inks()
+        self._is_inverted = samples.is_inverted
+        if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+            self._is_inverted = _has_plain_inks(image)
+            self._warnings.append(CMYK_POLARITY_ASSUMED)
         self._profile: _Profile | None = None
         self._gamma: list[int] | None = None
         self._choose_color_correction()
@@ -133,19 +136,6 @@ class Converter:
         if is_assumed or is_narrow:
             self._warnings.append(SAMPLE_RANGE_ASSUMED)
 
-    def _has_plain_inks(self) -> bool:
-        """Whether a CMYK JPEG stores ink as ink. Adobe programs store it inverted, and Pillow assumes that.
-
-        Without Adobe's marker programs disagree: browsers invert, libvips and GIMP do not. Printed images use black
-        ink sparingly, so the reading with less of it is right.
-        """
-        image = self._image
-        if image.format != "JPEG" or image.mode != "CMYK" or "adobe" in image.info:
-            return False
-        self._warnings.append(CMYK_POLARITY_ASSUMED)
-        counts = np.array(image.histogram()[768:])
-        return bool((counts * np.arange(256)).sum() > 127.5 * counts.sum())
-
     def _choose_color_correction(self) -> None:
         info, mode = self._image.info, self._image.mode
         if "icc_profile" in info:
@@ -157,6 +147,16 @@ class Converter:
             primaries = info.get("chromaticity", _SRGB_PRIMARIES)
             if not is_used or np.abs(np.subtract(primaries, _SRGB_PRIMARIES)).max() > _SAME_PRIMARIES:
                 self._warnings.append(COLOR_PROFILE_IGNORED)
+
+
+def _has_plain_inks(image: Image.Image) -> bool:
+    """Whether a CMYK JPEG without Adobe's marker stores ink as ink; Pillow assumes that it is inverted, as Adobe does.
+
+    Programs disagree: browsers invert, libvips and GIMP do not. Printed images use black ink sparingly, so the reading
+    with less of it is right.
+    """
+    counts = np.array(image.histogram()[-256:])
+    return bool((counts * np.arange(256)).sum() > 127.5 * counts.sum())
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -21,7 +21,7 @@ INVALID_SAMPLES = "invalid_samples"
 STRIP_ROWS = 256
 
 #: TIFF tags (TIFF 6.0, section 8 and later ones).
-_BITS, _PHOTOMETRIC, _STRIP_SIZES, _MAX_VALUE, _PLANAR = 258, 262, 279, 281, 284
+_BITS, _PHOTOMETRIC, _FILL_ORDER, _STRIP_SIZES, _MAX_VALUE, _PLANAR = 258, 262, 266, 279, 281, 284
 _COLORS, _TILE_SIZES, _INK_SET, _FORMAT, _S_MIN, _S_MAX = 320, 325, 332, 339, 340, 341
 _SUBSAMPLING, _REFERENCE_RANGE = 530, 532
 _WHITE_IS_ZERO = 0
@@ -34,7 +34,7 @@ _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 _UNUSED_BITS = 2
 #: Numbers of bits that image sensors and converters use. The first is that of floating-point samples from 0 to 1.
 _DEPTHS = (1, 8, 10, 12, 14, 16, 24, 32)
-#: How far floating-point samples may exceed the range that the file states.
+#: How far samples may exceed the range that the file states, as a share of it.
 _OVERSHOOT = 0.05
 
 
@@ -53,10 +53,15 @@ class Levels:
         """Scale samples of any type to 0..255, with the same shape; values beyond black and white are clipped."""
         bits = int(self.white + 1).bit_length() - 1
         if values.dtype.kind in "ui" and self.black == 0 and bits >= 8 and self.white + 1 == 1 << bits:
-            highest: NDArray[np.uint8] = np.clip(values >> (bits - 8), 0, 255).astype(np.uint8)
-            return highest  # as Pillow does for 16-bit colors
-        scaled = (values.astype(np.float64) - self.black) * (255 / (self.white - self.black))
-        return np.rint(np.clip(np.nan_to_num(scaled, posinf=255, neginf=0), 0, 255)).astype(np.uint8)
+            return _as_bytes(np.clip(values >> (bits - 8), 0, 255))  # the highest byte, as Pillow does for RGB
+        # One copy: a strip of a wide image is large.
+        is_wide = values.dtype.kind != "f" and values.dtype.itemsize == 4
+        scaled: NDArray[np.floating] = values.astype(np.float64 if is_wide else np.float32)
+        np.subtract(scaled, self.black, out=scaled)
+        np.multiply(scaled, 255 / (self.white - self.black), out=scaled)
+        np.nan_to_num(scaled, copy=False, posinf=255, neginf=0)
+        np.clip(scaled, 0, 255, out=scaled)
+        return _as_bytes(np.rint(scaled, out=scaled))
 
 
 @dataclass(slots=True)
@@ -110,12 +115,12 @@ def find_levels(image: Image.Image, samples: Samples) -> tuple[Levels, list[str]
     """The levels of a loaded grey image, and warnings if they are assumed.
 
     Raises:
-        UnsupportedSamplesError: no sample is a number.
+        UnsupportedSamplesError: no sample is a finite number.
     """
     lows, highs, are_finite = zip(*(_extent(samples.values(strip)) for strip in _strips(image)), strict=True)
     low, high = min(lows), max(highs)
     if low > high:
-        raise UnsupportedSamplesError("none of its samples is a number")
+        raise UnsupportedSamplesError("none of its samples is a finite number")
     warnings = [] if all(are_finite) else [INVALID_SAMPLES]
     levels, is_assumed = _levels(samples, low, high)
     return levels, [*warnings, *([SAMPLE_RANGE_ASSUMED] if is_assumed else [])]
@@ -184,18 +189,27 @@ def _read_tiff(image: TiffImagePlugin.TiffImageFile) -> Samples:
 def _refuse_misread(image: TiffImagePlugin.TiffImageFile, bits: int) -> None:
     """Raise for the kinds of TIFF that Pillow opens, but misreads."""
     tags, is_raw = image.tag_v2, image.info.get("compression") == "raw"
-    if tags.get(_PLANAR) == 2 and (image.mode in ("LA", "La", "PA") or (is_raw and bits > 8)):
-        raise UnsupportedSamplesError(
-            f"a TIFF of this kind with {bits}-bit samples in separate planes is not supported"
+    if tags.get(_PLANAR) == 2:
+        if image.mode in ("LA", "La", "PA"):
+            raise UnsupportedSamplesError(
+                "a TIFF with alpha in a separate plane is not supported; save it without alpha"
+            )
+        is_usual = (
+            bits == 8 and tags.get(_FILL_ORDER, 1) == 1 and tags.get(_PHOTOMETRIC, _WHITE_IS_ZERO) != _WHITE_IS_ZERO
         )
+        if is_raw and not is_usual:
+            raise UnsupportedSamplesError(
+                "an uncompressed TIFF in separate planes is supported only with 8-bit samples and black as zero;"
+                " save it with PlanarConfiguration 1"
+            )
     if image.mode == "CMYK" and tags.get(_INK_SET) == 2:
-        raise UnsupportedSamplesError("its inks are not cyan, magenta, yellow and black")
+        raise UnsupportedSamplesError("its inks are not cyan, magenta, yellow and black; save it as RGB")
     if image.mode == "YCbCr" and is_raw:
         size = sum(_numbers(tags, _STRIP_SIZES) or _numbers(tags, _TILE_SIZES))
         is_subsampled = _numbers(tags, _SUBSAMPLING) != (1, 1) and size < 3 * math.prod(image.size)
         if is_subsampled or _numbers(tags, _REFERENCE_RANGE) not in ((), _FULL_YCBCR):
             raise UnsupportedSamplesError(
-                "an uncompressed YCbCr TIFF with subsampled or scaled colors is not supported"
+                "an uncompressed YCbCr TIFF with subsampled or scaled colors is not supported; save it as RGB"
             )
 
 
@@ -216,6 +230,11 @@ def _stated_range(tags: Any) -> tuple[float, float] | None:
         top = max(_numbers(tags, _MAX_VALUE), default=0)
         low, high = 0, top if top >= 255 and math.log2(top + 1).is_integer() else math.nan
     return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
+
+
+def _as_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    converted: NDArray[np.uint8] = values.astype(np.uint8)
+    return converted
 
 
 def _numbers(tags: Any, tag: int) -> tuple[float, ...]:

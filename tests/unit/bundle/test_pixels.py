@@ -169,11 +169,13 @@ VIDEO_RANGE = (5, [16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1])
     ("samples", "options", "reason"),
     [
         (stretched(COLORS, 65535), {"photometric": 2, "planar": True}, "separate planes"),
-        (np.stack([GREYS, GREYS], -1), {"planar": True, "compressed": True, "tags": {338: (3, [2])}}, "planes"),
+        (np.stack([GREYS, GREYS], -1), {"planar": True, "compressed": True, "tags": {338: (3, [2])}}, "separate plane"),
+        (stretched(GREYS, 65535), {"planar": True}, "PlanarConfiguration 1"),
+        (GREYS, {"photometric": 0, "planar": True}, "PlanarConfiguration 1"),
         (np.concatenate([COLORS, OPAQUE], -1), {"photometric": 5, "tags": {332: (3, [2])}}, "not cyan"),
         (COLORS, {"photometric": 6, "tags": {530: (3, [1, 1]), 532: VIDEO_RANGE}}, "YCbCr"),
         (COLORS, {"photometric": 6, "tags": {530: (3, [2, 2]), 279: (4, [SIDE * SIDE * 3 // 2])}}, "YCbCr"),
-        (np.full((8, 8), np.nan, np.float32), {}, "none of its samples is a number"),
+        (np.full((8, 8), np.nan, np.float32), {}, "none of its samples is a finite number"),
     ],
 )  # fmt: skip
 def test_a_tiff_that_pillow_misreads_is_rejected_with_the_reason(
