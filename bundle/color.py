@@ -138,8 +138,9 @@ class Converter:
 
     def _choose_color_correction(self) -> None:
         info, mode = self._image.info, self._image.mode
-        if "icc_profile" in info:
-            self._profile, is_used = _find_profile(info["icc_profile"], mode)
+        profile = info.get("icc_profile", b"")
+        if profile != b"":  # None if Pillow found a damaged one
+            self._profile, is_used = _find_profile(profile, mode)
             if not is_used:
                 self._warnings.append(COLOR_PROFILE_IGNORED)
         elif "gamma" in info and "srgb" not in info:

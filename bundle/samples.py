@@ -4,7 +4,9 @@ Pillow reads most files, but ignores what some of them say about their samples, 
 is what it leaves out.
 """
 
+import io
 import math
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, cast
@@ -19,6 +21,8 @@ INVALID_SAMPLES = "invalid_samples"
 
 #: Images are examined in strips of this many rows, because doing it as a whole would take many times their memory.
 STRIP_ROWS = 256
+
+_RIFF_HEADER_SIZE = 12
 
 #: TIFF tags (TIFF 6.0, section 8 and later ones).
 _BITS, _PHOTOMETRIC, _FILL_ORDER, _STRIP_SIZES, _MAX_VALUE, _PLANAR = 258, 262, 266, 279, 281, 284
@@ -105,9 +109,13 @@ def read_samples(image: ImageFile.ImageFile) -> Samples:
         return _read_tiff(image)
     if image.format == "PNG":
         return _read_png(image)
-    if image.format == "GIF":
-        box = image.tile[0].extents if image.tile else None
-        return Samples(frame=None if box == (0, 0, *image.size) else box)
+    frame = None
+    if image.format == "GIF" and image.tile:
+        frame = image.tile[0].extents
+    elif image.format == "WEBP" and image.mode == "RGB" and image.fp:
+        frame = _first_webp_frame(image.fp)
+    if frame and frame != (0, 0, *image.size):
+        return Samples(frame=frame)
     return Samples(bits=16) if image.mode.startswith("I") else Samples()
 
 
@@ -148,6 +156,21 @@ def low_bytes(file: IO[bytes]) -> Image.Image:
     other.tile = tiles
     other.load()
     return other
+
+
+def _first_webp_frame(file: IO[bytes]) -> tuple[int, int, int, int] | None:
+    """The part of an animated WebP that its first frame covers; None for other images."""
+    file.seek(_RIFF_HEADER_SIZE)
+    while len(head := file.read(8)) == 8:
+        kind, size = struct.unpack("<4sI", head)
+        if kind in (b"VP8 ", b"VP8L"):
+            break
+        if kind == b"ANMF":
+            # 24-bit numbers: half of left and top, width - 1, height - 1.
+            left, top, width, height = (int.from_bytes(file.read(3), "little") for _ in range(4))
+            return 2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1
+        file.seek(size + size % 2, io.SEEK_CUR)
+    return None
 
 
 def _read_png(image: ImageFile.ImageFile) -> Samples:

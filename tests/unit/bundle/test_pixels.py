@@ -412,6 +412,23 @@ def test_the_first_frame_of_a_gif_lies_on_white() -> None:
     compare(bytes(data), expected)
 
 
+@pytest.mark.parametrize("has_alpha", [False, True])
+def test_the_first_frame_of_a_webp_lies_on_white(*, has_alpha: bool) -> None:
+    def numbers(*values: int) -> bytes:
+        return b"".join(value.to_bytes(3, "little") for value in values)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+    frame = encode(Image.new("RGB", (32, 32), (200, 30, 30)), "WEBP", lossless=True)[12:]
+    content = b"WEBP" + chunk(b"VP8X", bytes([18 if has_alpha else 2, 0, 0, 0]) + numbers(SIDE - 1, SIDE - 1))
+    content += chunk(b"ANIM", bytes(6))
+    content += chunk(b"ANMF", numbers(16 // 2, 8 // 2, 31, 31, 100) + b"\0" + frame)
+    expected = np.full_like(COLORS, 255)
+    expected[8:40, 16:48] = (200, 30, 30)
+    compare(chunk(b"RIFF", content), expected)
+
+
 LARGE_GREY = np.asarray(Image.effect_noise((431, 803), 90))
 LARGE = np.stack([LARGE_GREY, LARGE_GREY[::-1], LARGE_GREY[:, ::-1]], -1)
 
