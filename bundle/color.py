@@ -153,8 +153,8 @@ class Converter:
 def _has_plain_inks(image: Image.Image) -> bool:
     """Whether a CMYK JPEG without Adobe's marker stores ink as ink; Pillow assumes that it is inverted, as Adobe does.
 
-    Programs disagree: browsers invert, libvips and GIMP do not. Printed images use black ink sparingly, so the reading
-    with less of it is right.
+    Programs disagree: browsers always invert, libvips only with the marker. Printed images use black ink sparingly, so
+    the reading with less of it is right.
     """
     counts = np.array(image.histogram()[-256:])
     return bool((counts * np.arange(256)).sum() > 127.5 * counts.sum())
