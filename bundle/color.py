@@ -88,7 +88,7 @@ class Converter:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Codes of the assumptions made, each once."""
-        return tuple(dict.fromkeys(self._warnings))
+        return tuple(dict.fromkeys(self._warnings)) if self._warnings else ()
 
     def rows(self, top: int, bottom: int) -> Image.Image:
         """The rows from `top` to before `bottom`, in `mode`. Transparent images are placed on white."""

@@ -68,7 +68,7 @@ class Levels:
         return _as_bytes(np.rint(scaled, out=scaled))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Samples:
     """How a file stores its samples."""
 
@@ -99,6 +99,9 @@ class Samples:
         return values
 
 
+_ORDINARY = Samples()
+
+
 def read_samples(image: ImageFile.ImageFile) -> Samples:
     """How an opened image stores its samples. Call this before its pixels are loaded.
 
@@ -116,7 +119,7 @@ def read_samples(image: ImageFile.ImageFile) -> Samples:
         frame = _first_webp_frame(image.fp)
     if frame and frame != (0, 0, *image.size):
         return Samples(frame=frame)
-    return Samples(bits=16) if image.mode.startswith("I") else Samples()
+    return Samples(bits=16) if image.mode.startswith("I") else _ORDINARY
 
 
 def find_levels(image: Image.Image, samples: Samples) -> tuple[Levels, list[str]]:
