@@ -29,7 +29,7 @@ _GATEWAY = {
     "routes": ("gateway/",),
 }
 _WORKER = {
-    "decode": ("bundle/decode", "PIL/"),
+    "decode": ("bundle/decode", "bundle/color", "bundle/samples", "PIL/"),
     "features": ("bundle/features",),
     "model call": ("worker/runtime/", "tensorflow", "keras"),
     "image store": ("contract/images/",),

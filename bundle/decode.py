@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from bundle.color import Converter
+from bundle.samples import STRIP_ROWS, UnsupportedSamplesError
 
 #: Supported formats, by their names in Pillow. The gateway rejects all others; it has its own copy of this list.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-
-#: Images in modes other than RGB are converted in strips of this many rows. Converting a large image as a whole would
-#: take many times its memory.
-_STRIP_ROWS = 256
 
 _ORIENTATION_TAG = 0x0112
 #: The transformation that undoes each EXIF orientation (EXIF 2.32, table 5).
@@ -44,22 +43,26 @@ class DecodedImage:
     #: Original size in pixels, after EXIF rotation.
     width: int
     height: int
+    #: Codes of what had to be assumed about its pixels; see `bundle/samples.py` and `bundle/color.py`.
+    warnings: tuple[str, ...] = ()
 
 
 def decode(data: bytes, height: int, width: int) -> DecodedImage:
     """Decode `data`, apply its EXIF rotation and resize it to `height` x `width`, ignoring the aspect ratio.
 
-    Only the first frame of an animation is decoded. Transparent images get a white background. 16-bit grey images keep
-    the high byte of each value.
+    The pixels are sRGB: color profiles are applied, and samples of other types and ranges are scaled. An animation is
+    decoded to its first frame. Transparent images are placed on white.
 
     Raises:
-        UndecodableImageError: the image cannot be decoded; the message comes from Pillow.
+        UndecodableImageError: the image cannot be decoded; the message gives the reason, mostly in Pillow's words.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return _decode_opened(image, height, width)
     except MemoryError:
         raise
+    except UnsupportedSamplesError as error:
+        raise UndecodableImageError(str(error)) from error
     except UnidentifiedImageError as error:
         # Pillow's message contains the memory address of the file object, which differs between runs.
         raise UndecodableImageError("UnidentifiedImageError: cannot identify image file") from error
@@ -68,37 +71,37 @@ def decode(data: bytes, height: int, width: int) -> DecodedImage:
         raise UndecodableImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _decode_opened(image: Image.Image, height: int, width: int) -> DecodedImage:
+def _decode_opened(image: ImageFile.ImageFile, height: int, width: int) -> DecodedImage:
     longest = max(height, width)
     full_width, full_height = image.size
     # JPEG only: decode at 1/2, 1/4 or 1/8 of the size, if that is still at least the size of the input.
     image.draft("RGB", (longest, longest))
-    image.load()
+    converter = Converter(image)
     orientation = _orientation(image)
     if image.format == "TIFF":
         full_width, full_height = image.size  # Pillow has already rotated it
     elif orientation in _SWAPS_SIDES:
         full_width, full_height = full_height, full_width
     target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
-    small = _resize(image, target)
+    small = converter.finish(_resize(converter, image.size, target))
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
-    return DecodedImage(np.asarray(small, dtype=np.uint8), full_width, full_height)
+    return DecodedImage(np.asarray(small, dtype=np.uint8), full_width, full_height, converter.warnings)
 
 
-def _resize(image: Image.Image, target: tuple[int, int]) -> Image.Image:
-    """Convert to RGB and resize, with the same result as `Image.resize`. Converting in strips needs less memory."""
-    width, height = image.size
+def _resize(converter: Converter, size: tuple[int, int], target: tuple[int, int]) -> Image.Image:
+    """Convert and resize. The result equals that of `Image.resize`, but the conversion needs less memory."""
+    width, height = size
     x_factor = max(1, int(width / target[0] / _REDUCING_GAP))
     y_factor = max(1, int(height / target[1] / _REDUCING_GAP))
-    if (x_factor, y_factor) == (1, 1) or image.mode == "RGB":
-        return _to_rgb(image).resize(target, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
-    reduced = Image.new("RGB", (math.ceil(width / x_factor), math.ceil(height / y_factor)))
-    max_value = _max_value(image)
-    strip_rows = y_factor * math.ceil(_STRIP_ROWS / y_factor)
+    if (x_factor, y_factor) == (1, 1) or converter.is_plain:
+        whole = converter.rows(0, height)
+        return whole.resize(target, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
+    reduced = Image.new(converter.mode, (math.ceil(width / x_factor), math.ceil(height / y_factor)))
+    strip_rows = y_factor * math.ceil(STRIP_ROWS / y_factor)
     for top in range(0, height, strip_rows):
-        strip = image.crop((0, top, width, min(height, top + strip_rows)))
-        reduced.paste(_to_rgb(strip, max_value).reduce((x_factor, y_factor)), (0, top // y_factor))
+        strip = converter.rows(top, min(height, top + strip_rows))
+        reduced.paste(strip.reduce((x_factor, y_factor)), (0, top // y_factor))
     return reduced.resize(target, Image.Resampling.BILINEAR, box=(0, 0, width / x_factor, height / y_factor))
 
 
@@ -107,40 +110,3 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # noqa: BLE001 - an image with a broken EXIF block can still be decoded
         return 1
-
-
-def _to_rgb(image: Image.Image, max_value: float | None = None) -> Image.Image:
-    """Convert to RGB. For a strip of a deep grey image, pass the largest value of the whole image as `max_value`."""
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith(("I", "F")):
-        return _deep_grey_to_rgb(image, _max_value(image) if max_value is None else max_value)
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        return Image.alpha_composite(white, over).convert("RGB")
-    return image.convert("RGB")
-
-
-def _deep_grey_to_rgb(image: Image.Image, max_value: float) -> Image.Image:
-    """Convert deep grey (16-bit, 32-bit or floating-point) to 8 bits per channel."""
-    values = _values(image)
-    if image.mode.startswith("I;16") or max_value > 255:
-        values /= 256
-    elif image.mode == "F" and max_value <= 1:
-        values *= 255
-    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
-
-
-def _max_value(image: Image.Image) -> float:
-    """The largest value of a deep grey image; 0 for all other modes."""
-    if not image.mode.startswith(("I", "F")):
-        return 0.0
-    tops = range(0, image.height, _STRIP_ROWS)
-    strips = (image.crop((0, top, image.width, min(image.height, top + _STRIP_ROWS))) for top in tops)
-    return max(float(_values(strip).max(initial=0)) for strip in strips)
-
-
-def _values(image: Image.Image) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = np.nan_to_num(np.asarray(image).astype(np.float32))
-    return values

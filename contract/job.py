@@ -37,6 +37,22 @@ class JobStatus(StrEnum):
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
+#: What each code in `warnings` of a result means, for people. Codes from a newer version may be missing.
+WARNINGS = {
+    "sample_range_assumed": (
+        "The file does not state which sample values are black and white, or uses only a small part of its range. The"
+        " brightness may be wrong."
+    ),
+    "color_profile_ignored": (
+        "The image has a color profile that is damaged, over 4 MB or for another color space. Its colors may be wrong."
+    ),
+    "cmyk_polarity_assumed": (
+        "The CMYK JPEG has no Adobe marker, so whether its inks are inverted was inferred from the image."
+    ),
+    "invalid_samples": "Some samples of the image are not numbers. They are black.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What the model predicted for an image."""
@@ -103,18 +119,25 @@ class JobResult:
     batch_size: int | None = None
     timings: Timings | None = None
     features: Features | None = None
+    #: Codes of reasons to doubt the prediction; `WARNINGS` has their meaning.
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.prediction is None) == (self.error is None):
             raise ValueError("A result must have either a prediction or an error. Set exactly one of them.")
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain values, without members that are None."""
-        return {name: value for name, value in self.all_parts().items() if value is not None}
+        """The result as plain values, without members that are None or empty."""
+        parts = self.all_parts()
+        if not self.warnings:
+            del parts["warnings"]
+        return {name: value for name, value in parts.items() if value is not None}
 
     def all_parts(self) -> dict[str, Any]:
         """The result as plain values, with every member present."""
-        return {name: _plain(getattr(self, name)) for name in _RESULT_FIELDS}
+        parts = {name: _plain(getattr(self, name)) for name in _RESULT_FIELDS}
+        parts["warnings"] = list(self.warnings)
+        return parts
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "JobResult":
@@ -126,6 +149,7 @@ class JobResult:
             batch_size=values.get("batch_size"),
             timings=_build(Timings, values.get("timings")),
             features=_build(Features, values.get("features")),
+            warnings=tuple(values.get("warnings") or ()),
         )
 
 
@@ -164,7 +188,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """The job object of the HTTP API: RFC 3339 times, the result inlined, every member present."""
-        result = self.result.all_parts() if self.result else dict.fromkeys(_RESULT_FIELDS)
+        result = self.result.all_parts() if self.result else dict.fromkeys(_RESULT_FIELDS) | {"warnings": []}
         return {
             "id": self.id,
             "status": str(self.status),
@@ -204,6 +228,8 @@ class Job:
             fields["owner"] = self.owner
         if self.result and self.result.prediction:
             fields |= {"label": self.result.prediction.label, "confidence": self.result.prediction.confidence}
+        if self.result and self.result.warnings:
+            fields["warnings"] = list(self.result.warnings)
         if self.result and self.result.error:
             fields["code"] = self.result.error.code
         if self.finished_ms is not None:

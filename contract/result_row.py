@@ -29,6 +29,8 @@ class ResultRow:
     latency_ms: int | None = None
     #: `name@version`.
     model: str = ""
+    #: Codes of reasons to doubt the prediction, separated by spaces; `contract/job.py` has their meaning.
+    warnings: str = ""
 
     @classmethod
     def of(cls, job: Job) -> "ResultRow":
@@ -45,6 +47,7 @@ class ResultRow:
             job_id=job.id,
             latency_ms=None if job.finished_ms is None else max(0, job.finished_ms - job.created_ms),
             model=f"{model.name}@{model.version}" if model else "",
+            warnings=" ".join(result.warnings) if result else "",
         )
 
     @property

@@ -15,7 +15,7 @@ from dashboard.data.gateway import UNAVAILABLE, Answer, GatewayClient
 from dashboard.data.snapshot import Snapshot
 from dashboard.pages.page import Page, View, in_browser
 from dashboard.parts.card import with_code
-from dashboard.parts.gallery import confidence_bar
+from dashboard.parts.gallery import confidence_bar, warning_list
 from dashboard.parts.text import UNKNOWN, clock, milliseconds
 from dashboard.services import Services
 from dashboard.sign_in import current_viewer
@@ -111,6 +111,8 @@ class Entry:
     #: From acceptance to result; None while the job is pending.
     latency_ms: float | None = None
     problem: str = ""
+    #: Codes of reasons to doubt the prediction.
+    warnings: Sequence[str] = ()
 
     @property
     def is_pending(self) -> bool:
@@ -153,6 +155,7 @@ def _with_answer(entry: Entry, answer: Answer) -> Entry:
         probabilities=prediction.get("probabilities"),
         latency_ms=_latency_ms(job),
         problem=f"{error['code']}: {error['detail']}" if error else "",
+        warnings=job.get("warnings") or (),
     )
 
 
@@ -185,6 +188,7 @@ def _result(entry: Entry) -> Component:
             html.Div([html.Dt(name), html.Dd(confidence_bar(value))]) for name, value in entry.probabilities.items()
         ]
         inner.append(html.Dl(labels, className="probabilities"))
+    inner += warning_list(entry.warnings)
     if entry.problem:
         inner.append(html.P(with_code(entry.problem), className="problem", role="alert"))
     if entry.job_id:

@@ -6,9 +6,10 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from contract.job import WARNINGS
 from dashboard.data.jobs import Filters, JobRow, format_query
 from dashboard.parts import figures
-from dashboard.parts.card import GRAPH_CONFIG
+from dashboard.parts.card import GRAPH_CONFIG, aria
 from dashboard.parts.text import clock_s, count, date_time, milliseconds, percent
 
 
@@ -22,6 +23,7 @@ def _tile(row: JobRow, filters: Filters, *, has_thumbnail: bool) -> Component:
         _image(row, has_thumbnail=has_thumbnail),
         html.Span(row.label or row.error_code or row.status, className="answer"),
         html.Span(row.status, className="more") if row.confidence is None else confidence_bar(row.confidence),
+        *([html.Span(f"Warning: {row.warnings.replace(' ', ', ')}", className="more warning")] if row.warnings else []),
         html.Span(f"{clock_s(row.finished_s)} UTC · {milliseconds(row.latency_ms)}", className="more"),
         html.Span(row.model or "no model", className="more"),
         html.Span(row.file or "no file name", className="more"),
@@ -49,7 +51,8 @@ def details(row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes]) ->
         return [
             html.P(f"Job {job_id} is not among the latest finished jobs, or your API key does not allow you to see it.")
         ]
-    parts = [_image(row, has_thumbnail=row.job_id in thumbnails), _result(row), *_timings(row), _facts(row)]
+    image = _image(row, has_thumbnail=row.job_id in thumbnails)
+    parts = [image, _result(row), *warning_list(row.warnings.split()), *_timings(row), _facts(row)]
     return [html.Div(parts, className="opened")]
 
 
@@ -61,6 +64,12 @@ def _result(row: JobRow) -> Component:
     ordered = sorted(row.probabilities.items(), key=lambda pair: -pair[1])
     entries = [entry for name, value in ordered for entry in (html.Dt(name), html.Dd(confidence_bar(value)))]
     return html.Div([html.H3("Probabilities"), html.Dl(entries, className="facts")])
+
+
+def warning_list(codes: Sequence[str]) -> list[Component]:
+    """The warnings about an image, with their meaning; empty if there are none."""
+    items = [html.Li([html.Strong(code), f" {WARNINGS.get(code, '')}"]) for code in codes]
+    return [html.Ul(items, className="warnings", **aria(label="Warnings"))] if items else []
 
 
 _PHASES = (("queued", "queue_ms"), ("batch wait", "batch_wait_ms"), ("decode", "decode_ms"), ("predict", "predict_ms"))

@@ -16,6 +16,7 @@ from contract.errors import (
     UnsupportedFormatError,
     UploadTooLargeError,
 )
+from gateway.accept.samples import unsupported_samples
 
 #: Supported formats, by Pillow's names.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -95,7 +96,9 @@ def _size_of(data: bytes) -> tuple[int, int]:
 
 
 def _unidentified(data: bytes) -> NotAnImageError | UnsupportedFormatError:
-    """The error for data in none of the supported formats."""
+    """The error for data in none of the supported formats, or with samples that no worker can decode."""
+    if detail := unsupported_samples(data):
+        return UnsupportedFormatError(detail)
     try:
         _read_header(data, None)
     except Exception:  # noqa: BLE001 - whatever Pillow raises, this is not an image

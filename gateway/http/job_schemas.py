@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contract.job import JobStatus
+from contract.job import WARNINGS, JobStatus
 from contract.queues import INTERACTIVE
 from gateway.accept.check import FORMATS
 
@@ -122,6 +122,13 @@ class UrlsObject(BaseModel):
     self: str
 
 
+#: The description of `warnings`.
+WARNINGS_TEXT = " ".join(
+    ["Reasons to doubt the prediction; empty if there are none. A later version may add codes."]
+    + [f"`{code}`: {text}" for code, text in WARNINGS.items()]
+)
+
+
 class JobObject(BaseModel):
     """One image and its result."""
 
@@ -141,6 +148,7 @@ class JobObject(BaseModel):
     batch_size: int | None = Field(description="Number of images predicted in the same call.")
     timings: TimingsObject | None
     features: FeaturesObject | None
+    warnings: list[str] = Field(description=WARNINGS_TEXT)
     urls: UrlsObject = optional("Related URLs.")
     queue_position: int = optional("Number of jobs ahead of this one while it is queued.")
     estimated_wait_s: float | None = optional("Estimated from the current rate; null if unknown.")
@@ -174,6 +182,7 @@ def example_job(status: JobStatus, **members: Any) -> dict[str, Any]:
         "size_bytes": 54_321,
         "created_at": "2026-03-01T12:00:00.000Z",
         "attempts": 0,
+        "warnings": [],
         "urls": {"self": f"/v1/jobs/{JOB_ID}"},
     }
     del job["queue_position"], job["estimated_wait_s"]

@@ -11,6 +11,7 @@ from gateway.http.job_schemas import (
     IDEMPOTENCY_KEY_MAX,
     JOB_ID,
     UUID,
+    WARNINGS_TEXT,
     ErrorObject,
     ModelObject,
     PredictionObject,
@@ -186,6 +187,7 @@ class ResultLine(BaseModel):
     timings: TimingsObject | None
     created_at: str
     finished_at: str | None
+    warnings: list[str] = Field(description=WARNINGS_TEXT)
 
 
 # Examples
@@ -256,6 +258,7 @@ RESULT_LINE = {
     "timings": {"queue_ms": 4.0, "batch_wait_ms": 1.2, "decode_ms": 2.1, "predict_ms": 11.0},
     "created_at": "2026-03-01T12:00:00.000Z",
     "finished_at": "2026-03-01T12:00:00.023Z",
+    "warnings": [],
 }
 
 #: The request body that adds images: a form, a tar or a zip.

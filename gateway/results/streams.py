@@ -14,7 +14,9 @@ from contract.result_row import CSV_COLUMNS, ResultRow
 _PAGE_MAX_JOBS = 200
 #: The statuses that are included by default.
 FINAL_STATUSES = tuple(status for status in JobStatus if status.is_final)
-_JOB_MEMBERS = ("status", "prediction", "error", "model", "attempts", "timings", "created_at", "finished_at")
+_JOB_MEMBERS = (
+    "status", "prediction", "error", "model", "attempts", "timings", "created_at", "finished_at", "warnings",
+)  # fmt: skip
 
 NumberedJob = tuple[int, Job]
 

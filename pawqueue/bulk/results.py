@@ -76,7 +76,7 @@ def read_rows(path: Path) -> Iterator[ResultRow]:
     """Read a CSV results file; raises OSError if it cannot be read."""
     with path.open(encoding="utf-8", newline="") as file:
         for cells in csv.DictReader(file):
-            texts = {name: text_of_cell(cells[name] or "") for name in CSV_COLUMNS}
+            texts = {name: text_of_cell(cells.get(name) or "") for name in CSV_COLUMNS}
             confidence, latency_ms = texts.pop("confidence"), texts.pop("latency_ms")
             yield ResultRow(
                 **texts,

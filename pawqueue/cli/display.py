@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from contract.job import Job, Prediction, Timings
+from contract.job import WARNINGS, Job, Prediction, Timings
 from contract.result_row import ResultRow
 from contract.submission import Counts
 from pawqueue.client.submissions import Submission
@@ -23,6 +23,12 @@ _COUNTED = ("succeeded", "failed", "canceled", "expired", "rejected", "running",
 def escaped(text: str) -> str:
     """The text with escapes for line ends and all characters that could control the terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def warning_text(code: str) -> str:
+    """A warning about an image: its code, and its meaning if this version has it."""
+    meaning = WARNINGS.get(code)
+    return f"{escaped(code)}: {meaning}" if meaning else f"{escaped(code)}."
 
 
 def duration(seconds: float) -> str:
@@ -40,6 +46,7 @@ def show_job(console: Console, job: Job) -> None:
     result = job.result
     if result and result.error:
         facts.append(("error", f"{escaped(result.error.code)}: {escaped(result.error.detail)}"))
+    facts += [("warning", warning_text(code)) for code in (result.warnings if result else ())]
     if result and result.model:
         facts.append(("model", escaped(f"{result.model.name}@{result.model.version}")))
     if result and result.timings:

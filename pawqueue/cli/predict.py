@@ -12,7 +12,7 @@ from rich.console import Console
 
 from contract.job import Job
 from contract.result_row import ResultRow
-from pawqueue.cli.display import results_table
+from pawqueue.cli.display import results_table, warning_text
 from pawqueue.cli.options import gateway_options
 from pawqueue.client.client import Pawqueue
 from pawqueue.client.errors import JobFailedError, RefusedError
@@ -73,6 +73,9 @@ def predict(files: tuple[str, ...], timeout_s: float, url: str, api_key: str | N
         Console().print(results_table([result.row for result in results]))
         for row in (result.row for result in results if not result.row.succeeded):
             click.echo(f"{row.file}: {row.error} ({row.error_code or row.status})", err=True)
+        for row in (result.row for result in results):
+            for code in row.warnings.split():
+                click.echo(f"{row.file}: warning, {warning_text(code)}", err=True)
     return 0 if all(result.row.succeeded for result in results) else 1
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from contract.job import JobStatus
 from contract.result_row import ResultRow
 from pawqueue.bulk.accuracy import Comparison
-from pawqueue.cli.display import TABLE_ROWS, add_row, escaped, hidden_note, results_table
+from pawqueue.cli.display import TABLE_ROWS, add_row, escaped, hidden_note, results_table, warning_text
 
 
 @dataclass(slots=True)
@@ -25,6 +25,8 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter)
     #: Files without a prediction, by error code.
     codes: Counter[str] = field(default_factory=Counter)
+    #: Predictions to doubt, by code of the warning.
+    warnings: Counter[str] = field(default_factory=Counter)
     #: Rows by position, spread evenly over all files.
     sample: dict[int, ResultRow] = field(default_factory=dict)
     #: The first rows without a prediction.
@@ -39,6 +41,7 @@ class Tally:
     def add(self, index: int, row: ResultRow) -> None:
         """Count the row of the file at position `index`, from 1."""
         self.statuses[row.status] += 1
+        self.warnings.update(row.warnings.split())
         position = index - 1
         starts_section = position * TABLE_ROWS // self.total > (position - 1) * TABLE_ROWS // self.total
         if starts_section and len(self.sample) < TABLE_ROWS:
@@ -99,6 +102,7 @@ class Tally:
             "images_per_s": round(self.rate, 1),
             "labels": dict(self.labels),
             "errors": dict(self.codes),
+            "warnings": dict(self.warnings),
             "failures": [asdict(row) for row in self.failures],
         }
 
@@ -132,6 +136,9 @@ def _summary(tally: Tally, out: Path) -> str:
     lines = [f"{files}: {counts or 'none finished'}; {tally.seconds:.1f} s, {tally.rate:.1f} images/s."]
     if tally.labels:
         lines.append(f"Labels: {_most_common(tally.labels)}.")
+    for code, number in sorted(tally.warnings.items(), key=lambda item: (-item[1], item[0])):
+        images = "1 image" if number == 1 else f"{number:,} images"
+        lines.append(f"Warning for {images}: {warning_text(code)}")
     if tally.done:
         lines.append(f"The results are in {escaped(str(out))}.")
     return "\n".join(lines)

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image, PngImagePlugin
 
+from tests.support.icc import DISPLAY_P3, cmyk_profile, rgb_profile
 from tests.support.images import draw, encode, png_header_of
+from tests.support.tiff import tiff
 
 #: Expected results of an upload: HTTP status and error code, or job status and error code.
 NOT_AN_IMAGE = "415 not_an_image"
@@ -37,7 +40,7 @@ class Hostile:
 
 def corpus() -> list[Hostile]:
     """All hostile uploads."""
-    parts = (_truncated, _false_headers, _bombs, _polyglots, _odd_modes, _metadata, _names)
+    parts = (_truncated, _false_headers, _bombs, _polyglots, _odd_modes, _odd_samples, _metadata, _names)
     return [hostile for part in parts for hostile in part()]
 
 
@@ -168,8 +171,6 @@ def _polyglots() -> Iterator[Hostile]:
 _ODD_MODES: tuple[tuple[str, str, Any], ...] = (
     ("I;16", "PNG", 40_000),
     ("I;16", "TIFF", 40_000),
-    ("F", "TIFF", float("nan")),
-    ("F", "TIFF", float("inf")),
     ("CMYK", "JPEG", (1, 2, 3, 4)),
     ("CMYK", "TIFF", (1, 2, 3, 4)),
     ("LAB", "TIFF", (50, 9, 9)),
@@ -192,6 +193,31 @@ def _odd_modes() -> Iterator[Hostile]:
         yield Hostile(f"{form} in mode {mode} with colour {colour}", draw((24, 24), colour, form, mode), (SUCCEEDED,))
     for size in ((1, 1), (1, 20_000), (20_000, 1), (65_500, 2)):
         yield Hostile(f"JPEG of {size[0]} x {size[1]} pixels", draw(size, form="JPEG"), (SUCCEEDED,))
+
+
+def _odd_samples() -> Iterator[Hostile]:
+    grey = np.arange(576, dtype=np.uint16).reshape(24, 24)
+    colors = np.stack([grey, grey, grey], -1)
+    for value in (np.nan, np.inf):
+        yield Hostile(f"TIFF of {value}", tiff(np.full((24, 24), value, np.float32)), (UNDECODABLE,))
+    yield Hostile("TIFF with 12 bits in 16", tiff(grey), (SUCCEEDED,))
+    yield Hostile("RGB TIFF with 12 bits in 16", tiff(colors, 2), (SUCCEEDED,))
+    yield Hostile("TIFF whose range is not a number", tiff(grey, tags={341: (12, [np.nan])}), (SUCCEEDED,))
+    yield Hostile("TIFF whose range is text", tiff(grey, tags={341: (2, b"white\0")}), (SUCCEEDED, UNDECODABLE))
+    yield Hostile("TIFF in separate 16-bit planes", tiff(colors, 2, planar=True), (UNDECODABLE,))
+    yield Hostile("TIFF with 14 bits", tiff(grey, bits=14), (UNSUPPORTED,))
+    yield Hostile("TIFF with 64-bit samples", tiff(grey.astype(np.float64)), (UNSUPPORTED,))
+    yield Hostile("TIFF compressed with JPEG 2000", tiff(grey, tags={259: (3, [34712])}), (UNSUPPORTED,))
+    jpeg = draw(form="JPEG", mode="CMYK", color=(1, 2, 3, 4))
+    at = jpeg.index(b"\xff\xee")
+    yield Hostile("CMYK JPEG without Adobe's marker", jpeg[:at] + jpeg[at + 16 :], (SUCCEEDED,))
+    profile = rgb_profile(DISPLAY_P3)
+    for size in (100, 300, 3000):
+        yield Hostile(f"color profile cut at {size} bytes", draw(form="JPEG", icc_profile=profile[:size]), (SUCCEEDED,))
+    ones = profile[:128] + b"\xff" * 900 + profile[1028:]
+    yield Hostile("color profile whose tags point nowhere", draw(form="JPEG", icc_profile=ones), (SUCCEEDED,))
+    other = draw(form="JPEG", icc_profile=cmyk_profile())
+    yield Hostile("RGB JPEG with a CMYK profile", other, (SUCCEEDED,))
 
 
 def _metadata() -> Iterator[Hostile]:

@@ -102,7 +102,7 @@ class Decoder:
             raise UndecodableImageError("it is no longer in the image store")
         image = self._decode(data, *self._input_size)
         brightness, contrast = brightness_contrast(image.pixels)
-        item.pixels = image.pixels
+        item.pixels, item.warnings = image.pixels, image.warnings
         item.features = Features(image.width, image.height, round(brightness, 4), round(contrast, 4))
 
     def _fail(self, item: Item, error: Exception) -> None:

@@ -44,6 +44,8 @@ class Item:
     #: uint8, (height, width, 3); None until decoded.
     pixels: NDArray[np.uint8] | None = None
     features: Features | None = None
+    #: Codes of what the decoder had to assume.
+    warnings: tuple[str, ...] = ()
     queue_ms: float = 0.0
     decode_ms: float = 0.0
     #: Monotonic time in seconds at which the image was decoded.

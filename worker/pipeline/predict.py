@@ -114,4 +114,5 @@ class Predictor:
                 predict_ms=round(predict_s * 1000, 2),
             ),
             features=item.features,
+            warnings=item.warnings,
         )

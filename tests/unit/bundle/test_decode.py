@@ -177,13 +177,23 @@ def test_a_large_image_converted_in_strips_equals_the_image_converted_whole(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
-def test_a_large_image_with_alpha_needs_little_more_memory_than_its_pixels() -> None:
+@pytest.mark.parametrize(
+    "draw",
+    [
+        "Image.new('RGBA', (3000, 3000), (9, 8, 7, 99)).save(buffer, 'PNG', compress_level=1)",
+        "Image.new('I;16', (3000, 3000), 4000).save(buffer, 'TIFF', compression='tiff_adobe_deflate')",
+        "Image.new('F', (3000, 3000), 0.5).save(buffer, 'TIFF', compression='tiff_adobe_deflate')",
+        "Image.new('CMYK', (3000, 3000), (9, 8, 7, 6)).save(buffer, 'JPEG')",
+    ],
+    ids=["alpha", "12 bits in 16", "float", "CMYK"],
+)
+def test_a_large_image_needs_little_more_memory_than_its_pixels(draw: str) -> None:
     # `getrusage` does not work here: a child process inherits the peak of its parent.
     import subprocess
 
     program = (
         "import io; from pathlib import Path; from PIL import Image; from bundle.decode import decode\n"
-        "buffer = io.BytesIO(); Image.new('RGBA', (3000, 3000), (9, 8, 7, 99)).save(buffer, 'PNG', compress_level=1)\n"
+        f"buffer = io.BytesIO(); {draw}\n"
         "decode(buffer.getvalue(), 64, 64)\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )

@@ -115,3 +115,21 @@ def test_every_error_has_a_code_a_title_and_a_status() -> None:
         assert kind.code == code
         assert 400 <= kind.http_status < 600
         assert kind.title != PawqueueError.title
+
+
+def test_warnings_are_a_list_in_the_job_object_and_stored_only_if_there_are_any() -> None:
+    assert FINISHED.result
+    doubted = replace(FINISHED, result=replace(FINISHED.result, warnings=("sample_range_assumed",)))
+    assert doubted.to_dict()["warnings"] == ["sample_range_assumed"]
+    assert Job.from_dict(doubted.to_dict()) == doubted
+    assert doubted.log_fields()["warnings"] == ["sample_range_assumed"]
+    assert FINISHED.to_dict()["warnings"] == Job(new_job_id(), "bulk", 0).to_dict()["warnings"] == []
+    assert "warnings" not in FINISHED.result.to_dict()
+    assert doubted.result
+    assert doubted.result.to_dict()["warnings"] == ["sample_range_assumed"]
+
+
+def test_a_job_object_of_an_older_gateway_has_no_warnings() -> None:
+    values = FINISHED.to_dict()
+    del values["warnings"]
+    assert Job.from_dict(values) == FINISHED

@@ -8,6 +8,7 @@ import pytest
 
 from dashboard.data.jobs import Filters, format_query, parse_filters, parse_job_id
 from dashboard.pages.predictions import label_mix, time_slices, to_csv
+from dashboard.parts.gallery import details, tiles
 from dashboard.parts.text import count, duration, milliseconds, number, percent
 from tests.unit.dashboard.conftest import NOW, row
 
@@ -97,3 +98,13 @@ def test_values_are_formatted_with_their_units() -> None:
         "93.5 %",
     )
     assert (count(1, "job"), count(1200, "job")) == ("1 job", "1,200 jobs")
+
+
+def test_the_warnings_about_an_image_are_shown_with_its_prediction() -> None:
+    doubted = row(warnings="sample_range_assumed added_later")
+    assert "Warning: sample_range_assumed, added_later" in str(tiles([doubted], Filters(), {}))
+    shown = str(details(doubted, doubted.job_id, {}))
+    assert "The file does not state" in shown
+    assert "added_later" in shown
+    assert "Warning" not in str(tiles([row()], Filters(), {})) + str(details(row(), "x", {}))
+    assert next(csv.DictReader(io.StringIO(to_csv([doubted]))))["warnings"] == doubted.warnings

@@ -61,3 +61,11 @@ def test_the_page_shows_whether_images_can_be_uploaded_and_predicted() -> None:
     assert service_states(full)[0] == ("Gateway", "not accepting uploads. Redis is full.")
     down = snapshot(gateway=UP.failed(NOW, "The gateway does not respond."))
     assert service_states(down)[0] == ("Gateway", "unavailable since 08:00 UTC. The gateway does not respond.")
+
+
+def test_the_warnings_about_an_image_are_shown() -> None:
+    job = {"id": "1", "status": "succeeded", "created_at": "2026-01-01T00:00:00Z", "warnings": ["sample_range_assumed"]}
+    server = FakeServer({"/v1/jobs": httpx.Response(200, json=job)})
+    (entry,) = submit(GatewayClient("http://gateway", server.transport), [image()], "")
+    (entry,) = load_entries(dump_entries([entry]))
+    assert list(entry.warnings) == ["sample_range_assumed"]

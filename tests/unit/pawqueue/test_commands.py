@@ -4,6 +4,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +21,7 @@ from pawqueue.client.submissions import Submissions
 from tests.support.images import draw
 from tests.support.services import free_port
 from tests.unit.pawqueue.conftest import Command
-from tests.unit.pawqueue.service import Service, failed, write_images
+from tests.unit.pawqueue.service import Service, failed, predicted, write_images
 
 Capture = pytest.CaptureFixture[str]
 IMAGE = draw((8, 8))
@@ -52,6 +53,27 @@ def test_status_shows_a_job(service: Service, capsys: Capture, pawqueue: Command
         assert part in text
     assert pawqueue("status", job_id, "--json") == 0
     assert json.loads(capsys.readouterr().out)["prediction"]["label"] == "cat"
+
+
+def test_warnings_are_shown_by_every_command_that_shows_predictions(
+    service: Service, tmp_path: Path, capsys: Capture, pawqueue: Command
+) -> None:
+    folder = write_images(tmp_path / "in", "a.jpg", "b.jpg")
+    doubted = replace(predicted(), warnings=("sample_range_assumed", "added_later"))
+    service.results = {"a.jpg": doubted, str(folder / "a.jpg"): doubted}
+    text = "sample_range_assumed: The file does not state"
+    assert pawqueue("predict", folder / "a.jpg") == 0
+    assert f"a.jpg: warning, {text}" in capsys.readouterr().err
+    assert pawqueue("submit", folder, "--out", tmp_path / "r.csv") == 0
+    shown = capsys.readouterr().out
+    assert f"Warning for 1 image: {text}" in shown
+    assert "Warning for 1 image: added_later." in shown
+    rows = {row.file: row for row in read_rows(tmp_path / "r.csv")}
+    assert (rows["a.jpg"].warnings, rows["b.jpg"].warnings) == ("sample_range_assumed added_later", "")
+    assert pawqueue("submit", folder, "--out", tmp_path / "s.csv", "--json", "--quiet") == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == {"sample_range_assumed": 1, "added_later": 1}
+    assert pawqueue("status", rows["a.jpg"].job_id) == 0
+    assert text in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_exit_code_of_status_depends_on_the_job(service: Service, pawqueue: Command) -> None:

@@ -1,6 +1,7 @@
 """Results files: columns, round trip, safe cells, and when the file appears."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def line(status: JobStatus, result: JobResult) -> ResultLine:
 
 
 def test_the_columns_match_the_documentation() -> None:
-    assert ",".join(CSV_COLUMNS) == "file,label,confidence,status,error_code,error,job_id,latency_ms,model"
+    assert ",".join(CSV_COLUMNS) == "file,label,confidence,status,error_code,error,job_id,latency_ms,model,warnings"
 
 
 def test_a_prediction_and_an_error_become_rows() -> None:
@@ -48,6 +49,20 @@ def test_a_prediction_and_an_error_become_rows() -> None:
     assert good == Row("a.jpg", "cat", 0.75, "succeeded", "", "", JOB_ID, 250, "cats-dogs@1.0")
     bad = line(JobStatus.FAILED, JobResult(error=JobError("undecodable_image", "It is truncated."))).row
     assert bad == Row("a.jpg", "", None, "failed", "undecodable_image", "It is truncated.", JOB_ID, 250, "")
+
+
+def test_the_warnings_of_a_prediction_are_in_its_row_and_read_back(tmp_path: Path) -> None:
+    codes = ("sample_range_assumed", "color_profile_ignored")
+    row = line(JobStatus.SUCCEEDED, replace(predicted("cat", 0.75), warnings=codes)).row
+    with ResultsFile(tmp_path / "r.csv") as out:
+        out.add(row)
+    assert [found.warnings for found in read_rows(tmp_path / "r.csv")] == [" ".join(codes)] == [row.warnings]
+
+
+def test_a_results_file_without_the_last_column_is_read(tmp_path: Path) -> None:
+    header = "file,label,confidence,status,error_code,error,job_id,latency_ms,model"
+    (tmp_path / "r.csv").write_text(f"{header}\na.jpg,,,failed,,,,,\n")
+    assert list(read_rows(tmp_path / "r.csv")) == [Row("a.jpg", status="failed")]
 
 
 def test_a_rejected_image_has_no_job_id_or_latency() -> None:
@@ -78,7 +93,7 @@ def test_no_cell_starts_like_a_formula(name: str, tmp_path: Path) -> None:
 def test_lines_end_with_a_newline_only(tmp_path: Path) -> None:
     with ResultsFile(tmp_path / "r.csv") as out:
         out.add(Row("a.jpg", model="m@1"))
-    assert (tmp_path / "r.csv").read_bytes().endswith(b",m@1\n")
+    assert (tmp_path / "r.csv").read_bytes().endswith(b",m@1,\n")
     assert b"\r" not in (tmp_path / "r.csv").read_bytes()
 
 

@@ -3,12 +3,14 @@
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from contract.job import JobStatus, new_job_id, now_ms
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
 from tests.support.images import draw
+from tests.support.tiff import tiff
 from tests.unit.worker.conftest import Bench, unavailable
 from worker.pipeline.gate import ClosedError
 
@@ -35,6 +37,20 @@ def test_a_result_has_prediction_model_features_and_timings(bench: Bench) -> Non
     assert result.prediction.confidence == result.prediction.probabilities["bright"] == pytest.approx(0.98, abs=0.01)
     assert (result.features.width, result.features.height) == (40, 30)
     assert result.timings.decode_ms > 0
+
+
+def test_a_result_has_the_warnings_of_its_image(bench: Bench) -> None:
+    doubted, plain = bench.submit(tiff(np.full((8, 8), 4095, np.uint16))), bench.submit(draw())
+    bench.process(doubted, plain)
+    warnings = [job.result.warnings for job in map(bench.job, (doubted, plain)) if job.result]
+    assert warnings == [("sample_range_assumed",), ()]
+
+
+def test_a_tiff_that_cannot_be_read_correctly_fails_with_the_reason(bench: Bench) -> None:
+    job_id = bench.submit(tiff(np.zeros((8, 8, 3), np.uint16), 2, planar=True))
+    bench.process(job_id)
+    error = bench.error_of(job_id)
+    assert (error.code, "save it with PlanarConfiguration 1" in error.detail) == ("undecodable_image", True)
 
 
 def test_an_undecodable_image_fails_and_the_others_succeed(bench: Bench) -> None:
