@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
+from pillow_heif import register_heif_opener
 
 #: Supported formats, by their names in Pillow. The gateway has its own copy of this list and rejects all others.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "GIF", "TIFF")
+
+# The image itself is decoded, not the thumbnail that a phone stored with it. The worker decodes several images at a
+# time, so one image does not need several threads.
+register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=0)
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 #: Images in modes other than RGB are converted in strips of this many rows. Converting a large image as a whole would
 #: take many times its memory.

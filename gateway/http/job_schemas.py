@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contract.job import JobStatus
 from contract.queues import INTERACTIVE
-from gateway.accept.check import FORMATS
+from gateway.accept.header import FORMATS
 
 UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 JOB_ID = "0192f3a4-5b6c-7d8e-9f01-23456789abcd"
