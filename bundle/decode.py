@@ -80,8 +80,8 @@ def _decode_opened(image: Image.Image, height: int, width: int) -> DecodedImage:
     image.draft("RGB", (longest, longest))
     image.load()
     orientation = _orientation(image)
-    if image.format == "TIFF":
-        full_width, full_height = image.size  # Pillow has already rotated it
+    if image.format in ("TIFF", "HEIF"):
+        full_width, full_height = image.size  # already rotated; the crop of a HEIC may claim more than there is
     elif orientation in _SWAPS_SIDES:
         full_width, full_height = full_height, full_width
     target = (height, width) if orientation in _SWAPS_SIDES else (width, height)

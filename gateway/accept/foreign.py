@@ -5,10 +5,11 @@ import re
 from dataclasses import dataclass
 
 from contract.errors import NotAnImageError, UnsupportedFormatError, UploadError
-from gateway.accept.header import STARTS, format_of
+from gateway.accept.header import NAMES, STARTS, format_of
 
 #: The formats to convert to, at the end of an error message.
-_SUPPORTED = "Send JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF."
+*_FIRST, _LAST = NAMES.values()
+_SUPPORTED = f"Send {', '.join(_FIRST)} or {_LAST}."
 _CONVERT = "Convert it to JPEG or PNG and send that."
 _UNPACK = "Send the images in it one by one, or the archive to a submission: POST /v1/submissions/<submission_id>/jobs."
 _STILL = "Send a frame of it as JPEG or PNG."
@@ -24,11 +25,10 @@ _TGA_END = b"TRUEVISION-XFILE.\0"
 
 def not_supported(data: bytes) -> UploadError:
     """The error for bytes that `read_header` does not recognize."""
-    if any(start.startswith(data) for start in STARTS):
+    if any(start.startswith(data) for start in (*STARTS, b"\xff\xd8", b"RIFF")):
         return NotAnImageError(f"The image is cut off after {len(data)} bytes. Send the whole file.")
-    kind = next((kind for kind in _KINDS if kind.fits(data)), None) or _kind_of_text(data)
-    if data.endswith(_TGA_END):
-        kind = _image("a TGA image")
+    known = _TGA if data.endswith(_TGA_END) else next((kind for kind in _KINDS if kind.fits(data)), None)
+    kind = known or _kind_of_text(data)
     if kind is None:
         first = data[:8].hex(" ")
         return NotAnImageError(f"The upload is not an image: it starts with the bytes {first}. {_SUPPORTED}")
@@ -143,6 +143,8 @@ _KINDS = (
     _other("a file of zeros, such as an interrupted copy leaves", "Send the original file.", bytes(16)),
 )
 
+_TGA = _image("a TGA image")
+
 # Text
 
 _SVG = _image("an SVG drawing")
@@ -151,15 +153,13 @@ _XML = _other("an XML document", _SUPPORTED)
 _TEXT = _other("plain text", _SUPPORTED)
 _BASE64 = _other("an image as base64 text", _BYTES)
 _UTF_16 = _other("text in UTF-16", _SUPPORTED)
+_FORM = _other("a form, but the Content-Type header says otherwise", "Let your HTTP library write this header.")
+_FORM_START = re.compile(rb"--[^\r\n]{1,200}\r?\ncontent-", re.IGNORECASE)
 #: How text begins, in lower case and without space around it.
 _TEXTS = (
     (re.compile(rb"""[{\[]\s*["'{\[\d}\]]"""), _other("JSON", _BYTES)),
     (re.compile(rb"data:[\w/+.-]*[;,]"), _other("a `data:` URL", _BYTES)),
     (re.compile(rb"""b["']\\"""), _other("a Python literal of bytes", _BYTES)),
-    (
-        re.compile(rb"--[^\r\n]+\r?\ncontent-"),
-        _other("a form, but the Content-Type header says otherwise", "Let your HTTP library write this header."),
-    ),
     (
         re.compile(rb"(https?|ftp|file|s3|gs)://"),
         _other("a URL", "Download the image and send its bytes. This service does not fetch images."),
@@ -179,6 +179,8 @@ def _kind_of_text(data: bytes) -> _Kind | None:
     """What a text is; None for bytes that are not text."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _UTF_16
+    if _FORM_START.match(data):
+        return _FORM
     start = data[:_TEXT_BYTES].removeprefix(b"\xef\xbb\xbf").strip()
     if not start or _NOT_IN_TEXT.search(start) or not _is_utf8(start):
         return None

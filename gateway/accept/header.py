@@ -37,9 +37,9 @@ def read_header(data: bytes) -> Header | None:
         return None
     try:
         width, height = _READERS[form](data)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         raise NotAnImageError(
-            f"The {_NAMES[form]} is cut off: its header is not complete after {len(data):,} bytes. Send the whole file."
+            f"The {NAMES[form]} is cut off: its header is not complete after {len(data):,} bytes. Send the whole file."
         ) from None
     if width < 1 or height < 1:
         raise _corrupt(form, f"it claims {width} x {height} pixels")
@@ -72,7 +72,7 @@ STARTS = {
     b"MM\x2a\0": "TIFF",
 }
 #: The names that people use, for error messages.
-_NAMES = {
+NAMES = {
     "JPEG": "JPEG",
     "PNG": "PNG",
     "WEBP": "WebP",
@@ -85,17 +85,17 @@ _NAMES = {
 
 
 def _cut_off(form: str, data: bytes, size: int) -> NotAnImageError:
-    return NotAnImageError(f"The {_NAMES[form]} is cut off after {len(data):,} of {size:,} bytes. Send the whole file.")
+    return NotAnImageError(f"The {NAMES[form]} is cut off after {len(data):,} of {size:,} bytes. Send the whole file.")
 
 
 def _corrupt(form: str, reason: str) -> NotAnImageError:
     return NotAnImageError(
-        f"The header of the {_NAMES[form]} is corrupt: {reason}. Save the image again and send that file."
+        f"The header of the {NAMES[form]} is corrupt: {reason}. Save the image again and send that file."
     )
 
 
 def _unsupported(form: str, reason: str) -> UploadError:
-    return UnsupportedFormatError(f"This {_NAMES[form]} {reason}. Save it as an ordinary JPEG or PNG and send that.")
+    return UnsupportedFormatError(f"This {NAMES[form]} {reason}. Save it as an ordinary JPEG or PNG and send that.")
 
 
 # JPEG
@@ -137,8 +137,8 @@ def _jpeg(data: bytes) -> tuple[int, int]:
             size, frame, in_frame = (width, height), kind, components
             _check_frame(depth, components, length)
             position += 2 + length
-        elif kind in _JPEG_SEGMENTS and length >= 2:
-            position += 2 + length
+        elif kind in _JPEG_SEGMENTS:
+            position += 2 + max(length, 2)  # decoders go on after a length that is too small
         elif kind == _JPEG_SCAN and frame:
             # A single scan of all components is the usual case. Only other images can have many scans.
             if not (frame in _JPEG_SEQUENTIAL and depth == in_frame):
@@ -477,8 +477,8 @@ _READERS: dict[str, Callable[[bytes], tuple[int, int]]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "WEBP": _webp,
-    "HEIF": _heif,
     "AVIF": _avif,
+    "HEIF": _heif,
     "BMP": _bmp,
     "GIF": _gif,
     "TIFF": _tiff,

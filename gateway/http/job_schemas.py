@@ -217,6 +217,6 @@ IMAGE_BODY: dict[str, Any] = {
     "content": {
         "multipart/form-data": {"schema": form_schema(BINARY | {"description": "The image."})},
         "application/octet-stream": {"schema": BINARY},
-        **{f"image/{name.lower()}": {"schema": BINARY} for name in FORMATS},
+        **{f"image/{name.lower()}": {"schema": BINARY} for name in (*FORMATS, "HEIC")},
     },
 }
