@@ -136,6 +136,19 @@ def test_a_heic_of_10_bits_keeps_its_colours(mode: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+def test_heic_and_avif_of_the_container_brand_are_decoded(form: str) -> None:
+    data = draw((64, 64), RED, form)
+    assert np.abs(mean(data[:8] + b"mif1" + data[12:]) - RED).max() < 6
+
+
+def test_the_crop_of_a_heic_cannot_make_it_larger() -> None:
+    data = draw((60, 44), RED, "HEIF")
+    crop = data.index(b"clap") + 4
+    decoded = decode(data[:crop] + struct.pack(">II", 5000, 1) + data[crop + 8 :], 8, 8)
+    assert decoded.width <= 64
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
 def test_transparent_parts_of_heic_and_avif_are_white(form: str) -> None:
     assert np.abs(mean(draw((64, 64), (200, 30, 30, 0), form, "RGBA")) - 255).max() < 4
     assert np.abs(mean(draw((64, 64), (0, 0, 0, 128), form, "RGBA")) - 127).max() < 4

@@ -195,6 +195,15 @@ def test_a_tile_or_alpha_channel_that_is_larger_than_the_image_counts() -> None:
     assert read_header(heic(sizes, box(b"thmb", struct.pack(">HHH", 2, 1, 1)))) == ("HEIF", 64, 64)
 
 
+def test_the_frames_of_an_animated_avif_count() -> None:
+    data = IMAGES["AVIF animated"]()
+    smaller = data.replace(
+        b"ispe" + bytes(4) + struct.pack(">II", *SIZE), b"ispe" + bytes(4) + struct.pack(">II", 9, 9)
+    )
+    assert smaller != data
+    assert read_header(smaller) == ("AVIF", *SIZE)
+
+
 def test_the_brands_of_a_container_decide_between_heic_and_avif() -> None:
     data = IMAGES["AVIF RGB"]()
     assert read_header(data[:8] + b"mif1" + data[12:]) == ("AVIF", *SIZE)
@@ -206,6 +215,7 @@ def test_the_brands_of_a_container_decide_between_heic_and_avif() -> None:
     ("data", "problem"),
     [
         (b"\x89PNG\r\n\x1a\n", "The PNG is cut off"),
+        (b"\x89PNG\r\n\x1a\n" + encode(PHOTO)[8:32] + b"?" + encode(PHOTO)[33:], "checksum"),
         (b"\xff\xd8\xff\xe0", "The JPEG is cut off"),
         (encode(PHOTO, "WEBP")[:-4], "The WebP is cut off after"),
         (b"GIF89a", "The GIF is cut off"),
