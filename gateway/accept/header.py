@@ -9,10 +9,11 @@ does. See decisions/071.
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from contract.errors import NotAnImageError, UnsupportedFormatError, UploadError
+from gateway.accept import av1
 
 
 class Header(NamedTuple):
@@ -348,48 +349,71 @@ def _format_of_container(data: bytes) -> str | None:
 
 
 def _heif(data: bytes) -> tuple[int, int]:
-    return _largest(_item_sizes(data, "HEIF"), "HEIF")
+    parts = _read_parts(data, "HEIF")
+    return _largest(parts.sizes, "HEIF")
 
 
 def _avif(data: bytes) -> tuple[int, int]:
-    # The decoder takes a sequence's frames from its tracks, not from the items.
-    return _largest([*_track_sizes(data), *_item_sizes(data, "AVIF")], "AVIF")
+    # The decoder trusts the AV1 stream, so its frames count too. It takes the frames of an animation from its tracks.
+    parts, tracks = _read_parts(data, "AVIF"), _read_tracks(data)
+    try:
+        frames = list(av1.frame_sizes(data, (*_item_spans(data, parts), *tracks.spans)))
+    except av1.TooManyUnitsError:
+        raise _corrupt("AVIF", "its AV1 streams have more than 1,000 units, or 200 sequence headers") from None
+    return _largest([*parts.sizes, *tracks.sizes, *frames], "AVIF")
 
 
-def _largest(sizes: list[tuple[int, int]], form: str) -> tuple[int, int]:
+def _largest(sizes: Sequence[tuple[int, int]], form: str) -> tuple[int, int]:
     if not sizes:
         raise _corrupt(form, "it does not say how large its main image is")
     return max(sizes, key=lambda size: size[0] * size[1])
 
 
-def _item_sizes(data: bytes, form: str) -> list[tuple[int, int]]:
-    """Sizes of the main (primary) image, its tiles and its alpha channel; other images of the file are not decoded."""
+class _Parts(NamedTuple):
+    """The main (primary) image, its tiles and its alpha channel; other images of the file are not decoded."""
+
+    #: The ids of their items.
+    items: frozenset[int] = frozenset()
+    sizes: tuple[tuple[int, int], ...] = ()
+    #: The boxes that tell where the bytes of the items are.
+    locations: _Span | None = None
+    inner_data: _Span | None = None
+
+
+class _Tracks(NamedTuple):
+    """The tracks of an animation: their sizes and first frames."""
+
+    sizes: list[tuple[int, int]]
+    spans: list[_Span]
+
+
+def _read_parts(data: bytes, form: str) -> _Parts:
     meta = _find(data, b"meta", (0, len(data)), form)
     if meta is None:
-        return []
+        return _Parts()
     media = _find(data, b"mdat", (meta[1], len(data)), form)
     if media and media[1] > len(data):
         raise _cut_off(form, data, media[1])
-    inside = meta[0] + 4, meta[1]
-    primary = _find(data, b"pitm", inside, form)
-    properties = _find(data, b"iprp", inside, form)
+    boxes = dict(reversed(list(_boxes(data, (meta[0] + 4, meta[1]), form))))  # the first of a kind counts
+    primary, properties = boxes.get(b"pitm"), boxes.get(b"iprp")
     contents = properties and _find(data, b"ipco", properties, form)
     owners = properties and _find(data, b"ipma", properties, form)
     if primary is None or contents is None or owners is None:
-        return []
+        return _Parts()
     (main,) = struct.unpack_from(">I" if data[primary[0]] else ">H", data, primary[0] + 4)
     places = {
         number: span[0] + 4
         for number, (kind, span) in enumerate(_boxes(data, contents, form, _HEIF_ITEMS_MAX), start=1)
         if kind == b"ispe"
     }
-    used = _parts(data, main, _find(data, b"iref", inside, form), form)
-    owned = [numbers for item, numbers in _properties(data, owners, form) if item in used]
+    items = _items_of(data, main, boxes.get(b"iref"), form)
+    owned = [numbers for item, numbers in _properties(data, owners, form) if item in items]
     used_places = {places[number] for numbers in owned for number in numbers if number in places}
-    return [struct.unpack_from(">II", data, place) for place in used_places]
+    sizes = tuple(struct.unpack_from(">II", data, place) for place in used_places)
+    return _Parts(frozenset(items), sizes, boxes.get(b"iloc"), boxes.get(b"idat"))
 
 
-def _parts(data: bytes, main: int, references: _Span | None, form: str) -> set[int]:
+def _items_of(data: bytes, main: int, references: _Span | None, form: str) -> set[int]:
     """The items that the decoder combines into item `main`, and `main` itself."""
     if references is None:
         return {main}
@@ -439,14 +463,67 @@ def _properties(data: bytes, owners: _Span, form: str) -> Iterator[tuple[int, li
     raise _corrupt(form, f"it has more than {_HEIF_ITEMS_MAX:,} items")
 
 
-def _track_sizes(data: bytes) -> list[tuple[int, int]]:
-    """Sizes of the tracks of an image sequence."""
+def _item_spans(data: bytes, parts: _Parts) -> Iterator[_Span]:
+    """Where the bytes of the parts are, from the box `iloc`."""
+    if parts.locations is None:
+        return
+    start = parts.locations[0]
+    version, widths, more_widths = data[start], data[start + 4], data[start + 5]
+    number = {0: "", 4: "I", 8: "Q"}
+    id_letter = "I" if version == 2 else "H"
+    (count,) = struct.unpack_from(f">{id_letter}", data, start + 6)
+    # Item, how it is stored, in which file, base offset, number of pieces; a piece: index, offset, length.
+    try:
+        base, offset, length = number[more_widths >> 4], number[widths >> 4], number[widths & 15]
+        index = number[more_widths & 15] if version else ""
+    except KeyError:
+        raise _corrupt("AVIF", "it does not say where its images are") from None
+    head = struct.Struct(f">{id_letter}{'H' if version else ''}H{base}H")
+    piece = struct.Struct(f">{index}{offset}{length}")
+    position = start + 6 + struct.calcsize(f">{id_letter}")
+    for _ in range(min(count, _HEIF_ITEMS_MAX)):
+        item, *fields, pieces = head.unpack_from(data, position)
+        position += head.size
+        if item in parts.items and pieces:
+            if pieces > 1 or not offset or not length:
+                raise _unsupported("AVIF", "has an image that is stored in several pieces")
+            *_, first, size = piece.unpack_from(data, position)
+            is_inner = version and fields[0] & 15 == 1 and parts.inner_data
+            first += (fields[-1] if base else 0) + (parts.inner_data[0] if is_inner and parts.inner_data else 0)
+            yield first, first + size
+        position += pieces * piece.size
+
+
+def _read_tracks(data: bytes) -> _Tracks:
     movie = _find(data, b"moov", (0, len(data)), "AVIF")
-    tracks = [span for kind, span in _boxes(data, movie, "AVIF") if kind == b"trak"] if movie else []
-    heads = [head for track in tracks if (head := _find(data, b"tkhd", track, "AVIF"))]
-    # The last two fields, with 16 bits after the point.
-    fields = [struct.unpack_from(">II", data, end - 8) for _, end in heads]
-    return [(width >> 16, height >> 16) for width, height in fields]
+    tracks = _Tracks([], [])
+    for kind, track in _boxes(data, movie, "AVIF") if movie else ():
+        if kind != b"trak":
+            continue
+        if head := _find(data, b"tkhd", track, "AVIF"):
+            # The last two fields, with 16 bits after the point.
+            width, height = struct.unpack_from(">II", data, head[1] - 8)
+            tracks.sizes.append((width >> 16, height >> 16))
+        if table := _find_path(data, (b"mdia", b"minf", b"stbl"), track):
+            tracks.spans.extend(_first_frame(data, table))
+    return tracks
+
+
+def _first_frame(data: bytes, table: _Span) -> Iterator[_Span]:
+    boxes = dict(_boxes(data, table, "AVIF"))
+    sizes, chunks, far_chunks = boxes.get(b"stsz"), boxes.get(b"stco"), boxes.get(b"co64")
+    if sizes and (place := chunks or far_chunks):
+        (start,) = struct.unpack_from(">I" if chunks else ">Q", data, place[0] + 8)
+        same_size, _, first_size = struct.unpack_from(">III", data, sizes[0] + 4)
+        yield start, start + (same_size or first_size)
+
+
+def _find_path(data: bytes, path: Sequence[bytes], within: _Span) -> _Span | None:
+    """The content of a box within boxes."""
+    found: _Span | None = within
+    for kind in path:
+        found = found and _find(data, kind, found, "AVIF")
+    return found
 
 
 def _find(data: bytes, wanted: bytes, within: _Span, form: str) -> _Span | None:

@@ -1,4 +1,4 @@
-"""HEIC files of a few boxes and no pixels."""
+"""HEIC and AVIF files of a few boxes and no pixels."""
 
 import struct
 from collections.abc import Sequence
@@ -9,10 +9,16 @@ def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I4s", len(content) + 8, kind) + content
 
 
-def heic(sizes: Sequence[tuple[int, int]], references: bytes = b"", owners: bytes = b"") -> bytes:
+def heic(
+    sizes: Sequence[tuple[int, int]],
+    references: bytes = b"",
+    owners: bytes = b"",
+    brand: bytes = b"heic",
+    more: bytes = b"",
+) -> bytes:
     """A HEIC with items of these sizes, of which the first is the main image.
 
-    `references` are the boxes within `iref`; `owners` replaces the content of `ipma`.
+    `references` are the boxes within `iref`; `owners` replaces the content of `ipma`; `more` are more boxes of `meta`.
     """
     properties = b"".join(box(b"ispe", bytes(4) + struct.pack(">II", *size)) for size in sizes)
     owned = b"".join(struct.pack(">HBH", number, 1, number) for number in range(1, len(sizes) + 1))
@@ -21,5 +27,6 @@ def heic(sizes: Sequence[tuple[int, int]], references: bytes = b"", owners: byte
         box(b"pitm", bytes(4) + b"\0\1")
         + box(b"iprp", box(b"ipco", properties) + box(b"ipma", owners))
         + box(b"iref", bytes(4) + references)
+        + more
     )
-    return box(b"ftyp", b"heic\0\0\0\0mif1heic") + box(b"meta", bytes(4) + meta)
+    return box(b"ftyp", brand + bytes(4) + b"mif1" + brand) + box(b"meta", bytes(4) + meta)

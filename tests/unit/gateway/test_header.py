@@ -204,6 +204,73 @@ def test_the_frames_of_an_animated_avif_count() -> None:
     assert read_header(smaller) == ("AVIF", *SIZE)
 
 
+def bits(*fields: tuple[int, int]) -> bytes:
+    """Numbers of so many bits, filled up with zeros."""
+    text = "".join(f"{number:0{count}b}" for count, number in fields)
+    return int(text.ljust(-len(text) % 8 + len(text), "0"), 2).to_bytes((len(text) + 7) // 8, "big")
+
+
+def avif_of(stream: bytes, *, inner: bool = False, pieces: int = 1) -> bytes:
+    """An AVIF of 64 x 64 pixels that contains an AV1 stream, in the box `mdat` or `idat`."""
+
+    def written(at: int) -> bytes:
+        method = int(inner)
+        spans = struct.pack(">II", at, len(stream)) * pieces
+        location = b"\1\0\0\0\x44\0\0\1" + struct.pack(">HHHH", 1, method, 0, pieces) + spans
+        more = box(b"iloc", location) + (box(b"idat", stream) if inner else b"")
+        return heic([(64, 64)], brand=b"avif", more=more) + (b"" if inner else box(b"mdat", stream))
+
+    return written(0 if inner else len(written(0)) - len(stream))
+
+
+REDUCED = bits((3, 0), (1, 1), (1, 1), (5, 0), (4, 13), (4, 13), (14, 16_000 - 1), (14, 9000 - 1))
+#: With timing, a decoder model, and two operating points.
+FULL = bits(
+    (3, 0), (1, 0), (1, 0), (1, 1), (32, 1), (32, 30), (1, 1), (5, 0b00101), (1, 1), (5, 9), (32, 1), (5, 9),
+    (5, 9), (1, 1),
+    (5, 1), (12, 0), (5, 9), (1, 0), (1, 1), (10, 1), (10, 1), (1, 0), (1, 1), (4, 2), (12, 1), (5, 4), (1, 0), (1, 0),
+    (4, 13), (4, 13), (14, 16_000 - 1), (14, 9000 - 1),
+)  # fmt: skip
+
+
+def unit(kind: int, content: bytes) -> bytes:
+    return bytes((kind << 3 | 2, len(content))) + content
+
+
+@pytest.mark.parametrize("header", [REDUCED, FULL], ids=["reduced", "full"])
+@pytest.mark.parametrize("inner", [False, True], ids=["mdat", "idat"])
+def test_the_frames_of_an_av1_stream_count_if_they_are_larger_than_the_avif_claims(header: bytes, inner: bool) -> None:
+    small = bits((3, 0), (1, 1), (1, 1), (5, 0), (4, 5), (4, 5), (6, 63), (6, 63))
+    assert read_header(avif_of(unit(2, b"") + unit(1, small), inner=inner)) == ("AVIF", 64, 64)
+    for stream in (
+        unit(1, header),
+        unit(2, b"") + unit(1, small) + unit(6, b"frame") + unit(1, header),
+        b"\x08" + header,
+    ):
+        assert read_header(avif_of(stream, inner=inner)) == ("AVIF", 16_000, 9000)
+
+
+def test_the_frames_of_pillows_avif_have_the_size_of_the_image() -> None:
+    large = encode(Image.new("RGB", (3000, 2000)), "AVIF", speed=10)
+    claimed = large.replace(
+        b"ispe" + bytes(4) + struct.pack(">II", 3000, 2000), b"ispe" + bytes(4) + bytes((0, 0, 0, 9) * 2)
+    )
+    assert claimed != large
+    assert read_header(claimed) == ("AVIF", 3000, 2000)
+    film = encode(
+        Image.new("RGB", (640, 480)), "AVIF", speed=10, save_all=True, append_images=[PHOTO.resize((640, 480))]
+    )
+    claimed = film.replace(struct.pack(">II", 640, 480), struct.pack(">II", 64, 48))
+    claimed = claimed.replace(struct.pack(">II", 640 << 16, 480 << 16), struct.pack(">II", 64 << 16, 48 << 16))
+    assert claimed != film
+    assert read_header(claimed) == ("AVIF", 640, 480)
+
+
+def test_an_avif_whose_stream_is_in_pieces_is_rejected() -> None:
+    with pytest.raises(UnsupportedFormatError, match="several pieces"):
+        read_header(avif_of(unit(1, REDUCED), pieces=2))
+
+
 def test_the_brands_of_a_container_decide_between_heic_and_avif() -> None:
     data = IMAGES["AVIF RGB"]()
     assert read_header(data[:8] + b"mif1" + data[12:]) == ("AVIF", *SIZE)
@@ -268,6 +335,8 @@ MASSES = {
     "HEIC of boxes": b"\0\0\0\x10ftypheic\0\0\0\0" + box(b"free", b"") * 1_000_000,
     "HEIC of sizes": heic([(64, 64)] * 20_000),
     "HEIC of references": heic([(64, 64)], box(b"dimg", struct.pack(">HHH", 1, 1, 1)) * 20_000),
+    "AVIF of units": avif_of(unit(2, b"") * 1_000_000),
+    "AVIF of sequence headers": avif_of(unit(1, FULL) * 100_000),
     "HEIC of properties": heic([(64, 64)], owners=struct.pack(">I", 1000) + b"\0\1\xff".ljust(258, b"\1") * 1000),
 }  # fmt: skip
 
