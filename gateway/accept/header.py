@@ -366,7 +366,7 @@ def _avif(data: bytes) -> tuple[int, int]:
 def _largest(sizes: Sequence[tuple[int, int]], form: str) -> tuple[int, int]:
     if not sizes:
         raise _corrupt(form, "it does not say how large its main image is")
-    return max(sizes, key=lambda size: size[0] * size[1])
+    return min(sizes, key=min) if 0 in map(min, sizes) else max(sizes, key=lambda size: size[0] * size[1])
 
 
 class _Parts(NamedTuple):
@@ -503,7 +503,8 @@ def _read_tracks(data: bytes) -> _Tracks:
         if head := _find(data, b"tkhd", track, "AVIF"):
             # The last two fields, with 16 bits after the point.
             width, height = struct.unpack_from(">II", data, head[1] - 8)
-            tracks.sizes.append((width >> 16, height >> 16))
+            if width and height:  # a track of sound has no size
+                tracks.sizes.append((width >> 16, height >> 16))
         if table := _find_path(data, (b"mdia", b"minf", b"stbl"), track):
             tracks.spans.extend(_first_frame(data, table))
     return tracks
