@@ -28,7 +28,7 @@ _LOADS = ((1, "wait"), (8, "wait"), (32, "wait"), (128, "wait"), (32, "poll"))
 #: The libraries that the gateway imports; its start is compared with importing them alone.
 _LIBRARIES = (
     "gunicorn.app.base, gevent, flask, pydantic, flask_limiter, flask_cors, redis, celery, kombu, structlog, "
-    "prometheus_client, PIL.Image"
+    "prometheus_client"
 )
 
 

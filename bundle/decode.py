@@ -6,13 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
+from pillow_heif import register_heif_opener
 
 from bundle.color import Converter
 from bundle.samples import STRIP_ROWS, UnsupportedSamplesError
+from bundle.unreadable import unreadable_samples
 
 #: Supported formats, by their names in Pillow. The gateway rejects all others; it has its own copy of this list.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "GIF", "TIFF")
+
+# The image itself is decoded, not the thumbnail that a phone stored with it. The worker decodes several images at a
+# time, so one image does not need several threads.
+register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=0)
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 _ORIENTATION_TAG = 0x0112
 #: The transformation that undoes each EXIF orientation (EXIF 2.32, table 5).
@@ -65,7 +72,8 @@ def decode(data: bytes, height: int, width: int) -> DecodedImage:
         raise UndecodableImageError(str(error)) from error
     except UnidentifiedImageError as error:
         # Pillow's message contains the memory address of the file object, which differs between runs.
-        raise UndecodableImageError("UnidentifiedImageError: cannot identify image file") from error
+        reason = unreadable_samples(data) or "UnidentifiedImageError: cannot identify image file"
+        raise UndecodableImageError(reason) from error
     # Pillow's decoders raise almost any exception on hostile bytes: struct.error, IndexError, SyntaxError, ...
     except Exception as error:
         raise UndecodableImageError(f"{type(error).__name__}: {error}") from error
@@ -78,8 +86,8 @@ def _decode_opened(image: ImageFile.ImageFile, height: int, width: int) -> Decod
     image.draft("RGB", (longest, longest))
     converter = Converter(image)
     orientation = _orientation(image)
-    if image.format == "TIFF":
-        full_width, full_height = image.size  # Pillow has already rotated it
+    if image.format in ("TIFF", "HEIF"):
+        full_width, full_height = image.size  # already rotated; the crop of a HEIC may claim more than there is
     elif orientation in _SWAPS_SIDES:
         full_width, full_height = full_height, full_width
     target = (height, width) if orientation in _SWAPS_SIDES else (width, height)

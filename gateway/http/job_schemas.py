@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contract.job import WARNINGS, JobStatus
 from contract.queues import INTERACTIVE
-from gateway.accept.check import FORMATS
+from gateway.accept.header import FORMATS
 
 UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 JOB_ID = "0192f3a4-5b6c-7d8e-9f01-23456789abcd"
@@ -226,6 +226,6 @@ IMAGE_BODY: dict[str, Any] = {
     "content": {
         "multipart/form-data": {"schema": form_schema(BINARY | {"description": "The image."})},
         "application/octet-stream": {"schema": BINARY},
-        **{f"image/{name.lower()}": {"schema": BINARY} for name in FORMATS},
+        **{f"image/{name.lower()}": {"schema": BINARY} for name in (*FORMATS, "HEIC")},
     },
 }

@@ -242,7 +242,7 @@ CANCELED_SUBMISSION = _example(
 _ACCEPTED = {"custom_id": "beach/cat.jpg", "job_id": JOB_ID, "repeated": False}
 ADDED = {
     "accepted": [_ACCEPTED],
-    "rejected": [{"custom_id": "notes.txt", "code": "not_an_image", "detail": "The upload is not an image."}],
+    "rejected": [{"custom_id": "notes.txt", "code": "not_an_image", "detail": "This is plain text. Send JPEG or PNG."}],
     "left": [],
     "left_from": None,
 }

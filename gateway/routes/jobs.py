@@ -62,8 +62,10 @@ _SUBMIT_RESPONSES = {
 def submit(query: SubmitQuery, header: SubmitHeaders) -> Response:
     """Submit an image.
 
-    The image is the part `file` of a form, or the request body itself. Its header, size and pixel count are checked
-    immediately; an image whose pixel data is corrupt is accepted, and its job fails.
+    The image is the part `file` of a form, or the request body itself: JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF,
+    recognized by its first bytes. Anything else is rejected with an error that names what was sent. The image's
+    header, size and pixel count are checked immediately; an image whose pixel data is corrupt is accepted, and its job
+    fails.
     """
     return _submit(query, header)
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from pawqueue.client.jobs import read_whole, valid_unicode
 
 #: File name endings of images, in lower case.
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".bmp", ".gif", ".tif", ".tiff")
 #: The argument that stands for a list of names on standard input.
 STDIN = "-"
 _READ_BYTES = 1 << 16

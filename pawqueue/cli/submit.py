@@ -115,9 +115,9 @@ class Arguments:
 def submit(url: str, api_key: str | None, **values: Any) -> int:
     """Classify images and write a results file with one row per image, sorted by name.
 
-    Folders include their subfolders: all jpg, jpeg, png, webp, bmp, gif, tif and tiff files that are not hidden.
-    Patterns in quotes are expanded; - reads file names from standard input, one per line. All images are sent as one
-    submission, and the service finishes it even if this command is interrupted.
+    Folders include their subfolders: all jpg, jpeg, png, webp, heic, heif, hif, avif, bmp, gif, tif and tiff
+    files that are not hidden. Patterns in quotes are expanded; - reads file names from standard input, one per line.
+    All images are sent as one submission, and the service finishes it even if this command is interrupted.
 
     Until a run is complete, its state is in OUT.run. After Ctrl-C, a crash or a lost connection, run the same command
     with --resume: images that were already sent are not sent again unless they have changed.

@@ -15,7 +15,8 @@ from bundle.decode import FORMATS as DECODED
 from bundle.manifest import read_manifest
 from contract.settings import settings_page
 from gateway import VERSION
-from gateway.accept.check import FORMATS as ACCEPTED
+from gateway.accept.header import FORMATS as ACCEPTED
+from gateway.accept.header import NAMES
 from pawqueue.bulk.files import ENDINGS
 from tests.support.services import ROOT
 from tests.unit.gateway.conftest import Gateway
@@ -77,6 +78,7 @@ def test_settings_named_in_documents_exist(document: Path) -> None:
 def test_gateway_worker_client_and_training_support_the_same_formats() -> None:
     format_of = Image.registered_extensions()
     assert ACCEPTED == DECODED
+    assert set(NAMES) == set(ACCEPTED)
     assert {format_of[ending] for ending in ENDINGS} == set(DECODED)
     assert set(ENDINGS) == IMAGE_SUFFIXES
 

@@ -1,5 +1,7 @@
 """Malicious and broken uploads, with the expected result of each."""
 
+import base64
+import gzip
 import io
 import struct
 import tarfile
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from tests.support.boxes import box, heic
 from tests.support.icc import DISPLAY_P3, cmyk_profile, rgb_profile
 from tests.support.images import draw, encode, png_header_of
 from tests.support.tiff import tiff
@@ -24,7 +27,9 @@ NO_FILE = "400 no_file"
 UNDECODABLE = "failed undecodable_image"
 SUCCEEDED = "succeeded"
 _BROKEN = (NOT_AN_IMAGE, UNDECODABLE)
-_SERVED = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+#: Options with which a format is written fast.
+_QUICK: dict[str, dict[str, Any]] = {"HEIF": {"enc_params": {"preset": "ultrafast"}}, "AVIF": {"speed": 10}}
+_SERVED = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "GIF", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def corpus() -> list[Hostile]:
 def small_image(form: str) -> bytes:
     """An image with some structure, so that truncation affects its pixels."""
     image = Image.radial_gradient("L").resize((160, 120)).convert("RGB")
-    return encode(image, form, **({"lossless": True} if form == "WEBP" else {}))
+    return encode(image, form, **({"lossless": True} if form == "WEBP" else _QUICK.get(form, {})))
 
 
 def _truncated() -> Iterator[Hostile]:
@@ -82,6 +87,23 @@ def _false_headers() -> Iterator[Hostile]:
         "TIFF whose directory points to itself", b"II*\0\x08\0\0\0\x01\0" + bytes(12) + b"\x08\0\0\0", _BROKEN
     )
     yield Hostile("TIFF that points past its end", b"II*\0\xff\xff\xff\x7f", (NOT_AN_IMAGE,))
+    for size, expected in (((65_535, 65_535), TOO_MANY_PIXELS), ((7000, 7000), UNDECODABLE), ((0, 9), NOT_AN_IMAGE)):
+        yield Hostile(f"HEIC that claims {size[0]} x {size[1]}", heic([size]), (expected,))
+        claimed = small_image("HEIF").replace(b"ispe" + bytes(4) + struct.pack(">II", 160, 120), _ispe(size))
+        yield Hostile(f"HEIC of 160 x 120 that claims {size[0]} x {size[1]}", claimed, (expected, UNDECODABLE))
+        claimed = small_image("AVIF").replace(b"ispe" + bytes(4) + struct.pack(">II", 160, 120), _ispe(size))
+        yield Hostile(f"AVIF of 160 x 120 that claims {size[0]} x {size[1]}", claimed, (expected, SUCCEEDED))
+    large = encode(Image.new("RGB", (8000, 8000)), "AVIF", **_QUICK["AVIF"])
+    claimed = large.replace(b"ispe" + bytes(4) + struct.pack(">II", 8000, 8000), _ispe((64, 64)))
+    yield Hostile("AVIF of 8000 x 8000 that claims 64 x 64", claimed, (TOO_MANY_PIXELS,))
+    large_tile = heic([(64, 64), (60_000, 60_000)], box(b"dimg", struct.pack(">HHH", 1, 1, 2)))
+    yield Hostile("HEIC of 64 x 64 with a tile of 60000 x 60000", large_tile, (TOO_MANY_PIXELS,))
+    own_tile = heic([(64, 64)], box(b"dimg", struct.pack(">HHH", 1, 1, 1)))
+    yield Hostile("HEIC whose image is its own tile", own_tile, (UNDECODABLE,))
+
+
+def _ispe(size: tuple[int, int]) -> bytes:
+    return b"ispe" + bytes(4) + struct.pack(">II", *size)
 
 
 def _with_jpeg_size(width: int, height: int) -> bytes:
@@ -115,12 +137,22 @@ def _bombs() -> Iterator[Hostile]:
         (*_BROKEN, SUCCEEDED),
     )
     yield Hostile("JPEG with 5000 scans", scans, (NOT_AN_IMAGE,))
-    for form in ("GIF", "WEBP", "PNG", "TIFF"):
+    for form in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
         film = encode(frames[0], form, save_all=True, append_images=frames[1:])
         yield Hostile(f"{form} with 200 frames", film, (SUCCEEDED,))
     tiff = encode(Image.new("L", (7000, 7000)), "TIFF", compression="tiff_adobe_deflate")
     yield Hostile("TIFF of 7000 x 7000 pixels in 50 kB", tiff, (SUCCEEDED,))
     yield Hostile("zip bomb", _zipped({"a.png": bytes(30_000_000)}), (NOT_AN_IMAGE,))
+    yield Hostile("JPEG of 500,000 empty segments", b"\xff\xd8" + b"\xff\xe0\0\2" * 500_000, (NOT_AN_IMAGE,))
+    strips = b"II*\0\x08\0\0\0\3\0" + b"".join(
+        struct.pack("<HHII", *entry) for entry in ((256, 3, 1, 64), (257, 3, 1, 64), (273, 4, 2_000_000, 50))
+    )
+    yield Hostile("TIFF of 2,000,000 strips", strips + bytes(8_000_000), (UNSUPPORTED,))
+    yield Hostile("GIF of 2,000,000 blocks", b"GIF89a\1\0\1\0\0\0\0!\xfe" + b"\1a" * 2_000_000, (NOT_AN_IMAGE,))
+    yield Hostile("HEIC of 20,000 items", heic([(64, 64)] * 20_000), (NOT_AN_IMAGE,))
+    for form in ("HEIF", "AVIF"):
+        large = encode(Image.new("RGB", (4000, 3000)), form, **_QUICK.get(form, {}))
+        yield Hostile(f"{form} of 4000 x 3000 in one colour", large, (SUCCEEDED,))
 
 
 def _png_with(kind: bytes, content: bytes) -> bytes:
@@ -149,11 +181,17 @@ def _polyglots() -> Iterator[Hostile]:
         (*_BROKEN, SUCCEEDED, TOO_MANY_PIXELS),
     )
     yield Hostile("PNG followed by PHP", draw() + b"<?php system($_GET[0]); ?>", (SUCCEEDED,))
-    yield Hostile(
-        "SVG with a script", b'<svg xmlns="http://www.w3.org/2000/svg">' + script + b"</svg>", (NOT_AN_IMAGE,)
-    )
+    yield Hostile("SVG with a script", b'<svg xmlns="http://www.w3.org/2000/svg">' + script + b"</svg>", (UNSUPPORTED,))
     yield Hostile("HTML", b"<!doctype html>" + script, (NOT_AN_IMAGE,))
-    yield Hostile("PDF", b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n%%EOF", (NOT_AN_IMAGE, UNSUPPORTED))
+    yield Hostile("PDF", b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n%%EOF", (NOT_AN_IMAGE,))
+    yield Hostile("JPEG XL", b"\xff\x0a" + bytes(90), (UNSUPPORTED,))
+    yield Hostile("JPEG 2000", draw(form="JPEG2000"), (UNSUPPORTED,))
+    yield Hostile("PSD", b"8BPS\0\1" + bytes(90), (UNSUPPORTED,))
+    yield Hostile("raw file of a camera", b"FUJIFILMCCD-RAW 0201" + bytes(90), (UNSUPPORTED,))
+    yield Hostile("JSON with the image in it", b'{"instances": [{"b64": "/9j/4AAQSkZJRg=="}]}', (NOT_AN_IMAGE,))
+    yield Hostile("image as base64", base64.b64encode(small_image("JPEG")), (NOT_AN_IMAGE,))
+    yield Hostile("image in a gzip", gzip.compress(small_image("PNG")), (NOT_AN_IMAGE,))
+    yield Hostile("5 MB of unclosed comments", b"<!-- -->" * 600_000, (NOT_AN_IMAGE,))
     yield Hostile("ELF program", b"\x7fELF\x02\x01\x01" + bytes(500), (NOT_AN_IMAGE,))
     yield Hostile("tar with ../", tar.getvalue(), (NOT_AN_IMAGE,))
     yield Hostile(
@@ -181,6 +219,10 @@ _ODD_MODES: tuple[tuple[str, str, Any], ...] = (
     ("LA", "PNG", (9, 9)),
     ("RGBA", "WEBP", (9, 9, 9, 0)),
     ("RGBA", "TIFF", (9, 9, 9, 0)),
+    ("RGBA", "HEIF", (9, 9, 9, 0)),
+    ("RGBA", "AVIF", (9, 9, 9, 0)),
+    ("L", "HEIF", 9),
+    ("L", "AVIF", 9),
     ("P", "PNG", 9),
     ("P", "GIF", 9),
     ("P", "TIFF", 9),
@@ -205,9 +247,9 @@ def _odd_samples() -> Iterator[Hostile]:
     yield Hostile("TIFF whose range is not a number", tiff(grey, tags={341: (12, [np.nan])}), (SUCCEEDED,))
     yield Hostile("TIFF whose range is text", tiff(grey, tags={341: (2, b"white\0")}), (SUCCEEDED, UNDECODABLE))
     yield Hostile("TIFF in separate 16-bit planes", tiff(colors, 2, planar=True), (UNDECODABLE,))
-    yield Hostile("TIFF with 14 bits", tiff(grey, bits=14), (UNSUPPORTED,))
-    yield Hostile("TIFF with 64-bit samples", tiff(grey.astype(np.float64)), (UNSUPPORTED,))
-    yield Hostile("TIFF compressed with JPEG 2000", tiff(grey, tags={259: (3, [34712])}), (UNSUPPORTED,))
+    yield Hostile("TIFF with 14 bits", tiff(grey, bits=14), (UNDECODABLE,))
+    yield Hostile("TIFF with 64-bit samples", tiff(grey.astype(np.float64)), (UNDECODABLE,))
+    yield Hostile("TIFF compressed with JPEG 2000", tiff(grey, tags={259: (3, [34712])}), (UNDECODABLE,))
     jpeg = draw(form="JPEG", mode="CMYK", color=(1, 2, 3, 4))
     at = jpeg.index(b"\xff\xee")
     yield Hostile("CMYK JPEG without Adobe's marker", jpeg[:at] + jpeg[at + 16 :], (SUCCEEDED,))

@@ -5,6 +5,9 @@ import zlib
 from typing import Any
 
 from PIL import Image
+from pillow_heif import register_heif_opener
+
+register_heif_opener()
 
 
 def draw(

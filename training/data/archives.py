@@ -10,7 +10,9 @@ from typing import TypeVar
 
 from training.errors import TrainingError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
+)
 #: No photograph is larger than this. A larger member is a decompression bomb or a mistake.
 _MAX_MEMBER_BYTES = 256 * 1024 * 1024
 _MAX_MEMBERS = 10_000_000

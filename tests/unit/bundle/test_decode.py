@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pillow_heif import from_bytes, from_pillow
 
-from bundle.decode import UndecodableImageError, decode
+from bundle.decode import FORMATS, UndecodableImageError, decode
 from bundle.features import brightness_contrast
 from tests.support.images import draw, encode
 
@@ -20,7 +21,7 @@ def mean(data: bytes) -> Any:
     return decode(data, 8, 8).pixels.mean(axis=(0, 1))
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_every_supported_format_decodes_to_the_same_colour(form: str) -> None:
     decoded = decode(draw((40, 30), RED, form), 16, 24)
     assert decoded.pixels.shape == (16, 24, 3)
@@ -58,7 +59,7 @@ def test_a_palette_image_keeps_its_colours_and_transparency() -> None:
 
 def test_an_animation_is_decoded_to_its_first_frame() -> None:
     frames = [Image.new("RGB", (16, 16), RED), Image.new("RGB", (16, 16), (0, 0, 250))]
-    for form in ("GIF", "WEBP", "PNG"):
+    for form in ("GIF", "WEBP", "PNG", "AVIF"):
         buffer = io.BytesIO()
         frames[0].save(buffer, form, save_all=True, append_images=frames[1:])
         assert np.abs(mean(buffer.getvalue()) - RED).max() < 8, form
@@ -84,18 +85,74 @@ _STORED = {
 }
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_applied(orientation: int, form: str) -> None:
     turn = _STORED[orientation]
     stored = corner_image().transpose(turn) if turn is not None else corner_image()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    decoded = decode(encode(stored, form, exif=exif), 20, 40)
+    # HEIC and AVIF record the rotation in their own way, and say the same in EXIF.
+    decoded = decode(encode(stored, form, exif=exif.tobytes()), 20, 40)
     assert (decoded.width, decoded.height) == (40, 20)
     quarters = decoded.pixels.reshape(2, 10, 2, 20, 3).mean(axis=(1, 3, 4))
     assert quarters[0, 0] > 230
     assert max(quarters[0, 1], quarters[1, 0], quarters[1, 1]) < 25
+
+
+def test_a_heic_in_tiles_is_decoded_whole() -> None:
+    decoded = decode(encode(corner_image().resize((320, 160)), "HEIF", tile_size=64), 20, 40)
+    assert (decoded.width, decoded.height) == (320, 160)
+    quarters = decoded.pixels.reshape(2, 10, 2, 20, 3).mean(axis=(1, 3, 4))
+    assert quarters[0, 0] > 230
+    assert max(quarters[0, 1], quarters[1, 0], quarters[1, 1]) < 25
+
+
+@pytest.mark.parametrize("primary", [0, 1])
+def test_a_heic_of_several_images_is_decoded_to_its_main_image(primary: int) -> None:
+    images = [Image.new("RGB", (64, 64), RED), Image.new("RGB", (96, 80), (20, 20, 220))]
+    data = encode(images[0], "HEIF", save_all=True, append_images=images[1:], primary_index=primary)
+    assert np.abs(mean(data) - images[primary].getpixel((0, 0))).max() < 6
+    decoded = decode(data, 8, 8)
+    assert (decoded.width, decoded.height) == images[primary].size
+
+
+def test_a_thumbnail_in_a_heic_is_not_decoded_in_place_of_the_image() -> None:
+    heif = from_pillow(Image.new("RGB", (640, 480), RED))
+    buffer = io.BytesIO()
+    heif.save(buffer, thumbnails=[128])
+    with Image.open(io.BytesIO(buffer.getvalue()), formats=FORMATS) as image:
+        assert image.draft("RGB", (64, 64)) is None
+    assert np.abs(mean(buffer.getvalue()) - RED).max() < 6
+
+
+@pytest.mark.parametrize("mode", ["RGB;16", "RGBA;16"])
+def test_a_heic_of_10_bits_keeps_its_colours(mode: str) -> None:
+    shades = [shade * 257 for shade in RED] + [65_535] * (mode == "RGBA;16")
+    deep = np.full((64, 64, len(shades)), shades, np.uint16)
+    buffer = io.BytesIO()
+    from_bytes(mode, (64, 64), deep.tobytes()).save(buffer)
+    assert np.abs(mean(buffer.getvalue()) - RED).max() < 6
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+def test_heic_and_avif_of_the_container_brand_are_decoded(form: str) -> None:
+    data = draw((64, 64), RED, form)
+    assert np.abs(mean(data[:8] + b"mif1" + data[12:]) - RED).max() < 6
+
+
+def test_the_crop_of_a_heic_cannot_make_it_larger() -> None:
+    data = draw((60, 44), RED, "HEIF")
+    crop = data.index(b"clap") + 4
+    decoded = decode(data[:crop] + struct.pack(">II", 5000, 1) + data[crop + 8 :], 8, 8)
+    assert decoded.width <= 64
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+def test_transparent_parts_of_heic_and_avif_are_white(form: str) -> None:
+    assert np.abs(mean(draw((64, 64), (200, 30, 30, 0), form, "RGBA")) - 255).max() < 4
+    assert np.abs(mean(draw((64, 64), (0, 0, 0, 128), form, "RGBA")) - 127).max() < 4
+    assert np.abs(mean(draw((64, 64), (*RED, 255), form, "RGBA")) - RED).max() < 6
 
 
 def test_an_image_with_a_broken_exif_block_is_decoded() -> None:
@@ -111,7 +168,7 @@ def test_a_large_jpeg_keeps_its_colours_and_reports_its_full_size() -> None:
     assert np.abs(decoded.pixels[:, :12].mean(axis=(0, 1)) - (20, 20, 220)).max() < 6
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_truncated_images_are_decoded_or_rejected(form: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -1,6 +1,7 @@
 """Each kind of file that stores an image gives the pixels of the same image in 8-bit RGB."""
 
 import io
+import re
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -462,3 +463,21 @@ def test_every_warning_of_the_decoder_is_documented() -> None:
         color.CMYK_POLARITY_ASSUMED,
     }
     assert codes <= WARNINGS.keys()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (tiff(np.zeros((8, 8))), "1 sample of 64 bits per pixel (floating-point; grey)"),
+        (tiff(np.zeros((8, 8), np.float16)), "1 sample of 16 bits per pixel (floating-point; grey)"),
+        (tiff(np.zeros((8, 8), np.uint16), bits=10), "1 sample of 10 bits per pixel (unsigned; grey)"),
+        (tiff(np.zeros((8, 8), np.uint16), bits=14), "1 sample of 14 bits per pixel (unsigned; grey)"),
+        (tiff(np.zeros((8, 8, 3), np.float32), 2), "3 samples of 32 bits per pixel (floating-point; RGB)"),
+        (tiff(np.zeros((8, 8, 3), np.int16), 8), "3 samples of 16 bits per pixel (signed; CIE L*a*b*)"),
+        (tiff(np.zeros((8, 8), np.uint16), 0, order=">"), "1 sample of 16 bits per pixel (unsigned; grey, white"),
+        (tiff(np.zeros((8, 8), np.uint8), tags={259: (3, [34712])}), "compressed with method 34712"),
+    ],
+)  # fmt: skip
+def test_samples_that_pillow_does_not_read_are_named(data: bytes, reason: str) -> None:
+    with pytest.raises(UndecodableImageError, match=re.escape(reason)):
+        decode(data, 8, 8)

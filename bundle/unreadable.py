@@ -1,10 +1,9 @@
-"""Says why no worker can decode a TIFF or JPEG, although its format is supported."""
+"""Finds out why Pillow does not read a TIFF, although it supports the format."""
 
 import io
-import re
 from typing import Any
 
-from PIL import JpegImagePlugin, TiffImagePlugin
+from PIL import TiffImagePlugin
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*")
 _TIFF_HEADER_SIZE = 8
@@ -16,10 +15,10 @@ _PHOTOMETRICS = {
 }  # fmt: skip
 
 
-def unsupported_samples(data: bytes) -> str:
-    """The detail of the error for a file whose samples or compression Pillow does not read; empty for any other."""
+def unreadable_samples(data: bytes) -> str:
+    """Names the samples or the compression that Pillow does not read, and what to do; empty for any other file."""
     try:
-        return _tiff(data) if data.startswith(_TIFF_STARTS) else _jpeg(data)
+        return _tiff(data) if data.startswith(_TIFF_STARTS) else ""
     # Pillow's header readers raise nearly any exception on hostile input.
     except Exception:  # noqa: BLE001
         return ""
@@ -48,16 +47,6 @@ def _tiff(data: bytes) -> str:
         f" ({_FORMATS.get(kind, 'of another type')}; {_PHOTOMETRICS.get(photometric, f'photometric {photometric}')}),"
         " which is not supported. Save it with 8 bits per sample, or 16 bits in grey or RGB."
     )
-
-
-def _jpeg(data: bytes) -> str:
-    try:
-        JpegImagePlugin.JpegImageFile(io.BytesIO(data))
-    except SyntaxError as error:
-        if found := re.fullmatch(r"cannot handle (\d+)-(bit|layer) \w+", str(error)):
-            number, of = found[1], "bits per sample" if found[2] == "bit" else "channels"
-            return f"The JPEG has {number} {of}, which is not supported. Save it with 8 bits in grey, RGB or CMYK."
-    return ""
 
 
 def _first(value: Any) -> int:
