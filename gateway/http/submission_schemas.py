@@ -23,6 +23,7 @@ from gateway.http.job_schemas import (
 )
 
 _NAME_MAX = 200
+_PLACE_MAX = 2**53
 SUBMISSION_ID = "0192f3a4-5b6c-7d8e-9f01-0123456789ab"
 
 
@@ -76,11 +77,18 @@ class ListQuery(BaseModel):
 class ResultsQuery(BaseModel):
     """Which results to return, and in which format."""
 
+    cursor: int = optional(
+        "Read in order of finishing: `0` from the start, else after the result with this `cursor`.",
+        100,
+        default=0,
+        ge=0,
+        le=_PLACE_MAX,
+    )
     after: int = Field(
         0,
         ge=0,
-        le=2**53,
-        description="Start after the result with this `n`; results are numbered from 1 in order of acceptance.",
+        le=_PLACE_MAX,
+        description="Read in order of acceptance, after the result with this `n`.",
         json_schema_extra={"example": 100},
     )
     limit: int = optional("Maximum number of results.", 500, ge=1)
@@ -174,6 +182,9 @@ class ResultLine(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     n: int = Field(ge=1, description="Its number in order of acceptance, from 1.")
+    cursor: int | None = Field(
+        ge=1, description="Its number in order of finishing, from 1; null in order of acceptance."
+    )
     custom_id: str
     job_id: str = Field(pattern=UUID)
     status: Status
@@ -244,6 +255,7 @@ ADDED = {
 }
 RESULT_LINE = {
     "n": 1,
+    "cursor": None,
     "custom_id": "beach/cat.jpg",
     "job_id": JOB_ID,
     "status": "succeeded",
