@@ -46,6 +46,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.closed: set[str] = set()
         #: The final status and result of each job, as first seen.
         self.finished: dict[str, tuple[JobStatus, JobResult | None]] = {}
+        #: Numbers of the finished jobs of each submission, in the order in which they finished.
+        self.order: dict[str, list[int]] = {}
         self.fences: dict[str, int] = {}
         self.committed: dict[str, int] = {}
 
@@ -170,9 +172,19 @@ class LedgerMachine(RuleBasedStateMachine):
             found = self.ledger.submission(submission_id)
             assert found
             assert found.counts == self.recount(sent)
+            self.order_of_finishing_only_grows(submission_id, sent)
             assert (found.closed_ms is not None) == (submission_id in self.closed)
             assert (found.finished_ms is not None) == (submission_id in self.closed and found.counts.pending == 0)
             assert found.status is not SubmissionStatus.OPEN or submission_id not in self.closed
+
+    def order_of_finishing_only_grows(self, submission_id: str, sent: list[str]) -> None:
+        before, listed = self.order.get(submission_id, []), self.ledger.submission_finished(submission_id, 0, 1000)
+        numbers = [number for number, _ in listed]
+        assert numbers[: len(before)] == before
+        assert [job_id for _, job_id in listed] == [sent[number - 1] for number in numbers]
+        jobs = enumerate(self.ledger.get(sent), 1)
+        assert sorted(numbers) == [number for number, job in jobs if job and job.status.is_final], "each job once"
+        self.order[submission_id] = numbers
 
     def recount(self, job_ids: list[str]) -> Counts:
         statuses = [str(job.status) for job in self.ledger.get(job_ids) if job and job.id not in self.rejected]
