@@ -22,6 +22,9 @@ SUBMISSION_JOBS = f"{PREFIX}submission-jobs:"
 #: List per submission: the numbers of its finished jobs in the order in which they finished. A job's number is its
 #: place in the list of jobs, from 1.
 SUBMISSION_FINISHED = f"{PREFIX}submission-finished:"
+#: String per submission, with expiry: a bit per job, set if the job is in the list of finished jobs. It exists only for
+#: submissions that processes of version 0.1 worked on.
+SUBMISSION_LISTED = f"{PREFIX}submission-listed:"
 #: Sorted set per owner: ids of the latest submissions by creation time.
 SUBMISSIONS = f"{PREFIX}submissions:"
 #: Hash per idempotency key, with expiry: fingerprint of the image and id of the job.

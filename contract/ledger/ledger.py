@@ -44,7 +44,7 @@ from contract.submission import Submission
 #: How often an idle subscription pings Redis. Without a reply within this time, the connection counts as dead.
 _HEALTH_CHECK_S = 5.0
 #: How many jobs a script examines in one call, so that it does not block Redis for long.
-_LIST_CHUNK = 10_000
+_LIST_CHUNK = 2_000
 
 
 class Ledger:
@@ -178,10 +178,10 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def list_finished(self, submission_id: str) -> None:
-        """Add jobs to the order of finishing that were finished by a process of a version without one."""
-        start = 0
-        while start := self._run("list_finished", submission_id, start, _LIST_CHUNK):
-            pass
+        """Add jobs to the order of finishing that a process of version 0.1 finished, which has no such order."""
+        first = 1
+        while first:
+            first = self._run("list_finished", submission_id, first, _LIST_CHUNK)
 
     @redis_errors_as_unavailable
     def reject(self, jobs: Sequence[Job], ttl_s: int, now_ms: int = 0) -> list[bool]:

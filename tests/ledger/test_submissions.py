@@ -211,6 +211,16 @@ def test_a_submission_of_version_0_1_gets_its_list_from_its_jobs(ledger: Ledger,
     assert 0 < redis_client.ttl(keys.submission_finished(submission.id)) <= 7
 
 
+def test_a_long_submission_of_version_0_1_is_listed_in_steps(ledger: Ledger, redis_client: "redis.Redis") -> None:
+    submission = opened(ledger)
+    redis_client.rpush(keys.submission_jobs(submission.id), *map(str, range(1, 4501)))  # their records have expired
+    redis_client.rpush(keys.submission_finished(submission.id), *range(4500, 1000, -1))
+    redis_client.hset(keys.submission(submission.id), "succeeded", 4500)
+    ledger.list_finished(submission.id)
+    listed = [number for number, _ in ledger.submission_finished(submission.id, 0, 5000)]
+    assert listed == [*range(4500, 1000, -1), *range(1, 1001)]
+
+
 def test_an_image_that_is_resent_after_its_record_expired_is_another_job(
     ledger: Ledger, redis_client: "redis.Redis"
 ) -> None:

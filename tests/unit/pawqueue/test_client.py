@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+import uuid
 from contextlib import closing
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from pawqueue import (
     TimedOutError,
     UnreachableError,
 )
+from pawqueue.client.deadline import Deadline
 from pawqueue.client.jobs import read_whole
+from pawqueue.client.submissions import Submissions
 from tests.support.images import draw
+from tests.support.services import wait_until
 from tests.unit.pawqueue.service import URL, Network, Script, Service, failed, predicted, problem, write_images
 
 IMAGE = draw((8, 8))
@@ -298,6 +302,25 @@ def test_reading_results_resumes_after_a_lost_connection(service: Service, tmp_p
     client = service.client(transport=Network(inner, before=cut))
     assert [row.file for row in client.results(client.submissions()[0])] == ["a.jpg", "b.jpg", "c.jpg"]
     assert sum(request.path.endswith("/results") for request in service.requests) >= 2
+
+
+def test_the_results_of_a_running_submission_are_those_of_its_finished_images(service: Service) -> None:
+    service.held = {"a.jpg"}
+    client, submissions = service.client(), Submissions(service.connection())
+    deadline, submission_id = Deadline(10), str(uuid.uuid4())
+    submissions.open(submission_id, "test", "bulk", deadline)
+    submissions.add(submission_id, [(f"{name}.jpg", IMAGE) for name in "abc"], deadline)
+    submissions.close(submission_id, deadline)
+    wait_until(lambda: client.submission(submission_id).ended == 2, "two images have finished")
+    assert sorted(row.file for row in client.results(submission_id)) == ["b.jpg", "c.jpg"]
+    assert [row.file for row in client.results(submission_id, statuses=["queued", "succeeded"])] == [
+        "a.jpg",
+        "b.jpg",
+        "c.jpg",
+    ]
+    service.held = set()
+    client.wait(client.submission(submission_id))
+    assert [row.file for row in client.results(submission_id)] == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 def test_waiting_for_a_submission_stops_at_its_deadline(service: Service, tmp_path: Path) -> None:
