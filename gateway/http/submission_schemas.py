@@ -255,7 +255,7 @@ ADDED = {
 }
 RESULT_LINE = {
     "n": 1,
-    "cursor": None,
+    "cursor": 1,
     "custom_id": "beach/cat.jpg",
     "job_id": JOB_ID,
     "status": "succeeded",

@@ -221,6 +221,17 @@ def test_a_long_submission_of_version_0_1_is_listed_in_steps(ledger: Ledger, red
     assert listed == [*range(4500, 1000, -1), *range(1, 1001)]
 
 
+def test_the_list_that_version_0_1_left_of_an_expired_submission_is_deleted(
+    ledger: Ledger, redis_client: "redis.Redis"
+) -> None:
+    submission = opened(ledger)
+    ledger.cancel([job.id for job in sent(ledger, submission, 1)], TTL_S, NOW)
+    redis_client.persist(keys.submission_finished(submission.id))
+    redis_client.delete(keys.submission(submission.id))
+    opened(ledger)
+    assert not redis_client.exists(keys.submission_finished(submission.id))
+
+
 def test_an_image_that_is_resent_after_its_record_expired_is_another_job(
     ledger: Ledger, redis_client: "redis.Redis"
 ) -> None:
