@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule, run_state_machine_as_test
 
 from contract.job import Job, JobError, JobResult, JobStatus
@@ -289,6 +289,7 @@ def test_every_reader_gets_each_row_once_in_whatever_order_jobs_finish(
         deadline=None,
         derandomize=True,
         database=None,
+        phases=[Phase.generate],  # shrinking a failure takes longer than the time limit of a test
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(lambda: Readers(gateway, redis_client), settings=options)
