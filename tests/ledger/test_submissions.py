@@ -193,9 +193,10 @@ def test_jobs_finished_by_version_0_1_are_listed_once(
     for _ in range(2):
         ledger.list_finished(submission.id)
         assert finished(ledger, submission) == [5, 2, 4]
-    ledger.commit([(claimed(ledger, jobs[0]), cat())], TTL_S, NOW)
+    ledger.commit([(claimed(ledger, jobs[0]), cat()), (claimed(ledger, jobs[5]), cat())], TTL_S, NOW)
+    forget_order(redis_client, jobs[5], stored_by=stored_by)
     ledger.list_finished(submission.id)
-    assert finished(ledger, submission) == [5, 2, 4, 1]
+    assert finished(ledger, submission) == [5, 2, 4, 1, 6]
     assert redis_client.ttl(keys.submission_finished(submission.id)) == -1
 
 
