@@ -168,6 +168,8 @@ class Job:
     owner: str = ""
     #: Id of its submission; empty for a single upload.
     submission: str = ""
+    #: Its number in the submission, in order of acceptance from 1; 0 if it has no submission, or is from version 0.1.
+    number: int = 0
     #: Reference of the image in the image store; empty once the job is finished.
     image: str = ""
     started_ms: int | None = None

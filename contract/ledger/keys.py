@@ -19,6 +19,12 @@ OWNER_BYTES = f"{PREFIX}owner-bytes:"
 SUBMISSION = f"{PREFIX}submission:"
 #: List per submission: ids of its jobs in order of acceptance, including those of rejected images.
 SUBMISSION_JOBS = f"{PREFIX}submission-jobs:"
+#: List per submission: the numbers of its finished jobs in the order in which they finished. A job's number is its
+#: place in the list of jobs, from 1.
+SUBMISSION_FINISHED = f"{PREFIX}submission-finished:"
+#: String per submission, with expiry: a bit per job, set if the job is in the list of finished jobs. It exists only for
+#: submissions that processes of version 0.1 worked on.
+SUBMISSION_LISTED = f"{PREFIX}submission-listed:"
 #: Sorted set per owner: ids of the latest submissions by creation time.
 SUBMISSIONS = f"{PREFIX}submissions:"
 #: Hash per idempotency key, with expiry: fingerprint of the image and id of the job.
@@ -87,6 +93,11 @@ def submission(submission_id: str) -> str:
 def submission_jobs(submission_id: str) -> str:
     """Key of the list of a submission's jobs."""
     return SUBMISSION_JOBS + submission_id
+
+
+def submission_finished(submission_id: str) -> str:
+    """Key of the list of a submission's finished jobs."""
+    return SUBMISSION_FINISHED + submission_id
 
 
 def submissions(owner: str) -> str:

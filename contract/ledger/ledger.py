@@ -43,6 +43,8 @@ from contract.submission import Submission
 
 #: How often an idle subscription pings Redis. Without a reply within this time, the connection counts as dead.
 _HEALTH_CHECK_S = 5.0
+#: How many jobs a script examines in one call, so that it does not block Redis for long.
+_LIST_CHUNK = 2_000
 
 
 class Ledger:
@@ -164,6 +166,22 @@ class Ledger:
         """Read the ids of up to `count` jobs of a submission, from position `start`, in order of acceptance."""
         key = keys.submission_jobs(submission_id)
         return cast("list[str]", self._redis.lrange(key, start, start + count - 1))
+
+    @redis_errors_as_unavailable
+    def submission_finished(self, submission_id: str, start: int, count: int) -> list[tuple[int, str]]:
+        """Read number and id of up to `count` jobs of a submission, from position `start` in order of finishing.
+
+        A job's number is its place in the order of acceptance, from 1. The order of finishing only grows at its end.
+        """
+        found = self._run("finished", submission_id, start, count)
+        return [(int(number), job_id) for number, job_id in pairs(found)]
+
+    @redis_errors_as_unavailable
+    def list_finished(self, submission_id: str) -> None:
+        """Add jobs to the order of finishing that a process of version 0.1 finished, which has no such order."""
+        first = 1
+        while first:
+            first = self._run("list_finished", submission_id, first, _LIST_CHUNK)
 
     @redis_errors_as_unavailable
     def reject(self, jobs: Sequence[Job], ttl_s: int, now_ms: int = 0) -> list[bool]:

@@ -63,6 +63,7 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
         image=fields.get("image", ""),
         owner=fields.get("owner", ""),
         submission=fields.get("submission", ""),
+        number=int(fields.get("n", 0)),
         started_ms=_int_or_none(fields.get("started_ms")),
         finished_ms=_int_or_none(fields.get("finished_ms")),
         deadline_ms=_int_or_none(fields.get("deadline_ms")),

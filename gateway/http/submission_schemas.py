@@ -24,6 +24,7 @@ from gateway.http.job_schemas import (
 )
 
 _NAME_MAX = 200
+_PLACE_MAX = 2**53
 SUBMISSION_ID = "0192f3a4-5b6c-7d8e-9f01-0123456789ab"
 
 
@@ -77,11 +78,18 @@ class ListQuery(BaseModel):
 class ResultsQuery(BaseModel):
     """Which results to return, and in which format."""
 
+    cursor: int = optional(
+        "Read in order of finishing: `0` from the start, else after the result with this `cursor`.",
+        100,
+        default=0,
+        ge=0,
+        le=_PLACE_MAX,
+    )
     after: int = Field(
         0,
         ge=0,
-        le=2**53,
-        description="Start after the result with this `n`; results are numbered from 1 in order of acceptance.",
+        le=_PLACE_MAX,
+        description="Read in order of acceptance, after the result with this `n`.",
         json_schema_extra={"example": 100},
     )
     limit: int = optional("Maximum number of results.", 500, ge=1)
@@ -177,6 +185,10 @@ class ResultLine(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     n: int = Field(ge=1, description="Its position in order of acceptance, starting at 1.")
+    cursor: int | None = Field(
+        ge=1,
+        description="Its position in order of finishing, starting at 1; null in order of acceptance.",
+    )
     custom_id: str
     job_id: str = Field(pattern=UUID)
     status: Status
@@ -248,6 +260,7 @@ ADDED = {
 }
 RESULT_LINE = {
     "n": 1,
+    "cursor": 1,
     "custom_id": "beach/cat.jpg",
     "job_id": JOB_ID,
     "status": "succeeded",

@@ -1,9 +1,16 @@
-"""The results of a submission as NDJSON or CSV, read from the ledger a page at a time."""
+"""The results of a submission as NDJSON or CSV, read from the ledger a page at a time.
+
+There are two orders. The order of finishing only grows at its end, so a reader can follow it with a cursor while the
+submission runs. The order of acceptance ends before the first unfinished job: beyond it, a job could still finish
+before one that the reader already has, and the reader would miss it.
+"""
 
 import csv
 import io
 import json
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from contract.job import Job, JobStatus
@@ -18,41 +25,99 @@ _JOB_MEMBERS = (
     "status", "prediction", "error", "model", "attempts", "timings", "created_at", "finished_at", "warnings",
 )  # fmt: skip
 
-NumberedJob = tuple[int, Job]
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A job in the results of its submission."""
+
+    job: Job
+    #: Its number in order of acceptance, from 1.
+    n: int
+    #: Its number in order of finishing, from 1; None in results in order of acceptance.
+    cursor: int | None = None
 
 
-def read_pages(
+def in_order_of_finishing(
+    ledger: Ledger, submission_id: str, cursor: int, statuses: Collection[JobStatus], limit: int | None = None
+) -> Iterator[list[Listed]]:
+    """Yield the finished jobs after a cursor in pages, at most `limit` jobs. Expired records are omitted."""
+    ledger.list_finished(submission_id)
+    return _selected(_finished(ledger, submission_id, cursor), statuses, limit)
+
+
+def in_order_of_acceptance(
     ledger: Ledger, submission_id: str, after: int, statuses: Collection[JobStatus], limit: int | None = None
-) -> Iterator[list[NumberedJob]]:
-    """Yield the jobs of a submission after job number `after`; jobs are numbered from 1 in order of acceptance.
+) -> Iterator[list[Listed]]:
+    """Yield the jobs after job number `after` in pages, at most `limit` jobs. Expired records are omitted.
 
-    Jobs whose records have expired are omitted. With a `limit`, at most that many jobs are yielded.
+    Ends before the first unfinished job, unless `statuses` includes unfinished jobs.
     """
-    start, left = after, limit
-    while left != 0 and (job_ids := ledger.submission_job_ids(submission_id, start, _PAGE_MAX_JOBS)):
-        jobs = ledger.get(job_ids)
-        page = [(start + n, job) for n, job in enumerate(jobs, 1) if job and job.status in statuses][:left]
-        yield page
-        start += len(job_ids)
-        left = None if left is None else left - len(page)
+    pages = _accepted(ledger, submission_id, after)
+    if all(status.is_final for status in statuses):
+        pages = _until_unfinished(pages)
+    return _selected(pages, statuses, limit)
 
 
-def to_ndjson(pages: Iterable[list[NumberedJob]]) -> Iterator[str]:
+def to_ndjson(pages: Iterable[list[Listed]]) -> Iterator[str]:
     """One JSON object per line."""
     for page in pages:
-        yield "".join(json.dumps(_line(n, job), separators=(",", ":")) + "\n" for n, job in page)
+        yield "".join(json.dumps(_line(listed), separators=(",", ":")) + "\n" for listed in page)
 
 
-def to_csv(pages: Iterable[list[NumberedJob]]) -> Iterator[str]:
-    """A header, then one line per job."""
-    yield _csv_lines([CSV_COLUMNS])
+def to_csv(pages: Iterable[list[Listed]], *, with_cursor: bool = False) -> Iterator[str]:
+    """A header, then one line per job; `with_cursor` adds the cursor as last column."""
+    yield _csv_lines([[*CSV_COLUMNS, "cursor"] if with_cursor else CSV_COLUMNS])
     for page in pages:
-        yield _csv_lines(ResultRow.of(job).cells() for _, job in page)
+        rows = [ResultRow.of(listed.job).cells() for listed in page]
+        if with_cursor:
+            rows = [[*row, str(listed.cursor)] for row, listed in zip(rows, page, strict=True)]
+        yield _csv_lines(rows)
 
 
-def _line(n: int, job: Job) -> dict[str, Any]:
-    values = job.to_dict()
-    return {"n": n, "custom_id": job.file, "job_id": job.id} | {name: values[name] for name in _JOB_MEMBERS}
+def _finished(ledger: Ledger, submission_id: str, cursor: int) -> Iterator[list[Listed]]:
+    while found := ledger.submission_finished(submission_id, cursor, _PAGE_MAX_JOBS):
+        jobs = ledger.get([job_id for _, job_id in found])
+        places = enumerate(zip(jobs, found, strict=True), cursor + 1)
+        yield [Listed(job, n, place) for place, (job, (n, _)) in places if job and _is_numbered(job, n)]
+        cursor += len(found)
+
+
+def _accepted(ledger: Ledger, submission_id: str, after: int) -> Iterator[list[Listed]]:
+    while job_ids := ledger.submission_job_ids(submission_id, after, _PAGE_MAX_JOBS):
+        jobs = enumerate(ledger.get(job_ids), after + 1)
+        yield [Listed(job, n) for n, job in jobs if job and _is_numbered(job, n)]
+        after += len(job_ids)
+
+
+def _is_numbered(job: Job, n: int) -> bool:
+    """False if this is a later job with the same id: its image was resent after the first record had expired."""
+    return job.number in (0, n)
+
+
+def _until_unfinished(pages: Iterable[list[Listed]]) -> Iterator[list[Listed]]:
+    for page in pages:
+        finished = list(takewhile(lambda listed: listed.job.status.is_final, page))
+        yield finished
+        if len(finished) < len(page):
+            return
+
+
+def _selected(
+    pages: Iterable[list[Listed]], statuses: Collection[JobStatus], limit: int | None
+) -> Iterator[list[Listed]]:
+    left = limit
+    for page in pages:
+        selected = [listed for listed in page if listed.job.status in statuses][:left]
+        yield selected
+        left = None if left is None else left - len(selected)
+        if left == 0:
+            return
+
+
+def _line(listed: Listed) -> dict[str, Any]:
+    job, values = listed.job, listed.job.to_dict()
+    head = {"n": listed.n, "cursor": listed.cursor, "custom_id": job.file, "job_id": job.id}
+    return head | {name: values[name] for name in _JOB_MEMBERS}
 
 
 def _csv_lines(rows: Iterable[Iterable[str]]) -> str:

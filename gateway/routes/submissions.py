@@ -1,5 +1,6 @@
 """`/v1/submissions`: many images sent together, and their results."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -37,7 +38,13 @@ from gateway.http.submission_schemas import (
     SubmissionObject,
     SubmissionPath,
 )
-from gateway.results.streams import FINAL_STATUSES, read_pages, to_csv, to_ndjson
+from gateway.results.streams import (
+    FINAL_STATUSES,
+    in_order_of_acceptance,
+    in_order_of_finishing,
+    to_csv,
+    to_ndjson,
+)
 from gateway.routes.bodies import clean_name, drain, granted_wait_s, read_images
 from gateway.routes.jobs import IMAGE_ERRORS
 from gateway.services import current_services
@@ -52,7 +59,7 @@ _OPENED = {
 }
 _READ = {"open": OPEN_SUBMISSION, "running": RUNNING_SUBMISSION, "finished": FINISHED_SUBMISSION}
 _RESULTS = {
-    "description": "One line per job, in order of acceptance.",
+    "description": "One line per job.",
     "content": {
         _NDJSON: {"schema": ResultLine, "example": RESULT_LINE},
         _CSV: {"schema": {"type": "string"}, "example": ",".join(CSV_COLUMNS) + "\n"},
@@ -174,16 +181,36 @@ def add(path: SubmissionPath) -> Response:
     errors=(NotFoundError,),
 )
 def results(path: SubmissionPath, query: ResultsQuery, header: AcceptHeader) -> Response:
-    """Read results as NDJSON or CSV, streamed in order of acceptance, even while the submission is running.
+    """Read results as NDJSON or CSV, streamed.
 
-    Use `after` to continue after the last result of an earlier response. Jobs whose records have expired are omitted.
+    To follow a running submission, start with `cursor=0` and continue with the `cursor` of the last result: you get
+    each result once, in order of finishing. In CSV the cursor is the last column.
+
+    Without `cursor`, results are in order of acceptance and end before the first unfinished job, unless `status`
+    selects unfinished jobs. Continue with `after`, the `n` of the last result. Jobs whose records have expired are
+    omitted.
     """
     services = current_services()
     services.submissions.find(caller(), path.submission_id)
     statuses = set(map(JobStatus, query.status or FINAL_STATUSES))
-    pages = read_pages(services.ledger, path.submission_id, query.after, statuses, query.limit)
+    with_cursor = "cursor" in query.model_fields_set
+    if with_cursor:
+        _check_cursor(query, statuses)
+        pages = in_order_of_finishing(services.ledger, path.submission_id, query.cursor, statuses, query.limit)
+    else:
+        pages = in_order_of_acceptance(services.ledger, path.submission_id, query.after, statuses, query.limit)
     mimetype = _FORMATS[query.format] if query.format else _accepted_format(header.accept)
-    return Response(to_csv(pages) if mimetype == _CSV else to_ndjson(pages), mimetype=mimetype)
+    lines = to_csv(pages, with_cursor=with_cursor) if mimetype == _CSV else to_ndjson(pages)
+    return Response(lines, mimetype=mimetype)
+
+
+def _check_cursor(query: ResultsQuery, statuses: Collection[JobStatus]) -> None:
+    if "after" in query.model_fields_set:
+        raise UploadError("`cursor` and `after` select different orders. Send only one of them.")
+    if unfinished := sorted(status for status in statuses if not status.is_final):
+        raise UploadError(
+            f"`cursor` reads finished jobs, not those with status `{unfinished[0]}`. Leave out one of the two."
+        )
 
 
 def _open(body: SubmissionBody, submission_id: str = "", key: str = "") -> Response:

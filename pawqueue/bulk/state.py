@@ -105,9 +105,9 @@ class RunState:
         return value
 
     def begin_submission(self, submission_id: str) -> None:
-        """Store the id of a new submission and reset the position in its results."""
+        """Store the id of a new submission and reset the cursor in its results."""
         with self._transaction() as connection:
-            values = [("submission", submission_id), ("place", "0")]
+            values = [("submission", submission_id), ("cursor", "0")]
             connection.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", values)
 
     def add(self, files: Iterable[tuple[Path, str]]) -> None:
@@ -179,8 +179,8 @@ class RunState:
                 return None
             return _store(connection, index, name, row)
 
-    def record(self, results: Sequence[tuple[str, ResultRow]], position: int) -> list[tuple[int, ResultRow]]:
-        """Store results by `custom_id`, and the position up to which they were read; returns the new ones."""
+    def record(self, results: Sequence[tuple[str, ResultRow]], cursor: int) -> list[tuple[int, ResultRow]]:
+        """Store results by `custom_id`, and the cursor up to which they were read; returns the new ones."""
         new = []
         with self._transaction() as connection:
             for custom_id, row in results:
@@ -188,7 +188,7 @@ class RunState:
                 if found := connection.execute(query, (custom_id, _DONE)).fetchone():
                     index, name = found
                     new.append((index, _store(connection, index, name, row)))
-            connection.execute("INSERT OR REPLACE INTO notes VALUES ('place', ?)", (str(position),))
+            connection.execute("INSERT OR REPLACE INTO notes VALUES ('cursor', ?)", (str(cursor),))
         return new
 
     def total(self) -> int:

@@ -1,7 +1,7 @@
 """The `Pawqueue` class: submits images to one gateway and reads their results."""
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from pawqueue.client.errors import JobFailedError, RefusedError, TimedOutError
 from pawqueue.client.jobs import LONG_POLL_S, Image, Jobs, load_image
 from pawqueue.client.renamed import accepts_picture
 from pawqueue.client.status import ServiceStatus, read_status
-from pawqueue.client.submissions import Submission, Submissions
+from pawqueue.client.submissions import ACCEPTED, FINISHED, ResultLine, Submission, Submissions
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 #: The queue for callers that wait, and the queue for large batches.
@@ -194,11 +194,11 @@ class Pawqueue:
     ) -> Iterator[ResultRow]:
         """Yield a row for each finished image of a submission, or for each image whose status is in `statuses`.
 
-        Rows are streamed in the order of acceptance, even while the submission is running. `timeout_s` applies to
-        each row.
+        Rows are streamed: in the order of acceptance, or, while the submission is running, in the order in which the
+        images finished. `timeout_s` applies to each row.
         """
         submission_id = submission if isinstance(submission, str) else submission.id
-        lines = self._submissions.all_results(submission_id, self._deadline(timeout_s), tuple(statuses))
+        lines = self._result_lines(submission_id, tuple(statuses), self._deadline(timeout_s))
         return (line.row for line in lines)
 
     def cancel(self, what: Job | Submission | str, *, timeout_s: float | None = None) -> Job | Submission:
@@ -224,6 +224,12 @@ class Pawqueue:
     def service_status(self, *, timeout_s: float | None = None) -> ServiceStatus:
         """Return the status of the whole service: queues, workers and totals."""
         return read_status(self._connection, self._deadline(timeout_s))
+
+    def _result_lines(self, submission_id: str, statuses: Sequence[str], deadline: Deadline) -> Iterator[ResultLine]:
+        running = self._submissions.get(submission_id, deadline).finished_s is None
+        wants_unfinished = any(not JobStatus(status).is_final for status in statuses)
+        place = FINISHED if running and not wants_unfinished else ACCEPTED
+        yield from self._submissions.all_results(submission_id, deadline, place, statuses)
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
         return Deadline(self.timeout_s if timeout_s is None else timeout_s)

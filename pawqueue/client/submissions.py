@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,9 @@ REFUSED, UNREADABLE = "refused", "unreadable"
 #: The error codes with which a gateway rejects an image of a submission.
 _REFUSALS = frozenset(code for code, kind in error_classes().items() if issubclass(kind, UploadError | ConflictError))
 _NDJSON = "application/x-ndjson, application/problem+json"
+#: The start of the results in order of finishing, which can be followed while the submission runs, and in order of
+#: acceptance, which end before the first unfinished job.
+FINISHED, ACCEPTED = {"cursor": 0}, {"after": 0}
 _TIMES = ("created_s", "closed_s", "finished_s", "estimated_end_s")
 
 
@@ -102,8 +105,15 @@ class ResultLine:
 
     #: Position in the order of acceptance, from 1.
     n: int
+    #: Position in the order of finishing, from 1; None in order of acceptance, and from gateways of 0.1.
+    cursor: int | None
     #: Its `file` is the image's `custom_id`.
     job: Job
+
+    @property
+    def place(self) -> Mapping[str, int]:
+        """The place from which to continue after this line."""
+        return {"after": self.n} if self.cursor is None else {"cursor": self.cursor}
 
     @property
     def row(self) -> ResultRow:
@@ -153,34 +163,29 @@ class Submissions:
         return self._connection.fetch(Call("GET", "/v1/submissions", {"limit": str(limit)}), deadline, _submissions)
 
     def results(
-        self,
-        submission_id: str,
-        deadline: Deadline,
-        after: int = 0,
-        statuses: Sequence[str] = (),
-        limit: int | None = None,
-    ) -> Generator[ResultLine]:
-        """Yield the finished jobs after position `after`, or those in `statuses`, in order of acceptance.
+        self, submission_id: str, deadline: Deadline, place: Mapping[str, int], statuses: Sequence[str] = ()
+    ) -> Iterator[ResultLine]:
+        """Yield the finished jobs, or those in `statuses`, that follow a place: `FINISHED`, `ACCEPTED`, or a line's.
 
         One request, never retried; `all_results` resumes after a lost connection.
         """
-        query: dict[str, str | list[str]] = {"after": str(after)}
+        query: dict[str, str | list[str]] = {name: str(number) for name, number in place.items()}
         if statuses:
             query["status"] = list(statuses)
-        if limit is not None:
-            query["limit"] = str(limit)
         call = Call("GET", f"{_path(submission_id)}/results", query, accept=_NDJSON)
         for line in self._connection.lines(call, deadline):
             if line.strip():
                 yield self._result(line)
 
-    def all_results(self, submission_id: str, deadline: Deadline, statuses: Sequence[str] = ()) -> Iterator[ResultLine]:
+    def all_results(
+        self, submission_id: str, deadline: Deadline, place: Mapping[str, int], statuses: Sequence[str] = ()
+    ) -> Iterator[ResultLine]:
         """Like `results`, but resumes after a lost connection; every line renews the deadline."""
-        after, tries = 0, 0
+        tries = 0
         while True:
             try:
-                for line in self.results(submission_id, deadline, after, statuses):
-                    after, tries = line.n, 0
+                for line in self.results(submission_id, deadline, place, statuses):
+                    place, tries = line.place, 0
                     deadline.renew()
                     yield line
             except ClientError as error:
@@ -194,7 +199,7 @@ class Submissions:
         try:
             values = json.loads(line)
             job = {**values, "id": values.get("job_id") or "", "file": values["custom_id"], "queue": ""}
-            return ResultLine(int(values["n"]), Job.from_dict(job))
+            return ResultLine(int(values["n"]), values.get("cursor"), Job.from_dict(job))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise self._connection.not_a_gateway() from error
 

@@ -78,8 +78,9 @@ def test_queued_jobs_of_an_earlier_revision_finish_and_its_results_can_be_read(t
             http.post(f"/v1/submissions/{submission}/close").raise_for_status()
             closed = http.get(f"/v1/submissions/{submission}", headers={"Prefer": "wait=60"}).json()
             assert (closed["status"], closed["counts"]["succeeded"]) == ("finished", len(_COLOURS))
-            rows = http.get(f"/v1/submissions/{submission}/results").text.splitlines()
-            assert len(rows) == len(_COLOURS)
+            for order in ("after", "cursor"):
+                rows = http.get(f"/v1/submissions/{submission}/results?{order}=0").text.splitlines()
+                assert len(rows) == len(_COLOURS)
 
 
 def _submit(http: httpx.Client, colour: tuple[int, int, int], wait_s: int = 0) -> dict[str, object]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import signal
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,48 @@ def test_a_form_a_tar_and_a_zip_fill_one_submission(http: httpx.Client) -> None:
     assert [line["file"] for line in lines] == [row["custom_id"] for row in rows]
     assert http.get(f"/v1/jobs/{ids[0]}").json()["file"] == "cats/000.jpg"
     assert body["id"] in [listed["id"] for listed in http.get("/v1/submissions").json()["submissions"]]
+
+
+class Follower(threading.Thread):
+    """Reads the results of a running submission again and again, each time after the last row that it has."""
+
+    def __init__(self, stack: Stack, address: str, place: str, query: str = "") -> None:
+        super().__init__(name=f"follows {place}{query}")
+        self.stack, self.address, self.place, self.query = stack, address, place, query
+        self.pages: list[list[int]] = []
+
+    def run(self) -> None:
+        at = 0
+        with httpx.Client(base_url=self.stack.url, timeout=120) as http:
+            while True:
+                finished = http.get(self.address).json()["status"] == "finished"
+                rows = rows_of(http, self.address, f"?{self.place}={at}{self.query}")
+                if rows:
+                    self.pages.append([row["n"] for row in rows])
+                    at = rows[-1]["n" if self.place == "after" else "cursor"]
+                elif finished:
+                    return
+
+    def numbers(self) -> list[int]:
+        """The numbers of all rows, once the submission has finished."""
+        self.join(120)
+        return [n for page in self.pages for n in page]
+
+
+def test_readers_of_a_running_submission_get_each_result_once(http: httpx.Client, stack: Stack) -> None:
+    """The first image takes a second, so the others finish before it."""
+    address = open_submission(http)
+    followers = [Follower(stack, address, "after"), Follower(stack, address, "cursor")]
+    followers.append(Follower(stack, address, "cursor", "&limit=7"))
+    for follower in followers:
+        follower.start()
+    members = {"large.png": draw((7000, 7000)), **images(0, 60)}
+    assert http.post(f"{address}/jobs", **as_tar(members)).status_code == 202
+    http.post(f"{address}/close")
+    assert followers[0].numbers() == list(range(1, 62))
+    for follower in followers[1:]:
+        assert sorted(follower.numbers()) == list(range(1, 62))
+        assert follower.pages[0][0] != 1, "the large image is not the first to finish"
 
 
 def test_a_corrupt_image_fails_and_the_others_succeed(http: httpx.Client) -> None:

@@ -46,6 +46,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.closed: set[str] = set()
         #: The final status and result of each job, as first seen.
         self.finished: dict[str, tuple[JobStatus, JobResult | None]] = {}
+        #: Numbers of the finished jobs of each submission, in the order in which they finished.
+        self.order: dict[str, list[int]] = {}
         self.fences: dict[str, int] = {}
         self.committed: dict[str, int] = {}
 
@@ -169,14 +171,24 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.ledger.submission_job_ids(submission_id, 0, 1000) == sent
             found = self.ledger.submission(submission_id)
             assert found
-            assert found.counts == self.recount(sent)
+            jobs = self.ledger.get(sent)
+            assert found.counts == self.recount(jobs)
+            self.order_of_finishing_only_grows(submission_id, jobs)
             assert (found.closed_ms is not None) == (submission_id in self.closed)
             assert (found.finished_ms is not None) == (submission_id in self.closed and found.counts.pending == 0)
             assert found.status is not SubmissionStatus.OPEN or submission_id not in self.closed
 
-    def recount(self, job_ids: list[str]) -> Counts:
-        statuses = [str(job.status) for job in self.ledger.get(job_ids) if job and job.id not in self.rejected]
-        rejected = sum(job_id in self.rejected for job_id in job_ids)
+    def order_of_finishing_only_grows(self, submission_id: str, jobs: list[Job | None]) -> None:
+        before, listed = self.order.get(submission_id, []), self.ledger.submission_finished(submission_id, 0, 1000)
+        numbers = [number for number, _ in listed]
+        assert numbers[: len(before)] == before
+        finished = {n: job.id for n, job in enumerate(jobs, 1) if job and job.status.is_final}
+        assert sorted(listed) == list(finished.items()), "each job once"
+        self.order[submission_id] = numbers
+
+    def recount(self, jobs: list[Job | None]) -> Counts:
+        statuses = [str(job.status) for job in jobs if job and job.id not in self.rejected]
+        rejected = sum(job is not None and job.id in self.rejected for job in jobs)
         return Counts(**{status: statuses.count(status) for status in set(statuses)}, rejected=rejected)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import redis
 
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
 from contract.ledger import keys
@@ -10,7 +11,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Submit, SubmitStatus, Sweep
 from contract.queues import BULK
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
-from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store
+from tests.support.ledger import LEASE_MS, NOW, cat, claimed, forget_order, make_job, read, store
 
 TTL_S = 60
 
@@ -116,7 +117,7 @@ def test_a_rejected_image_is_counted_once_and_stored_as_a_failed_job(ledger: Led
     job = reject(ledger, submission, "notes.txt")
     assert ledger.reject([job], TTL_S, NOW) == [False]
     assert counts(ledger, submission) == Counts(queued=1, rejected=1)
-    assert read(ledger, job) == replace(job, finished_ms=NOW)
+    assert read(ledger, job) == replace(job, finished_ms=NOW, number=2)
     assert ledger.submission_job_ids(submission.id, 0, 10) == [first.id, job.id]
     assert ledger.claim([job.id], LEASE_MS, TTL_S, NOW) == [None]
     assert not ledger.stats([BULK]).totals
@@ -137,6 +138,128 @@ def test_jobs_are_listed_in_pages_in_order_of_acceptance(ledger: Ledger) -> None
     assert ledger.submission_job_ids(submission.id, 3, 10) == ids[3:]
     assert ledger.submission_job_ids(submission.id, 5, 10) == []
     assert ledger.submission_job_ids(new_job_id(), 0, 10) == []
+
+
+def finished(ledger: Ledger, submission: Submission, start: int = 0, count: int = 100) -> list[int]:
+    """The numbers of the finished jobs in order of finishing."""
+    jobs = ledger.submission_job_ids(submission.id, 0, 100)
+    found = ledger.submission_finished(submission.id, start, count)
+    assert [job_id for _, job_id in found] == [jobs[number - 1] for number, _ in found]
+    return [number for number, _ in found]
+
+
+def test_jobs_are_listed_in_the_order_in_which_they_finish_in_any_way(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    jobs = sent(ledger, submission, 5)
+    late = [replace(make_job(BULK), submission=submission.id, deadline_ms=NOW + 10) for _ in range(2)]
+    store(ledger, late)
+    assert finished(ledger, submission) == []
+    ledger.commit([(claimed(ledger, jobs[2]), cat())], TTL_S, NOW)
+    ledger.cancel([jobs[4].id], TTL_S, NOW)
+    reject(ledger, submission, "notes.txt")
+    ledger.claim([late[1].id], LEASE_MS, TTL_S, NOW + 20)
+    sweep = Sweep(BULK, oldest_message_ms=0, grace_ms=10**9, max_attempts=1, ttl_s=TTL_S)
+    ledger.recover(sweep, NOW + 20)
+    ledger.begin([claimed(ledger, jobs[0], NOW + 20)])
+    ledger.recover(sweep, NOW + 20 + LEASE_MS)
+    failed = JobResult(error=JobError("undecodable_image", "broken"))
+    ledger.commit([(claimed(ledger, jobs[3]), failed), (claimed(ledger, jobs[1]), cat())], TTL_S, NOW)
+    assert finished(ledger, submission) == [3, 5, 8, 7, 6, 1, 4, 2]
+    assert finished(ledger, submission, 2, 3) == [8, 7, 6]
+    assert finished(ledger, submission, 8) == []
+
+
+def test_a_dropped_commit_and_a_repeated_cancel_list_a_job_once(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    (job,) = sent(ledger, submission, 1)
+    claim = claimed(ledger, job)
+    for _ in range(2):
+        ledger.cancel([job.id], TTL_S, NOW)
+        ledger.commit([(claim, cat())], TTL_S, NOW)
+    assert finished(ledger, submission) == [1]
+
+
+@pytest.mark.parametrize("stored_by", ["0.1", "this version"])
+def test_jobs_finished_by_version_0_1_are_listed_once(
+    ledger: Ledger, redis_client: "redis.Redis", stored_by: str
+) -> None:
+    submission = opened(ledger)
+    jobs = [read(ledger, job) for job in sent(ledger, submission, 6)]
+    ledger.commit([(claimed(ledger, job), cat()) for job in (jobs[4], jobs[1], jobs[3])], TTL_S, NOW)
+    forget_order(redis_client, jobs[1], stored_by=stored_by)
+    redis_client.delete(keys.job(jobs[1].id))  # its record has expired
+    forget_order(redis_client, jobs[3], stored_by=stored_by)
+    assert finished(ledger, submission) == [5]
+    for _ in range(2):
+        ledger.list_finished(submission.id)
+        assert finished(ledger, submission) == [5, 2, 4]
+    ledger.commit([(claimed(ledger, jobs[0]), cat()), (claimed(ledger, jobs[5]), cat())], TTL_S, NOW)
+    forget_order(redis_client, jobs[5], stored_by=stored_by)
+    ledger.list_finished(submission.id)
+    assert finished(ledger, submission) == [5, 2, 4, 1, 6]
+    assert redis_client.ttl(keys.submission_finished(submission.id)) == -1
+
+
+def test_a_submission_of_version_0_1_gets_its_list_from_its_jobs(ledger: Ledger, redis_client: "redis.Redis") -> None:
+    submission = opened(ledger)
+    jobs = [read(ledger, job) for job in sent(ledger, submission, 4)]
+    ledger.cancel([job.id for job in jobs], TTL_S, NOW)
+    for job in jobs:
+        forget_order(redis_client, job)
+    redis_client.expire(keys.submission(submission.id), 7)
+    ledger.list_finished(submission.id)
+    assert finished(ledger, submission) == [1, 2, 3, 4]
+    assert 0 < redis_client.ttl(keys.submission_finished(submission.id)) <= 7
+
+
+def test_a_long_submission_of_version_0_1_is_listed_in_steps(ledger: Ledger, redis_client: "redis.Redis") -> None:
+    submission = opened(ledger)
+    redis_client.rpush(keys.submission_jobs(submission.id), *map(str, range(1, 4501)))  # their records have expired
+    redis_client.rpush(keys.submission_finished(submission.id), *range(4500, 1000, -1))
+    redis_client.hset(keys.submission(submission.id), "succeeded", 4500)
+    ledger.list_finished(submission.id)
+    listed = [number for number, _ in ledger.submission_finished(submission.id, 0, 5000)]
+    assert listed == [*range(4500, 1000, -1), *range(1, 1001)]
+
+
+def test_the_list_that_version_0_1_left_of_an_expired_submission_is_deleted(
+    ledger: Ledger, redis_client: "redis.Redis"
+) -> None:
+    submission = opened(ledger)
+    ledger.cancel([job.id for job in sent(ledger, submission, 1)], TTL_S, NOW)
+    redis_client.persist(keys.submission_finished(submission.id))
+    redis_client.delete(keys.submission(submission.id))
+    opened(ledger)
+    assert not redis_client.exists(keys.submission_finished(submission.id))
+
+
+def test_an_image_that_is_resent_after_its_record_expired_is_another_job(
+    ledger: Ledger, redis_client: "redis.Redis"
+) -> None:
+    submission = opened(ledger)
+    (job,) = sent(ledger, submission, 1)
+    ledger.cancel([job.id], TTL_S, NOW)
+    forget_order(redis_client, read(ledger, job), stored_by="this version")
+    redis_client.delete(keys.job(job.id))
+    store(ledger, [job])
+    assert read(ledger, job).number == 2
+    ledger.list_finished(submission.id)
+    assert finished(ledger, submission) == [1]
+    ledger.commit([(claimed(ledger, job), cat())], TTL_S, NOW)
+    assert finished(ledger, submission) == [1, 2]
+
+
+def test_the_list_of_finished_jobs_is_kept_as_long_as_the_submission(
+    ledger: Ledger, redis_client: "redis.Redis"
+) -> None:
+    submission = opened(ledger)
+    ledger.cancel([job.id for job in sent(ledger, submission, 1)], TTL_S, NOW)
+    assert 0 < redis_client.ttl(keys.submission_finished(submission.id)) <= TTL_S
+    sent(ledger, submission, 1)
+    assert redis_client.ttl(keys.submission_finished(submission.id)) == -1
+    redis_client.delete(keys.submission(submission.id))
+    ledger.cancel(ledger.submission_job_ids(submission.id, 1, 1), TTL_S, NOW)
+    assert finished(ledger, submission) == [1]
 
 
 def test_a_resent_job_is_counted_once(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import redis
 
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings, new_job_id
+from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, QueueLimits, Submit, SubmitStatus
 from contract.queues import INTERACTIVE
@@ -56,6 +57,16 @@ def read(ledger: Ledger, job: Job) -> Job:
     (found,) = ledger.get([job.id])
     assert found is not None
     return found
+
+
+def forget_order(client: "redis.Redis", job: Job, *, stored_by: str = "0.1") -> None:
+    """Change a finished job of a submission into one that a worker of version 0.1 finished.
+
+    That worker did not add it to the order of finishing. If version 0.1 stored it too, it has no number.
+    """
+    if stored_by == "0.1":
+        client.hdel(keys.job(job.id), "n")
+    assert client.lrem(keys.submission_finished(job.submission), -1, str(job.number)) == 1
 
 
 def patient_client(url: str) -> "redis.Redis":

@@ -66,6 +66,19 @@ local function move(submission, from, to)
   end
 end
 
+-- Numbers of the jobs that finished, by submission, in order. `write_counts` adds them to the submission's list.
+local listed = {}
+
+-- Add a finished job to the list of its submission. `number` is false for a job that an earlier version stored: the
+-- list gets it from `list_finished.lua`.
+local function list_finished(submission, number)
+  if submission and number then
+    local numbers = listed[submission] or {}
+    listed[submission] = numbers
+    numbers[#numbers + 1] = number
+  end
+end
+
 -- Return a job to its old position in the queue.
 local function requeue(id, queue, created_ms, submission)
   redis.call('HSET', K.job .. id, 'status', 'queued')
@@ -78,7 +91,8 @@ end
 -- Set the final status of a job and count it. Returns the reference of its image, or false if it has none.
 local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
-  local queue, image, before, submission = unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission'))
+  local queue, image, before, submission, number =
+    unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission', 'n'))
   redis.call('HSET', key, 'status', status, 'outcome', result, 'finished_ms', text(now))
   redis.call('HDEL', key, 'image', 'begun', 'alone')
   redis.call('EXPIRE', key, ttl_s)
@@ -91,6 +105,7 @@ local function finish(id, now, ttl_s, status, label, code, result)
   end
   redis.call('XADD', K.events, 'MAXLEN', '~', K.events_kept, '*', 'id', id)
   move(submission, before, status)
+  list_finished(submission, number)
   return image
 end
 
@@ -119,6 +134,7 @@ local function on_idle(id, now, ttl_s)
   local key = K.submission .. id
   redis.call('EXPIRE', key, ttl_s)
   redis.call('EXPIRE', K.submission_jobs .. id, ttl_s)
+  redis.call('EXPIRE', K.submission_finished .. id, ttl_s)
   local times = redis.call('HMGET', key, 'closed_ms', 'finished_ms')
   if times[1] and not times[2] then
     redis.call('HSET', key, 'finished_ms', text(now))
@@ -142,7 +158,7 @@ local function update_mark(key, now)
   redis.call('HSET', key, 'next_mark_ms', text(now), 'next_mark_processed', processed)
 end
 
--- Write the pending changes to the counts of submissions. Every script that calls `move` ends with this call; scripts
+-- Write the pending changes to the counts and lists of submissions. Every script that calls `move` ends with this call; scripts
 -- that can finish jobs pass `ttl_s`.
 local function write_counts(now, ttl_s)
   for id, counts in pairs(moved) do
@@ -150,6 +166,9 @@ local function write_counts(now, ttl_s)
     if redis.call('EXISTS', key) == 1 then
       for status, number in pairs(counts) do
         redis.call('HINCRBY', key, status, number)
+      end
+      if listed[id] then
+        redis.call('RPUSH', K.submission_finished .. id, unpack(listed[id]))
       end
       if (counts.running or 0) > 0 then
         redis.call('HSETNX', key, 'started_ms', text(now))

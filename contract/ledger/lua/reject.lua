@@ -8,10 +8,11 @@ local function record(id, submission, from, count)
   if not is_open or redis.call('EXISTS', K.job .. id) == 1 then
     return 0
   end
-  redis.call('HSET', K.job .. id, 'finished_ms', text(now), unpack(ARGV, from, from + count - 1))
+  local number = redis.call('RPUSH', K.submission_jobs .. submission, id)
+  redis.call('HSET', K.job .. id, 'finished_ms', text(now), 'n', number, unpack(ARGV, from, from + count - 1))
   redis.call('EXPIRE', K.job .. id, ttl_s)
-  redis.call('RPUSH', K.submission_jobs .. submission, id)
   move(submission, nil, 'rejected')
+  list_finished(submission, number)
   return 1
 end
 

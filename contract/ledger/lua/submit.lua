@@ -69,7 +69,7 @@ local function store(id, queue, created_ms, deadline_ms, idempotency_key, finger
   end
   if submission ~= '' then
     move(submission, nil, 'queued')
-    redis.call('RPUSH', K.submission_jobs .. submission, id)
+    redis.call('HSET', K.job .. id, 'n', redis.call('RPUSH', K.submission_jobs .. submission, id))
   end
   return {1, id}
 end
@@ -88,6 +88,7 @@ end
 for submission in pairs(moved) do
   redis.call('PERSIST', K.submission .. submission)
   redis.call('PERSIST', K.submission_jobs .. submission)
+  redis.call('PERSIST', K.submission_finished .. submission)
 end
 write_counts()
 return results

@@ -1,6 +1,5 @@
 """`/v1/submissions`: opening, adding images, waiting, canceling, and reading results."""
 
-import csv
 import io
 import json
 import threading
@@ -10,8 +9,7 @@ import pytest
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from contract.job import JobError, JobResult, JobStatus, new_job_id
-from contract.result_row import CSV_COLUMNS
+from contract.job import JobStatus, new_job_id
 from contract.submission import image_job_id
 from gateway.http.submission_schemas import (
     ADDED,
@@ -151,7 +149,7 @@ def test_rejected_images_do_not_affect_others_and_are_counted_once(gateway: Gate
         codes = {item["custom_id"]: item["code"] for item in added["rejected"]}
         assert codes == {"notes.txt": "not_an_image", "empty.png": "empty_upload", "large.png": "upload_too_large"}
     assert counts(gateway, url) == {"total": 4, "queued": 1, "rejected": 3}
-    rows = {row["custom_id"]: row for row in results(gateway, url)}
+    rows = {row["custom_id"]: row for row in results(gateway, url, "?cursor=0")}
     assert rows.keys() == codes.keys()
     assert rows["notes.txt"]["status"] == "failed"
     assert rows["notes.txt"]["error"]["code"] == "not_an_image"
@@ -246,46 +244,6 @@ def test_canceling_a_submission_cancels_its_unfinished_jobs(gateway: Gateway) ->
     assert gateway.job(job_ids[1]).status is JobStatus.CANCELED
     assert_problem(send(gateway, url, {"blue.png": BLUE}), 409, "conflict")
     assert gateway.client.delete(url).get_json()["status"] == "canceled"
-
-
-def test_results_are_in_order_of_acceptance_while_the_submission_runs(gateway: Gateway) -> None:
-    url = open_submission(gateway)
-    job_ids = ids(send(gateway, url, {f"{n}.png": RED for n in range(5)}))
-    gateway.finish([job_ids[3]])
-    gateway.finish([job_ids[1]], JobResult(error=JobError("undecodable_image", "broken")))
-    rows = results(gateway, url)
-    assert [(row["n"], row["status"]) for row in rows] == [(2, "failed"), (4, "succeeded")]
-    assert [row["n"] for row in results(gateway, url, "?after=2")] == [4]
-    assert [row["n"] for row in results(gateway, url, "?status=queued&after=1")] == [3, 5]
-    assert len(results(gateway, url, "?status=queued&status=failed")) == 4
-    assert results(gateway, url, "?after=99") == []
-    assert [row["n"] for row in results(gateway, url, "?limit=1")] == [2]
-    assert [row["n"] for row in results(gateway, url, "?limit=9")] == [2, 4]
-    for row in rows:
-        ResultLine.model_validate(row, strict=True)
-
-
-def test_csv_results_have_the_columns_of_the_command_line_client(gateway: Gateway) -> None:
-    url = open_submission(gateway)
-    job_ids = ids(send(gateway, url, {"=red.png": RED, 'a "b", c.png': RED, "notes.txt": b"x"}))
-    gateway.finish(job_ids)
-    for response in (
-        gateway.client.get(f"{url}/results?format=csv"),
-        gateway.client.get(f"{url}/results", headers={"Accept": "text/csv"}),
-    ):
-        assert response.mimetype == "text/csv"
-        rows = list(csv.DictReader(io.StringIO(response.text)))
-        assert tuple(rows[0]) == CSV_COLUMNS
-        assert [row["file"] for row in rows] == ["'=red.png", 'a "b", c.png', "notes.txt"]
-        assert (rows[0]["label"], rows[0]["confidence"], rows[0]["model"]) == ("cat", "0.75", "cats-dogs@1")
-        assert (rows[2]["status"], rows[2]["error_code"]) == ("failed", "not_an_image")
-    response = gateway.client.get(f"{url}/results?format=ndjson", headers={"Accept": "text/csv"})
-    assert response.mimetype == "application/x-ndjson"
-
-
-@pytest.mark.parametrize("query", ["after=-1", "after=x", "status=done", "format=xml", "after=99999999999999999999"])
-def test_invalid_result_parameters_are_rejected(gateway: Gateway, query: str) -> None:
-    assert_problem(gateway.client.get(f"{open_submission(gateway)}/results?{query}"), 400, "bad_request")
 
 
 @pytest.mark.parametrize("submission_id", ["019abc12-3456-7890-abcd-ef0123456789", "nope", "%2e%2e"])

@@ -175,7 +175,7 @@ def test_unusual_file_names_are_unchanged_in_the_results(service: Service, tmp_p
     assert not [name for name in service.sent_names() if "\n" in name or "\\" in name or len(name) > 200]
 
 
-def test_results_that_arrive_out_of_order_are_each_read_once(service: Service, tmp_path: Path) -> None:
+def test_results_that_arrive_out_of_order_are_each_read_once(service: Service) -> None:
     names = [f"{number:02}.jpg" for number in range(60)]
     submissions, deadline, submission_id = Submissions(service.connection()), Deadline(30), str(uuid.uuid4())
     submissions.open(submission_id, "test", "bulk", deadline)
@@ -183,17 +183,66 @@ def test_results_that_arrive_out_of_order_are_each_read_once(service: Service, t
     submissions.add(submission_id, [(name, IMAGE) for name in names], deadline)
     with closing(RunState(None)) as state:
         state.add((Path(name), name) for name in names)
-        reader = ResultReader(submissions, submission_id, state, deadline, max_ahead=10)
         found: list[str] = []
         for held, expected in (({names[0], names[30]}, 58), ({names[0]}, 59), (set[str](), 60)):
             service.held = held
             wait_until(
                 lambda expected=expected: submissions.get(submission_id, deadline).ended == expected, "the results"
             )
+            reader = ResultReader(submissions, submission_id, state, deadline)  # continues where the last one stopped
             found += [row.file for _, row in reader.read_new(expected)]
             assert len(found) == expected
             assert not list(reader.read_new(expected))
     assert sorted(found) == names
+    assert found[-2:] == [names[30], names[0]]
+
+
+def test_each_result_is_sent_once(service: Service, tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(20)))
+    service.held = {"0.jpg"}
+    lines: list[bytes] = []
+
+    def count(request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.endswith("/results"):
+            return None
+        response = service.transport().handle_request(request)
+        lines.extend(response.read().splitlines())
+        if len(lines) == 19:
+            service.held = set()
+        return httpx.Response(response.status_code, content=response.content)
+
+    assert len(rows(tmp_path, service, network=Network(service.transport(), before=count))) == 20
+    assert len(lines) == 20
+
+
+def test_a_gateway_of_version_0_1_which_sends_no_cursors_is_followed(service: Service, tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(20)))
+    inner = service.transport()
+
+    def ignore_cursor(request: httpx.Request) -> httpx.Response | None:
+        if "cursor" not in request.url.params:
+            return None
+        url = request.url.copy_remove_param("cursor")
+        return inner.handle_request(httpx.Request(request.method, url, headers=request.headers))
+
+    assert len(rows(tmp_path, service, network=Network(inner, before=ignore_cursor))) == 20
+
+
+def test_results_that_redis_numbered_again_after_a_restore_are_read(service: Service, tmp_path: Path) -> None:
+    write_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    service.held = {"b.jpg"}
+    with new_run(service, tmp_path / "run") as run:
+        run.add(find_files([tmp_path]))
+        for event in run.events():
+            if isinstance(event, Result) and event.row.file == "c.jpg":
+                break
+        run.stop()
+    with closing(RunState(tmp_path / "run")) as state:
+        state.set_note("cursor", "3")
+    service.held = set()
+    with new_run(service, tmp_path / "run") as run:
+        run.add(find_files([tmp_path]))
+        assert [row.succeeded for row in results(run.events()).values()] == [True]
 
 
 def test_reading_the_results_survives_a_lost_connection(service: Service, tmp_path: Path) -> None:
@@ -461,6 +510,16 @@ def test_a_state_file_of_version_0_1_0_is_resumed(service: Service, tmp_path: Pa
         results(run.events())
         assert [(row.file, row.label) for _, row in run.rows()] == [("a.jpg", "dog"), ("b.jpg", "cat")]
     assert service.sent_names() == ["b.jpg"]
+
+
+def test_a_run_that_version_0_1_0_interrupted_between_its_results_is_resumed(interrupted: Interrupted) -> None:
+    with closing(sqlite3.connect(interrupted.state_file)) as database:
+        database.execute("UPDATE notes SET name = 'place', value = '2' WHERE name = 'cursor'")
+        database.commit()
+    found = interrupted.resume()
+    assert len(found) == 10
+    assert all(row.succeeded for row in found.values())
+    assert interrupted.service.sent_names() == MISSING
 
 
 def test_two_runs_cannot_share_a_state_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+import uuid
 from contextlib import closing
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from pawqueue import (
     TimedOutError,
     UnreachableError,
 )
+from pawqueue.client.deadline import Deadline
 from pawqueue.client.jobs import read_whole
+from pawqueue.client.submissions import Submissions
 from tests.support.images import draw
+from tests.support.services import wait_until
 from tests.unit.pawqueue.service import URL, Network, Script, Service, failed, predicted, problem, write_images
 
 IMAGE = draw((8, 8))
@@ -286,8 +290,8 @@ class _Cut(httpx.SyncByteStream):
         raise httpx.ReadError("cut")
 
 
-def test_reading_results_resumes_after_a_lost_connection(service: Service, tmp_path: Path) -> None:
-    list(service.client().submit_folder(write_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")))
+def cut_once(service: Service) -> Network:
+    """A network that loses the connection once while results are read, after the first line."""
     inner = service.transport()
     cuts = iter([True])
 
@@ -295,9 +299,36 @@ def test_reading_results_resumes_after_a_lost_connection(service: Service, tmp_p
         is_cut = request.url.path.endswith("/results") and next(cuts, False)
         return httpx.Response(200, stream=_Cut(inner.handle_request(request))) if is_cut else None
 
-    client = service.client(transport=Network(inner, before=cut))
+    return Network(inner, before=cut)
+
+
+def test_reading_results_resumes_after_a_lost_connection(service: Service, tmp_path: Path) -> None:
+    list(service.client().submit_folder(write_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")))
+    client = service.client(transport=cut_once(service))
     assert [row.file for row in client.results(client.submissions()[0])] == ["a.jpg", "b.jpg", "c.jpg"]
     assert sum(request.path.endswith("/results") for request in service.requests) >= 2
+
+
+def test_the_results_of_a_running_submission_are_those_of_its_finished_images(service: Service) -> None:
+    service.held = {"a.jpg", "b.jpg"}
+    client, submissions = service.client(), Submissions(service.connection())
+    deadline, submission_id = Deadline(10), str(uuid.uuid4())
+    submissions.open(submission_id, "test", "bulk", deadline)
+    submissions.add(submission_id, [(f"{name}.jpg", IMAGE) for name in "abc"], deadline)
+    submissions.close(submission_id, deadline)
+    wait_until(lambda: client.submission(submission_id).ended == 1, "the last image has finished")
+    service.held = {"a.jpg"}
+    wait_until(lambda: client.submission(submission_id).ended == 2, "two images have finished")
+    for reader in (client, service.client(transport=cut_once(service))):
+        assert [row.file for row in reader.results(submission_id)] == ["c.jpg", "b.jpg"]
+    assert [row.file for row in client.results(submission_id, statuses=["queued", "succeeded"])] == [
+        "a.jpg",
+        "b.jpg",
+        "c.jpg",
+    ]
+    service.held = set()
+    client.wait(client.submission(submission_id))
+    assert [row.file for row in client.results(submission_id)] == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 def test_waiting_for_a_submission_stops_at_its_deadline(service: Service, tmp_path: Path) -> None:
