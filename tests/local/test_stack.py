@@ -102,6 +102,22 @@ def _check_until_it_fails(watch: Watch) -> None:
         time.sleep(0.05)
 
 
+def test_logs_that_cannot_be_written_end_nothing(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    logs = [tmp_path / "logs" / f"{name}.log" for name in ("supervisord", "second")]
+    for log in logs:
+        log.symlink_to("/dev/full")
+
+    with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, PROGRAMS) as stack:
+        wait_until(lambda: _pids(stack).keys() == {"first", "second"}, "Both programs running", 15)
+        for log in logs:
+            log.unlink()
+        for pid in _pids(stack).values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: all(log.exists() and "were lost" in log.read_text() for log in logs), "Both logs", 15)
+        wait_until(lambda: _pids(stack).keys() == {"first", "second"}, "Both programs running again", 15)
+
+
 def test_an_invalid_configuration_is_an_error_with_its_reason(tmp_path: Path) -> None:
     config = tmp_path / "broken.conf"
     config.write_text(PROGRAMS.read_text().replace("priority = 1", "priority = first"))
