@@ -218,7 +218,9 @@ def _lock_file(state_dir: Path) -> TextIO:
 
 def _unusable(state_dir: Path, error: OSError) -> UsageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UsageError(f"The disk of {state_dir} is full. Free some space, or set PAWQUEUE_STATE_DIR to another disk.")
+        return UsageError(
+            f"The disk of {state_dir} is full. Free some space, or set PAWQUEUE_STATE_DIR to another disk."
+        )
     return UsageError(
         f"{state_dir} cannot be used ({error.strerror}). Set PAWQUEUE_STATE_DIR to a folder that you can write to."
     )

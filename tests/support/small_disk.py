@@ -52,7 +52,17 @@ def small_disk(folder: Path, size_kb: int) -> Iterator[SmallDisk]:
 @contextmanager
 def _mounted_by_a_user(mount: Sequence[str]) -> Iterator[Path]:
     """The root folder of a process with its own mounts, which needs no privileges where the kernel allows it."""
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", '"$@" && echo mounted && cat', "sh", *mount]
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        '"$@" && echo mounted && cat',
+        "sh",
+        *mount,
+    ]
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:
