@@ -15,13 +15,13 @@ from supervisor import loggers
 
 
 def use_safe_log_files() -> None:
-    """Make supervisord write every log with `LogFile`; it has no setting for this. Call it before supervisord starts."""
-    # Cached, because a restarted service continues the log file of the process before it.
+    """Make supervisord write every log with `LogFile`. Call it before supervisord starts."""
+    # supervisord has no setting for this. Cached, because a restarted service continues the log of its predecessor.
     loggers.RotatingFileHandler = cache(LogFile)
 
 
 class LogFile(loggers.Handler):  # type: ignore[misc]
-    """Appends to a file; at `max_bytes` the file is renamed to `NAME.1`, and `backups` (at least 1) such files are kept.
+    """Appends to a file. At `max_bytes` the file is renamed to `NAME.1`; `backups` (at least 1) such files are kept.
 
     Output that cannot be written is dropped. The next output that can be written follows a line with the number of
     lines that were lost.

@@ -73,7 +73,7 @@ def promote(
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copy a folder. Unlike `shutil.copytree`, it stops at the first file that cannot be written, and raises its error."""
+    """Copy a folder. Unlike `shutil.copytree`, stop at the first file that cannot be written and raise its error."""
     for path in source.rglob("*"):
         if path.is_file():
             copy = target / path.relative_to(source)

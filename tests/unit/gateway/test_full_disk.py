@@ -87,7 +87,7 @@ def test_a_zip_is_refused_while_the_temporary_folder_is_full(
 
 
 def test_uploads_during_an_outage_of_redis_leave_at_most_one_image(gateway: Gateway) -> None:
-    gateway.ledger.hooks = {name: unavailable for name in ("submit", "ping", "stats")}
+    gateway.ledger.hooks = dict.fromkeys(("submit", "ping", "stats"), unavailable)
     for _ in range(5):
         assert_problem(upload(gateway, IMAGE), 503, "unavailable")
     assert gateway.image_count() <= 1

@@ -69,14 +69,14 @@ def test_a_results_file_that_cannot_be_written_keeps_the_older_one(disk: SmallDi
     out.write_text("an older run")
     disk.fill()
 
-    def write() -> None:
+    def write(rows: int) -> None:
         with ResultsFile(out) as file:
             for _ in range(rows):
                 file.add(ResultRow("a.jpg"))
 
-    for rows in (1, 100_000):  # the first fits into the buffer
+    for rows in (1, 100_000):  # one row fits into the buffer
         with pytest.raises(OSError, match="No space left"):
-            write()
+            write(rows)
         assert out.read_text() == "an older run"
         assert not (disk.path / "r.csv.part").exists()
 
