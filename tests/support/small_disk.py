@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-_PIECE_BYTES = 4096
+_PIECE_BYTES = 1 << 20
 
 
 class SmallDisk:

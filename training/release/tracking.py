@@ -170,7 +170,9 @@ def _mlflow_errors(message: str) -> Iterator[None]:
         if not isinstance(error, MlflowException | requests.RequestException | SQLAlchemyError | OSError):
             raise
         if any(text in str(error) for text in _FULL):
-            raise TrainingError(f"Disk is full: MLflow cannot write to {tracking_uri()}. Free some space.") from error
+            raise TrainingError(
+                f"Disk is full: MLflow cannot write to {tracking_uri()} or to the temporary folder. Free some space."
+            ) from error
         raise TrainingError(f"{message}: {_first_line(error).rstrip('.')}.") from error
 
 
