@@ -150,7 +150,8 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
 
 
 def _discard_state(state_file: Path) -> None:
-    existed = state_file.exists()
+    # A run that was started on a full disk leaves an empty file.
+    existed = state_file.exists() and state_file.stat().st_size > 0
     RunState(state_file).delete()
     if existed:
         click.echo("Discarded the interrupted run and started a new one. Use --resume to resume a run.", err=True)

@@ -35,6 +35,10 @@ def test_a_run_on_a_full_disk_sends_nothing(
     assert capsys.readouterr().err == f"Error: The disk of {disk.path / 'r.csv.run'} is full. Free some space.\n"
     assert not service.sent()
 
+    disk.make_room()
+    assert pawqueue("submit", folder, "--out", disk.path / "r.csv", "--quiet") == 0
+    assert not capsys.readouterr().err
+
 
 @pytest.mark.usefixtures("url")
 @pytest.mark.parametrize("free_bytes", [0, 32_768])
