@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from typing import Any
 
 from flask import Flask, Request, Response, g, request
@@ -85,9 +86,20 @@ class _NoSessions(SessionInterface):
         """Save nothing."""
 
 
+class _Request(Request):
+    """Keeps the files of a form in memory; by default, large ones are written to a temporary file, whose disk may fill.
+
+    The image is read into memory anyway, and `MAX_CONTENT_LENGTH` limits the form.
+    """
+
+    def _get_file_stream(self, *_: Any, **__: Any) -> BytesIO:
+        return BytesIO()
+
+
 class _Application(Flask):
     """Flask without sessions and asynchronous views; supporting them takes time in every request."""
 
+    request_class = _Request
     session_interface = _NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,8 +33,9 @@ def run_command(command: Callable[[], None]) -> None:
 
 def _fail(message: str) -> NoReturn:
     if path := os.environ.get(ERROR_FILE_VARIABLE):
-        Path(path).write_text(message, encoding="utf-8")
-        sys.exit(1)
+        with suppress(OSError):  # its disk may be full: then print the message
+            Path(path).write_text(message, encoding="utf-8")
+            sys.exit(1)
     sys.exit(f"Error: {message}")
 
 

@@ -40,7 +40,8 @@ def _run_stages() -> None:
         error_file = Path(folder) / "error"
         done = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=_environment(error_file), check=False)
         if done.returncode:
-            reason = error_file.read_text(encoding="utf-8") if error_file.is_file() else "A stage failed (see above)."
+            reason = error_file.read_text(encoding="utf-8") if error_file.is_file() else ""
+            reason = reason or "A stage failed (see above)."
             raise TrainingError(f"{reason} Finished stages are kept. The next run resumes from there.")
 
 

@@ -76,6 +76,17 @@ class FileImageStore(ImageStore):
             raise _not_writable(error) from error
         return ref
 
+    def put_many(self, images: Sequence[bytes]) -> list[str]:
+        refs: list[str] = []
+        try:
+            for data in images:
+                refs.append(self.put(data))  # noqa: PERF401 - the images before the one that fails must be known
+        except UnavailableError:
+            with suppress(UnavailableError):
+                self.delete(refs)  # or every retry of a group would fill the disk further
+            raise
+        return refs
+
     def get(self, refs: Sequence[str]) -> list[bytes | None]:
         return [self._read(ref) for ref in refs]
 

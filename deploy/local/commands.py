@@ -14,7 +14,7 @@ from deploy.local.errors import UsageError
 from deploy.local.ports import check_ports, pick_ports
 from deploy.local.services import check_external_redis, gateway_url, is_serving, ports_of, service_environ, stop_limit_s
 from deploy.local.stack import claimed, running_stack
-from deploy.local.watch import Stop, Watch, stop_signals, wait_until_ready
+from deploy.local.watch import Stop, Watch, say, stop_signals, wait_until_ready
 
 _POLL_S = 0.2
 _CLIENT_STOP_S = 5.0
@@ -26,11 +26,11 @@ def up(environ: Mapping[str, str]) -> int:
     settings = load_settings(environ)
     with stop_signals() as stop, _services(settings, environ) as watch:
         if wait_until_ready(lambda: is_serving(settings), watch, stop):
-            print(_addresses(settings), flush=True)
+            say(_addresses(settings))
             while not stop.wait(_POLL_S):
                 watch.check()
-        print("\nStopping. Running jobs are finished first.", flush=True)
-    print("All services are stopped.")
+        say("\nStopping. Running jobs are finished first.")
+    say("All services are stopped.")
     return 0
 
 
@@ -44,7 +44,7 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
         with stop_signals() as stop, _services(settings, chosen) as watch:
             if not wait_until_ready(lambda: is_serving(settings), watch, stop):
                 return _INTERRUPTED
-            print(_dashboard_line(settings), flush=True)
+            say(_dashboard_line(settings))
             return _classify(_client(photos, gateway_url(settings), out), watch, stop)
 
 

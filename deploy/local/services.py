@@ -25,6 +25,13 @@ _REDIS_STOP_S = 15
 #: Workers, gateway and dashboard stop one after the other.
 _STAGES = 3
 _ANSWER_S = 5.0
+#: Redis exits when it cannot write. Started on a full disk it would exit again at the first write, several times a
+#: second, so it waits until a file of 1 MiB can be written: $0 is that file, "$@" the command of Redis.
+_START_WHEN_DISK_HAS_SPACE = (
+    'until head -c 1048576 /dev/zero >"$0" 2>/dev/null; do rm -f "$0"; '
+    '[ "$waits" ] || echo "The disk of ${0%/*} is full: Redis starts when 1 MiB is free."; waits=1; sleep 1; done; '
+    'rm -f "$0"; exec "$@"'
+)
 
 
 def service_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -117,4 +124,5 @@ def _stop_s(settings: Settings) -> int:
 
 def _redis(settings: Settings) -> list[str]:
     folder = settings.state_dir.absolute() / "redis"
-    return redis_command(find_redis_server(), settings.redis_port, folder, settings.redis_appendfsync)
+    command = redis_command(find_redis_server(), settings.redis_port, folder, settings.redis_appendfsync)
+    return ["sh", "-c", _START_WHEN_DISK_HAS_SPACE, str(folder / "space-check"), *command]

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -48,7 +49,7 @@ def claimed(state_dir: Path) -> Iterator[None]:
     """Lock the state folder for this process; the operating system releases the lock when the process ends.
 
     Raises:
-        UsageError: another process holds the lock, or the folder is not writable.
+        UsageError: another process holds the lock, the folder is not writable, or its disk is full.
     """
     with _lock_file(state_dir) as lock:
         try:
@@ -61,8 +62,10 @@ def claimed(state_dir: Path) -> Iterator[None]:
                 "PAWQUEUE_DASHBOARD_PORT, PAWQUEUE_REDIS_PORT and PAWQUEUE_WORKER_METRICS_PORT."
             ) from None
         lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        try:
+            os.write(lock.fileno(), f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise _unusable(state_dir, error) from None
         yield
 
 
@@ -165,6 +168,9 @@ def supervise(config: str, socket_folder: str) -> None:
     _stop_with_parent()
     from supervisor.supervisord import main  # noqa: PLC0415 - only this process needs it
 
+    from deploy.local.log_file import use_safe_log_files  # noqa: PLC0415
+
+    use_safe_log_files()
     try:
         main(["--configuration", config])
     finally:
@@ -207,9 +213,17 @@ def _lock_file(state_dir: Path) -> TextIO:
             (state_dir / name).mkdir(parents=True, exist_ok=True)
         return (state_dir / "run" / "lock").open("a+")
     except OSError as error:
-        raise UsageError(
-            f"{state_dir} cannot be used ({error.strerror}). Set PAWQUEUE_STATE_DIR to a folder that you can write to."
-        ) from None
+        raise _unusable(state_dir, error) from None
+
+
+def _unusable(state_dir: Path, error: OSError) -> UsageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UsageError(
+            f"The disk of {state_dir} is full. Free some space, or set PAWQUEUE_STATE_DIR to another disk."
+        )
+    return UsageError(
+        f"{state_dir} cannot be used ({error.strerror}). Set PAWQUEUE_STATE_DIR to a folder that you can write to."
+    )
 
 
 @contextlib.contextmanager

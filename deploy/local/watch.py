@@ -44,7 +44,7 @@ class Watch:
 
     def _note_start(self, service: Service) -> None:
         if self.ready and service.name in self._started_s:
-            print(f"{service.name} exited and was restarted. Its log: {self._stack.log_of(service.name)}", flush=True)
+            say(f"{service.name} exited and was restarted. Its log: {self._stack.log_of(service.name)}")
         self._started_s[service.name] = service.started_s
         self._starts[service.name] += 1
 
@@ -112,10 +112,16 @@ def wait_until_ready(is_ready: Callable[[], bool], watch: Watch, stop: Stop, lim
         watch.ready = True
     finally:
         _show("")
-    print(f"Services started: {time.monotonic() - started_s:.0f} s", flush=True)
+    say(f"Services started: {time.monotonic() - started_s:.0f} s")
     return True
+
+
+def say(line: str, end: str = "\n") -> None:
+    """Print a line. If that fails, because the output is a file on a full disk, the services keep running."""
+    with contextlib.suppress(OSError):
+        print(line, end=end, flush=True)
 
 
 def _show(line: str) -> None:
     if sys.stdout.isatty():
-        print("\r\033[K" + line, end="", flush=True)
+        say("\r\033[K" + line, end="")

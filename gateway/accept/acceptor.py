@@ -130,6 +130,8 @@ class Acceptor:
         self._upload_limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
         self._queue_limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
         self._group_max_jobs = min(settings.batch_size, MESSAGE_MAX_JOBS)
+        #: Whether the last write to the ledger failed.
+        self._ledger_failed = False
         self._pending: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
@@ -209,13 +211,29 @@ class Acceptor:
         self._admission.check()
         refs = self._images.put_many([upload.data for upload in uploads])
         submits = [upload.to_submit(ref) for upload, ref in zip(uploads, refs, strict=True)]
-        # If this fails, keep the images: the ledger may have recorded the jobs before the connection was lost.
-        receipts = self._commit(submits)
+        self._check_ledger_after_failure(refs)
+        try:
+            receipts = self._commit(submits)
+        except UnavailableError:
+            # Keep the images: the ledger may have recorded the jobs before the connection was lost.
+            self._ledger_failed = True
+            raise
+        self._ledger_failed = False
         self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if not receipt.is_new])
         return [
             UploadReceipt(receipt.job_id, submit.job if receipt.is_new else None, self._error_for(receipt.status))
             for submit, receipt in zip(submits, receipts, strict=True)
         ]
+
+    def _check_ledger_after_failure(self, refs: list[str]) -> None:
+        """In an outage, delete the images before their jobs are sent: the images of all retries would fill the disk."""
+        if not self._ledger_failed:
+            return
+        try:
+            self._ledger.ping()
+        except UnavailableError:
+            self._delete(refs)
+            raise
 
     def _delete(self, refs: list[str]) -> None:
         """Delete images that did not become jobs; if that fails, they are deleted when they expire."""

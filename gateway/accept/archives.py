@@ -3,6 +3,7 @@
 A tar is read as it arrives. A zip has its directory at the end, so it is written to a temporary file first.
 """
 
+import errno
 import stat
 import tarfile
 import zipfile
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import IO
 
-from contract.errors import NoFileError, PawqueueError, UploadError, UploadTooLargeError
+from contract.errors import NoFileError, PawqueueError, UnavailableError, UploadError, UploadTooLargeError
 from gateway.accept.received import Read, ReceivedImage, received, rejected, too_large
 
 TAR_MAX_MEMBERS = 100_000
@@ -248,8 +249,9 @@ def read_zip(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[Recei
 
     Raises:
         UploadError: it is truncated, not a zip, empty, or over `budget`.
+        UnavailableError: the disk of the temporary folder is full.
     """
-    with TemporaryFile() as file:
+    with _temporary_file() as file:
         while piece := read(_PIECE_BYTES):
             budget.count_packed(len(piece))
             file.write(piece)
@@ -260,6 +262,21 @@ def read_zip(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[Recei
             for info in infos:
                 budget.count_member()
                 yield _zip_image(archive, info, max_bytes, budget)
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    try:
+        with TemporaryFile() as file:
+            yield file
+    except OSError as error:
+        # ENOENT: TemporaryFile found no folder in which it could write.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOENT):
+            raise
+        raise UnavailableError(
+            "The disk of the gateway's temporary folder is full. Send a tar, which needs no temporary file, "
+            "or try again later."
+        ) from error
 
 
 @contextmanager

@@ -23,11 +23,15 @@ def is_ndjson(path: Path) -> bool:
 
 
 class ResultsFile:
-    """Writes `NAME.part` and moves it to `NAME` on exit; if no row was added, an existing file is kept."""
+    """Writes `NAME.part` and moves it to `NAME` on exit.
+
+    An existing file is kept if no row was added, or if a row could not be written, for example on a full disk.
+    """
 
     def __init__(self, path: Path, *, ndjson: bool | None = None) -> None:
         self.path = path
         self.rows = 0
+        self._is_torn = False
         self._part = part_of(path)
         self._file = self._part.open("w", encoding="utf-8", newline="")
         self._writer = RowWriter(self._file, ndjson=is_ndjson(path) if ndjson is None else ndjson)
@@ -38,15 +42,20 @@ class ResultsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if self.rows:
-            self._part.replace(self.path)
-        else:
-            self._part.unlink()
+        try:
+            self._file.close()  # writes the rows that are still buffered
+            if self.rows and not self._is_torn:
+                self._part.replace(self.path)
+        finally:
+            self._part.unlink(missing_ok=True)
 
     def add(self, row: ResultRow) -> None:
         """Append a row; raises OSError if the disk is full."""
-        self._writer.add(row)
+        try:
+            self._writer.add(row)
+        except OSError:
+            self._is_torn = True
+            raise
         self.rows += 1
 
 

@@ -69,7 +69,8 @@ class RunState:
     """The state of one run, thread-safe; without a path it is temporary.
 
     Raises:
-        ClientError: the file is in use by another run, cannot be written, or is not a run's state.
+        ClientError: the file is in use by another run or is not a run's state; also by methods that change the state:
+            the file cannot be written. The state is then as before the call.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -79,6 +80,9 @@ class RunState:
         self._connection = sqlite3.connect(path or "", timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
+        except ClientError:
+            self.close()
+            raise
         except sqlite3.DatabaseError as error:
             self.close()
             raise ClientError(_unusable(path, error)) from error
@@ -229,9 +233,12 @@ class RunState:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._opened() as connection:
-            connection.execute("BEGIN EXCLUSIVE")
-            yield connection
+        try:
+            with self._lock, self._opened() as connection:
+                connection.execute("BEGIN EXCLUSIVE")
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise ClientError(_unusable(self._path, error)) from error
 
     def _change(self, statement: str, *values: object) -> None:
         with self._transaction() as connection:
@@ -296,5 +303,7 @@ def _unusable(path: Path | None, error: sqlite3.Error) -> str:
     if isinstance(error, sqlite3.OperationalError):
         if "locked" in str(error):
             return f"Another run is using {path}. Wait until it has finished, or write the results to another file."
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            return f"The disk of {path} is full. Free some space."
         return f"Cannot write {path} ({error}). Write the results to another folder."
     return f"{path} is not the state file of a run ({error}). Delete it to start a new run."

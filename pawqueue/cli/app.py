@@ -1,5 +1,6 @@
 """The `pawqueue` command group; each subcommand is imported only when it is needed."""
 
+import errno
 import importlib.metadata
 import signal
 import sys
@@ -109,7 +110,14 @@ def run(command: Callable[[], Any]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed because the disk is full, or the user's share of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _message(error: Exception) -> str:
+    if is_disk_full(error):
+        return "The disk of the output is full. Free some space, then run the command again."
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     return str(error)

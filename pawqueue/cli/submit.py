@@ -19,7 +19,7 @@ from pawqueue.bulk.files import ENDINGS, FoundFile, MissingSourceError, find_sou
 from pawqueue.bulk.results import ResultsFile, part_of
 from pawqueue.bulk.run import BulkOptions, BulkRun, Progress, Result, Skipped
 from pawqueue.bulk.state import RunState
-from pawqueue.cli.app import INTERRUPTED
+from pawqueue.cli.app import INTERRUPTED, is_disk_full
 from pawqueue.cli.display import escaped
 from pawqueue.cli.options import gateway_options
 from pawqueue.cli.progress import counting, reporting
@@ -150,7 +150,8 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
 
 
 def _discard_state(state_file: Path) -> None:
-    existed = state_file.exists()
+    # A run that was started on a full disk leaves an empty file.
+    existed = state_file.exists() and state_file.stat().st_size > 0
     RunState(state_file).delete()
     if existed:
         click.echo("Discarded the interrupted run and started a new one. Use --resume to resume a run.", err=True)
@@ -216,9 +217,17 @@ def _stopped_by_signals(run: BulkRun) -> Iterator[None]:
 
 def _write_results(arguments: Arguments, run: BulkRun) -> None:
     ndjson = None if arguments.form is None else arguments.form == "ndjson"
-    with ResultsFile(arguments.out, ndjson=ndjson) as out:
-        for _, row in run.rows():
-            out.add(row)
+    try:
+        with ResultsFile(arguments.out, ndjson=ndjson) as out:
+            for _, row in run.rows():
+                out.add(row)
+    except OSError as error:
+        remedy = "Free some space" if is_disk_full(error) else "Make it writable"
+        raise ClientError(
+            f"{escaped(str(arguments.out))} cannot be written: {error.strerror}. "
+            f"The results are kept in {escaped(str(arguments.state_file))}. "
+            f"{remedy}, then run the same command with --resume."
+        ) from error
 
 
 def _report(arguments: Arguments, run: BulkRun, tally: Tally) -> None:

@@ -1,5 +1,6 @@
 """Redis on a full disk: every accepted job is stored."""
 
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import SubmitStatus
 from contract.queues import INTERACTIVE
+from contract.settings import load_settings
 from deploy.local.redis_server import find_redis_server, redis_command
+from deploy.local.services import service_environ
 from tests.support.ledger import store
 from tests.support.services import free_port, running, wait_until
+from tests.support.small_disk import small_disk
 
 _JOBS = 2000
 
@@ -47,3 +51,26 @@ def test_every_accepted_job_survives_a_full_disk(tmp_path: Path) -> None:
     with running("restarted", command, tmp_path):
         wait_until(lambda: responds(ledger), "Redis to respond after its restart")
         assert None not in ledger.get(stored)
+
+
+def test_the_redis_of_make_up_waits_for_space_and_keeps_every_accepted_job(tmp_path: Path) -> None:
+    stored = list[str]()
+    with small_disk(tmp_path / "disk", 4000) as disk:
+        (disk.path / "redis").mkdir()
+        environ = {"PAWQUEUE_STATE_DIR": str(disk.path), "PAWQUEUE_REDIS_PORT": str(free_port())}
+        command = shlex.split(service_environ(load_settings(environ), environ)["UP_REDIS"])
+        ledger = Ledger(connect(f"redis://127.0.0.1:{environ['PAWQUEUE_REDIS_PORT']}/0"))
+        with running("first", command, tmp_path) as redis:
+            wait_until(lambda: responds(ledger), "Redis responding")
+            disk.fill(free_bytes=50_000)
+            with pytest.raises(UnavailableError, match="Try again"):
+                fill(ledger, stored)
+            assert redis.handle.wait(10) != 0
+        assert stored
+        with running("second", command, tmp_path) as redis:  # as the supervisor does
+            wait_until(lambda: "Redis starts when 1 MiB is free" in redis.tail(), "Redis waiting")
+            disk.make_room()
+            wait_until(lambda: responds(ledger), "Redis responding when there is space")
+            assert None not in ledger.get(stored)
+            fill(ledger, stored)
+        assert "Redis starts" not in (tmp_path / "first.log").read_text()

@@ -102,6 +102,24 @@ def _check_until_it_fails(watch: Watch) -> None:
         time.sleep(0.05)
 
 
+def test_programs_keep_running_when_their_logs_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    logs = [tmp_path / "logs" / f"{name}.log" for name in ("supervisord", "second")]
+    for log in logs:
+        log.symlink_to("/dev/full")
+
+    with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, PROGRAMS) as stack:
+        wait_until(lambda: _pids(stack).keys() == {"first", "second"}, "both programs to run", 15)
+        for log in logs:
+            log.unlink()
+        for pid in _pids(stack).values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(
+            lambda: all(log.exists() and "were lost" in log.read_text() for log in logs), "both logs to be written", 15
+        )
+        wait_until(lambda: _pids(stack).keys() == {"first", "second"}, "both programs to run again", 15)
+
+
 def test_an_invalid_configuration_raises_an_error_with_the_reason(tmp_path: Path) -> None:
     config = tmp_path / "broken.conf"
     config.write_text(PROGRAMS.read_text().replace("priority = 1", "priority = first"))

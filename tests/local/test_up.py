@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +45,10 @@ class Up:
         return {command[2]: process for command, process in commands if command[1:2] == ["-m"]}
 
 
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    folder = tmp_path_factory.mktemp("up")
-    environ = demo_environ(os.environ, folder / "state")
-    output = folder / "output"
+@contextmanager
+def running_up(state: Path, output: Path) -> Iterator[Up]:
+    """Run `up` on free ports, with its output in a file; enters the context when all services are serving."""
+    environ = demo_environ(os.environ, state)
     with output.open("wb") as file:
         process = subprocess.Popen(COMMAND, cwd=ROOT, env=environ, stdout=file, stderr=subprocess.STDOUT)
     running = Up(process, environ, output)
@@ -59,6 +59,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("up")
+    with running_up(folder / "state", folder / "output") as running:
+        yield running
 
 
 def _error_of_up(environ: dict[str, str]) -> str:

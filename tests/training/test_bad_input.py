@@ -1,24 +1,19 @@
 """Problems with the data, parameters, disk or server are reported in one line and leave no partial output."""
 
-import errno
 import json
 import re
-import shutil
 import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import yaml
 
-from bundle.manifest import read_manifest
 from tests.training.synthetic import striped_jpeg, tiny_params, write_folders, write_tar
 from training import run
 from training.data.sources import SOURCES_FILE, list_sources
-from training.data.splits import SplitWriter
 from training.errors import ERROR_FILE_VARIABLE, run_command
 from training.networks.architectures import NetworkSpec
 from training.release import tracking
@@ -146,52 +141,6 @@ def test_a_failed_stage_writes_its_message_to_the_error_file(here: Path, monkeyp
         run_command(prepare.main)
     assert exit_info.value.code == 1
     assert "make train DATA=path" in (here / "error").read_text(encoding="utf-8")
-
-
-def full_disk(*_: object, **__: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
-
-
-def test_a_disk_that_is_too_small_is_reported_before_writing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    list_sources([str(write_folders(here / "images", 30))], SOURCES_FILE)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1000))
-    assert re.search(r"Disk is full: .* build has 0\.0 GB free.* input\.height", failure_of(monkeypatch, prepare.main))
-    assert not list((here / "build").iterdir())
-
-
-def test_a_disk_that_fills_up_while_images_are_written_leaves_no_output(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    list_sources([str(write_folders(here / "images", 30))], SOURCES_FILE)
-    monkeypatch.setattr(SplitWriter, "append", full_disk)
-    assert "Disk is full: cannot write somewhere" in failure_of(monkeypatch, prepare.main)
-    assert not list((here / "build").iterdir())
-
-
-def test_a_disk_that_fills_up_during_training_keeps_the_earlier_result(
-    prepared: Path, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_params(here, architecture="baseline_cnn", epochs=1)
-    (here / "build" / "trained").mkdir(parents=True)
-    monkeypatch.setattr(np, "savez", full_disk)
-    assert "Disk is full" in failure_of(monkeypatch, train.main, "--prepared", prepared)
-    assert [path.name for path in (here / "build").iterdir() if path.name != "checkpoint"] == ["trained"]
-
-
-def test_a_disk_that_fills_up_during_export_keeps_the_earlier_bundle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec, labels = NetworkSpec("baseline_cnn", 32, 32), ["cat", "dog"]
-    before = export_untrained(spec, tmp_path / "bundle", labels=labels, seed=1)
-    monkeypatch.setattr("keras.Model.save", full_disk)
-
-    def export() -> None:
-        export_untrained(spec, tmp_path / "bundle", labels=labels, seed=2)
-
-    message = failure_of(monkeypatch, export)
-    assert "Disk is full" in message
-    assert read_manifest(tmp_path / "bundle") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_an_unreachable_mlflow_server_is_reported_and_the_result_is_kept(

@@ -117,6 +117,9 @@ def load_trained(folder: Path) -> tuple[keras.Model, TrainingRecord]:
 def _write_npz(path: Path, **arrays: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".tmp")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # on a full disk, it would keep the space that the next run needs

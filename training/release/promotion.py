@@ -51,6 +51,7 @@ def promote(
     Raises:
         BundleError: the challenger is damaged.
         TrainingError: the challenger is not better, is worse calibrated, or fails `check`.
+        OSError: the disk is full or not writable. The champion is unchanged.
     """
     manifest = read_manifest(challenger)
     comparison = _comparison(challenger, champion, force_reason)
@@ -65,10 +66,19 @@ def promote(
         "comparison": comparison.to_json() if comparison else None,
     }
     with staged_folder(champion_folder(state_dir)) as folder:
-        shutil.copytree(challenger, folder, dirs_exist_ok=True)
+        _copy_files(challenger, folder)
         (folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         read_manifest(folder)
     return comparison
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy a folder. Unlike `shutil.copytree`, stop at the first file that cannot be written and raise its error."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
 def _comparison(challenger: Path, champion: Path | None, force_reason: str | None) -> Comparison | None:

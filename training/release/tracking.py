@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "pawqueue"
 CHAMPION = "champion"
-_DEFAULT_URI = "sqlite:///mlflow.db"
+_SQLITE = "sqlite:///"
+_DEFAULT_URI = f"{_SQLITE}mlflow.db"
+#: How SQLite and the operating system report a full disk.
+_FULL = ("disk is full", "No space left on device")
 #: Holds the version and server of the last recorded result, so that an unchanged run sends no request.
 _RECORDED_FILE = "recorded.txt"
 
@@ -132,11 +135,24 @@ def _connect() -> "mlflow.MlflowClient":
     import mlflow  # noqa: PLC0415 (slow)
 
     uri = tracking_uri()
-    with _mlflow_errors(f"MLflow at {uri} (PAWQUEUE_MLFLOW_TRACKING_URI) does not respond"):
+    with _no_partial_database(uri), _mlflow_errors(f"MLflow at {uri} (PAWQUEUE_MLFLOW_TRACKING_URI) does not respond"):
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient()
         client.search_experiments(max_results=1)
     return client
+
+
+@contextmanager
+def _no_partial_database(uri: str) -> Iterator[None]:
+    """Delete a new SQLite file if an error occurs while MLflow creates its tables: MLflow could never open it again."""
+    path = Path(uri.removeprefix(_SQLITE))
+    is_new = uri.startswith(_SQLITE) and not (path.exists() and path.stat().st_size)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -149,9 +165,14 @@ def _mlflow_errors(message: str) -> Iterator[None]:
     except Exception as error:
         import requests  # noqa: PLC0415 (MLflow imported it)
         from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow)
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 (MLflow imported it)
 
-        if not isinstance(error, MlflowException | requests.RequestException | OSError):
+        if not isinstance(error, MlflowException | requests.RequestException | SQLAlchemyError | OSError):
             raise
+        if any(text in str(error) for text in _FULL):
+            raise TrainingError(
+                f"Disk is full: MLflow cannot write to {tracking_uri()} or to the temporary folder. Free some space."
+            ) from error
         raise TrainingError(f"{message}: {_first_line(error).rstrip('.')}.") from error
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from deploy.local.errors import UsageError
 from deploy.local.stack import claimed
+from tests.support.small_disk import small_disk
 
 
 def test_a_second_claim_is_rejected_with_the_id_of_the_first_process(tmp_path: Path) -> None:
@@ -39,3 +40,10 @@ def test_the_error_for_an_unusable_state_folder_names_the_variable(tmp_path: Pat
 
     with pytest.raises(UsageError, match="Set PAWQUEUE_STATE_DIR"), claimed(tmp_path / "file"):
         pass
+
+
+def test_the_error_for_a_full_disk_gives_the_reason(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 100) as disk:
+        disk.fill()
+        with pytest.raises(UsageError, match=r"The disk of .*/state is full\. Free some space"):
+            claimed(disk.path / "state").__enter__()

@@ -1,5 +1,7 @@
 """A restarted service is reported; a service that keeps exiting raises an error."""
 
+import sys
+from io import FileIO, TextIOWrapper
 from pathlib import Path
 from typing import cast
 
@@ -46,6 +48,16 @@ def test_a_restart_is_reported_once(watch: Watch, stack: FakeStack, capsys: pyte
         watch.check()
 
     assert capsys.readouterr().out.count("worker-0 exited and was restarted") == 1
+
+
+def test_output_that_cannot_be_written_is_no_error(
+    watch: Watch, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.ready = True
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(FileIO("/dev/full", "w"), write_through=True))
+    for started_s in (10, 11):
+        stack.now = [_worker(started_s)]
+        watch.check()
 
 
 def test_the_error_for_a_service_that_supervisord_gave_up_on_contains_the_end_of_its_log(
