@@ -26,22 +26,23 @@ def connection_fault(url: str, variable: str, error: Exception) -> Fault | None:
 
 
 def _reply_fault(url: str, variable: str, error: Exception) -> Fault | None:
-    """The fault that an error reply of Redis describes."""
-    text = str(error)
-    if isinstance(error, redis.AuthenticationError):
-        if "HELLO must be called" in text or "Authentication required" in text:
-            return Fault("requires a password", f"Write it into {variable}: redis://:PASSWORD@HOST:PORT/NUMBER.")
-        return Fault("rejects the user name or the password", f"Correct {variable}.")
-    if not isinstance(error, redis.ResponseError):
+    """The fault that an error reply of Redis describes; None if there was no reply."""
+    text, correct = str(error).rstrip("."), f"Correct {variable}."
+    if not isinstance(error, redis.AuthenticationError | redis.ResponseError):
         return None
-    if isinstance(error, redis.exceptions.NoPermissionError):
-        return Fault(f"rejects the connection ({text})", "Allow the command with `ACL SETUSER`, or use database 0.")
+    if "HELLO must be called" in text or "Authentication required" in text:
+        return Fault("requires a password", f"Write it into {variable}: redis://:PASSWORD@HOST:PORT/NUMBER.")
+    if isinstance(error, redis.AuthenticationError):
+        return Fault("rejects the user name or the password", correct)
     if "DB index" in text or "out of range" in text:
         number = urlsplit(url).path.removeprefix("/")
         return Fault(f"has no database {number}", f"Use a lower number in {variable}, such as 0.")
-    if "protected mode" in text:
-        return Fault("accepts only connections from its own machine (protected mode)", "Set a password in Redis.")
-    return Fault(f"rejects the connection ({text.rstrip('.')})", f"Correct Redis or {variable}.")
+    remedies = {
+        "protected mode": "Set a password in Redis.",
+        "'select'": "Use database 0, or allow the command with `ACL SETUSER`.",
+    }
+    remedy = next((remedy for part, remedy in remedies.items() if part in text), correct)
+    return Fault(f"rejects the connection ({text})", remedy)
 
 
 def _transport_fault(url: str, variable: str, error: Exception) -> Fault | None:

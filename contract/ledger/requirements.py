@@ -275,7 +275,7 @@ def _rights_faults(use: _Use, connection: Any, user: str) -> Iterator[Fault]:
     for command, reply in zip(commands, replies, strict=True):
         if reply and "unknown command" in str(reply):
             unknown.add(command[0])
-        if isinstance(reply, redis.exceptions.NoPermissionError):
+        if reply and "no permissions" in str(reply).lower():  # also in the ExecAbortError of EXEC
             kind = _kind_of(reply)
             denied[kind].add(command[0 if kind == "run" else 1])
     denied["access the keys"].discard(_UNUSED)  # stands for the key of a command; other probes check real keys
@@ -286,7 +286,7 @@ def _rights_faults(use: _Use, connection: Any, user: str) -> Iterator[Fault]:
         is_rest_unknown = "MULTI" in denied["run"]  # then name all rights that are needed
         rights = [f"+{name.lower()}" for name in sorted(use.commands if is_rest_unknown else denied["run"])]
         rights += [f"~{keys.PREFIX}*"] if denied["access the keys"] or is_rest_unknown else []
-        rights += [f"&{keys.PREFIX}*"] if denied["use the channel"] or is_rest_unknown else []
+        rights += ["resetchannels", f"&{keys.PREFIX}*"] if denied["use the channel"] or is_rest_unknown else []
         yield Fault(
             f"does not allow the user `{user}` to {what}", f"Allow it with `ACL SETUSER {user} {' '.join(rights)}`."
         )

@@ -73,3 +73,11 @@ def test_without_redis_the_error_says_how_to_start_it(environ: dict[str, str], a
     assert result.exit_code == 2
     assert advice in result.output
     assert "secret" not in result.output
+
+
+def test_the_error_for_a_redis_that_rejects_the_command_names_the_cause(environ: dict[str, str]) -> None:
+    url = environ["PAWQUEUE_REDIS_URL"].replace("redis://", "redis://unknown:secret@")
+    result = run({"PAWQUEUE_REDIS_URL": url}, "list")
+    assert result.exit_code == 2
+    assert "rejects the user name or the password. Correct PAWQUEUE_REDIS_URL." in result.output
+    assert "secret" not in result.output
