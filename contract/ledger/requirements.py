@@ -233,7 +233,7 @@ def _check_server(use: _Use, client: "redis.Redis", connection: Any) -> RedisRep
     hello: Mapping[str, Any] = connection.handshake_metadata
     number, product = str(hello["version"]), str(hello["server"])
     version = number if product == "redis" else f"{product.capitalize()} {number}"
-    server = RedisServer(mode=str(hello["mode"]), is_replica=hello.get("role") == "replica")
+    server = RedisServer(mode=str(hello.get("mode")), is_replica=hello.get("role") == "replica")
     if fault := _version_fault(use, number) or server_fault(server):
         return RedisReport(use.name, version, [fault])
     user = str(client.connection_pool.connection_kwargs.get("username") or "default")
@@ -248,7 +248,7 @@ def _check_server(use: _Use, client: "redis.Redis", connection: Any) -> RedisRep
     else:
         if fault := server_fault(RedisServer.from_info(info), use.stored):
             (problems if use.appendfsync else warnings).append(fault)
-        warnings += _durability_faults(use, client, user, has_file=bool(info["aof_enabled"]))
+        warnings += _durability_faults(use, client, user, has_file=bool(info.get("aof_enabled")))
     return RedisReport(use.name, version, problems, warnings)
 
 

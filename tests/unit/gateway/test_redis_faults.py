@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from contract.access import Scope, make_key
+from contract.errors import UnavailableError
+from contract.images.store import open_image_store
 from tests.support.images import draw
 from tests.support.services import free_port
 from tests.unit.gateway.conftest import Gateway, assert_problem, running_gateway, upload
@@ -115,3 +118,19 @@ def test_a_missing_right_is_named_instead_of_an_internal_error(limited: Gateway,
         server.execute_command("ACL", "SETUSER", "limited", "+@all", right)
         detail = assert_problem(upload(limited, IMAGE), 503, "unavailable")["detail"]
         assert "does not allow a needed command" in detail
+
+
+def test_the_error_of_a_rate_limit_names_the_cause(clean_redis: str, server: "redis.Redis", tmp_path: Path) -> None:
+    with running_gateway(clean_redis, tmp_path / "images", access="required") as gateway:
+        key, text = make_key("tests", (Scope.SUBMIT,))
+        gateway.keys.put(key)
+        replicate(server)
+        response = upload(gateway, IMAGE, **{"X-API-Key": text})
+        assert REPLICA in assert_problem(response, 503, "unavailable")["detail"]
+
+
+def test_an_image_store_without_rights_is_named(clean_redis: str, server: "redis.Redis") -> None:
+    server.execute_command("ACL", "SETUSER", "limited", "on", ">pass", "~*", "+@all", "-set")
+    images = open_image_store(clean_redis.replace("redis://", "redis://limited:pass@"), 60)
+    with pytest.raises(UnavailableError, match=r"The image store \(Redis\) does not allow a needed command"):
+        images.put(b"x")
