@@ -46,7 +46,8 @@ class Settings(BaseModel):
     redis_appendfsync: Literal["always", "everysec"] = _setting(
         "always",
         "How often writes are synced to disk in the Redis that `make up` starts: before each reply, or once per "
-        "second, which is faster but may lose the last second of writes if Redis crashes.",
+        "second, which is faster but may lose the last second of writes if Redis crashes. With `everysec`, services do "
+        "not warn if the Redis at `PAWQUEUE_REDIS_URL` does the same.",
     )
     redis_url: SecretStr | None = _setting(
         None,

@@ -6,13 +6,14 @@ Only `read_status` makes this decision. The gateway returns the status from `GET
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from contract.errors import UnavailableError
 from contract.job import time_text
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Heartbeat, LedgerStats, RedisMemory
+from contract.ledger.requirements import server_fault
+from contract.ledger.types import Heartbeat, LedgerStats, RedisServer
 from contract.queues import QUEUES
 
 #: Share of Redis's own memory limit at which uploads are refused. The rest is reserved for finishing accepted jobs.
@@ -23,12 +24,14 @@ _SERVER_SHARE = 0.8
 class Problem:
     """Something that prevents the service from accepting or processing jobs."""
 
-    #: `ledger_unavailable`, `ledger_evicts`, `ledger_full` or `no_worker`.
+    #: `ledger_unavailable`, `ledger_evicts`, `ledger_unsuitable`, `ledger_full` or `no_worker`.
     code: str
     #: A message for a person: what is wrong and what to do.
     detail: str
     #: Whether the gateway refuses uploads because of it.
     blocks_uploads: bool = True
+    #: Whether it ends without a change to the installation. Results can still be read while the ledger is full.
+    is_temporary: bool = False
 
 
 NO_WORKER = Problem(
@@ -42,7 +45,7 @@ class Status:
 
     stats: LedgerStats = field(default_factory=lambda: LedgerStats({}))
     workers: Sequence[Heartbeat] = ()
-    memory: RedisMemory = field(default_factory=RedisMemory)
+    server: RedisServer = field(default_factory=RedisServer)
     problems: Sequence[Problem] = ()
 
     @property
@@ -75,32 +78,34 @@ class Status:
             "errors": dict(self.stats.errors),
             "dead": self.stats.dead,
             "workers": [_worker(beat) for beat in self.workers],
-            "ledger": asdict(self.memory),
+            "ledger": {
+                "used_bytes": self.server.used_bytes,
+                "max_bytes": self.server.max_bytes,
+                "evicts": self.server.evicts,
+            },
         }
 
 
 def read_status(ledger: Ledger, ledger_max_bytes: int) -> Status:
     """Read the status of the service; an unavailable ledger is reported as a problem, not raised."""
     try:
-        stats, workers, memory = ledger.stats(QUEUES), ledger.workers(), ledger.memory()
+        stats, workers, server = ledger.stats(QUEUES), ledger.workers(), ledger.server()
     except UnavailableError as error:
         return Status(problems=(Problem("ledger_unavailable", error.detail),))
-    problems = [memory_problem(memory, ledger_max_bytes), None if workers else NO_WORKER]
-    return Status(stats, workers, memory, [problem for problem in problems if problem])
+    problems = [ledger_problem(server, ledger_max_bytes), None if workers else NO_WORKER]
+    return Status(stats, workers, server, [problem for problem in problems if problem])
 
 
-def memory_problem(memory: RedisMemory, ledger_max_bytes: int) -> Problem | None:
+def ledger_problem(server: RedisServer, ledger_max_bytes: int) -> Problem | None:
     """Why Redis cannot store new jobs; None if it can."""
-    if memory.evicts:
-        return Problem(
-            "ledger_evicts",
-            "Uploads are refused because Redis is configured to evict keys when it is full, which could lose accepted "
-            "jobs. Set `maxmemory-policy noeviction` in Redis.",
-        )
-    server_bytes = int(memory.max_bytes * _SERVER_SHARE)
+    if fault := server_fault(server):
+        code = "ledger_evicts" if server.evicts else "ledger_unsuitable"
+        return Problem(code, f"Uploads are refused because Redis {fault}")
+    server_bytes = int(server.max_bytes * _SERVER_SHARE)
     limit_bytes = min(ledger_max_bytes, server_bytes) if server_bytes else ledger_max_bytes
-    if memory.used_bytes > limit_bytes:
-        return Problem("ledger_full", "Uploads are refused because the job ledger (Redis) is full. Try again later.")
+    if server.used_bytes > limit_bytes:
+        detail = "Uploads are refused because the job ledger (Redis) is full. Try again later."
+        return Problem("ledger_full", detail, is_temporary=True)
     return None
 
 

@@ -1,6 +1,7 @@
 """`python -m gateway` runs the gateway: gunicorn with one gevent process. To scale, run more gateways."""
 
 import os
+import subprocess
 import sys
 from typing import Any
 
@@ -20,6 +21,10 @@ def main(**options: Any) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    # In a separate process: redis-py must not be imported before gevent has patched the standard library.
+    check = subprocess.run([sys.executable, "-m", "contract.ledger.requirements", "gateway"], check=False)
+    if check.returncode:
+        return check.returncode
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - only this entry point needs gunicorn
 
     class Gateway(BaseApplication):  # type: ignore[misc]

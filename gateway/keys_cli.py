@@ -13,6 +13,7 @@ import click
 from contract.access import KEY_CACHE_S, ApiKey, KeyStore, Scope, make_key, revoke
 from contract.errors import UnavailableError
 from contract.ledger.connection import connect
+from contract.ledger.requirements import check_redis
 from contract.settings import RATE_PATTERN, SettingsError, load_settings
 
 _SCOPES = click.Choice([str(scope) for scope in Scope])
@@ -109,12 +110,11 @@ def _store() -> Iterator[KeyStore]:
     try:
         with connect(settings.redis_address()) as client:
             yield KeyStore(client)
-    except UnavailableError:
-        where = "at PAWQUEUE_REDIS_URL" if settings.redis_url else f"on port {settings.redis_port} of this machine"
-        raise click.UsageError(
-            f"Redis is not responding {where}. Run `make up`, and set the same PAWQUEUE_REDIS_* variables "
-            "as for the service."
-        ) from None
+    except UnavailableError as error:
+        report = check_redis(settings)[0]
+        fault = next((fault for fault in (report.unavailable, *report.problems) if fault), None)
+        reason = report.message(fault) if fault else error.detail
+        raise click.UsageError(f"{reason} Set the same PAWQUEUE_REDIS_* variables as for the service.") from None
 
 
 def _shown(key: ApiKey) -> dict[str, Any]:

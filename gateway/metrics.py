@@ -53,7 +53,7 @@ class LedgerCollector(Collector):  # type: ignore[misc]
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         try:
             stats, workers = self._ledger.stats(QUEUES), len(self._ledger.workers())
-            stored = self._ledger.memory().used_bytes
+            stored = self._ledger.server().used_bytes
         except UnavailableError:
             yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger responds.", value=0)
             return

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from bundle.locate import bundle_to_serve
 from bundle.manifest import BundleError
+from contract.ledger.requirements import require_redis
 from contract.log import configure_logging, get_logger
 from contract.settings import Settings, SettingsError, load_settings, usable_cores
 from worker.app import build_worker
@@ -22,10 +23,11 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
     """Run until SIGTERM or SIGINT; returns the exit status."""
     try:
         settings = load_settings(os.environ)
+        configure_logging(settings.log_level, "worker")
+        has_redis = require_redis(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    configure_logging(settings.log_level, "worker")
     cores = model_cores(settings, usable_cores())
     choose_backend(settings.backend, cores)
     # Until Celery installs its own handler, no job is held and the process can exit immediately.
@@ -48,6 +50,13 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
         _log.error("The model cannot be served", reason=str(error))
         return 1
     _log.info("Model loaded", model=model.name, version=model.version, precision=model.precision, backend=model.backend)
+    if not has_redis:
+        health.wait("Redis is not responding.")
+        try:
+            require_redis(settings, wait=True)
+        except SettingsError as error:
+            print(error, file=sys.stderr)
+            return 2
     metrics_address = f"http://{host}:{port}/metrics"
     return build(settings, model, metrics=metrics, health=health, metrics_address=metrics_address).run()
 

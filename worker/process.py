@@ -78,8 +78,8 @@ class Worker:
 
     def _connection_problem(self, consumer: Any) -> str:
         """Why the worker receives no messages; empty if it receives them."""
-        if not self.leases.is_connected():
-            return "The job ledger (Redis) is not responding."
+        if problem := self.leases.connection_problem():
+            return problem
         connection = getattr(consumer.consumer, "connection", None)
         return "" if connection and connection.connected else "The queue (Redis) is not connected."
 

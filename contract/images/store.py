@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from contract.errors import UnavailableError
 from contract.ledger import keys
+from contract.ledger.connection import unavailable_reason
 
 
 class ImageStore(ABC):
@@ -212,7 +213,8 @@ def _redis_available() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise UnavailableError("The image store (Redis) is not responding. Try again shortly.") from error
+        reason = unavailable_reason(error) or f"failed ({error})"
+        raise UnavailableError(f"The image store (Redis) {reason}. Try again shortly.") from error
 
 
 class FsspecImageStore(ImageStore):

@@ -18,16 +18,26 @@ R = TypeVar("R")
 #: If Redis takes longer to reply, the ledger counts as unavailable.
 _SOCKET_TIMEOUT_S = 1.5
 
-_UNAVAILABLE = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterDownError,
-    redis.ReadOnlyError,
+#: Why Redis cannot be used at the moment: by error class, or by a part of the message, which may come from a script.
+_REASONS: tuple[tuple[tuple[type[redis.RedisError], ...], tuple[str, ...], str], ...] = (
+    ((redis.BusyLoadingError,), (), "is loading its data"),
+    ((redis.AuthenticationError,), (), "rejects the password of this service"),
+    ((redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse), (), "is not responding"),
+    ((redis.ReadOnlyError, redis.exceptions.MasterDownError), ("READONLY",), "is a read-only replica"),
+    (
+        (redis.exceptions.NoPermissionError,),
+        ("NOPERM", "executing the script"),
+        "does not allow a needed command",
+    ),
+    (
+        (redis.exceptions.ClusterError, redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError),
+        (),
+        "is in cluster mode",
+    ),
+    ((redis.exceptions.OutOfMemoryError,), ("OOM ",), "is full"),
+    # The disk is full or broken, there are too few replicas, or a script does not return.
+    ((), ("MISCONF", "NOREPLICAS", "BUSY "), "is not writable"),
 )
-#: Error codes that Redis returns while it cannot write: the disk is full or broken, there are too few replicas, a
-#: script does not return, or memory is full. A script may wrap the code, so it can appear anywhere in the message.
-_NOT_WRITABLE = ("MISCONF", "NOREPLICAS", "BUSY ", "OOM ")
 
 
 def connect(url: str) -> "redis.Redis":
@@ -42,20 +52,26 @@ def connect(url: str) -> "redis.Redis":
 
 
 def redis_errors_as_unavailable(method: Callable[P, R]) -> Callable[P, R]:
-    """Raise `UnavailableError` if Redis is unreachable, full or read-only; other errors are bugs and pass through."""
+    """Raise `UnavailableError` if Redis cannot be used at the moment; other errors are bugs and pass through."""
 
     @wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
-        except _UNAVAILABLE as error:
-            raise UnavailableError("The job ledger (Redis) is not responding. Try again shortly.") from error
-        except redis.ResponseError as error:
-            if any(code in str(error) for code in _NOT_WRITABLE):
-                raise UnavailableError("The job ledger (Redis) is not writable. Try again shortly.") from error
+        except redis.RedisError as error:
+            if reason := unavailable_reason(error):
+                raise UnavailableError(f"The job ledger (Redis) {reason}. Try again shortly.") from error
             raise
 
     return wrapper
+
+
+def unavailable_reason(error: redis.RedisError) -> str:
+    """Why Redis cannot be used at the moment, as the end of a sentence; empty for an error that is a bug."""
+    for classes, codes, reason in _REASONS:
+        if isinstance(error, classes) or any(code in str(error) for code in codes):
+            return reason
+    return ""
 
 
 def read_scripts() -> dict[str, str]:

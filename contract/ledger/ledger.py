@@ -33,7 +33,7 @@ from contract.ledger.types import (
     QueueLimits,
     QueueStats,
     Receipt,
-    RedisMemory,
+    RedisServer,
     Submit,
     SubmitStatus,
     Sweep,
@@ -276,12 +276,13 @@ class Ledger:
         )
 
     @redis_errors_as_unavailable
-    def memory(self) -> RedisMemory:
-        """Read how much memory Redis uses, and whether it may evict keys."""
-        info: dict[str, Any] = self._redis.info("memory")
-        max_bytes = int(info["maxmemory"])
-        evicts = max_bytes > 0 and info["maxmemory_policy"] != "noeviction"
-        return RedisMemory(int(info["used_memory"]), max_bytes, evicts=evicts)
+    def server(self) -> RedisServer:
+        """Read the state of the Redis server; without the right to call INFO, all values are defaults."""
+        try:
+            info: dict[str, Any] = self._redis.info()
+        except redis.ResponseError:  # the check at start has logged a warning
+            return RedisServer()
+        return RedisServer.from_info(info)
 
     @redis_errors_as_unavailable
     def recent(self, count: int, after: str = "") -> list[tuple[str, str]]:

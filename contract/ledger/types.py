@@ -4,9 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 from contract.errors import DeadlineExpiredError, WorkerLostError
 from contract.job import Job, JobError, JobResult, JobStatus
+
+#: The oldest Redis that the ledger supports.
+OLDEST_REDIS = (6, 2)
 
 
 class SubmitStatus(IntEnum):
@@ -134,14 +138,46 @@ class LedgerStats:
 
 
 @dataclass(frozen=True, slots=True)
-class RedisMemory:
-    """How much memory Redis uses."""
+class RedisServer:
+    """The state of the Redis server."""
 
     used_bytes: int = 0
-    #: Limit set in Redis (`maxmemory`); 0 for none.
+    #: Memory limit set in Redis (`maxmemory`); 0 for none.
     max_bytes: int = 0
-    #: Whether Redis may delete keys when it is full, which could lose accepted jobs.
-    evicts: bool = False
+    #: What Redis does when it reaches this limit (`maxmemory-policy`).
+    policy: str = "noeviction"
+    #: `standalone`, `cluster` or `sentinel`.
+    mode: str = "standalone"
+    is_replica: bool = False
+
+    @property
+    def evicts(self) -> bool:
+        """Whether Redis may delete keys when it is full, which could lose accepted jobs."""
+        return self.max_bytes > 0 and self.policy != "noeviction"
+
+    @classmethod
+    def from_info(cls, info: Mapping[str, Any]) -> "RedisServer":
+        """Read the reply to INFO."""
+        return cls(
+            used_bytes=int(info["used_memory"]),
+            max_bytes=int(info["maxmemory"]),
+            policy=str(info["maxmemory_policy"]),
+            mode=str(info.get("redis_mode") or info["server_mode"]),  # the latter in Valkey 9
+            is_replica=info["role"] != "master",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a Redis cannot be used, or only at a risk."""
+
+    #: Continues a sentence that starts with the name of the Redis, for example "is a read-only replica".
+    text: str
+    #: A sentence that says what to do.
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.text}. {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)

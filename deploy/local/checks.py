@@ -12,15 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from bundle.locate import bundle_to_serve
 from bundle.manifest import BundleError, read_manifest
-from contract.ledger.connection import connect
+from contract.ledger.requirements import RedisReport
+from contract.ledger.requirements import check_redis as redis_reports
 from contract.settings import PREFIX, Settings, SettingsError, is_secret, load_settings, variable_of
 from deploy.local.errors import LocalError
 from deploy.local.ports import port_problem
-from deploy.local.redis_server import OLDEST_VERSION, find_redis_server
+from deploy.local.redis_server import find_redis_server
 from deploy.local.services import ports_of
 from deploy.local.stack import ROOT
 
@@ -72,9 +71,10 @@ def check_machine(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("settings", Level.PROBLEM, str(error), "Correct the variable, or unset it to use the default.")
         return
     yield Finding("settings", Level.OK, "all values are valid")
-    checks: list[Callable[[Settings], Finding]] = [check_disk, check_model, check_redis_server, check_redis]
+    checks: list[Callable[[Settings], Finding]] = [check_disk, check_model, check_redis_server]
     for check in checks:
         yield check(settings)
+    yield from check_redis(settings)
 
 
 def check_python(found: tuple[int, int]) -> Finding:
@@ -152,22 +152,20 @@ def check_redis_server(settings: Settings) -> Finding:
         return Finding("Redis program", Level.PROBLEM, "none found", str(error))
 
 
-def check_redis(settings: Settings) -> Finding:
-    """Whether the ledger's Redis responds and persists its data."""
-    start = f"Start it, or correct {variable_of('redis_url')}." if settings.redis_url else "Start it with `make up`."
-    try:
-        with connect(settings.redis_address()) as client:
-            number = str(client.info("server")["redis_version"])
-            persists = client.config_get("appendonly").get("appendonly") == "yes"
-    except (redis.RedisError, ValueError) as error:
-        return Finding("Redis", Level.PROBLEM, f"does not respond ({error})", start)
-    if tuple(map(int, number.split(".")[:2])) < OLDEST_VERSION:
-        oldest = ".".join(map(str, OLDEST_VERSION))
-        return Finding("Redis", Level.PROBLEM, f"is version {number}", f"Use Redis {oldest} or newer.")
-    if not persists:
-        mend = "Set `appendonly yes` and `appendfsync always` in its configuration."
-        return Finding("Redis", Level.WARNING, f"{number} has no append-only file: a restart loses jobs", mend)
-    return Finding("Redis", Level.OK, f"{number} responds")
+def check_redis(settings: Settings) -> Iterator[Finding]:
+    """Whether every Redis in the settings responds and can be used."""
+    for name, report in zip(("Redis", "image store"), redis_reports(settings), strict=False):
+        yield from _redis_findings(name, report)
+
+
+def _redis_findings(name: str, report: RedisReport) -> Iterator[Finding]:
+    problems = [report.unavailable] if report.unavailable else report.problems
+    for fault in problems:
+        yield Finding(name, Level.PROBLEM, fault.text, fault.remedy)
+    for fault in report.warnings:
+        yield Finding(name, Level.WARNING, fault.text, fault.remedy)
+    if not problems and not report.warnings:
+        yield Finding(name, Level.OK, f"{report.version} responds")
 
 
 def check_ports(settings: Settings) -> Finding:

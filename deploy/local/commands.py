@@ -24,7 +24,7 @@ _INTERRUPTED = 130
 def up(environ: Mapping[str, str]) -> int:
     """Start all services, print their addresses, and keep the services running until a signal arrives."""
     settings = load_settings(environ)
-    with stop_signals() as stop, _services(settings, environ) as watch:
+    with stop_signals() as stop, _services(settings, environ, stop) as watch:
         if wait_until_ready(lambda: is_serving(settings), watch, stop):
             say(_addresses(settings))
             while not stop.wait(_POLL_S):
@@ -41,7 +41,7 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
     with _demo_folder(environ) as folder:
         chosen = demo_environ(environ, folder)
         settings = load_settings(chosen)
-        with stop_signals() as stop, _services(settings, chosen) as watch:
+        with stop_signals() as stop, _services(settings, chosen, stop) as watch:
             if not wait_until_ready(lambda: is_serving(settings), watch, stop):
                 return _INTERRUPTED
             say(_dashboard_line(settings))
@@ -58,11 +58,11 @@ def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _services(settings: Settings, environ: Mapping[str, str]) -> Iterator[Watch]:
+def _services(settings: Settings, environ: Mapping[str, str], stop: Stop) -> Iterator[Watch]:
     _warn_about_unknown_variables(environ)
     with claimed(settings.state_dir):
         check_ports(ports_of(settings))
-        check_external_redis(settings)
+        check_external_redis(settings, stop.wait)
         service_variables = service_environ(settings, environ)
         with running_stack(settings.state_dir, service_variables, stop_limit_s(settings)) as stack:
             yield Watch(stack)

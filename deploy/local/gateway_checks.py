@@ -5,9 +5,19 @@ from typing import Any
 
 import httpx
 
+from contract.settings import variable_of
+from contract.status import NO_WORKER
 from deploy.local.checks import Finding, Level
 
 _TIMEOUT_S = 5.0
+#: What to do, by the code of a problem in `GET /v1/status`.
+_REMEDIES = {
+    "ledger_unavailable": "Check Redis first (see above).",
+    "ledger_evicts": "Change the setting of the gateway's Redis; a restart is not needed.",
+    "ledger_unsuitable": f"Set {variable_of('redis_url')} to another Redis, and restart the services.",
+    "ledger_full": f"Wait until finished jobs expire ({variable_of('result_ttl_s')}), or give Redis more memory and "
+    f"raise {variable_of('ledger_max_bytes')}.",
+}
 
 
 def check_gateway(url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> Iterator[Finding]:
@@ -32,14 +42,15 @@ def check_gateway(url: str, api_key: str | None, transport: httpx.BaseTransport 
 
 
 def _queue(readiness: httpx.Response, status: httpx.Response) -> Finding:
-    if readiness.status_code != 200:
+    problems = [problem for problem in _object(status).get("problems") or [] if problem["code"] != NO_WORKER.code]
+    if problems:
+        reasons = " ".join(problem["detail"] for problem in problems)
+        remedy = _REMEDIES.get(problems[0]["code"], "Do what the reason says, then run this again.")
+        return Finding("queue", Level.PROBLEM, f"jobs cannot be accepted: {reasons}", remedy)
+    if readiness.status_code != 200:  # the status may require an API key
         reason = str(_object(readiness)["ledger"])
-        return Finding("queue", Level.PROBLEM, f"jobs cannot be accepted: {reason}", "Check Redis first (see above).")
-    values = _object(status)
-    if values.get("ready", True):
-        return Finding("queue", Level.OK, "jobs can be accepted")
-    reasons = " ".join(problem["detail"] for problem in values["problems"] if problem["code"] != "no_worker")
-    return Finding("queue", Level.PROBLEM, f"jobs cannot be accepted: {reasons}", "Check Redis first (see above).")
+        return Finding("queue", Level.PROBLEM, f"jobs cannot be accepted: {reason}", _REMEDIES["ledger_unavailable"])
+    return Finding("queue", Level.OK, "jobs can be accepted")
 
 
 def _worker(status: httpx.Response) -> Finding:

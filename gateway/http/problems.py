@@ -6,10 +6,12 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from flask_limiter import RateLimitExceeded
 from limits.errors import StorageError
+from redis import RedisError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from contract.errors import PawqueueError, UnavailableError, UploadError, UploadTooLargeError
 from contract.job import new_job_id
+from contract.ledger.connection import unavailable_reason
 from contract.log import get_logger
 from gateway import BROKEN_BODY
 from gateway.accept.check import too_large_text
@@ -54,7 +56,9 @@ def expected_error(error: Exception) -> PawqueueError | None:
     if isinstance(error, RateLimitExceeded):
         return rate_limited()
     if isinstance(error, StorageError):
-        return UnavailableError("The job ledger (Redis) is not responding. Try again shortly.")
+        cause = error.storage_error
+        reason = unavailable_reason(cause) if isinstance(cause, RedisError) else ""
+        return UnavailableError(f"The job ledger (Redis) {reason or 'is not responding'}. Try again shortly.")
     return error if isinstance(error, PawqueueError) else None
 
 

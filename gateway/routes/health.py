@@ -52,15 +52,22 @@ def alive() -> dict[str, str]:
     },
 )
 def ready() -> Response:
-    """Check whether jobs can be accepted."""
+    """Check whether jobs can be accepted.
+
+    A full ledger or queue does not count: results can still be read, and space becomes free when jobs finish or expire.
+    """
+    services = current_services()
     try:
-        current_services().ledger.ping()
+        services.ledger.ping()
+        problem = services.admission.lasting_problem()
     except UnavailableError as error:
-        response = jsonify({"status": "not ready", "ledger": error.detail})
-        response.status_code = 503
-        response.headers["Retry-After"] = "1"
-        return response
-    return jsonify(_READY)
+        problem = error.detail
+    if not problem:
+        return jsonify(_READY)
+    response = jsonify({"status": "not ready", "ledger": problem})
+    response.status_code = 503
+    response.headers["Retry-After"] = "1"
+    return response
 
 
 @routes.add(

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from contract.access import Scope
-from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisMemory
+from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisServer
 from contract.status import NO_WORKER, Status, read_status
 from gateway.http.routing import JsonResponse, Routes
 from gateway.services import current_services
@@ -79,8 +79,8 @@ _STATS = LedgerStats(
     {"undecodable_image": 4},
 )
 _EXAMPLES = {
-    "serving": Status(_STATS, [_BEAT], RedisMemory(2_000_000)).to_dict(),
-    "no_worker": Status(_STATS, [], RedisMemory(2_000_000), [NO_WORKER]).to_dict(),
+    "serving": Status(_STATS, [_BEAT], RedisServer(2_000_000)).to_dict(),
+    "no_worker": Status(_STATS, [], RedisServer(2_000_000), [NO_WORKER]).to_dict(),
 }
 
 

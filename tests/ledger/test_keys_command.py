@@ -61,8 +61,23 @@ def test_invalid_arguments_are_usage_errors(environ: dict[str, str]) -> None:
     assert "no API key" in run(environ, "list").stderr
 
 
-def test_without_redis_the_error_explains_how_to_start_it() -> None:
-    result = run({"PAWQUEUE_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, "list")
+@pytest.mark.parametrize(
+    ("environ", "advice"),
+    [
+        ({"PAWQUEUE_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, "Start it, or correct PAWQUEUE_REDIS_URL."),
+        ({"PAWQUEUE_REDIS_PORT": "1"}, "Start it with `make up`."),
+    ],
+)
+def test_without_redis_the_error_explains_how_to_start_it(environ: dict[str, str], advice: str) -> None:
+    result = run(environ, "list")
     assert result.exit_code == 2
-    assert "make up" in result.output
+    assert advice in result.output
+    assert "secret" not in result.output
+
+
+def test_the_error_for_a_redis_that_rejects_the_command_names_the_cause(environ: dict[str, str]) -> None:
+    url = environ["PAWQUEUE_REDIS_URL"].replace("redis://", "redis://unknown:secret@")
+    result = run({"PAWQUEUE_REDIS_URL": url}, "list")
+    assert result.exit_code == 2
+    assert "rejects the user name or the password. Correct PAWQUEUE_REDIS_URL." in result.output
     assert "secret" not in result.output

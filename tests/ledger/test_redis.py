@@ -14,7 +14,7 @@ from contract.job import Job, JobError, JobResult, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import QueueLimits, RedisMemory, Submit, Sweep
+from contract.ledger.types import QueueLimits, RedisServer, Submit, Sweep
 from contract.queues import BULK, INTERACTIVE, QUEUES
 from contract.submission import Submission, image_job_id
 from tests.support.ledger import cat, store
@@ -167,14 +167,14 @@ def configurable(redis_client: "redis.Redis") -> Iterator["redis.Redis"]:
     redis_client.config_set("min-replicas-to-write", 0)
 
 
-def test_memory_returns_the_redis_limit_and_whether_redis_evicts_keys(configurable: "redis.Redis") -> None:
+def test_server_returns_the_memory_limit_of_redis_and_whether_it_evicts(configurable: "redis.Redis") -> None:
     ledger = Ledger(configurable)
-    assert ledger.memory() == RedisMemory(ledger.memory().used_bytes, 0, evicts=False)
-    assert ledger.memory().used_bytes > 100_000
+    assert ledger.server() == RedisServer(ledger.server().used_bytes, 0)
+    assert ledger.server().used_bytes > 100_000
     configurable.config_set("maxmemory", 10**9)
-    assert (ledger.memory().max_bytes, ledger.memory().evicts) == (10**9, False)
+    assert (ledger.server().max_bytes, ledger.server().evicts) == (10**9, False)
     configurable.config_set("maxmemory-policy", "volatile-lru")
-    assert ledger.memory().evicts
+    assert ledger.server().evicts
 
 
 def test_submitting_to_a_full_redis_raises_unavailable(configurable: "redis.Redis") -> None:

@@ -8,9 +8,9 @@ import pytest
 from contract.job import Job, new_job_id
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Heartbeat, RedisMemory
+from contract.ledger.types import Heartbeat, RedisServer
 from contract.queues import BULK, INTERACTIVE
-from contract.status import memory_problem, read_status
+from contract.status import ledger_problem, read_status
 from tests.support.ledger import store
 
 LIMIT_BYTES = 10**9
@@ -48,16 +48,19 @@ def test_uploads_are_refused_while_the_ledger_is_full(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "code"),
+    ("server", "code"),
     [
-        (RedisMemory(100, 0), None),
-        (RedisMemory(79, 100), None),
-        (RedisMemory(81, 100), "ledger_full"),
-        (RedisMemory(10, 100, evicts=True), "ledger_evicts"),
+        (RedisServer(100, 0), None),
+        (RedisServer(79, 100), None),
+        (RedisServer(81, 100), "ledger_full"),
+        (RedisServer(10, 100, "allkeys-lru"), "ledger_evicts"),
+        (RedisServer(10, 0, "allkeys-lru"), None),
+        (RedisServer(10, 100, is_replica=True), "ledger_unsuitable"),
+        (RedisServer(10, 100, mode="cluster"), "ledger_unsuitable"),
     ],
 )
-def test_uploads_are_refused_before_redis_reaches_its_memory_limit(memory: RedisMemory, code: str | None) -> None:
-    problem = memory_problem(memory, LIMIT_BYTES)
+def test_uploads_are_refused_if_redis_is_nearly_full_or_cannot_keep_jobs(server: RedisServer, code: str | None) -> None:
+    problem = ledger_problem(server, LIMIT_BYTES)
     assert (problem.code if problem else None) == code
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def cluster_port() -> int:
+    """A local port that is not in use, for a Redis in cluster mode, which also listens on the port 10,000 above it."""
+    while (port := free_port()) > 55_000 or accepts_connections(port + 10_000):
+        pass
+    return port
 
 
 def accepts_connections(port: int) -> bool:
@@ -101,6 +108,15 @@ def running_redis(folder: Path) -> Iterator[str]:
     data.mkdir(parents=True, exist_ok=True)
     with running("redis", redis_command(find_redis_server(), port, data), folder):
         wait_until(lambda: accepts_connections(port), "Redis to accept connections", 15)
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def running_redis_with(folder: Path, port: int, *options: str, config: Sequence[str] = ()) -> Iterator[str]:
+    """Start Redis with these options after an optional configuration file; yields its URL."""
+    command = [str(find_redis_server()), *config, "--port", str(port), "--dir", str(folder), "--save", "", *options]
+    with running("redis", command, folder):
+        wait_until(lambda: accepts_connections(port), "Redis accepting connections", 15)
         yield f"redis://127.0.0.1:{port}/0"
 
 

@@ -20,6 +20,10 @@ class Health:
         self._alive: Check = lambda: ""
         self._ready: Check = lambda: ""
 
+    def wait(self, reason: str) -> None:
+        """Report why the worker is not ready yet, although its model is loaded."""
+        self._stage = reason
+
     def go_live(self, alive: Check, ready: Check) -> None:
         """Switch from "loading" to these checks."""
         self._alive, self._ready, self._stage = alive, ready, ""

@@ -32,6 +32,8 @@ class LeaseKeeper:
         self._lock = threading.Lock()
         self._held: dict[str, Claim] = {}
         self._beat_at_s = 0.0
+        #: Why the last heartbeat failed.
+        self._problem = "The job ledger (Redis) is not responding."
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
@@ -49,9 +51,9 @@ class LeaseKeeper:
         except UnavailableError:
             _log.info("The ledger is unavailable; the heartbeat will expire")
 
-    def is_connected(self) -> bool:
-        """Whether a recent heartbeat reached the ledger, which therefore lists this worker as alive."""
-        return time.monotonic() - self._beat_at_s < 3 * self._period_s
+    def connection_problem(self) -> str:
+        """Why no recent heartbeat reached the ledger; empty if one did, so that this worker is listed as alive."""
+        return "" if time.monotonic() - self._beat_at_s < 3 * self._period_s else self._problem
 
     def hold(self, claims: Iterable[Claim]) -> None:
         """Start renewing the leases of `claims`."""
@@ -85,8 +87,9 @@ class LeaseKeeper:
         try:
             self._ledger.beat(heartbeat, ttl_ms=int(3 * self._period_s * 1000))
             self._beat_at_s = time.monotonic()
-        except UnavailableError:
-            _log.warning("The heartbeat was not written: the ledger is unavailable")
+        except UnavailableError as error:
+            self._problem = error.detail
+            _log.warning("The heartbeat was not written", reason=error.detail)
 
     def _renew(self) -> None:
         claims = self.held()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from contract.settings import load_settings
 from deploy.local import checks
@@ -76,8 +77,9 @@ def test_an_incomplete_bundle_is_reported(tmp_path: Path) -> None:
 
 
 def test_redis_is_checked(redis_url: str) -> None:
-    assert checks.check_redis(load_settings({"PAWQUEUE_REDIS_URL": redis_url})).level is Level.OK
-    finding = checks.check_redis(load_settings({"PAWQUEUE_REDIS_PORT": str(free_port())}))
+    (finding,) = checks.check_redis(load_settings({"PAWQUEUE_REDIS_URL": redis_url}))
+    assert finding.level is not Level.PROBLEM
+    (finding,) = checks.check_redis(load_settings({"PAWQUEUE_REDIS_PORT": str(free_port())}))
     assert (finding.level, finding.mend) == (Level.PROBLEM, "Start it with `make up`.")
 
 
@@ -96,7 +98,6 @@ READY = httpx.Response(200, json={"status": "ready", "ledger": "answers"})
 NOT_READY = httpx.Response(503, json={"status": "not ready", "ledger": "Redis does not respond."})
 WORKER = {"model": {"name": "cats-dogs", "version": "1"}}
 NO_WORKER = {"code": "no_worker", "detail": "No worker is running."}
-FULL = {"code": "ledger_full", "detail": "The job ledger is full."}
 
 
 def gateway(readyz: httpx.Response, status: httpx.Response, job: int = 404) -> dict[str, Finding]:
@@ -123,10 +124,50 @@ def test_problems_of_a_gateway_are_reported_separately() -> None:
     assert all(finding.mend for finding in found.values() if finding.level is Level.PROBLEM)
 
 
-def test_a_full_ledger_is_reported_as_a_problem_of_the_queue() -> None:
-    found = gateway(READY, status(FULL, NO_WORKER, ready=False, workers=0))
-    assert found["queue"].level is Level.PROBLEM
-    assert found["queue"].text == "jobs cannot be accepted: The job ledger is full."
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("ledger_full", "PAWQUEUE_LEDGER_MAX_BYTES"),
+        ("ledger_evicts", "Change the setting of the gateway's Redis"),
+        ("ledger_unsuitable", "PAWQUEUE_REDIS_URL"),
+        ("ledger_unavailable", "Check Redis first"),
+        ("added_later", "Do what the reason says"),
+    ],
+)
+def test_the_advice_for_a_queue_that_accepts_no_jobs_depends_on_the_reason(code: str, advice: str) -> None:
+    problem = {"code": code, "detail": "This is the reason."}
+    for readiness in (READY, NOT_READY):
+        found = gateway(readiness, status(problem, NO_WORKER, ready=False, workers=0))["queue"]
+        assert (found.level, found.text) == (Level.PROBLEM, "jobs cannot be accepted: This is the reason.")
+        assert advice in found.mend
+
+
+def test_without_a_status_the_readiness_gives_the_reason() -> None:
+    found = gateway(NOT_READY, httpx.Response(401))["queue"]
+    assert (found.level, found.text) == (Level.PROBLEM, "jobs cannot be accepted: Redis does not respond.")
+    assert found.mend
+
+
+def test_each_fault_of_redis_is_a_finding_with_its_remedy(clean_redis: str) -> None:
+    with redis.Redis.from_url(clean_redis) as client:
+        client.execute_command("ACL", "SETUSER", "limited", "on", ">pass", "~*", "&*", "+@all", "-zadd", "-info")
+        url = clean_redis.replace("redis://", "redis://limited:pass@")
+        found = list(checks.check_redis(load_settings({"PAWQUEUE_REDIS_URL": url})))
+        client.acl_deluser("limited")
+    assert [(finding.check, finding.level) for finding in found] == [
+        ("Redis", Level.PROBLEM),
+        ("Redis", Level.WARNING),
+    ]
+    assert "to run ZADD" in found[0].text
+    assert found[0].mend == "Allow it with `ACL SETUSER limited +zadd`."
+    assert "does not allow INFO" in found[1].text
+
+
+def test_an_image_store_in_redis_is_checked(clean_redis: str) -> None:
+    environ = {"PAWQUEUE_REDIS_URL": clean_redis, "PAWQUEUE_IMAGE_STORE_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    finding = list(checks.check_redis(load_settings(environ)))[-1]
+    assert (finding.check, finding.level) == ("image store", Level.PROBLEM)
+    assert finding.mend == "Start it, or correct PAWQUEUE_IMAGE_STORE_URL."
 
 
 def test_without_access_to_the_status_the_workers_are_unknown() -> None:

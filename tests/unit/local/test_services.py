@@ -14,6 +14,10 @@ from deploy.local.ports import pick_ports
 from deploy.local.services import check_external_redis, is_serving, ports_of, service_environ, stop_limit_s
 
 
+def never(_seconds: float) -> bool:
+    return False
+
+
 def values(**settings: object) -> dict[str, str]:
     environ = {f"PAWQUEUE_{name}": str(value) for name, value in settings.items()}
     return service_environ(load_settings(environ), environ)
@@ -41,7 +45,7 @@ def test_an_unreachable_external_redis_is_reported_without_its_password() -> Non
     settings = load_settings({"PAWQUEUE_REDIS_URL": f"redis://:secret@127.0.0.1:{pick_ports(1)}/0"})
 
     with pytest.raises(UsageError, match="The Redis at PAWQUEUE_REDIS_URL does not respond") as caught:
-        check_external_redis(settings)
+        check_external_redis(settings, stop=never)
     assert "secret" not in str(caught.value)
 
 

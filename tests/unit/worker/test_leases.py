@@ -58,9 +58,9 @@ def test_heartbeats_resume_after_an_outage_of_the_ledger(ledger: FaultyLedger) -
     ledger.errors = {"beat": [unavailable(), unavailable()]}
     keeper.start()
     assert ledger.workers() == []
-    assert not keeper.is_connected()
+    assert keeper.connection_problem() == str(unavailable())
     wait_until(lambda: len(ledger.workers()) == 1, "the heartbeats to resume", 10)
-    assert keeper.is_connected()
+    assert not keeper.connection_problem()
     keeper.stop()
 
 
