@@ -6,6 +6,7 @@ PawqueueError
 │   ├── EmptyUploadError        400 empty_upload
 │   ├── NotAnImageError         415 not_an_image
 │   ├── UnsupportedFormatError  415 unsupported_format
+│   ├── UnsupportedEncodingError 415 unsupported_encoding
 │   ├── UploadTooLargeError     413 upload_too_large
 │   └── TooManyPixelsError      413 too_many_pixels
 ├── UnauthorizedError           401 unauthorized
@@ -73,6 +74,12 @@ class UnsupportedFormatError(UploadError):
     """The image format is not supported."""
 
     code, title, http_status = "unsupported_format", "Unsupported format", 415
+
+
+class UnsupportedEncodingError(UploadError):
+    """The body is compressed in a way that is not supported."""
+
+    code, title, http_status = "unsupported_encoding", "Unsupported encoding", 415
 
 
 class UploadTooLargeError(UploadError):

@@ -11,6 +11,7 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.http import parser
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -23,17 +24,23 @@ _IDLE_S = 1.0
 _DETAIL_MAX = 300
 #: Allocations between garbage collections; a request leaves a few hundred objects until its response is sent.
 _GC_THRESHOLD = 10_000
-_CODES = {431: "headers_too_large", 500: "internal", 501: "not_implemented"}
+_CODES = {414: "url_too_long", 431: "headers_too_large", 500: "internal", 501: "not_implemented"}
+#: How long, and how much, a client may go on sending after the response to a request that is not valid HTTP.
+_LINGER_S, _LINGER_MAX_BYTES = 2.0, 1_000_000
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
     """Send a problem in response to a request that is not valid HTTP; replaces gunicorn's HTML page."""
+    _send_problem(sock, status, reason, f"The request is not valid HTTP/1.1: {message[:_DETAIL_MAX] or reason}.")
+
+
+def _send_problem(sock: Any, status: int, reason: str, detail: str) -> None:
     code = _CODES.get(status, "bad_request")
     body = {
         "type": f"urn:pawqueue:error:{code}",
         "title": reason,
         "status": status,
-        "detail": f"The request is not valid HTTP/1.1: {message[:_DETAIL_MAX] or reason}.",
+        "detail": detail,
         "code": code,
     }
     data = json.dumps(body).encode()
@@ -42,6 +49,17 @@ def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
         f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(data)}\r\n\r\n"
     )
     util.write_nonblock(sock, head.encode("latin-1") + data)
+    _linger(sock)
+
+
+def _linger(sock: Any) -> None:
+    """Read what the client still sends: closing a connection with unread data may destroy the response on its way."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(_LINGER_S)
+        end_s, left_bytes = time.monotonic() + _LINGER_S, _LINGER_MAX_BYTES
+        while left_bytes > 0 and time.monotonic() < end_s and (data := sock.recv(65_536)):
+            left_bytes -= len(data)
 
 
 def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,6 +150,28 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             super().handle(listener, client, addr)
         finally:
             self._idle_since_s.pop(client, None)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Respond to a request that could not be read; names the limit if one was exceeded."""
+        if isinstance(exc, LimitRequestLine):
+            detail = (
+                f"The URL is longer than the limit of {self.cfg.limit_request_line:,} bytes. Shorten it; "
+                "a long file name can be sent in a form, as in `curl -F file=@cat.jpg`."
+            )
+            self._refuse(client, 414, "URI Too Long", detail)
+        elif isinstance(exc, LimitRequestHeaders):
+            detail = (
+                f"The request has more than {self.cfg.limit_request_fields} header fields, or one that is longer than "
+                f"{self.cfg.limit_request_field_size:,} bytes. Send fewer or shorter ones; cookies are often the cause."
+            )
+            self._refuse(client, 431, "Request Header Fields Too Large", detail)
+        else:
+            super().handle_error(req, client, addr, exc)
+
+    def _refuse(self, client: Any, status: int, reason: str, detail: str) -> None:
+        self.log.warning("Refused a request with status %d (%s)", status, reason)
+        with suppress(OSError):
+            _send_problem(client, status, reason, detail)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Handle one request, with timeouts for reading its body and sending its response."""

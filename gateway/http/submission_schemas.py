@@ -166,6 +166,9 @@ class AddedObject(BaseModel):
     rejected: list[RejectedImage]
     left: list[str] = Field(description="The `custom_id` of each image to resend later.")
     left_from: str | None = Field(description="The first of these. After an archive, resend it from this image on.")
+    skipped: list[str] = Field(
+        description="Members of an archive that an operating system added, such as `.DS_Store`; they are not counted."
+    )
 
 
 class ResultLine(BaseModel):
@@ -241,6 +244,7 @@ ADDED = {
     "rejected": [{"custom_id": "notes.txt", "code": "not_an_image", "detail": "The upload is not an image."}],
     "left": [],
     "left_from": None,
+    "skipped": ["__MACOSX/beach/._cat.jpg"],
 }
 RESULT_LINE = {
     "n": 1,
