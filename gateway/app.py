@@ -13,9 +13,9 @@ from contract.errors import UnavailableError
 from contract.log import configure_logging, get_logger
 from contract.settings import load_settings
 from gateway.http.auth import require_keys
-from gateway.http.body import BodyRequest
 from gateway.http.headers import add_headers
 from gateway.http.problems import register_problem_handlers
+from gateway.http.request import GatewayRequest
 from gateway.http.routing import Routes
 from gateway.metrics import GatewayMetrics
 from gateway.routes import dead, documents, health, jobs, legacy, status, submissions
@@ -90,7 +90,7 @@ class _Application(Flask):
     """Flask without support for sessions and asynchronous views, which takes time in every request."""
 
     session_interface = _NoSessions()
-    request_class = BodyRequest
+    request_class = GatewayRequest
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return `func`: every view is synchronous."""

@@ -1,5 +1,6 @@
 """Reads the images of a multipart form one at a time."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ _TEXT_BYTES = 100
 _OTHERS_SHOWN, _NAME_SHOWN = 5, 30
 #: Transfer encodings of a part that leave its bytes as they are.
 _UNCHANGED = {"", "binary", "8bit", "7bit"}
+#: Bytes that are not UTF-8, as represented by `surrogateescape`.
+_UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,12 @@ def read_parts(read: Read, boundary: str, max_bytes: int) -> Iterator[Part]:
                 yield part.close()
                 part = None
     if not is_found:
-        raise NoFileError(f"The form has no part named `file`{_found(others)}. Send each image as one, {_EXAMPLE}.")
+        raise NoFileError(f"The form has no part named `file`{_found(others)}. Name each image's part so, {_EXAMPLE}.")
 
 
 def _found(others: list[str]) -> str:
     shown = ", ".join(f"`{to_custom_id(name[:_NAME_SHOWN])}`" for name in others[:_OTHERS_SHOWN] if name)
-    return f", but {shown}" if shown else ""
+    return f"; it has {shown}" if shown else ""
 
 
 class _OpenPart:
@@ -167,6 +170,12 @@ class _Decoder(MultipartDecoder):
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
         # Old browsers and shells send file names in Latin-1 or Shift-JIS; the escapes keep different names different.
-        headers = super()._parse_headers(data.decode("utf-8", "backslashreplace").encode())
+        text = _UNDECODABLE.sub(_escaped, data.decode("utf-8", "surrogateescape"))
+        headers = super()._parse_headers(text.encode())
         headers.setdefault("content-disposition", "form-data")
         return headers
+
+
+def _escaped(match: re.Match[str]) -> str:
+    # In a quoted string, a backslash is itself escaped.
+    return f"\\\\x{ord(match[0]) - 0xDC00:02x}"

@@ -21,7 +21,7 @@ from contract.log import get_logger
 from gateway import BROKEN_BODY
 from gateway.accept.check import too_large_text
 from gateway.http.auth import rate_limited
-from gateway.http.body import ACCEPTED_ENCODINGS
+from gateway.http.request import ACCEPTED_ENCODINGS
 from gateway.services import current_services
 
 _log = get_logger(__name__)

@@ -66,10 +66,10 @@ def read_images(settings: Settings) -> Iterator[ReceivedImage]:
     if mimetype in _ZIPS:
         budget = UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS)
         return read_zip(_read, settings.upload_max_bytes, budget, keep_junk=keep_junk)
-    sent = f"not {clean_name(mimetype)}" if mimetype else "and set Content-Type accordingly"
+    problem = f"Content-Type is {clean_name(mimetype)}." if mimetype else "The request has no Content-Type."
     raise UnsupportedFormatError(
-        f"This endpoint takes many images: as {FORM}, application/x-tar or application/zip, {sent}. "
-        "To send a single image as the body, use POST /v1/jobs."
+        f"{problem} This endpoint takes many images, as {FORM}, application/x-tar or application/zip; "
+        "POST /v1/jobs takes one image as the body."
     )
 
 

@@ -1,7 +1,9 @@
-"""The body of a request: decompressed, limited in size, and complete."""
+"""Requests as clients really send them: compressed bodies, truncated bodies, URLs in any encoding."""
 
+import string
 from collections.abc import Iterable
-from typing import IO, cast
+from typing import IO, Any, cast
+from urllib.parse import quote
 
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -20,8 +22,14 @@ _NAME_SHOWN = 40
 _ADVICE = "Compress it again, or send it without Content-Encoding."
 
 
-class BodyRequest(Request):
+class GatewayRequest(Request):
     """A request whose body is read decompressed, whoever reads it: routes, form readers, Flask's JSON."""
+
+    def __init__(self, environ: dict[str, Any], **options: bool) -> None:
+        super().__init__(environ, **options)
+        if not self.query_string.isascii():
+            # Werkzeug fails on bytes that are not UTF-8. Percent-encoded ones it leaves as they are.
+            self.query_string = quote(self.query_string, safe=string.printable).encode()
 
     @cached_property
     def stream(self) -> IO[bytes]:
