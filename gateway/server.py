@@ -25,8 +25,8 @@ _DETAIL_MAX = 300
 #: Allocations between garbage collections; a request leaves a few hundred objects until its response is sent.
 _GC_THRESHOLD = 10_000
 _CODES = {414: "url_too_long", 431: "headers_too_large", 500: "internal", 501: "not_implemented"}
-#: How long, and how much, a client may go on sending after the response to a request that is not valid HTTP.
-_LINGER_S, _LINGER_MAX_BYTES = 2.0, 1_000_000
+#: How long, how long without a byte, and how much a client may go on sending after an early response.
+_LINGER_S, _LINGER_IDLE_S, _LINGER_MAX_BYTES = 10.0, 2.0, 100_000_000
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
@@ -53,23 +53,29 @@ def _send_problem(sock: Any, status: int, reason: str, detail: str) -> None:
 
 
 def _linger(sock: Any) -> None:
-    """Read what the client still sends: closing a connection with unread data may destroy the response on its way."""
+    """Read what the client still sends before the connection is closed.
+
+    Many clients send the whole request before they read. Closing earlier resets their connection, and they report that
+    instead of the response.
+    """
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
-        sock.settimeout(_LINGER_S)
+        sock.settimeout(_LINGER_IDLE_S)
         end_s, left_bytes = time.monotonic() + _LINGER_S, _LINGER_MAX_BYTES
         while left_bytes > 0 and time.monotonic() < end_s and (data := sock.recv(65_536)):
             left_bytes -= len(data)
 
 
 def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `application` to close a connection after an incomplete body: the bytes that follow are not a request."""
+    """Wrap `application` to close a connection after a body that was not read to its end: no request follows it."""
 
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        def start(*arguments: Any) -> Any:
-            if BROKEN_BODY in environ:
-                start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's own response
-            return start_response(*arguments)
+        def start(status: str, *arguments: Any) -> Any:
+            if BROKEN_BODY in environ or status.startswith("413"):
+                response: Any = start_response.__self__  # type: ignore[attr-defined]  # gunicorn's own response
+                response.force_close()
+                response.req.unreader.is_abandoned = True
+            return start_response(status, *arguments)
 
         # gunicorn's wrapper around this reader copies 1 kB at a time.
         environ["wsgi.input"] = environ["wsgi.input"].reader
@@ -83,6 +89,8 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
+        #: Whether the response was sent before the body was read to its end.
+        self.is_abandoned = False
         self._is_body = False
         self._time_left_s = self._bytes_per_s = 0.0
 
@@ -181,6 +189,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         try:
             return super().handle_request(listener_name, req, sock, addr)
         finally:
+            if req.unreader.is_abandoned:
+                _linger(sock)
             sock.settimeout(None)
             req.unreader.expect_head()
             self._idle_since_s[sock] = time.monotonic()

@@ -1,7 +1,7 @@
 """Requests as clients really send them: compressed bodies, truncated bodies, URLs in any encoding."""
 
 import string
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import IO, Any, cast
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from gateway.accept.inflate import Expansion, Inflater
 
 #: Value of `Accept-Encoding` in the response to a body in another encoding.
 ACCEPTED_ENCODINGS = "gzip, deflate"
+_CODING_FIELDS = ("HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING")
 _CODINGS = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 #: Codings that leave the body as it is, or that the web server has decoded.
 _TRANSPARENT = {"", "identity", "chunked"}
@@ -44,15 +45,11 @@ class GatewayRequest(Request):
         length = self.content_length
         if length is not None and length > max_bytes:
             raise RequestEntityTooLarge
-        body = cast("IO[bytes]", _WholeBody(self.environ["wsgi.input"], max_bytes, length))
-        headers = self.headers
-        if "Content-Encoding" not in headers and "Transfer-Encoding" not in headers:
-            return body
-        coding = _coding(headers.getlist("Content-Encoding") + headers.getlist("Transfer-Encoding"))
-        if not coding:
-            return body
-        unpacked = cast("IO[bytes]", Inflater(body.read, coding, Expansion(), _ADVICE))
-        return cast("IO[bytes]", LimitedStream(unpacked, max_bytes, is_max=True))
+        body: Any = _WholeBody(self.environ["wsgi.input"], max_bytes, length)
+        if coding := _coding(self.environ):
+            unpacked: Any = Inflater(body.read, coding, Expansion(), _ADVICE)
+            body = LimitedStream(unpacked, max_bytes, is_max=True)
+        return cast("IO[bytes]", body)
 
 
 class _WholeBody(LimitedStream):
@@ -69,10 +66,15 @@ class _WholeBody(LimitedStream):
             raise UploadError(f"The request body ended after {self.tell():,} of {self._length:,} bytes. Resend it.")
 
 
-def _coding(fields: Iterable[str]) -> str:
+def _coding(environ: Mapping[str, Any]) -> str:
     """How the body is compressed: `gzip`, `deflate`, or empty if it is not."""
-    names = [name.strip() for field in fields for name in field.split(",")]
-    codings = [name for name in names if name.lower() not in _TRANSPARENT]
+    codings = [
+        name
+        for field in _CODING_FIELDS
+        if field in environ
+        for name in map(str.strip, environ[field].split(","))
+        if name.lower() not in _TRANSPARENT
+    ]
     if not codings:
         return ""
     if len(codings) > 1:
