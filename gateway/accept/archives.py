@@ -90,8 +90,9 @@ def _another_kind(start: bytes, expected: str) -> UploadError | None:
 
 def points_outside(name: str) -> bool:
     """Whether the name of a member is absolute or contains `..`."""
-    parts = name.replace("\\", "/").split("/")
-    return parts[0] == "" or ".." in parts or (len(parts[0]) == 2 and parts[0][1] == ":")
+    path = name.replace("\\", "/")
+    parts = path.split("/")
+    return path.startswith("/") or ".." in parts or (len(parts[0]) == 2 and parts[0][1] == ":")
 
 
 # Tar

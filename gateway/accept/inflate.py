@@ -63,7 +63,6 @@ class Inflater:
         self._packed = self._pull()
         self._is_empty = not self._packed
         self._inflate = zlib.decompressobj(_window(coding, self._packed))
-        self._has_output = False
 
     def read(self, size: int) -> bytes:
         """Read up to `size` unpacked bytes; returns fewer only at the end.
@@ -86,11 +85,12 @@ class Inflater:
             try:
                 piece = self._inflate.decompress(packed, min(size, _PIECE_BYTES))
             except zlib.error as error:
-                raise self._corrupt() from error
+                raise UploadError(
+                    f"The data is not valid {self._coding}: it is corrupt, or not compressed. {self._advice}"
+                ) from error
             self._packed = self._inflate.unconsumed_tail
             self._expansion.count_unpacked(len(piece))
             if piece:
-                self._has_output = True
                 return piece
             # Without input, zlib may still have had output to return.
             if not packed and not self._inflate.eof:
@@ -113,10 +113,6 @@ class Inflater:
         piece = self._read_packed(_PIECE_BYTES)
         self._expansion.count_packed(len(piece))
         return piece
-
-    def _corrupt(self) -> UploadError:
-        problem = "The {} data is corrupt" if self._has_output else "The data is not {}, or it is corrupt"
-        return UploadError(f"{problem.format(self._coding)}. {self._advice}")
 
 
 def _window(coding: str, start: bytes) -> int:
