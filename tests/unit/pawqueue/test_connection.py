@@ -71,10 +71,10 @@ def test_a_rejection_is_not_retried_and_keeps_the_problem_details(status: int, c
         (
             413,
             "nginx/1.24.0",
-            "A proxy in front of the gateway (nginx) refused 3.2 MB. Raise client_max_body_size there",
+            "A proxy in front of the gateway (nginx) refused a request of 3.2 MB. Raise client_max_body_size there",
         ),
-        (413, "cloudflare", "(cloudflare) refused 3.2 MB. Raise its limit for request bodies there"),
-        (413, "", "A proxy in front of the gateway refused 3.2 MB."),
+        (413, "cloudflare", "(cloudflare) refused a request of 3.2 MB. Raise its limit for request bodies there"),
+        (413, "", "A proxy in front of the gateway refused a request of 3.2 MB."),
         (502, "nginx", "(nginx) cannot reach the gateway. Check that the gateway runs, and its address in the proxy."),
         (503, "", "A proxy in front of the gateway cannot reach the gateway."),
         (504, "nginx", "(nginx) did not wait for the response of the gateway. Raise proxy_read_timeout there."),
