@@ -10,6 +10,9 @@ _RATIO_MAX = 100
 #: An upload may expand to this many bytes regardless of its ratio: single-color images compress very well.
 FREE_BYTES = 100_000_000
 _PIECE_BYTES = 65_536
+#: A gzip may have so many members, and one more for each of so many bytes: programs that write members write larger
+#: ones, and starting one takes as long as unpacking several kilobytes.
+_FREE_MEMBERS, _BYTES_PER_MEMBER = 100, 1_000
 _GZIP, _ZLIB, _RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
@@ -62,6 +65,7 @@ class Inflater:
         self._advice = advice
         self._packed = self._pull()
         self._is_empty = not self._packed
+        self._members = 1
         self._inflate = zlib.decompressobj(_window(coding, self._packed))
 
     def read(self, size: int) -> bytes:
@@ -106,6 +110,9 @@ class Inflater:
                 return False
         if self._coding != "gzip":
             raise UploadError(f"Other data follows the end of the {self._coding} data. {self._advice}")
+        self._members += 1
+        if self._members > _FREE_MEMBERS + self._expansion.unpacked_bytes // _BYTES_PER_MEMBER:
+            raise UploadError(f"The gzip data consists of too many small members. {self._advice}")
         self._packed, self._inflate = rest, zlib.decompressobj(_GZIP)
         return True
 

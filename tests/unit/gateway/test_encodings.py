@@ -100,6 +100,7 @@ DAMAGED: dict[str, tuple[str, bytes, str]] = {
     "truncated, deflate": ("deflate", zlib.compress(IMAGE)[:-9], "deflate data is truncated"),
     "wrong checksum": ("gzip", gzip.compress(IMAGE)[:-8] + bytes(8), "not valid gzip"),
     "other data after the end": ("deflate", zlib.compress(IMAGE) + b"x", "follows the end"),
+    "countless members": ("gzip", gzip.compress(b"") * 101, "too many small members"),
     "other data after the end, gzip": ("gzip", gzip.compress(IMAGE) + b"more", "not valid gzip"),
 }
 
