@@ -16,6 +16,7 @@ from contract.errors import (
     RateLimitedError,
     UnauthorizedError,
     UnavailableError,
+    UnsupportedEncodingError,
     UploadError,
 )
 from contract.settings import Settings
@@ -137,6 +138,8 @@ def _parameter_errors(operation: Operation) -> Iterator[type[PawqueueError]]:
         yield NotFoundError
     if names & {"query", "header", "body"}:
         yield UploadError
+    if "body" in names:
+        yield UnsupportedEncodingError
 
 
 def _problems(kinds: Iterable[type[PawqueueError]]) -> dict[int, dict[str, Any]]:
