@@ -181,6 +181,26 @@ def test_unusual_requests_get_the_expected_status(
         assert "application/problem+json" in response
 
 
+#: A request of `REQUESTS`, and what the response says about it.
+CAUSES = {
+    "chunk with an invalid size": "chunks of the request body are malformed: Invalid chunk size",
+    "chunk without its end": "chunks of the request body are malformed",
+    "truncated chunk": "ended early",
+    "truncated body": f"ended after {len(_PNG)} of 9,999 bytes",
+    "URL of 5 kB": "URL is longer than the limit of 4,094 bytes",
+    "header of 20 kB": "longer than 8,190 bytes",
+    "300 headers": "more than 100 header fields",
+    "truncated gzip": "gzip data is truncated",
+    "body as curl -d sends it": "--data-binary",
+    "form with the wrong boundary": "boundary",
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_the_response_to_a_malformed_request_states_the_cause(stack: Stack, name: str) -> None:
+    assert CAUSES[name] in send_raw(stack, *REQUESTS[name][0], end=True)
+
+
 def test_a_form_of_ten_thousand_parts_is_rejected(http: httpx.Client, unharmed: None) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=b"}

@@ -383,8 +383,10 @@ def test_the_error_for_a_truncated_archive_lists_the_accepted_images(gateway: Ga
 
 def test_bodies_of_other_types_are_rejected(gateway: Gateway) -> None:
     url = open_submission(gateway)
-    assert_problem(gateway.client.post(f"{url}/jobs", data=RED, content_type="image/png"), 415, "unsupported_format")
-    assert_problem(gateway.client.post(f"{url}/jobs"), 415, "unsupported_format")
+    problem = gateway.client.post(f"{url}/jobs", data=RED, content_type="image/png")
+    assert "Content-Type is image/png" in assert_problem(problem, 415, "unsupported_format")["detail"]
+    problem = gateway.client.post(f"{url}/jobs")
+    assert "no Content-Type" in assert_problem(problem, 415, "unsupported_format")["detail"]
     assert_problem(
         gateway.client.post(f"{url}/jobs", data=b"x", content_type="multipart/form-data"), 400, "bad_request"
     )
