@@ -8,7 +8,9 @@ PawqueueError
 │   ├── UnsupportedFormatError  415 unsupported_format
 │   ├── UnsupportedEncodingError 415 unsupported_encoding
 │   ├── UploadTooLargeError     413 upload_too_large
-│   └── TooManyPixelsError      413 too_many_pixels
+│   ├── TooManyPixelsError      413 too_many_pixels
+│   ├── UrlTooLongError         414 url_too_long
+│   └── HeadersTooLargeError    431 headers_too_large
 ├── UnauthorizedError           401 unauthorized
 ├── ForbiddenError              403 forbidden
 ├── NotFoundError               404 not_found
@@ -92,6 +94,18 @@ class TooManyPixelsError(UploadError):
     """The image has more pixels than the limit."""
 
     code, title, http_status = "too_many_pixels", "Too many pixels", 413
+
+
+class UrlTooLongError(UploadError):
+    """The URL is longer than the limit."""
+
+    code, title, http_status = "url_too_long", "URL too long", 414
+
+
+class HeadersTooLargeError(UploadError):
+    """The request has too many header fields, or one that is too long."""
+
+    code, title, http_status = "headers_too_large", "Header fields too large", 431
 
 
 class UnauthorizedError(PawqueueError):

@@ -15,6 +15,7 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from contract.errors import HeadersTooLargeError, UploadError, UrlTooLongError
 from gateway import BROKEN_BODY
 
 #: A client that neither sends nor reads for this long is disconnected.
@@ -24,18 +25,18 @@ _IDLE_S = 1.0
 _DETAIL_MAX = 300
 #: Allocations between garbage collections; a request leaves a few hundred objects until its response is sent.
 _GC_THRESHOLD = 10_000
-_CODES = {414: "url_too_long", 431: "headers_too_large", 500: "internal", 501: "not_implemented"}
+_CODES = {500: "internal", 501: "not_implemented"}
 #: How long, how long without a byte, and how much a client may go on sending after an early response.
 _LINGER_S, _LINGER_IDLE_S, _LINGER_MAX_BYTES = 10.0, 2.0, 100_000_000
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
     """Send a problem in response to a request that is not valid HTTP; replaces gunicorn's HTML page."""
-    _send_problem(sock, status, reason, f"The request is not valid HTTP/1.1: {message[:_DETAIL_MAX] or reason}.")
+    detail = f"The request is not valid HTTP/1.1: {message[:_DETAIL_MAX] or reason}."
+    _send_problem(sock, status, reason, _CODES.get(status, "bad_request"), detail)
 
 
-def _send_problem(sock: Any, status: int, reason: str, detail: str) -> None:
-    code = _CODES.get(status, "bad_request")
+def _send_problem(sock: Any, status: int, reason: str, code: str, detail: str) -> None:
     body = {
         "type": f"urn:pawqueue:error:{code}",
         "title": reason,
@@ -161,25 +162,23 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Respond to a request that could not be read; names the limit if one was exceeded."""
+        error: UploadError | None = None
         if isinstance(exc, LimitRequestLine):
-            detail = (
+            error = UrlTooLongError(
                 f"The URL is longer than the limit of {self.cfg.limit_request_line:,} bytes. Shorten it; "
                 "a long file name can be sent in a form, as in `curl -F file=@cat.jpg`."
             )
-            self._refuse(client, 414, "URI Too Long", detail)
         elif isinstance(exc, LimitRequestHeaders):
-            detail = (
+            error = HeadersTooLargeError(
                 f"The request has more than {self.cfg.limit_request_fields} header fields, or one that is longer than "
                 f"{self.cfg.limit_request_field_size:,} bytes. Send fewer or shorter ones; cookies are often the cause."
             )
-            self._refuse(client, 431, "Request Header Fields Too Large", detail)
-        else:
+        if error is None:
             super().handle_error(req, client, addr, exc)
-
-    def _refuse(self, client: Any, status: int, reason: str, detail: str) -> None:
-        self.log.warning("Refused a request with status %d (%s)", status, reason)
+            return
+        self.log.warning("Refused a request: %s", error.detail)
         with suppress(OSError):
-            _send_problem(client, status, reason, detail)
+            _send_problem(client, error.http_status, error.title, error.code, error.detail)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Handle one request, with timeouts for reading its body and sending its response."""

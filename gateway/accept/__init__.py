@@ -1,5 +1,5 @@
 """Accepting images: `Acceptor` checks, stores, records and queues every upload, however it was sent.
 
 Start with `acceptor.py`; `check.py` reads the header of each image. `forms.py` and `archives.py` split forms and
-archives into images; `submissions.py` and `dead_letters.py` build on the acceptor.
+archives into images, `inflate.py` decompresses; `submissions.py` and `dead_letters.py` build on the acceptor.
 """

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from contract.access import Scope
 from contract.errors import (
     ForbiddenError,
+    HeadersTooLargeError,
     NotFoundError,
     PawqueueError,
     RateLimitedError,
@@ -18,6 +19,7 @@ from contract.errors import (
     UnavailableError,
     UnsupportedEncodingError,
     UploadError,
+    UrlTooLongError,
 )
 from contract.settings import Settings
 from gateway import VERSION
@@ -34,7 +36,7 @@ _SECURITY_SCHEMES: dict[str, Any] = {
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in this header."},
 }
 #: Errors of every operation with a scope, and the ones that API keys add.
-_SHARED_ERRORS: tuple[type[PawqueueError], ...] = (UnavailableError,)
+_SHARED_ERRORS: tuple[type[PawqueueError], ...] = (UrlTooLongError, HeadersTooLargeError, UnavailableError)
 _KEY_ERRORS: tuple[type[PawqueueError], ...] = (UnauthorizedError, ForbiddenError, RateLimitedError)
 _REF = "#/components/schemas/{model}"
 
