@@ -14,7 +14,7 @@ from contract.settings import Settings
 from gateway.accept.acceptor import Upload
 from gateway.accept.archives import TAR_MAX_MEMBERS, ZIP_MAX_MEMBERS, UnpackBudget, read_tar, read_zip
 from gateway.accept.forms import Part, read_form, read_parts
-from gateway.accept.received import ReceivedImage, to_custom_id
+from gateway.accept.received import ReceivedImage
 from gateway.http.auth import caller
 from gateway.http.job_schemas import SubmitHeaders, SubmitQuery, WaitHeader
 from gateway.http.problems import broken_body
@@ -58,7 +58,7 @@ def read_images(settings: Settings) -> Iterator[ReceivedImage]:
     mimetype = request.mimetype
     if mimetype == FORM:
         return read_form(_read, request.mimetype_params.get("boundary", ""), settings.upload_max_bytes)
-    # Pawqueue's client has skipped such files in folders, and packs one only if its user named it.
+    # Pawqueue's client skips files of operating systems itself, and packs one only if its user named it.
     keep_junk = request.user_agent.string.startswith("pawqueue")
     if mimetype in _TARS:
         budget = UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS)
@@ -112,7 +112,7 @@ def _read_image(name: str, max_bytes: int) -> tuple[bytes, str]:
         )
     if part.error:
         raise part.error
-    return part.data, to_custom_id(part.name) or name
+    return part.data, part.name or name
 
 
 def _read_body() -> bytes:

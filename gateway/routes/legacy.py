@@ -27,7 +27,6 @@ from contract.queues import INTERACTIVE
 from gateway import VERSION
 from gateway.accept.acceptor import Upload
 from gateway.accept.forms import Part
-from gateway.accept.received import to_custom_id
 from gateway.http.auth import caller
 from gateway.http.job_schemas import BINARY, form_schema
 from gateway.http.problems import expected_error, headers_of, log_unexpected
@@ -171,7 +170,7 @@ def predict() -> Response | tuple[Response, int]:
     if not _model_is_served(services):
         raise NoModelError("No worker is running. Start one, then try again.", retry_after_s=5)
     wait_s = services.settings.predict_wait_s
-    name = clean_name(to_custom_id(part.name))
+    name = clean_name(part.name)
     upload = Upload(part.data, INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner)
     return jsonify(_prediction(services.acceptor.submit(upload, wait_s)))
 

@@ -50,6 +50,7 @@ class Connection:
 
     def __init__(self, url: str, api_key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = _checked(url)
+        #: The gateway skips files of operating systems in archives, but not in those of this user agent.
         self._headers = {"User-Agent": "pawqueue"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
