@@ -62,12 +62,13 @@ def read_parts(read: Read, boundary: str, max_bytes: int) -> Iterator[Part]:
     """Yield the parts named `file` of a form; one larger than `max_bytes` has an error.
 
     Raises:
-        UploadError: the form cannot be parsed, or has no such part.
+        UploadError: the form cannot be parsed, or no such part is a file.
     """
     if not boundary:
         raise UploadError("The form has no boundary. Let your HTTP library write the Content-Type header.")
     is_found = False
     others: list[str] = []
+    no_file = ""
     part: _OpenPart | None = None
     for event in _events(read, boundary):
         if isinstance(event, File | Field):
@@ -77,11 +78,16 @@ def read_parts(read: Read, boundary: str, max_bytes: int) -> Iterator[Part]:
         elif isinstance(event, Data) and part is not None:
             part.add(event.data)
             if not event.more_data:
-                is_found = True
-                yield part.close()
+                complete = part.close()
                 part = None
+                if isinstance(complete.error, NoFileError):
+                    no_file = no_file or complete.error.detail
+                else:
+                    is_found = True
+                yield complete
     if not is_found:
-        raise NoFileError(f"The form has no part named `file`{_found(others)}. Name each image's part so, {_EXAMPLE}.")
+        missing = f"The form has no part named `file`{_found(others)}. Name each image's part so, {_EXAMPLE}."
+        raise NoFileError(no_file or missing)
 
 
 def _found(others: list[str]) -> str:

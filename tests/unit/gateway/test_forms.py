@@ -166,6 +166,12 @@ def test_a_bad_part_is_rejected_for_its_own_reason_and_the_others_are_accepted(g
     assert reason in assert_problem(problem, 413 if code == "upload_too_large" else 400, code)["detail"]
 
 
+def test_a_form_without_any_file_is_rejected(gateway: Gateway) -> None:
+    url = f"{open_submission(gateway)}/jobs"
+    body = form(part(b"name=file", b"cat.jpg"), part(b"name=other; filename=a.png"))
+    assert "is text, not a file" in assert_problem(post_form(gateway, url, body), 400, "no_file")["detail"]
+
+
 def test_binary_transfer_encodings_are_accepted(gateway: Gateway) -> None:
     heads = [
         b"name=file; filename=%d.png\r\nContent-Transfer-Encoding: %b" % pair
