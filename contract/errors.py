@@ -6,8 +6,11 @@ PawqueueError
 │   ├── EmptyUploadError        400 empty_upload
 │   ├── NotAnImageError         415 not_an_image
 │   ├── UnsupportedFormatError  415 unsupported_format
+│   ├── UnsupportedEncodingError 415 unsupported_encoding
 │   ├── UploadTooLargeError     413 upload_too_large
-│   └── TooManyPixelsError      413 too_many_pixels
+│   ├── TooManyPixelsError      413 too_many_pixels
+│   ├── UrlTooLongError         414 url_too_long
+│   └── HeadersTooLargeError    431 headers_too_large
 ├── UnauthorizedError           401 unauthorized
 ├── ForbiddenError              403 forbidden
 ├── NotFoundError               404 not_found
@@ -75,6 +78,12 @@ class UnsupportedFormatError(UploadError):
     code, title, http_status = "unsupported_format", "Unsupported format", 415
 
 
+class UnsupportedEncodingError(UploadError):
+    """The body is compressed in a way that is not supported."""
+
+    code, title, http_status = "unsupported_encoding", "Unsupported encoding", 415
+
+
 class UploadTooLargeError(UploadError):
     """The image is larger than the limit in bytes."""
 
@@ -85,6 +94,18 @@ class TooManyPixelsError(UploadError):
     """The image has more pixels than the limit."""
 
     code, title, http_status = "too_many_pixels", "Too many pixels", 413
+
+
+class UrlTooLongError(UploadError):
+    """The URL is longer than the limit."""
+
+    code, title, http_status = "url_too_long", "URL too long", 414
+
+
+class HeadersTooLargeError(UploadError):
+    """The request has too many header fields, or one that is too long."""
+
+    code, title, http_status = "headers_too_large", "Header fields too large", 431
 
 
 class UnauthorizedError(PawqueueError):

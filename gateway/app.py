@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from io import BytesIO
 from typing import Any
 
 from flask import Flask, Request, Response, g, request
@@ -16,6 +15,7 @@ from contract.settings import load_settings
 from gateway.http.auth import require_keys
 from gateway.http.headers import add_headers
 from gateway.http.problems import register_problem_handlers
+from gateway.http.request import GatewayRequest
 from gateway.http.routing import Routes
 from gateway.metrics import GatewayMetrics
 from gateway.routes import dead, documents, health, jobs, legacy, status, submissions
@@ -86,21 +86,11 @@ class _NoSessions(SessionInterface):
         """Save nothing."""
 
 
-class _Request(Request):
-    """Keeps the files of a form in memory; by default, large ones are written to a temporary file, whose disk may fill.
-
-    The image is read into memory anyway, and `MAX_CONTENT_LENGTH` limits the form.
-    """
-
-    def _get_file_stream(self, *_: Any, **__: Any) -> BytesIO:
-        return BytesIO()
-
-
 class _Application(Flask):
     """Flask without sessions and asynchronous views; supporting them takes time in every request."""
 
-    request_class = _Request
     session_interface = _NoSessions()
+    request_class = GatewayRequest
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return `func`: every view is synchronous."""

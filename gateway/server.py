@@ -11,9 +11,11 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.http import parser
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from contract.errors import HeadersTooLargeError, UploadError, UrlTooLongError
 from gateway import BROKEN_BODY
 
 #: A client that neither sends nor reads for this long is disconnected.
@@ -23,17 +25,23 @@ _IDLE_S = 1.0
 _DETAIL_MAX = 300
 #: Allocations between garbage collections; a request keeps a few hundred objects alive until its response is sent.
 _GC_THRESHOLD = 10_000
-_CODES = {431: "headers_too_large", 500: "internal", 501: "not_implemented"}
+_CODES = {500: "internal", 501: "not_implemented"}
+#: How long, how long without a byte, and how much a client may go on sending after an early response.
+_LINGER_S, _LINGER_IDLE_S, _LINGER_MAX_BYTES = 10.0, 2.0, 100_000_000
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
     """Reply to a request that is not valid HTTP with problem details, instead of gunicorn's HTML page."""
-    code = _CODES.get(status, "bad_request")
+    detail = f"The request is not valid HTTP/1.1: {message[:_DETAIL_MAX] or reason}."
+    _send_problem(sock, status, reason, _CODES.get(status, "bad_request"), detail)
+
+
+def _send_problem(sock: Any, status: int, reason: str, code: str, detail: str) -> None:
     body = {
         "type": f"urn:pawqueue:error:{code}",
         "title": reason,
         "status": status,
-        "detail": f"The request is not valid HTTP/1.1: {message[:_DETAIL_MAX] or reason}.",
+        "detail": detail,
         "code": code,
     }
     data = json.dumps(body).encode()
@@ -42,16 +50,33 @@ def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
         f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(data)}\r\n\r\n"
     )
     util.write_nonblock(sock, head.encode("latin-1") + data)
+    _linger(sock)
+
+
+def _linger(sock: Any) -> None:
+    """Read what the client still sends before the connection is closed.
+
+    Many clients send the whole request before they read. Closing earlier resets their connection, and they report that
+    instead of the response.
+    """
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(_LINGER_IDLE_S)
+        end_s, left_bytes = time.monotonic() + _LINGER_S, _LINGER_MAX_BYTES
+        while left_bytes > 0 and time.monotonic() < end_s and (data := sock.recv(65_536)):
+            left_bytes -= len(data)
 
 
 def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `application` to close the connection after an incomplete body: what follows is not a new request."""
 
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        def start(*arguments: Any) -> Any:
-            if BROKEN_BODY in environ:
-                start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's own response
-            return start_response(*arguments)
+        def start(status: str, *arguments: Any) -> Any:
+            if BROKEN_BODY in environ or status.startswith("413"):
+                response: Any = start_response.__self__  # type: ignore[attr-defined]  # gunicorn's own response
+                response.force_close()
+                response.req.unreader.is_abandoned = True
+            return start_response(status, *arguments)
 
         # gunicorn's wrapper around this reader copies 1 kB at a time.
         environ["wsgi.input"] = environ["wsgi.input"].reader
@@ -65,6 +90,8 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
+        #: Whether the response was sent before the body was read to its end.
+        self.is_abandoned = False
         self._is_body = False
         self._time_left_s = self._bytes_per_s = 0.0
 
@@ -133,6 +160,26 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         finally:
             self._idle_since_s.pop(client, None)
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Respond to a request that could not be read; names the limit if one was exceeded."""
+        error: UploadError | None = None
+        if isinstance(exc, LimitRequestLine):
+            error = UrlTooLongError(
+                f"The URL is longer than the limit of {self.cfg.limit_request_line:,} bytes. Shorten it; "
+                "a long file name can be sent in a form, as in `curl -F file=@cat.jpg`."
+            )
+        elif isinstance(exc, LimitRequestHeaders):
+            error = HeadersTooLargeError(
+                f"The request has more than {self.cfg.limit_request_fields} header fields, or one that is longer than "
+                f"{self.cfg.limit_request_field_size:,} bytes. Send fewer or shorter ones; cookies are often the cause."
+            )
+        if error is None:
+            super().handle_error(req, client, addr, exc)
+            return
+        self.log.warning("Refused a request: %s", error.detail)
+        with suppress(OSError):
+            _send_problem(client, error.http_status, error.title, error.code, error.detail)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Handle one request, with timeouts for reading its body and sending its response."""
         self._idle_since_s.pop(sock, None)
@@ -141,6 +188,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         try:
             return super().handle_request(listener_name, req, sock, addr)
         finally:
+            if req.unreader.is_abandoned:
+                _linger(sock)
             sock.settimeout(None)
             req.unreader.expect_head()
             self._idle_since_s[sock] = time.monotonic()

@@ -5,31 +5,30 @@ A tar is read as it arrives. A zip has its directory at the end, so it is writte
 
 import errno
 import stat
+import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
 from typing import IO
 
 from contract.errors import NoFileError, PawqueueError, UnavailableError, UploadError, UploadTooLargeError
-from gateway.accept.received import Read, ReceivedImage, received, rejected, too_large
+from contract.junk import is_junk
+from gateway.accept.inflate import FREE_BYTES, Expansion, Inflater
+from gateway.accept.received import Read, ReceivedImage, received, rejected, skipped, too_large
 
 TAR_MAX_MEMBERS = 100_000
 #: Lower than for a tar, because the directory of a zip is held in memory.
 ZIP_MAX_MEMBERS = 20_000
 
-#: Images are already compressed: an archive that expands further than this does not contain images.
-_RATIO_MAX = 100
-#: An archive may expand to this many bytes regardless of its ratio: single-color images compress very well.
-_FREE_BYTES = 100_000_000
 _PIECE_BYTES = 65_536
 _EMPTY = "The archive contains no images. Add files to it and resend it."
+_RESEND = "Resend it; images that were already accepted are not duplicated."
 _OUTSIDE = "The name of this member points outside the archive. Use a relative name."
 
 
-class UnpackBudget:
+class UnpackBudget(Expansion):
     """Limits how many members and bytes are unpacked from an archive.
 
     Args:
@@ -38,17 +37,11 @@ class UnpackBudget:
         free_bytes: Unpacked bytes that are allowed regardless of the compression ratio.
     """
 
-    def __init__(self, max_bytes: int, max_members: int, free_bytes: int = _FREE_BYTES) -> None:
+    def __init__(self, max_bytes: int, max_members: int, free_bytes: int = FREE_BYTES) -> None:
+        super().__init__(free_bytes)
         self._max_bytes = max_bytes
         self._max_members = max_members
-        self._free_bytes = free_bytes
         self._members = 0
-        self._packed_bytes = 0
-        self._unpacked_bytes = 0
-
-    def count_packed(self, size: int) -> None:
-        """Count bytes that were read from the archive."""
-        self._packed_bytes += size
 
     def count_unpacked(self, size: int) -> None:
         """Count bytes that were unpacked.
@@ -56,13 +49,11 @@ class UnpackBudget:
         Raises:
             UploadTooLargeError: the archive is over the limits.
         """
-        self._unpacked_bytes += size
-        if self._unpacked_bytes > self._max_bytes:
+        super().count_unpacked(size)
+        if self.unpacked_bytes > self._max_bytes:
             raise UploadTooLargeError(
                 f"The archive unpacks to more than {self._max_bytes:,} bytes. Send the rest in another archive."
             )
-        if self._unpacked_bytes > self._free_bytes + _RATIO_MAX * self._packed_bytes:
-            raise UploadTooLargeError("The archive unpacks to far more than images would. Send it uncompressed.")
 
     def count_member(self) -> None:
         """Count a member.
@@ -77,22 +68,45 @@ class UnpackBudget:
             )
 
 
+#: Archives: the reader for them, position of their mark, the mark, and what the archive is and how to send it.
+_KINDS = (
+    ("zip", 0, b"PK\x03\x04", "a zip. Send it with `Content-Type: application/zip`."),
+    ("tar", 0, b"\x1f\x8b", "compressed with gzip. Send a tar in gzip with `Content-Type: application/x-tar`."),
+    ("tar", 257, b"ustar", "a tar. Send it with `Content-Type: application/x-tar`."),
+    ("", 0, b"BZh", "compressed with bzip2. Send a plain tar, or one in gzip."),
+    ("", 0, b"\xfd7zXZ\0", "compressed with xz. Send a plain tar, or one in gzip."),
+    ("", 0, b"\x28\xb5\x2f\xfd", "compressed with zstd. Send a plain tar, or one in gzip."),
+    ("", 0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive. Send a tar or a zip."),
+    ("", 0, b"Rar!\x1a\x07", "a RAR archive. Send a tar or a zip."),
+)
+
+
+def _another_kind(start: bytes, expected: str) -> UploadError | None:
+    """The error for an archive that the reader for `expected` cannot read, because it is of another kind."""
+    for reader, at, mark, description in _KINDS:
+        if reader != expected and start.startswith(mark, at):
+            return UploadError(f"The archive is {description}")
+    return None
+
+
 def points_outside(name: str) -> bool:
     """Whether the name of a member is absolute or contains `..`."""
-    parts = name.replace("\\", "/").split("/")
-    return parts[0] == "" or ".." in parts or (len(parts[0]) == 2 and parts[0][1] == ":")
+    path = name.replace("\\", "/")
+    parts = path.split("/")
+    return path.startswith("/") or ".." in parts or (len(parts[0]) == 2 and parts[0][1] == ":")
 
 
 # Tar
 
 _GZIP_START = b"\x1f\x8b"
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS
 #: Limit on the headers of one member; extended headers may declare any length.
 _HEADERS_MAX_BYTES = 1_000_000
 
 
-def read_tar(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[ReceivedImage]:
+def read_tar(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:
     """Yield the files of a tar, plain or gzipped; files larger than `max_bytes` are rejected.
+
+    Files of operating systems are marked as junk, unless `keep_junk`.
 
     Raises:
         UploadError: it is truncated, not a tar, empty, or over `budget`.
@@ -102,9 +116,13 @@ def read_tar(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[Recei
     count = 0
     while (info := _next_member(tar, source)) is not None:
         budget.count_member()
-        if not info.isdir():
-            count += 1
-            yield _tar_image(info, source, max_bytes)
+        if info.isdir():
+            continue
+        if is_junk(info.name) and not keep_junk:
+            yield skipped(info.name)
+            continue
+        count += 1
+        yield _tar_image(info, source, max_bytes)
     if count == 0:
         raise NoFileError(_EMPTY)
 
@@ -126,12 +144,12 @@ def _tar_image(info: tarfile.TarInfo, source: "_TarStream", max_bytes: int) -> R
 def _open_tar(source: "_TarStream") -> tarfile.TarFile:
     try:
         # tarfile's own streaming mode reads headers of any length; `_TarStream` limits them.
-        return tarfile.TarFile(fileobj=source)  # type: ignore[arg-type]  # it uses only read, seek and tell
+        return tarfile.TarFile(fileobj=source, encoding="utf-8")  # type: ignore[arg-type]  # uses only read, seek, tell
     except PawqueueError:
         raise
     # tarfile raises nearly any exception on hostile input.
     except Exception as error:
-        raise _broken_tar() from error
+        raise _another_kind(source.start, "tar") or _broken_tar() from error
 
 
 def _next_member(tar: tarfile.TarFile, source: "_TarStream") -> tarfile.TarInfo | None:
@@ -151,26 +169,23 @@ def _next_member(tar: tarfile.TarFile, source: "_TarStream") -> tarfile.TarInfo 
 
 
 def _broken_tar() -> UploadError:
-    return UploadError(
-        "The archive is truncated or not a tar. Resend it; images that were already accepted are not duplicated."
-    )
+    return UploadError(f"The archive is truncated or not a tar. {_RESEND}")
 
 
 class _TarStream:
     """The uncompressed bytes of a request body, as a file that can be read only forward."""
 
     def __init__(self, read: Read, budget: UnpackBudget) -> None:
-        self._read = read
         self._budget = budget
         self._position = 0
         self._header_bytes = 0
         self._header = b""
-        first = self._pull()
-        is_gzipped = first.startswith(_GZIP_START)
-        self._unzip = zlib.decompressobj(_GZIP_WINDOW) if is_gzipped else None
-        self._packed = first if is_gzipped else b""
-        self._ahead = bytearray(b"" if is_gzipped else first)
-        budget.count_unpacked(len(self._ahead))
+        #: The first bytes of the body.
+        self.start = read(_PIECE_BYTES)
+        self._is_gzipped = self.start.startswith(_GZIP_START)
+        whole = _beginning_with(self.start, read)
+        self._read = Inflater(whole, "gzip", budget, _RESEND).read if self._is_gzipped else whole
+        self._ahead = bytearray()
 
     def begin_header(self) -> None:
         """Start counting the header bytes of the next member."""
@@ -208,44 +223,39 @@ class _TarStream:
         self._position += len(taken)
         return taken
 
-    def _pull(self) -> bytes:
-        piece = self._read(_PIECE_BYTES)
-        self._budget.count_packed(len(piece))
-        return piece
-
     def _unpacked(self) -> bytes:
-        piece = self._pull() if self._unzip is None else self._inflated(self._unzip)
-        self._budget.count_unpacked(len(piece))
+        piece = self._read(_PIECE_BYTES)
+        if not self._is_gzipped:
+            self._budget.count_packed(len(piece))
+            self._budget.count_unpacked(len(piece))
         return piece
 
-    def _inflated(self, unzip: "zlib._Decompress") -> bytes:
-        """The next piece, of bounded size, of the decompressed bytes; empty at the end."""
-        while not unzip.eof:
-            packed = self._packed or self._pull()
-            if not packed:
-                raise _broken_tar()
-            try:
-                piece = unzip.decompress(packed, _PIECE_BYTES)
-            except zlib.error as error:
-                raise _broken_tar() from error
-            self._packed = unzip.unconsumed_tail
-            if piece:
-                return piece
-        return b""
+
+def _beginning_with(start: bytes, read: Read) -> Read:
+    """A function that returns `start` first, and then what `read` returns."""
+    pieces = [start]
+    return lambda size: pieces.pop() if pieces else read(size)
 
 
 # Zip
 
 #: Limit on the directory of a zip; each member takes at least 46 bytes plus its name.
 _DIRECTORY_MAX_BYTES = 4_000_000
-_DIRECTORY_SIZE = 5
-#: Compression methods. zipfile limits the size of the output for these, but not for others.
+#: Positions in the list that zipfile makes of the end of the directory; that of its start follows that of its size.
+_DIRECTORY_SIZE, _DIRECTORY_END = 5, 9
+#: Flags, length of name, extra data and comment, and position of the header of a directory entry.
+_ENTRY = struct.Struct("<8xH18xHHH8xI")
+_FLAGS_IN_ENTRY, _FLAGS_IN_HEADER = 8, 6
+_IS_UTF_8 = 0x800
+#: zipfile limits the output of these methods, but not of others.
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 
 
-def read_zip(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[ReceivedImage]:
+def read_zip(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:
     """Yield the files of a zip; files larger than `max_bytes` are rejected.
+
+    Files of operating systems are marked as junk, unless `keep_junk`.
 
     Raises:
         UploadError: it is truncated, not a zip, empty, or over `budget`.
@@ -256,12 +266,19 @@ def read_zip(read: Read, max_bytes: int, budget: UnpackBudget) -> Iterator[Recei
             budget.count_packed(len(piece))
             file.write(piece)
         with _opened_zip(file) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
-            if not infos:
-                raise NoFileError(_EMPTY)
-            for info in infos:
+            count = 0
+            for info in archive.infolist():
+                name = _zip_name(info)
+                if name.endswith("/"):
+                    continue
                 budget.count_member()
-                yield _zip_image(archive, info, max_bytes, budget)
+                if is_junk(name) and not keep_junk:
+                    yield skipped(name)
+                    continue
+                count += 1
+                yield _zip_image(archive, info, name, max_bytes, budget)
+            if count == 0:
+                raise NoFileError(_EMPTY)
 
 
 @contextmanager
@@ -283,12 +300,15 @@ def _temporary_file() -> Iterator[IO[bytes]]:
 def _opened_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     try:
         _check_directory(file)
-        archive = zipfile.ZipFile(file)
+        archive = _zip_with_any_names(file)
     except PawqueueError:
         raise
     # zipfile raises nearly any exception on hostile input.
     except Exception as error:
-        raise UploadError("The archive is truncated or not a zip. Resend it.") from error
+        file.seek(0)
+        raise _another_kind(file.read(tarfile.BLOCKSIZE), "zip") or UploadError(
+            "The archive is truncated or not a zip. Resend it."
+        ) from error
     with archive:
         yield archive
 
@@ -303,17 +323,53 @@ def _check_directory(file: IO[bytes]) -> None:
         )
 
 
-def _zip_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int, budget: UnpackBudget) -> ReceivedImage:
+def _zip_with_any_names(file: IO[bytes]) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except UnicodeDecodeError:
+        # One name that is not UTF-8, although its flag says so, would lose the whole archive.
+        _clear_name_flags(file)
+        return zipfile.ZipFile(file)
+
+
+def _clear_name_flags(file: IO[bytes]) -> None:
+    """Make zipfile read every name as CP437, which any bytes are valid in; `_zip_name` restores those in UTF-8."""
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    size, start = end[_DIRECTORY_SIZE], end[_DIRECTORY_SIZE + 1]
+    shift = end[_DIRECTORY_END] - size - start  # data in front of the zip
+    file.seek(start + shift)
+    directory = file.read(size)
+    at = 0
+    while at + _ENTRY.size <= size:
+        flags, name_length, extra_length, comment_length, header_at = _ENTRY.unpack_from(directory, at)
+        for position in (start + shift + at + _FLAGS_IN_ENTRY, header_at + shift + _FLAGS_IN_HEADER):
+            if position < end[_DIRECTORY_END]:
+                file.seek(position)
+                file.write((flags & ~_IS_UTF_8).to_bytes(2, "little"))
+        at += _ENTRY.size + name_length + extra_length + comment_length
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member. macOS and others write UTF-8 without the flag for it, which zipfile reads as CP437."""
+    if not info.flag_bits & _IS_UTF_8 and not info.filename.isascii():
+        with suppress(UnicodeError):
+            return info.filename.encode("cp437").decode()
+    return info.filename
+
+
+def _zip_image(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, max_bytes: int, budget: UnpackBudget
+) -> ReceivedImage:
     if reason := _rejection_reason(info):
-        return rejected(info.filename, reason)
+        return rejected(name, reason)
     if info.file_size > max_bytes:
-        return too_large(info.filename, max_bytes)
+        return too_large(name, max_bytes)
     budget.count_unpacked(info.file_size)
     try:
         with archive.open(info) as member:
-            return received(info.filename, member.read(max_bytes))
+            return received(name, member.read(max_bytes))
     except Exception:  # noqa: BLE001 - nearly any exception on hostile input, and other members may be fine
-        return rejected(info.filename, "This member of the archive is corrupt. Pack it again.")
+        return rejected(name, "This member of the archive is corrupt. Pack it again.")
 
 
 def _rejection_reason(info: zipfile.ZipInfo) -> str:

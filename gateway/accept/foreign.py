@@ -118,7 +118,11 @@ _KINDS = (
     _other("an Office document", _SUPPORTED, b"[Content_Types].xml", at=30),
     _other("a ZIP archive", _UNPACK, b"PK\3\4", b"PK\5\6", b"PK\7\x08"),
     _other("a tar archive", _UNPACK, b"ustar", at=_TAR_MARK_AT),
-    _other("gzip-compressed data", f"Send the image uncompressed. {_UNPACK}", b"\x1f\x8b"),
+    _other(
+        "gzip-compressed data",
+        f"Send the image itself, or add the header `Content-Encoding: gzip`. {_UNPACK}",
+        b"\x1f\x8b",
+    ),
     _other("a RAR archive", f"Unpack it. {_SUPPORTED}", b"Rar!\x1a\7"),
     _other("a 7-Zip archive", f"Unpack it. {_SUPPORTED}", b"7z\xbc\xaf\x27\x1c"),
     _other("xz-compressed data", f"Unpack it. {_SUPPORTED}", b"\xfd7zXZ\0"),

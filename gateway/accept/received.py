@@ -1,9 +1,11 @@
 """An image from a form or archive. Its name becomes its `custom_id` and is never used as a file path."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from contract.errors import UploadError, UploadTooLargeError
+from gateway.accept.check import too_large_text
 
 #: Reads up to the given number of bytes from a request body; returns fewer only at the end of the body.
 Read = Callable[[int], bytes]
@@ -11,6 +13,8 @@ Read = Callable[[int], bytes]
 #: Maximum length of a `custom_id`, in characters.
 CUSTOM_ID_MAX = 1024
 _NAME_SHOWN = 60
+#: Hexadecimal digits of the hash in the name of an image that has none.
+_HASH_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +24,24 @@ class ReceivedImage:
     custom_id: str
     data: bytes = b""
     error: UploadError | None = None
+    #: A file of an operating system, such as `.DS_Store`: neither accepted nor rejected.
+    is_junk: bool = False
 
 
 def received(name: str, data: bytes) -> ReceivedImage:
-    """An image, rejected if its name is empty or too long."""
-    custom_id = to_custom_id(name)
-    if not custom_id:
-        return ReceivedImage("", error=UploadError("The image has no name. Add one: results are identified by name."))
+    """An image, rejected if its name is too long. Without a name it is named by its content."""
+    # By its content, so that resending it gives the same job, and another image without a name a different one.
+    custom_id = to_custom_id(name) or f"unnamed-{hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]}"
     if len(custom_id) > CUSTOM_ID_MAX:
         shortened = f"{custom_id[:_NAME_SHOWN]}..."
         error = UploadError(f"The name {shortened} is longer than {CUSTOM_ID_MAX} characters. Shorten it.")
         return ReceivedImage(custom_id, error=error)
     return ReceivedImage(custom_id, data)
+
+
+def skipped(name: str) -> ReceivedImage:
+    """A file that is not meant to be sent."""
+    return ReceivedImage(to_custom_id(name), is_junk=True)
 
 
 def rejected(name: str, detail: str) -> ReceivedImage:
@@ -41,8 +51,7 @@ def rejected(name: str, detail: str) -> ReceivedImage:
 
 def too_large(name: str, max_bytes: int) -> ReceivedImage:
     """An image over the size limit."""
-    detail = f"The image is larger than the limit of {max_bytes:,} bytes. Send a smaller image."
-    return ReceivedImage(to_custom_id(name), error=UploadTooLargeError(detail))
+    return ReceivedImage(to_custom_id(name), error=UploadTooLargeError(too_large_text(max_bytes)))
 
 
 def to_custom_id(name: str) -> str:

@@ -60,6 +60,8 @@ class AddedImages:
     rejected: list[RejectedImage] = field(default_factory=list)
     #: Images to resend later.
     left: list[str] = field(default_factory=list)
+    #: Files of an operating system in an archive, which were not counted.
+    skipped: list[str] = field(default_factory=list)
     #: The error that stopped the request early.
     stopped: PawqueueError | None = None
 
@@ -73,6 +75,7 @@ class AddedImages:
             "rejected": [asdict(image) for image in self.rejected],
             "left": self.left,
             "left_from": self.left[0] if self.left else None,
+            "skipped": self.skipped,
         }
 
 
@@ -113,7 +116,7 @@ class Submissions:
         """Accept images in groups until an error stops the request; an invalid image does not affect the others."""
         added = AddedImages()
         try:
-            for group in _groups(images):
+            for group in _groups(_without_junk(images, added.skipped)):
                 self._add_group(submission, group, added)
                 if added.stopped:
                     break
@@ -195,6 +198,15 @@ class Submissions:
         if invalid and not isinstance(added.stopped, UnavailableError):
             self.acceptor.check_admission()  # not checked yet if no image of the group is valid
             self.ledger.reject([_rejected_job(submission, image) for image in invalid], self.ttl_s)
+
+
+def _without_junk(images: Iterable[ReceivedImage], skipped: list[str]) -> Iterator[ReceivedImage]:
+    """Yield the images that are meant to be sent, and append the names of the others to `skipped`."""
+    for image in images:
+        if image.is_junk:
+            skipped.append(image.custom_id)
+        else:
+            yield image
 
 
 def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:

@@ -18,7 +18,7 @@ requires API keys (`PAWQUEUE_ACCESS`), send one as `Authorization: Bearer <key>`
 lists the scope that the key needs. `make docs` generates this page.
 """
 #: Errors that are documented once, for all operations with a scope.
-_SHARED = ("unauthorized", "forbidden", "rate_limited", "unavailable")
+_SHARED = ("unauthorized", "forbidden", "rate_limited", "url_too_long", "headers_too_large", "unavailable")
 
 
 def document() -> dict[str, Any]:

@@ -17,7 +17,15 @@ _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 #: Headers that pages from the allowed origins may send and read.
-_REQUEST_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Prefer", REQUEST_ID]
+_REQUEST_HEADERS = [
+    "Authorization",
+    "X-API-Key",
+    "Content-Type",
+    "Content-Encoding",
+    "Idempotency-Key",
+    "Prefer",
+    REQUEST_ID,
+]
 _RESPONSE_HEADERS = ["Location", "Retry-After", "Preference-Applied", "RateLimit", "RateLimit-Policy", REQUEST_ID]
 
 

@@ -11,12 +11,15 @@ from pydantic.json_schema import models_json_schema
 from contract.access import Scope
 from contract.errors import (
     ForbiddenError,
+    HeadersTooLargeError,
     NotFoundError,
     PawqueueError,
     RateLimitedError,
     UnauthorizedError,
     UnavailableError,
+    UnsupportedEncodingError,
     UploadError,
+    UrlTooLongError,
 )
 from contract.settings import Settings
 from gateway import VERSION
@@ -33,7 +36,7 @@ _SECURITY_SCHEMES: dict[str, Any] = {
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in this header."},
 }
 #: Errors of every operation with a scope, and the ones that API keys add.
-_SHARED_ERRORS: tuple[type[PawqueueError], ...] = (UnavailableError,)
+_SHARED_ERRORS: tuple[type[PawqueueError], ...] = (UrlTooLongError, HeadersTooLargeError, UnavailableError)
 _KEY_ERRORS: tuple[type[PawqueueError], ...] = (UnauthorizedError, ForbiddenError, RateLimitedError)
 _REF = "#/components/schemas/{model}"
 
@@ -137,6 +140,8 @@ def _parameter_errors(operation: Operation) -> Iterator[type[PawqueueError]]:
         yield NotFoundError
     if names & {"query", "header", "body"}:
         yield UploadError
+    if "body" in names:
+        yield UnsupportedEncodingError
 
 
 def _problems(kinds: Iterable[type[PawqueueError]]) -> dict[int, dict[str, Any]]:

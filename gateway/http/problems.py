@@ -5,17 +5,25 @@ from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from flask_limiter import RateLimitExceeded
+from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize
 from limits.errors import StorageError
 from redis import RedisError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
-from contract.errors import PawqueueError, UnavailableError, UploadError, UploadTooLargeError
+from contract.errors import (
+    PawqueueError,
+    UnavailableError,
+    UnsupportedEncodingError,
+    UploadError,
+    UploadTooLargeError,
+)
 from contract.job import new_job_id
 from contract.ledger.connection import unavailable_reason
 from contract.log import get_logger
 from gateway import BROKEN_BODY
 from gateway.accept.check import too_large_text
 from gateway.http.auth import rate_limited
+from gateway.http.request import ACCEPTED_ENCODINGS
 from gateway.services import current_services
 
 _log = get_logger(__name__)
@@ -42,6 +50,8 @@ def headers_of(error: PawqueueError) -> dict[str, str]:
         headers["Retry-After"] = str(error.retry_after_s or 1)
     if error.http_status == 413:
         headers["Connection"] = "close"  # the rest of the body is not read
+    if isinstance(error, UnsupportedEncodingError):
+        headers["Accept-Encoding"] = ACCEPTED_ENCODINGS
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
@@ -52,7 +62,7 @@ def expected_error(error: Exception) -> PawqueueError | None:
     if isinstance(error, RequestEntityTooLarge):
         return UploadTooLargeError(too_large_text(current_services().settings.upload_max_bytes))
     if isinstance(error, ClientDisconnected):
-        return broken_body()
+        return broken_body(error)
     if isinstance(error, RateLimitExceeded):
         return rate_limited()
     if isinstance(error, StorageError):
@@ -62,10 +72,15 @@ def expected_error(error: Exception) -> PawqueueError | None:
     return error if isinstance(error, PawqueueError) else None
 
 
-def broken_body() -> UploadError:
-    """The error for a body that ended early. Also makes the server close the connection."""
+def broken_body(error: ClientDisconnected) -> UploadError:
+    """The error for a body that could not be read. Also makes the server close the connection."""
     request.environ[BROKEN_BODY] = True
-    return UploadError("The request body ended early or stalled. Resend the request.")
+    cause = error.__context__  # what the web server raised
+    if isinstance(cause, InvalidChunkSize | InvalidChunkExtension | ChunkMissingTerminator):
+        return UploadError(f"The chunks of the request body are malformed: {cause}. Resend it.")
+    if isinstance(cause, TimeoutError):
+        return UploadError("The request body stalled or arrived too slowly. Resend the request.")
+    return UploadError("The request body ended early. Resend the request.")
 
 
 def register_problem_handlers(app: Flask) -> None:

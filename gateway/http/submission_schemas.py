@@ -177,6 +177,9 @@ class AddedObject(BaseModel):
     left_from: str | None = Field(
         description="The first of these. To continue an archive, resend it from this image onwards."
     )
+    skipped: list[str] = Field(
+        description="Members of an archive that an operating system added, such as `.DS_Store`; they are not counted."
+    )
 
 
 class ResultLine(BaseModel):
@@ -257,6 +260,7 @@ ADDED = {
     "rejected": [{"custom_id": "notes.txt", "code": "not_an_image", "detail": "This is plain text. Send JPEG or PNG."}],
     "left": [],
     "left_from": None,
+    "skipped": ["__MACOSX/beach/._cat.jpg"],
 }
 RESULT_LINE = {
     "n": 1,

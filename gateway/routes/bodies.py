@@ -8,17 +8,19 @@ from contextlib import suppress
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from contract.errors import NoFileError, UnsupportedFormatError, UploadError, UploadTooLargeError
+from contract.errors import EmptyUploadError, NotAnImageError, UnsupportedFormatError, UploadError, UploadTooLargeError
 from contract.job import new_job_id
 from contract.settings import Settings
 from gateway.accept.acceptor import Upload
 from gateway.accept.archives import TAR_MAX_MEMBERS, ZIP_MAX_MEMBERS, UnpackBudget, read_tar, read_zip
-from gateway.accept.forms import read_form
+from gateway.accept.forms import Part, read_form, read_parts
 from gateway.accept.received import ReceivedImage
 from gateway.http.auth import caller
 from gateway.http.job_schemas import SubmitHeaders, SubmitQuery, WaitHeader
 from gateway.http.problems import broken_body
 
+FORM = "multipart/form-data"
+_URL_ENCODED = "application/x-www-form-urlencoded"
 _TARS = {"application/x-tar", "application/tar", "application/gzip", "application/x-gzip", "application/x-gtar"}
 _ZIPS = {"application/zip", "application/x-zip-compressed"}
 _PIECE_BYTES = 65_536
@@ -26,13 +28,13 @@ _FILE_NAME_MAX = 255
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;])", re.ASCII)
 
 
-def read_upload(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Upload:
+def read_upload(settings: Settings, query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Upload:
     """The image in the request, with the client's options.
 
     Raises:
         UploadError: the request has no image, or its body ended early.
     """
-    data, file = _read_image(query.file)
+    data, file = _read_image(query.file, settings.upload_max_bytes)
     key = header.idempotency_key.strip()
     return Upload(
         data,
@@ -54,15 +56,30 @@ def read_images(settings: Settings) -> Iterator[ReceivedImage]:
     """
     request.max_content_length = settings.bulk_max_bytes
     mimetype = request.mimetype
-    if mimetype == "multipart/form-data":
+    if mimetype == FORM:
         return read_form(_read, request.mimetype_params.get("boundary", ""), settings.upload_max_bytes)
+    # Pawqueue's client skips files of operating systems itself, and packs one only if its user named it.
+    keep_junk = request.user_agent.string.startswith("pawqueue")
     if mimetype in _TARS:
-        return read_tar(_read, settings.upload_max_bytes, UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS))
+        budget = UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS)
+        return read_tar(_read, settings.upload_max_bytes, budget, keep_junk=keep_junk)
     if mimetype in _ZIPS:
-        return read_zip(_read, settings.upload_max_bytes, UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS))
+        budget = UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS)
+        return read_zip(_read, settings.upload_max_bytes, budget, keep_junk=keep_junk)
+    problem = f"Content-Type is {clean_name(mimetype)}." if mimetype else "The request has no Content-Type."
     raise UnsupportedFormatError(
-        "Send images as multipart/form-data, application/x-tar or application/zip, and set Content-Type accordingly."
+        f"{problem} This endpoint takes many images, as {FORM}, application/x-tar or application/zip; "
+        "POST /v1/jobs takes one image as the body."
     )
+
+
+def form_parts(max_bytes: int) -> Iterator[Part]:
+    """The parts named `file` of the form; one larger than `max_bytes` has an error.
+
+    Raises:
+        UploadError: during iteration: the form cannot be parsed, or has no such part.
+    """
+    return read_parts(request.stream.read, request.mimetype_params.get("boundary", ""), max_bytes)
 
 
 def drain() -> None:
@@ -83,22 +100,30 @@ def clean_name(name: str) -> str:
     return "".join(character for character in name if character.isprintable())[:_FILE_NAME_MAX]
 
 
-def _read_image(name: str) -> tuple[bytes, str]:
+def _read_image(name: str, max_bytes: int) -> tuple[bytes, str]:
     """The bytes and file name of the image: the part `file` of a form, or the body itself."""
-    if request.mimetype != "multipart/form-data":
+    if request.mimetype != FORM:
         return _read_body(), name
-    part = request.files.get("file")
-    if part is None:
-        raise NoFileError("The form has no image. Send it as the part named `file`, as in `curl -F file=@cat.jpg`.")
-    return part.read(), part.filename or ""
+    part, *others = form_parts(max_bytes)
+    if others:
+        raise UploadError(
+            f"The form has {len(others) + 1} parts named `file`, but this endpoint takes one image. "
+            "Send each in a request of its own, or all to a submission."
+        )
+    if part.error:
+        raise part.error
+    return part.data, part.name or name
 
 
 def _read_body() -> bytes:
     data = request.get_data(cache=False)
-    # A truncated image must not use up the job id that the client chose for the complete one.
-    if request.content_length is not None and len(data) < request.content_length:
-        raise UploadError(
-            f"The request body ended after {len(data)} of {request.content_length} bytes. Resend the image."
+    if not data and request.content_length is None and "Transfer-Encoding" not in request.headers:
+        raise EmptyUploadError("The request has no body, because it has no Content-Length. Send the image as the body.")
+    # curl's default content type. Every image contains null bytes.
+    if data and request.mimetype == _URL_ENCODED and b"\0" not in data:
+        raise NotAnImageError(
+            "The body is not an image. `curl -d @cat.jpg` removes null bytes and line ends from the file: "
+            "use `--data-binary @cat.jpg`."
         )
     return data
 
@@ -110,5 +135,5 @@ def _read(size: int) -> bytes:
         raise UploadTooLargeError(
             f"The body is larger than the limit of {request.max_content_length:,} bytes. Send it in several requests."
         ) from None
-    except ClientDisconnected:
-        raise broken_body() from None
+    except ClientDisconnected as error:
+        raise broken_body(error) from None

@@ -14,6 +14,7 @@ from contract.errors import (
     NotFoundError,
     QueueFullError,
     TooManyPixelsError,
+    UnsupportedEncodingError,
     UnsupportedFormatError,
     UploadError,
     UploadTooLargeError,
@@ -46,6 +47,7 @@ IMAGE_ERRORS = (
     EmptyUploadError,
     NotAnImageError,
     UnsupportedFormatError,
+    UnsupportedEncodingError,
     UploadTooLargeError,
     TooManyPixelsError,
     QueueFullError,
@@ -123,7 +125,7 @@ def job_body(job: Job) -> dict[str, Any]:
 def _submit(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Response:
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
-    job = services.acceptor.submit(read_upload(query, header, job_id), wait_s)
+    job = services.acceptor.submit(read_upload(services.settings, query, header, job_id), wait_s)
     response = _response(job, wait_s)
     response.status_code = 200 if job.status.is_final else 202
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -11,12 +11,14 @@ from contract.errors import (
     BusyError,
     ForbiddenError,
     JobFailedError,
+    NoFileError,
     NoModelError,
     PawqueueError,
     RateLimitedError,
     UnauthorizedError,
     UnavailableError,
     UndecodableImageError,
+    UnsupportedEncodingError,
     UploadTooLargeError,
     error_classes,
 )
@@ -24,11 +26,12 @@ from contract.job import Job
 from contract.queues import INTERACTIVE
 from gateway import VERSION
 from gateway.accept.acceptor import Upload
+from gateway.accept.forms import Part
 from gateway.http.auth import caller
 from gateway.http.job_schemas import BINARY, form_schema
 from gateway.http.problems import expected_error, headers_of, log_unexpected
 from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes
-from gateway.routes.bodies import clean_name
+from gateway.routes.bodies import FORM, clean_name, form_parts
 from gateway.services import Services, current_services
 
 
@@ -112,6 +115,7 @@ _PREDICT_RESPONSES = {
     200: JsonResponse(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
     400: _old_error("The image is invalid.", "Undecodable image", "The image is truncated. Send the whole file."),
     413: _old_error("The image is too large.", "Upload too large", "The upload is larger than the limit."),
+    415: _old_error("The body has an unsupported Content-Encoding.", "Unsupported encoding", "Send the body in gzip."),
     422: JsonResponse(MissingParts, "The form has no part `file`.", {"no_file": _NO_FILE}),
     500: _old_error("The model failed.", "Prediction failed", "The model failed on this image."),
     503: _old_error(
@@ -155,17 +159,19 @@ def predict() -> Response | tuple[Response, int]:
     The part `file` must have a content type of `image/*`. New clients should use `POST /v1/jobs` with
     `Prefer: wait=10`.
     """
-    part = request.files.get("file")
+    services = current_services()
+    part = _file_part(services.settings.upload_max_bytes)
     if part is None:
         return jsonify(_NO_FILE), 422
-    if not (part.mimetype or "").startswith("image/"):
+    if not part.content_type.startswith("image/"):
         return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
-    services = current_services()
+    if part.error:
+        raise part.error
     if not _model_is_served(services):
         raise NoModelError("No worker is running. Start one, then try again.", retry_after_s=5)
     wait_s = services.settings.predict_wait_s
-    name = clean_name(part.filename or "")
-    upload = Upload(part.read(), INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner)
+    name = clean_name(part.name)
+    upload = Upload(part.data, INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner)
     return jsonify(_prediction(services.acceptor.submit(upload, wait_s)))
 
 
@@ -177,6 +183,17 @@ def _handle(error: Exception) -> tuple[Response, int]:
     if isinstance(error, HTTPException) and (error.code or 500) < 500:
         return _error(error.code or 400, error.name, error.description or error.name)
     return _error(500, "Internal error", log_unexpected(error))
+
+
+def _file_part(max_bytes: int) -> Part | None:
+    """The first part `file` of the form; None if there is none, or the body is not a form."""
+    if request.mimetype != FORM:
+        return None
+    try:
+        part, *_ = form_parts(max_bytes)
+    except NoFileError:
+        return None
+    return None if isinstance(part.error, NoFileError) else part
 
 
 def _model_is_served(services: Services) -> bool:
@@ -201,7 +218,10 @@ def _prediction(job: Job) -> dict[str, Any]:
 
 def _status(error: PawqueueError) -> int:
     """The old pipeline's status: 413 for a large image, 400 for another invalid image, 503 if the service is busy."""
-    if isinstance(error, RateLimitedError | UnauthorizedError | ForbiddenError | UploadTooLargeError):
+    if isinstance(
+        error,
+        RateLimitedError | UnauthorizedError | ForbiddenError | UploadTooLargeError | UnsupportedEncodingError,
+    ):
         return error.http_status
     if isinstance(error, BusyError):
         return 503

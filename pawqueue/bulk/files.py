@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from contract.junk import is_junk
 from pawqueue.client.jobs import read_whole, valid_unicode
 
 #: File name endings of images, in lower case.
@@ -54,9 +55,9 @@ class FileContent:
 def find_files(arguments: Sequence[Path], *, every_file: bool = False) -> Iterator[FoundFile]:
     """Yield the images in folders, and files that are named directly.
 
-    Files in folders are selected by their ending, or all with `every_file`; hidden ones are skipped. Links to folders
-    are not followed, links to files only if the target is in the same folder. Names are relative to the folder; with
-    several arguments each name begins with its argument.
+    Files in folders are selected by their ending, or all with `every_file`; hidden ones and those of operating systems
+    are skipped. Links to folders are not followed, links to files only if the target is in the same folder. Names are
+    relative to the folder; with several arguments each name begins with its argument.
     """
     for argument in arguments:
         base = argument if len(arguments) == 1 and argument.is_dir() else None
@@ -135,7 +136,7 @@ def _selected_names(folder: Path, root: Path, *, every_file: bool) -> list[tuple
         return sorted(
             (entry.name, is_folder)
             for entry in entries
-            if not entry.name.startswith(".")
+            if not (entry.name.startswith(".") or is_junk(entry.name))
             and ((is_folder := entry.is_dir(follow_symlinks=False)) or _is_selected(entry, root, every_file=every_file))
         )
 

@@ -50,6 +50,7 @@ class Connection:
 
     def __init__(self, url: str, api_key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = _checked(url)
+        #: The gateway skips files of operating systems in archives, but not in those of this user agent.
         self._headers = {"User-Agent": "pawqueue"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -146,7 +147,7 @@ class Connection:
             raise UnreachableError(
                 f"{self.url} redirects elsewhere (HTTP {response.status_code}). Use the gateway's own address."
             )
-        raise RefusedError(response.status_code, _problem(response), retry_after_s(response))
+        raise RefusedError(response.status_code, _problem(response, len(call.body or b"")), retry_after_s(response))
 
 
 def retry_after_s(response: httpx.Response) -> float | None:
@@ -207,15 +208,35 @@ def _timeouts(remaining_s: float, wait_s: int) -> dict[str, float]:
     return {"connect": min(max_s, _CONNECT_S), "pool": max_s, "write": response_s, "read": response_s}
 
 
-def _problem(response: httpx.Response) -> dict[str, str]:
-    """The problem details of a response, or a description of its status if it has none."""
+def _problem(response: httpx.Response, sent_bytes: int) -> dict[str, str]:
+    """The problem details of a response; those of a proxy have none, so they are described by their status."""
     try:
         values = response.json() if "json" in response.headers.get("content-type", "") else None
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        return {
-            "title": response.reason_phrase,
-            "detail": f"The server returned {response.reason_phrase} without problem details; it may be a proxy.",
-        }
+        return {"title": response.reason_phrase, "detail": _proxy_detail(response, sent_bytes)}
     return {name: value for name, value in values.items() if isinstance(value, str)}
+
+
+def _proxy_detail(response: httpx.Response, sent_bytes: int) -> str:
+    """What a proxy between client and gateway means by an error status, and what to change there."""
+    product = response.headers.get("server", "").partition("/")[0].strip()
+    is_nginx = product.lower() == "nginx"
+    proxy = f"A proxy in front of the gateway{f' ({product})' if product else ''}"
+    match response.status_code:
+        case 413:
+            limit = "client_max_body_size" if is_nginx else "its limit for request bodies"
+            return (
+                f"{proxy} refused a request of {_size_text(sent_bytes)}. Raise {limit} there, or send smaller images."
+            )
+        case 502 | 503:
+            return f"{proxy} cannot reach the gateway. Check that the gateway runs, and its address in the proxy."
+        case 504:
+            limit = "proxy_read_timeout" if is_nginx else "its timeout"
+            return f"{proxy} did not wait for the response of the gateway. Raise {limit} there."
+    return f"The server returned {response.reason_phrase} without problem details; it may be a proxy."
+
+
+def _size_text(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes:,} bytes"

@@ -1,5 +1,6 @@
 """Hostile uploads: each gets the expected response, no process dies, and memory does not grow."""
 
+import gzip
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,17 +85,27 @@ def send_raw(stack: Stack, *pieces: bytes, end: bool = False) -> str:
     return received.decode()
 
 
-def post(*headers: str) -> bytes:
-    return "\r\n".join(("POST /v1/jobs HTTP/1.1", "Host: x", *headers, "", "")).encode()
+def post(*headers: str, query: str = "") -> bytes:
+    return "\r\n".join((f"POST /v1/jobs{query} HTTP/1.1", "Host: x", *headers, "", "")).encode("latin-1")
 
 
-def form(name: str, data: bytes, part: str = 'name="file"') -> tuple[bytes, bytes]:
+def encoded(encoding: str, data: bytes) -> tuple[bytes, bytes]:
+    """Head and body of a request with an encoded body."""
+    return post(f"Content-Encoding: {encoding}", f"Content-Length: {len(data)}"), data
+
+
+def form(name: str | bytes, data: bytes, part: str = 'name="file"', headers: str = "") -> tuple[bytes, bytes]:
     """Head and body of a form with one part."""
-    body = f"--b\r\nContent-Disposition: form-data; {part}; filename={name}\r\n\r\n".encode() + data + b"\r\n--b--\r\n"
+    name = name.encode() if isinstance(name, str) else name
+    head = f"--b\r\n{headers}Content-Disposition: form-data; {part}; filename=".encode() + name
+    body = head + b"\r\n\r\n" + data + b"\r\n--b--\r\n"
     return post("Content-Type: multipart/form-data; boundary=b", f"Content-Length: {len(body)}"), body
 
 
 _PNG = draw()
+_URL_ENCODED = "Content-Type: application/x-www-form-urlencoded"
+#: 3 GB of zeros in 3 MB.
+_BOMB = gzip.compress(bytes(10_000_000)) * 300
 _CHUNKED = post("Transfer-Encoding: chunked")
 _FORM_WITHOUT_BOUNDARY = post("Content-Type: multipart/form-data", "Content-Length: 3"), b"abc"
 _FORM_WITH_WRONG_BOUNDARY = (
@@ -116,6 +127,26 @@ REQUESTS = {
     "two lengths": ((post("Content-Length: 5", "Content-Length: 6"), _PNG), 400),
     "length and chunks": ((post("Content-Length: 5", "Transfer-Encoding: chunked"), b"0\r\n\r\n"), 400),
     "excessive length": ((post("Content-Length: 99999999999999999999"), _PNG), 413),
+    "URL of 5 kB": ((post("Content-Length: 0", query="?file=" + "a" * 5_000), b""), 414),
+    "URL of 300 kB": ((post("Content-Length: 0", query="?file=" + "a" * 300_000), b""), 414),
+    "URL in Latin-1": ((post(f"Content-Length: {len(_PNG)}", query="?file=K\xe4tzchen.png"), _PNG), 202),
+    "header in Latin-1": (
+        (post(f"Content-Length: {len(_PNG)}", "X-Request-ID: \xe4", "Idempotency-Key: \xe4"), _PNG),
+        202,
+    ),
+    "unknown expectation": ((post("Content-Length: 0", "Expect: magic"), b""), 417),
+    "chunks in gzip that are none": ((post("Transfer-Encoding: gzip, chunked"), b"1\r\nx\r\n0\r\n\r\n"), 400),
+    "chunk without its end": ((_CHUNKED, b"5\r\nabcdefgh"), 400),
+    "truncated chunk": ((_CHUNKED, b"500\r\nabc"), 400),
+    "gzip": (encoded("gzip", gzip.compress(_PNG)), 202),
+    "truncated gzip": (encoded("gzip", gzip.compress(_PNG)[:-9]), 400),
+    "gzip of noise": (encoded("gzip", b"\x1f\x8b\x08\0" + b"\xa5" * 5_000), 400),
+    "gzip bomb": (encoded("gzip", _BOMB), 413),
+    "gzip that is none": (encoded("gzip", _PNG), 400),
+    "endless empty gzip": (encoded("gzip", gzip.compress(b"") * 100_000), 400),
+    "brotli that is none": (encoded("br", _PNG), 415),
+    "encoded twice": (encoded("gzip, gzip", gzip.compress(gzip.compress(_PNG))), 415),
+    "body as curl -d sends it": ((post(_URL_ENCODED, "Content-Length: 60"), _PNG.replace(b"\0", b"")[:60]), 415),
     "20 kB header": ((post("X: " + "a" * 20_000), b""), 431),
     "300 headers": ((post(*(f"X-{n}: 1" for n in range(300))), b""), 431),
     "TLS to a plain HTTP port": ((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",), 400),
@@ -124,6 +155,15 @@ REQUESTS = {
     "60 kB file name": (form('"' + "n" * 60_000 + '"', _PNG), 202),
     "file name with backslashes": (form('"a\\0\\x.png"', _PNG), 202),
     "file name in invalid UTF-8": (form("\"a.png\"; filename*=UTF-8''%ff%00%0d%0a", _PNG), 202),
+    "name in Latin-1": (form(b'"K\xe4tzchen.png"', _PNG), 202),
+    "name in Shift-JIS": (form('"表"'.encode("shift-jis"), _PNG), 202),
+    "name in UTF-16": (form('"a.png"'.encode("utf-16"), _PNG), 202),
+    "name of null bytes": (form(b'"\0\0\0"', _PNG), 202),
+    "no name": (form("", _PNG), 202),
+    "empty name": (form('""', _PNG), 202),
+    "name without a closing quote": (form('"a.png', _PNG), 202),
+    "part in base64": (form('"a.png"', b"iVBORw0KGgo=", headers="Content-Transfer-Encoding: base64\r\n"), 400),
+    "part with a header of noise": (form('"a.png"', _PNG, headers="\x01: \xff\r\n"), 202),
     "part with another name": (form('"a.png"', _PNG, 'name="other"'), 400),
     "empty part": (form('"a.png"', b""), 400),
     "form without a boundary": (_FORM_WITHOUT_BOUNDARY, 400),
@@ -135,10 +175,30 @@ REQUESTS = {
 def test_unusual_requests_get_the_expected_status(
     stack: Stack, unharmed: None, pieces: tuple[bytes, ...], status: int
 ) -> None:
-    response = send_raw(stack, *pieces, end=status == 400)
+    response = send_raw(stack, *pieces, end=status in (400, 413))
     assert response.startswith(f"HTTP/1.1 {status} "), response
     if status >= 400:
         assert "application/problem+json" in response
+
+
+#: A request of `REQUESTS`, and what the response says about it.
+CAUSES = {
+    "chunk with an invalid size": "chunks of the request body are malformed: Invalid chunk size",
+    "chunk without its end": "chunks of the request body are malformed",
+    "truncated chunk": "ended early",
+    "truncated body": f"ended after {len(_PNG)} of 9,999 bytes",
+    "URL of 5 kB": "URL is longer than the limit of 4,094 bytes",
+    "20 kB header": "longer than 8,190 bytes",
+    "300 headers": "more than 100 header fields",
+    "truncated gzip": "gzip data is truncated",
+    "body as curl -d sends it": "--data-binary",
+    "form with the wrong boundary": "boundary",
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_the_response_to_a_malformed_request_states_the_cause(stack: Stack, name: str) -> None:
+    assert CAUSES[name] in send_raw(stack, *REQUESTS[name][0], end=True)
 
 
 def test_a_form_with_ten_thousand_parts_is_rejected(http: httpx.Client, unharmed: None) -> None:

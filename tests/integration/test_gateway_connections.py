@@ -140,6 +140,19 @@ def test_a_client_below_the_minimum_rate_is_disconnected_and_a_slow_one_is_not(
     assert problem["code"] == "bad_request"
 
 
+def test_a_client_that_sends_everything_before_it_reads_gets_the_response(tmp_path: Path, clean_redis: str) -> None:
+    with gateway(tmp_path, clean_redis, PAWQUEUE_UPLOAD_MAX_BYTES="100000") as (port, _):
+        chunks = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+        long_url = b"GET /" + b"a" * 20_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        for request, expected, code in (
+            (_HEAD % 20_000_000 + bytes(20_000_000), 413, "upload_too_large"),
+            (chunks + bytes(20_000_000), 400, "bad_request"),
+            (long_url, 414, "url_too_long"),
+        ):
+            status, problem = read_response(connect(port, request))
+            assert (status, problem["code"]) == (expected, code)
+
+
 def test_a_gateway_process_that_hangs_is_replaced(tmp_path: Path, clean_redis: str) -> None:
     with gateway(tmp_path, clean_redis, "-c", _WITH_A_SHORT_WORKER_TIMEOUT) as (port, process):
         (serving,) = psutil.Process(process.handle.pid).children()

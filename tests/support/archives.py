@@ -1,8 +1,10 @@
 """Tar and zip archives, valid and malicious."""
 
 import io
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 #: A member of a tar: a file as bytes, or any other kind of member as a `TarInfo`.
@@ -42,6 +44,18 @@ def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> by
         for name, data in members.items():
             archive.writestr(name, data)
     return buffer.getvalue()
+
+
+def zip_named(names: Mapping[bytes, bytes], flags: int = 0) -> bytes:
+    """A zip of uncompressed files whose names may be any bytes; `flags` 0x800 declares them as UTF-8."""
+    files, directory = b"", b""
+    for name, data in names.items():
+        checks = struct.pack("<HHIIIHH", 0, 0, zlib.crc32(data), len(data), len(data), len(name), 0)
+        directory += b"PK\x01\x02" + struct.pack("<HHHH", 20, 20, flags, 0) + checks
+        directory += struct.pack("<HHHII", 0, 0, 0, 0, len(files)) + name
+        files += b"PK\x03\x04" + struct.pack("<HHH", 20, flags, 0) + checks + name + data
+    end = struct.pack("<HHHHIIH", 0, 0, len(names), len(names), len(directory), len(files), 0)
+    return files + directory + b"PK\x05\x06" + end
 
 
 def encrypted(archive: bytes) -> bytes:

@@ -287,4 +287,5 @@ def _names() -> Iterator[Hostile]:
         "", ".", "../../etc/passwd", "C:\\Windows\\x.png", "käse 猫 🐈.png", "\u202egnp.exe", "x" * 8000, "a\tb.png",
         "'; DROP TABLE jobs; --", "=1+1", "<b>.png", "%00.png", "x.exe", "x.jpg",
     ):  # fmt: skip
-        yield Hostile(f"file name {name[:30]!r}", draw((16, 16)), (SUCCEEDED if name else NO_FILE,), file=name)
+        yield Hostile(f"file name {name[:30]!r}", draw((16, 16)), (SUCCEEDED,), file=name)
+    yield Hostile("text without a file name", b"cat.jpg", (NO_FILE,), file="")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from contract.junk import is_junk
 from training.errors import TrainingError
 
 IMAGE_SUFFIXES = frozenset(
@@ -59,8 +60,8 @@ def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
 
 
 def _folder(path: Path) -> Archive:
-    files = (file for file in path.rglob("*") if _is_image(file.name) and file.is_file())
-    return Archive(sorted(file.relative_to(path).as_posix() for file in files), lambda name: (path / name).read_bytes())
+    names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    return Archive(sorted(filter(_is_image, names)), lambda name: (path / name).read_bytes())
 
 
 def _tar(path: Path, archive: tarfile.TarFile, max_unpacked_bytes: float) -> Archive:
@@ -111,4 +112,4 @@ def _within_limits(path: Path, members: Iterable[tuple[_Member, str, int]], max_
 
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not is_junk(name)

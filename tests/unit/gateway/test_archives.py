@@ -1,6 +1,9 @@
-"""Forms and archives, including hostile ones: valid images are accepted, others rejected, and memory is bounded."""
+"""Archives, including hostile ones: valid images are accepted, others rejected, and memory is bounded."""
 
+import bz2
+import gzip
 import io
+import lzma
 import struct
 import tarfile
 import tracemalloc
@@ -14,12 +17,11 @@ from hypothesis import given, settings
 
 from contract.errors import PawqueueError
 from gateway.accept.archives import UnpackBudget, points_outside, read_tar, read_zip
-from gateway.accept.forms import read_form
 from gateway.accept.received import Read, ReceivedImage, to_custom_id
-from tests.support.archives import Member, add, encrypted, special, tar_of, zip_of
+from tests.support.archives import Member, add, encrypted, special, tar_of, zip_named, zip_of
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, assert_problem
-from tests.unit.gateway.test_submissions import TAR, ZIP, counts, open_submission
+from tests.unit.gateway.test_submissions import TAR, ZIP, counts, open_submission, send
 
 RED = draw(color=(200, 0, 0))
 MAX_BYTES = 100_000
@@ -239,6 +241,102 @@ def test_member_names_become_custom_ids(gateway: Gateway, kind: str) -> None:
     assert [item["code"] for item in added["rejected"]] == ["bad_request"]
 
 
+@pytest.mark.parametrize(
+    ("name", "flags", "expected"),
+    [
+        ("Kätzchen.png".encode(), 0x800, "Kätzchen.png"),
+        ("Kätzchen.png".encode(), 0, "Kätzchen.png"),  # macOS
+        ("Kätzchen.png".encode("cp437"), 0, "Kätzchen.png"),
+        ("Kätzchen.png".encode("latin-1"), 0, "KΣtzchen.png"),  # without the flag it is CP437, in which this is valid
+        ("Kätzchen.png".encode("latin-1"), 0x800, "KΣtzchen.png"),
+        ("猫.png".encode("shift-jis"), 0, "öL.png"),
+        (b"", 0, "unnamed-"),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"data in front of the zip"])
+def test_a_zip_with_names_in_any_encoding_is_read(name: bytes, flags: int, expected: str, before: bytes) -> None:
+    data = before + zip_named({name: RED, "größe.png".encode(): RED}, flags)
+    images = unpack(ZIP, data)
+    assert images[0].custom_id.startswith(expected)
+    assert images[1].custom_id == "größe.png"
+    assert [image.data for image in images] == [RED, RED]
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_a_tar_with_names_that_are_not_utf_8_is_read(form: int) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form, encoding="latin-1") as archive:
+        add(archive, "Kätzchen.png", RED)
+        add(archive, "b.png", RED)
+    names = list(codes(unpack(TAR, buffer.getvalue())))
+    assert names == ["Kätzchen.png" if form == tarfile.PAX_FORMAT else "K\\xe4tzchen.png", "b.png"]
+
+
+JUNK = [
+    "__MACOSX/._a.png",
+    "._a.png",
+    "b/._c.png",
+    ".DS_Store",
+    "b/.DS_Store",
+    "Thumbs.db",
+    "b/thumbs.db",
+    "desktop.ini",
+]
+
+
+@pytest.mark.parametrize("kind", [TAR, ZIP])
+def test_files_of_operating_systems_are_skipped_and_not_counted(gateway: Gateway, kind: str) -> None:
+    url = open_submission(gateway)
+    members = dict.fromkeys(JUNK, b"junk") | {"a.png": RED}
+    added = send(gateway, url, members, kind).get_json()
+    assert [item["custom_id"] for item in added["accepted"]] == ["a.png"]
+    assert (added["rejected"], added["left"], added["skipped"]) == ([], [], JUNK)
+    assert counts(gateway, url) == {"total": 1, "queued": 1}
+    assert 'code="not_an_image"' not in gateway.client.get("/metrics").text
+
+
+@pytest.mark.parametrize("kind", [TAR, ZIP])
+def test_an_archive_of_nothing_but_such_files_is_rejected(gateway: Gateway, kind: str) -> None:
+    response = send(gateway, open_submission(gateway), dict.fromkeys(JUNK, b"junk"), kind)
+    assert assert_problem(response, 400, "no_file")["skipped"] == JUNK
+
+
+def test_such_files_from_the_client_are_not_skipped_because_its_user_named_them(gateway: Gateway) -> None:
+    """The client resends what the response does not name."""
+    url = open_submission(gateway)
+    headers = {"User-Agent": "pawqueue"}
+    data = tar_of({"._a.png": RED, "Thumbs.db": b"junk"})
+    added = gateway.client.post(f"{url}/jobs", data=data, content_type=TAR, headers=headers).get_json()
+    assert [item["custom_id"] for item in added["accepted"]] == ["._a.png"]
+    assert [item["custom_id"] for item in added["rejected"]] == ["Thumbs.db"]
+
+
+WHOLE_TAR = tar_of({"red.png": RED})
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "reason"),
+    [
+        (TAR, zip_of({"red.png": RED}), "is a zip. Send it with `Content-Type: application/zip`"),
+        (ZIP, WHOLE_TAR, "is a tar. Send it with `Content-Type: application/x-tar`"),
+        (ZIP, gzip.compress(WHOLE_TAR), "compressed with gzip"),
+        (TAR, bz2.compress(WHOLE_TAR), "compressed with bzip2"),
+        (TAR, lzma.compress(WHOLE_TAR), "compressed with xz"),
+        (ZIP, b"Rar!\x1a\x07\x01\x00", "a RAR archive"),
+        (TAR, RED, "not a tar"),
+        (ZIP, RED, "not a zip"),
+    ],
+)
+def test_an_archive_of_another_kind_is_rejected_by_its_name(kind: str, data: bytes, reason: str) -> None:
+    with pytest.raises(PawqueueError, match=reason):
+        unpack(kind, data)
+
+
+def test_a_gzipped_tar_in_several_members_is_read() -> None:
+    data = gzip.compress(WHOLE_TAR[:700]) + gzip.compress(WHOLE_TAR[700:]) + bytes(512)
+    assert codes(unpack(TAR, data)) == {"red.png": "accepted"}
+
+
 def test_names_that_are_not_unicode_stay_distinct() -> None:
     data = tar_of({f"caf{chr(0xDC00 + byte)}.png": RED for byte in (0xE9, 0xE8)})
     assert list(codes(unpack(TAR, data))) == ["caf\\xe9.png", "caf\\xe8.png"]
@@ -273,73 +371,6 @@ def test_a_damaged_archive_raises_only_expected_errors(kind: str, data: st.DataO
         image.custom_id.encode()
 
 
-BOUNDARY = "edge"
-
-
-def form(*parts: bytes, end: bytes = b"--edge--\r\n") -> bytes:
-    return b"".join(b"--edge\r\n" + part + b"\r\n" for part in parts) + end
-
-
-def part(head: bytes, data: bytes = RED) -> bytes:
-    return b"Content-Disposition: form-data; " + head + b"\r\n\r\n" + data
-
-
-def test_parts_of_a_form_are_accepted_or_rejected_individually() -> None:
-    body = form(
-        part(b'name="file"; filename="red.png"'),
-        part(b'name="other"; filename="other.png"'),
-        part(b'name="file"; filename="large.png"', bytes(MAX_BYTES + 1)),
-        part(b'name="file"; filename="../up.png"'),
-    )
-    received = [
-        (image.custom_id, image.error.code if image.error else "")
-        for image in read_form(reader(body), BOUNDARY, MAX_BYTES)
-    ]
-    assert received == [
-        ("red.png", ""),
-        ("large.png", "upload_too_large"),
-        ("../up.png", ""),  # such names are rejected only in archives
-    ]
-
-
-def test_a_form_may_contain_at_most_100_images() -> None:
-    parts = [part(b'name="file"; filename="%d.png"' % n, b"x") for n in range(101)]
-    assert len(list(read_form(reader(form(*parts[:100])), BOUNDARY, MAX_BYTES))) == 100
-    images, error = until_error(read_form(reader(form(*parts)), BOUNDARY, MAX_BYTES))
-    assert (len(images), "100 images" in error) == (100, True)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"nothing",
-        form(),
-        form(part(b'name="file"; filename="a.png"'), end=b""),
-        form(part(b'name="file"; filename="a.png"'))[:-30],
-        form(b"No-Disposition: x\r\n\r\nx"),
-        form(b"X: " + b"a" * 500_000),
-        form(*[part(b'name="x"', b"")] * 300),
-        form(part(b'name="other"')),
-        form(part(b'name="file"')),
-        form(part(b'name="file"; filename=""')),
-        b"--edge\r\n" + b"\xff\xfe: \xff\r\n\r\n",
-    ],
-)
-def test_a_malformed_form_is_rejected(body: bytes) -> None:
-    with pytest.raises(PawqueueError):
-        list(read_form(reader(body), BOUNDARY, MAX_BYTES))
-
-
-@settings(max_examples=75, deadline=None)
-@given(data=st.data())
-def test_a_damaged_form_raises_only_expected_errors(data: st.DataObject) -> None:
-    body = bytearray(form(part(b'name="file"; filename="a.png"'), part(b'name="file"; filename="b.png"')))
-    for _ in range(data.draw(st.integers(1, 8))):
-        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    until_error(read_form(reader(bytes(body)), BOUNDARY, MAX_BYTES))
-
-
 def test_the_error_for_a_truncated_archive_lists_the_accepted_images(gateway: Gateway) -> None:
     url = open_submission(gateway)
     data = tar_of({f"{n}.png": RED for n in range(40)})
@@ -352,8 +383,10 @@ def test_the_error_for_a_truncated_archive_lists_the_accepted_images(gateway: Ga
 
 def test_bodies_of_other_types_are_rejected(gateway: Gateway) -> None:
     url = open_submission(gateway)
-    assert_problem(gateway.client.post(f"{url}/jobs", data=RED, content_type="image/png"), 415, "unsupported_format")
-    assert_problem(gateway.client.post(f"{url}/jobs"), 415, "unsupported_format")
+    problem = gateway.client.post(f"{url}/jobs", data=RED, content_type="image/png")
+    assert "Content-Type is image/png" in assert_problem(problem, 415, "unsupported_format")["detail"]
+    problem = gateway.client.post(f"{url}/jobs")
+    assert "no Content-Type" in assert_problem(problem, 415, "unsupported_format")["detail"]
     assert_problem(
         gateway.client.post(f"{url}/jobs", data=b"x", content_type="multipart/form-data"), 400, "bad_request"
     )

@@ -40,6 +40,25 @@ def test_a_body_with_the_default_content_type_of_curl_is_accepted(gateway: Gatew
     assert response.status_code == 202
 
 
+def test_a_body_as_curl_d_sends_it_is_rejected_with_the_cause(shared_gateway: Gateway) -> None:
+    for data in (draw(), draw(form="JPEG"), draw(form="GIF"), b"file=@cat.jpg"):
+        stripped = data.translate(None, b"\0\r\n")
+        response = shared_gateway.client.post(
+            "/v1/jobs", data=stripped, content_type="application/x-www-form-urlencoded"
+        )
+        assert "--data-binary" in assert_problem(response, 415, "not_an_image")["detail"]
+
+
+def test_a_request_without_a_body_is_rejected_with_the_cause(shared_gateway: Gateway) -> None:
+    assert "no Content-Length" in assert_problem(shared_gateway.client.post("/v1/jobs"), 400, "empty_upload")["detail"]
+
+
+def test_a_url_with_bytes_that_are_not_utf_8_is_accepted(gateway: Gateway) -> None:
+    environ = {"QUERY_STRING": "file=K\xe4tz%20chen%E4.png&queue=bulk"}
+    job = gateway.client.post("/v1/jobs", data=draw(), environ_overrides=environ).get_json()
+    assert (job["file"], job["queue"]) == ("K%E4tz chen%E4.png", "bulk")
+
+
 def test_a_job_can_be_polled_until_it_has_finished(gateway: Gateway) -> None:
     url = upload(gateway, draw()).headers["Location"]
     assert gateway.client.get(url).headers["Retry-After"] == "1"

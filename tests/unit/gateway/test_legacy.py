@@ -54,6 +54,14 @@ def test_predict_without_a_file_returns_422(gateway: Gateway) -> None:
     response = gateway.client.post("/predict")
     assert response.status_code == 422
     assert response.get_json()["detail"][0]["loc"] == ["body", "file"]
+    for data in ({"file": "text"}, {"other": (io.BytesIO(draw()), "x.png", "image/png")}):
+        assert gateway.client.post("/predict", data=data, content_type="multipart/form-data").status_code == 422
+
+
+def test_predict_rejects_a_malformed_form_with_the_reason(gateway: Gateway) -> None:
+    response = gateway.client.post("/predict", data=b"x", content_type="multipart/form-data; boundary=b")
+    assert (response.status_code, response.get_json().keys()) == (400, {"error", "detail"})
+    assert "boundary" in response.get_json()["detail"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", ""])

@@ -65,11 +65,31 @@ def test_a_rejection_is_not_retried_and_keeps_the_problem_details(status: int, c
     assert (len(script.requests), caught.value.retryable) == (1, False)
 
 
-def test_the_code_of_an_error_from_a_proxy_is_its_status() -> None:
-    connection, _ = connect(httpx.Response(413, text="<html>", headers={"content-type": "text/html"}))
-    with pytest.raises(RefusedError, match="Request Entity Too Large") as caught:
-        connection.send(GET, Deadline(5))
-    assert caught.value.code == "http_413"
+@pytest.mark.parametrize(
+    ("status", "server", "expected"),
+    [
+        (
+            413,
+            "nginx/1.24.0",
+            "A proxy in front of the gateway (nginx) refused a request of 3.2 MB. Raise client_max_body_size there",
+        ),
+        (413, "cloudflare", "(cloudflare) refused a request of 3.2 MB. Raise its limit for request bodies there"),
+        (413, "", "A proxy in front of the gateway refused a request of 3.2 MB."),
+        (502, "nginx", "(nginx) cannot reach the gateway. Check that the gateway runs, and its address in the proxy."),
+        (503, "", "A proxy in front of the gateway cannot reach the gateway."),
+        (504, "nginx", "(nginx) did not wait for the response of the gateway. Raise proxy_read_timeout there."),
+        (504, "Caddy", "(Caddy) did not wait for the response of the gateway. Raise its timeout there."),
+        (418, "", "The server returned I'm a teapot without problem details; it may be a proxy."),
+    ],
+)
+def test_the_error_of_a_proxy_names_the_proxy_and_what_to_change_there(status: int, server: str, expected: str) -> None:
+    connection, _ = connect(
+        httpx.Response(status, text="<html>", headers={"content-type": "text/html", "server": server})
+    )
+    with pytest.raises(RefusedError) as caught:
+        connection.send(Call("POST", "/v1/jobs", body=bytes(3_200_000)), Deadline(0))
+    assert expected in caught.value.detail
+    assert caught.value.code == f"http_{status}"
 
 
 @pytest.mark.parametrize("body", ["[]", "{}", "null", "<html>"])

@@ -32,6 +32,13 @@ def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     assert names(tmp_path, every_file=True) == ["c.jpg"]
 
 
+def test_files_of_operating_systems_are_skipped(tmp_path: Path) -> None:
+    write_images(
+        tmp_path, "__MACOSX/a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "Thumbs.db", "b/desktop.ini", "b/c.jpg"
+    )
+    assert names(tmp_path, every_file=True) == ["b/c.jpg"]
+
+
 def test_links_are_followed_only_to_files_in_the_same_folder(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
     write_images(inside, "a.jpg", "sub/b.jpg")

@@ -37,6 +37,7 @@ def test_the_label_is_the_folder_name_or_the_part_before_the_dot(names: list[str
 
 def test_folder_tar_and_zip_give_the_same_labels(tmp_path: Path) -> None:
     members = {"cats/1.jpg": IMAGE, "dogs/1.jpg": IMAGE, "README.md": b"not an image", "dogs/.hidden.jpg": b""}
+    members |= dict.fromkeys(("__MACOSX/cats/1.jpg", "cats/@eaDir/1.jpg", "cats/._1.jpg"), b"junk")
     folder = tmp_path / "all"
     for name, data in members.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
