@@ -120,7 +120,7 @@ _KINDS = (
     _other("a tar archive", _UNPACK, b"ustar", at=_TAR_MARK_AT),
     _other(
         "gzip-compressed data",
-        f"Send the image itself, or add the header `Content-Encoding: gzip`. {_UNPACK}",
+        f"Send the image uncompressed, or add the header `Content-Encoding: gzip`. {_UNPACK}",
         b"\x1f\x8b",
     ),
     _other("a RAR archive", f"Unpack it. {_SUPPORTED}", b"Rar!\x1a\7"),
