@@ -61,6 +61,7 @@ def _status(up: Up, job_id: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_services_survive_a_full_disk_and_finish_every_accepted_job(disk: SmallDisk, tmp_path: Path) -> None:
     with running_up(disk.path / "state", disk.path / "output") as up:
         worker = up.services()["worker"]
