@@ -58,6 +58,7 @@ def _gunicorn_options(settings: Settings) -> dict[str, Any]:
         "timeout": 60,
         "proc_name": "pawqueue-dashboard",
         "loglevel": "warning",
+        "forwarded_allow_ips": "",  # `contract/proxy.py` reads these headers; gunicorn would trust every local client
         "control_socket_disable": True,  # not used, and the disk may be read-only
     }
 
