@@ -10,7 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+Application = Callable[..., Iterable[bytes]]
 Network = IPv4Network | IPv6Network
 
 #: A prefix is written into pages and `Location` headers as it is, so it has no characters that need quoting there.

@@ -27,10 +27,11 @@ _REDIS_URL = re.compile(
 )
 #: First parts of the paths that a service has itself. As a prefix, they would make a path ambiguous.
 _OWN_PATHS = {
-    "gateway_prefix": "v1 predict health healthz readyz metrics docs redoc openapi.json".split(),
-    "dashboard_prefix": (
-        "predictions predictions.csv try models drift capacity thumbnails assets healthz sign-in sign-out".split()
-    ),
+    "gateway_prefix": {"v1", "predict", "health", "healthz", "readyz", "metrics", "docs", "redoc", "openapi.json"},
+    "dashboard_prefix": {
+        *("predictions", "predictions.csv", "try", "models", "drift", "capacity"),
+        *("thumbnails", "assets", "healthz", "sign-in", "sign-out"),
+    },
 }
 
 
@@ -53,8 +54,8 @@ class Settings(BaseModel):
     dashboard_port: int = _setting(8050, "Port on which the dashboard listens.", ge=1, le=65535)
     gateway_prefix: str = _setting(
         "",
-        "Path under which a reverse proxy publishes the gateway, for example `/paw`. Links and redirects start with it. "
-        "The proxy may remove it from requests or leave it. Empty: none.",
+        "Path under which a reverse proxy publishes the gateway, for example `/paw`. The proxy may remove it from "
+        "requests or leave it there. Empty: none.",
     )
     dashboard_prefix: str = _setting(
         "", "Path under which a reverse proxy publishes the dashboard, for example `/board`. Empty: none."

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask
 
 from contract.log import configure_logging
+from contract.proxy import behind_proxy
 from contract.settings import Settings, SettingsError, load_settings
 
 _THREADS = 8
@@ -43,6 +44,9 @@ def make_app(settings: Settings) -> Flask:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every URL, including passwords
     services = build_services(settings)
     app = create_app(services)
+    app.wsgi_app = behind_proxy(  # type: ignore[method-assign]
+        app.wsgi_app, settings.dashboard_prefix, settings.trusted_networks()
+    )
     services.reader.start()
     return app
 

@@ -72,7 +72,9 @@ def _warn_about_access(services: Services) -> None:
         if not settings.is_local():
             _log.warning("The gateway accepts requests without API keys", address=settings.gateway_host)
         elif settings.gateway_prefix or settings.trusted_proxies:
-            _log.warning("Everyone who can reach the proxy can send requests. Require keys with PAWQUEUE_ACCESS=required.")
+            _log.warning(
+                "Everyone who can reach the proxy can send requests. Require keys with PAWQUEUE_ACCESS=required."
+            )
         return
     with suppress(UnavailableError):
         if not services.access.has_keys():

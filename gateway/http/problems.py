@@ -79,20 +79,25 @@ def register_problem_handlers(app: Flask) -> None:
 def log_unexpected(error: Exception) -> str:
     """Log an unexpected error; returns a message for the client with the id of the log entry."""
     log_id = new_job_id()
-    request_facts = {"method": request.method, "path": request.path, "client": request.remote_addr}
-    _log.error("Unexpected error", exc_info=error, log_id=log_id, **request_facts)
+    sent = {"method": request.method, "path": request.path, "client": request.remote_addr}
+    _log.error("Unexpected error", exc_info=error, log_id=log_id, **sent)
     return f"An unexpected error occurred. Search the gateway's log for {log_id}."
 
 
 def _framework_problem(error: HTTPException) -> Response:
     status = error.code or 400
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
-    details = {**_DETAILS, 404: f"No such endpoint. Jobs are at `{link('/v1/jobs')}`."}
-    response = _problem(status, error.name, code, details.get(status, error.description or error.name))
+    response = _problem(status, error.name, code, _detail(status, error))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
+
+
+def _detail(status: int, error: HTTPException) -> str:
+    if status == 404:
+        return f"No such endpoint. Jobs are at `{link('/v1/jobs')}`."
+    return _DETAILS.get(status, error.description or error.name)
 
 
 def _problem(status: int, title: str, code: str, detail: str, members: Mapping[str, Any] | None = None) -> Response:
