@@ -19,6 +19,8 @@ _BY_PATH = {page.path: page for page in PAGES}
 _BODY_MAX_BYTES = 150_000_000
 #: Stands for the path prefix of the request in the URLs that Dash writes, since Dash allows only one fixed prefix.
 _ROOT = "/{root}"
+#: The same in the JSON inside Dash's page.
+_ROOT_IN_JSON = r"\u002f{root}"
 
 
 class _Dash(Dash):
@@ -27,7 +29,7 @@ class _Dash(Dash):
     def interpolate_index(self, *_: Any, **parts: Any) -> str:
         """The page that loads the dashboard."""
         page: str = super().interpolate_index(**parts)  # type: ignore[no-untyped-call]
-        return page.replace(_ROOT, request.script_root)
+        return page.replace(_ROOT, request.script_root).replace(_ROOT_IN_JSON, request.script_root)
 
 
 def create_app(services: Services) -> Flask:
