@@ -40,8 +40,9 @@ class BehindProxy:
     """Calls an application with the URL and the address that the client used.
 
     The path prefix moves from `PATH_INFO` to `SCRIPT_NAME`. A path without it stays as it is: the proxy may have
-    removed it, and health checks do not know it. `X-Forwarded-Prefix`, `-Proto`, `-Host` and `-For` count only if the
-    connection comes from a trusted proxy; of a list, the last value counts, which is the one that this proxy added.
+    removed it, and health checks do not use it. `X-Forwarded-Proto`, `-Host`, `-For` and, unless a prefix is given,
+    `-Prefix` count only if the connection comes from a trusted proxy. Of a list, the last value counts, which is the
+    one that this proxy added.
     """
 
     def __init__(self, application: Application, prefix: str, trusted: Sequence[Network]) -> None:
@@ -49,7 +50,7 @@ class BehindProxy:
 
         Args:
             application: The WSGI application.
-            prefix: Path under which it is published, normalized; empty for none.
+            prefix: Path under which it is published, normalized; empty to let trusted proxies name it.
             trusted: Addresses of the trusted proxies.
         """
         self._application = application
@@ -61,7 +62,7 @@ class BehindProxy:
         prefix = self._prefix
         peer = environ.get("REMOTE_ADDR", "")
         if self._trusted and self._trusts(peer):
-            prefix = _forwarded_prefix(environ) or prefix
+            prefix = prefix or _forwarded_prefix(environ)
             if (scheme := _last(environ, "HTTP_X_FORWARDED_PROTO").lower()) in ("http", "https"):
                 environ["wsgi.url_scheme"] = scheme
             if host := _last(environ, "HTTP_X_FORWARDED_HOST"):

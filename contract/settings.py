@@ -55,16 +55,17 @@ class Settings(BaseModel):
     gateway_prefix: str = _setting(
         "",
         "Path under which a reverse proxy publishes the gateway, for example `/paw`. The proxy may remove it from "
-        "requests or leave it there. Empty: none.",
+        "requests or leave it there. Empty: none, or the one that a trusted proxy sends.",
     )
     dashboard_prefix: str = _setting(
-        "", "Path under which a reverse proxy publishes the dashboard, for example `/board`. Empty: none."
+        "",
+        "The same for the dashboard, for example `/board`.",
     )
     trusted_proxies: str = _setting(
         "",
         "Addresses and networks of reverse proxies, separated by commas, for example `127.0.0.1, 10.0.0.0/8`. Gateway "
-        "and dashboard follow `X-Forwarded-Prefix`, `-Proto`, `-Host` and `-For` of requests that come from them. "
-        "Empty: none.",
+        "and dashboard accept `X-Forwarded-Prefix`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-For` only "
+        "from them. Empty: from nobody.",
     )
     redis_port: int = _setting(6399, "Port of the Redis that `make up` and `make demo` start.", ge=1, le=65535)
     redis_appendfsync: Literal["always", "everysec"] = _setting(

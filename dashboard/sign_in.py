@@ -153,6 +153,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in · Pawqueue</title>
+<link rel="icon" href="{{ root }}/_favicon.ico">
 <link rel="stylesheet" href="{{ root }}/assets/style.css">
 </head>
 <body class="sign-in">

@@ -13,16 +13,16 @@ from tests.support.nginx import running_nginx
 from tests.support.services import Gateway, Stack
 
 _IMAGE = draw((60, 40), form="JPEG")
-_LIMITS = "client_max_body_size 1m; merge_slashes off;"
+_LIMITS = "listen LISTEN; client_max_body_size 1m; merge_slashes off;"
 _FORWARDED = (
     "proxy_set_header X-Forwarded-Prefix /cats; proxy_set_header X-Forwarded-Proto https; "
     "proxy_set_header X-Forwarded-Host paws.example;"
 )
-#: How nginx passes requests to a gateway whose prefix is `/paw`. The third one names another prefix in a header.
+#: How nginx passes requests on. The first two gateways have a prefix; the third one learns it from a header.
 _LOCATIONS = {
-    "removes the prefix": ("/paw", "proxy_pass GATEWAY/;"),
-    "keeps the prefix": ("/paw", "proxy_pass GATEWAY;"),
-    "names the prefix": ("/cats", f"proxy_pass GATEWAY/; {_FORWARDED}"),
+    "removes the prefix": ("/paw", "proxy_pass {own}/;"),
+    "keeps the prefix": ("/paw", "proxy_pass {own};"),
+    "names the prefix": ("/cats", f"proxy_pass {{other}}/; {_FORWARDED}"),
 }
 #: Headers by which a client could pretend to be a proxy; the last one is gunicorn's own.
 _SPOOFED = {
@@ -36,20 +36,29 @@ _SPOOFED = {
 
 @pytest.fixture(scope="module")
 def gateway(stack: Stack) -> Iterator[Gateway]:
-    """A gateway with a prefix that trusts proxies on this machine."""
-    with stack.another_gateway(gateway_prefix="/paw", trusted_proxies="127.0.0.0/8") as started:
+    """A gateway with a prefix."""
+    with stack.another_gateway(gateway_prefix="/paw") as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def urls(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The URLs of the gateway at each proxy of `_LOCATIONS`."""
+def trusting(stack: Stack) -> Iterator[Gateway]:
+    """A gateway that trusts proxies on this machine."""
+    with stack.another_gateway(trusted_proxies="127.0.0.0/8") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def urls(gateway: Gateway, trusting: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The URL of a gateway at each proxy of `_LOCATIONS`."""
     servers = [
-        f"{_LIMITS} location {path}/ {{ {directives.replace('GATEWAY', gateway.url)} }}"
-        for path, directives in _LOCATIONS.values()
+        f"server {{ {_LIMITS} location {path}/ {{ {text.format(own=gateway.url, other=trusting.url)} }} }}"
+        for path, text in _LOCATIONS.values()
     ]
     with running_nginx(tmp_path_factory.mktemp("nginx"), *servers) as proxies:
-        yield {name: proxy + _LOCATIONS[name][0] for name, proxy in zip(_LOCATIONS, proxies, strict=True)}
+        yield {
+            name: f"http://{proxy}{path}" for (name, (path, _)), proxy in zip(_LOCATIONS.items(), proxies, strict=True)
+        }
 
 
 @pytest.fixture(params=_LOCATIONS)

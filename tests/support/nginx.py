@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,14 +42,23 @@ def find_nginx() -> str:
 
 @contextmanager
 def running_nginx(folder: Path, *servers: str) -> Iterator[list[str]]:
-    """Start nginx with a server for each string of directives; yields the URLs of the servers."""
-    ports = [free_port() for _ in servers]
-    blocks = [
-        f"server {{ listen 127.0.0.1:{port}; {directives} }}" for port, directives in zip(ports, servers, strict=True)
-    ]
+    """Start nginx with `server` blocks, in which `LISTEN` stands for an address; yields their addresses."""
+    addresses = [f"127.0.0.1:{free_port()}" for _ in servers]
+    blocks = [text.replace("LISTEN", address) for text, address in zip(servers, addresses, strict=True)]
     config = folder / "nginx.conf"
     config.write_text(_CONFIG.format(folder=folder, servers="\n".join(blocks)))
     with running("nginx", [find_nginx(), "-p", str(folder), "-c", str(config), "-e", "stderr"], folder) as process:
-        for port in ports:
-            wait_until(lambda port=port: accepts_connections(port), f"nginx listening: {process.tail()}", 15)
-        yield [f"http://127.0.0.1:{port}" for port in ports]
+        for address in addresses:
+            port = int(address.rpartition(":")[2])
+            wait_until(lambda port=port: accepts_connections(port), f"nginx listening ({process.log})", 15)
+        yield addresses
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Create a certificate for 127.0.0.1 that is valid for a day; returns the files of the certificate and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", "req", "-x509", *options, *names, *files], check=True, capture_output=True)
+    return certificate, key

@@ -73,7 +73,7 @@ def test_callbacks_find_the_page_with_and_without_the_prefix_and_link_to_the_pre
 def test_tiles_thumbnails_and_the_csv_file_follow_the_prefix_of_each_viewer(world: World) -> None:
     job_id = world.finish()
     world.thumbnails.put(job_id, b"image")
-    http = publish(world, "/board")
+    http = publish(world, "")
     outputs = ["predictions-found.data", "predictions-count.children", "predictions-csv.href"]
     values = {"predictions-seen.data": 0, "predictions-url.search": ""}
     for prefix in ("/board", "/other"):
@@ -92,7 +92,11 @@ def test_signing_in_stays_under_the_prefix_and_the_cookie_is_secure_over_https(m
     _, key = world.make_key(Scope.ADMIN)
     http = publish(world, "/board")
     assert http.get("/board/", headers=_HTML).headers["Location"] == "/board/sign-in"
-    assert urls(http.get("/board/sign-in").text) == {"/board/assets/style.css", "/board/sign-in"}
+    assert urls(http.get("/board/sign-in").text) == {
+        "/board/_favicon.ico",
+        "/board/assets/style.css",
+        "/board/sign-in",
+    }
     for scheme, is_secure in (("https", True), ("http", False)):
         headers = {"X-Forwarded-Proto": scheme}
         response = http.post("/board/sign-in", data={"api_key": key}, headers=headers)
