@@ -13,6 +13,7 @@ from tests.support.nginx import running_nginx
 from tests.support.services import Gateway, Stack
 
 _IMAGE = draw((60, 40), form="JPEG")
+_UPLOAD_MAX_BYTES = 100_000
 _LIMITS = "listen LISTEN; client_max_body_size 1m; merge_slashes off;"
 _FORWARDED = (
     "proxy_set_header X-Forwarded-Prefix /cats; proxy_set_header X-Forwarded-Proto https; "
@@ -37,7 +38,7 @@ _SPOOFED = {
 @pytest.fixture(scope="module")
 def gateway(stack: Stack) -> Iterator[Gateway]:
     """A gateway with a prefix."""
-    with stack.another_gateway(gateway_prefix="/paw") as started:
+    with stack.another_gateway(gateway_prefix="/paw", upload_max_bytes=_UPLOAD_MAX_BYTES) as started:
         yield started
 
 
@@ -113,6 +114,12 @@ def test_the_client_reports_an_image_that_exceeds_the_limit_of_the_proxy(urls: d
     with Pawqueue(urls["removes the prefix"]) as service, pytest.raises(RefusedError, match="proxy") as caught:
         service.predict(bytes(2_000_000))
     assert caught.value.status == 413
+
+
+def test_a_refusal_of_a_large_upload_is_never_lost_in_the_proxy(urls: dict[str, str]) -> None:
+    url = f"{urls['keeps the prefix']}/v1/jobs"
+    responses = [httpx.post(url, content=bytes(1_000_000)) for _ in range(20)]
+    assert {(response.status_code, response.json()["code"]) for response in responses} == {(413, "upload_too_large")}
 
 
 def test_redirects_name_the_host_and_scheme_of_the_client(urls: dict[str, str]) -> None:
