@@ -56,12 +56,14 @@ class BehindProxy:
         self._application = application
         self._prefix = prefix
         self._trusted = trusted
+        #: Cached, because it is called for every request.
+        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Correct `environ` and call the application."""
         prefix = self._prefix
         peer = environ.get("REMOTE_ADDR", "")
-        if self._trusted and self._trusts(peer):
+        if self._trusts(peer):
             prefix = prefix or _forwarded_prefix(environ)
             if (scheme := _last(environ, "HTTP_X_FORWARDED_PROTO").lower()) in ("http", "https"):
                 environ["wsgi.url_scheme"] = scheme
@@ -87,12 +89,11 @@ class BehindProxy:
                 break
         return client
 
-    def _trusts(self, text: str) -> bool:
+    def _is_trusted(self, text: str) -> bool:
         address = _address(text)
         return address is not None and any(address in network for network in self._trusted)
 
 
-@lru_cache(maxsize=1024)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """An IP address, which some proxies write with a port; None if it is not one."""
     host = text.strip()
