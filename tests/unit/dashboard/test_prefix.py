@@ -105,6 +105,7 @@ def test_signing_in_stays_under_the_prefix_and_the_cookie_is_secure_over_https(m
         assert "Path=/board" in attributes
         assert ("Secure" in attributes) is is_secure
     assert http.get("/board/", headers=_HTML).status_code == 200
+    assert "/board/sign-out" in urls(http.get("/board/_dash-layout").text)
     signed_out = http.post("/board/sign-out")
     assert signed_out.headers["Location"] == "/board/sign-in"
     assert "Path=/board" in signed_out.headers["Set-Cookie"]
