@@ -13,7 +13,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+
+from contract.proxy import Network, is_prefix, parse_networks
 
 #: The prefix of every environment variable.
 PREFIX = "PAWQUEUE_"
@@ -23,6 +25,14 @@ RATE_PATTERN = r"^[1-9][0-9]{0,8} ?(/|per) ?([1-9][0-9]{0,3} ?)?(second|minute|h
 _REDIS_URL = re.compile(
     r"rediss?://([^@/?#]*@)?([\w.-]+|\[[0-9a-fA-F:.]+\])?(:\d{1,5})?(/\d*)?(\?ssl_\w+=[^&#]*(&ssl_\w+=[^&#]*)*)?"
 )
+#: First parts of the paths that a service has itself. As a prefix, they would make a path ambiguous.
+_OWN_PATHS = {
+    "gateway_prefix": {"v1", "predict", "health", "healthz", "readyz", "metrics", "docs", "redoc", "openapi.json"},
+    "dashboard_prefix": {
+        *("predictions", "predictions.csv", "try", "models", "drift", "capacity"),
+        *("thumbnails", "assets", "healthz", "sign-in", "sign-out"),
+    },
+}
 
 
 class SettingsError(Exception):
@@ -42,6 +52,21 @@ class Settings(BaseModel):
     gateway_port: int = _setting(8000, "Port on which the gateway listens.", ge=1, le=65535)
     dashboard_host: str = _setting("127.0.0.1", "Address on which the dashboard listens.")
     dashboard_port: int = _setting(8050, "Port on which the dashboard listens.", ge=1, le=65535)
+    gateway_prefix: str = _setting(
+        "",
+        "Path under which a reverse proxy publishes the gateway, for example `/paw`. The proxy may remove it from "
+        "requests or leave it there. Empty: none, or the one that a trusted proxy sends.",
+    )
+    dashboard_prefix: str = _setting(
+        "",
+        "The same for the dashboard, for example `/board`.",
+    )
+    trusted_proxies: str = _setting(
+        "",
+        "Addresses and networks of reverse proxies, separated by commas, for example `127.0.0.1, 10.0.0.0/8`. Gateway "
+        "and dashboard accept `X-Forwarded-Prefix`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-For` only "
+        "from them. Empty: from nobody.",
+    )
     redis_port: int = _setting(6399, "Port of the Redis that `make up` and `make demo` start.", ge=1, le=65535)
     redis_appendfsync: Literal["always", "everysec"] = _setting(
         "always",
@@ -166,7 +191,7 @@ class Settings(BaseModel):
     gateway_url: str | None = _setting(
         None,
         "URL at which the dashboard reaches the gateway. Unset: the gateway's port on this machine.",
-        pattern=r"^https?://[^\s/?#@]+/?$",
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$",
     )
     prometheus_url: SecretStr | None = _setting(
         None,
@@ -200,6 +225,26 @@ class Settings(BaseModel):
             )
         return value
 
+    @field_validator("gateway_prefix", "dashboard_prefix")
+    @classmethod
+    def _is_prefix(cls, value: str, info: ValidationInfo) -> str:
+        prefix = value.rstrip("/")
+        if prefix and not is_prefix(prefix):
+            raise ValueError("must be a path such as /paw, with letters, digits and the characters . _ ~ -")
+        first = prefix[1:].partition("/")[0]
+        if first in _OWN_PATHS[str(info.field_name)]:
+            raise ValueError(f"must not start with /{first}, which is a path of the service itself. Choose another one")
+        return prefix
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        try:
+            parse_networks(value)
+        except ValueError as error:
+            raise ValueError(f"must be IP addresses and networks, separated by commas ({error})") from None
+        return value
+
     def access_is_required(self) -> bool:
         """Whether requests to the gateway require an API key."""
         return self.access == "required" or (self.access == "auto" and not self.is_local())
@@ -208,6 +253,10 @@ class Settings(BaseModel):
         """Whether the dashboard requires an API key: if the gateway does, or if other machines can reach it."""
         is_reachable = self.access == "auto" and not _is_loopback(self.dashboard_host)
         return self.access_is_required() or is_reachable
+
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks of the trusted proxies."""
+        return parse_networks(self.trusted_proxies)
 
     def is_local(self) -> bool:
         """Whether only this machine can reach the gateway."""

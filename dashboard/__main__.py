@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask
 
 from contract.log import configure_logging
+from contract.proxy import behind_proxy
 from contract.settings import Settings, SettingsError, load_settings
 
 _THREADS = 8
@@ -43,6 +44,9 @@ def make_app(settings: Settings) -> Flask:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every URL, including passwords
     services = build_services(settings)
     app = create_app(services)
+    app.wsgi_app = behind_proxy(  # type: ignore[method-assign]
+        app.wsgi_app, settings.dashboard_prefix, settings.trusted_networks()
+    )
     services.reader.start()
     return app
 
@@ -58,6 +62,7 @@ def _gunicorn_options(settings: Settings) -> dict[str, Any]:
         "timeout": 60,
         "proc_name": "pawqueue-dashboard",
         "loglevel": "warning",
+        "forwarded_allow_ips": "",  # `contract/proxy.py` reads these headers; gunicorn would trust every local client
         "control_socket_disable": True,  # not used, and the disk may be read-only
     }
 

@@ -5,18 +5,31 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 from dashboard.pages import capacity, drift, live, models, predictions, try_it
-from dashboard.pages.page import Page, View, in_browser, register_refresh
+from dashboard.pages.page import Page, View, current_view, in_browser, register_refresh
 from dashboard.parts.card import aria, card_view
 from dashboard.services import Services
-from dashboard.sign_in import current_viewer, require_sign_in
+from dashboard.sign_in import require_sign_in
 
 PAGES = (live.PAGE, predictions.PAGE, try_it.PAGE, models.PAGE, drift.PAGE, capacity.PAGE)
 _BY_PATH = {page.path: page for page in PAGES}
 #: The Try it page uploads up to 20 images, encoded as Base64, in one request.
 _BODY_MAX_BYTES = 150_000_000
+#: Stands for the path prefix of the request in the URLs that Dash writes, since Dash allows only one fixed prefix.
+_ROOT = "/{root}"
+#: The same in the JSON inside Dash's page.
+_ROOT_IN_JSON = r"\u002f{root}"
+
+
+class _Dash(Dash):
+    """Dash under the path prefix of each request."""
+
+    def interpolate_index(self, *_: Any, **parts: Any) -> str:
+        """The page that loads the dashboard."""
+        page: str = super().interpolate_index(**parts)  # type: ignore[no-untyped-call]
+        return page.replace(_ROOT, request.script_root).replace(_ROOT_IN_JSON, request.script_root)
 
 
 def create_app(services: Services) -> Flask:
@@ -25,9 +38,11 @@ def create_app(services: Services) -> Flask:
     server.config["MAX_CONTENT_LENGTH"] = _BODY_MAX_BYTES
     server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the fastest that browsers accept
     require_sign_in(server, services.access)  # first: its check must run before Dash's hooks
-    app = Dash(
+    app = _Dash(
         __name__,
         server=server,  # type: ignore[arg-type]  # Dash accepts a Flask application, although its annotation does not
+        routes_pathname_prefix="/",
+        requests_pathname_prefix=f"{_ROOT}/",
         title="Pawqueue",
         update_title="",
         index_string=_INDEX,
@@ -58,13 +73,18 @@ def _register_navigation(app: Dash, services: Services) -> None:
         State("url", "search"),
     )
     def show(path: str | None, search: str | None) -> tuple[Any, Any]:
-        page = _BY_PATH.get(path or "/")
+        page = _BY_PATH.get(_own_path(path or "/"))
         if page is None:
             return html.P("Page not found. Choose a page above.", className="note"), _navigation("")
-        view = View(services.reader.latest, current_viewer(), search or "")
-        return _page(page, services, view), _navigation(page.path)
+        return _page(page, services, current_view(services, search)), _navigation(page.path)
 
     in_browser(app, "openPage", Input("url", "pathname"), on_load=True)
+
+
+def _own_path(path: str) -> str:
+    """The path of a page without the prefix, which the browser leaves out if it does not go through the proxy."""
+    root = request.script_root
+    return path[len(root) :] or "/" if path == root or path.startswith(f"{root}/") else path
 
 
 def _page(page: Page, services: Services, view: View) -> Component:
@@ -108,7 +128,7 @@ def _frame(*, has_sign_out: bool) -> Component:
             html.A("Skip to content", href="#content", className="skip"),
             html.Header(
                 [
-                    dcc.Link("Pawqueue", href="/", className="brand"),
+                    dcc.Link("Pawqueue", href=f"{request.script_root}/", className="brand"),
                     html.Nav(id="nav", children=_navigation("/"), **aria(label="Pages")),
                     html.Div([*([_sign_out()] if has_sign_out else []), _theme_switch()], className="tools"),
                 ],
@@ -128,12 +148,16 @@ def _navigation(path: str) -> list[Component]:
 
 def _link(page: Page, *, is_current: bool) -> Component:
     current: dict[str, Any] = {"aria-current": "page"} if is_current else {}
-    return html.Span(dcc.Link(page.title, href=page.path), className="is-current" if is_current else "", **current)
+    return html.Span(
+        dcc.Link(page.title, href=f"{request.script_root}{page.path}"),
+        className="is-current" if is_current else "",
+        **current,
+    )
 
 
 def _sign_out() -> Component:
     button = html.Button("Sign out", type="submit", className="plain")
-    form: Component = html.Form(button, method="post", action="/sign-out")
+    form: Component = html.Form(button, method="post", action=f"{request.script_root}/sign-out")
     return form
 
 

@@ -124,14 +124,25 @@ def _reject(error: PawqueueError) -> ResponseReturnValue:
     is_page = request.method == "GET" and request.accept_mimetypes.accept_html and not request.path.startswith("/_dash")
     if not is_page:
         return {"code": error.code, "detail": error.detail}, error.http_status
-    return redirect("/sign-in") if error.http_status == 401 else (_sign_in_page(error.detail), error.http_status)
+    return (
+        redirect(f"{request.script_root}/sign-in")
+        if error.http_status == 401
+        else (_sign_in_page(error.detail), error.http_status)
+    )
 
 
 def _redirect(path: str, token: str) -> ResponseReturnValue:
-    response = Response(status=302, headers={"Location": path})
-    max_age_s = _SESSION_S if token else 0
+    """Redirect the browser to a page, with the cookie of a session; an empty token deletes the cookie."""
+    root = request.script_root
+    response = Response(status=302, headers={"Location": f"{root}{path}"})
     response.set_cookie(
-        COOKIE, token, max_age=max_age_s, httponly=True, samesite="Strict", secure=request.is_secure, path="/"
+        COOKIE,
+        token,
+        max_age=_SESSION_S if token else 0,
+        httponly=True,
+        samesite="Strict",
+        secure=request.is_secure,
+        path=root or "/",
     )
     return response
 
@@ -142,7 +153,8 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in · Pawqueue</title>
-<link rel="stylesheet" href="/assets/style.css">
+<link rel="icon" href="{{ root }}/_favicon.ico">
+<link rel="stylesheet" href="{{ root }}/assets/style.css">
 </head>
 <body class="sign-in">
 <main>
@@ -150,7 +162,7 @@ _PAGE = """<!doctype html>
 <p>Sign in with an API key. A key with the scope <code>admin</code> shows all jobs; a key with the scope
 <code>read</code> shows its own jobs. To create a key, run <code>pawqueue keys create</code>.</p>
 {% if problem %}<p role="alert"><strong>{{ problem }}</strong></p>{% endif %}
-<form method="post" action="/sign-in">
+<form method="post" action="{{ root }}/sign-in">
 <label for="api_key">API key</label>
 <input id="api_key" name="api_key" type="password" autocomplete="current-password" required>
 <button type="submit">Sign in</button>
@@ -162,4 +174,4 @@ _PAGE = """<!doctype html>
 
 
 def _sign_in_page(problem: str) -> str:
-    return render_template_string(_PAGE, problem=problem)
+    return render_template_string(_PAGE, problem=problem, root=request.script_root)

@@ -54,6 +54,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "timeout": 60,
         "proc_name": "pawqueue-gateway",
         "loglevel": "warning",
+        "forwarded_allow_ips": "",  # `contract/proxy.py` reads these headers; gunicorn would trust every local client
         "control_socket_disable": True,  # unused, and creating it fails on a read-only file system
     }
 

@@ -11,6 +11,7 @@ from flask.sessions import NullSession, SessionInterface, SessionMixin
 
 from contract.errors import UnavailableError
 from contract.log import configure_logging, get_logger
+from contract.proxy import behind_proxy
 from contract.settings import load_settings
 from gateway.http.auth import require_keys
 from gateway.http.headers import add_headers
@@ -47,18 +48,22 @@ def make_app() -> Flask:
 
 def create_app(services: Services) -> Flask:
     """Create the application with the given services."""
+    settings = services.settings
     app = _Application("gateway", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = services.settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
     for routes in ROUTES:
         app.register_blueprint(routes.blueprint)
-    app.register_blueprint(documents.document_routes(ROUTES, services.settings))
+    app.register_blueprint(documents.document_routes(ROUTES, settings))
     register_problem_handlers(app)
     _count_requests(app, services.metrics)
-    add_headers(app, services.settings.cors_origins)
+    add_headers(app, settings.cors_origins)
     if services.access.required:
-        require_keys(app, services.access, services.settings, ROUTES)
+        require_keys(app, services.access, settings, ROUTES)
+    app.wsgi_app = behind_proxy(  # type: ignore[method-assign]
+        app.wsgi_app, settings.gateway_prefix, settings.trusted_networks()
+    )
     return app
 
 
@@ -67,6 +72,10 @@ def _warn_about_access(services: Services) -> None:
     if not services.access.required:
         if not settings.is_local():
             _log.warning("The gateway accepts requests without API keys", address=settings.gateway_host)
+        elif settings.gateway_prefix or settings.trusted_proxies:
+            _log.warning(
+                "Everyone who can reach the proxy can send requests. Require keys with PAWQUEUE_ACCESS=required."
+            )
         return
     with suppress(UnavailableError):
         if not services.access.has_keys():

@@ -22,12 +22,14 @@ from gateway import BROKEN_BODY
 _STALLED_S = 30.0
 #: During shutdown, idle connections are closed only after this time, because a request may still be on its way.
 _IDLE_S = 1.0
+#: After the last response of a connection, its input is read for at most this long in all, until nothing arrives for
+#: this long, and up to this size.
+_LINGER_S, _LINGER_IDLE_S, _LINGER_MAX_BYTES = 30.0, 5.0, 100_000_000
+_LINGER_BYTES = 262_144
 _DETAIL_MAX = 300
 #: Allocations between garbage collections; a request keeps a few hundred objects alive until its response is sent.
 _GC_THRESHOLD = 10_000
 _CODES = {500: "internal", 501: "not_implemented"}
-#: How long, how long without a byte, and how much a client may go on sending after an early response.
-_LINGER_S, _LINGER_IDLE_S, _LINGER_MAX_BYTES = 10.0, 2.0, 100_000_000
 
 
 def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
@@ -54,16 +56,19 @@ def _send_problem(sock: Any, status: int, reason: str, code: str, detail: str) -
 
 
 def _linger(sock: Any) -> None:
-    """Read what the client still sends before the connection is closed.
+    """Discard what the client is still sending, until it closes the connection.
 
-    Many clients send the whole request before they read. Closing earlier resets their connection, and they report that
-    instead of the response.
+    Many clients send the whole request before they read. Closing a socket with unread input resets the connection, and
+    the client or a proxy in between may lose the response: nginx turned a third of the refusals of large uploads into
+    502.
     """
+    end_s, left_bytes = time.monotonic() + _LINGER_S, _LINGER_MAX_BYTES
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
-        sock.settimeout(_LINGER_IDLE_S)
-        end_s, left_bytes = time.monotonic() + _LINGER_S, _LINGER_MAX_BYTES
-        while left_bytes > 0 and time.monotonic() < end_s and (data := sock.recv(65_536)):
+        while left_bytes > 0 and (left_s := end_s - time.monotonic()) > 0:
+            sock.settimeout(min(left_s, _LINGER_IDLE_S))
+            if not (data := sock.recv(_LINGER_BYTES)):
+                break
             left_bytes -= len(data)
 
 
@@ -73,9 +78,7 @@ def _closing_after_broken_bodies(application: Callable[..., Any]) -> Callable[..
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         def start(status: str, *arguments: Any) -> Any:
             if BROKEN_BODY in environ or status.startswith("413"):
-                response: Any = start_response.__self__  # type: ignore[attr-defined]  # gunicorn's own response
-                response.force_close()
-                response.req.unreader.is_abandoned = True
+                start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's own response
             return start_response(status, *arguments)
 
         # gunicorn's wrapper around this reader copies 1 kB at a time.
@@ -90,8 +93,6 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
-        #: Whether the response was sent before the body was read to its end.
-        self.is_abandoned = False
         self._is_body = False
         self._time_left_s = self._bytes_per_s = 0.0
 
@@ -187,9 +188,11 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         sock.settimeout(_STALLED_S)
         try:
             return super().handle_request(listener_name, req, sock, addr)
+        except StopIteration:  # this was the last response
+            self._idle_since_s[sock] = time.monotonic()
+            _linger(sock)
+            raise
         finally:
-            if req.unreader.is_abandoned:
-                _linger(sock)
             sock.settimeout(None)
             req.unreader.expect_head()
             self._idle_since_s[sock] = time.monotonic()

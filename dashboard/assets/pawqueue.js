@@ -117,11 +117,13 @@
         pawqueue: {openPage, readImages, mergeEntries, showPreviews, drawGallery},
     });
 
+    // The dashboard's URL prefix; it ends with a slash.
+    const root = () => JSON.parse(document.getElementById("_dash-config").textContent).requests_pathname_prefix;
     let downSince = null;
     async function checkDashboard() {
         let responds = false;
         try {
-            responds = (await fetch("/healthz", {cache: "no-store"})).ok;
+            responds = (await fetch(`${root()}healthz`, {cache: "no-store"})).ok;
         } catch (error) {
             responds = false;
         }

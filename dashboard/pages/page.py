@@ -8,6 +8,7 @@ from typing import Any
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
+from flask import request
 from plotly.io.json import to_json_plotly as to_json
 
 from dashboard.data.jobs import JobRow
@@ -21,17 +22,24 @@ Contents = Mapping[str, Content]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A snapshot, and the viewer and page address that determine which part of it is shown."""
+    """A snapshot, and what determines how it is shown: the viewer, the page address and the prefix of links."""
 
     snapshot: Snapshot
     viewer: Viewer
     #: Query of the page's address.
     search: str = ""
+    #: Path prefix under which a proxy publishes the dashboard; every link starts with it.
+    root: str = ""
 
     @property
     def jobs(self) -> list[JobRow]:
         """The finished jobs that the viewer may see, newest first."""
         return self.viewer.visible(self.snapshot.jobs)
+
+
+def current_view(services: Services, search: str | None) -> View:
+    """The newest snapshot for the current request, whose page address has the query `search`."""
+    return View(services.reader.latest, current_viewer(), search or "", request.script_root)
 
 
 def _cards_only(_view: View, cards: list[Component]) -> list[Component]:
@@ -60,7 +68,7 @@ class Page:
 
     def cached_values(self, services: Services, view: View) -> list[Any]:
         """The values of all cards, computed once per snapshot for all viewers who see the same jobs."""
-        key = (self.name, view.viewer.cache_key, self.filters(view.search))
+        key = (self.name, view.viewer.cache_key, view.root, self.filters(view.search))
         return services.cache.get(view.snapshot, key, lambda: self._values(view))
 
     def _values(self, view: View) -> list[Any]:
@@ -80,11 +88,10 @@ def register_refresh(app: Dash, services: Services, page: Page) -> None:
         prevent_initial_call=True,
     )
     def refresh(_ticks: int | None, seen: int, search: str | None = None) -> list[Any]:
-        snapshot = services.reader.latest
-        if snapshot.sequence == seen and ctx.triggered_id == f"{page.name}-tick":
+        view = current_view(services, search)
+        if view.snapshot.sequence == seen and ctx.triggered_id == f"{page.name}-tick":
             raise PreventUpdate
-        view = View(snapshot, current_viewer(), search or "")
-        return [snapshot.sequence, *page.cached_values(services, view)]
+        return [view.snapshot.sequence, *page.cached_values(services, view)]
 
 
 def in_browser(app: Any, function: str, *arguments: Any, on_load: bool = False) -> None:

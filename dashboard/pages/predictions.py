@@ -16,7 +16,7 @@ from contract.job import JobStatus, is_job_id
 from contract.result_row import csv_cell
 from dashboard.data.jobs import Filters, JobRow, format_query, parse_filters, parse_job_id
 from dashboard.data.quantities import Line
-from dashboard.pages.page import Page, View, in_browser, plain
+from dashboard.pages.page import Page, View, current_view, in_browser, plain
 from dashboard.parts.card import Content, aria, chart_card, line_content
 from dashboard.parts.gallery import details, tiles
 from dashboard.parts.text import count, date_time
@@ -53,9 +53,7 @@ def layout(view: View, cards: list[Component]) -> list[Component]:
             [
                 html.P(id="predictions-count", className="note", role="status"),
                 html.P("Updates are paused while you browse.", id="predictions-paused", className="paused"),
-                html.A(
-                    "Download as CSV", id="predictions-csv", href=f"/predictions.csv{view.search}", className="button"
-                ),
+                html.A("Download as CSV", id="predictions-csv", href=_csv_url(view, view.search), className="button"),
             ],
             className="row",
         ),
@@ -87,8 +85,8 @@ def register(app: Dash, services: Services) -> None:
         Input("predictions-url", "search"),
     )
     def find(_seen: int, search: str | None) -> tuple[Any, Any, Any]:
-        view = View(services.reader.latest, current_viewer(), search or "")
-        key = ("gallery", view.viewer.cache_key, format_query(parse_filters(view.search)))
+        view = current_view(services, search)
+        key = ("gallery", view.viewer.cache_key, view.root, format_query(parse_filters(view.search)))
         return services.cache.get(view.snapshot, key, lambda: _search(view))
 
     drawn = Output("predictions-gallery", "children"), Output("predictions-paused", "className")
@@ -116,9 +114,9 @@ def register(app: Dash, services: Services) -> None:
         job_id = parse_job_id(search or "")
         if not job_id:
             raise PreventUpdate
-        snapshot = services.reader.latest
-        row = next((row for row in current_viewer().visible(snapshot.jobs) if row.job_id == job_id), None)
-        return details(row, job_id, snapshot.thumbnails)
+        view = current_view(services, search)
+        row = next((row for row in view.jobs if row.job_id == job_id), None)
+        return details(row, job_id, view.snapshot.thumbnails, view.root)
 
 
 def _register_routes(app: Dash, services: Services) -> None:
@@ -170,9 +168,13 @@ def _search(view: View) -> tuple[dict[str, Any], str, str]:
     if len(rows) > _TILES_MAX:
         note += f" Showing the newest {_TILES_MAX}."
     query = format_query(filters)
-    shown = plain(tiles(rows[:_TILES_MAX], filters, snapshot.thumbnails))
+    shown = plain(tiles(rows[:_TILES_MAX], filters, snapshot.thumbnails, view.root))
     # The sequence makes each value different, so `drawGallery` runs again even if its last call skipped the redraw.
-    return {"sequence": snapshot.sequence, "search": query, "tiles": shown}, note, f"/predictions.csv{query}"
+    return {"sequence": snapshot.sequence, "search": query, "tiles": shown}, note, _csv_url(view, query)
+
+
+def _csv_url(view: View, query: str) -> str:
+    return f"{view.root}/predictions.csv{query}"
 
 
 def _extent(jobs: Sequence[JobRow], *, are_sampled: bool) -> str:

@@ -13,14 +13,14 @@ from dashboard.parts.card import GRAPH_CONFIG, aria
 from dashboard.parts.text import clock_s, count, date_time, milliseconds, percent
 
 
-def tiles(rows: Sequence[JobRow], filters: Filters, thumbnails: Mapping[str, bytes]) -> list[Component]:
-    """A tile for each job. A click on it opens the details of the job."""
-    return [_tile(row, filters, has_thumbnail=row.job_id in thumbnails) for row in rows]
+def tiles(rows: Sequence[JobRow], filters: Filters, thumbnails: Mapping[str, bytes], root: str) -> list[Component]:
+    """A tile for each job. A click on it opens the details of the job. Links start with `root`."""
+    return [_tile(row, filters, root, has_thumbnail=row.job_id in thumbnails) for row in rows]
 
 
-def _tile(row: JobRow, filters: Filters, *, has_thumbnail: bool) -> Component:
+def _tile(row: JobRow, filters: Filters, root: str, *, has_thumbnail: bool) -> Component:
     inner = [
-        _image(row, has_thumbnail=has_thumbnail),
+        _image(row, root, has_thumbnail=has_thumbnail),
         html.Span(row.label or row.error_code or row.status, className="answer"),
         html.Span(row.status, className="more") if row.confidence is None else confidence_bar(row.confidence),
         *([html.Span(f"Warning: {row.warnings.replace(' ', ', ')}", className="more warning")] if row.warnings else []),
@@ -29,13 +29,13 @@ def _tile(row: JobRow, filters: Filters, *, has_thumbnail: bool) -> Component:
         html.Span(row.file or "no file name", className="more"),
         html.Span(row.job_id, className="more id"),
     ]
-    return html.Li(dcc.Link(inner, href=f"/predictions{format_query(filters, row.job_id)}", className="tile"))
+    return html.Li(dcc.Link(inner, href=f"{root}/predictions{format_query(filters, row.job_id)}", className="tile"))
 
 
-def _image(row: JobRow, *, has_thumbnail: bool) -> Component:
+def _image(row: JobRow, root: str, *, has_thumbnail: bool) -> Component:
     if has_thumbnail:
         alt = f"Thumbnail of {row.file or row.job_id}"
-        return html.Img(src=f"/thumbnails/{row.job_id}", alt=alt, className="thumbnail")
+        return html.Img(src=f"{root}/thumbnails/{row.job_id}", alt=alt, className="thumbnail")
     return html.Div("no thumbnail", className="thumbnail none")
 
 
@@ -45,13 +45,13 @@ def confidence_bar(confidence: float) -> Component:
     return html.Span([html.Span(fill, className="bar"), html.Span(percent(confidence, 1))], className="confidence")
 
 
-def details(row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes]) -> list[Component]:
-    """The details of a job, or the reason why they cannot be shown."""
+def details(row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes], root: str) -> list[Component]:
+    """The details of a job, or the reason why they cannot be shown. Links start with `root`."""
     if row is None:
         return [
             html.P(f"Job {job_id} is not among the latest finished jobs, or your API key does not allow you to see it.")
         ]
-    image = _image(row, has_thumbnail=row.job_id in thumbnails)
+    image = _image(row, root, has_thumbnail=row.job_id in thumbnails)
     parts = [image, _result(row), *warning_list(row.warnings.split()), *_timings(row), _facts(row)]
     return [html.Div(parts, className="opened")]
 

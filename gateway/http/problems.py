@@ -24,6 +24,7 @@ from gateway import BROKEN_BODY
 from gateway.accept.check import too_large_text
 from gateway.http.auth import rate_limited
 from gateway.http.request import ACCEPTED_ENCODINGS
+from gateway.http.routing import link
 from gateway.services import current_services
 
 _log = get_logger(__name__)
@@ -31,7 +32,6 @@ _log = get_logger(__name__)
 #: Details of the errors that the web framework raises.
 _DETAILS = {
     400: "The request is malformed. Send a form with a part named `file`, or the image as the body.",
-    404: "No such endpoint. Jobs are at `/v1/jobs`.",
     405: "This endpoint does not support this method. The `Allow` header lists the supported methods.",
 }
 
@@ -98,18 +98,25 @@ def register_problem_handlers(app: Flask) -> None:
 def log_unexpected(error: Exception) -> str:
     """Log an unexpected error; returns a message for the client with the id of the log entry."""
     log_id = new_job_id()
-    _log.error("Unexpected error", exc_info=error, log_id=log_id, method=request.method, path=request.path)
+    sent = {"method": request.method, "path": request.path, "client": request.remote_addr}
+    _log.error("Unexpected error", exc_info=error, log_id=log_id, **sent)
     return f"An unexpected error occurred. Search the gateway's log for {log_id}."
 
 
 def _framework_problem(error: HTTPException) -> Response:
     status = error.code or 400
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
-    response = _problem(status, error.name, code, _DETAILS.get(status, error.description or error.name))
+    response = _problem(status, error.name, code, _detail(status, error))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
+
+
+def _detail(status: int, error: HTTPException) -> str:
+    if status == 404:
+        return f"No such endpoint. Jobs are at `{link('/v1/jobs')}`."
+    return _DETAILS.get(status, error.description or error.name)
 
 
 def _problem(status: int, title: str, code: str, detail: str, members: Mapping[str, Any] | None = None) -> Response:

@@ -37,6 +37,11 @@ class JsonResponse:
     headers: Mapping[str, Any] = field(default_factory=dict)
 
 
+def link(path: str) -> str:
+    """The URL of a path of this gateway, for the client of the current request: it starts with the proxy's prefix."""
+    return request.script_root + path
+
+
 def text_response(text: str, mimetype: str, example: str) -> dict[str, Any]:
     """A documented response that is not JSON."""
     return {"description": text, "content": {mimetype: {"schema": {"type": "string"}, "example": example}}}

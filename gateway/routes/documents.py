@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, send_file, send_from_directory
 
 from contract.errors import NotFoundError
 from contract.settings import Settings
-from gateway.http.routing import Routes
+from gateway.http.routing import Routes, link
 
 _PAGES = "gateway/http/pages"
 #: File name -> its folder, as a path in a package.
@@ -45,7 +45,7 @@ def document_routes(parts: Sequence[Routes], settings: Settings) -> Blueprint:
 
     @routes.get("/openapi.json")
     def document() -> Response:
-        return jsonify(openapi_document())
+        return jsonify(openapi_document() | {"servers": [{"url": link("") or "/"}]})
 
     @routes.get("/docs")
     def docs() -> Response:
@@ -58,7 +58,7 @@ def document_routes(parts: Sequence[Routes], settings: Settings) -> Blueprint:
     @routes.get("/docs/<name>")
     def asset(name: str) -> Response:
         if name not in _ASSETS:
-            raise NotFoundError("No such page. The documentation is at `/docs` and `/redoc`.")
+            raise NotFoundError(f"No such page. The documentation is at `{link('/docs')}` and `{link('/redoc')}`.")
         if name == "redoc.standalone.js":
             headers = {"Cache-Control": f"public, max-age={_MAX_AGE_S}"}
             return Response(_redoc_script(), mimetype="text/javascript", headers=headers)

@@ -34,7 +34,7 @@ from gateway.http.job_schemas import (
     SubmitQuery,
     WaitHeader,
 )
-from gateway.http.routing import LOCATION, PREFERENCE, RETRY_AFTER, JsonResponse, Routes
+from gateway.http.routing import LOCATION, PREFERENCE, RETRY_AFTER, JsonResponse, Routes, link
 from gateway.routes.bodies import granted_wait_s, read_upload
 from gateway.services import current_services
 
@@ -119,7 +119,7 @@ def cancel(path: JobPath) -> Response:
 
 def job_body(job: Job) -> dict[str, Any]:
     """The job object of the API."""
-    return job.to_dict() | {"urls": {"self": f"/v1/jobs/{job.id}"}}
+    return job.to_dict() | {"urls": {"self": _url(job)}}
 
 
 def _submit(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Response:
@@ -128,8 +128,12 @@ def _submit(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Resp
     job = services.acceptor.submit(read_upload(services.settings, query, header, job_id), wait_s)
     response = _response(job, wait_s)
     response.status_code = 200 if job.status.is_final else 202
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Location"] = _url(job)
     return response
+
+
+def _url(job: Job) -> str:
+    return link(f"/v1/jobs/{job.id}")
 
 
 def _response(job: Job, wait_s: float = 0.0) -> Response:

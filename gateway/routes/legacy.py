@@ -30,7 +30,7 @@ from gateway.accept.forms import Part
 from gateway.http.auth import caller
 from gateway.http.job_schemas import BINARY, form_schema
 from gateway.http.problems import expected_error, headers_of, log_unexpected
-from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes
+from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes, link
 from gateway.routes.bodies import FORM, clean_name, form_parts
 from gateway.services import Services, current_services
 
@@ -90,11 +90,8 @@ class MissingParts(BaseModel):
     detail: list[MissingPart]
 
 
-_INDEX = {
-    "message": "Pawqueue: image classification",
-    "version": VERSION,
-    "endpoints": {"health": "/health", "predict": "/predict", "docs": "/docs"},
-}
+_ENDPOINTS = {"health": "/health", "predict": "/predict", "docs": "/docs"}
+_INDEX = {"message": "Pawqueue: image classification", "version": VERSION, "endpoints": _ENDPOINTS}
 _HEALTHY = {"status": "healthy", "model_loaded": True, "version": VERSION}
 _DEGRADED = {"status": "degraded", "model_loaded": False, "version": VERSION}
 _PREDICTION = {"class": "cat", "confidence": 0.97, "dog_probability": 0.03, "cat_probability": 0.97}
@@ -138,7 +135,7 @@ routes = Routes(
 @routes.add("GET", "/", scope=None, responses={200: JsonResponse(Index, "The main endpoints.", {"index": _INDEX})})
 def index() -> dict[str, Any]:
     """Show the version and the main endpoints."""
-    return _INDEX
+    return _INDEX | {"endpoints": {name: link(path) for name, path in _ENDPOINTS.items()}}
 
 
 @routes.add(

@@ -18,7 +18,7 @@ from gateway.accept.submissions import SubmissionOptions
 from gateway.http.auth import caller
 from gateway.http.job_schemas import WaitHeader
 from gateway.http.problems import problem_of
-from gateway.http.routing import LOCATION, PREFERENCE, JsonResponse, Routes
+from gateway.http.routing import LOCATION, PREFERENCE, JsonResponse, Routes, link
 from gateway.http.submission_schemas import (
     ADDED,
     CANCELED_SUBMISSION,
@@ -233,4 +233,4 @@ def _body(submission: Submission) -> dict[str, Any]:
 
 
 def _url(submission: Submission) -> str:
-    return f"/v1/submissions/{submission.id}"
+    return link(f"/v1/submissions/{submission.id}")

@@ -162,7 +162,7 @@ def _checked(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ClientError(f"Invalid gateway address {url!r}: {error}. {example}") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.query or parsed.fragment:
         raise ClientError(f"Invalid gateway address {url!r}. {example}")
     return url.rstrip("/")
 

@@ -9,7 +9,8 @@ from tests.support.services import Gateway, Stack
 
 @pytest.fixture(scope="session")
 def keyed(stack: Stack) -> Iterator[Gateway]:
-    with stack.another_gateway(access="required", cors_origins="*") as gateway:
+    # The prefix is optional in requests, and present in every link: recipes and pages must follow links correctly.
+    with stack.another_gateway(access="required", cors_origins="*", gateway_prefix="/paw") as gateway:
         yield gateway
 
 

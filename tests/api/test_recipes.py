@@ -35,7 +35,7 @@ def blocks(document: str, language: str, section: str = "") -> list[str]:
 @pytest.fixture(scope="module")
 def environ(keyed: Gateway) -> dict[str, str]:
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    changes = {"PATH": paths, "PAWQUEUE_URL": keyed.url, "PAWQUEUE_API_KEY": keyed.make_key()}
+    changes = {"PATH": paths, "PAWQUEUE_URL": f"{keyed.url}/paw", "PAWQUEUE_API_KEY": keyed.make_key()}
     return {**os.environ, **keyed.environ, **changes}
 
 
@@ -88,7 +88,7 @@ def test_endpoints_named_in_the_readme_are_documented() -> None:
 
 
 def test_the_api_pages_and_their_assets_are_served_completely(keyed: Gateway) -> None:
-    for path in ("/docs", "/redoc", "/docs/swagger-ui.css", "/docs/redoc.standalone.js"):
+    for path in ("/docs", "/redoc", "/docs/swagger-ui.css", "/docs/redoc.standalone.js", "/paw/docs/docs.js"):
         response = httpx.get(keyed.url + path)
         assert response.status_code == 200
         assert len(response.content) == int(response.headers["Content-Length"]) > 0
@@ -141,7 +141,10 @@ def test_browser_recipes_run(page: Page, foreign_page: str, environ: dict[str, s
     assert [(row["custom_id"], row["status"]) for row in results["rows"]] == [("cat.png", "succeeded")]
 
 
-@pytest.mark.parametrize(("path", "selector"), [("/docs", ".opblock-summary-description"), ("/redoc", "h2")])
+@pytest.mark.parametrize(
+    ("path", "selector"),
+    [("/docs", ".opblock-summary-description"), ("/paw/docs", ".opblock-summary-description"), ("/paw/redoc", "h2")],
+)
 def test_the_api_pages_show_the_endpoints_and_load_only_from_the_gateway(
     page: Page, keyed: Gateway, path: str, selector: str
 ) -> None:
@@ -152,5 +155,6 @@ def test_the_api_pages_show_the_endpoints_and_load_only_from_the_gateway(
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(keyed.url + path)
     page.locator(selector, has_text="Submit an image").first.wait_for(timeout=60_000)
-    assert [url for url in requested if not url.startswith((keyed.url, "data:", "blob:"))] == []
+    base = keyed.url + path.rpartition("/")[0]
+    assert [url for url in requested if not url.startswith((f"{base}/", "data:", "blob:"))] == []
     assert errors == []

@@ -52,7 +52,10 @@ def new_tab(browser: Browser) -> Iterator[Any]:
         url: str, width: int = 1280, scheme: Any = "light", *, watch: bool = True, bypass_csp: bool = False
     ) -> Tab:
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=bypass_csp
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            bypass_csp=bypass_csp,
+            ignore_https_errors=True,
         )
         context.set_default_timeout(_TIMEOUT_MS)
         tab = Tab(context.new_page(), url)

@@ -1,1 +1,1 @@
-Redoc.init("/openapi.json", { hideDownloadButton: false, disableSearch: false }, document.getElementById("page"));
+Redoc.init("openapi.json", { hideDownloadButton: false, disableSearch: false }, document.getElementById("page"));

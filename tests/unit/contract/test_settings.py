@@ -44,6 +44,36 @@ def test_all_invalid_values_are_reported_together() -> None:
         load_settings({"PAWQUEUE_BATCH_SIZE": "x", "PAWQUEUE_GATEWAY_PORT": "x"})
 
 
+def test_a_path_prefix_is_normalized() -> None:
+    given = {"PAWQUEUE_GATEWAY_PREFIX": "/apps/paw/", "PAWQUEUE_DASHBOARD_PREFIX": "/"}
+    settings = load_settings(given)
+    assert (settings.gateway_prefix, settings.dashboard_prefix) == ("/apps/paw", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("GATEWAY_PREFIX", "paw", "must be a path such as /paw"),
+        ("GATEWAY_PREFIX", "https://example.com/paw", "must be a path such as /paw"),
+        ("DASHBOARD_PREFIX", "/my board", "must be a path such as /paw"),
+        ("GATEWAY_PREFIX", "/v1", "must not start with /v1"),
+        ("GATEWAY_PREFIX", "/predict/cats", "must not start with /predict"),
+        ("DASHBOARD_PREFIX", "/models", "must not start with /models"),
+        ("TRUSTED_PROXIES", "nginx", "must be IP addresses and networks, separated by commas"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "has host bits set"),
+        ("GATEWAY_URL", "http://gateway/paw?x", "should match"),
+    ],
+)
+def test_an_unusable_proxy_setting_is_rejected_with_the_reason(name: str, value: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=f"PAWQUEUE_{name}='.*{reason}"):
+        load_settings({f"PAWQUEUE_{name}": value})
+
+
+def test_the_gateway_may_have_a_url_with_a_path() -> None:
+    settings = load_settings({"PAWQUEUE_GATEWAY_URL": "https://example.com/paw/"})
+    assert settings.gateway_address() == "https://example.com/paw"
+
+
 def test_secrets_are_not_printed() -> None:
     settings = load_settings({"PAWQUEUE_REDIS_URL": "redis://:hunter2@redis:6379/0"})
     assert "hunter2" not in repr(settings)

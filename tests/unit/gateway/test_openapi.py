@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from contract.errors import JobFailedError, error_classes
+from contract.settings import SettingsError, load_settings
 from gateway.http.job_schemas import CANCELED_JOB, FAILED_JOB, QUEUED_JOB, SUCCEEDED_JOB, WAITING_JOB, JobObject
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway
@@ -43,6 +44,12 @@ def test_the_document_is_openapi_3_1_and_lists_every_route(gateway: Gateway, doc
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     assert {name for name, _ in operations(document)} == served
+
+
+def test_a_prefix_never_hides_a_path_of_the_gateway(gateway: Gateway) -> None:
+    for name in {rule.rule.split("/")[1] for rule in gateway.client.application.url_map.iter_rules()} - {""}:
+        with pytest.raises(SettingsError, match=f"must not start with /{name}"):
+            load_settings({"PAWQUEUE_GATEWAY_PREFIX": f"/{name}"})
 
 
 def test_every_operation_has_a_summary_and_an_example_for_every_response(document: dict[str, Any]) -> None:

@@ -24,6 +24,19 @@ def connect(*steps: httpx.Response | Exception) -> tuple[Connection, Script]:
     return Connection(URL, "secret", script), script
 
 
+@pytest.mark.parametrize("url", ["http://gateway.test/paw", "http://gateway.test/paw/"])
+def test_a_url_may_have_a_path(url: str) -> None:
+    script = Script(OK)
+    Connection(url, transport=script).send(GET, Deadline(60))
+    assert str(script.requests[0].url) == "http://gateway.test/paw/v1/jobs/x"
+
+
+@pytest.mark.parametrize("url", ["http://gateway.test/paw?x=1", "http://gateway.test/#jobs"])
+def test_a_url_with_a_query_or_fragment_is_rejected(url: str) -> None:
+    with pytest.raises(ClientError, match="Invalid gateway address"):
+        Connection(url)
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_refused_request_is_retried_after_the_time_in_retry_after(status: int) -> None:
     connection, script = connect(problem(status, "queue_full", Retry_After="1"), OK)
