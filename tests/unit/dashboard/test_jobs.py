@@ -102,9 +102,9 @@ def test_values_are_formatted_with_their_units() -> None:
 
 def test_the_warnings_about_an_image_are_shown_with_its_prediction() -> None:
     doubted = row(warnings="sample_range_assumed added_later")
-    assert "Warning: sample_range_assumed, added_later" in str(tiles([doubted], Filters(), {}))
-    shown = str(details(doubted, doubted.job_id, {}))
+    assert "Warning: sample_range_assumed, added_later" in str(tiles([doubted], Filters(), {}, ""))
+    shown = str(details(doubted, doubted.job_id, {}, ""))
     assert "The file does not state" in shown
     assert "added_later" in shown
-    assert "Warning" not in str(tiles([row()], Filters(), {})) + str(details(row(), "x", {}))
+    assert "Warning" not in str(tiles([row()], Filters(), {}, "")) + str(details(row(), "x", {}, ""))
     assert next(csv.DictReader(io.StringIO(to_csv([doubted]))))["warnings"] == doubted.warnings
