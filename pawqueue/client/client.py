@@ -209,6 +209,16 @@ class Pawqueue:
             any_id, lambda: self._jobs.cancel(any_id, deadline), lambda: self._submissions.cancel(any_id, deadline)
         )
 
+    def purge(self, what: Job | Submission | str, *, timeout_s: float | None = None) -> None:
+        """Remove a job or a submission with its images and results, given as an object or by id.
+
+        Unfinished jobs are canceled first. Raises `RefusedError` with code `not_found` if there is neither, which is
+        also the answer to a second purge.
+        """
+        any_id = what if isinstance(what, str) else what.id
+        deadline = self._deadline(timeout_s)
+        _either(any_id, lambda: self._jobs.purge(any_id, deadline), lambda: self._submissions.purge(any_id, deadline))
+
     def dead_jobs(self, *, timeout_s: float | None = None) -> list[Job]:
         """Return the dead-letter list, newest first: jobs that failed because they kept crashing their workers."""
         return self._jobs.dead(self._deadline(timeout_s))
@@ -274,5 +284,5 @@ def _either(any_id: str, job: Callable[[], _OfJob], submission: Callable[[], _Of
     except RefusedError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        detail = f"No job or submission with id {any_id}. Finished ones are deleted after a while."
+        detail = f"No job or submission with id {any_id}. It may have been purged; finished ones expire after a while."
         raise error.with_detail(detail) from None

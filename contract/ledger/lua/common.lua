@@ -79,7 +79,8 @@ end
 local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
   local queue, image, before, submission = unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission'))
-  redis.call('HSET', key, 'status', status, 'outcome', result, 'finished_ms', text(now))
+  local event = redis.call('XADD', K.events, 'MAXLEN', '~', K.events_kept, '*', 'id', id)
+  redis.call('HSET', key, 'status', status, 'outcome', result, 'finished_ms', text(now), 'event', event)
   redis.call('HDEL', key, 'image', 'begun', 'alone')
   redis.call('EXPIRE', key, ttl_s)
   leave_queue(id, queue)
@@ -89,7 +90,6 @@ local function finish(id, now, ttl_s, status, label, code, result)
   if code ~= '' then
     redis.call('HINCRBY', K.errors, code, 1)
   end
-  redis.call('XADD', K.events, 'MAXLEN', '~', K.events_kept, '*', 'id', id)
   move(submission, before, status)
   return image
 end

@@ -38,7 +38,7 @@ def test_thumbnails_may_arrive_late_and_are_dropped_with_their_jobs(make_world: 
     world = make_world(limits=Limits(thumbnails=2))
     first = world.finish()
     assert world.reader.read().thumbnails == {}
-    world.thumbnails.put(first, b"image")
+    world.store_thumbnail(first)
     assert world.reader.read().thumbnails == {first: b"image"}
     for _ in range(2):
         world.finish()
