@@ -13,32 +13,11 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus, Sweep
 from contract.queues import BULK, INTERACTIVE, QUEUES
 from contract.submission import Counts, Submission, image_job_id
-from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
+from tests.support.ledger import LEASE_MS, NOW, cat, claimed, contents, make_job, read, store, submitted
 
 TTL_S = 60
 _LIMITS = QueueLimits(10_000, 10**12)
 _ERROR = JobResult(error=JobError("not_an_image", "Not an image."))
-
-
-def contents(client: "redis.Redis") -> str:
-    """All keys and values, as text."""
-    parts = []
-    for key in client.scan_iter():
-        match client.type(key):
-            case "string":
-                value: object = client.get(key)
-            case "hash":
-                value = client.hgetall(key)
-            case "list":
-                value = client.lrange(key, 0, -1)
-            case "zset":
-                value = client.zrange(key, 0, -1, withscores=True)
-            case "stream":
-                value = client.xrange(key)
-            case kind:
-                raise AssertionError(f"unknown type {kind}")
-        parts.append(f"{key} {value}")
-    return "\n".join(sorted(parts))
 
 
 def sent_with_key(ledger: Ledger, job: Job, key: str = "ada:key") -> Receipt:
