@@ -1,7 +1,10 @@
 """The `Pawqueue` class: submits images to one gateway and reads their results."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +14,7 @@ import httpx
 
 from contract.job import Job, JobStatus
 from contract.result_row import ResultRow
-from pawqueue.bulk.files import FoundFile, find_files, folder_name
+from pawqueue.bulk.files import FoundFile, count_skipped, find_files, folder_name, skipped_text
 from pawqueue.bulk.run import BulkOptions, BulkRun, Result, Skipped
 from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
@@ -24,6 +27,8 @@ from pawqueue.client.submissions import Submission, Submissions
 DEFAULT_URL = "http://127.0.0.1:8000"
 #: The queue for callers that wait, and the queue for large batches.
 INTERACTIVE, BULK = "interactive", "bulk"
+
+_log = logging.getLogger("pawqueue")
 
 #: Pause between two reads of a gateway that does not support long polling.
 _POLL_S = 0.5
@@ -135,6 +140,7 @@ class Pawqueue:
         memory: str | os.PathLike[str] | None = None,
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
+        skipped: Counter[str] | None = None,
     ) -> Generator[ResultRow]:
         """Classify the images of a folder and its subfolders as one submission; yield a row as each one finishes.
 
@@ -143,13 +149,16 @@ class Pawqueue:
         folder's name). To stop early, call `close()` on the generator; images that were already sent are still
         classified.
 
+        Files that do not have the ending of an image are not sent. They are counted in `skipped` by their ending, for
+        example `{".txt": 2}`; without `skipped`, a warning is logged. Hidden files are not counted.
+
         Raises:
             ClientError: no progress for `give_up_after_s` seconds, or the gateway denied access.
             TimedOutError: the run took longer than `timeout_s` seconds (default: no limit).
         """
         root = Path(folder)
         return self.submit_files(
-            find_files([root]),
+            _images_of(root, skipped),
             name=folder_name(root) if name is None else name,
             queue=queue,
             memory=memory,
@@ -270,6 +279,14 @@ def _still_unfinished(found: Job | Submission, deadline: Deadline) -> TimedOutEr
         return TimedOutError(f"Job {found.id} {state}. {advice}", job=found)
     finished = f"{found.ended:,} of {found.counts.total:,} finished"
     return TimedOutError(f"Submission {found.id} {state} ({finished}). {advice}", submission=found)
+
+
+def _images_of(folder: Path, skipped: Counter[str] | None) -> Iterator[FoundFile]:
+    """Yield the images of a folder; count the files that are skipped in `skipped`, or log a warning about them."""
+    counts: Counter[str] = Counter() if skipped is None else skipped
+    yield from find_files([folder], on_skip=partial(count_skipped, counts))
+    if skipped is None and counts:
+        _log.warning("%s: %s", folder, skipped_text(counts))
 
 
 def _either(any_id: str, job: Callable[[], _OfJob], submission: Callable[[], _OfSubmission]) -> _OfJob | _OfSubmission:

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -174,6 +175,19 @@ def test_the_error_code_of_a_canceled_job_is_canceled(service: Service) -> None:
     with pytest.raises(JobFailedError) as caught:
         service.client(transport=network).predict(IMAGE, name="a.jpg")
     assert caught.value.code == "canceled"
+
+
+def test_the_skipped_files_of_a_folder_are_counted_or_logged(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_images(tmp_path, "ok.jpg", "x.jp2", "notes.txt", ".DS_Store")
+    skipped: Counter[str] = Counter()
+    with caplog.at_level("WARNING", "pawqueue"):
+        assert len(list(service.client().submit_folder(folder, skipped=skipped))) == 1
+        assert skipped == {".jp2": 1, ".txt": 1}
+        assert not caplog.messages
+        assert len(list(service.client().submit_folder(folder))) == 1
+    assert caplog.messages == [f"{folder}: 2 files skipped: 1 .jp2, 1 .txt"]
 
 
 def test_a_purged_job_or_submission_is_unknown(service: Service, tmp_path: Path) -> None:
