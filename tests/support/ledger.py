@@ -66,7 +66,7 @@ def patient_client(url: str) -> "redis.Redis":
 def contents(client: "redis.Redis") -> str:
     """All keys of Redis with their values, one a line."""
     parts = []
-    for key in client.scan_iter():
+    for key in map(str, client.scan_iter()):
         match client.type(key):
             case "string":
                 value: object = client.get(key)
@@ -74,6 +74,8 @@ def contents(client: "redis.Redis") -> str:
                 value = client.hgetall(key)
             case "list":
                 value = client.lrange(key, 0, -1)
+            case "set":
+                value = sorted(client.smembers(key))
             case "zset":
                 value = client.zrange(key, 0, -1, withscores=True)
             case "stream":
