@@ -81,6 +81,6 @@ def contents(client: "redis.Redis") -> str:
             case "stream":
                 value = client.xrange(key)
             case kind:
-                raise AssertionError(f"unknown type {kind}")
+                raise AssertionError(f"unknown type {kind!r}")
         parts.append(f"{key} {value}")
     return "\n".join(sorted(parts))
