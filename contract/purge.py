@@ -63,7 +63,14 @@ class Purger:
         Raises:
             UnavailableError: Redis or the image store is unavailable; the images stay marked.
         """
-        self._delete(self.ledger.discarded(count))
+        images = self.ledger.discarded(count)
+        try:
+            self._delete(images)
+        except UnavailableError:
+            # Continue with others next time: a single image that cannot be deleted must not block them.
+            self.ledger.discard(images)
+            self.ledger.remove_discarded(images)
+            raise
 
     def _delete_images(self, purged: Purged) -> None:
         try:

@@ -175,7 +175,7 @@ def test_other_jobs_of_a_submission_keep_their_positions_and_counts(ledger: Ledg
 
 def test_nothing_of_a_purged_submission_is_left(ledger: Ledger, redis_client: "redis.Redis") -> None:
     other = opened(ledger)
-    (kept,) = add(ledger, other, 1)
+    kept = read(ledger, add(ledger, other, 1)[0])
     before = contents(redis_client)
     submission = opened(ledger)
     jobs = add(ledger, submission, 5)
@@ -198,7 +198,7 @@ def test_nothing_of_a_purged_submission_is_left(ledger: Ledger, redis_client: "r
 
 def test_readers_see_no_submission_that_is_being_purged_and_whole_jobs_until_they_are_gone(ledger: Ledger) -> None:
     submission = opened(ledger)
-    jobs = add(ledger, submission, 4)
+    jobs = [read(ledger, job) for job in add(ledger, submission, 4)]
     ledger.purge_submission(submission.id, 1, TTL_S, NOW)
     assert ledger.submission(submission.id) is None
     assert ledger.submissions("ada", 10) == []

@@ -162,16 +162,21 @@ def test_an_interrupted_purge_is_completed(
 def test_images_stay_marked_for_deletion_until_the_store_has_deleted_them(
     ledger: FaultyLedger, images: FileImageStore, messages: Messages, tmp_path: Path
 ) -> None:
-    ref = images.put(b"bytes")
-    (job_id,) = submit(ledger, image=ref)
-    ledger.cancel([job_id], 60)
-    path = tmp_path / "images" / ref[:2] / ref
+    blocked, *others = (images.put(b"bytes") for _ in range(1001))  # one more than a sweep deletes
+    ledger.discard([blocked, *others])
+    path = tmp_path / "images" / blocked[:2] / blocked
     path.unlink()
     path.mkdir()  # cannot be deleted like a file
+    reconciler = reconciler_of(ledger, images, messages)
     with pytest.raises(UnavailableError):
-        reconciler_of(ledger, images, messages).sweep()
+        reconciler.sweep()
+    assert images.get(others[:-1]) == [None] * 999
+    with pytest.raises(UnavailableError):
+        reconciler.sweep()
+    assert images.get(others[-1:]) == [None], "an image that cannot be deleted does not block the others"
     path.rmdir()
     path.write_bytes(b"bytes")
-    reconciler_of(ledger, images, messages).sweep()
-    assert images.get([ref]) == [None]
+    for _ in range(2):
+        reconciler.sweep()
+    assert images.get([blocked]) == [None]
     assert ledger.discarded(10) == []
