@@ -36,7 +36,7 @@ class Scope(StrEnum):
     SUBMIT = "submit"
     #: Read your own jobs.
     READ = "read"
-    #: Read the dead letters of all owners, and the dashboard.
+    #: Read the dead letters of all owners, and the dashboard; with `submit`, purge the jobs of all owners.
     ADMIN = "admin"
 
 
@@ -63,10 +63,16 @@ class Caller:
     #: Id of the API key; empty if no key is required.
     owner: str = ""
     rate_limit: str = ""
+    #: Whether the API key has the scope `admin`.
+    is_admin: bool = False
 
     def may_see(self, record: Job | Submission) -> bool:
         """Whether this caller may read a record. If no key is required, every caller may read every record."""
         return not self.owner or self.owner == record.owner
+
+    def may_purge(self, record: Job | Submission) -> bool:
+        """Whether this caller may purge a record: its owner, or an admin."""
+        return self.is_admin or self.may_see(record)
 
 
 #: The caller if no API key is required.
@@ -138,7 +144,7 @@ class Access:
             raise ForbiddenError(
                 f"This request requires an API key with the scope `{scope}`. Your key has: {', '.join(key.scopes)}."
             )
-        return Caller(key.id, key.rate_limit)
+        return Caller(key.id, key.rate_limit, Scope.ADMIN in key.scopes)
 
     def has_keys(self) -> bool:
         """Whether at least one valid key exists.

@@ -13,6 +13,7 @@ from contract.access import Access, KeyStore
 from contract.images.store import ImageStore, open_image_store
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from contract.purge import Purger
 from contract.settings import Settings
 from gateway.accept.acceptor import Acceptor, Publish
 from gateway.accept.admission import Admission
@@ -37,6 +38,7 @@ class Services:
     acceptor: Acceptor
     submissions: Submissions
     dead_letters: DeadLetters
+    purger: Purger
     metrics: GatewayMetrics
     client: "redis.Redis"
 
@@ -71,6 +73,7 @@ def build_services(
     admission = Admission(ledger, settings.ledger_max_bytes, clock)
     waiters = Waiters(ledger)
     acceptor = Acceptor(settings, ledger, images, publish, admission, waiters)
+    purger = Purger(ledger, images, settings.result_ttl_s)
     services = Services(
         settings=settings,
         ledger=ledger,
@@ -78,8 +81,9 @@ def build_services(
         admission=admission,
         waiters=waiters,
         acceptor=acceptor,
-        submissions=Submissions(ledger, acceptor, waiters, settings.result_ttl_s),
-        dead_letters=DeadLetters(ledger, acceptor),
+        submissions=Submissions(ledger, acceptor, waiters, purger, settings.result_ttl_s),
+        dead_letters=DeadLetters(ledger, acceptor, purger),
+        purger=purger,
         metrics=GatewayMetrics(ledger, settings.ledger_max_bytes),
         client=client,
     )

@@ -92,13 +92,16 @@ class FileImageStore(ImageStore):
         return [self._read(ref) for ref in refs]
 
     def delete(self, refs: Sequence[str]) -> None:
+        failure: OSError | None = None
         for ref in refs:
             try:
                 os.unlink(self._path(ref))  # noqa: PTH108 - a str: see `_path`
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise _not_writable(error) from error
+                failure = error  # delete the others first
+        if failure:
+            raise _not_writable(failure) from failure
 
     def sweep(self, older_than_s: float) -> int:
         before_s, swept = time.time() - older_than_s, 0

@@ -7,7 +7,7 @@ from typing import cast
 import redis
 
 from contract.ledger import keys
-from contract.ledger.connection import redis_errors_as_unavailable
+from contract.ledger.connection import read_scripts, redis_errors_as_unavailable
 
 
 class ThumbnailStore:
@@ -16,11 +16,16 @@ class ThumbnailStore:
     def __init__(self, client: "redis.Redis", ttl_s: int) -> None:
         self._redis = client
         self._ttl_s = ttl_s
+        self._put = client.register_script(read_scripts()["thumbnail"])
 
     @redis_errors_as_unavailable
-    def put(self, job_id: str, data: bytes) -> None:
-        """Store the thumbnail of a job."""
-        self._redis.set(keys.thumbnail(job_id), base64.b64encode(data).decode(), ex=self._ttl_s)
+    def put(self, job_id: str, data: bytes, fence: int) -> bool:
+        """Store the thumbnail of a job that was processed under the claim `fence`; it expires no later than the job.
+
+        Returns:
+            False if the job was purged or claimed again in the meantime; nothing is stored.
+        """
+        return bool(self._put(args=[job_id, fence, self._ttl_s, base64.b64encode(data).decode()]))
 
     @redis_errors_as_unavailable
     def get(self, job_ids: Sequence[str]) -> list[bytes | None]:

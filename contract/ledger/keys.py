@@ -37,6 +37,8 @@ DEADLINES = f"{PREFIX}deadlines"
 DEAD = f"{PREFIX}dead"
 #: List: references of images to delete.
 DISCARDED = f"{PREFIX}discarded"
+#: Sorted set: ids of submissions that are being purged, by the time of the last step.
+PURGING = f"{PREFIX}purging"
 #: String with expiry: id of the leader, the worker that recovers lost jobs.
 LEADER = f"{PREFIX}leader"
 #: Hash: number of finished jobs by `queue|status|label`.
@@ -61,6 +63,10 @@ WORKERS_ALIVE = f"{PREFIX}workers-alive"
 IMAGE = f"{PREFIX}image:"
 #: String per job, with expiry: its thumbnail in Base64.
 THUMBNAIL = f"{PREFIX}thumbnail:"
+
+#: The keys of one job and of one submission: purging it deletes them.
+JOB_KEYS = (JOB, THUMBNAIL)
+SUBMISSION_KEYS = (SUBMISSION, SUBMISSION_JOBS, SUBMISSION_FINISHED, SUBMISSION_LISTED)
 
 #: Approximate maximum length of the stream of finished jobs.
 EVENTS_KEPT = 10_000
@@ -118,4 +124,8 @@ def thumbnail(job_id: str) -> str:
 def lua_table() -> str:
     """The constants of this module as the Lua table `K`, which is prepended to every script."""
     names = {name: value for name, value in globals().items() if name.isupper() and name != "PREFIX"}
-    return "local K = {" + ", ".join(f"{name.lower()} = '{value}'" for name, value in names.items()) + "}\n"
+    return "local K = {" + ", ".join(f"{name.lower()} = {_lua(value)}" for name, value in names.items()) + "}\n"
+
+
+def _lua(value: object) -> str:
+    return "{" + ", ".join(map(_lua, value)) + "}" if isinstance(value, tuple) else f"'{value}'"

@@ -30,6 +30,7 @@ from contract.ledger.types import (
     Claim,
     Heartbeat,
     LedgerStats,
+    Purged,
     QueueLimits,
     QueueStats,
     Receipt,
@@ -79,6 +80,14 @@ class Ledger:
         return [job_from_fields(job_id, fields) for job_id, fields in zip(job_ids, rows, strict=True)]
 
     @redis_errors_as_unavailable
+    def exist(self, job_ids: Sequence[str]) -> list[bool]:
+        """Whether the record of each job exists."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.exists(keys.job(job_id))
+        return _flags(pipeline.execute())
+
+    @redis_errors_as_unavailable
     def claim(self, job_ids: Sequence[str], lease_ms: int, ttl_s: int, now_ms: int = 0) -> list[Claim | None]:
         """Lease jobs that are queued, or running with an expired lease; None for all others.
 
@@ -118,6 +127,14 @@ class Ledger:
         return _flags(self._run("cancel", ttl_s, now_ms, *job_ids))
 
     @redis_errors_as_unavailable
+    def purge(self, job_ids: Sequence[str], ttl_s: int, now_ms: int = 0) -> Purged:
+        """Remove jobs and everything that is stored about them; unfinished ones are canceled first.
+
+        Their images are marked for deletion. Deleting them, and then calling `remove_discarded`, is up to the caller.
+        """
+        return _purged(self._run("purge", now_ms, ttl_s, "", 0, *job_ids))
+
+    @redis_errors_as_unavailable
     def positions(self, jobs: Sequence[Job]) -> list[int | None]:
         """The number of jobs ahead of each job in its queue; None for a job that is not queued."""
         pipeline = self._redis.pipeline(transaction=False)
@@ -144,9 +161,30 @@ class Ledger:
         self._run("close", submission_id, now_ms, ttl_s, int(cancel))
 
     @redis_errors_as_unavailable
-    def submission(self, submission_id: str) -> Submission | None:
-        """Read a submission; None for an unknown id."""
-        return self._submissions([submission_id])[0]
+    def purge_submission(self, submission_id: str, count: int, ttl_s: int, now_ms: int = 0) -> Purged:
+        """Hide a submission from readers and purge `count` of its jobs; repeat this until it has no more.
+
+        The last step removes the submission itself.
+        """
+        return _purged(self._run("purge", now_ms, ttl_s, submission_id, count))
+
+    @redis_errors_as_unavailable
+    def stalled_purges(self, grace_ms: int, now_ms: int = 0) -> list[str]:
+        """Read the ids of submissions whose purge began but made no step for `grace_ms`."""
+        if not now_ms:
+            seconds, microseconds = self._redis.time()
+            now_ms = seconds * 1000 + microseconds // 1000
+        return cast("list[str]", self._redis.zrangebyscore(keys.PURGING, "-inf", now_ms - grace_ms))
+
+    @redis_errors_as_unavailable
+    def purged_count(self) -> int:
+        """The number of jobs purged so far."""
+        return int(cast("str | None", self._redis.hget(keys.COUNTERS, "purged")) or 0)
+
+    @redis_errors_as_unavailable
+    def submission(self, submission_id: str, *, include_hidden: bool = False) -> Submission | None:
+        """Read a submission; None for an unknown id and, unless `include_hidden`, for one that is being purged."""
+        return self._submissions([submission_id], include_hidden=include_hidden)[0]
 
     @redis_errors_as_unavailable
     def submissions(self, owner: str, count: int) -> list[Submission]:
@@ -157,9 +195,12 @@ class Ledger:
         found = (submission for chunk in chunks for submission in self._submissions(chunk) if submission)
         return list(islice(found, count))
 
-    def _submissions(self, ids: Sequence[str]) -> list[Submission | None]:
+    def _submissions(self, ids: Sequence[str], *, include_hidden: bool = False) -> list[Submission | None]:
         rows = self._hashes([keys.submission(submission_id) for submission_id in ids])
-        return [submission_from_fields(submission_id, row) for submission_id, row in zip(ids, rows, strict=True)]
+        return [
+            submission_from_fields(submission_id, row) if include_hidden or "purging_ms" not in row else None
+            for submission_id, row in zip(ids, rows, strict=True)
+        ]
 
     @redis_errors_as_unavailable
     def submission_job_ids(self, submission_id: str, start: int, count: int) -> list[str]:
@@ -227,19 +268,31 @@ class Ledger:
         return None if died_ms is None else image or ""
 
     @redis_errors_as_unavailable
-    def remove_dead(self, job_id: str) -> str | None:
-        """Remove a job from the dead-letter list; returns its image reference, or None if it is not there."""
-        return cast("str | None", self._run("remove_dead", job_id))
+    def remove_dead(self, job_id: str, retried_as: str = "") -> str | None:
+        """Remove a job from the dead-letter list; returns its image reference, or None if it is not there.
+
+        `retried_as` is the id of the job that retries it, which a purge of this job removes too.
+        """
+        return cast("str | None", self._run("remove_dead", job_id, retried_as))
 
     @redis_errors_as_unavailable
-    def discard(self, image: str) -> None:
-        """Mark an image for deletion."""
-        self._redis.rpush(keys.DISCARDED, image)
+    def discard(self, images: Sequence[str]) -> None:
+        """Mark images for deletion."""
+        if images:
+            self._redis.rpush(keys.DISCARDED, *images)
 
     @redis_errors_as_unavailable
-    def take_discarded(self, count: int) -> list[str]:
-        """Return the references of up to `count` images to delete, and remove them from the list."""
-        return cast("list[str]", self._redis.lpop(keys.DISCARDED, count) or [])
+    def discarded(self, count: int) -> list[str]:
+        """Read the references of up to `count` images that are marked for deletion."""
+        return cast("list[str]", self._redis.lrange(keys.DISCARDED, 0, count - 1))
+
+    @redis_errors_as_unavailable
+    def remove_discarded(self, images: Sequence[str]) -> None:
+        """Remove the marks of images that have been deleted."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for image in images:
+            pipeline.lrem(keys.DISCARDED, 1, image)
+        pipeline.execute()
 
     # Workers
 
@@ -350,6 +403,11 @@ def _claim_arguments(claims: Sequence[Claim]) -> list[str | int]:
 
 def _flags(row: list[int]) -> list[bool]:
     return [bool(value) for value in row]
+
+
+def _purged(row: tuple[int, int, list[str]]) -> Purged:
+    jobs, has_more, images = row
+    return Purged(jobs, images, bool(has_more))
 
 
 def _total_key(name: str) -> tuple[str, str, str]:

@@ -30,6 +30,8 @@ class SubmitStatus(IntEnum):
     SHARE_FULL = 5
     #: Rejected: its submission is closed or does not exist.
     CLOSED = 6
+    #: Refused: the submission with this id is being purged.
+    PURGING = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,17 @@ class Claim:
     fence: int
     #: Whether to process this job alone, because a worker died while processing it together with others.
     alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What one step of a purge removed."""
+
+    jobs: int
+    #: References of images to delete.
+    images: list[str]
+    #: Whether the submission has more jobs to remove.
+    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import compress, islice
 from typing import Protocol
 
 from contract.errors import UnavailableError
@@ -65,6 +65,8 @@ class Reader:
     #: Position of the last job read from the ledger's stream; empty before the first one.
     _position: str = ""
     _thumbnails: dict[str, bytes] = field(default_factory=dict)
+    #: Number of jobs that had been purged at the last reading.
+    _purged: int = 0
 
     def __post_init__(self) -> None:
         self._jobs = deque(maxlen=self.limits.jobs)
@@ -115,6 +117,7 @@ class Reader:
         if down:
             return before.ledger.failed(now_s, down.detail), before.status, False
         try:
+            self._drop_purged()
             is_sampled = self._read_jobs()
             self._read_thumbnails(now_s)
         except UnavailableError as error:
@@ -131,6 +134,14 @@ class Reader:
         self._jobs.extendleft(build_row(job) for job in reversed(jobs) if job and job.status.is_final)
         self._position = found[0][0]
         return len(found) == maximum and not is_first
+
+    def _drop_purged(self) -> None:
+        """Drop the jobs without a record, if any job was purged since the last reading."""
+        purged = self.ledger.purged_count()
+        if purged != self._purged and self._jobs:
+            exist = self.ledger.exist([row.job_id for row in self._jobs])
+            self._jobs = deque(compress(self._jobs, exist), self.limits.jobs)
+        self._purged = purged
 
     def _read_thumbnails(self, now_s: float) -> None:
         newest = list(islice(self._jobs, self.limits.thumbnails))

@@ -254,7 +254,7 @@ class Acceptor:
                 return IdempotencyMismatchError(
                     "This Idempotency-Key was used for a different image. Use a new key for a new image."
                 )
-            case SubmitStatus.CLOSED:
+            case SubmitStatus.CLOSED | SubmitStatus.PURGING:
                 return SubmissionClosedError()
             case SubmitStatus.TAKEN:
                 return ConflictError("This id belongs to a different image. Use another job id or `custom_id`.")

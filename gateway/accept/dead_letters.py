@@ -8,6 +8,7 @@ from contract.errors import NotFoundError
 from contract.job import Job, JobStatus, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Submit
+from contract.purge import Purger
 from gateway.accept.acceptor import Acceptor
 
 LISTED_MAX = 1000
@@ -30,6 +31,7 @@ class DeadLetters:
 
     ledger: Ledger
     acceptor: Acceptor
+    purger: Purger
 
     def latest(self) -> list[Job]:
         """The latest dead jobs, at most `LISTED_MAX`."""
@@ -57,7 +59,11 @@ class DeadLetters:
         new_id = str(uuid.uuid5(uuid.UUID(job_id), "retry"))
         job = replace(dead, id=new_id, created_ms=now_ms(), image=image, **_RESET)
         receipt = self.acceptor.resubmit(Submit(job, fingerprint=f"retry of {job_id}"))
-        self.ledger.remove_dead(job_id)
+        removed = self.ledger.remove_dead(job_id, retried_as=new_id)
+        if removed is None and not self.ledger.exist([job_id])[0]:
+            # The dead job was purged meanwhile, which could not know of the new one.
+            self.purger.purge_job(job, by="")
+            raise _not_found()
         return job if receipt.is_new else self._job(new_id)
 
     def drop(self, job_id: str) -> Job:
@@ -70,7 +76,7 @@ class DeadLetters:
         image = self.ledger.remove_dead(job_id)
         if image is None:
             raise _not_found()
-        self.ledger.discard(image)
+        self.ledger.discard([image])
         return dead
 
     def _find(self, job_id: str) -> tuple[Job, str]:

@@ -21,6 +21,7 @@ from contract.errors import (
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import SubmitStatus
+from contract.purge import Purger
 from contract.submission import Submission, image_job_id, named_submission_id
 from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
 from gateway.accept.received import CUSTOM_ID_MAX, ReceivedImage
@@ -86,6 +87,7 @@ class Submissions:
     ledger: Ledger
     acceptor: Acceptor
     waiters: Waiters
+    purger: Purger
     #: How long finished submissions and rejected images are kept, in seconds.
     ttl_s: int
 
@@ -100,6 +102,7 @@ class Submissions:
         Raises:
             ConflictError: the id belongs to a different submission.
             IdempotencyMismatchError: the idempotency key was used with different options.
+            UnavailableError: the submission with this id is still being purged.
         """
         chosen_id = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
         submission = Submission(chosen_id, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
@@ -108,6 +111,10 @@ class Submissions:
             return submission, True
         if result is SubmitStatus.REPEATED:
             return self.find(caller, chosen_id), False
+        if result is SubmitStatus.PURGING:
+            raise UnavailableError(
+                "The submission with this id is still being purged. Resend the request in a moment.", retry_after_s=1
+            )
         if submission_id:
             raise ConflictError("This id belongs to a different submission. Use another id.")
         raise IdempotencyMismatchError("This Idempotency-Key was used with a different body. Use a new key.")
@@ -132,7 +139,7 @@ class Submissions:
         """
         submission = self.ledger.submission(submission_id)
         if submission is None or not caller.may_see(submission):
-            raise NotFoundError("No such submission: the id is wrong, or the submission has expired.")
+            raise _not_found()
         return submission
 
     def latest(self, caller: Caller, limit: int) -> list[Submission]:
@@ -179,6 +186,17 @@ class Submissions:
                 start += len(job_ids)
         return self.find(caller, submission_id)
 
+    def purge(self, caller: Caller, submission_id: str) -> None:
+        """Remove a submission with all of its jobs; also completes a purge that was interrupted.
+
+        Raises:
+            NotFoundError: it does not exist, or belongs to another caller that is not an admin.
+        """
+        submission = self.ledger.submission(submission_id, include_hidden=True)
+        if submission is None or not caller.may_purge(submission):
+            raise _not_found()
+        self.purger.purge_submission(submission, by=caller.owner)
+
     def _add_group(self, submission: Submission, group: Sequence[ReceivedImage], added: AddedImages) -> None:
         receipts = self.acceptor.accept([_upload(submission, image) for image in group])
         invalid: list[RejectedImage] = []
@@ -207,6 +225,10 @@ def _without_junk(images: Iterable[ReceivedImage], skipped: list[str]) -> Iterat
             skipped.append(image.custom_id)
         else:
             yield image
+
+
+def _not_found() -> NotFoundError:
+    return NotFoundError("No such submission: the id is wrong, or the submission has expired or was purged.")
 
 
 def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:

@@ -47,7 +47,7 @@ def _operations(api: dict[str, Any], tag: str) -> Iterator[tuple[str, str, dict[
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parts = [f"\n### `{method} {path}`\n{operation['summary']}.", _scope(operation)]
     if "description" in operation:
-        parts.append(" " + operation["description"].replace("\n", " "))
+        parts.append(" " + " ".join(operation["description"].split()))
     parts.append("\n")
     parts += _parameters(operation)
     parts += _bodies(operation)

@@ -31,8 +31,23 @@ def visible(job: Job | None) -> Job:
         NotFoundError: there is no such job for this caller.
     """
     if job is None or not caller().may_see(job):
-        raise NotFoundError("No such job: the id is wrong, or the job has expired.")
+        raise _no_such_job()
     return job
+
+
+def purgeable(job: Job | None) -> Job:
+    """Return `job` if the caller may purge it.
+
+    Raises:
+        NotFoundError: there is no such job for this caller.
+    """
+    if job is None or not caller().may_purge(job):
+        raise _no_such_job()
+    return job
+
+
+def _no_such_job() -> NotFoundError:
+    return NotFoundError("No such job: the id is wrong, or the job has expired or was purged.")
 
 
 def require_keys(app: Flask, access: Access, settings: Settings, parts: Iterable[Routes]) -> None:

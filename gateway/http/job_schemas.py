@@ -55,6 +55,16 @@ class SubmitQuery(BaseModel):
     )
 
 
+class PurgeQuery(BaseModel):
+    """Whether to remove what is canceled."""
+
+    purge: bool = Field(
+        default=False,
+        description="`true`: remove the record, the result, the image and all other traces.",
+        json_schema_extra={"example": False},
+    )
+
+
 class WaitHeader(BaseModel):
     """The `Prefer` header (RFC 7240)."""
 
@@ -211,6 +221,9 @@ FAILED_JOB = example_job(
     model={"name": "cats-dogs", "version": "1"},
 )
 CANCELED_JOB = example_job(JobStatus.CANCELED, finished_at="2026-03-01T12:00:00.009Z")
+
+#: The response to a purge.
+PURGED: dict[str, Any] = {"description": "With `purge=true`: everything was removed."}
 
 BINARY = {"type": "string", "format": "binary"}
 

@@ -107,6 +107,8 @@ class _Writer:
 
     def _response(self, declared: JsonResponse | dict[str, Any]) -> dict[str, Any]:
         if isinstance(declared, dict):
+            if "content" not in declared:
+                return declared
             content = {kind: self._with_schema(media) for kind, media in declared["content"].items()}
             return declared | {"content": content}
         examples = {name: {"value": value} for name, value in declared.examples.items()}

@@ -4,7 +4,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from contract.access import ANYONE, Caller
@@ -29,7 +29,7 @@ class Waiters:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._lock = threading.Lock()
-        self._jobs: dict[str, list[Future[Job]]] = defaultdict(list)
+        self._jobs: dict[str, list[Future[Job | None]]] = defaultdict(list)
         self._submissions: dict[str, list[threading.Event]] = defaultdict(list)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="waiters", daemon=True)
@@ -46,12 +46,12 @@ class Waiters:
             self._thread.join(_STOP_S)
 
     @contextmanager
-    def expect(self, job_id: str) -> Iterator[Future[Job]]:
-        """A future that receives the job when it finishes.
+    def expect(self, job_id: str) -> Iterator[Future[Job | None]]:
+        """A future that receives the job when it finishes, or None when it is purged.
 
         Enter it before you submit or read the job, or the job may finish unnoticed.
         """
-        finished: Future[Job] = Future()
+        finished: Future[Job | None] = Future()
         with self._registered(self._jobs, job_id, finished):
             yield finished
 
@@ -62,12 +62,12 @@ class Waiters:
         with self._registered(self._submissions, submission_id, finished):
             yield finished
 
-    def result(self, finished: Future[Job], job_id: str, timeout_s: float) -> Job | None:
+    def result(self, finished: Future[Job | None], job_id: str, timeout_s: float) -> Job | None:
         """The finished job, or the job in its current state after `timeout_s`; None for an unknown id."""
-        try:
-            return finished.result(timeout_s)
-        except TimeoutError:
-            return self._ledger.get([job_id])[0]
+        with suppress(TimeoutError):
+            if job := finished.result(timeout_s):
+                return job
+        return self._ledger.get([job_id])[0]
 
     def wait(self, job_id: str, timeout_s: float, reader: Caller = ANYONE) -> Job | None:
         """Wait up to `timeout_s` for a job to finish; returns it in its current state.
@@ -116,12 +116,13 @@ class Waiters:
             for submission_id in ids or self._submissions:
                 for event in self._submissions.get(submission_id, ()):
                     event.set()
-        for job in self._ledger.get(job_ids) if job_ids else []:
-            if job is not None and job.status.is_final:
-                self._resolve(job)
+        for job_id, job in zip(job_ids, self._ledger.get(job_ids) if job_ids else [], strict=True):
+            # Without `ids`, a job without a record may be about to be stored. Otherwise it was purged.
+            if job.status.is_final if job else ids is not None:
+                self._resolve(job_id, job)
 
-    def _resolve(self, job: Job) -> None:
+    def _resolve(self, job_id: str, job: Job | None) -> None:
         with self._lock:
-            for finished in self._jobs.get(job.id, []):
+            for finished in self._jobs.get(job_id, []):
                 if not finished.done():
                     finished.set_result(job)

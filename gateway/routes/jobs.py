@@ -20,16 +20,18 @@ from contract.errors import (
     UploadTooLargeError,
 )
 from contract.job import Job, JobStatus
-from gateway.http.auth import caller, visible
+from gateway.http.auth import caller, purgeable, visible
 from gateway.http.job_schemas import (
     CANCELED_JOB,
     FAILED_JOB,
     IMAGE_BODY,
+    PURGED,
     QUEUED_JOB,
     SUCCEEDED_JOB,
     WAITING_JOB,
     JobObject,
     JobPath,
+    PurgeQuery,
     SubmitHeaders,
     SubmitQuery,
     WaitHeader,
@@ -68,6 +70,9 @@ def submit(query: SubmitQuery, header: SubmitHeaders) -> Response:
     recognized by its first bytes. Anything else is rejected with an error that names what was sent. The image's
     header, size and pixel count are checked immediately; an image whose pixel data is corrupt is accepted, and its job
     fails.
+
+    Once accepted, the job is processed even if the client disconnects, also while it waits for the result. To stop it,
+    cancel it with `DELETE`.
     """
     return _submit(query, header)
 
@@ -106,12 +111,25 @@ def read(path: JobPath, header: WaitHeader) -> Response:
     "DELETE",
     "/<job_id>",
     scope=Scope.SUBMIT,
-    responses={200: JsonResponse(JobObject, "The job with its final status.", {"canceled": CANCELED_JOB})},
+    responses={
+        200: JsonResponse(JobObject, "The job with its final status.", {"canceled": CANCELED_JOB}),
+        204: PURGED,
+    },
     errors=(NotFoundError,),
 )
-def cancel(path: JobPath) -> Response:
-    """Cancel a queued or running job; a finished job does not change."""
+def cancel(path: JobPath, query: PurgeQuery) -> Response:
+    """Cancel a queued or running job; a finished job does not change. With `purge=true`, remove the job.
+
+    A job keeps running when the client that sent it disconnects; only this request stops it.
+
+    A purge removes the job's record with its result, the file name, the image and the thumbnail. An unfinished job is
+    canceled first, and whatever a worker still computes for it is dropped. Afterwards the id is unknown, so a second
+    purge is `not_found`. A key with the scopes `submit` and `admin` can purge the jobs of other keys.
+    """
     services = current_services()
+    if query.purge:
+        services.purger.purge_job(purgeable(services.ledger.get([path.job_id])[0]), by=caller().owner)
+        return Response(status=204)
     visible(services.ledger.get([path.job_id])[0])
     services.ledger.cancel([path.job_id], services.settings.result_ttl_s)
     return _response(visible(services.ledger.get([path.job_id])[0]))

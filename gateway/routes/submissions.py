@@ -16,7 +16,7 @@ from contract.submission import Submission
 from gateway.accept.acceptor import SubmissionClosedError
 from gateway.accept.submissions import SubmissionOptions
 from gateway.http.auth import caller
-from gateway.http.job_schemas import WaitHeader
+from gateway.http.job_schemas import PURGED, PurgeQuery, WaitHeader
 from gateway.http.problems import problem_of
 from gateway.http.routing import LOCATION, PREFERENCE, JsonResponse, Routes, link
 from gateway.http.submission_schemas import (
@@ -69,7 +69,11 @@ _RESULTS = {
 
 @routes.add("POST", "", scope=Scope.SUBMIT, responses=_OPENED, errors=(IdempotencyMismatchError,))
 def open_new(header: KeyHeader, body: SubmissionBody) -> Response:
-    """Open a submission."""
+    """Open a submission.
+
+    Its images are processed even if the client disconnects, whether or not it is closed. To stop it, cancel it with
+    `DELETE`.
+    """
     return _open(body, key=header.idempotency_key.strip())
 
 
@@ -98,11 +102,25 @@ def close(path: SubmissionPath) -> Response:
     "DELETE",
     "/<submission_id>",
     scope=Scope.SUBMIT,
-    responses={200: JsonResponse(SubmissionObject, "The canceled submission.", {"canceled": CANCELED_SUBMISSION})},
+    responses={
+        200: JsonResponse(SubmissionObject, "The canceled submission.", {"canceled": CANCELED_SUBMISSION}),
+        204: PURGED,
+    },
     errors=(NotFoundError,),
 )
-def cancel(path: SubmissionPath) -> Response:
-    """Cancel a submission: close it and cancel its unfinished jobs. A finished submission does not change."""
+def cancel(path: SubmissionPath, query: PurgeQuery) -> Response:
+    """Cancel a submission: close it and cancel its unfinished jobs. With `purge=true`, remove it.
+
+    A finished submission does not change when it is canceled. A submission keeps running when its client disconnects;
+    only this request stops it.
+
+    A purge removes the submission and all of its jobs, like a purge of each job. Readers no longer find the submission
+    as soon as the purge begins. A large one takes a few seconds; if the request is interrupted, the service completes
+    the purge by itself. Opening a submission with the same id is `unavailable` until then.
+    """
+    if query.purge:
+        current_services().submissions.purge(caller(), path.submission_id)
+        return Response(status=204)
     return jsonify(_body(current_services().submissions.cancel(caller(), path.submission_id)))
 
 

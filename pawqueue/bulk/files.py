@@ -7,7 +7,8 @@ import errno
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,10 @@ from pawqueue.client.jobs import read_whole, valid_unicode
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".bmp", ".gif", ".tif", ".tiff")
 #: The argument that stands for a list of names on standard input.
 STDIN = "-"
+#: Called with each file of a folder that is not sent.
+OnSkip = Callable[[Path], object]
+#: Endings counted one by one; further ones, and those that are too long to be one, are counted together.
+_ENDINGS_MAX, _ENDING_MAX_CHARS = 20, 20
 _READ_BYTES = 1 << 16
 #: A larger file is not an image, and reading it could use up all memory.
 _MAX_BYTES = 1_000_000_000
@@ -52,20 +57,23 @@ class FileContent:
     stamp: str
 
 
-def find_files(arguments: Sequence[Path], *, every_file: bool = False) -> Iterator[FoundFile]:
+def find_files(
+    arguments: Sequence[Path], *, every_file: bool = False, on_skip: OnSkip = lambda _path: None
+) -> Iterator[FoundFile]:
     """Yield the images in folders, and files that are named directly.
 
     Files in folders are selected by their ending, or all with `every_file`; hidden ones and those of operating systems
     are skipped. Links to folders are not followed, links to files only if the target is in the same folder. Names are
-    relative to the folder; with several arguments each name begins with its argument.
+    relative to the folder; with several arguments each name begins with its argument. `on_skip` is called for every
+    file that is skipped for its ending.
     """
     for argument in arguments:
         base = argument if len(arguments) == 1 and argument.is_dir() else None
-        yield from _named(argument, base, every_file=every_file)
+        yield from _named(argument, base, every_file=every_file, on_skip=on_skip)
 
 
 def find_sources(
-    arguments: Sequence[str], *, every_file: bool, stdin: BinaryIO, separator: bytes
+    arguments: Sequence[str], *, every_file: bool, on_skip: OnSkip, stdin: BinaryIO, separator: bytes
 ) -> Iterator[FoundFile]:
     """Yield the files that command-line arguments name: folders, files, patterns, and `-` for a list on `stdin`.
 
@@ -77,11 +85,33 @@ def find_sources(
         MissingSourceError: an argument matches nothing.
     """
     if len(arguments) == 1 and arguments[0] != STDIN and Path(arguments[0]).is_dir():
-        yield from find_files([Path(arguments[0])], every_file=every_file)
+        yield from find_files([Path(arguments[0])], every_file=every_file, on_skip=on_skip)
         return
     for argument in arguments:
         for path in _expanded(argument, stdin, separator):
-            yield from _named(path, None, every_file=every_file)
+            yield from _named(path, None, every_file=every_file, on_skip=on_skip)
+
+
+def count_skipped(counts: Counter[str], path: Path) -> None:
+    """Count a skipped file by its ending, which is the reason unless the file is a link or not a regular file.
+
+    The number of different reasons is limited.
+    """
+    reason = valid_unicode(path.suffix.lower()) or "without an ending"
+    if path.is_symlink():
+        reason = "links out of the folder"
+    elif not path.is_file():
+        reason = "special files"
+    elif len(reason) > _ENDING_MAX_CHARS or (reason not in counts and len(counts) >= _ENDINGS_MAX):
+        reason = "other endings"
+    counts[reason] += 1
+
+
+def skipped_text(counts: Counter[str]) -> str:
+    """For example `3 files skipped: 2 .txt, 1 .jp2`."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    files = "1 file" if counts.total() == 1 else f"{counts.total():,} files"
+    return f"{files} skipped: {', '.join(f'{number:,} {ending}' for ending, number in ranked)}"
 
 
 def folder_name(folder: str | os.PathLike[str]) -> str:
@@ -111,34 +141,42 @@ def sha256_of(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _named(argument: Path, base: Path | None, *, every_file: bool) -> Iterator[FoundFile]:
+def _named(argument: Path, base: Path | None, *, every_file: bool, on_skip: OnSkip) -> Iterator[FoundFile]:
     """Yield a file, or the files of a folder; names are relative to `base` if there is one."""
-    for path in _walk(argument, argument, every_file=every_file) if argument.is_dir() else [argument]:
+    if not argument.is_dir():
+        yield FoundFile.named(argument)
+        return
+    for path in _walk(argument, argument, every_file=every_file, on_skip=on_skip):
         yield FoundFile.named(path) if base is None else FoundFile(path, FoundFile.named(path.relative_to(base)).name)
 
 
-def _walk(folder: Path, root: Path, *, every_file: bool) -> Iterator[Path]:
+def _walk(folder: Path, root: Path, *, every_file: bool, on_skip: OnSkip) -> Iterator[Path]:
     try:
-        names = _selected_names(folder, root, every_file=every_file)
+        names = _selected_names(folder, root, every_file=every_file, on_skip=on_skip)
     except OSError:
         # Yielded like a file: the sender fails to read it too, and its row in the results gives the reason.
         yield folder
         return
     for name, is_folder in names:
         if is_folder:
-            yield from _walk(folder / name, root, every_file=every_file)
+            yield from _walk(folder / name, root, every_file=every_file, on_skip=on_skip)
         else:
             yield folder / name
 
 
-def _selected_names(folder: Path, root: Path, *, every_file: bool) -> list[tuple[str, bool]]:
+def _selected_names(folder: Path, root: Path, *, every_file: bool, on_skip: OnSkip) -> list[tuple[str, bool]]:
+    """The names of images and folders in a folder, each with whether it is a folder."""
+    names = []
     with os.scandir(folder) as entries:
-        return sorted(
-            (entry.name, is_folder)
-            for entry in entries
-            if not (entry.name.startswith(".") or is_junk(entry.name))
-            and ((is_folder := entry.is_dir(follow_symlinks=False)) or _is_selected(entry, root, every_file=every_file))
-        )
+        for entry in entries:
+            if entry.name.startswith(".") or is_junk(entry.name):
+                continue
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if is_folder or _is_selected(entry, root, every_file=every_file):
+                names.append((entry.name, is_folder))
+            elif not entry.is_dir():
+                on_skip(folder / entry.name)
+    return sorted(names)
 
 
 def _is_selected(entry: os.DirEntry[str], root: Path, *, every_file: bool) -> bool:

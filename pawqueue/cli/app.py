@@ -17,7 +17,7 @@ INTERRUPTED = 130
 #: The entry point group through which services add their own commands.
 GROUP = "pawqueue.commands"
 
-_OWN = ("cancel", "completion", "dead", "fetch", "predict", "status", "submit", "watch")
+_OWN = ("cancel", "completion", "dead", "fetch", "predict", "purge", "status", "submit", "watch")
 #: Help texts of the services' commands. Importing these commands takes a second, and fails without their packages.
 _SERVICE_HELP = {
     "models": "List, compare and promote models.",

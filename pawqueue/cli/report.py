@@ -13,6 +13,7 @@ from rich.text import Text
 from contract.job import JobStatus
 from contract.result_row import ResultRow
 from pawqueue.bulk.accuracy import Comparison
+from pawqueue.bulk.files import skipped_text
 from pawqueue.cli.display import TABLE_ROWS, add_row, escaped, hidden_note, results_table, warning_text
 
 
@@ -35,6 +36,8 @@ class Tally:
     accepted: int = 0
     #: Files that already had a result from an interrupted run.
     skipped: int = 0
+    #: Files of folders that were not sent, by ending.
+    skipped_files: Counter[str] = field(default_factory=Counter)
     submission_id: str = ""
     _started_s: float = field(default_factory=time.monotonic)
 
@@ -95,6 +98,7 @@ class Tally:
             "files": self.total,
             "done": self.done,
             "done_earlier": self.skipped,
+            "skipped": dict(self.skipped_files),
             **{status: self.statuses[status] for status in ("succeeded", "failed", "refused", "unreadable")},
             "canceled": self.statuses[JobStatus.CANCELED],
             "expired": self.statuses[JobStatus.EXPIRED],
@@ -134,6 +138,8 @@ def _summary(tally: Tally, out: Path) -> str:
     counts = ", ".join(f"{number:,} {status}" for status, number in sorted(tally.statuses.items(), reverse=True))
     files = "1 file" if tally.total == 1 else f"{tally.total:,} files"
     lines = [f"{files}: {counts or 'none finished'}; {tally.seconds:.1f} s, {tally.rate:.1f} images/s."]
+    if tally.skipped_files:
+        lines.append(f"{escaped(skipped_text(tally.skipped_files))}. Use --all to send every file.")
     if tally.labels:
         lines.append(f"Labels: {_most_common(tally.labels)}.")
     for code, number in sorted(tally.warnings.items(), key=lambda item: (-item[1], item[0])):

@@ -5,9 +5,10 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ import click
 from rich.console import Console
 
 from pawqueue.bulk.accuracy import Comparison
-from pawqueue.bulk.files import ENDINGS, FoundFile, MissingSourceError, find_sources, folder_name
+from pawqueue.bulk.files import (
+    ENDINGS,
+    FoundFile,
+    MissingSourceError,
+    count_skipped,
+    find_sources,
+    folder_name,
+    skipped_text,
+)
 from pawqueue.bulk.results import ResultsFile, part_of
 from pawqueue.bulk.run import BulkOptions, BulkRun, Progress, Result, Skipped
 from pawqueue.bulk.state import RunState
@@ -51,6 +60,8 @@ class Arguments:
     resume: bool
     label_from_folder: bool
     as_json: bool
+    #: Files of folders that are not sent, by ending.
+    skipped: Counter[str] = field(default_factory=Counter)
 
     @property
     def state_file(self) -> Path:
@@ -67,8 +78,18 @@ class Arguments:
         journal = self.state_file.with_name(f"{self.state_file.name}-journal")
         own = {path.name: path.resolve() for path in (self.out, part_of(self.out), self.state_file, journal)}
         separator = b"\0" if self.null else b"\n"
-        for file in find_sources(self.sources, every_file=self.every_file, stdin=sys.stdin.buffer, separator=separator):
-            if file.path.name not in own or file.path.resolve() != own[file.path.name]:
+
+        def is_own(path: Path) -> bool:
+            return path.name in own and path.resolve() == own[path.name]
+
+        def skip(path: Path) -> None:
+            if not is_own(path):
+                count_skipped(self.skipped, path)
+
+        for file in find_sources(
+            self.sources, every_file=self.every_file, on_skip=skip, stdin=sys.stdin.buffer, separator=separator
+        ):
+            if not is_own(file.path):
                 yield file
 
 
@@ -159,9 +180,12 @@ def _discard_state(state_file: Path) -> None:
 
 def _run(arguments: Arguments, connection: Connection, run: BulkRun) -> int:
     console = Console(stderr=True)
-    tally = Tally(_add_files(arguments, run, console))
+    tally = Tally(_add_files(arguments, run, console), skipped_files=arguments.skipped)
     if not tally.total:
-        raise click.UsageError(f"No images found (looked for {' '.join(ENDINGS)}). Use --all to send every file.")
+        skipped = f"; {skipped_text(tally.skipped_files)}" if tally.skipped_files else ""
+        raise click.UsageError(
+            f"No images found (looked for {' '.join(ENDINGS)}){skipped}. Use --all to send every file."
+        )
     wait_until_reachable(connection, Deadline(min(_REACHABLE_S, arguments.give_up_after_s)))
     failure: BaseException | None = None
     try:

@@ -1,7 +1,10 @@
 """The `Pawqueue` class: submits images to one gateway and reads their results."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +14,7 @@ import httpx
 
 from contract.job import Job, JobStatus
 from contract.result_row import ResultRow
-from pawqueue.bulk.files import FoundFile, find_files, folder_name
+from pawqueue.bulk.files import FoundFile, count_skipped, find_files, folder_name, skipped_text
 from pawqueue.bulk.run import BulkOptions, BulkRun, Result, Skipped
 from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
@@ -24,6 +27,8 @@ from pawqueue.client.submissions import ACCEPTED, FINISHED, ResultLine, Submissi
 DEFAULT_URL = "http://127.0.0.1:8000"
 #: The queue for callers that wait, and the queue for large batches.
 INTERACTIVE, BULK = "interactive", "bulk"
+
+_log = logging.getLogger("pawqueue")
 
 #: Pause between two reads of a gateway that does not support long polling.
 _POLL_S = 0.5
@@ -135,6 +140,7 @@ class Pawqueue:
         memory: str | os.PathLike[str] | None = None,
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
+        skipped: Counter[str] | None = None,
     ) -> Generator[ResultRow]:
         """Classify the images of a folder and its subfolders as one submission; yield a row as each one finishes.
 
@@ -143,13 +149,16 @@ class Pawqueue:
         folder's name). To stop early, call `close()` on the generator; images that were already sent are still
         classified.
 
+        Files that do not have the ending of an image are not sent. They are counted in `skipped` by their ending, for
+        example `{".txt": 2}`; without `skipped`, a warning is logged. Hidden files are not counted.
+
         Raises:
             ClientError: no progress for `give_up_after_s` seconds, or the gateway denied access.
             TimedOutError: the run took longer than `timeout_s` seconds (default: no limit).
         """
         root = Path(folder)
         return self.submit_files(
-            find_files([root]),
+            _images_of(root, skipped),
             name=folder_name(root) if name is None else name,
             queue=queue,
             memory=memory,
@@ -208,6 +217,16 @@ class Pawqueue:
         return _either(
             any_id, lambda: self._jobs.cancel(any_id, deadline), lambda: self._submissions.cancel(any_id, deadline)
         )
+
+    def purge(self, what: Job | Submission | str, *, timeout_s: float | None = None) -> None:
+        """Remove a job or a submission with its images and results, given as an object or by id.
+
+        Unfinished jobs are canceled first. Raises `RefusedError` with code `not_found` if there is neither, which is
+        also the answer to a second purge.
+        """
+        any_id = what if isinstance(what, str) else what.id
+        deadline = self._deadline(timeout_s)
+        _either(any_id, lambda: self._jobs.purge(any_id, deadline), lambda: self._submissions.purge(any_id, deadline))
 
     def dead_jobs(self, *, timeout_s: float | None = None) -> list[Job]:
         """Return the dead-letter list, newest first: jobs that failed because they kept crashing their workers."""
@@ -268,6 +287,14 @@ def _still_unfinished(found: Job | Submission, deadline: Deadline) -> TimedOutEr
     return TimedOutError(f"Submission {found.id} {state} ({finished}). {advice}", submission=found)
 
 
+def _images_of(folder: Path, skipped: Counter[str] | None) -> Iterator[FoundFile]:
+    """Yield the images of a folder; count the files that are skipped in `skipped`, or log a warning about them."""
+    counts: Counter[str] = Counter() if skipped is None else skipped
+    yield from find_files([folder], on_skip=partial(count_skipped, counts))
+    if skipped is None and counts:
+        _log.warning("%s: %s", folder, skipped_text(counts))
+
+
 def _either(any_id: str, job: Callable[[], _OfJob], submission: Callable[[], _OfSubmission]) -> _OfJob | _OfSubmission:
     """Call `job`; if no job has the id, call `submission`."""
     try:
@@ -280,5 +307,5 @@ def _either(any_id: str, job: Callable[[], _OfJob], submission: Callable[[], _Of
     except RefusedError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        detail = f"No job or submission with id {any_id}. Finished ones are deleted after a while."
+        detail = f"No job or submission with id {any_id}. It may have been purged; finished ones expire after a while."
         raise error.with_detail(detail) from None

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -79,6 +80,14 @@ class Connection:
     def fetch(self, call: Call, deadline: Deadline, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
         """Send a call and return its JSON response, converted by `parse`; raises like `send`."""
         return self.parsed(self.send(call, deadline), parse)
+
+    def purge(self, path: str, deadline: Deadline) -> None:
+        """Purge what a path names; raises like `send`, and ClientError if the gateway is too old to purge."""
+        response = self.send(Call("DELETE", path, {"purge": "true"}), deadline)
+        if response.status_code != HTTPStatus.NO_CONTENT:
+            raise ClientError(
+                f"The gateway at {self.url} cannot purge: its version is too old. It only canceled what was unfinished."
+            )
 
     def parsed(self, response: httpx.Response, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
         """Apply `parse` to a JSON object; UnreachableError if the body does not come from a gateway."""

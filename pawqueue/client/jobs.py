@@ -42,6 +42,10 @@ class Jobs:
         """Cancel a job and return it; a finished job does not change."""
         return self._connection.fetch(Call("DELETE", _path(job_id)), deadline, Job.from_dict)
 
+    def purge(self, job_id: str, deadline: Deadline) -> None:
+        """Remove a job with everything that the service stores about it."""
+        self._connection.purge(_path(job_id), deadline)
+
     def dead(self, deadline: Deadline) -> list[Job]:
         """The dead-letter list, newest first."""
         return self._connection.fetch(Call("GET", "/v1/dead"), deadline, _jobs)

@@ -158,6 +158,10 @@ class Submissions:
         """Close a submission and cancel its unfinished jobs."""
         return self._connection.fetch(Call("DELETE", _path(submission_id)), deadline, Submission.from_dict)
 
+    def purge(self, submission_id: str, deadline: Deadline) -> None:
+        """Remove a submission and its jobs with everything that the service stores about them."""
+        self._connection.purge(_path(submission_id), deadline)
+
     def latest(self, limit: int, deadline: Deadline) -> list[Submission]:
         """The caller's latest submissions, newest first."""
         return self._connection.fetch(Call("GET", "/v1/submissions", {"limit": str(limit)}), deadline, _submissions)

@@ -1,5 +1,6 @@
 """Model-based test: the guarantees of the ledger hold for any sequence of operations."""
 
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, SubmitStatus, Sweep
 from contract.queues import QUEUES
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
-from tests.support.ledger import LEASE_MS, cat, store
+from tests.support.ledger import LEASE_MS, cat, contents, store
 
 MAX_ATTEMPTS = 3
 
@@ -35,9 +36,10 @@ class LedgerMachine(RuleBasedStateMachine):
     claims = Bundle("claims")
     submissions = Bundle("submissions")
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, client: "redis.Redis") -> None:
         super().__init__()
-        self.ledger = ledger
+        self.client = client
+        self.ledger = Ledger(client)
         self.now_ms = 1_000_000
         self.known: list[str] = []
         #: Ids of the jobs of each submission in order of acceptance, including those of rejected images.
@@ -50,6 +52,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.order: dict[str, list[int]] = {}
         self.fences: dict[str, int] = {}
         self.committed: dict[str, int] = {}
+        self.purged: list[str] = []
+        #: Number of purged jobs of each submission by final status: they stay in its counts.
+        self.purged_counts: dict[str, Counter[str]] = defaultdict(Counter)
 
     @initialize(target=submissions)
     def open(self) -> str:
@@ -130,6 +135,42 @@ class LedgerMachine(RuleBasedStateMachine):
     def cancel(self, job_id: str) -> None:
         self.ledger.cancel([job_id], 60, self.now_ms)
 
+    @rule(job_id=jobs)
+    def purge(self, job_id: str) -> None:
+        (job,) = self.ledger.get([job_id])
+        assert self.ledger.purge([job_id], 60, self.now_ms).jobs == (job_id in self.known)
+        if job:
+            self.forget(job)
+            sent = self.sent[job.submission]
+            sent[sent.index(job_id)] = ""
+
+    @precondition(lambda self: len(self.known) > 5)
+    @rule(submission_id=submissions, count=st.integers(1, 10))
+    def purge_submission(self, submission_id: str, count: int) -> None:
+        jobs = self.sent_jobs(submission_id)
+        while self.ledger.purge_submission(submission_id, count, 60, self.now_ms).has_more:
+            assert self.ledger.submission(submission_id) is None, "it is hidden from the first step on"
+        for job in jobs:
+            self.forget(job)
+        self.purged_counts[submission_id].clear()
+        self.order.pop(submission_id, None)
+        self.closed.discard(submission_id)
+        # The id can be used again: rules that follow find a new submission.
+        assert self.ledger.open_submission(Submission(submission_id, QUEUES[0], self.now_ms), 60) is SubmitStatus.STORED
+        self.sent[submission_id] = []
+
+    def forget(self, job: Job) -> None:
+        status = job.status if job.status.is_final else JobStatus.CANCELED
+        if job.id in self.rejected:
+            self.rejected.remove(job.id)
+        else:
+            self.known.remove(job.id)
+            self.purged.append(job.id)
+            self.purged_counts[job.submission][status] += 1
+
+    def sent_jobs(self, submission_id: str) -> list[Job]:
+        return [job for job in self.ledger.get(self.sent[submission_id]) if job]
+
     @rule(queue=st.sampled_from(QUEUES), oldest_message_age_ms=st.one_of(st.none(), st.integers(0, 3000)))
     def recover(self, queue: str, oldest_message_age_ms: int | None) -> None:
         oldest_ms = 0 if oldest_message_age_ms is None else self.now_ms - oldest_message_age_ms
@@ -161,7 +202,7 @@ class LedgerMachine(RuleBasedStateMachine):
             statuses = [job.status for job in jobs if job.queue == queue]
             assert stats.queues[queue].queued == statuses.count(JobStatus.QUEUED)
             assert stats.queues[queue].running == statuses.count(JobStatus.RUNNING)
-        assert sum(stats.totals.values()) == sum(job.status.is_final for job in jobs)
+        assert sum(stats.totals.values()) == sum(job.status.is_final for job in jobs) + len(self.purged)
 
     @invariant()
     def submissions_agree_with_their_jobs(self) -> None:
@@ -171,9 +212,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.ledger.submission_job_ids(submission_id, 0, 1000) == sent
             found = self.ledger.submission(submission_id)
             assert found
-            jobs = self.ledger.get(sent)
-            assert found.counts == self.recount(jobs)
-            self.order_of_finishing_only_grows(submission_id, jobs)
+            assert found.counts == self.recount(submission_id)
+            self.order_of_finishing_only_grows(submission_id, self.ledger.get(sent))
             assert (found.closed_ms is not None) == (submission_id in self.closed)
             assert (found.finished_ms is not None) == (submission_id in self.closed and found.counts.pending == 0)
             assert found.status is not SubmissionStatus.OPEN or submission_id not in self.closed
@@ -182,20 +222,25 @@ class LedgerMachine(RuleBasedStateMachine):
         before, listed = self.order.get(submission_id, []), self.ledger.submission_finished(submission_id, 0, 1000)
         numbers = [number for number, _ in listed]
         assert numbers[: len(before)] == before
-        finished = {n: job.id for n, job in enumerate(jobs, 1) if job and job.status.is_final}
+        # A purged job has no id left.
+        finished = {n: job.id if job else "" for n, job in enumerate(jobs, 1) if job is None or job.status.is_final}
         assert sorted(listed) == list(finished.items()), "each job once"
         self.order[submission_id] = numbers
 
-    def recount(self, jobs: list[Job | None]) -> Counts:
-        statuses = [str(job.status) for job in jobs if job and job.id not in self.rejected]
-        rejected = sum(job is not None and job.id in self.rejected for job in jobs)
-        return Counts(**{status: statuses.count(status) for status in set(statuses)}, rejected=rejected)
+    def recount(self, submission_id: str) -> Counts:
+        counts = self.purged_counts[submission_id].copy()
+        counts.update("rejected" if job.id in self.rejected else job.status for job in self.sent_jobs(submission_id))
+        return Counts(**counts)
+
+    def teardown(self) -> None:
+        left = contents(self.client)
+        assert not [job_id for job_id in self.purged if job_id in left], "nothing of a purged job is left"
 
 
 def test_any_sequence_of_operations_keeps_the_guarantees(redis_client: "redis.Redis") -> None:
     def fresh() -> LedgerMachine:
         redis_client.flushall()
-        return LedgerMachine(Ledger(redis_client))
+        return LedgerMachine(redis_client)
 
     options = settings(
         max_examples=50,

@@ -40,8 +40,9 @@ def test_cancel_stops_queued_and_running_jobs_but_not_finished_ones(ledger: Ledg
     assert ledger.commit([(claim, cat())], 60, NOW + 2) == [False]
     assert read(ledger, running).result is None
     assert ledger.claim([queued.id], LEASE_MS, 60, NOW + 2) == [None]
-    assert sorted(ledger.take_discarded(10)) == ["ref-1", "ref-1"]
-    assert ledger.take_discarded(10) == []
+    assert ledger.discarded(10) == ["ref-1", "ref-1"]
+    ledger.remove_discarded(["ref-1"])
+    assert ledger.discarded(10) == ["ref-1"]
 
 
 def test_a_job_past_its_deadline_expires_instead_of_being_claimed(ledger: Ledger) -> None:
@@ -63,7 +64,7 @@ def test_a_waiting_job_past_its_deadline_expires_in_the_next_sweep(ledger: Ledge
     job = with_deadline(ledger, NOW + 100)
     assert ledger.recover(sweep(), NOW + 100) == []
     assert read(ledger, job).status is JobStatus.EXPIRED
-    assert ledger.take_discarded(10) == ["ref-1"]
+    assert ledger.discarded(10) == ["ref-1"]
 
 
 def test_a_claimed_job_whose_worker_died_is_requeued_without_counting_an_attempt(ledger: Ledger) -> None:
@@ -112,8 +113,8 @@ def test_a_dead_letter_is_removed_once_and_returns_its_image(ledger: Ledger) -> 
     assert ledger.remove_dead(job.id) is None
     assert ledger.dead_image(job.id) is None
     assert ledger.dead(10) == []
-    ledger.discard("ref-1")
-    assert ledger.take_discarded(5) == ["ref-1"]
+    ledger.discard(["ref-1"])
+    assert ledger.discarded(5) == ["ref-1"]
 
 
 def test_a_job_that_is_claimed_but_never_begun_is_always_requeued(ledger: Ledger) -> None:

@@ -15,6 +15,8 @@ from contract.images.store import FileImageStore, ImageStore, open_image_store
 from contract.images.thumbnails import ThumbnailStore
 from contract.ledger import keys
 from contract.ledger.connection import connect
+from contract.ledger.ledger import Ledger
+from tests.support.ledger import cat, claimed, submitted
 
 
 @pytest.fixture(params=["files", "redis", "fsspec"])
@@ -91,16 +93,21 @@ def test_an_unreachable_redis_makes_the_image_store_unavailable() -> None:
             call()
 
 
-def test_thumbnails_are_read_by_job_id(redis_client: "redis.Redis") -> None:
-    thumbnails = ThumbnailStore(redis_client, ttl_s=60)
-    thumbnails.put("a", b"\x00\xff image")
-    assert thumbnails.get(["b", "a"]) == [None, b"\x00\xff image"]
+def test_thumbnails_are_read_by_job_id(redis_client: "redis.Redis", ledger: Ledger) -> None:
+    thumbnails, claim = ThumbnailStore(redis_client, ttl_s=60), claimed(ledger, submitted(ledger))
+    assert thumbnails.put(claim.job.id, b"\x00\xff image", claim.fence)
+    assert thumbnails.get(["b", claim.job.id]) == [None, b"\x00\xff image"]
     assert thumbnails.get([]) == []
 
 
-def test_thumbnails_expire(redis_client: "redis.Redis") -> None:
-    ThumbnailStore(redis_client, ttl_s=60).put("a", b"image")
-    assert 0 < int(redis_client.ttl(keys.thumbnail("a"))) <= 60
+@pytest.mark.parametrize(("record_ttl_s", "max_s"), [(600, 60), (5, 5)])
+def test_thumbnails_expire_no_later_than_their_jobs(
+    redis_client: "redis.Redis", ledger: Ledger, record_ttl_s: int, max_s: int
+) -> None:
+    claim = claimed(ledger, submitted(ledger))
+    ledger.commit([(claim, cat())], record_ttl_s)
+    ThumbnailStore(redis_client, ttl_s=60).put(claim.job.id, b"image", claim.fence)
+    assert 0 < int(redis_client.ttl(keys.thumbnail(claim.job.id))) <= max_s
 
 
 def test_an_unreachable_redis_makes_thumbnails_unavailable() -> None:

@@ -72,3 +72,26 @@ def forget_order(client: "redis.Redis", job: Job, *, stored_by: str = "0.1") -> 
 def patient_client(url: str) -> "redis.Redis":
     """A Redis client like that of the services, but with a longer timeout for busy test machines."""
     return redis.Redis.from_url(url, decode_responses=True, socket_timeout=60)
+
+
+def contents(client: "redis.Redis") -> str:
+    """All keys of Redis with their values, one a line."""
+    parts = []
+    for key in map(str, client.scan_iter()):
+        match client.type(key):
+            case "string":
+                value: object = client.get(key)
+            case "hash":
+                value = client.hgetall(key)
+            case "list":
+                value = client.lrange(key, 0, -1)
+            case "set":
+                value = sorted(client.smembers(key))
+            case "zset":
+                value = client.zrange(key, 0, -1, withscores=True)
+            case "stream":
+                value = client.xrange(key)
+            case kind:
+                raise AssertionError(f"unknown type {kind!r}")
+        parts.append(f"{key} {value}")
+    return "\n".join(sorted(parts))

@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from contract.errors import UnavailableError
@@ -94,7 +95,7 @@ class Committer:
         for (item, result), is_committed in zip(group, committed, strict=True):
             if is_committed:
                 self._report(item, result, finished_ms)
-                self._thumbnails.offer(item.claim.job.id, item.pixels, item.features)
+                self._thumbnails.offer(item.claim, item.pixels, item.features)
             else:
                 self._metrics.late_commits.inc()
         self._delete_images([item for (item, _), is_committed in zip(group, committed, strict=True) if is_committed])
@@ -116,7 +117,11 @@ class Committer:
         _log.info("Job finished", action="job_ended", status=str(job.status), **job.log_fields())
 
     def _delete_images(self, items: Sequence[Item]) -> None:
+        refs = [item.claim.job.image for item in items if item.claim.job.image]
         try:
-            self._images.delete([item.claim.job.image for item in items if item.claim.job.image])
+            self._images.delete(refs)
         except UnavailableError as error:
-            _log.warning("Images of finished jobs were not deleted", count=len(items), reason=error.detail)
+            _log.warning("Images of finished jobs were not deleted yet", count=len(refs), reason=error.detail)
+            # The record no longer has the reference, so this list is the only way to find the images again.
+            with suppress(UnavailableError):
+                self._ledger.discard(refs)

@@ -11,6 +11,7 @@ from contract.images.store import ImageStore
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Sweep
 from contract.log import get_logger
+from contract.purge import Purger
 from contract.queues import QUEUES
 
 _log = get_logger(__name__)
@@ -23,7 +24,7 @@ _SWEEP_IMAGES_S = 600.0
 
 @dataclass
 class Reconciler:
-    """A thread that recovers lost jobs and deletes images that no job needs."""
+    """A thread that recovers lost jobs, completes interrupted purges, and deletes images that no job needs."""
 
     ledger: Ledger
     images: ImageStore
@@ -62,7 +63,9 @@ class Reconciler:
         if not self.ledger.lead(self.worker_id, ttl_ms=int(3 * self.sweep_s * 1000)):
             return 0
         recovered = sum(self._sweep_queue(queue) for queue in QUEUES)
-        self.images.delete(self.ledger.take_discarded(_DISCARDED_PER_SWEEP))
+        purger = Purger(self.ledger, self.images, self.result_ttl_s)
+        purger.resume(self.grace_s, by=self.worker_id)
+        purger.delete_discarded(_DISCARDED_PER_SWEEP)
         self._sweep_images()
         return recovered
 

@@ -13,6 +13,7 @@ from PIL import Image
 from contract.errors import UnavailableError
 from contract.images.thumbnails import ThumbnailStore
 from contract.job import Features
+from contract.ledger.types import Claim
 from contract.log import get_logger
 
 _log = get_logger(__name__)
@@ -35,7 +36,7 @@ class Thumbnailer:
         self._clock = clock
         self._allowed = self._burst = per_s * _BURST_S
         self._counted_at_s = clock()
-        self._pending: queue.Queue[tuple[str, NDArray[np.uint8], Features] | None] = queue.Queue(_WAITING_MAX)
+        self._pending: queue.Queue[tuple[Claim, NDArray[np.uint8], Features] | None] = queue.Queue(_WAITING_MAX)
         self._thread = threading.Thread(target=self._run, name="thumbnails", daemon=True)
 
     def start(self) -> None:
@@ -50,12 +51,12 @@ class Thumbnailer:
         self._pending.put(None)
         self._thread.join()
 
-    def offer(self, job_id: str, pixels: NDArray[np.uint8] | None, features: Features | None) -> bool:
-        """Queue a thumbnail of a job's image; returns False if there are no pixels or the limit is reached."""
+    def offer(self, claim: Claim, pixels: NDArray[np.uint8] | None, features: Features | None) -> bool:
+        """Queue a thumbnail of a claimed job's image; returns False if there are no pixels or the limit is reached."""
         if not self._per_s or pixels is None or features is None or not self._is_allowed():
             return False
         try:
-            self._pending.put_nowait((job_id, pixels, features))
+            self._pending.put_nowait((claim, pixels, features))
         except queue.Full:
             return False
         self._allowed -= 1
@@ -69,9 +70,9 @@ class Thumbnailer:
 
     def _run(self) -> None:
         while entry := self._pending.get():
-            job_id, pixels, features = entry
+            claim, pixels, features = entry
             try:
-                self._store.put(job_id, thumbnail_of(pixels, features, self._max_side))
+                self._store.put(claim.job.id, thumbnail_of(pixels, features, self._max_side), claim.fence)
             except UnavailableError:
                 continue  # the dashboard then shows this job without an image
             # The thread must keep running; no job depends on a thumbnail.

@@ -93,7 +93,8 @@ local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
   local queue, image, before, submission, number =
     unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission', 'n'))
-  redis.call('HSET', key, 'status', status, 'outcome', result, 'finished_ms', text(now))
+  local event = redis.call('XADD', K.events, 'MAXLEN', '~', K.events_kept, '*', 'id', id)
+  redis.call('HSET', key, 'status', status, 'outcome', result, 'finished_ms', text(now), 'event', event)
   redis.call('HDEL', key, 'image', 'begun', 'alone')
   redis.call('EXPIRE', key, ttl_s)
   leave_queue(id, queue)
@@ -103,7 +104,6 @@ local function finish(id, now, ttl_s, status, label, code, result)
   if code ~= '' then
     redis.call('HINCRBY', K.errors, code, 1)
   end
-  redis.call('XADD', K.events, 'MAXLEN', '~', K.events_kept, '*', 'id', id)
   move(submission, before, status)
   list_finished(submission, number)
   return image

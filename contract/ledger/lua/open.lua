@@ -1,5 +1,5 @@
 -- Open a submission. ARGV: id, owner, now_ms (0: Redis clock), ttl_s, n, n values (name, value ...).
--- Returns 0 if the id is taken, 1 if stored, 3 if the same submission exists.
+-- Returns 0 if the id is taken, 1 if stored, 3 if the same submission exists, 7 if it is being purged.
 local id, owner, now, ttl_s = ARGV[1], ARGV[2], clock(ARGV[3]), ARGV[4]
 local key = K.submission .. id
 
@@ -12,6 +12,9 @@ local function is_same()
   return true
 end
 
+if redis.call('HEXISTS', key, 'purging_ms') == 1 then
+  return 7
+end
 if redis.call('EXISTS', key) == 1 then
   return is_same() and 3 or 0
 end

@@ -64,6 +64,7 @@ local function store(id, queue, created_ms, deadline_ms, idempotency_key, finger
     redis.call('HSET', K.job .. id, 'fingerprint', fingerprint)
   end
   if idempotency_key ~= '' then
+    redis.call('HSET', K.job .. id, 'idempotency_key', idempotency_key)
     redis.call('HSET', K.idempotency .. idempotency_key, 'fingerprint', fingerprint, 'id', id)
     redis.call('EXPIRE', K.idempotency .. idempotency_key, key_ttl_s)
   end

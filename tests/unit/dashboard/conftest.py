@@ -172,6 +172,12 @@ class World:
         self.ledger.commit([(claim, result)], 60, now_ms)
         return made.id
 
+    def store_thumbnail(self, job_id: str) -> None:
+        """Store the bytes `image` as the thumbnail of a finished job."""
+        (found,) = self.ledger.get([job_id])
+        assert found
+        assert self.thumbnails.put(job_id, b"image", found.fence)
+
     def make_key(self, *scopes: Scope) -> tuple[str, str]:
         """Create an API key; returns its id and its text."""
         stored, text = make_key("test", scopes)

@@ -26,7 +26,7 @@ def test_pages_load_nothing_from_other_hosts_and_run_no_inline_scripts(world: Wo
 
 def test_a_thumbnail_is_served_by_job_id(world: World) -> None:
     job_id = world.finish()
-    world.thumbnails.put(job_id, b"image")
+    world.store_thumbnail(job_id)
     http = world.browse()
     assert http.get(f"/thumbnails/{job_id}").data == b"image"
     assert http.get("/thumbnails/x").status_code == 404
@@ -69,7 +69,7 @@ def test_a_read_key_shows_its_own_jobs_and_an_admin_key_shows_all(make_world: Ma
     _, submit_key = world.make_key(Scope.SUBMIT)
     own, other = world.finish(owner=reader_id, file="own.jpg"), world.finish(owner="another", file="other.jpg")
     for job_id in (own, other):
-        world.thumbnails.put(job_id, b"image")
+        world.store_thumbnail(job_id)
     http = world.browse()
 
     def seen(key: str) -> tuple[bool, bool, int, int]:

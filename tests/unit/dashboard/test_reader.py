@@ -38,11 +38,26 @@ def test_thumbnails_may_arrive_late_and_are_dropped_with_their_jobs(make_world: 
     world = make_world(limits=Limits(thumbnails=2))
     first = world.finish()
     assert world.reader.read().thumbnails == {}
-    world.thumbnails.put(first, b"image")
+    world.store_thumbnail(first)
     assert world.reader.read().thumbnails == {first: b"image"}
     for _ in range(2):
         world.finish()
     assert world.reader.read().thumbnails == {}
+
+
+def test_a_purged_job_and_its_thumbnail_disappear_with_the_next_reading(world: World) -> None:
+    purged, kept = world.finish(file="secret.jpg"), world.finish()
+    for job_id in (purged, kept):
+        world.store_thumbnail(job_id)
+    http = world.browse()
+    assert http.get(f"/thumbnails/{purged}").data == b"image"
+    assert "secret.jpg" in http.get("/predictions.csv").text
+    world.ledger.purge([purged], 60)
+    found = world.reader.read()
+    assert [row.job_id for row in found.jobs] == [kept]
+    assert found.thumbnails == {kept: b"image"}
+    assert http.get(f"/thumbnails/{purged}").status_code == 404
+    assert "secret.jpg" not in http.get("/predictions.csv").text
 
 
 def test_queues_workers_and_totals_come_from_the_ledger(world: World) -> None:

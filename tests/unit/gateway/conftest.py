@@ -47,9 +47,9 @@ class HookedLedger(Ledger):
         self._hook("get")
         return super().get(job_ids)
 
-    def remove_dead(self, job_id: str) -> str | None:
+    def remove_dead(self, job_id: str, retried_as: str = "") -> str | None:
         self._hook("remove_dead")
-        return super().remove_dead(job_id)
+        return super().remove_dead(job_id, retried_as)
 
     def ping(self) -> None:
         self._hook("ping")

@@ -59,7 +59,7 @@ def test_dropping_a_job_removes_it_from_the_list_and_deletes_its_image(gateway: 
     job = dead_job(gateway)
     assert gateway.client.delete(f"/v1/dead/{job.id}").status_code == 200
     assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
-    assert len(gateway.ledger.take_discarded(10)) == 1
+    assert len(gateway.ledger.discarded(10)) == 1
     assert gateway.client.get(f"/v1/jobs/{job.id}").get_json()["status"] == "failed"
 
 

@@ -57,7 +57,7 @@ def test_every_operation_has_a_summary_and_an_example_for_every_response(documen
         assert operation["summary"], name
         assert re.fullmatch(r"[a-z]+_[a-z_]+", operation["operationId"]), name
         for status, response in operation["responses"].items():
-            for media in response["content"].values():
+            for media in response["content"].values() if status != "204" else ():
                 assert "schema" in media, (name, status)
                 assert media.get("examples") or media.get("example"), (name, status)
 

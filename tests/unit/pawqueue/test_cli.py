@@ -43,7 +43,7 @@ def test_a_usage_error_prints_a_message_and_exits_with_2(
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("command", ["submit", "predict", "watch", "status", "fetch", "cancel"])
+@pytest.mark.parametrize("command", ["submit", "predict", "watch", "status", "fetch", "cancel", "purge"])
 def test_the_help_of_every_command_has_examples(command: str, capsys: Capture, pawqueue: Command) -> None:
     assert pawqueue(command, "--help") == 0
     text = capsys.readouterr().out

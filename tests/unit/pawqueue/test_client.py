@@ -4,6 +4,7 @@ import io
 import threading
 import time
 import uuid
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import pawqueue
 from contract.job import is_job_id, new_job_id
 from pawqueue import (
+    ClientError,
     JobFailedError,
     JobStatus,
     Pawqueue,
@@ -177,6 +179,46 @@ def test_the_error_code_of_a_canceled_job_is_canceled(service: Service) -> None:
     with pytest.raises(JobFailedError) as caught:
         service.client(transport=network).predict(IMAGE, name="a.jpg")
     assert caught.value.code == "canceled"
+
+
+def test_the_skipped_files_of_a_folder_are_counted_or_logged(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_images(tmp_path, "ok.jpg", "x.jp2", "notes.txt", ".DS_Store")
+    skipped: Counter[str] = Counter()
+    with caplog.at_level("WARNING", "pawqueue"):
+        assert len(list(service.client().submit_folder(folder, skipped=skipped))) == 1
+        assert skipped == {".jp2": 1, ".txt": 1}
+        assert not caplog.messages
+        assert len(list(service.client().submit_folder(folder))) == 1
+    assert caplog.messages == [f"{folder}: 2 files skipped: 1 .jp2, 1 .txt"]
+
+
+def test_a_purged_job_or_submission_is_unknown(service: Service, tmp_path: Path) -> None:
+    client = service.client()
+    rows = list(client.submit_folder(write_images(tmp_path, "a.jpg", "b.jpg")))
+    (submission,) = client.submissions()
+    job = client.predict(IMAGE)
+    for what in (job, submission):
+        client.purge(what)
+        with pytest.raises(RefusedError, match="purged") as caught:
+            client.purge(what.id)
+        assert caught.value.code == "not_found"
+    assert client.submissions() == []
+    for job_id in (job.id, *(row.job_id for row in rows)):
+        with pytest.raises(RefusedError, match="not_found"):
+            client.get(job_id)
+
+
+def test_a_gateway_that_is_too_old_to_purge_is_an_error(service: Service) -> None:
+    job = service.client().predict(IMAGE)
+
+    def ignore_query(request: httpx.Request) -> None:
+        request.url = request.url.copy_with(query=None)
+
+    with pytest.raises(ClientError, match="too old"):
+        service.client(transport=Network(service.transport(), before=ignore_query)).purge(job)
+    assert service.client().get(job.id) == job
 
 
 def test_wait_returns_a_failed_job(service: Service) -> None:

@@ -105,6 +105,35 @@ def test_cancel_prints_the_new_status_of_each_job(service: Service, capsys: Capt
     assert pawqueue("cancel", queued.id, "--json") == 0
 
 
+def test_purge_removes_jobs_and_submissions(
+    service: Service, submission_id: str, capsys: Capture, pawqueue: Command
+) -> None:
+    job_id, unknown = service.client().predict(IMAGE).id, new_job_id()
+    assert pawqueue("purge", "--yes", job_id, submission_id) == 0
+    assert capsys.readouterr().out == f"{job_id}  purged\n{submission_id}  purged\n"
+    another = service.client().predict(IMAGE).id
+    assert pawqueue("purge", "--yes", "--json", job_id, unknown, another) == 1
+    found = {row["id"]: row["purged"] for row in json.loads(capsys.readouterr().out)}
+    assert found == {job_id: False, unknown: False, another: True}
+    for any_id in (job_id, submission_id, another):
+        assert pawqueue("status", any_id) == 2
+
+
+def test_purge_asks_before_it_removes_anything(
+    service: Service, capsys: Capture, pawqueue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = service.client().predict(IMAGE).id
+    assert pawqueue("purge", job_id) == 2  # not a terminal
+    assert "--yes" in capsys.readouterr().err
+    for answer, code in (("n", 130), ("y", 0)):
+        terminal = io.StringIO(f"{answer}\n")
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr("sys.stdin", terminal)
+        assert service.client().get(job_id)
+        assert pawqueue("purge", job_id) == code
+    assert pawqueue("status", job_id) == 2
+
+
 @pytest.fixture
 def dead_id(service: Service) -> str:
     """A job on the dead-letter list."""

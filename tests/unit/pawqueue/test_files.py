@@ -1,11 +1,13 @@
 """The files that are found in folders: their selection, names and order."""
 
 import os
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pawqueue.bulk.files import find_files, folder_name, read_file
+from pawqueue.bulk.files import count_skipped, find_files, folder_name, read_file, skipped_text
 from tests.unit.pawqueue.service import write_images
 
 
@@ -100,3 +102,31 @@ def test_a_folder_that_cannot_be_read_is_yielded_like_a_file(tmp_path: Path, mon
 
     monkeypatch.setattr(os, "scandir", refuse)  # a test that runs as root may read every folder
     assert names(tmp_path) == ["a.jpg", "shut"]
+
+
+def test_skipped_files_are_counted_by_their_ending(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.jpg", "b.txt", "sub/c.TXT", "d.jp2", "e", ".hidden.txt", ".git/f.txt", "g.jpg.part")
+    write_images(tmp_path.parent / "out", "secret.jpg")
+    (tmp_path / "left.jpg").symlink_to(tmp_path.parent / "out" / "secret.jpg")
+    (tmp_path / "folder").symlink_to(tmp_path.parent / "out")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    counts: Counter[str] = Counter()
+    assert len(list(find_files([tmp_path], on_skip=partial(count_skipped, counts)))) == 1
+    assert counts == {
+        ".txt": 2,
+        ".jp2": 1,
+        ".part": 1,
+        "without an ending": 1,
+        "links out of the folder": 1,
+        "special files": 1,
+    }
+    assert skipped_text(Counter({".jp2": 1, ".txt": 1200})) == "1,201 files skipped: 1,200 .txt, 1 .jp2"
+    assert skipped_text(Counter({".jp2": 1})) == "1 file skipped: 1 .jp2"
+
+
+def test_the_number_of_counted_endings_is_limited(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"a.{number}" for number in range(100)), f"b.{'x' * 100}")
+    counts: Counter[str] = Counter()
+    assert list(find_files([tmp_path], on_skip=partial(count_skipped, counts))) == []
+    assert len(counts) <= 21
+    assert counts.total() == 101

@@ -276,3 +276,19 @@ def test_the_api_key_is_read_from_the_environment_or_the_command_line(
     assert {request.headers["authorization"] for request in service.requests} == {"Bearer secret"}
     assert pawqueue("submit", folder, "--out", out, "-q", "--api-key", "other") == 0
     assert service.requests[-1].headers["authorization"] == "Bearer other"
+
+
+def test_the_report_says_which_files_were_skipped(
+    tmp_path: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
+) -> None:
+    folder = write_images(tmp_path / "in", "ok.jpg", "x.jp2", "notes.txt", "more.txt", ".DS_Store")
+    (folder / "r.csv").write_text("a results file of this command is not counted")
+    assert pawqueue("submit", folder, "--out", folder / "r.csv") == 0
+    text = capsys.readouterr().out
+    assert "1 file: 1 succeeded" in text
+    assert "3 files skipped: 2 .txt, 1 .jp2. Use --all to send every file." in text
+    assert pawqueue("submit", folder, "--out", folder / "r.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == {".txt": 2, ".jp2": 1}
+    (folder / "ok.jpg").unlink()
+    assert pawqueue("submit", folder, "--out", out) == 2
+    assert "4 files skipped: 2 .txt, 1 .csv, 1 .jp2" in capsys.readouterr().err

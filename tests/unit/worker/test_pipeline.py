@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from contract.job import JobStatus, new_job_id, now_ms
+from contract.ledger import keys
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
 from tests.support.images import draw
@@ -171,3 +172,37 @@ def test_metrics_count_predicted_images(bench: Bench) -> None:
     assert read("pawqueue_worker_images_total") == 3
     assert read("pawqueue_job_seconds_count", {"queue": "interactive", "phase": "total"}) == 3
     assert read("pawqueue_batch_size_sum") == 3
+
+
+def test_a_job_that_is_purged_while_it_is_predicted_leaves_nothing(bench: Bench) -> None:
+    purged, kept = bench.submit(draw(), file="secret.jpg"), bench.submit(draw())
+    bench.model.during_call = lambda: bench.ledger.purge([purged], 60)
+    bench.worker.thumbnailer.start()
+    bench.process(purged, kept)
+    bench.worker.thumbnailer.stop()
+    assert bench.job(kept).status is JobStatus.SUCCEEDED
+    assert not bench.ledger.client.exists(keys.job(purged), keys.thumbnail(purged))
+    assert [job_id for _, job_id in bench.ledger.recent(10)] == [kept]
+
+
+def test_a_message_with_a_purged_job_is_harmless(bench: Bench) -> None:
+    purged, kept = bench.submit(draw()), bench.submit(draw())
+    bench.ledger.purge([purged], 60)
+    bench.process(purged, kept)
+    assert bench.job(kept).status is JobStatus.SUCCEEDED
+    assert sum(bench.model.batches) == 1
+
+
+def test_an_image_that_could_not_be_deleted_is_marked_for_deletion(bench: Bench) -> None:
+    job_id = bench.submit(draw())
+    ref = bench.job(job_id).image
+    path = bench.folder / ref[:2] / ref
+
+    def block() -> None:
+        path.unlink()
+        path.mkdir()  # cannot be deleted like a file
+
+    bench.model.during_call = block
+    bench.process(job_id)
+    assert bench.job(job_id).status is JobStatus.SUCCEEDED
+    assert bench.ledger.discarded(10) == [ref]

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from contract.broker import MESSAGE_MAX_JOBS
+from contract.errors import UnavailableError
 from contract.images.store import FileImageStore
 from contract.job import Job, JobStatus, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
 from contract.queues import BULK, INTERACTIVE
+from contract.submission import Submission
 from tests.support.images import draw
 from tests.support.ledger import store
 from tests.support.services import wait_until
@@ -138,3 +141,42 @@ def test_a_suspect_job_is_retried_alone(bench: Bench, messages: Messages) -> Non
     assert all(bench.job(job_id).status is JobStatus.SUCCEEDED for job_id in suspects + others)
     assert [bench.job(job_id).result.batch_size for job_id in suspects] == [1, 1, 1]  # type: ignore[union-attr]
     assert [bench.job(job_id).attempts for job_id in suspects] == [2, 2, 2]
+
+
+def test_an_interrupted_purge_is_completed(
+    ledger: FaultyLedger, images: FileImageStore, messages: Messages, redis_client: "redis.Redis"
+) -> None:
+    submission = Submission(new_job_id(), BULK, now_ms(), name="Holiday")
+    ledger.open_submission(submission, 60)
+    jobs = [Job(new_job_id(), BULK, now_ms(), image=images.put(b"bytes"), submission=submission.id) for _ in range(3)]
+    store(ledger, jobs)
+    ledger.purge_submission(submission.id, 1, 60)
+    reconciler_of(ledger, images, messages, grace_s=60.0).sweep()
+    assert sum(map(bool, ledger.get([job.id for job in jobs]))) == 2, "the purge may still be running"
+    reconciler_of(ledger, images, messages).sweep()
+    assert ledger.get([job.id for job in jobs]) == [None] * 3
+    assert images.get([job.image for job in jobs]) == [None] * 3
+    assert not [key for key in redis_client.scan_iter() if submission.id in key]
+
+
+def test_images_stay_marked_for_deletion_until_the_store_has_deleted_them(
+    ledger: FaultyLedger, images: FileImageStore, messages: Messages, tmp_path: Path
+) -> None:
+    blocked, *others = (images.put(b"bytes") for _ in range(1001))  # one more than a sweep deletes
+    ledger.discard([blocked, *others])
+    path = tmp_path / "images" / blocked[:2] / blocked
+    path.unlink()
+    path.mkdir()  # cannot be deleted like a file
+    reconciler = reconciler_of(ledger, images, messages)
+    with pytest.raises(UnavailableError):
+        reconciler.sweep()
+    assert images.get(others[:-1]) == [None] * 999
+    with pytest.raises(UnavailableError):
+        reconciler.sweep()
+    assert images.get(others[-1:]) == [None], "an image that cannot be deleted does not block the others"
+    path.rmdir()
+    path.write_bytes(b"bytes")
+    for _ in range(2):
+        reconciler.sweep()
+    assert images.get([blocked]) == [None]
+    assert ledger.discarded(10) == []

@@ -12,14 +12,21 @@ from PIL import Image
 from contract.errors import UnavailableError
 from contract.images.thumbnails import ThumbnailStore
 from contract.job import Features
+from contract.ledger.ledger import Ledger
+from contract.ledger.types import Claim
 from tests.support.images import draw
-from tests.support.ledger import patient_client
+from tests.support.ledger import claimed, patient_client, submitted
 from tests.support.services import wait_until
 from tests.unit.worker.conftest import Bench
 from worker.upkeep.thumbnails import Thumbnailer, thumbnail_of
 
 WIDE = Features(width=400, height=200, brightness=0.5, contrast=0.1)
 PIXELS = np.full((128, 128, 3), (200, 30, 30), np.uint8)
+
+
+@pytest.fixture
+def claim(ledger: Ledger) -> Claim:
+    return claimed(ledger, submitted(ledger))
 
 
 class SlowStore(ThumbnailStore):
@@ -30,12 +37,12 @@ class SlowStore(ThumbnailStore):
         self.may_write = threading.Event()
         self._fails = True
 
-    def put(self, job_id: str, data: bytes) -> None:
+    def put(self, job_id: str, data: bytes, fence: int) -> bool:
         assert self.may_write.wait(30)
         if self._fails:
             self._fails = False
             raise UnavailableError("gone")
-        super().put(job_id, data)
+        return super().put(job_id, data, fence)
 
 
 @pytest.fixture
@@ -60,26 +67,26 @@ def test_an_image_of_any_shape_has_a_thumbnail(size: tuple[int, int]) -> None:
         assert sorted(image.size) == [1, 16]  # never larger than the decoded pixels
 
 
-def test_the_rate_of_thumbnails_is_limited_after_a_burst(store: SlowStore) -> None:
+def test_the_rate_of_thumbnails_is_limited_after_a_burst(store: SlowStore, claim: Claim) -> None:
     now_s = [0.0]
     thumbnailer = Thumbnailer(store, per_s=0.5, max_side=96, clock=lambda: now_s[0])
 
-    assert [thumbnailer.offer("a", PIXELS, WIDE) for _ in range(8)] == [True] * 6 + [False] * 2
+    assert [thumbnailer.offer(claim, PIXELS, WIDE) for _ in range(8)] == [True] * 6 + [False] * 2
     now_s[0] += 2
-    assert [thumbnailer.offer("a", PIXELS, WIDE) for _ in range(2)] == [True, False]
+    assert [thumbnailer.offer(claim, PIXELS, WIDE) for _ in range(2)] == [True, False]
 
 
-def test_no_thumbnail_is_created_at_rate_zero_or_without_pixels(store: SlowStore) -> None:
-    assert not Thumbnailer(store, per_s=0, max_side=96).offer("a", PIXELS, WIDE)
-    assert not Thumbnailer(store, per_s=5, max_side=96).offer("a", None, None)
+def test_no_thumbnail_is_created_at_rate_zero_or_without_pixels(store: SlowStore, claim: Claim) -> None:
+    assert not Thumbnailer(store, per_s=0, max_side=96).offer(claim, PIXELS, WIDE)
+    assert not Thumbnailer(store, per_s=5, max_side=96).offer(claim, None, None)
 
 
-def test_a_slow_and_failing_store_never_blocks_an_offer(store: SlowStore) -> None:
+def test_a_slow_and_failing_store_never_blocks_an_offer(store: SlowStore, ledger: Ledger) -> None:
     thumbnailer = Thumbnailer(store, per_s=100, max_side=96)
     thumbnailer.start()
-    names = [f"job-{number}" for number in range(40)]
+    claims = [claimed(ledger, submitted(ledger)) for _ in range(40)]
 
-    accepted = [name for name in names if thumbnailer.offer(name, PIXELS, WIDE)]
+    accepted = [claim.job.id for claim in claims if thumbnailer.offer(claim, PIXELS, WIDE)]
     assert 32 <= len(accepted) <= 33  # the queue holds 32; the thread may have taken one
     store.may_write.set()
     wait_until(lambda: sum(map(bool, store.get(accepted))) == len(accepted) - 1, "all but the failed thumbnail", 30)
