@@ -99,10 +99,19 @@ def test_a_stopping_gateway_finishes_uploads_and_closes_idle_connections(tmp_pat
     assert Ledger(patient_client(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
 
 
-def test_a_gateway_that_is_stopped_during_startup_exits_promptly(tmp_path: Path, clean_redis: str) -> None:
+@pytest.mark.parametrize("serves", [False, True], ids=["while it checks Redis", "while the serving process starts"])
+def test_a_gateway_that_is_stopped_during_startup_exits_promptly(
+    tmp_path: Path, clean_redis: str, serves: bool
+) -> None:
+    def has_child(gateway: psutil.Process) -> bool:
+        """Whether the child process of this stage is running."""
+        with suppress(psutil.Error):
+            return any(("requirements" not in " ".join(child.cmdline())) is serves for child in gateway.children())
+        return False
+
     environ = variables(tmp_path, clean_redis, free_port()) | {"PAWQUEUE_DRAIN_S": "60"}
     with running("gateway", [sys.executable, "-m", "gateway"], tmp_path, environ) as process:
-        wait_until(lambda: bool(psutil.Process(process.handle.pid).children()), "the serving process")
+        wait_until(lambda: has_child(psutil.Process(process.handle.pid)), "the child process")
         process.handle.send_signal(signal.SIGTERM)
         assert process.handle.wait(30) == 0, process.tail()
 
