@@ -300,7 +300,7 @@ def _probes(commands: Iterable[str]) -> Iterator[tuple[str, ...]]:
         if name in _ARGUMENTS:
             yield (name, *_ARGUMENTS[name])
         elif name not in executed:
-            yield from ((name, *(_UNUSED, "1", "1", "1", "1")[:count]) for count in range(_MAX_ARGUMENTS + 1))
+            yield from ((name, *[_UNUSED] * count) for count in range(_MAX_ARGUMENTS + 1))
 
 
 def _key_probes(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
