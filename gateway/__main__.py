@@ -1,6 +1,7 @@
 """`python -m gateway` runs the gateway: gunicorn with one gevent process. To scale, run more gateways."""
 
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -21,6 +22,8 @@ def main(**options: Any) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    # Until gunicorn installs its own handlers, there is nothing to finish.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # In a separate process: redis-py must not be imported before gevent has patched the standard library.
     check = subprocess.run([sys.executable, "-m", "contract.ledger.requirements", "gateway"], check=False)
     if check.returncode:

@@ -26,7 +26,7 @@ _REASONS: tuple[tuple[tuple[type[redis.RedisError], ...], tuple[str, ...], str],
     ((redis.ReadOnlyError, redis.exceptions.MasterDownError), ("READONLY",), "is a read-only replica"),
     (
         (redis.exceptions.NoPermissionError,),
-        ("NOPERM", "executing the script"),
+        ("NOPERM", "user executing the script", "ACL failure in script"),
         "does not allow a needed command",
     ),
     (

@@ -40,7 +40,7 @@ def test_no_job_is_lost_when_a_worker_dies_at_a_fault_point(point: str, tmp_path
 def test_a_worker_with_a_hanging_model_is_restarted_and_its_jobs_succeed(tmp_path: Path) -> None:
     settings = {"PAWQUEUE_LEASE_S": "1", "PAWQUEUE_SWEEP_S": "0.2", "PAWQUEUE_PREDICT_LIMIT_S": "3"}
     with Cluster(tmp_path, workers=1, settings=settings, points=["hang_in_predict"], light=True) as cluster:
-        wait_until(lambda: bool(cluster.serving()), "a worker to start serving")
+        wait_until(lambda: serves_model(cluster.url), "a model to be served")
         with httpx.Client(base_url=cluster.url, timeout=60) as http:
             addresses = [http.post("/v1/jobs", files={"file": ("x", draw())}).headers["Location"] for _ in range(10)]
             wait_until(lambda: cluster.workers[0].starts == 2, "the worker to be restarted")

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,11 +75,14 @@ def classify(url: str) -> str:
 def test_gateway_worker_and_up_refuse_a_cluster_in_one_line(tmp_path: Path) -> None:
     with running_redis_with(tmp_path, cluster_port(), "--cluster-enabled", "yes") as url:
         environ = os.environ | environ_for(url, tmp_path)
-        processes = [
-            subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
-            for command in (GATEWAY, WORKER, UP)
-        ]
-        results = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
+        with ExitStack() as stack:
+            processes = []
+            for command in (GATEWAY, WORKER, UP):
+                process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
+                stack.callback(process.wait)
+                stack.callback(process.terminate)
+                processes.append(process)
+            results = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
     for text, status in results:
         assert text.startswith("The Redis at PAWQUEUE_REDIS_URL is in cluster mode, ")
         assert text.endswith(" Use a Redis with `cluster-enabled no`.\n")

@@ -11,7 +11,7 @@ import httpx
 from contract.job import new_job_id
 from tests.chaos.cluster import Cluster
 from tests.chaos.outages import put
-from tests.support.services import free_port, wait_until
+from tests.support.services import free_port, responds, wait_until
 
 
 @contextmanager
@@ -23,6 +23,7 @@ def worker_holding_a_job(folder: Path, point: str, **settings: str) -> Iterator[
         httpx.Client(base_url=cluster.url, timeout=60) as http,
     ):
         wait_until(lambda: cluster.get_from_worker("/readyz") == (200, "ok\n"), "the worker to be ready")
+        wait_until(lambda: responds(f"{cluster.url}/readyz"), "the gateway to be ready")
         job_id = new_job_id()
         assert put(http, job_id).status_code == 202
         wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["status"] == "running", "the job to be claimed")
