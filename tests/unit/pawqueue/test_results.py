@@ -37,7 +37,7 @@ ODD_NAMES = [
 
 
 def line(status: JobStatus, result: JobResult) -> ResultLine:
-    return ResultLine(1, Job(JOB_ID, "bulk", 1000, status, "a.jpg", finished_ms=1250, result=result))
+    return ResultLine(1, None, Job(JOB_ID, "bulk", 1000, status, "a.jpg", finished_ms=1250, result=result))
 
 
 def test_the_columns_match_the_documentation() -> None:
