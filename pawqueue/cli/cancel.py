@@ -25,7 +25,6 @@ def cancel(ids: tuple[str, ...], url: str, api_key: str | None, *, as_json: bool
     \b
     Examples:
       pawqueue cancel 019abc12-3456-7890-abcd-ef0123456789
-      pawqueue cancel $(cut -d, -f7 results.csv | tail -n +2)
     """  # noqa: D301 - click needs the character
     with Pawqueue(url, api_key, timeout_s=_TIMEOUT_S) as client:
         found = [client.cancel(any_id) for any_id in ids]

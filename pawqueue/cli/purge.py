@@ -30,7 +30,7 @@ def purge(ids: tuple[str, ...], url: str, api_key: str | None, *, yes: bool, as_
     \b
     Examples:
       pawqueue purge 019abc12-3456-7890-abcd-ef0123456789
-      pawqueue purge --yes $(cut -d, -f7 results.csv | tail -n +2)
+      pawqueue purge --yes 019abc12-3456-7890-abcd-ef0123456789
     """  # noqa: D301 - click needs the character
     if not yes:
         _confirm(ids)
