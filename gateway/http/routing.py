@@ -1,15 +1,18 @@
 """Route declarations: each validates requests, sets the required scope and documents the operation."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from flask import Blueprint, request
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from contract.access import Scope
-from contract.errors import NotFoundError, PawqueueError, UploadError
+from contract.errors import NotFoundError, PawqueueError, UploadError, UploadTooLargeError
 from contract.settings import Settings
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -185,13 +188,24 @@ def _read_query(model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, 
 
 def _read_body(_model: type[BaseModel]) -> Callable[[dict[str, str]], Any]:
     def read(_path_values: dict[str, str]) -> Any:
-        request.max_content_length = _BODY_MAX_BYTES
         try:
-            return request.get_json(force=True) if request.get_data() else {}
+            return json.loads(_body() or b"{}")
+        except ValueError:
+            raise UploadError("The body is not valid JSON. Send a JSON object.") from None
         except RecursionError:
             raise UploadError("The body is nested too deeply. Send a flat JSON object.") from None
 
     return read
+
+
+def _body() -> bytes:
+    request.max_content_length = _BODY_MAX_BYTES + 1  # a body without Content-Length ends there without an error
+    data: bytes | None = None
+    with suppress(RequestEntityTooLarge):
+        data = request.get_data()
+    if data is None or len(data) > _BODY_MAX_BYTES:
+        raise UploadTooLargeError(f"The JSON body is larger than the limit of {_BODY_MAX_BYTES:,} bytes. Shorten it.")
+    return data
 
 
 def _read_path(_model: type[BaseModel]) -> Callable[[dict[str, str]], dict[str, str]]:

@@ -122,6 +122,8 @@ def test_the_documented_user_can_run_the_service(tmp_path: Path) -> None:
             assert classify(services.url) == "dark"
             assert httpx.get(f"{services.url}/v1/status").json()["ready"]
             services.worker.stop()
+            job = httpx.post(f"{services.url}/v1/jobs", content=draw()).json()
+            assert httpx.delete(f"{services.url}/v1/jobs/{job['id']}?purge=true").status_code == 204
             services.gateway.stop()
         denied = {entry["object"] for entry in client.acl_log()}
         assert denied <= {"client", "client|setinfo", "client|maint_notifications"}  # redis-py does without them

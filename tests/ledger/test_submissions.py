@@ -169,6 +169,13 @@ def test_jobs_are_listed_in_the_order_in_which_they_finish_in_any_way(ledger: Le
     assert finished(ledger, submission, 8) == []
 
 
+def test_many_jobs_may_finish_in_one_call(ledger: Ledger) -> None:
+    submission = opened(ledger)
+    jobs = sent(ledger, submission, 8_500)
+    assert all(ledger.cancel([job.id for job in jobs], TTL_S))
+    assert [number for number, _ in ledger.submission_finished(submission.id, 0, 8_500)] == list(range(1, 8_501))
+
+
 def test_a_dropped_commit_and_a_repeated_cancel_list_a_job_once(ledger: Ledger) -> None:
     submission = opened(ledger)
     (job,) = sent(ledger, submission, 1)

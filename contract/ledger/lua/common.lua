@@ -158,8 +158,8 @@ local function update_mark(key, now)
   redis.call('HSET', key, 'next_mark_ms', text(now), 'next_mark_processed', processed)
 end
 
--- Write the pending changes to the counts and lists of submissions. Every script that calls `move` ends with this call; scripts
--- that can finish jobs pass `ttl_s`.
+-- Write the pending changes to the counts and lists of submissions. Every script that calls `move` ends with this call;
+-- scripts that can finish jobs pass `ttl_s`.
 local function write_counts(now, ttl_s)
   for id, counts in pairs(moved) do
     local key = K.submission .. id
@@ -167,8 +167,9 @@ local function write_counts(now, ttl_s)
       for status, number in pairs(counts) do
         redis.call('HINCRBY', key, status, number)
       end
-      if listed[id] then
-        redis.call('RPUSH', K.submission_finished .. id, unpack(listed[id]))
+      local numbers = listed[id] or {}
+      for at = 1, #numbers, 1000 do -- Lua unpacks at most 8,000 values
+        redis.call('RPUSH', K.submission_finished .. id, unpack(numbers, at, math.min(at + 999, #numbers)))
       end
       if (counts.running or 0) > 0 then
         redis.call('HSETNX', key, 'started_ms', text(now))

@@ -1,5 +1,6 @@
 """`/v1/submissions`: opening, adding images, waiting, canceling, and reading results."""
 
+import gzip
 import io
 import json
 import threading
@@ -76,6 +77,23 @@ def test_a_submission_is_opened_with_and_without_options(gateway: Gateway) -> No
 )
 def test_invalid_options_are_rejected(shared_gateway: Gateway, body: Any) -> None:
     assert_problem(shared_gateway.client.post("/v1/submissions", json=body), 400, "bad_request")
+
+
+def test_a_body_that_is_not_json_is_rejected_as_such(shared_gateway: Gateway) -> None:
+    for body in (b"name=cats", b"{", b"\xff", b"[" * 60_000):
+        problem = assert_problem(shared_gateway.client.post("/v1/submissions", data=body), 400, "bad_request")
+        assert "JSON" in problem["detail"]
+
+
+def test_a_json_body_over_the_limit_is_rejected_by_its_own_limit(shared_gateway: Gateway) -> None:
+    post = shared_gateway.client.post
+    fits, too_large = (b"{}".ljust(size) for size in (65_536, 65_537))
+    assert post("/v1/submissions", data=fits).status_code == 201
+    gzipped = {"data": gzip.compress(too_large), "headers": {"Content-Encoding": "gzip"}}
+    chunked = {"input_stream": io.BytesIO(too_large), "environ_overrides": {"wsgi.input_terminated": True}}
+    for request in ({"data": too_large}, {"data": too_large * 2}, gzipped, chunked):
+        problem = assert_problem(post("/v1/submissions", **request), 413, "upload_too_large")
+        assert "JSON body is larger than the limit of 65,536 bytes" in problem["detail"]
 
 
 def test_opening_repeatedly_under_an_id_or_key_returns_the_same_submission(gateway: Gateway) -> None:
