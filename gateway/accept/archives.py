@@ -106,7 +106,7 @@ _HEADERS_MAX_BYTES = 1_000_000
 def read_tar(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:
     """Yield the files of a tar, plain or gzipped; files larger than `max_bytes` are rejected.
 
-    Files of operating systems are marked as junk, unless `keep_junk`.
+    System files are marked as junk, unless `keep_junk`.
 
     Raises:
         UploadError: it is truncated, not a tar, empty, or over `budget`.
@@ -255,7 +255,7 @@ _ENCRYPTED = 0x1
 def read_zip(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:
     """Yield the files of a zip; files larger than `max_bytes` are rejected.
 
-    Files of operating systems are marked as junk, unless `keep_junk`.
+    System files are marked as junk, unless `keep_junk`.
 
     Raises:
         UploadError: it is truncated, not a zip, empty, or over `budget`.
@@ -327,7 +327,7 @@ def _zip_with_any_names(file: IO[bytes]) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except UnicodeDecodeError:
-        # One name that is not UTF-8, although its flag says so, would lose the whole archive.
+        # zipfile would reject the whole archive for one name that is not UTF-8 although its flag is set.
         _clear_name_flags(file)
         return zipfile.ZipFile(file)
 

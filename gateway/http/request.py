@@ -1,4 +1,4 @@
-"""Requests as clients really send them: compressed bodies, truncated bodies, URLs in any encoding."""
+"""The request class: handles compressed bodies, truncated bodies, and URLs in any encoding."""
 
 import string
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _ADVICE = "Compress it again, or send it without Content-Encoding."
 
 
 class GatewayRequest(Request):
-    """A request whose body is read decompressed, whoever reads it: routes, form readers, Flask's JSON."""
+    """A request whose body is decompressed for all of its readers: routes, form readers, Flask's JSON."""
 
     def __init__(self, environ: dict[str, Any], **options: bool) -> None:
         super().__init__(environ, **options)

@@ -158,8 +158,8 @@ local function update_mark(key, now)
   redis.call('HSET', key, 'next_mark_ms', text(now), 'next_mark_processed', processed)
 end
 
--- Write the pending changes to the counts and lists of submissions. Every script that calls `move` ends with this call; scripts
--- that can finish jobs pass `ttl_s`.
+-- Write the pending changes to the counts and lists of submissions. Every script that calls `move` calls this last;
+-- scripts that can finish jobs pass `ttl_s`.
 local function write_counts(now, ttl_s)
   for id, counts in pairs(moved) do
     local key = K.submission .. id

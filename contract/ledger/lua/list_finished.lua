@@ -1,4 +1,4 @@
--- Add jobs to the list of a submission's finished jobs that were finished by version 0.1, which had no such list.
+-- Add jobs that version 0.1 finished to their submission's list of finished jobs, which that version did not have.
 -- ARGV: submission, number of the first job to examine, maximum number of jobs to examine.
 -- Returns the first number for the next call; 0 if the list is complete.
 local id, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
