@@ -68,7 +68,7 @@ class UnpackBudget(Expansion):
             )
 
 
-#: Archives: the reader for them, position of their mark, the mark, and what the archive is and how to send it.
+#: Archives: the reader for them, position and bytes of their signature, and what the archive is and how to send it.
 _KINDS = (
     ("zip", 0, b"PK\x03\x04", "a zip. Send it with `Content-Type: application/zip`."),
     ("tar", 0, b"\x1f\x8b", "compressed with gzip. Send a tar in gzip with `Content-Type: application/x-tar`."),
@@ -241,7 +241,7 @@ def _beginning_with(start: bytes, read: Read) -> Read:
 
 #: Limit on the directory of a zip; each member takes at least 46 bytes plus its name.
 _DIRECTORY_MAX_BYTES = 4_000_000
-#: Positions in the list that zipfile makes of the end of the directory; that of its start follows that of its size.
+#: Indices into the list that zipfile's `_EndRecData` returns: the directory's size (its start is next), and its end.
 _DIRECTORY_SIZE, _DIRECTORY_END = 5, 9
 #: Flags, length of name, extra data and comment, and position of the header of a directory entry.
 _ENTRY = struct.Struct("<8xH18xHHH8xI")
@@ -333,10 +333,10 @@ def _zip_with_any_names(file: IO[bytes]) -> zipfile.ZipFile:
 
 
 def _clear_name_flags(file: IO[bytes]) -> None:
-    """Make zipfile read every name as CP437, which any bytes are valid in; `_zip_name` restores those in UTF-8."""
+    """Make zipfile read every name as CP437, in which any bytes are valid; `_zip_name` restores those in UTF-8."""
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     size, start = end[_DIRECTORY_SIZE], end[_DIRECTORY_SIZE + 1]
-    shift = end[_DIRECTORY_END] - size - start  # data in front of the zip
+    shift = end[_DIRECTORY_END] - size - start  # data before the zip
     file.seek(start + shift)
     directory = file.read(size)
     at = 0

@@ -29,7 +29,7 @@ class GatewayRequest(Request):
     def __init__(self, environ: dict[str, Any], **options: bool) -> None:
         super().__init__(environ, **options)
         if not self.query_string.isascii():
-            # Werkzeug fails on bytes that are not UTF-8. Percent-encoded ones it leaves as they are.
+            # Werkzeug fails on bytes that are not UTF-8, but leaves percent-encoded ones unchanged.
             self.query_string = quote(self.query_string, safe=string.printable).encode()
 
     @cached_property

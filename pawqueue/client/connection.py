@@ -82,7 +82,7 @@ class Connection:
         return self.parsed(self.send(call, deadline), parse)
 
     def purge(self, path: str, deadline: Deadline) -> None:
-        """Purge what a path names; raises like `send`, and ClientError if the gateway is too old to purge."""
+        """Purge the job or submission at a path; raises like `send`, and ClientError if the gateway is too old."""
         response = self.send(Call("DELETE", path, {"purge": "true"}), deadline)
         if response.status_code != HTTPStatus.NO_CONTENT:
             raise ClientError(

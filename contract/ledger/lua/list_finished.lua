@@ -37,7 +37,7 @@ local function examine(job_ids)
   return #found
 end
 
--- The bits repeat the list as a set. They expire soon, and are brought up to date before they are used.
+-- The bits hold the list as a set. They expire soon, and are updated before they are used.
 local known = redis.call('EXISTS', bits) == 1 and tonumber(redis.call('HGET', key, 'listed')) or 0
 local unknown = redis.call('LRANGE', finished, known, known + count - 1)
 add_bits(unknown)
