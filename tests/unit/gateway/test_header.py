@@ -205,7 +205,7 @@ def test_the_frames_of_an_animated_avif_count() -> None:
 
 
 def bits(*fields: tuple[int, int]) -> bytes:
-    """Numbers of so many bits, filled up with zeros."""
+    """Numbers of the given widths in bits, padded with zeros."""
     text = "".join(f"{number:0{count}b}" for count, number in fields)
     return int(text.ljust(-len(text) % 8 + len(text), "0"), 2).to_bytes((len(text) + 7) // 8, "big")
 
