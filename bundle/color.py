@@ -22,15 +22,15 @@ from bundle.samples import (
 COLOR_PROFILE_IGNORED = "color_profile_ignored"
 CMYK_POLARITY_ASSUMED = "cmyk_polarity_assumed"
 
-#: The profiles of printing presses have up to 3 MB; larger ones are ignored.
+#: The profiles of printing presses are up to 3 MB; profiles over this size are ignored.
 _PROFILE_MAX_BYTES = 4 * 1024 * 1024
-#: Profiles that are kept ready. A service sees few different ones: those of cameras, phones and editors.
+#: Profiles that are cached. A service gets few different ones: those of cameras, phones and editors.
 _PROFILES_KEPT = 16
 #: Profiles of these classes describe the colors of an image; others describe conversions.
 _PROFILE_CLASSES = frozenset({"scnr", "mntr", "prtr", "spac"})
 #: The color space of a profile, and the mode of the images that it converts.
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-#: A profile that moves no color by more than this is sRGB. There are dozens of variants, which differ in rounding.
+#: A profile that moves no color by more than this is treated as sRGB. Dozens of variants differ only in rounding.
 _SAME_COLOR = 2
 _GREY_MODES = ("1", "L", "LA", "La")
 _ALPHA_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
@@ -56,7 +56,7 @@ class Converter:
 
     def __init__(self, image: ImageFile.ImageFile) -> None:
         samples = read_samples(image)
-        file = image.fp  # Pillow drops it when the pixels are loaded
+        file = image.fp  # Pillow sets it to None when the pixels are loaded
         image.load()
         self._image = image
         self._samples = samples
@@ -151,7 +151,7 @@ class Converter:
 
 
 def _has_plain_inks(image: Image.Image) -> bool:
-    """Whether a CMYK JPEG without Adobe's marker stores ink as ink; Pillow assumes that it is inverted, as Adobe does.
+    """Whether a CMYK JPEG without Adobe's marker is not inverted; Pillow assumes that it is, as Adobe inverts the inks.
 
     Programs disagree: browsers always invert, libvips only with the marker. Printed images use black ink sparingly, so
     the reading with less of it is right.
@@ -212,7 +212,7 @@ def _find_profile(data: Any, mode: str) -> tuple[_Profile | None, bool]:
 
 @lru_cache(_PROFILES_KEPT)
 def _open_profile(data: bytes) -> _Profile:
-    """Open a profile. Raises almost anything if it is damaged, or no profile of an image."""
+    """Open a profile. Raises almost any exception if it is damaged or does not describe an image."""
     profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
     space = profile.profile.xcolor_space.strip()
     if profile.profile.device_class.strip() not in _PROFILE_CLASSES:

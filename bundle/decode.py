@@ -50,7 +50,7 @@ class DecodedImage:
     #: Original size in pixels, after EXIF rotation.
     width: int
     height: int
-    #: Codes of what had to be assumed about its pixels; see `bundle/samples.py` and `bundle/color.py`.
+    #: Codes of the assumptions made about its pixels; see `bundle/samples.py` and `bundle/color.py`.
     warnings: tuple[str, ...] = ()
 
 
@@ -61,7 +61,7 @@ def decode(data: bytes, height: int, width: int) -> DecodedImage:
     decoded to its first frame. Transparent images are placed on white.
 
     Raises:
-        UndecodableImageError: the image cannot be decoded; the message gives the reason, mostly in Pillow's words.
+        UndecodableImageError: the image cannot be decoded; the message gives the reason, usually Pillow's.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:

@@ -1,7 +1,7 @@
-"""What the stored samples of an image mean: their type, range, polarity and byte order.
+"""Reads the type, range, polarity and byte order of an image's samples.
 
-Pillow reads most files, but ignores what some of them say about their samples, and misreads a few kinds of TIFF. Here
-is what it leaves out.
+Pillow decodes most files, but ignores the sample range that some of them state, and misreads a few kinds of TIFF. This
+module reads what Pillow leaves out.
 """
 
 import io
@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 SAMPLE_RANGE_ASSUMED = "sample_range_assumed"
 INVALID_SAMPLES = "invalid_samples"
 
-#: Images are examined in strips of this many rows, because doing it as a whole would take many times their memory.
+#: Images are examined in strips of this many rows; examining the whole image would take many times its memory.
 STRIP_ROWS = 256
 
 _RIFF_HEADER_SIZE = 12
@@ -32,7 +32,7 @@ _WHITE_IS_ZERO = 0
 _FAX = frozenset({"tiff_ccitt", "group3", "group4"})
 _FULL_YCBCR = (0, 255, 128, 255, 128, 255)
 
-#: libtiff returns samples in the byte order of this machine. Pillow swaps these as if they were in that of the file.
+#: libtiff returns samples in the byte order of this machine, but Pillow swaps these as if they were in the file's.
 _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 #: The range of 16-bit samples is assumed if none reaches a quarter of it: real pixels rarely leave two bits unused.
 _UNUSED_BITS = 2
@@ -58,7 +58,7 @@ class Levels:
         bits = int(self.white + 1).bit_length() - 1
         if values.dtype.kind in "ui" and self.black == 0 and bits >= 8 and self.white + 1 == 1 << bits:
             return _as_bytes(np.clip(values >> (bits - 8), 0, 255))  # the highest byte, as Pillow does for RGB
-        # One copy: a strip of a wide image is large.
+        # Make only one copy: a strip of a wide image is large.
         is_wide = values.dtype.kind != "f" and values.dtype.itemsize == 4
         scaled: NDArray[np.floating] = values.astype(np.float64 if is_wide else np.float32)
         np.subtract(scaled, self.black, out=scaled)
@@ -72,7 +72,7 @@ class Levels:
 class Samples:
     """How a file stores its samples."""
 
-    #: Of each sample, in the file.
+    #: Of each sample in the file.
     bits: int = 8
     #: `u` unsigned, `i` signed, `f` floating-point.
     kind: str = "u"
@@ -199,7 +199,7 @@ def _read_tiff(image: TiffImagePlugin.TiffImageFile) -> Samples:
         mode, *rest = cast("tuple[str, Any, Any]", tile.args)
         if tile.codec_name == "libtiff" and mode in _NATIVE:
             image.tile[at] = tile._replace(args=(_NATIVE[mode], *rest))
-    # Pillow inverts up to 8 bits, and takes a missing tag for "white is zero"; other readers take it for the opposite.
+    # Pillow inverts up to 8 bits, and reads a missing tag as "white is zero"; other readers assume the opposite.
     is_guess = photometric is None and image.mode in ("1", "L") and image.info.get("compression") not in _FAX
     has_small_colors = _mend_palette(image)
     return Samples(
@@ -252,7 +252,7 @@ def _mend_palette(image: TiffImagePlugin.TiffImageFile) -> bool:
 def _stated_range(tags: Any) -> tuple[float, float] | None:
     low, high = min(_numbers(tags, _S_MIN), default=0), max(_numbers(tags, _S_MAX), default=math.nan)
     if math.isnan(high):
-        # Some writers store here the largest sample of the image, others that of the scanner.
+        # Some writers store the largest sample of the image here, others the largest value of the scanner.
         top = max(_numbers(tags, _MAX_VALUE), default=0)
         low, high = 0, top if top >= 255 and math.log2(top + 1).is_integer() else math.nan
     return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None

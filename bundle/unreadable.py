@@ -16,7 +16,7 @@ _PHOTOMETRICS = {
 
 
 def unreadable_samples(data: bytes) -> str:
-    """Names the samples or the compression that Pillow does not read, and what to do; empty for any other file."""
+    """The samples or compression that Pillow does not read, and what to do; empty for any other file."""
     try:
         return _tiff(data) if data.startswith(_TIFF_STARTS) else ""
     # Pillow's header readers raise nearly any exception on hostile input.

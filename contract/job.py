@@ -37,7 +37,7 @@ class JobStatus(StrEnum):
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
-#: What each code in `warnings` of a result means, for people. Codes from a newer version may be missing.
+#: The meaning of each code in a result's `warnings`, for users. Codes from a newer version may be missing.
 WARNINGS = {
     "sample_range_assumed": (
         "The file does not state which sample values are black and white, or uses only a small part of its range. The"

@@ -1,6 +1,7 @@
-"""Files that operating systems leave in folders and archives: metadata and previews that no user means to send.
+"""System files: metadata and previews that operating systems leave in folders and archives.
 
-Uses only the standard library, because the client imports this module.
+The gateway, the client and training skip them, because no user means to send them. Uses only the standard library,
+because the client imports this module.
 """
 
 #: Whole names, in lower case. Also folders, whose contents are junk too.
@@ -24,7 +25,7 @@ _NAMES = frozenset(
         "@eadir",  # previews on Synology disks
     }
 )
-#: macOS stores the metadata of `a.jpg` as `._a.jpg` where the file system has no place for it.
+#: macOS stores the metadata of `a.jpg` as `._a.jpg` where the file system cannot store it.
 _PREFIX = "._"
 
 

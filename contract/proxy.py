@@ -13,7 +13,7 @@ from typing import Any
 Application = Callable[..., Iterable[bytes]]
 Network = IPv4Network | IPv6Network
 
-#: A prefix is written into pages and `Location` headers as it is, so it has no characters that need quoting there.
+#: A prefix is written into pages and `Location` headers unquoted, so it may not contain characters that need quoting.
 _PREFIX = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._~-]+)+")
 
 
@@ -78,7 +78,7 @@ class BehindProxy:
         return self._application(environ, start_response)
 
     def _client_address(self, peer: str, forwarded_for: str) -> str:
-        """The address that the outermost trusted proxy saw: whatever stands before it may be forged."""
+        """The address that connected to the outermost trusted proxy; addresses listed before it may be forged."""
         client = peer
         for text in reversed(forwarded_for.split(",")):
             address = _address(text)

@@ -55,7 +55,7 @@ class Purger:
             if submission:
                 self.purge_submission(submission, by)
             else:
-                self.ledger.purge_submission(submission_id, 0, self.ttl_s)  # it has expired: forget its purge
+                self.ledger.purge_submission(submission_id, 0, self.ttl_s)  # it has expired: end its purge
 
     def delete_discarded(self, count: int) -> None:
         """Delete up to `count` of the images that are marked for deletion.
@@ -67,7 +67,7 @@ class Purger:
         try:
             self._delete(images)
         except UnavailableError:
-            # Continue with others next time: a single image that cannot be deleted must not block them.
+            # Start with other images next time: one image that cannot be deleted must not block the rest.
             self.ledger.discard(images)
             self.ledger.remove_discarded(images)
             raise

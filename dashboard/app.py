@@ -82,7 +82,7 @@ def _register_navigation(app: Dash, services: Services) -> None:
 
 
 def _own_path(path: str) -> str:
-    """The path of a page without the prefix, which the browser leaves out if it does not go through the proxy."""
+    """The path of a page without the prefix, which is absent if the browser does not use the proxy."""
     root = request.script_root
     return path[len(root) :] or "/" if path == root or path.startswith(f"{root}/") else path
 

@@ -22,8 +22,7 @@ from gateway import BROKEN_BODY
 _STALLED_S = 30.0
 #: During shutdown, idle connections are closed only after this time, because a request may still be on its way.
 _IDLE_S = 1.0
-#: After the last response of a connection, its input is read for at most this long in all, until nothing arrives for
-#: this long, and up to this size.
+#: Limits for discarding input after the last response of a connection: total time, time without input, and size.
 _LINGER_S, _LINGER_IDLE_S, _LINGER_MAX_BYTES = 30.0, 5.0, 100_000_000
 _LINGER_BYTES = 262_144
 _DETAIL_MAX = 300

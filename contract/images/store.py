@@ -81,7 +81,7 @@ class FileImageStore(ImageStore):
         refs: list[str] = []
         try:
             for data in images:
-                refs.append(self.put(data))  # noqa: PERF401 - the images before the one that fails must be known
+                refs.append(self.put(data))  # noqa: PERF401 - if one fails, the images before it are deleted
         except UnavailableError:
             with suppress(UnavailableError):
                 self.delete(refs)  # or every retry of a group would fill the disk further

@@ -170,7 +170,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def stalled_purges(self, grace_ms: int, now_ms: int = 0) -> list[str]:
-        """Read the ids of submissions whose purge began but made no step for `grace_ms`."""
+        """Read the ids of submissions whose purge has made no progress for `grace_ms`."""
         if not now_ms:
             seconds, microseconds = self._redis.time()
             now_ms = seconds * 1000 + microseconds // 1000
@@ -219,7 +219,7 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def list_finished(self, submission_id: str) -> None:
-        """Add jobs to the order of finishing that a process of version 0.1 finished, which has no such order."""
+        """Add jobs that version 0.1 finished to the order of finishing, which that version does not write."""
         first = 1
         while first:
             first = self._run("list_finished", submission_id, first, _LIST_CHUNK)

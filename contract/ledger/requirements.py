@@ -1,4 +1,4 @@
-"""What Pawqueue requires of Redis. `check_redis` finds at start what would otherwise only fail jobs.
+"""What Pawqueue requires of Redis. `check_redis` detects at startup what would otherwise fail or lose jobs.
 
 The gateway, the workers, `make up` and `pawqueue doctor` run the same checks. `python -m contract.ledger.requirements
 SERVICE` runs them in a separate process, for the gateway: it must not import redis-py before gevent has patched the
@@ -40,7 +40,7 @@ _IMAGE_COMMANDS = ("MGET", "PING", "SET", "UNLINK")
 _CELERY_KEYS = ("_kombu.binding.", "unacked", "unacked_index", "unacked_mutex")
 #: A key with no value.
 _UNUSED = f"{keys.PREFIX}unused"
-#: Commands that Redis never queues in a transaction. They are executed, and change nothing.
+#: Commands that Redis does not queue in a transaction. They are executed, but change nothing.
 _EXECUTED: tuple[tuple[str, ...], ...] = (("PING",), ("WATCH", _UNUSED), ("MULTI",), ("EXEC",))
 #: Arguments of the commands whose first argument is not a key.
 _ARGUMENTS = {

@@ -174,9 +174,10 @@ class RedisServer:
         return cls(
             used_bytes=int(info["used_memory"]),
             max_bytes=int(info["maxmemory"]),
-            policy=str(info["maxmemory_policy"]),
-            mode=str(info.get("redis_mode") or info["server_mode"]),  # the latter in Valkey 9
-            is_replica=info["role"] != "master",
+            # Servers that are only compatible with Redis may leave these out.
+            policy=str(info.get("maxmemory_policy", "noeviction")),
+            mode=str(info.get("redis_mode") or info.get("server_mode", "standalone")),  # the latter in Valkey 9
+            is_replica=info.get("role", "master") != "master",
         )
 
 

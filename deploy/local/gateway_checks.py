@@ -45,7 +45,7 @@ def _queue(readiness: httpx.Response, status: httpx.Response) -> Finding:
     problems = [problem for problem in _object(status).get("problems") or [] if problem["code"] != NO_WORKER.code]
     if problems:
         reasons = " ".join(problem["detail"] for problem in problems)
-        remedy = _REMEDIES.get(problems[0]["code"], "Do what the reason says, then run this again.")
+        remedy = _REMEDIES.get(problems[0]["code"], "Correct the cause, then run this again.")
         return Finding("queue", Level.PROBLEM, f"jobs cannot be accepted: {reasons}", remedy)
     if readiness.status_code != 200:  # the status may require an API key
         reason = str(_object(readiness)["ledger"])

@@ -1,6 +1,6 @@
 """The log files of the services: rotated, and safe on a full disk.
 
-supervisord's own log files raise when they cannot be written, which ends supervisord and with it every service.
+supervisord's own log handler raises when a log cannot be written, which stops supervisord and every service.
 """
 
 import json

@@ -68,7 +68,7 @@ class UnpackBudget(Expansion):
             )
 
 
-#: Archives: the reader for them, position of their mark, the mark, and what the archive is and how to send it.
+#: Archives: the reader for them, position and bytes of their signature, and what the archive is and how to send it.
 _KINDS = (
     ("zip", 0, b"PK\x03\x04", "a zip. Send it with `Content-Type: application/zip`."),
     ("tar", 0, b"\x1f\x8b", "compressed with gzip. Send a tar in gzip with `Content-Type: application/x-tar`."),
@@ -106,7 +106,7 @@ _HEADERS_MAX_BYTES = 1_000_000
 def read_tar(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:
     """Yield the files of a tar, plain or gzipped; files larger than `max_bytes` are rejected.
 
-    Files of operating systems are marked as junk, unless `keep_junk`.
+    System files are marked as junk, unless `keep_junk`.
 
     Raises:
         UploadError: it is truncated, not a tar, empty, or over `budget`.
@@ -241,7 +241,7 @@ def _beginning_with(start: bytes, read: Read) -> Read:
 
 #: Limit on the directory of a zip; each member takes at least 46 bytes plus its name.
 _DIRECTORY_MAX_BYTES = 4_000_000
-#: Positions in the list that zipfile makes of the end of the directory; that of its start follows that of its size.
+#: Indices into the list that zipfile's `_EndRecData` returns: the directory's size (its start is next), and its end.
 _DIRECTORY_SIZE, _DIRECTORY_END = 5, 9
 #: Flags, length of name, extra data and comment, and position of the header of a directory entry.
 _ENTRY = struct.Struct("<8xH18xHHH8xI")
@@ -255,7 +255,7 @@ _ENCRYPTED = 0x1
 def read_zip(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:
     """Yield the files of a zip; files larger than `max_bytes` are rejected.
 
-    Files of operating systems are marked as junk, unless `keep_junk`.
+    System files are marked as junk, unless `keep_junk`.
 
     Raises:
         UploadError: it is truncated, not a zip, empty, or over `budget`.
@@ -327,16 +327,16 @@ def _zip_with_any_names(file: IO[bytes]) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except UnicodeDecodeError:
-        # One name that is not UTF-8, although its flag says so, would lose the whole archive.
+        # zipfile would reject the whole archive for one name that is not UTF-8 although its flag is set.
         _clear_name_flags(file)
         return zipfile.ZipFile(file)
 
 
 def _clear_name_flags(file: IO[bytes]) -> None:
-    """Make zipfile read every name as CP437, which any bytes are valid in; `_zip_name` restores those in UTF-8."""
+    """Make zipfile read every name as CP437, in which any bytes are valid; `_zip_name` restores those in UTF-8."""
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     size, start = end[_DIRECTORY_SIZE], end[_DIRECTORY_SIZE + 1]
-    shift = end[_DIRECTORY_END] - size - start  # data in front of the zip
+    shift = end[_DIRECTORY_END] - size - start  # data before the zip
     file.seek(start + shift)
     directory = file.read(size)
     at = 0

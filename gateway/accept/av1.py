@@ -1,4 +1,4 @@
-"""Reads the frame size from an AV1 stream, which the header of an AVIF may contradict.
+"""Reads the frame size from an AV1 stream, because it may differ from the size in the header of an AVIF.
 
 The names follow the AV1 specification, sections 5.3 and 5.5.
 """

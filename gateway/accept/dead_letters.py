@@ -61,7 +61,7 @@ class DeadLetters:
         receipt = self.acceptor.resubmit(Submit(job, fingerprint=f"retry of {job_id}"))
         removed = self.ledger.remove_dead(job_id, retried_as=new_id)
         if removed is None and not self.ledger.exist([job_id])[0]:
-            # The dead job was purged meanwhile, which could not know of the new one.
+            # The dead job was purged meanwhile, and the purge did not find the new job.
             self.purger.purge_job(job, by="")
             raise _not_found()
         return job if receipt.is_new else self._job(new_id)

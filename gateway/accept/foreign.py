@@ -1,4 +1,4 @@
-"""Names uploads that are no image in a supported format, by their first bytes, and says what to send instead."""
+"""Identifies uploads that are not images in a supported format by their first bytes, for the error message."""
 
 import binascii
 import re
@@ -17,7 +17,7 @@ _RAW = "Send the JPEG that the camera stored with it, or develop it to JPEG or T
 _BINARY = "Read and send the file as bytes, not as text."
 _BYTES = "Send the bytes of the image file as the body of the request, without encoding them."
 
-#: How many bytes of a text are looked at.
+#: How many bytes of a text are examined.
 _TEXT_BYTES = 1024
 _TAR_MARK_AT, _DICOM_MARK_AT = 257, 128
 _TGA_END = b"TRUEVISION-XFILE.\0"
@@ -59,7 +59,7 @@ def _other(name: str, advice: str, *marks: bytes, at: int = 0) -> _Kind:
     return _Kind(name, advice, marks, at)
 
 
-#: The first that fits names the upload.
+#: The first kind that matches describes the upload.
 _KINDS = (
     # Images in other formats
     _image("a JPEG XL image", b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
@@ -134,7 +134,7 @@ _KINDS = (
     _other("an HDF5 file", _SUPPORTED, b"\x89HDF\r\n\x1a\n"),
     _other("an SQLite database", _SUPPORTED, b"SQLite format 3\0"),
     _other("a program", _SUPPORTED, b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"),
-    # Images that something damaged on the way
+    # Images that were damaged in transit
     _other(
         "an image that a program converted as if it were text (UTF-8)",
         _BINARY,
@@ -159,7 +159,7 @@ _BASE64 = _other("an image as base64 text", _BYTES)
 _UTF_16 = _other("text in UTF-16", _SUPPORTED)
 _FORM = _other("a form, but the Content-Type header says otherwise", "Let your HTTP library write this header.")
 _FORM_START = re.compile(rb"--[^\r\n]{1,200}\r?\ncontent-", re.IGNORECASE)
-#: How text begins, in lower case and without space around it.
+#: How kinds of text begin, in lower case and without surrounding white space.
 _TEXTS = (
     (re.compile(rb"""[{\[]\s*["'{\[\d}\]]"""), _other("JSON", _BYTES)),
     (re.compile(rb"data:[\w/+.-]*[;,]"), _other("a `data:` URL", _BYTES)),
@@ -180,7 +180,7 @@ _NOT_IN_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def _kind_of_text(data: bytes) -> _Kind | None:
-    """What a text is; None for bytes that are not text."""
+    """The kind of a text; None for bytes that are not text."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _UTF_16
     if _FORM_START.match(data):

@@ -20,7 +20,7 @@ _PIECE_BYTES = 65_536
 _BUFFER_MAX_BYTES = 4 * _PIECE_BYTES
 _IMAGE_PART = "file"
 _EXAMPLE = "as in `curl -F file=@cat.jpg`"
-#: How much of a part without a file name is looked at to recognize text.
+#: How much of a part without a file name is examined to recognize text.
 _TEXT_BYTES = 100
 _OTHERS_SHOWN, _NAME_SHOWN = 5, 30
 #: Transfer encodings of a part that leave its bytes as they are.
@@ -86,7 +86,7 @@ def read_parts(read: Read, boundary: str, max_bytes: int) -> Iterator[Part]:
                     is_found = True
                 yield complete
     if not is_found:
-        missing = f"The form has no part named `file`{_found(others)}. Name each image's part so, {_EXAMPLE}."
+        missing = f"The form has no part named `file`{_found(others)}. Use this name for each image, {_EXAMPLE}."
         raise NoFileError(no_file or missing)
 
 
@@ -135,7 +135,7 @@ class _OpenPart:
 
 
 def _is_text(data: bytes) -> bool:
-    """Whether data is text, such as the name of a file; no image is."""
+    """Whether data is text, such as the name of a file. Images never are."""
     return bool(data) and data[:_TEXT_BYTES].decode("utf-8", "ignore").isprintable()
 
 

@@ -1,9 +1,9 @@
 """Reads format, width and height from the header of an image, in a bounded number of steps.
 
-The event loop of the gateway calls this for every upload, so each reader looks at a few bytes, whatever the size of the
-image and whatever it claims: at most 1,000 segments, boxes or directory entries, and never at pixels. A reader accepts
-what the worker's decoder accepts; what it lets through wrongly fails in the worker, as an image with corrupt pixels
-does. See decisions/071.
+The event loop of the gateway calls this for every upload, so each reader examines only a few bytes, whatever size the
+image has or claims: at most 1,000 segments, boxes or directory entries, and never pixels. A reader accepts every image
+that the worker's decoder accepts; if it accepts more, the job fails in the worker like that of an image with corrupt
+pixels. See decisions/071.
 """
 
 import re
@@ -17,11 +17,11 @@ from gateway.accept import av1
 
 
 class Header(NamedTuple):
-    """What the header of an image says."""
+    """Format and size from the header of an image."""
 
     #: One of `FORMATS`.
     format: str
-    #: In pixels, before rotation. If a tile of a HEIC or AVIF is larger than the image: of this tile.
+    #: In pixels, before rotation. If a tile of a HEIC or AVIF is larger than the image, the size of that tile.
     width: int
     height: int
 
@@ -48,7 +48,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 def format_of(data: bytes) -> str | None:
-    """The format that the first bytes announce, by its name in Pillow; None if it is not supported."""
+    """The format that the first bytes identify, by its name in Pillow; None if it is not supported."""
     if data.startswith(_JPEG_START):
         return "JPEG"
     if data[4:8] == b"ftyp":
@@ -59,7 +59,7 @@ def format_of(data: bytes) -> str | None:
 
 
 _JPEG_START = b"\xff\xd8"
-#: How files in most formats begin.
+#: The first bytes of files in most formats.
 STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF87a": "GIF",
@@ -72,7 +72,7 @@ STARTS = {
     b"II\0\x2a": "TIFF",
     b"MM\x2a\0": "TIFF",
 }
-#: The names that people use, for error messages.
+#: The usual names of the formats, for error messages.
 NAMES = {
     "JPEG": "JPEG",
     "PNG": "PNG",
@@ -116,7 +116,7 @@ _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})
 _JPEG_RARE_FRAMES = frozenset({0xC5, 0xC6, 0xC7, 0xC8, 0xCB, 0xCD, 0xCE, 0xCF, 0xDE, 0xF7})
 #: Tables, application data, comments and the like.
 _JPEG_SEGMENTS = frozenset({0xC4, 0xCC, *range(0xDB, 0xFF)}) - _JPEG_RARE_FRAMES
-#: Encoders write about ten scans; for each, the decoder passes over the whole image.
+#: Encoders write about ten scans; for each, the decoder processes the whole image.
 _JPEG_SCANS_MAX = 200
 
 
@@ -129,7 +129,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
             # Padding, or bytes that do not belong there. Decoders skip them.
             found = _JPEG_MARKER.search(data, position, position + _JPEG_JUNK_MAX - junk)
             if found is None:
-                raise _corrupt("JPEG", "its segments do not follow one another")
+                raise _corrupt("JPEG", "there is unexpected data between its segments")
             junk += found.start() - position
             position = found.start()
         elif kind in _JPEG_RESTARTS:
@@ -139,7 +139,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
             _check_frame(depth, components, length)
             position += 2 + length
         elif kind in _JPEG_SEGMENTS:
-            position += 2 + max(length, 2)  # decoders go on after a length that is too small
+            position += 2 + max(length, 2)  # decoders continue after a length that is too small
         elif kind == _JPEG_SCAN and frame:
             # A single scan of all components is the usual case. Only other images can have many scans.
             if not (frame in _JPEG_SEQUENTIAL and depth == in_frame):
@@ -206,7 +206,7 @@ def _webp(data: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-    raise _corrupt("WEBP", "it has no image chunk where one must be")
+    raise _corrupt("WEBP", "it does not start with an image chunk")
 
 
 # GIF
@@ -300,7 +300,7 @@ def _tiff(data: bytes) -> tuple[int, int]:
     if count > _TIFF_ENTRIES_MAX:
         raise _corrupt("TIFF", f"its directory has more than {_TIFF_ENTRIES_MAX:,} entries")
     sides: dict[int, tuple[int, int, bytes]] = {}
-    # A directory that is cut off is read as far as it goes.
+    # A truncated directory is read up to its end.
     present = min(count, (len(data) - start) // entry.size)
     for tag, kind, values, field in entry.iter_unpack(data[start : start + present * entry.size]):
         if values > _TIFF_VALUES_MAX and kind not in _TIFF_BYTES:
@@ -314,7 +314,7 @@ def _tiff(data: bytes) -> tuple[int, int]:
 def _tiff_integer(data: bytes, order: str, kind: int, values: int, field: bytes) -> int:
     """The value of an entry: in its field if it fits, else where the field points."""
     if values != 1 or kind not in _TIFF_INTEGERS:
-        raise _corrupt("TIFF", "it has no width or height, or not as a number")
+        raise _corrupt("TIFF", "its width or height is missing or not a number")
     integer = struct.Struct(order + _TIFF_INTEGERS[kind])
     if integer.size > len(field):
         return int(integer.unpack_from(data, struct.unpack(f"{order}I", field)[0])[0])
@@ -365,7 +365,7 @@ def _avif(data: bytes) -> tuple[int, int]:
 
 def _largest(sizes: Sequence[tuple[int, int]], form: str) -> tuple[int, int]:
     if not sizes:
-        raise _corrupt(form, "it does not say how large its main image is")
+        raise _corrupt(form, "the size of its main image is missing")
     return min(sizes, key=min) if 0 in map(min, sizes) else max(sizes, key=lambda size: size[0] * size[1])
 
 
@@ -375,7 +375,7 @@ class _Parts(NamedTuple):
     #: The ids of their items.
     items: frozenset[int] = frozenset()
     sizes: tuple[tuple[int, int], ...] = ()
-    #: The boxes that tell where the bytes of the items are.
+    #: The boxes with the positions of the items' bytes.
     locations: _Span | None = None
     inner_data: _Span | None = None
 
@@ -446,7 +446,7 @@ def _properties(data: bytes, owners: _Span, form: str) -> Iterator[tuple[int, li
     """Yield each item with the numbers of its properties, from the box `ipma`."""
     version, flags, count = data[owners[0]], data[owners[0] + 3], struct.unpack_from(">I", data, owners[0] + 4)[0]
     head = struct.Struct(">IB" if version else ">HB")
-    # The top bit of a number says whether a reader must know the property.
+    # The top bit of a number marks properties that a reader must support.
     letter, size, mask = ("H", 2, 0x7FFF) if flags & 1 else ("B", 1, 0x7F)
     position, total = owners[0] + 8, 0
     for _ in range(min(count, _HEIF_ITEMS_MAX)):
@@ -464,7 +464,7 @@ def _properties(data: bytes, owners: _Span, form: str) -> Iterator[tuple[int, li
 
 
 def _item_spans(data: bytes, parts: _Parts) -> Iterator[_Span]:
-    """Where the bytes of the parts are, from the box `iloc`."""
+    """The positions of the parts' bytes, from the box `iloc`."""
     if parts.locations is None:
         return
     start = parts.locations[0]
@@ -477,7 +477,7 @@ def _item_spans(data: bytes, parts: _Parts) -> Iterator[_Span]:
         base, offset, length = number[more_widths >> 4], number[widths >> 4], number[widths & 15]
         index = number[more_widths & 15] if version else ""
     except KeyError:
-        raise _corrupt("AVIF", "it does not say where its images are") from None
+        raise _corrupt("AVIF", "the positions of its images are missing") from None
     head = struct.Struct(f">{id_letter}{'H' if version else ''}H{base}H")
     piece = struct.Struct(f">{index}{offset}{length}")
     position = start + 6 + struct.calcsize(f">{id_letter}")
@@ -503,7 +503,7 @@ def _read_tracks(data: bytes) -> _Tracks:
         if head := _find(data, b"tkhd", track, "AVIF"):
             # The last two fields, with 16 bits after the point.
             width, height = struct.unpack_from(">II", data, head[1] - 8)
-            if width and height:  # a track of sound has no size
+            if width and height:  # an audio track has no size
                 tracks.sizes.append((width >> 16, height >> 16))
         if table := _find_path(data, (b"mdia", b"minf", b"stbl"), track):
             tracks.spans.extend(_first_frame(data, table))
@@ -545,7 +545,7 @@ def _boxes(data: bytes, within: _Span, form: str, limit: int = _BOXES_MAX) -> It
             start += 8
         following = position + size if size else end
         if following < start:
-            raise _corrupt(form, "one of its boxes is smaller than its own head")
+            raise _corrupt(form, "one of its boxes is smaller than a box header")
         yield kind, (start, following)
         position = following
     raise _corrupt(form, f"it has more than {limit:,} boxes at one level")

@@ -10,8 +10,8 @@ _RATIO_MAX = 100
 #: An upload may expand to this many bytes regardless of its ratio: single-color images compress very well.
 FREE_BYTES = 100_000_000
 _PIECE_BYTES = 65_536
-#: A gzip may have so many members, and one more for each of so many bytes: programs that write members write larger
-#: ones, and starting one takes as long as unpacking several kilobytes.
+#: A gzip may have this many members, and one more per this many bytes: real programs write larger members, and starting
+#: one takes as long as unpacking several kilobytes.
 _FREE_MEMBERS, _BYTES_PER_MEMBER = 100, 1_000
 _GZIP, _ZLIB, _RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
@@ -30,7 +30,7 @@ class Expansion:
 
     @property
     def unpacked_bytes(self) -> int:
-        """Number of bytes that were unpacked so far."""
+        """Number of bytes unpacked so far."""
         return self._unpacked_bytes
 
     def count_packed(self, size: int) -> None:
@@ -45,7 +45,7 @@ class Expansion:
         """
         self._unpacked_bytes += size
         if self._unpacked_bytes > self._free_bytes + _RATIO_MAX * self._packed_bytes:
-            raise UploadTooLargeError("The upload unpacks to far more than images would. Send it uncompressed.")
+            raise UploadTooLargeError("The upload expands to far more data than images would. Send it uncompressed.")
 
 
 class Inflater:

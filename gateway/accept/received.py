@@ -13,7 +13,7 @@ Read = Callable[[int], bytes]
 #: Maximum length of a `custom_id`, in characters.
 CUSTOM_ID_MAX = 1024
 _NAME_SHOWN = 60
-#: Hexadecimal digits of the hash in the name of an image that has none.
+#: Hexadecimal digits of the hash in the `custom_id` of an image without a name.
 _HASH_DIGITS = 12
 
 
@@ -24,13 +24,13 @@ class ReceivedImage:
     custom_id: str
     data: bytes = b""
     error: UploadError | None = None
-    #: A file of an operating system, such as `.DS_Store`: neither accepted nor rejected.
+    #: Whether it is a system file, such as `.DS_Store`, which is skipped: neither accepted nor rejected.
     is_junk: bool = False
 
 
 def received(name: str, data: bytes) -> ReceivedImage:
-    """An image, rejected if its name is too long. Without a name it is named by its content."""
-    # By its content, so that resending it gives the same job, and another image without a name a different one.
+    """An image, rejected if its name is too long. An image without a name is named after its content."""
+    # A hash of the content: resending the image gives the same job, and other images without a name get other jobs.
     custom_id = to_custom_id(name) or f"unnamed-{hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]}"
     if len(custom_id) > CUSTOM_ID_MAX:
         shortened = f"{custom_id[:_NAME_SHOWN]}..."
@@ -40,7 +40,7 @@ def received(name: str, data: bytes) -> ReceivedImage:
 
 
 def skipped(name: str) -> ReceivedImage:
-    """A file that is not meant to be sent."""
+    """A system file, which is skipped."""
     return ReceivedImage(to_custom_id(name), is_junk=True)
 
 

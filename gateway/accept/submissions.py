@@ -61,7 +61,7 @@ class AddedImages:
     rejected: list[RejectedImage] = field(default_factory=list)
     #: Images to resend later.
     left: list[str] = field(default_factory=list)
-    #: Files of an operating system in an archive, which were not counted.
+    #: System files in an archive, which are not counted.
     skipped: list[str] = field(default_factory=list)
     #: The error that stopped the request early.
     stopped: PawqueueError | None = None
@@ -219,7 +219,7 @@ class Submissions:
 
 
 def _without_junk(images: Iterable[ReceivedImage], skipped: list[str]) -> Iterator[ReceivedImage]:
-    """Yield the images that are meant to be sent, and append the names of the others to `skipped`."""
+    """Yield the images, and append the names of system files to `skipped`."""
     for image in images:
         if image.is_junk:
             skipped.append(image.custom_id)

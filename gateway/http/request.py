@@ -1,4 +1,4 @@
-"""Requests as clients really send them: compressed bodies, truncated bodies, URLs in any encoding."""
+"""The request class: handles compressed bodies, truncated bodies, and URLs in any encoding."""
 
 import string
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ _ADVICE = "Compress it again, or send it without Content-Encoding."
 
 
 class GatewayRequest(Request):
-    """A request whose body is read decompressed, whoever reads it: routes, form readers, Flask's JSON."""
+    """A request whose body is decompressed for all of its readers: routes, form readers, Flask's JSON."""
 
     def __init__(self, environ: dict[str, Any], **options: bool) -> None:
         super().__init__(environ, **options)
         if not self.query_string.isascii():
-            # Werkzeug fails on bytes that are not UTF-8. Percent-encoded ones it leaves as they are.
+            # Werkzeug fails on bytes that are not UTF-8, but leaves percent-encoded ones unchanged.
             self.query_string = quote(self.query_string, safe=string.printable).encode()
 
     @cached_property

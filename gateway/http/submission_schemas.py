@@ -79,7 +79,7 @@ class ResultsQuery(BaseModel):
     """Which results to return, and in which format."""
 
     cursor: int = optional(
-        "Read in order of finishing: `0` from the start, else after the result with this `cursor`.",
+        "Read in order of finishing: `0` reads from the start, other values after the result with this `cursor`.",
         100,
         default=0,
         ge=0,

@@ -1,7 +1,7 @@
 """The results of a submission as NDJSON or CSV, read from the ledger a page at a time.
 
-There are two orders. The order of finishing only grows at its end, so a reader can follow it with a cursor while the
-submission runs. The order of acceptance ends before the first unfinished job: beyond it, a job could still finish
+There are two orders. Jobs are only appended to the order of finishing, so a reader can follow it with a cursor while
+the submission runs. The order of acceptance ends before the first unfinished job: beyond it, a job could still finish
 before one that the reader already has, and the reader would miss it.
 """
 

@@ -58,7 +58,7 @@ def read_images(settings: Settings) -> Iterator[ReceivedImage]:
     mimetype = request.mimetype
     if mimetype == FORM:
         return read_form(_read, request.mimetype_params.get("boundary", ""), settings.upload_max_bytes)
-    # Pawqueue's client skips files of operating systems itself, and packs one only if its user named it.
+    # Pawqueue's client skips system files itself, and sends one only if its user named it.
     keep_junk = request.user_agent.string.startswith("pawqueue")
     if mimetype in _TARS:
         budget = UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS)

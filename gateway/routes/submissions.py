@@ -114,9 +114,9 @@ def cancel(path: SubmissionPath, query: PurgeQuery) -> Response:
     A finished submission does not change when it is canceled. A submission keeps running when its client disconnects;
     only this request stops it.
 
-    A purge removes the submission and all of its jobs, like a purge of each job. Readers no longer find the submission
-    as soon as the purge begins. A large one takes a few seconds; if the request is interrupted, the service completes
-    the purge by itself. Opening a submission with the same id is `unavailable` until then.
+    A purge removes the submission and all of its jobs, like a purge of each job. As soon as the purge begins, readers
+    no longer find the submission. A large one takes a few seconds; if the request is interrupted, the service completes
+    the purge. Until then, opening a submission with the same id is `unavailable`.
     """
     if query.purge:
         current_services().submissions.purge(caller(), path.submission_id)

@@ -16,13 +16,13 @@ from typing import BinaryIO
 from contract.junk import is_junk
 from pawqueue.client.jobs import read_whole, valid_unicode
 
-#: File name endings of images, in lower case.
+#: File extensions of images, in lower case.
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".bmp", ".gif", ".tif", ".tiff")
 #: The argument that stands for a list of names on standard input.
 STDIN = "-"
 #: Called with each file of a folder that is not sent.
 OnSkip = Callable[[Path], object]
-#: Endings counted one by one; further ones, and those that are too long to be one, are counted together.
+#: Extensions counted one by one; further ones, and those that are too long to be one, are counted together.
 _ENDINGS_MAX, _ENDING_MAX_CHARS = 20, 20
 _READ_BYTES = 1 << 16
 #: A larger file is not an image, and reading it could use up all memory.
@@ -62,10 +62,10 @@ def find_files(
 ) -> Iterator[FoundFile]:
     """Yield the images in folders, and files that are named directly.
 
-    Files in folders are selected by their ending, or all with `every_file`; hidden ones and those of operating systems
-    are skipped. Links to folders are not followed, links to files only if the target is in the same folder. Names are
+    Files in folders are selected by their extension, or all with `every_file`; hidden files and system files are
+    skipped. Links to folders are not followed, links to files only if the target is in the same folder. Names are
     relative to the folder; with several arguments each name begins with its argument. `on_skip` is called for every
-    file that is skipped for its ending.
+    file that is skipped because of its extension.
     """
     for argument in arguments:
         base = argument if len(arguments) == 1 and argument.is_dir() else None
@@ -93,17 +93,17 @@ def find_sources(
 
 
 def count_skipped(counts: Counter[str], path: Path) -> None:
-    """Count a skipped file by its ending, which is the reason unless the file is a link or not a regular file.
+    """Count a skipped file by its extension, or as a link or special file.
 
-    The number of different reasons is limited.
+    The number of different extensions is limited.
     """
-    reason = valid_unicode(path.suffix.lower()) or "without an ending"
+    reason = valid_unicode(path.suffix.lower()) or "without extension"
     if path.is_symlink():
         reason = "links out of the folder"
     elif not path.is_file():
         reason = "special files"
     elif len(reason) > _ENDING_MAX_CHARS or (reason not in counts and len(counts) >= _ENDINGS_MAX):
-        reason = "other endings"
+        reason = "other extensions"
     counts[reason] += 1
 
 

@@ -23,7 +23,7 @@ class ResultReader:
         self._submissions = submissions
         self._state = state
         self._deadline = deadline
-        # Absent in files of version 0.1: the results are then read from the start, and those it has are skipped.
+        # Absent in files of version 0.1: the results are then read from the start, and known ones are skipped.
         self._cursor = int(state.get_note("cursor") or 0)
         self._labels: set[str] = set(json.loads(state.get_note("labels") or "[]"))
 
@@ -44,7 +44,7 @@ class ResultReader:
     def read_all(self) -> Iterator[tuple[int, ResultRow]]:
         """Read everything again and yield the results that the run does not have.
 
-        Results are missing if Redis was restored from a backup: it then numbers them again from an earlier cursor.
+        Results can be missing after Redis was restored from a backup, because cursors then restart at a lower number.
         """
         self._cursor = 0
         yield from self.read_new(-1)

@@ -22,10 +22,10 @@ def purge(ids: tuple[str, ...], url: str, api_key: str | None, *, yes: bool, as_
     """Remove jobs and submissions by ID: records, results, file names, images and thumbnails.
 
     This cannot be undone. Unfinished jobs are canceled. A submission is removed with all of its images. What remains:
-    the log (with ids and file names), totals in the metrics, and backups.
+    log lines (with ids and file names), totals in the metrics, and backups.
 
-    Exit code: 0 if all are removed, 1 if the service does not have one of them (it may have expired or been purged
-    before), 2 on errors.
+    Exit code: 0 if all are removed, 1 if one of them was not found (it may have expired or already been
+    purged), 2 on errors.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def purge(ids: tuple[str, ...], url: str, api_key: str | None, *, yes: bool, as_
         for any_id in ids:
             purged[any_id] = _purge(client, any_id)
             if not as_json:
-                click.echo(f"{any_id}  {'purged' if purged[any_id] else 'not found: expired, purged before, or wrong'}")
+                click.echo(f"{any_id}  {'purged' if purged[any_id] else 'not found: expired, purged or a wrong id'}")
     if as_json:
         click.echo(json.dumps([{"id": any_id, "purged": found} for any_id, found in purged.items()], indent=2))
     return 0 if all(purged.values()) else 1
@@ -47,7 +47,7 @@ def purge(ids: tuple[str, ...], url: str, api_key: str | None, *, yes: bool, as_
 
 def _confirm(ids: tuple[str, ...]) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError("Removing cannot be undone. Confirm it with --yes.")
+        raise click.UsageError("A purge cannot be undone. Confirm it with --yes.")
     what = ids[0] if len(ids) == 1 else f"{len(ids):,} jobs or submissions"
     click.confirm(f"Remove {what} and all stored images and results?", abort=True, err=True)
 

@@ -26,7 +26,7 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter)
     #: Files without a prediction, by error code.
     codes: Counter[str] = field(default_factory=Counter)
-    #: Predictions to doubt, by code of the warning.
+    #: Number of images with each warning.
     warnings: Counter[str] = field(default_factory=Counter)
     #: Rows by position, spread evenly over all files.
     sample: dict[int, ResultRow] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Tally:
     accepted: int = 0
     #: Files that already had a result from an interrupted run.
     skipped: int = 0
-    #: Files of folders that were not sent, by ending.
+    #: Files of folders that were not sent, by extension.
     skipped_files: Counter[str] = field(default_factory=Counter)
     submission_id: str = ""
     _started_s: float = field(default_factory=time.monotonic)

@@ -60,7 +60,7 @@ class Arguments:
     resume: bool
     label_from_folder: bool
     as_json: bool
-    #: Files of folders that are not sent, by ending.
+    #: Files of folders that are not sent, by extension.
     skipped: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -120,7 +120,7 @@ class Arguments:
     help="Requests in progress at the same time.",
 )
 @click.option(
-    "--all", "every_file", is_flag=True, help="Send every file of a folder, not only those with an image ending."
+    "--all", "every_file", is_flag=True, help="Send every file of a folder, not only those with an image extension."
 )
 @click.option("-0", "--null", "null", is_flag=True, help="Names on standard input end in NUL (find -print0).")
 @click.option(

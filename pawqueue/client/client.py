@@ -149,7 +149,7 @@ class Pawqueue:
         folder's name). To stop early, call `close()` on the generator; images that were already sent are still
         classified.
 
-        Files that do not have the ending of an image are not sent. They are counted in `skipped` by their ending, for
+        Files without an image extension are not sent. They are counted in `skipped` by extension, for
         example `{".txt": 2}`; without `skipped`, a warning is logged. Hidden files are not counted.
 
         Raises:

@@ -51,7 +51,7 @@ class Connection:
 
     def __init__(self, url: str, api_key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = _checked(url)
-        #: The gateway skips files of operating systems in archives, but not in those of this user agent.
+        #: The gateway skips system files in archives, except in those from this user agent.
         self._headers = {"User-Agent": "pawqueue"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -82,11 +82,11 @@ class Connection:
         return self.parsed(self.send(call, deadline), parse)
 
     def purge(self, path: str, deadline: Deadline) -> None:
-        """Purge what a path names; raises like `send`, and ClientError if the gateway is too old to purge."""
+        """Purge the job or submission at a path; raises like `send`, and ClientError if the gateway is too old."""
         response = self.send(Call("DELETE", path, {"purge": "true"}), deadline)
         if response.status_code != HTTPStatus.NO_CONTENT:
             raise ClientError(
-                f"The gateway at {self.url} cannot purge: its version is too old. It only canceled what was unfinished."
+                f"The gateway at {self.url} cannot purge: its version is too old. It only canceled unfinished jobs."
             )
 
     def parsed(self, response: httpx.Response, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
@@ -229,7 +229,7 @@ def _problem(response: httpx.Response, sent_bytes: int) -> dict[str, str]:
 
 
 def _proxy_detail(response: httpx.Response, sent_bytes: int) -> str:
-    """What a proxy between client and gateway means by an error status, and what to change there."""
+    """The cause of an error status from a proxy between client and gateway, and what to change there."""
     product = response.headers.get("server", "").partition("/")[0].strip()
     is_nginx = product.lower() == "nginx"
     proxy = f"A proxy in front of the gateway{f' ({product})' if product else ''}"
@@ -243,7 +243,7 @@ def _proxy_detail(response: httpx.Response, sent_bytes: int) -> str:
             return f"{proxy} cannot reach the gateway. Check that the gateway runs, and its address in the proxy."
         case 504:
             limit = "proxy_read_timeout" if is_nginx else "its timeout"
-            return f"{proxy} did not wait for the response of the gateway. Raise {limit} there."
+            return f"{proxy} stopped waiting for the gateway's response. Raise {limit} there."
     return f"The server returned {response.reason_phrase} without problem details; it may be a proxy."
 
 

@@ -112,7 +112,7 @@ class ResultLine:
 
     @property
     def place(self) -> Mapping[str, int]:
-        """The place from which to continue after this line."""
+        """The position from which to continue after this line."""
         return {"after": self.n} if self.cursor is None else {"cursor": self.cursor}
 
     @property
@@ -169,7 +169,7 @@ class Submissions:
     def results(
         self, submission_id: str, deadline: Deadline, place: Mapping[str, int], statuses: Sequence[str] = ()
     ) -> Iterator[ResultLine]:
-        """Yield the finished jobs, or those in `statuses`, that follow a place: `FINISHED`, `ACCEPTED`, or a line's.
+        """Yield the finished jobs, or those in `statuses`, after a position: `FINISHED`, `ACCEPTED`, or that of a line.
 
         One request, never retried; `all_results` resumes after a lost connection.
         """

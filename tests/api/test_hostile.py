@@ -181,7 +181,7 @@ def test_unusual_requests_get_the_expected_status(
         assert "application/problem+json" in response
 
 
-#: A request of `REQUESTS`, and what the response says about it.
+#: A request of `REQUESTS`, and a part of the response.
 CAUSES = {
     "chunk with an invalid size": "chunks of the request body are malformed: Invalid chunk size",
     "chunk without its end": "chunks of the request body are malformed",

@@ -1,4 +1,4 @@
-"""Services exit at once on a Redis that cannot be used, wait for one that does not run yet, and need few rights."""
+"""Services exit if Redis cannot be used, wait for one that is not running yet, and need few rights."""
 
 import os
 import subprocess

@@ -231,7 +231,7 @@ def test_only_purges_that_made_no_step_for_a_while_are_resumed(ledger: Ledger) -
     assert sorted(ledger.stalled_purges(-1)) == sorted([active.id, stalled.id])
 
 
-def test_the_purge_of_an_expired_submission_is_forgotten(ledger: Ledger, redis_client: "redis.Redis") -> None:
+def test_the_purge_of_an_expired_submission_ends(ledger: Ledger, redis_client: "redis.Redis") -> None:
     submission = opened(ledger)
     add(ledger, submission, 2)
     ledger.purge_submission(submission.id, 1, TTL_S, NOW)

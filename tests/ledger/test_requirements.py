@@ -1,4 +1,4 @@
-"""The checks of a Redis at start: each thing that it cannot do is reported with its cause."""
+"""The checks of Redis at startup: each problem is reported with its cause."""
 
 import re
 import shutil

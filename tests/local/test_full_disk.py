@@ -42,7 +42,7 @@ def _accepts(up: Up, accepted: list[str]) -> bool:
 
 
 def _fail_a_write_of_redis(up: Up) -> None:
-    """Redis then exits at once, instead of at the worker's next heartbeat that does not fit."""
+    """Redis then exits immediately, instead of at the worker's next heartbeat that does not fit."""
     with redis.Redis(port=int(up.environ["PAWQUEUE_REDIS_PORT"])) as client, suppress(redis.ConnectionError):
         client.set("tests:large", bytes(100_000))
 

@@ -1,4 +1,4 @@
-"""Training on a full disk: the error is one sentence, earlier outputs stay unchanged, and the next run succeeds."""
+"""Training on a full disk: a one-line error, unchanged earlier outputs, and a next run that succeeds."""
 
 import os
 import re

@@ -44,7 +44,7 @@ class Item:
     #: uint8, (height, width, 3); None until decoded.
     pixels: NDArray[np.uint8] | None = None
     features: Features | None = None
-    #: Codes of what the decoder had to assume.
+    #: Codes of assumptions that the decoder made.
     warnings: tuple[str, ...] = ()
     queue_ms: float = 0.0
     decode_ms: float = 0.0

@@ -1,4 +1,4 @@
--- Add jobs to the list of a submission's finished jobs that were finished by version 0.1, which had no such list.
+-- Add jobs that version 0.1 finished to their submission's list of finished jobs, which that version did not have.
 -- ARGV: submission, number of the first job to examine, maximum number of jobs to examine.
 -- Returns the first number for the next call; 0 if the list is complete.
 local id, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -37,7 +37,7 @@ local function examine(job_ids)
   return #found
 end
 
--- The bits repeat the list as a set. They expire soon, and are brought up to date before they are used.
+-- The bits hold the list as a set. They expire soon, and are updated before they are used.
 local known = redis.call('EXISTS', bits) == 1 and tonumber(redis.call('HGET', key, 'listed')) or 0
 local unknown = redis.call('LRANGE', finished, known, known + count - 1)
 add_bits(unknown)

@@ -26,7 +26,7 @@ redis.call('ZREMRANGEBYRANK', K.submissions .. owner, 0, -1 - K.submissions_kept
 for _, oldest in ipairs(redis.call('ZRANGE', K.submissions .. owner, 0, 99)) do
   if redis.call('EXISTS', K.submission .. oldest) == 0 then
     redis.call('ZREM', K.submissions .. owner, oldest)
-    redis.call('DEL', K.submission_finished .. oldest) -- a worker of version 0.1 does not let it expire
+    redis.call('DEL', K.submission_finished .. oldest) -- version 0.1 sets no expiry
   end
 end
 return 1

@@ -1,4 +1,4 @@
-"""Each kind of file that stores an image gives the pixels of the same image in 8-bit RGB."""
+"""Every kind of file decodes to the same pixels as an 8-bit RGB file of the same image."""
 
 import io
 import re
@@ -401,7 +401,7 @@ def test_the_gamma_of_a_png_is_applied(
     compare(png(COLORS, RGB, *chunks), expected, *warnings)
 
 
-def test_the_first_frame_of_a_gif_lies_on_white() -> None:
+def test_the_first_frame_of_a_gif_is_placed_on_white() -> None:
     frame = Image.new("P", (32, 32), 1)
     frame.putpalette([0, 0, 0, 200, 30, 30])
     data = bytearray(encode(frame, "GIF"))
@@ -414,7 +414,7 @@ def test_the_first_frame_of_a_gif_lies_on_white() -> None:
 
 
 @pytest.mark.parametrize("has_alpha", [False, True])
-def test_the_first_frame_of_a_webp_lies_on_white(*, has_alpha: bool) -> None:
+def test_the_first_frame_of_a_webp_is_placed_on_white(*, has_alpha: bool) -> None:
     def numbers(*values: int) -> bytes:
         return b"".join(value.to_bytes(3, "little") for value in values)
 

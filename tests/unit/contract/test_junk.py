@@ -1,4 +1,4 @@
-"""Which files count as left by an operating system."""
+"""Which files are system files."""
 
 import pytest
 
@@ -13,12 +13,12 @@ from contract.junk import is_junk
         "System Volume Information/x", "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", ".Trashes/501/a.jpg",
     ],
 )  # fmt: skip
-def test_files_of_operating_systems_are_junk(path: str) -> None:
+def test_system_files_are_recognized(path: str) -> None:
     assert is_junk(path)
 
 
 @pytest.mark.parametrize(
     "path", ["a.jpg", ".hidden.jpg", "_a.jpg", "a._b.jpg", "MACOSX/a.jpg", "Thumbs.db.jpg", "thumbs/a.jpg", "", "."]
 )
-def test_other_files_are_not(path: str) -> None:
+def test_other_files_are_not_recognized_as_system_files(path: str) -> None:
     assert not is_junk(path)

@@ -1,4 +1,4 @@
-"""Requests from proxies: which headers count, and what the application sees."""
+"""Requests from proxies: which headers are used, and what the application receives."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,7 +17,7 @@ _HEADERS = {
 
 
 def seen(prefix: str = "", trusted: str = "", path: str = "/v1/jobs", peer: str = _PROXY, **headers: str) -> Any:
-    """The (prefix, path, scheme, host, client address) that the application sees."""
+    """The (prefix, path, scheme, host, client address) that the application receives."""
     found: list[Any] = []
 
     def application(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:

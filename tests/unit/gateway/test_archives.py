@@ -170,11 +170,11 @@ def deep_zip(scale: int = 1) -> bytes:
 
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "gzip bomb": (TAR, bomb_tar, "unpacks to far more"),
+    "gzip bomb": (TAR, bomb_tar, "expands to far more"),
     "long extended header": (TAR, long_header_tar, "truncated or not a tar"),
     "endless extended headers": (TAR, nested_header_tar, "truncated or not a tar"),
     "long list of members": (ZIP, full_directory_zip, "too many members"),
-    "zip bomb": (ZIP, deep_zip, "unpacks to far more"),
+    "zip bomb": (ZIP, deep_zip, "expands to far more"),
 }
 
 
@@ -285,7 +285,7 @@ JUNK = [
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])
-def test_files_of_operating_systems_are_skipped_and_not_counted(gateway: Gateway, kind: str) -> None:
+def test_system_files_are_skipped_and_not_counted(gateway: Gateway, kind: str) -> None:
     url = open_submission(gateway)
     members = dict.fromkeys(JUNK, b"junk") | {"a.png": RED}
     added = send(gateway, url, members, kind).get_json()
@@ -296,12 +296,12 @@ def test_files_of_operating_systems_are_skipped_and_not_counted(gateway: Gateway
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])
-def test_an_archive_of_nothing_but_such_files_is_rejected(gateway: Gateway, kind: str) -> None:
+def test_an_archive_with_only_system_files_is_rejected(gateway: Gateway, kind: str) -> None:
     response = send(gateway, open_submission(gateway), dict.fromkeys(JUNK, b"junk"), kind)
     assert assert_problem(response, 400, "no_file")["skipped"] == JUNK
 
 
-def test_such_files_from_the_client_are_not_skipped_because_its_user_named_them(gateway: Gateway) -> None:
+def test_system_files_that_the_client_sends_are_not_skipped(gateway: Gateway) -> None:
     """The client resends what the response does not name."""
     url = open_submission(gateway)
     headers = {"User-Agent": "pawqueue"}
@@ -327,7 +327,7 @@ WHOLE_TAR = tar_of({"red.png": RED})
         (ZIP, RED, "not a zip"),
     ],
 )
-def test_an_archive_of_another_kind_is_rejected_by_its_name(kind: str, data: bytes, reason: str) -> None:
+def test_the_error_for_an_archive_of_another_kind_names_it(kind: str, data: bytes, reason: str) -> None:
     with pytest.raises(PawqueueError, match=reason):
         unpack(kind, data)
 

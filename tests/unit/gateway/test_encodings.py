@@ -150,11 +150,11 @@ def test_a_bomb_is_rejected_before_it_uses_much_memory(shared_gateway: Gateway, 
     assert peak < 8_000_000
 
 
-def test_a_bomb_of_data_that_no_archive_needs_is_rejected_for_its_ratio(gateway: Gateway) -> None:
+def test_a_body_that_expands_too_far_is_rejected_for_its_ratio(gateway: Gateway) -> None:
     """A zip is read to its end before it is opened, so only the ratio limits it."""
     url = f"{open_submission(gateway)}/jobs"
     response = gateway.client.post(url, data=BOMB, content_type=ZIP, headers={"Content-Encoding": "gzip"})
-    assert "far more than images would" in assert_problem(response, 413, "upload_too_large")["detail"]
+    assert "far more data than images would" in assert_problem(response, 413, "upload_too_large")["detail"]
 
 
 def test_a_key_gives_the_same_job_however_the_image_is_encoded(gateway: Gateway) -> None:

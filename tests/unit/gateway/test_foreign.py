@@ -1,4 +1,4 @@
-"""What is no supported image is named, with what to do about it."""
+"""The error for an upload that is not a supported image names what was sent and what to do."""
 
 import base64
 import gzip
@@ -86,7 +86,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("data", "name", "advice"), IMAGES, ids=lambda value: value if isinstance(value, str) else "")
-def test_an_image_in_another_format_is_named(data: bytes, name: str, advice: str) -> None:
+def test_the_error_for_an_image_in_an_unsupported_format_names_it(data: bytes, name: str, advice: str) -> None:
     with pytest.raises(UnsupportedFormatError) as raised:
         check_upload(data, LIMITS)
     first, _, rest = str(raised.value).partition(". ")
@@ -96,7 +96,7 @@ def test_an_image_in_another_format_is_named(data: bytes, name: str, advice: str
 
 
 @pytest.mark.parametrize(("data", "name", "advice"), OTHERS, ids=lambda value: value if isinstance(value, str) else "")
-def test_what_is_no_image_is_named(data: bytes, name: str, advice: str) -> None:
+def test_the_error_for_an_upload_that_is_not_an_image_names_it(data: bytes, name: str, advice: str) -> None:
     with pytest.raises(NotAnImageError) as raised:
         check_upload(data, LIMITS)
     first, _, rest = str(raised.value).partition(". ")
@@ -106,12 +106,12 @@ def test_what_is_no_image_is_named(data: bytes, name: str, advice: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\x89PNG", b"GIF8", b"\xff", b"II", b"RIF", b"B"])
-def test_the_first_bytes_of_an_image_are_called_cut_off(data: bytes) -> None:
+def test_the_first_bytes_of_an_image_are_reported_as_cut_off(data: bytes) -> None:
     with pytest.raises(NotAnImageError, match=rf"cut off after {len(data)} bytes\. Send the whole file\."):
         check_upload(data, LIMITS)
 
 
-def test_bytes_that_nothing_recognizes_are_shown() -> None:
+def test_the_error_for_unknown_bytes_shows_them() -> None:
     with pytest.raises(NotAnImageError, match="starts with the bytes c8 01 03 c8 01 03 c8 01"):
         check_upload(bytes([200, 1, 3]) * 50, LIMITS)
 

@@ -1,4 +1,4 @@
-"""Forms: each image is accepted or rejected for itself, whatever its part is called and however its name is encoded."""
+"""Forms: each image is accepted or rejected individually, whatever the name and encoding of its part."""
 
 import hashlib
 
@@ -138,7 +138,7 @@ def test_an_image_without_a_file_name_is_named_by_its_content(gateway: Gateway, 
         ]
 
 
-#: A part that is no image, its error code and the reason.
+#: A part that is not an image, its error code and the reason.
 BAD_PARTS: dict[str, tuple[bytes, str, str]] = {
     "text": (part(b"name=file", b"cat.jpg"), "no_file", "is text, not a file"),
     "base64 text": (part(b"name=file", b"iVBORw0KGgoAAAANSUhEUg=="), "no_file", "is text, not a file"),

@@ -12,7 +12,7 @@ from tests.unit.gateway.conftest import Gateway, assert_problem, running_gateway
 from tests.unit.gateway.test_submissions import ZIP, counts, open_submission, send
 
 IMAGE = draw((40, 40))
-#: Werkzeug writes a part of a form that is larger than 500 kB to a temporary file unless it is told otherwise.
+#: Werkzeug writes a part of a form that is larger than 500 kB to a temporary file by default.
 LARGE_IMAGE = IMAGE + bytes(600_000)
 FULL_STORE = "The image store is not writable (No space left on device). Try again later."
 

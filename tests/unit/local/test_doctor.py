@@ -131,7 +131,7 @@ def test_problems_of_a_gateway_are_reported_separately() -> None:
         ("ledger_evicts", "Change the setting of the gateway's Redis"),
         ("ledger_unsuitable", "PAWQUEUE_REDIS_URL"),
         ("ledger_unavailable", "Check Redis first"),
-        ("added_later", "Do what the reason says"),
+        ("added_later", "Correct the cause"),
     ],
 )
 def test_the_advice_for_a_queue_that_accepts_no_jobs_depends_on_the_reason(code: str, advice: str) -> None:

@@ -50,7 +50,7 @@ def test_a_restart_is_reported_once(watch: Watch, stack: FakeStack, capsys: pyte
     assert capsys.readouterr().out.count("worker-0 exited and was restarted") == 1
 
 
-def test_output_that_cannot_be_written_is_no_error(
+def test_output_that_cannot_be_written_is_not_an_error(
     watch: Watch, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch.ready = True

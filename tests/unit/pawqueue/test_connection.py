@@ -90,8 +90,8 @@ def test_a_rejection_is_not_retried_and_keeps_the_problem_details(status: int, c
         (413, "", "A proxy in front of the gateway refused a request of 3.2 MB."),
         (502, "nginx", "(nginx) cannot reach the gateway. Check that the gateway runs, and its address in the proxy."),
         (503, "", "A proxy in front of the gateway cannot reach the gateway."),
-        (504, "nginx", "(nginx) did not wait for the response of the gateway. Raise proxy_read_timeout there."),
-        (504, "Caddy", "(Caddy) did not wait for the response of the gateway. Raise its timeout there."),
+        (504, "nginx", "(nginx) stopped waiting for the gateway's response. Raise proxy_read_timeout there."),
+        (504, "Caddy", "(Caddy) stopped waiting for the gateway's response. Raise its timeout there."),
         (418, "", "The server returned I'm a teapot without problem details; it may be a proxy."),
     ],
 )

@@ -34,7 +34,7 @@ def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     assert names(tmp_path, every_file=True) == ["c.jpg"]
 
 
-def test_files_of_operating_systems_are_skipped(tmp_path: Path) -> None:
+def test_system_files_are_skipped(tmp_path: Path) -> None:
     write_images(
         tmp_path, "__MACOSX/a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "Thumbs.db", "b/desktop.ini", "b/c.jpg"
     )
@@ -104,7 +104,7 @@ def test_a_folder_that_cannot_be_read_is_yielded_like_a_file(tmp_path: Path, mon
     assert names(tmp_path) == ["a.jpg", "shut"]
 
 
-def test_skipped_files_are_counted_by_their_ending(tmp_path: Path) -> None:
+def test_skipped_files_are_counted_by_their_extension(tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg", "b.txt", "sub/c.TXT", "d.jp2", "e", ".hidden.txt", ".git/f.txt", "g.jpg.part")
     write_images(tmp_path.parent / "out", "secret.jpg")
     (tmp_path / "left.jpg").symlink_to(tmp_path.parent / "out" / "secret.jpg")
@@ -116,7 +116,7 @@ def test_skipped_files_are_counted_by_their_ending(tmp_path: Path) -> None:
         ".txt": 2,
         ".jp2": 1,
         ".part": 1,
-        "without an ending": 1,
+        "without extension": 1,
         "links out of the folder": 1,
         "special files": 1,
     }
@@ -124,7 +124,7 @@ def test_skipped_files_are_counted_by_their_ending(tmp_path: Path) -> None:
     assert skipped_text(Counter({".jp2": 1})) == "1 file skipped: 1 .jp2"
 
 
-def test_the_number_of_counted_endings_is_limited(tmp_path: Path) -> None:
+def test_the_number_of_counted_extensions_is_limited(tmp_path: Path) -> None:
     write_images(tmp_path, *(f"a.{number}" for number in range(100)), f"b.{'x' * 100}")
     counts: Counter[str] = Counter()
     assert list(find_files([tmp_path], on_skip=partial(count_skipped, counts))) == []

@@ -1,4 +1,4 @@
-"""A full disk stops `pawqueue submit` and `fetch` with one sentence, and loses no result."""
+"""A full disk stops `pawqueue submit` and `fetch` with a one-line error, and no result is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path

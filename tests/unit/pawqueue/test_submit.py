@@ -278,7 +278,7 @@ def test_the_api_key_is_read_from_the_environment_or_the_command_line(
     assert service.requests[-1].headers["authorization"] == "Bearer other"
 
 
-def test_the_report_says_which_files_were_skipped(
+def test_the_report_lists_the_skipped_files(
     tmp_path: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
 ) -> None:
     folder = write_images(tmp_path / "in", "ok.jpg", "x.jp2", "notes.txt", "more.txt", ".DS_Store")
