@@ -27,13 +27,17 @@ def not_supported(data: bytes) -> UploadError:
     """The error for bytes that `read_header` does not recognize."""
     if any(start.startswith(data) for start in (*STARTS, b"\xff\xd8", b"RIFF")):
         return NotAnImageError(f"The image is cut off after {len(data)} bytes. Send the whole file.")
-    known = _TGA if data.endswith(_TGA_END) else next((kind for kind in _KINDS if kind.fits(data)), None)
-    kind = known or _kind_of_text(data)
+    kind = _kind_of(data)
     if kind is None:
         first = data[:8].hex(" ")
         return NotAnImageError(f"The upload is not an image: it starts with the bytes {first}. {_SUPPORTED}")
     error = UnsupportedFormatError if kind.is_image else NotAnImageError
     return error(f"This is {kind.name}. {kind.advice}")
+
+
+def is_foreign(data: bytes) -> bool:
+    """Whether `not_supported` can tell what these bytes are instead of an image in a supported format."""
+    return format_of(data) is None and _kind_of(data) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ _KINDS = (
 
 _TGA = _image("a TGA image")
 
+
 # Text
 
 _SVG = _image("an SVG drawing")
@@ -177,6 +182,12 @@ _BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 #: Control characters that text does not contain.
 _NOT_IN_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+
+
+def _kind_of(data: bytes) -> _Kind | None:
+    if data.endswith(_TGA_END):
+        return _TGA
+    return next((kind for kind in _KINDS if kind.fits(data)), None) or _kind_of_text(data)
 
 
 def _kind_of_text(data: bytes) -> _Kind | None:

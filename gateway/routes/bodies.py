@@ -13,6 +13,7 @@ from contract.job import new_job_id
 from contract.settings import Settings
 from gateway.accept.acceptor import Upload
 from gateway.accept.archives import TAR_MAX_MEMBERS, ZIP_MAX_MEMBERS, UnpackBudget, read_tar, read_zip
+from gateway.accept.foreign import is_foreign
 from gateway.accept.forms import Part, read_form, read_parts
 from gateway.accept.received import ReceivedImage
 from gateway.http.auth import caller
@@ -120,7 +121,7 @@ def _read_body() -> bytes:
     if not data and request.content_length is None and "Transfer-Encoding" not in request.headers:
         raise EmptyUploadError("The request has no body, because it has no Content-Length. Send the image as the body.")
     # curl's default content type. Every image contains null bytes.
-    if data and request.mimetype == _URL_ENCODED and b"\0" not in data:
+    if data and request.mimetype == _URL_ENCODED and b"\0" not in data and not is_foreign(data):
         raise NotAnImageError(
             "The body is not an image. `curl -d @cat.jpg` removes null bytes and line ends from the file: "
             "use `--data-binary @cat.jpg`."

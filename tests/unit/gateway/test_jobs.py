@@ -41,12 +41,26 @@ def test_a_body_with_the_default_content_type_of_curl_is_accepted(gateway: Gatew
 
 
 def test_a_body_as_curl_d_sends_it_is_rejected_with_the_cause(shared_gateway: Gateway) -> None:
-    for data in (draw(), draw(form="JPEG"), draw(form="GIF"), b"file=@cat.jpg"):
+    for data in (draw(), draw(form="JPEG"), draw(form="GIF")):
         stripped = data.translate(None, b"\0\r\n")
         response = shared_gateway.client.post(
             "/v1/jobs", data=stripped, content_type="application/x-www-form-urlencoded"
         )
         assert "--data-binary" in assert_problem(response, 415, "not_an_image")["detail"]
+
+
+def test_what_curl_sends_instead_of_an_image_is_named(shared_gateway: Gateway) -> None:
+    others = {
+        b"%PDF-1.7\n1 0 obj": "PDF",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>": "SVG",
+        b"<!DOCTYPE html><html></html>": "HTML",
+        b'{"instances": [{"b64": "AA=="}]}': "JSON",
+        b"file=@cat.jpg": "-F file=@cat.jpg",
+    }
+    for data, name in others.items():
+        response = shared_gateway.client.post("/v1/jobs", data=data, content_type="application/x-www-form-urlencoded")
+        problem = response.get_json()
+        assert (response.status_code, name in problem["detail"]) == (415, True), problem
 
 
 def test_a_request_without_a_body_is_rejected_with_the_cause(shared_gateway: Gateway) -> None:
