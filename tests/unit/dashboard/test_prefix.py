@@ -72,7 +72,7 @@ def test_callbacks_find_the_page_with_and_without_the_prefix_and_link_to_the_pre
 
 def test_tiles_thumbnails_and_the_csv_file_follow_the_prefix_of_each_viewer(world: World) -> None:
     job_id = world.finish()
-    world.thumbnails.put(job_id, b"image")
+    world.store_thumbnail(job_id)
     http = publish(world, "")
     outputs = ["predictions-found.data", "predictions-count.children", "predictions-csv.href"]
     values = {"predictions-seen.data": 0, "predictions-url.search": ""}
