@@ -25,6 +25,7 @@ def cancel(ids: tuple[str, ...], url: str, api_key: str | None, *, as_json: bool
     \b
     Examples:
       pawqueue cancel 019abc12-3456-7890-abcd-ef0123456789
+      pawqueue cancel --json 019abc12-3456-7890-abcd-ef0123456789
     """  # noqa: D301 - click needs the character
     with Pawqueue(url, api_key, timeout_s=_TIMEOUT_S) as client:
         found = [client.cancel(any_id) for any_id in ids]

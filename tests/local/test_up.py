@@ -124,8 +124,10 @@ def test_a_killed_worker_is_restarted(up: Up) -> None:
 
 
 def test_sigterm_stops_all_processes(up: Up) -> None:
+    everything = {"gateway", "worker", "dashboard", "deploy.local.stack"}
+    # A gateway that was just restarted first checks Redis in another process.
+    wait_until(lambda: up.services().keys() == everything, "all services to run")
     processes = up.processes()
-    assert up.services().keys() == {"gateway", "worker", "dashboard", "deploy.local.stack"}
 
     up.process.send_signal(signal.SIGTERM)
 
