@@ -68,7 +68,7 @@ def _load(stack: Stack) -> Iterator[None]:
     """Uploads images in bursts, with an occasional invalid one."""
     stopping = threading.Event()
     broken = stack.folder / "broken.png"
-    broken.write_bytes(PHOTOS[0].read_bytes()[:300])
+    broken.write_bytes(PHOTOS[0].read_bytes()[:3000])
 
     def client(seed: int) -> None:
         chance = random.Random(seed)
