@@ -92,7 +92,7 @@ _KINDS = (
     _image("a camera's raw file (Sigma X3F)", b"FOVb", advice=_RAW),
     _image("a camera's raw file (Minolta MRW)", b"\0MRM", advice=_RAW),
     _image(
-        "an HEIF image that is not coded as HEVC or AV1",
+        "a HEIF image that is not coded as HEVC or AV1",
         b"ftypj2k",
         b"ftypj2i",
         b"ftypjpeg",
@@ -148,7 +148,7 @@ _KINDS = (
         b"\xc2\x89PNG",
     ),
     _other("a PNG whose line ends were converted as if it were text", _BINARY, b"\x89PNG\n", b"\x89PNG\r\r\n"),
-    _other("a file of zeros, such as an interrupted copy leaves", "Send the original file.", bytes(16)),
+    _other("a file of zeros, as an interrupted copy leaves behind", "Send the original file.", bytes(16)),
 )
 
 _TGA = _image("a TGA image")
