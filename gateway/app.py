@@ -113,10 +113,8 @@ def _count_requests(app: Flask, metrics: GatewayMetrics) -> None:
 
     @app.after_request
     def count(response: Response) -> Response:
-        # Label by rule, not by path: otherwise every job id would create a new time series.
         route = request.url_rule.rule if request.url_rule else "(none)"
-        metrics.requests.labels(request.method, route, response.status_code).inc()
-        metrics.seconds.labels(request.method, route).observe(time.perf_counter() - g.started)
-        if response.status_code >= 400 and response.mimetype == "application/problem+json":
-            metrics.refused.labels((response.get_json() or {}).get("code", "unknown")).inc()
+        metrics.count_request(request.method, route, response.status_code, time.perf_counter() - g.started)
+        if code := g.get("problem_code"):
+            metrics.count_refused(code)
         return response

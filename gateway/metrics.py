@@ -6,37 +6,57 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from contract.errors import UnavailableError
+from contract.errors import UnavailableError, error_classes
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import LedgerStats
 from contract.queues import QUEUES
+
+#: The methods that have a time series of their own: those of RFC 9110, PATCH and QUERY. A client can make up others.
+METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+#: The label of all other methods and codes.
+OTHER = "other"
+#: Codes of problems: those of expected errors, and those of the web framework.
+CODES = frozenset({*error_classes(), "internal", "method_not_allowed"})
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class GatewayMetrics:
-    """The metrics of one gateway process and their registry."""
+    """The metrics of one gateway process and their registry.
+
+    Every label has a closed set of values, because each value is kept in memory and sent at every scrape.
+    """
 
     def __init__(self, ledger: Ledger, ledger_limit_bytes: int) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry()
         self.registry.register(LedgerCollector(ledger, ledger_limit_bytes))
-        self.requests = Counter(
+        self._requests = Counter(
             "pawqueue_http_requests_total",
             "HTTP requests.",
             ["method", "route", "status"],
             registry=self.registry,
         )
-        self.seconds = Histogram(
+        self._seconds = Histogram(
             "pawqueue_http_request_seconds",
             "Time to respond, including waiting for results.",
             ["method", "route"],
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.refused = Counter(
+        self._refused = Counter(
             "pawqueue_refused_total", "Rejected requests and images, by error code.", ["reason"], registry=self.registry
         )
+
+    def count_request(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """Count a request. `route` is a rule, not a path: otherwise every job id would create a new time series."""
+        label = method if method in METHODS else OTHER
+        self._requests.labels(label, route, status).inc()
+        self._seconds.labels(label, route).observe(duration_s)
+
+    def count_refused(self, code: str) -> None:
+        """Count a rejected request or image."""
+        self._refused.labels(code if code in CODES else OTHER).inc()
 
 
 class LedgerCollector(Collector):  # type: ignore[misc]

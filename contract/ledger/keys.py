@@ -72,6 +72,8 @@ SUBMISSION_KEYS = (SUBMISSION, SUBMISSION_JOBS, SUBMISSION_FINISHED, SUBMISSION_
 EVENTS_KEPT = 10_000
 #: Maximum number of submissions listed per owner.
 SUBMISSIONS_KEPT = 1_000
+#: Maximum number of combinations of queue, status and label that are counted separately. Each is a time series.
+TOTALS_KEPT = 5_000
 #: A submission's rate is measured over a sliding window of one to two times this length.
 RATE_SPAN_MS = 5_000
 

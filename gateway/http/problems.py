@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from flask_limiter import RateLimitExceeded
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize
 from limits.errors import StorageError
@@ -124,4 +124,5 @@ def _problem(status: int, title: str, code: str, detail: str, members: Mapping[s
     response = jsonify(body | dict(members or {}))
     response.status_code = status
     response.content_type = "application/problem+json"
+    g.problem_code = code  # for the metrics, which would otherwise have to parse the body
     return response

@@ -178,7 +178,7 @@ def add(path: SubmissionPath) -> Response:
     images = read_images(services.settings)
     added = services.submissions.add_images(submission, images)
     for rejected in added.rejected:
-        services.metrics.refused.labels(rejected.code).inc()
+        services.metrics.count_refused(rejected.code)
     if added.stopped is None:
         response = jsonify(added.to_dict())
         response.status_code = 202

@@ -1,8 +1,10 @@
 """Jobs in the ledger, from submit to commit."""
 
 import threading
+from dataclasses import replace
 
-from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
+from contract.job import Job, JobError, JobResult, JobStatus, Prediction, new_job_id
+from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, Heartbeat, QueueLimits, Receipt, Submit, SubmitStatus
 from contract.queues import BULK, INTERACTIVE, QUEUES
@@ -229,3 +231,17 @@ def test_recent_jobs_are_listed_newest_first_from_a_given_position(ledger: Ledge
     ledger.commit([(claimed(ledger, jobs[3]), cat())], 60, NOW)
     assert [job_id for _, job_id in ledger.recent(5, after=first[1][0])] == [ids[3], ids[2]]
     assert [job_id for _, job_id in ledger.recent(9)] == ids[::-1]
+
+
+def test_labels_beyond_the_limit_are_counted_together(ledger: Ledger) -> None:
+    results = [
+        replace(cat(), prediction=Prediction(f"label-{number}", 1, {})) for number in range(keys.TOTALS_KEPT + 2)
+    ]
+    jobs = [make_job() for _ in results]
+    store(ledger, jobs)
+    claims = [claim for claim in ledger.claim([job.id for job in jobs], LEASE_MS, 60, NOW) if claim]
+    ledger.commit(list(zip(claims, results, strict=True)), 60, NOW)
+    totals = ledger.stats([INTERACTIVE]).totals
+    assert len(totals) == keys.TOTALS_KEPT + 1
+    assert totals[INTERACTIVE, "succeeded", "(other)"] == 2
+    assert totals[INTERACTIVE, "succeeded", "label-0"] == 1

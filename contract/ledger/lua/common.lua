@@ -88,6 +88,16 @@ local function requeue(id, queue, created_ms, submission)
   move(submission, 'running', 'queued')
 end
 
+-- Count a finished job. Labels come from models: beyond the limit, those that are new share one name.
+local function count_total(queue, status, label)
+  local name = queue .. '|' .. status .. '|' .. label
+  if redis.call('HEXISTS', K.totals, name) == 0
+      and redis.call('HINCRBY', K.counters, 'total_names', 1) > tonumber(K.totals_kept) then
+    name = queue .. '|' .. status .. '|(other)'
+  end
+  redis.call('HINCRBY', K.totals, name, 1)
+end
+
 -- Set the final status of a job and count it. Returns the reference of its image, or false if it has none.
 local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
@@ -100,7 +110,7 @@ local function finish(id, now, ttl_s, status, label, code, result)
   leave_queue(id, queue)
   redis.call('ZREM', K.running .. queue, id)
   redis.call('ZREM', K.deadlines, id)
-  redis.call('HINCRBY', K.totals, queue .. '|' .. status .. '|' .. label, 1)
+  count_total(queue, status, label)
   if code ~= '' then
     redis.call('HINCRBY', K.errors, code, 1)
   end
