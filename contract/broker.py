@@ -53,6 +53,7 @@ def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a full Redis refuses writes: a worker waits until there is room
         broker_transport_options=_transport_options(timeout_s),
         # Retry once, on a new connection: the pooled one may be stale. After that, the caller decides.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},

@@ -109,6 +109,11 @@ def ledger_problem(server: RedisServer, ledger_max_bytes: int) -> Problem | None
     return None
 
 
+def server_bytes(ledger_max_bytes: int) -> int:
+    """The `maxmemory` of a Redis that accepts uploads until it uses `ledger_max_bytes`."""
+    return int(ledger_max_bytes / _SERVER_SHARE)
+
+
 def _worker(beat: Heartbeat) -> dict[str, Any]:
     # Host names and addresses stay internal: this object may be public.
     return {

@@ -64,6 +64,9 @@ IMAGE = f"{PREFIX}image:"
 #: String per job, with expiry: its thumbnail in Base64.
 THUMBNAIL = f"{PREFIX}thumbnail:"
 
+#: A key with no value.
+UNUSED = f"{PREFIX}unused"
+
 #: The keys of one job and of one submission: purging it deletes them.
 JOB_KEYS = (JOB, THUMBNAIL)
 SUBMISSION_KEYS = (SUBMISSION, SUBMISSION_JOBS, SUBMISSION_FINISHED, SUBMISSION_LISTED)

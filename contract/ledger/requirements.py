@@ -38,10 +38,8 @@ _COMMANDS = """
 _IMAGE_COMMANDS = ("MGET", "PING", "SET", "UNLINK")
 #: Keys of Celery, besides the queues. A name that ends with "." or ":" is a prefix.
 _CELERY_KEYS = ("_kombu.binding.", "unacked", "unacked_index", "unacked_mutex")
-#: A key with no value.
-_UNUSED = f"{keys.PREFIX}unused"
 #: Commands that Redis does not queue in a transaction. They are executed, but change nothing.
-_EXECUTED: tuple[tuple[str, ...], ...] = (("PING",), ("WATCH", _UNUSED), ("MULTI",), ("EXEC",))
+_EXECUTED: tuple[tuple[str, ...], ...] = (("PING",), ("WATCH", keys.UNUSED), ("MULTI",), ("EXEC",))
 #: Arguments of the commands whose first argument is not a key.
 _ARGUMENTS = {
     "EVALSHA": ("0" * 40, "0"),
@@ -279,7 +277,7 @@ def _rights_faults(use: _Use, connection: Any, user: str) -> Iterator[Fault]:
         if reply and "no permissions" in str(reply).lower():  # also in the ExecAbortError of EXEC
             kind = _kind_of(reply)
             denied[kind].add(command[0 if kind == "run" else 1])
-    denied["access the keys"].discard(_UNUSED)  # stands for the key of a command; other probes check real keys
+    denied["access the keys"].discard(keys.UNUSED)  # stands for the key of a command; other probes check real keys
     if unknown:
         yield Fault(f"does not offer {_list(unknown)}", "Use a Redis that offers all commands.")
     if any(denied.values()):
@@ -301,7 +299,7 @@ def _probes(commands: Iterable[str]) -> Iterator[tuple[str, ...]]:
         if name in _ARGUMENTS:
             yield (name, *_ARGUMENTS[name])
         elif name not in executed:
-            yield from ((name, *[_UNUSED] * count) for count in range(_MAX_ARGUMENTS + 1))
+            yield from ((name, *[keys.UNUSED] * count) for count in range(_MAX_ARGUMENTS + 1))
 
 
 def _key_probes(names: Iterable[str]) -> Iterator[tuple[str, ...]]:

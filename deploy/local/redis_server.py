@@ -48,8 +48,11 @@ def parse_version(text: str) -> tuple[int, ...]:
     return (int(found[1]), int(found[2])) if found else (0,)
 
 
-def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "always") -> list[str]:
-    """Command that runs Redis in the foreground, reachable from this machine only."""
+def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "always", max_bytes: int = 0) -> list[str]:
+    """Command that runs Redis in the foreground, reachable from this machine only.
+
+    It uses at most `max_bytes` of memory for data; 0 sets no limit.
+    """
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
@@ -61,6 +64,7 @@ def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "alw
         "save": "",  # the append-only file is enough
         # A job's values exceed the default of 64 bytes. Stored compactly, a finished job takes half the memory.
         "hash-max-ziplist-value": "1024",
+        "maxmemory": str(max_bytes),
         "maxmemory-policy": "noeviction",  # a full Redis rejects writes instead of evicting jobs
     }
     return [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]

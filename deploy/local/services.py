@@ -12,7 +12,7 @@ from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.requirements import RedisReport, check_redis
 from contract.settings import Settings, usable_cores, variable_of
-from contract.status import read_status
+from contract.status import read_status, server_bytes
 from deploy.local.errors import LocalError, UsageError
 from deploy.local.ports import Port
 from deploy.local.redis_server import find_redis_server, redis_command
@@ -137,5 +137,6 @@ def _stop_s(settings: Settings) -> int:
 
 def _redis(settings: Settings) -> list[str]:
     folder = settings.state_dir.absolute() / "redis"
-    command = redis_command(find_redis_server(), settings.redis_port, folder, settings.redis_appendfsync)
+    max_bytes = server_bytes(settings.ledger_max_bytes)
+    command = redis_command(find_redis_server(), settings.redis_port, folder, settings.redis_appendfsync, max_bytes)
     return ["sh", "-c", _START_WHEN_DISK_HAS_SPACE, str(folder / "space-check"), *command]

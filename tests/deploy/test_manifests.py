@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 
 from contract.ledger.ledger import Ledger
 from contract.settings import load_settings
+from contract.status import server_bytes
 from gateway.metrics import GatewayMetrics
 from tests.deploy.conftest import Documents, rendered
 from tests.support.services import ROOT
@@ -119,6 +120,16 @@ class TestEveryOverlay:
         args = pod(store)["containers"][0]["args"]
         limit_gb = int(args[args.index("--maxmemory") + 1].removesuffix("gb"))
         assert 2 * load_settings(config["data"]).queue_max_bytes < limit_gb * 2**30
+
+    def test_a_full_ledger_leaves_memory_for_finishing_jobs_and_fits_into_its_container(
+        self, overlay: str, documents: Render
+    ) -> None:
+        everything = documents(overlay)
+        config = next(d for d in everything if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
+        ledger = pod(next(w for w in workloads(everything) if w["metadata"]["name"] == "redis"))["containers"][0]
+        max_bytes = int(ledger["args"][ledger["args"].index("--maxmemory") + 1])
+        container_bytes = int(ledger["resources"]["limits"]["memory"].removesuffix("Gi")) * 2**30
+        assert server_bytes(load_settings(config["data"]).ledger_max_bytes) <= max_bytes <= 0.65 * container_bytes
 
     def test_autoscalers_and_budgets_have_a_target(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)

@@ -1,5 +1,6 @@
 -- Store a worker's heartbeat, and delete heartbeats that expired over a minute ago.
 -- ARGV: now_ms (0: Redis clock), ttl_ms, id, heartbeat.
+write_when_full()
 local now = clock(ARGV[1])
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.workers_alive, '-inf', text(now - 60000))) do
   redis.call('HDEL', K.workers, id)

@@ -1,5 +1,6 @@
 -- Cancel jobs that are not finished. ARGV: ttl_s, now_ms (0: Redis clock), ids.
 -- Returns, per job: 1 if canceled, else 0.
+write_when_full()
 local ttl_s, now = ARGV[1], clock(ARGV[2])
 local canceled, finished = {}, {}
 for at = 3, #ARGV do

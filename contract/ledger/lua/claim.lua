@@ -1,6 +1,7 @@
 -- Lease jobs. A job whose deadline has passed expires instead.
 -- ARGV: now_ms (0: Redis clock), lease_ms, ttl_s, result (JSON) and error code of an expired job, ids.
 -- Returns, per job: its record as a flat list, or false if it was not leased.
+write_when_full()
 local now, lease, ttl_s = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 local function is_free(id, status, queue)

@@ -1,5 +1,6 @@
 -- Close a submission. ARGV: id, now_ms (0: Redis clock), ttl_s, 1 to mark it as canceled unless it is finished.
 -- Returns 1, or 0 if there is no such submission.
+write_when_full()
 local id, now, ttl_s = ARGV[1], clock(ARGV[2]), ARGV[3]
 local key = K.submission .. id
 if redis.call('EXISTS', key) == 0 then

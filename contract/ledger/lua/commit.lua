@@ -1,6 +1,7 @@
 -- Finish jobs whose claim is current, and notify waiting clients.
 -- ARGV: ttl_s, now_ms (0: Redis clock), then per job: id, fence, status, label, error code, result as JSON.
 -- Returns, per job: 1 if finished, 0 if the claim is not current.
+write_when_full()
 local ttl_s, now = ARGV[1], clock(ARGV[2])
 local committed, finished = {}, {}
 for at = 3, #ARGV, 6 do

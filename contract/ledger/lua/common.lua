@@ -10,6 +10,13 @@ local function clock(given_ms)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Let this script write even if Redis is full, because accepted jobs must finish. A full Redis refuses the first write of
+-- a script if it may need memory, but never a later one, so the first write deletes a key that does not exist. Scripts
+-- that store something new do not call this.
+local function write_when_full()
+  redis.call('DEL', K.unused)
+end
+
 -- Format a number for Redis: Lua's own conversion loses digits of large numbers.
 local function text(number)
   return string.format('%.0f', number)

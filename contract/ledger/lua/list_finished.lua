@@ -1,6 +1,7 @@
 -- Add jobs that version 0.1 finished to their submission's list of finished jobs, which that version did not have.
 -- ARGV: submission, number of the first job to examine, maximum number of jobs to examine.
 -- Returns the first number for the next call; 0 if the list is complete.
+write_when_full()
 local id, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local key, finished, bits = K.submission .. id, K.submission_finished .. id, K.submission_listed .. id
 

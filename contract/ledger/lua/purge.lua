@@ -2,6 +2,7 @@
 -- itself is removed with its last job. Unfinished jobs are canceled first.
 -- ARGV: now_ms (0: Redis clock), ttl_s, submission (or ''), how many of its jobs to remove, ids of jobs.
 -- Returns {number of removed jobs, 1 if the submission has jobs left else 0, references of images to delete}.
+write_when_full()
 local now, ttl_s, submission = clock(ARGV[1]), ARGV[2], ARGV[3]
 local removed, images = {}, {}
 

@@ -1,6 +1,7 @@
 -- Requeue or finish the lost jobs of a queue: jobs whose worker died or whose message disappeared.
 -- ARGV: queue, now_ms (0: Redis clock), oldest_message_ms, grace_ms, max_attempts, limit, ttl_s, error code and
 -- result (JSON) of a lost job, error code and result of an expired job. Returns the ids of the jobs to publish.
+write_when_full()
 local queue, now, oldest_message_ms, grace_ms = ARGV[1], clock(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_attempts, limit, ttl_s = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local orphans, finished = {}, {}

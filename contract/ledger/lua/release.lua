@@ -1,5 +1,6 @@
 -- Return jobs to their old position in the queue, without counting the attempt. ARGV, per job: id, fence.
 -- Returns, per job: 1 if the claim was current, else 0.
+write_when_full()
 local released = {}
 for at = 1, #ARGV, 2 do
   local id, fence = ARGV[at], ARGV[at + 1]

@@ -1,5 +1,6 @@
 -- Remove a job from the dead-letter list. ARGV: id, id of the job that retries it (or '').
 -- Returns its image reference, or false if it is not listed.
+write_when_full()
 if redis.call('ZREM', K.dead, ARGV[1]) == 0 then
   return false
 end

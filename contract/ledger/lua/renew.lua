@@ -1,5 +1,6 @@
 -- Extend leases. ARGV: now_ms (0: Redis clock), lease_ms, then per job: id, fence.
 -- Returns, per job: 1 if the claim is current, else 0.
+write_when_full()
 local now, lease = clock(ARGV[1]), tonumber(ARGV[2])
 local held = {}
 for at = 3, #ARGV, 2 do

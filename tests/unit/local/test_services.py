@@ -35,6 +35,12 @@ def test_the_setting_for_appendfsync_is_passed_to_redis(policy: str) -> None:
     assert command[command.index("--appendfsync") + 1] == policy
 
 
+def test_redis_has_a_memory_limit_above_that_of_the_ledger() -> None:
+    command = shlex.split(values(LEDGER_MAX_BYTES=1_000_000_000)["UP_REDIS"])
+
+    assert command[command.index("--maxmemory") + 1] == "1250000000"
+
+
 def test_no_redis_is_started_if_a_redis_url_is_set() -> None:
     assert values()["UP_STARTS_REDIS"] == "true"
     assert values(REDIS_URL="redis://elsewhere:6379/0")["UP_STARTS_REDIS"] == "false"
