@@ -10,6 +10,7 @@ from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from bundle.color import Converter
+from bundle.cost import WastefulImageError, check_bytes, check_opened
 from bundle.samples import STRIP_ROWS, UnsupportedSamplesError
 from bundle.unreadable import unreadable_samples
 
@@ -64,11 +65,13 @@ def decode(data: bytes, height: int, width: int) -> DecodedImage:
         UndecodableImageError: the image cannot be decoded; the message gives the reason, usually Pillow's.
     """
     try:
+        check_bytes(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            check_opened(image, data)
             return _decode_opened(image, height, width)
     except MemoryError:
         raise
-    except UnsupportedSamplesError as error:
+    except (WastefulImageError, UnsupportedSamplesError) as error:
         raise UndecodableImageError(str(error)) from error
     except UnidentifiedImageError as error:
         # Pillow's message contains the memory address of the file object, which differs between runs.

@@ -6,8 +6,8 @@ The names follow the AV1 specification, sections 5.3 and 5.5.
 from collections.abc import Iterable, Iterator
 
 _SEQUENCE_HEADER = 1
-#: A still image, or a tile of one, has one sequence header and about three units.
-_SEQUENCE_HEADERS_MAX = 200
+#: A still image, or a tile of one, has one sequence header and about three units. All tiles have the same one.
+_SEQUENCE_HEADERS_MAX = 20
 _UNITS_MAX = 1_000
 #: The longest sequence header, with 32 operating points.
 _SEQUENCE_HEADER_BYTES = 512
@@ -18,18 +18,18 @@ class TooManyUnitsError(ValueError):
 
 
 def frame_sizes(data: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the maximum width and height of frames, for each sequence header of the streams at `spans`.
+    """Yield the maximum width and height of frames, for each different sequence header of the streams at `spans`.
 
     Raises:
         IndexError: a stream is cut off.
         TooManyUnitsError: the streams have too many units.
     """
-    units = headers = 0
+    units, headers = 0, set[bytes]()
     for first, end in spans:
         start = first
         while start < end:
             units += 1
-            if units > _UNITS_MAX or headers > _SEQUENCE_HEADERS_MAX:
+            if units > _UNITS_MAX or len(headers) > _SEQUENCE_HEADERS_MAX:
                 raise TooManyUnitsError
             head = data[start]
             start += 2 if head & 0x04 else 1
@@ -37,8 +37,10 @@ def frame_sizes(data: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple
             if head & 0x02:
                 size, start = _leb128(data, start)
             if head >> 3 & 0x0F == _SEQUENCE_HEADER:
-                headers += 1
-                yield _frame_size(data[start : start + min(size, _SEQUENCE_HEADER_BYTES)])
+                header = data[start : start + min(size, _SEQUENCE_HEADER_BYTES)]
+                if header not in headers:
+                    headers.add(header)
+                    yield _frame_size(header)
             start += size
 
 

@@ -136,7 +136,7 @@ def _bombs() -> Iterator[Hostile]:
         _png_with(b"iCCP", b"x\0\0" + zlib.compress(bytes(50_000_000))),
         (*_BROKEN, SUCCEEDED),
     )
-    yield Hostile("JPEG with 5000 scans", scans, (NOT_AN_IMAGE,))
+    yield Hostile("JPEG with 5000 scans", scans, (UNDECODABLE,))
     for form in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
         film = encode(frames[0], form, save_all=True, append_images=frames[1:])
         yield Hostile(f"{form} with 200 frames", film, (SUCCEEDED,))

@@ -323,6 +323,7 @@ def test_a_variant_that_no_worker_decodes_is_rejected(data: bytes, problem: str)
 #: Images whose header claims or has far more parts than any image.
 _ENTRY = struct.pack("<HHII", 256, 3, 1, 64)
 _ISPE = box(b"ispe", bytes(4) + struct.pack(">II", 64, 64))
+_BOXES = box(b"free", b"") * 18
 MASSES = {
     "TIFF of two million strips": b"II*\0\x08\0\0\0\3\0" + _ENTRY + b"\1" + _ENTRY[1:]
     + struct.pack("<HHII", 273, 4, 2_000_000, 100) + bytes(8_000_000),
@@ -340,6 +341,9 @@ MASSES = {
     "HEIC of references": heic([(64, 64)], box(b"dimg", struct.pack(">HHH", 1, 1, 1)) * 20_000),
     "AVIF of units": avif_of(unit(2, b"") * 1_000_000),
     "AVIF of sequence headers": avif_of(unit(1, FULL) * 100_000),
+    "AVIF of different sequence headers": avif_of(b"".join(unit(1, FULL + bytes((shade,))) for shade in range(200))),
+    "AVIF of tracks": box(b"ftyp", b"avif" + bytes(4) + b"avif") + box(b"moov", box(b"trak", _BOXES) * 90),
+    "AVIF of boxes in a track": box(b"ftyp", b"avif" + bytes(4) + b"avif") + box(b"moov", box(b"trak", _BOXES * 5)),
     "HEIC of properties": heic([(64, 64)], owners=struct.pack(">I", 1000) + b"\0\1\xff".ljust(258, b"\1") * 1000),
 }  # fmt: skip
 
