@@ -37,7 +37,7 @@ def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
 
     Redis counts as unavailable after `timeout_s` without a reply; use a short timeout if a request waits for `publish`.
     """
-    app = Celery("pawqueue", broker=redis_url)
+    app = Celery("pawqueue", broker=redis_url.replace("unix://", "redis+socket://", 1))  # kombu's name for it
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

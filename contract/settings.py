@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
@@ -19,6 +20,8 @@ from contract.proxy import Network, is_prefix, parse_networks
 
 #: The prefix of every environment variable.
 PREFIX = "PAWQUEUE_"
+#: A variable of version 0.1. On its own it selected a service, so ignoring it could select a different one.
+OLD_REDIS_PORT = f"{PREFIX}REDIS_PORT"
 #: A rate limit, such as `100 per minute`.
 RATE_PATTERN = r"^[1-9][0-9]{0,8} ?(/|per) ?([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?$"
 #: URLs that both Celery and redis-py accept. redis-py alone would silently ignore an invalid database number.
@@ -67,7 +70,6 @@ class Settings(BaseModel):
         "and dashboard accept `X-Forwarded-Prefix`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-For` only "
         "from them. Empty: from nobody.",
     )
-    redis_port: int = _setting(6399, "Port of the Redis that `make up` and `make demo` start.", ge=1, le=65535)
     redis_appendfsync: Literal["always", "everysec"] = _setting(
         "always",
         "How often writes are synced to disk in the Redis that `make up` starts: before each reply, or once per "
@@ -76,15 +78,18 @@ class Settings(BaseModel):
     )
     redis_url: SecretStr | None = _setting(
         None,
-        "URL of the Redis for the ledger and the queues. Unset: the Redis on this machine at `PAWQUEUE_REDIS_PORT`, "
-        "which `make up` starts.",
+        "URL of the Redis for the ledger and the queues. Unset: the Redis that `make up` starts, which listens on a "
+        "socket in the state folder.",
     )
     image_store_url: SecretStr | None = _setting(
         None,
         "Where uploaded images are stored until they are processed: a folder, a `redis://` URL, or any fsspec URL. "
         "Unset: the folder `images` in the state folder.",
     )
-    state_dir: Path = _setting(Path("state"), "Folder for all data that must survive a restart.")
+    state_dir: Path = _setting(
+        Path("state"),
+        "Folder for all data that must survive a restart. `make up` denies other users access to it.",
+    )
     workers: int = _setting(1, "Number of workers that `make up` and `make demo` start.", ge=1, le=64)
     worker_cores: int | None = _setting(
         None,
@@ -271,7 +276,11 @@ class Settings(BaseModel):
 
     def redis_address(self) -> str:
         """URL of the ledger's Redis, including its password."""
-        return self.redis_url.get_secret_value() if self.redis_url else f"redis://127.0.0.1:{self.redis_port}/0"
+        return self.redis_url.get_secret_value() if self.redis_url else f"unix://{quote(str(self.redis_socket()))}"
+
+    def redis_socket(self) -> Path:
+        """The socket of the Redis that `make up` starts."""
+        return self.state_dir.absolute() / "run" / "redis"
 
     def image_store_address(self) -> str:
         """Folder or URL of the image store."""
@@ -294,6 +303,12 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         SettingsError: a value is invalid or a file is unreadable. The message lists all invalid values.
     """
     given = {name: value for name in Settings.model_fields if (value := _read_variable(name, environ)) != ""}
+    if environ.get(OLD_REDIS_PORT) and not {"redis_url", "state_dir"} & given.keys():
+        raise SettingsError(
+            f"{OLD_REDIS_PORT} no longer selects a Redis: the Redis of `make up` has a socket instead of a port. "
+            f"Unset it, and set {variable_of('state_dir')} to the state folder of the service, if it is not the "
+            "default."
+        )
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:

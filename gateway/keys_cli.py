@@ -25,8 +25,8 @@ _NAME_MAX = 100
 def keys() -> None:
     """Create, list and revoke API keys.
 
-    This command talks to Redis directly: at PAWQUEUE_REDIS_URL if it is set, else to the Redis that `make up` starts on
-    this machine. The gateway requires API keys if other machines can reach it; PAWQUEUE_ACCESS changes that.
+    This command talks to Redis directly: at PAWQUEUE_REDIS_URL if it is set, else to the Redis that `make up` starts
+    for PAWQUEUE_STATE_DIR. The gateway requires API keys if other machines can reach it; PAWQUEUE_ACCESS changes that.
 
     \b
     Examples:
@@ -114,7 +114,9 @@ def _store() -> Iterator[KeyStore]:
         report = check_redis(settings)[0]
         fault = next((fault for fault in (report.unavailable, *report.problems) if fault), None)
         reason = report.message(fault) if fault else error.detail
-        raise click.UsageError(f"{reason} Set the same PAWQUEUE_REDIS_* variables as for the service.") from None
+        raise click.UsageError(
+            f"{reason} Set the same PAWQUEUE_STATE_DIR or PAWQUEUE_REDIS_URL as for the service."
+        ) from None
 
 
 def _shown(key: ApiKey) -> dict[str, Any]:

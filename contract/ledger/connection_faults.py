@@ -49,6 +49,8 @@ def _transport_fault(url: str, variable: str, error: Exception) -> Fault | None:
     """The fault that shows in how the connection fails, or in what else listens at the address."""
     parts, cause = urlsplit(url), error.__cause__ or error.__context__
     uses_tls, correct = parts.scheme == "rediss", f"Correct {variable}."
+    if parts.scheme == "unix" and isinstance(cause, PermissionError):
+        return Fault("belongs to another user", "Run this as the user who runs `make up`.")
     if isinstance(cause, ssl.SSLCertVerificationError):
         text = f"has a certificate that cannot be verified ({cause.verify_message.rstrip('.')})"
         return Fault(text, f"Add ?ssl_ca_certs=FILE to {variable}, or correct the host name.")

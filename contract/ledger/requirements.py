@@ -146,12 +146,12 @@ class _Use:
 
 def _uses(settings: Settings) -> Iterator[_Use]:
     is_given = settings.redis_url is not None
-    variable = variable_of("redis_url" if is_given else "redis_port")
+    variable = variable_of("redis_url" if is_given else "state_dir")
     yield _Use(
-        name=f"The Redis at {variable}" if is_given else f"The Redis on port {settings.redis_port} of this machine",
+        name=f"The Redis at {variable}" if is_given else f"The Redis of {settings.state_dir}",
         url=settings.redis_address(),
         variable=variable,
-        start=f"Start it, or correct {variable}." if is_given else "Start it with `make up`.",
+        start=f"Start it, or correct {variable}." if is_given else f"Start it with `make up`, or correct {variable}.",
         stored="jobs",
         commands=sorted({*_COMMANDS.split(), *_script_commands()}),
         keys=_ledger_keys(),

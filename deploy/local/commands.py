@@ -51,8 +51,8 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
 def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """`environ` with free ports and `folder` as the state folder, unless it sets others."""
     workers = load_settings(environ).workers
-    first = pick_ports(3 + workers)
-    names = ("GATEWAY_PORT", "DASHBOARD_PORT", "REDIS_PORT", "WORKER_METRICS_PORT")
+    first = pick_ports(2 + workers)
+    names = ("GATEWAY_PORT", "DASHBOARD_PORT", "WORKER_METRICS_PORT")
     ports = {PREFIX + name: str(first + index) for index, name in enumerate(names)}
     return {**ports, f"{PREFIX}STATE_DIR": str(folder), **{name: value for name, value in environ.items() if value}}
 

@@ -48,14 +48,18 @@ def parse_version(text: str) -> tuple[int, ...]:
     return (int(found[1]), int(found[2])) if found else (0,)
 
 
-def redis_command(binary: Path, port: int, folder: Path, appendfsync: str = "always", max_bytes: int = 0) -> list[str]:
-    """Command that runs Redis in the foreground, reachable from this machine only.
+def redis_command(
+    binary: Path, address: int | Path, folder: Path, appendfsync: str = "always", max_bytes: int = 0
+) -> list[str]:
+    """Command that runs Redis in the foreground, on a port of this machine or on a socket that only its user can use.
 
-    It uses at most `max_bytes` of memory for data; 0 sets no limit.
+    Everyone on this machine can connect to the port, so it is for tests and measurements. Redis uses at most
+    `max_bytes` of memory for data; 0 sets no limit.
     """
+    is_socket = isinstance(address, Path)
     options = {
+        **({"port": "0", "unixsocket": str(address), "unixsocketperm": "700"} if is_socket else {"port": str(address)}),
         "bind": "127.0.0.1",
-        "port": str(port),
         "dir": str(folder),
         "daemonize": "no",
         "appendonly": "yes",

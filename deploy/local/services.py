@@ -21,6 +21,8 @@ from deploy.local.redis_server import find_redis_server, redis_command
 _STOP_MARGIN_S = 5
 #: `stopwaitsecs` of Redis in supervisord.conf.
 _REDIS_STOP_S = 15
+#: A limit of macOS; Linux allows 107 bytes.
+_SOCKET_PATH_MAX = 103
 #: Workers, gateway and dashboard stop one after the other.
 _STAGES = 3
 _ANSWER_S = 5.0
@@ -67,8 +69,6 @@ def ports_of(settings: Settings) -> list[Port]:
         Port("the gateway", variable_of("gateway_port"), settings.gateway_host, settings.gateway_port),
         Port("the dashboard", variable_of("dashboard_port"), "127.0.0.1", settings.dashboard_port),
     ]
-    if settings.redis_url is None:
-        ports.append(Port("Redis", variable_of("redis_port"), "127.0.0.1", settings.redis_port))
     first, variable = settings.worker_metrics_port, variable_of("worker_metrics_port")
     if first:
         ports += [
@@ -135,8 +135,18 @@ def _stop_s(settings: Settings) -> int:
     return math.ceil(settings.drain_s) + _STOP_MARGIN_S
 
 
+def _socket(settings: Settings) -> Path:
+    socket = settings.redis_socket()
+    if len(os.fsencode(socket)) > _SOCKET_PATH_MAX:
+        raise UsageError(
+            f"{socket} is too long for the path of a socket, which may have {_SOCKET_PATH_MAX} bytes. "
+            f"Set {variable_of('state_dir')} to a shorter path."
+        )
+    return socket
+
+
 def _redis(settings: Settings) -> list[str]:
     folder = settings.state_dir.absolute() / "redis"
     max_bytes = server_bytes(settings.ledger_max_bytes)
-    command = redis_command(find_redis_server(), settings.redis_port, folder, settings.redis_appendfsync, max_bytes)
+    command = redis_command(find_redis_server(), _socket(settings), folder, settings.redis_appendfsync, max_bytes)
     return ["sh", "-c", _START_WHEN_DISK_HAS_SPACE, str(folder / "space-check"), *command]

@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from deploy.local.errors import LocalError, UsageError
 
@@ -59,7 +60,7 @@ def claimed(state_dir: Path) -> Iterator[None]:
             raise UsageError(
                 f"The services of {state_dir} are already running (process {lock.readline().strip()}). Stop them "
                 "first. To start a second set of services, set PAWQUEUE_STATE_DIR, PAWQUEUE_GATEWAY_PORT, "
-                "PAWQUEUE_DASHBOARD_PORT, PAWQUEUE_REDIS_PORT and PAWQUEUE_WORKER_METRICS_PORT."
+                "PAWQUEUE_DASHBOARD_PORT and PAWQUEUE_WORKER_METRICS_PORT."
             ) from None
         lock.truncate(0)
         try:
@@ -194,7 +195,7 @@ def _start_supervisord(
     state_dir: Path, socket: Path, environ: Mapping[str, str], config: Path
 ) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "deploy.local.stack", str(config), str(socket.parent)]
-    with (state_dir / "run" / "supervisord.out").open("wb") as output:
+    with _open_private(state_dir / "run" / "supervisord.out", "wb") as output:
         # In a new session: Ctrl-C and a closed terminal reach only this process, which stops the services in order.
         return subprocess.Popen(
             command,
@@ -204,16 +205,25 @@ def _start_supervisord(
             stdout=output,
             stderr=output,
             start_new_session=True,
+            umask=0o077,  # results, names and thumbnails are in the files of the services
         )
 
 
-def _lock_file(state_dir: Path) -> TextIO:
+def _lock_file(state_dir: Path) -> IO[str]:
     try:
-        for name in _FOLDERS:
-            (state_dir / name).mkdir(parents=True, exist_ok=True)
-        return (state_dir / "run" / "lock").open("a+")
+        state_dir.mkdir(parents=True, exist_ok=True)
+        if state_dir.stat().st_mode & stat.S_ISVTX:
+            raise UsageError(f"{state_dir} is a folder of all users. Set PAWQUEUE_STATE_DIR to a folder of its own.")
+        for folder in (state_dir, *(state_dir / name for name in _FOLDERS)):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o700)
+        return _open_private(state_dir / "run" / "lock", "a+")
     except OSError as error:
         raise _unusable(state_dir, error) from None
+
+
+def _open_private(path: Path, mode: str) -> IO[Any]:
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _unusable(state_dir: Path, error: OSError) -> UsageError:
@@ -221,9 +231,7 @@ def _unusable(state_dir: Path, error: OSError) -> UsageError:
         return UsageError(
             f"The disk of {state_dir} is full. Free some space, or set PAWQUEUE_STATE_DIR to another disk."
         )
-    return UsageError(
-        f"{state_dir} cannot be used ({error.strerror}). Set PAWQUEUE_STATE_DIR to a folder that you can write to."
-    )
+    return UsageError(f"{state_dir} cannot be used ({error.strerror}). Set PAWQUEUE_STATE_DIR to a folder of your own.")
 
 
 @contextlib.contextmanager

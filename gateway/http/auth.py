@@ -69,7 +69,7 @@ def require_keys(app: Flask, access: Access, settings: Settings, parts: Iterable
         lambda: caller().owner,
         application_limits=[lambda: caller().rate_limit or settings.rate_limit],
         application_limits_exempt_when=lambda: not caller().owner,
-        storage_uri=settings.redis_address(),
+        storage_uri=settings.redis_address().replace("unix://", "redis+unix://", 1),  # the name that limits has for it
         storage_options={
             "key_prefix": keys.RATES,
             "wrap_exceptions": True,

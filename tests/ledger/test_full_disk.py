@@ -56,10 +56,11 @@ def test_every_accepted_job_survives_a_full_disk(tmp_path: Path) -> None:
 def test_the_redis_of_make_up_waits_for_space_and_keeps_every_accepted_job(tmp_path: Path) -> None:
     stored = list[str]()
     with small_disk(tmp_path / "disk", 4000) as disk:
-        (disk.path / "redis").mkdir()
-        environ = {"PAWQUEUE_STATE_DIR": str(disk.path), "PAWQUEUE_REDIS_PORT": str(free_port())}
-        command = shlex.split(service_environ(load_settings(environ), environ)["UP_REDIS"])
-        ledger = Ledger(connect(f"redis://127.0.0.1:{environ['PAWQUEUE_REDIS_PORT']}/0"))
+        settings = load_settings({"PAWQUEUE_STATE_DIR": str(disk.path)})
+        for folder in ("redis", "run"):
+            (disk.path / folder).mkdir()
+        command = shlex.split(service_environ(settings, {})["UP_REDIS"])
+        ledger = Ledger(connect(settings.redis_address()))
         with running("first", command, tmp_path) as redis:
             wait_until(lambda: responds(ledger), "Redis responding")
             disk.fill(free_bytes=50_000)

@@ -65,7 +65,7 @@ def test_invalid_arguments_are_usage_errors(environ: dict[str, str]) -> None:
     ("environ", "advice"),
     [
         ({"PAWQUEUE_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, "Start it, or correct PAWQUEUE_REDIS_URL."),
-        ({"PAWQUEUE_REDIS_PORT": "1"}, "Start it with `make up`."),
+        ({"PAWQUEUE_STATE_DIR": "/nowhere"}, "Start it with `make up`, or correct PAWQUEUE_STATE_DIR."),
     ],
 )
 def test_without_redis_the_error_explains_how_to_start_it(environ: dict[str, str], advice: str) -> None:

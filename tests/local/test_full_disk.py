@@ -12,6 +12,8 @@ import psutil
 import pytest
 import redis
 
+from contract.ledger.connection import connect
+from contract.settings import load_settings
 from tests.local.test_up import Up, running_up
 from tests.support.services import ROOT, wait_until
 from tests.support.small_disk import SmallDisk, small_disk
@@ -43,7 +45,7 @@ def _accepts(up: Up, accepted: list[str]) -> bool:
 
 def _fail_a_write_of_redis(up: Up) -> None:
     """Redis then exits immediately, instead of at the worker's next heartbeat that does not fit."""
-    with redis.Redis(port=int(up.environ["PAWQUEUE_REDIS_PORT"])) as client, suppress(redis.ConnectionError):
+    with connect(load_settings(up.environ).redis_address()) as client, suppress(redis.ConnectionError):
         client.set("tests:large", bytes(100_000))
 
 

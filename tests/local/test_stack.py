@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local.errors import LocalError
+from deploy.local.errors import LocalError, UsageError
 from deploy.local.stack import Stack, claimed, running_stack
 from deploy.local.watch import Watch
 from tests.support.services import ROOT, wait_until
@@ -48,6 +48,22 @@ def _log_of_second(stack: Stack) -> str:
 
 def _supervisord(stack: Stack) -> psutil.Process:
     return psutil.Process(stack.supervisord_pid)
+
+
+def test_the_state_folder_is_closed_to_other_users(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "redis").mkdir(mode=0o755)
+
+    with claimed(tmp_path):
+        assert {path.stat().st_mode & 0o077 for path in (tmp_path, *tmp_path.rglob("*"))} == {0}
+
+
+def test_a_folder_that_all_users_share_is_rejected_and_not_changed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+
+    with pytest.raises(UsageError, match="PAWQUEUE_STATE_DIR to a folder of its own"), claimed(tmp_path):
+        pass
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
 
 
 def test_a_killed_program_is_restarted(stack: Stack) -> None:

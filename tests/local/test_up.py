@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from contract.ledger.requirements import check_redis
 from contract.settings import load_settings
 from deploy.local.commands import demo_environ
 from deploy.local.services import is_serving
@@ -62,10 +65,15 @@ def running_up(state: Path, output: Path) -> Iterator[Up]:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    folder = tmp_path_factory.mktemp("up")
-    with running_up(folder / "state", folder / "output") as running:
-        yield running
+def up() -> Iterator[Up]:
+    folder = Path(tempfile.mkdtemp())  # other users cannot enter the folders of pytest
+    folder.chmod(0o755)
+    (folder / "state").mkdir(mode=0o755)  # as version 0.1 made it
+    try:
+        with running_up(folder / "state", folder / "output") as running:
+            yield running
+    finally:
+        shutil.rmtree(folder)
 
 
 def _error_of_up(environ: dict[str, str]) -> str:
@@ -91,11 +99,33 @@ def test_an_image_is_classified(up: Up) -> None:
         assert json.load(response)["status"] == "succeeded"
 
 
+def test_other_users_can_neither_connect_to_redis_nor_read_a_file(up: Up) -> None:
+    settings = load_settings(up.environ)
+    assert not [path for path in (settings.state_dir, *settings.state_dir.rglob("*")) if path.stat().st_mode & 0o077]
+    (server,) = [process for process in up.processes() if process.name() == "redis-server"]
+    assert not server.net_connections("inet")
+    assert check_redis(settings)[0].unavailable is None
+    if os.geteuid() == 0:  # only root can become another user
+        with _as_nobody():
+            (problem,) = check_redis(settings)[0].problems
+        assert problem.text == "belongs to another user"
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Connect as a user without rights."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 def test_a_second_up_on_the_same_state_folder_is_rejected(up: Up) -> None:
     assert "are already running" in _error_of_up(up.environ)
 
 
-@pytest.mark.parametrize("name", ["GATEWAY_PORT", "REDIS_PORT", "WORKER_METRICS_PORT"])
+@pytest.mark.parametrize("name", ["GATEWAY_PORT", "WORKER_METRICS_PORT"])
 def test_the_error_for_a_port_in_use_names_its_variable(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])

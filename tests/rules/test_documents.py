@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.scaling import Costs, table
 from bundle.decode import FORMATS as DECODED
 from bundle.manifest import read_manifest
-from contract.settings import settings_page
+from contract.settings import OLD_REDIS_PORT, settings_page
 from gateway import VERSION
 from gateway.accept.header import FORMATS as ACCEPTED
 from gateway.accept.header import NAMES
@@ -27,8 +27,8 @@ DOCUMENTS = sorted(
 )
 #: Written by a command that the document explains.
 GENERATED = {"deploy/compose/secrets"}
-#: Variables of the tests, the client and Compose, which are not settings of a service.
-OTHER_VARIABLES = {"PAWQUEUE_DATA", "PAWQUEUE_URL", "PAWQUEUE_API_KEY", "PAWQUEUE_PUBLISH"}
+#: Variables of the tests, the client, Compose and earlier versions, which are not settings of a service.
+OTHER_VARIABLES = {"PAWQUEUE_DATA", "PAWQUEUE_URL", "PAWQUEUE_API_KEY", "PAWQUEUE_PUBLISH", OLD_REDIS_PORT}
 
 
 def test_the_settings_page_is_up_to_date() -> None:

@@ -1,6 +1,7 @@
 """Settings read from the environment, and the number of cores."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -10,8 +11,16 @@ from contract.settings import SettingsError, load_settings, usable_cores
 def test_unset_variables_use_their_defaults() -> None:
     settings = load_settings({})
     assert (settings.gateway_host, settings.gateway_port, settings.batch_size) == ("127.0.0.1", 8000, 32)
-    assert settings.redis_address() == "redis://127.0.0.1:6399/0"
+    assert settings.redis_address() == "unix://" + quote(str(Path("state/run/redis").absolute()))
     assert settings.image_store_address() == str(Path("state").absolute() / "images")
+
+
+def test_the_port_that_selected_a_redis_in_version_0_1_is_rejected_if_nothing_else_selects_one() -> None:
+    port = {"PAWQUEUE_REDIS_PORT": "6401"}
+    with pytest.raises(SettingsError, match=r"PAWQUEUE_REDIS_PORT no longer selects a Redis.* set PAWQUEUE_STATE_DIR"):
+        load_settings(port)
+    assert load_settings(port | {"PAWQUEUE_STATE_DIR": "/b"}).redis_address() == "unix:///b/run/redis"
+    assert load_settings(port | {"PAWQUEUE_REDIS_URL": "redis://b/0"}).redis_address() == "redis://b/0"
 
 
 def test_values_are_converted_to_their_type() -> None:

@@ -36,11 +36,11 @@ def test_packages_are_compared_with_the_lock_files(tmp_path: Path) -> None:
 
 def test_an_unknown_variable_is_reported_with_a_similar_known_one() -> None:
     finding = checks.check_variables(
-        {"PAWQUEUE_REDIS_PROT": "1", "PAWQUEUE_URL": "x", "PAWQUEUE_REDIS_URL_FILE": "x", "HOME": "/"}
+        {"PAWQUEUE_GATEWAY_PROT": "1", "PAWQUEUE_URL": "x", "PAWQUEUE_REDIS_URL_FILE": "x", "HOME": "/"}
     )
     assert (finding.level, finding.text) == (
         Level.WARNING,
-        "unknown: PAWQUEUE_REDIS_PROT (did you mean PAWQUEUE_REDIS_PORT?)",
+        "unknown: PAWQUEUE_GATEWAY_PROT (did you mean PAWQUEUE_GATEWAY_PORT?)",
     )
 
 
@@ -76,11 +76,12 @@ def test_an_incomplete_bundle_is_reported(tmp_path: Path) -> None:
     assert "manifest.json is missing" in finding.text
 
 
-def test_redis_is_checked(redis_url: str) -> None:
+def test_redis_is_checked(redis_url: str, tmp_path: Path) -> None:
     (finding,) = checks.check_redis(load_settings({"PAWQUEUE_REDIS_URL": redis_url}))
     assert finding.level is not Level.PROBLEM
-    (finding,) = checks.check_redis(load_settings({"PAWQUEUE_REDIS_PORT": str(free_port())}))
-    assert (finding.level, finding.mend) == (Level.PROBLEM, "Start it with `make up`.")
+    (finding,) = checks.check_redis(load_settings({"PAWQUEUE_STATE_DIR": str(tmp_path)}))
+    assert finding.level is Level.PROBLEM
+    assert finding.mend == "Start it with `make up`, or correct PAWQUEUE_STATE_DIR."
 
 
 def test_a_port_in_use_is_reported_with_its_variable() -> None:
@@ -184,7 +185,6 @@ def test_a_server_that_is_not_a_gateway_is_reported() -> None:
 def test_the_command_prints_all_findings_and_exits_with_1_for_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PAWQUEUE_REDIS_PORT", str(free_port()))
     monkeypatch.setenv("PAWQUEUE_GATEWAY_PORT", str(free_port()))
     monkeypatch.setenv("PAWQUEUE_STATE_DIR", str(tmp_path))
 

@@ -22,7 +22,7 @@ def _port(number: int, variable: str = "PAWQUEUE_GATEWAY_PORT") -> Port:
 def test_free_ports_pass_the_check() -> None:
     first = pick_ports(2)
 
-    check_ports([_port(first), _port(first + 1, "PAWQUEUE_REDIS_PORT")])
+    check_ports([_port(first), _port(first + 1, "PAWQUEUE_DASHBOARD_PORT")])
 
 
 def test_the_error_for_a_port_in_use_names_its_variable(taken: int) -> None:
@@ -33,8 +33,8 @@ def test_the_error_for_a_port_in_use_names_its_variable(taken: int) -> None:
 def test_one_port_for_two_services_is_rejected() -> None:
     first = pick_ports(1)
 
-    with pytest.raises(UsageError, match="Set PAWQUEUE_REDIS_PORT to another port"):
-        check_ports([_port(first), _port(first, "PAWQUEUE_REDIS_PORT")])
+    with pytest.raises(UsageError, match="Set PAWQUEUE_DASHBOARD_PORT to another port"):
+        check_ports([_port(first), _port(first, "PAWQUEUE_DASHBOARD_PORT")])
 
 
 def test_a_port_is_free_immediately_after_its_server_has_closed() -> None:

@@ -73,5 +73,5 @@ def test_redis_writes_to_disk_before_it_acknowledges() -> None:
     assert options["--appendonly"] == "yes"
     assert options["--appendfsync"] == "always"
     assert options["--maxmemory-policy"] == "noeviction"
-    assert options["--bind"] == "127.0.0.1"
+    assert (options["--bind"], options["--port"]) == ("127.0.0.1", "6399")
     assert options["--dir"] == "/data"

@@ -3,6 +3,7 @@
 import http.server
 import shlex
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -41,10 +42,21 @@ def test_redis_has_a_memory_limit_above_that_of_the_ledger() -> None:
     assert command[command.index("--maxmemory") + 1] == "1250000000"
 
 
+def test_redis_has_a_socket_in_the_state_folder_and_no_port(tmp_path: Path) -> None:
+    command = shlex.split(values(STATE_DIR=tmp_path)["UP_REDIS"])
+
+    assert command[command.index("--port") + 1] == "0"
+    assert Path(command[command.index("--unixsocket") + 1]).is_relative_to(tmp_path)
+
+
+def test_a_state_folder_whose_path_is_too_long_for_a_socket_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"too long for the path of a socket.* Set PAWQUEUE_STATE_DIR"):
+        values(STATE_DIR=tmp_path / ("long" * 30))
+
+
 def test_no_redis_is_started_if_a_redis_url_is_set() -> None:
     assert values()["UP_STARTS_REDIS"] == "true"
     assert values(REDIS_URL="redis://elsewhere:6379/0")["UP_STARTS_REDIS"] == "false"
-    assert "PAWQUEUE_REDIS_PORT" not in ports(REDIS_URL="redis://elsewhere:6379/0").values()
 
 
 def test_an_unreachable_external_redis_is_reported_without_its_password() -> None:
@@ -87,7 +99,7 @@ def test_each_worker_has_its_own_metrics_port() -> None:
 def test_port_0_disables_the_metrics_ports_of_workers() -> None:
     used = ports(WORKERS=2, WORKER_METRICS_PORT=0)
 
-    assert set(used.values()) == {"PAWQUEUE_GATEWAY_PORT", "PAWQUEUE_DASHBOARD_PORT", "PAWQUEUE_REDIS_PORT"}
+    assert set(used.values()) == {"PAWQUEUE_GATEWAY_PORT", "PAWQUEUE_DASHBOARD_PORT"}
 
 
 @pytest.mark.parametrize(
