@@ -18,6 +18,7 @@ PawqueueError
 ├── IdempotencyMismatchError    422 idempotency_mismatch
 ├── BusyError                   the request is refused for now; resend it later
 │   ├── QueueFullError          429 queue_full
+│   ├── TooManySubmissionsError 429 too_many_submissions
 │   ├── RateLimitedError        429 rate_limited
 │   ├── NoModelError            503 no_model
 │   └── UnavailableError        503 unavailable
@@ -149,6 +150,12 @@ class QueueFullError(BusyError):
     """The queue is full."""
 
     code, title, http_status = "queue_full", "Queue full", 429
+
+
+class TooManySubmissionsError(BusyError):
+    """The API key has too many open submissions."""
+
+    code, title, http_status = "too_many_submissions", "Too many open submissions", 429
 
 
 class RateLimitedError(BusyError):

@@ -170,6 +170,13 @@ class Settings(BaseModel):
     queue_share: float = _setting(
         0.5, "Maximum share of a queue that one API key may fill. Further uploads get 429.", gt=0, le=1
     )
+    submissions_max_open: int = _setting(
+        10_000,
+        "Maximum number of open submissions per API key, including closed ones without images. Opening another one "
+        "gets 429. A submission without images expires after an hour.",
+        "submissions",
+        ge=1,
+    )
     access: Literal["auto", "required", "open-to-everyone"] = _setting(
         "auto",
         "Whether requests require an API key. `auto`: required if the gateway listens on an address that other "

@@ -81,7 +81,9 @@ def build_services(
         admission=admission,
         waiters=waiters,
         acceptor=acceptor,
-        submissions=Submissions(ledger, acceptor, waiters, purger, settings.result_ttl_s),
+        submissions=Submissions(
+            ledger, acceptor, waiters, purger, settings.submissions_max_open, settings.result_ttl_s
+        ),
         dead_letters=DeadLetters(ledger, acceptor, purger),
         purger=purger,
         metrics=GatewayMetrics(ledger, settings.ledger_max_bytes),

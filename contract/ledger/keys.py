@@ -27,6 +27,8 @@ SUBMISSION_FINISHED = f"{PREFIX}submission-finished:"
 SUBMISSION_LISTED = f"{PREFIX}submission-listed:"
 #: Sorted set per owner: ids of the latest submissions by creation time.
 SUBMISSIONS = f"{PREFIX}submissions:"
+#: Sorted set per owner: ids of its submissions that are open or have no images, by the time at which they expire.
+OPEN_SUBMISSIONS = f"{PREFIX}open-submissions:"
 #: Hash per idempotency key, with expiry: fingerprint of the image and id of the job.
 IDEMPOTENCY = f"{PREFIX}idempotency:"
 #: Sorted set per queue: ids of waiting jobs without a message, by the time a sweep detected it.

@@ -24,6 +24,7 @@ from contract.ledger.records import (
     submit_to_row,
 )
 from contract.ledger.types import (
+    EMPTY_SUBMISSION_TTL_S,
     EXPIRED,
     IDEMPOTENCY_TTL_S,
     LOST,
@@ -145,20 +146,21 @@ class Ledger:
     # Submissions. Every script that changes the status of a job also updates the counts of its submission.
 
     @redis_errors_as_unavailable
-    def open_submission(self, submission: Submission, ttl_s: int) -> SubmitStatus:
-        """Store a new submission.
+    def open_submission(self, submission: Submission, ttl_s: int, max_open: int) -> SubmitStatus:
+        """Store a new submission, unless its owner has `max_open` already; it expires early unless images are added.
 
         Returns:
-            `STORED`; `REPEATED` if the same submission exists; `TAKEN` if a different one has the same id.
+            `STORED`; `REPEATED` if the same submission exists; `TAKEN` if a different one has the same id; `PURGING`;
+            `TOO_MANY_OPEN`.
         """
         values = [value for item in submission_to_fields(submission).items() for value in item]
-        head = (submission.id, submission.owner, submission.created_ms, ttl_s, len(values))
+        head = (submission.id, submission.owner, submission.created_ms, _empty_ttl_s(ttl_s), max_open, len(values))
         return SubmitStatus(self._run("open", *head, *values))
 
     @redis_errors_as_unavailable
     def close_submission(self, submission_id: str, ttl_s: int, now_ms: int = 0, *, cancel: bool = False) -> None:
         """Stop accepting jobs for a submission; with `cancel`, also mark it as canceled unless it is finished."""
-        self._run("close", submission_id, now_ms, ttl_s, int(cancel))
+        self._run("close", submission_id, now_ms, ttl_s, int(cancel), _empty_ttl_s(ttl_s))
 
     @redis_errors_as_unavailable
     def purge_submission(self, submission_id: str, count: int, ttl_s: int, now_ms: int = 0) -> Purged:
@@ -399,6 +401,10 @@ class Ledger:
 
 def _claim_arguments(claims: Sequence[Claim]) -> list[str | int]:
     return [value for claim in claims for value in (claim.job.id, claim.fence)]
+
+
+def _empty_ttl_s(ttl_s: int) -> int:
+    return min(ttl_s, EMPTY_SUBMISSION_TTL_S)
 
 
 def _flags(row: list[int]) -> list[bool]:

@@ -32,6 +32,8 @@ class SubmitStatus(IntEnum):
     CLOSED = 6
     #: Refused: the submission with this id is being purged.
     PURGING = 7
+    #: Refused: its owner has too many open submissions.
+    TOO_MANY_OPEN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,8 @@ EXPIRED = JobResult(
 
 #: How long an idempotency key is kept.
 IDEMPOTENCY_TTL_S = 86_400
+#: How long a submission without images is kept.
+EMPTY_SUBMISSION_TTL_S = 3600
 
 
 def final_status(result: JobResult) -> JobStatus:

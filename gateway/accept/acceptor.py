@@ -256,7 +256,7 @@ class Acceptor:
                 )
             case SubmitStatus.CLOSED | SubmitStatus.PURGING:
                 return SubmissionClosedError()
-            case SubmitStatus.TAKEN:
+            case _:  # the id is taken
                 return ConflictError("This id belongs to a different image. Use another job id or `custom_id`.")
 
     # Group commit

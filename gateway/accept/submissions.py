@@ -15,6 +15,7 @@ from contract.errors import (
     IdempotencyMismatchError,
     NotFoundError,
     PawqueueError,
+    TooManySubmissionsError,
     UnavailableError,
     UploadError,
 )
@@ -32,6 +33,8 @@ _GROUP_MAX_JOBS, _GROUP_MAX_BYTES = MESSAGE_MAX_JOBS, 8_000_000
 #: Jobs canceled in one ledger call; more would block Redis for too long.
 _CANCEL_GROUP = 500
 _FINGERPRINT_BYTES = 16
+#: `Retry-After` for a client with too many open submissions.
+_OPEN_RETRY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class Submissions:
     acceptor: Acceptor
     waiters: Waiters
     purger: Purger
+    #: Maximum number of open submissions of one owner.
+    max_open: int
     #: How long finished submissions and rejected images are kept, in seconds.
     ttl_s: int
 
@@ -102,11 +107,13 @@ class Submissions:
         Raises:
             ConflictError: the id belongs to a different submission.
             IdempotencyMismatchError: the idempotency key was used with different options.
-            UnavailableError: the submission with this id is still being purged.
+            UnavailableError: the submission with this id is still being purged, or Redis is too full.
+            TooManySubmissionsError: the caller has too many open submissions.
         """
+        self.acceptor.check_admission()
         chosen_id = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
         submission = Submission(chosen_id, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
-        result = self.ledger.open_submission(submission, self.ttl_s)
+        result = self.ledger.open_submission(submission, self.ttl_s, self.max_open)
         if result is SubmitStatus.STORED:
             return submission, True
         if result is SubmitStatus.REPEATED:
@@ -114,6 +121,12 @@ class Submissions:
         if result is SubmitStatus.PURGING:
             raise UnavailableError(
                 "The submission with this id is still being purged. Resend the request in a moment.", retry_after_s=1
+            )
+        if result is SubmitStatus.TOO_MANY_OPEN:
+            raise TooManySubmissionsError(
+                f"You have {self.max_open:,} open submissions, which is the limit. Close those that are complete and "
+                "purge those without images; these expire after an hour.",
+                retry_after_s=_OPEN_RETRY_S,
             )
         if submission_id:
             raise ConflictError("This id belongs to a different submission. Use another id.")

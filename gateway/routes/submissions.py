@@ -9,7 +9,13 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from contract.access import Scope
-from contract.errors import ConflictError, IdempotencyMismatchError, NotFoundError, UploadError
+from contract.errors import (
+    ConflictError,
+    IdempotencyMismatchError,
+    NotFoundError,
+    TooManySubmissionsError,
+    UploadError,
+)
 from contract.job import JobStatus, now_ms
 from contract.result_row import CSV_COLUMNS
 from contract.submission import Submission
@@ -67,17 +73,25 @@ _RESULTS = {
 }
 
 
-@routes.add("POST", "", scope=Scope.SUBMIT, responses=_OPENED, errors=(IdempotencyMismatchError,))
+@routes.add(
+    "POST", "", scope=Scope.SUBMIT, responses=_OPENED, errors=(IdempotencyMismatchError, TooManySubmissionsError)
+)
 def open_new(header: KeyHeader, body: SubmissionBody) -> Response:
     """Open a submission.
 
     Its images are processed even if the client disconnects, whether or not it is closed. To stop it, cancel it with
-    `DELETE`.
+    `DELETE`. Without images, it expires after an hour.
     """
     return _open(body, key=header.idempotency_key.strip())
 
 
-@routes.add("PUT", "/<submission_id>", scope=Scope.SUBMIT, responses=_OPENED, errors=(NotFoundError, ConflictError))
+@routes.add(
+    "PUT",
+    "/<submission_id>",
+    scope=Scope.SUBMIT,
+    responses=_OPENED,
+    errors=(NotFoundError, ConflictError, TooManySubmissionsError),
+)
 def open_as(path: SubmissionPath, body: SubmissionBody) -> Response:
     """Open a submission under an id of your choice.
 

@@ -34,7 +34,7 @@ def full(client: "redis.Redis") -> Iterator[None]:
     "write",
     [
         lambda ledger: store(ledger, [make_job()]),
-        lambda ledger: ledger.open_submission(Submission(new_job_id(), BULK, NOW), 60),
+        lambda ledger: ledger.open_submission(Submission(new_job_id(), BULK, NOW), 60, 100),
     ],
 )
 def test_a_full_redis_stores_nothing_for_a_client_and_the_error_names_the_cause(
@@ -48,7 +48,7 @@ def test_a_full_redis_stores_nothing_for_a_client_and_the_error_names_the_cause(
 
 def test_accepted_jobs_finish_in_every_way_while_redis_is_full(ledger: Ledger, redis_client: "redis.Redis") -> None:
     submission = Submission(new_job_id(), INTERACTIVE, NOW)
-    ledger.open_submission(submission, 60)
+    ledger.open_submission(submission, 60, 100)
     good, returned, lost, unwanted, purged = (submitted(ledger) for _ in range(5))
     with full(redis_client):
         ledger.beat(BEAT, 1000, NOW)

@@ -59,7 +59,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize(target=submissions)
     def open(self) -> str:
         submission = Submission(new_job_id(), QUEUES[0], self.now_ms)
-        assert self.ledger.open_submission(submission, 60) is SubmitStatus.STORED
+        assert self.ledger.open_submission(submission, 60, 100) is SubmitStatus.STORED
         self.sent[submission.id] = []
         return submission.id
 
@@ -156,7 +156,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.order.pop(submission_id, None)
         self.closed.discard(submission_id)
         # The id can be used again: rules that follow find a new submission.
-        assert self.ledger.open_submission(Submission(submission_id, QUEUES[0], self.now_ms), 60) is SubmitStatus.STORED
+        assert (
+            self.ledger.open_submission(Submission(submission_id, QUEUES[0], self.now_ms), 60, 100)
+            is SubmitStatus.STORED
+        )
         self.sent[submission_id] = []
 
     def forget(self, job: Job) -> None:

@@ -27,7 +27,7 @@ def sent_with_key(ledger: Ledger, job: Job, key: str = "ada:key") -> Receipt:
 
 def opened(ledger: Ledger, owner: str = "ada") -> Submission:
     submission = Submission(new_job_id(), BULK, NOW, name="Holiday", owner=owner)
-    assert ledger.open_submission(submission, TTL_S) is SubmitStatus.STORED
+    assert ledger.open_submission(submission, TTL_S, 100) is SubmitStatus.STORED
     return submission
 
 
@@ -206,10 +206,10 @@ def test_readers_see_no_submission_that_is_being_purged_and_whole_jobs_until_the
     assert ledger.submission_job_ids(submission.id, 0, 10) == [job.id for job in jobs[:3]]
     # It accepts no image and cannot be opened again, or the purge would remove an accepted job.
     assert store(ledger, [replace(make_job(BULK), submission=submission.id)]) == [SubmitStatus.CLOSED]
-    assert ledger.open_submission(submission, TTL_S) is SubmitStatus.PURGING
+    assert ledger.open_submission(submission, TTL_S, 100) is SubmitStatus.PURGING
     while ledger.purge_submission(submission.id, 1, TTL_S, NOW).has_more:
         pass
-    assert ledger.open_submission(submission, TTL_S) is SubmitStatus.STORED
+    assert ledger.open_submission(submission, TTL_S, 100) is SubmitStatus.STORED
 
 
 def test_a_purge_of_a_submission_wakes_the_clients_that_wait_for_it(ledger: Ledger) -> None:

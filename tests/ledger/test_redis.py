@@ -51,7 +51,7 @@ def test_a_job_of_a_submission_takes_little_memory(ledger: Ledger, redis_client:
     """Record and list entries: under 0.6 kB for a waiting job, under 1 kB for a finished one."""
     count = 2000
     submission = Submission(new_job_id(), BULK, now_ms())
-    ledger.open_submission(submission, 60)
+    ledger.open_submission(submission, 60, 100)
     before = redis_client.info("memory")["used_memory"]
     jobs = [
         Job(
@@ -78,7 +78,7 @@ def test_a_job_of_a_submission_takes_little_memory(ledger: Ledger, redis_client:
 def test_a_submission_expires_after_its_last_job_has_finished(ledger: Ledger, redis_client: "redis.Redis") -> None:
     submission = Submission(new_job_id(), BULK, now_ms())
     both = (keys.submission(submission.id), keys.submission_jobs(submission.id))
-    ledger.open_submission(submission, 50)
+    ledger.open_submission(submission, 50, 100)
     assert redis_client.ttl(both[0]) == 50
     jobs = [Job(new_job_id(), BULK, now_ms(), submission=submission.id) for _ in range(2)]
     store(ledger, jobs)
@@ -96,10 +96,10 @@ def test_expired_submissions_are_not_listed_and_the_owners_next_submission_remov
 ) -> None:
     submissions = [Submission(new_job_id(), BULK, now_ms() + n) for n in range(3)]
     for submission in submissions:
-        ledger.open_submission(submission, 50)
+        ledger.open_submission(submission, 50, 100)
     redis_client.delete(keys.submission(submissions[1].id))  # as if it had expired
     assert ledger.submissions("", 2) == [submissions[2], submissions[0]]
-    ledger.open_submission(Submission(new_job_id(), BULK, now_ms() + 3), 50)
+    ledger.open_submission(Submission(new_job_id(), BULK, now_ms() + 3), 50, 100)
     assert redis_client.zscore(keys.submissions(""), submissions[1].id) is None
     assert redis_client.zcard(keys.submissions("")) == 3
 

@@ -18,7 +18,7 @@ TTL_S = 60
 
 def opened(ledger: Ledger, owner: str = "", created_ms: int = NOW, **fields: object) -> Submission:
     submission = Submission(new_job_id(), BULK, created_ms, owner=owner, **fields)  # type: ignore[arg-type]
-    assert ledger.open_submission(submission, TTL_S) is SubmitStatus.STORED
+    assert ledger.open_submission(submission, TTL_S, 100) is SubmitStatus.STORED
     return submission
 
 
@@ -55,10 +55,57 @@ def test_a_submission_is_read_back_unchanged(ledger: Ledger) -> None:
 
 def test_opening_the_same_submission_twice_is_recognized_and_a_different_one_is_rejected(ledger: Ledger) -> None:
     submission = opened(ledger, "ada", name="Holiday")
-    assert ledger.open_submission(replace(submission, created_ms=NOW + 5), TTL_S) is SubmitStatus.REPEATED
+    assert ledger.open_submission(replace(submission, created_ms=NOW + 5), TTL_S, 100) is SubmitStatus.REPEATED
     for other in ({"name": "Work"}, {"owner": "bob"}, {"queue": "interactive"}, {"deadline_s": 5.0}):
-        assert ledger.open_submission(replace(submission, **other), TTL_S) is SubmitStatus.TAKEN  # type: ignore[arg-type]
+        assert ledger.open_submission(replace(submission, **other), TTL_S, 100) is SubmitStatus.TAKEN  # type: ignore[arg-type]
     assert ledger.submission(submission.id) == submission
+
+
+def test_an_owner_may_have_a_limited_number_of_open_submissions(ledger: Ledger) -> None:
+    def open_another(now_ms: int, owner: str = "ada", limit: int = 3) -> SubmitStatus:
+        return ledger.open_submission(Submission(new_job_id(), BULK, now_ms, owner=owner), TTL_S, limit)
+
+    first, second, third = (opened(ledger, "ada") for _ in range(3))
+    assert open_another(NOW) is SubmitStatus.TOO_MANY_OPEN
+    assert open_another(NOW, owner="bob") is SubmitStatus.STORED
+    assert ledger.open_submission(first, TTL_S, 3) is SubmitStatus.REPEATED
+    # Closed without images, it takes as much memory as before.
+    ledger.close_submission(first.id, TTL_S, NOW)
+    assert open_another(NOW) is SubmitStatus.TOO_MANY_OPEN
+    ledger.purge_submission(first.id, 1, TTL_S, NOW)
+    sent(ledger, second, 1)
+    assert open_another(NOW) is SubmitStatus.STORED
+    assert open_another(NOW) is SubmitStatus.TOO_MANY_OPEN
+    ledger.close_submission(second.id, TTL_S, NOW)
+    assert open_another(NOW) is SubmitStatus.STORED
+    # All that have no images have expired.
+    (job,) = sent(ledger, third, 1)
+    later_ms = NOW + 1000 * TTL_S
+    assert [open_another(later_ms, limit=3) for _ in range(3)] == [SubmitStatus.STORED] * 2 + [
+        SubmitStatus.TOO_MANY_OPEN
+    ]
+    # Without unfinished jobs, an open submission expires, too.
+    ledger.commit([(claimed(ledger, job), cat())], 2 * TTL_S, NOW)
+    assert open_another(later_ms) is SubmitStatus.TOO_MANY_OPEN
+    assert open_another(NOW + 2000 * TTL_S) is SubmitStatus.STORED
+
+
+def test_a_submission_without_images_expires_after_an_hour(ledger: Ledger, redis_client: "redis.Redis") -> None:
+    day_s = 86_400
+
+    def expires_within(submission: Submission, seconds: int) -> bool:
+        return seconds - 60 < redis_client.ttl(keys.submission(submission.id)) <= seconds
+
+    used, empty = (Submission(new_job_id(), BULK, NOW, owner="ada") for _ in range(2))
+    for submission in (used, empty):
+        ledger.open_submission(submission, day_s, 100)
+        assert expires_within(submission, 3600)
+    ledger.close_submission(empty.id, day_s, NOW)
+    assert expires_within(empty, 3600)
+    (job,) = sent(ledger, used, 1)
+    assert redis_client.ttl(keys.submission(used.id)) == -1
+    ledger.commit([(claimed(ledger, job), cat())], day_s, NOW)
+    assert expires_within(used, day_s)
 
 
 def test_the_latest_submissions_of_an_owner_are_listed(ledger: Ledger) -> None:

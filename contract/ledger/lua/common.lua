@@ -146,6 +146,11 @@ local function count_pending(key)
   return tonumber(counts[1] or 0) + tonumber(counts[2] or 0)
 end
 
+-- Count a submission among those that its owner has open, until it expires.
+local function count_open(id, expires_ms)
+  redis.call('ZADD', K.open_submissions .. redis.call('HGET', K.submission .. id, 'owner'), expires_ms, id)
+end
+
 -- Set the expiry of a submission without unfinished jobs, and finish it if it is closed.
 local function on_idle(id, now, ttl_s)
   local key = K.submission .. id
@@ -153,7 +158,9 @@ local function on_idle(id, now, ttl_s)
   redis.call('EXPIRE', K.submission_jobs .. id, ttl_s)
   redis.call('EXPIRE', K.submission_finished .. id, ttl_s)
   local times = redis.call('HMGET', key, 'closed_ms', 'finished_ms')
-  if times[1] and not times[2] then
+  if not times[1] then
+    count_open(id, text(now + ttl_s * 1000))
+  elseif not times[2] then
     redis.call('HSET', key, 'finished_ms', text(now))
     notify({id})
   end

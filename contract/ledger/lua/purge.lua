@@ -57,6 +57,7 @@ local function hide(id)
   if redis.call('HSETNX', key, 'purging_ms', text(now)) == 1 then
     redis.call('HSETNX', key, 'closed_ms', text(now))
     redis.call('ZREM', K.submissions .. owner, id)
+    redis.call('ZREM', K.open_submissions .. owner, id)
     notify({id})
   end
   return true

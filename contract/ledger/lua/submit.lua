@@ -90,6 +90,7 @@ for submission in pairs(moved) do
   redis.call('PERSIST', K.submission .. submission)
   redis.call('PERSIST', K.submission_jobs .. submission)
   redis.call('PERSIST', K.submission_finished .. submission)
+  count_open(submission, '+inf')
 end
 write_counts()
 return results

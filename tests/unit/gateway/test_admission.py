@@ -85,6 +85,26 @@ def test_a_full_ledger_records_no_rejected_images(make_gateway: MakeGateway, ser
     assert gateway.client.get(url).get_json()["counts"]["rejected"] == 0
 
 
+def test_a_full_ledger_opens_no_submissions(make_gateway: MakeGateway, server: "redis.Redis") -> None:
+    gateway = make_gateway(ledger_max_bytes="10000000")
+    server.set("ballast", bytes(12_000_000))
+    gateway.services.admission.sample()
+    assert_problem(gateway.client.post("/v1/submissions", json={}), 503, "unavailable")
+    assert gateway.client.get("/v1/submissions").get_json()["submissions"] == []
+
+
+def test_a_client_with_too_many_open_submissions_gets_429_until_it_closes_one(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(submissions_max_open="2")
+    urls = [gateway.client.post("/v1/submissions", json={}).get_json()["urls"]["self"] for _ in range(2)]
+    response = gateway.client.post("/v1/submissions", json={})
+    assert "2 open submissions" in assert_problem(response, 429, "too_many_submissions")["detail"]
+    assert response.headers["Retry-After"] == "60"
+    archive = tar_of({"red.png": IMAGE})
+    assert gateway.client.post(f"{urls[0]}/jobs", data=archive, content_type="application/x-tar").status_code == 202
+    gateway.client.post(f"{urls[0]}/close")
+    assert gateway.client.post("/v1/submissions", json={}).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("share", "policy", "status"), [(1.1, "noeviction", 503), (3, "noeviction", 202), (100, "allkeys-lru", 503)]
 )

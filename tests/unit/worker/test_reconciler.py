@@ -147,7 +147,7 @@ def test_an_interrupted_purge_is_completed(
     ledger: FaultyLedger, images: FileImageStore, messages: Messages, redis_client: "redis.Redis"
 ) -> None:
     submission = Submission(new_job_id(), BULK, now_ms(), name="Holiday")
-    ledger.open_submission(submission, 60)
+    ledger.open_submission(submission, 60, 100)
     jobs = [Job(new_job_id(), BULK, now_ms(), image=images.put(b"bytes"), submission=submission.id) for _ in range(3)]
     store(ledger, jobs)
     ledger.purge_submission(submission.id, 1, 60)
