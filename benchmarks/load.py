@@ -29,13 +29,13 @@ class Load:
 
     def __post_init__(self) -> None:
         prefer = f"Prefer: wait={_WAIT_S}\r\n" if self.mode == "wait" else ""
-        head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\n{prefer}Content-Type: image/jpeg\r\n"
+        head = f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\n{prefer}Content-Type: image/jpeg\r\n"
         self.request = f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
 
     def get_job(self, response: bytes) -> bytes:
         """The request that gets the job of a response."""
         job_id = json.loads(response)["id"]
-        return f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: x\r\nPrefer: wait={_WAIT_S}\r\n\r\n".encode()
+        return f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait={_WAIT_S}\r\n\r\n".encode()
 
 
 @dataclass

@@ -256,7 +256,7 @@ def _listens(port: int) -> bool:
 
 def _wait_for_job(port: int, job_id: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port))
-    connection.sendall(f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n".encode())
+    connection.sendall(f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n".encode())
     return connection
 
 

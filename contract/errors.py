@@ -13,6 +13,7 @@ PawqueueError
 │   └── HeadersTooLargeError    431 headers_too_large
 ├── UnauthorizedError           401 unauthorized
 ├── ForbiddenError              403 forbidden
+├── ForbiddenOriginError        403 forbidden_origin
 ├── NotFoundError               404 not_found
 ├── ConflictError               409 conflict
 ├── IdempotencyMismatchError    422 idempotency_mismatch
@@ -119,6 +120,12 @@ class ForbiddenError(PawqueueError):
     """The API key is valid but lacks the required scope."""
 
     code, title, http_status = "forbidden", "Forbidden", 403
+
+
+class ForbiddenOriginError(PawqueueError):
+    """A web page of another origin sent the request, or its host name is not allowed."""
+
+    code, title, http_status = "forbidden_origin", "Forbidden origin", 403
 
 
 class NotFoundError(PawqueueError):

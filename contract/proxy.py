@@ -13,6 +13,8 @@ from typing import Any
 Application = Callable[..., Iterable[bytes]]
 Network = IPv4Network | IPv6Network
 
+#: The WSGI variable that keeps the `Host` header where `X-Forwarded-Host` has replaced it.
+CONNECTION_HOST = "pawqueue.connection_host"
 #: A prefix is written into pages and `Location` headers unquoted, so it may not contain characters that need quoting.
 _PREFIX = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._~-]+)+")
 
@@ -68,6 +70,7 @@ class BehindProxy:
             if (scheme := _last(environ, "HTTP_X_FORWARDED_PROTO").lower()) in ("http", "https"):
                 environ["wsgi.url_scheme"] = scheme
             if host := _last(environ, "HTTP_X_FORWARDED_HOST"):
+                environ[CONNECTION_HOST] = environ.get("HTTP_HOST", "")
                 environ["HTTP_HOST"] = host
             environ["REMOTE_ADDR"] = self._client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
         if prefix:

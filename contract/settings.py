@@ -28,6 +28,9 @@ RATE_PATTERN = r"^[1-9][0-9]{0,8} ?(/|per) ?([1-9][0-9]{0,3} ?)?(second|minute|h
 _REDIS_URL = re.compile(
     r"rediss?://([^@/?#]*@)?([\w.-]+|\[[0-9a-fA-F:.]+\])?(:\d{1,5})?(/\d*)?(\?ssl_\w+=[^&#]*(&ssl_\w+=[^&#]*)*)?"
 )
+#: An origin, or `*` for all. Flask-CORS would take anything else for a regular expression.
+_ORIGIN = re.compile(r"\*|https?://[^\s/?#@*\\]+")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 #: First parts of the paths that a service has itself. As a prefix, they would make a path ambiguous.
 _OWN_PATHS = {
     "gateway_prefix": {"v1", "predict", "health", "healthz", "readyz", "metrics", "docs", "redoc", "openapi.json"},
@@ -69,6 +72,12 @@ class Settings(BaseModel):
         "Addresses and networks of reverse proxies, separated by commas, for example `127.0.0.1, 10.0.0.0/8`. Gateway "
         "and dashboard accept `X-Forwarded-Prefix`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-For` only "
         "from them. Empty: from nobody.",
+    )
+    allowed_hosts: str = _setting(
+        "",
+        "Host names, separated by commas, under which gateway and dashboard are used while they require no API keys, "
+        "for example `paw.lan`. Requests for other names get 403. `localhost`, IP addresses, and the name on which the "
+        "service listens are always allowed.",
     )
     redis_appendfsync: Literal["always", "everysec"] = _setting(
         "always",
@@ -193,7 +202,9 @@ class Settings(BaseModel):
         pattern=RATE_PATTERN,
     )
     cors_origins: str = _setting(
-        "", "Origins, separated by commas, whose pages may call the gateway from a browser. Empty: none."
+        "",
+        "Origins, separated by commas, whose pages may call the gateway from a browser, for example "
+        "`https://example.org`. `*`: all. Empty: none.",
     )
     wait_max_s: float = _setting(60.0, "Maximum time that a request with `Prefer: wait` waits.", "s", ge=0, le=3600)
     predict_wait_s: float = _setting(30.0, "Maximum time that `POST /predict` waits for a result.", "s", gt=0, le=3600)
@@ -257,6 +268,22 @@ class Settings(BaseModel):
             raise ValueError(f"must be IP addresses and networks, separated by commas ({error})") from None
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_host_names(cls, value: str) -> str:
+        for name in _items(value):
+            if not _HOST_NAME.fullmatch(name):
+                raise ValueError(f"must be host names without scheme, port and path, separated by commas ({name!r})")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in _items(value):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"must be origins such as https://example.org, separated by commas ({origin!r})")
+        return value
+
     def access_is_required(self) -> bool:
         """Whether requests to the gateway require an API key."""
         return self.access == "required" or (self.access == "auto" and not self.is_local())
@@ -269,6 +296,14 @@ class Settings(BaseModel):
     def trusted_networks(self) -> tuple[Network, ...]:
         """The networks of the trusted proxies."""
         return parse_networks(self.trusted_proxies)
+
+    def host_names(self, own: str) -> list[str]:
+        """The host names of a service that listens on `own`."""
+        return [own, *_items(self.allowed_hosts)]
+
+    def allowed_origins(self) -> list[str]:
+        """The origins whose pages may call the gateway."""
+        return _items(self.cors_origins)
 
     def is_local(self) -> bool:
         """Whether only this machine can reach the gateway."""
@@ -292,6 +327,11 @@ class Settings(BaseModel):
     def image_store_address(self) -> str:
         """Folder or URL of the image store."""
         return self.image_store_url.get_secret_value() if self.image_store_url else str(self.state_dir / "images")
+
+
+def _items(text: str) -> list[str]:
+    """The items of a list separated by commas."""
+    return [item for part in text.split(",") if (item := part.strip())]
 
 
 def _is_loopback(host: str) -> bool:

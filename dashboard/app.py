@@ -7,6 +7,8 @@ from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 from flask import Flask, Response, request
 
+from contract.errors import ForbiddenOriginError
+from contract.origin import OriginCheck
 from dashboard.pages import capacity, drift, live, models, predictions, try_it
 from dashboard.pages.page import Page, View, current_view, in_browser, register_refresh
 from dashboard.parts.card import aria, card_view
@@ -37,7 +39,8 @@ def create_app(services: Services) -> Flask:
     server = Flask("dashboard", static_folder=None)
     server.config["MAX_CONTENT_LENGTH"] = _BODY_MAX_BYTES
     server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the fastest that browsers accept
-    require_sign_in(server, services.access)  # first: its check must run before Dash's hooks
+    _check_origins(server, services.origins)  # these two first: their checks must run before Dash's hooks
+    require_sign_in(server, services.access)
     app = _Dash(
         __name__,
         server=server,  # type: ignore[arg-type]  # Dash accepts a Flask application, although its annotation does not
@@ -63,6 +66,16 @@ def create_app(services: Services) -> Flask:
 
     _add_security_headers(server, app)
     return server
+
+
+def _check_origins(server: Flask, origins: OriginCheck) -> None:
+    @server.before_request
+    def check_origin() -> Response | None:
+        try:
+            origins.check(request.environ)
+        except ForbiddenOriginError as error:
+            return Response(f"{error.detail}\n", error.http_status, mimetype="text/plain")
+        return None
 
 
 def _register_navigation(app: Dash, services: Services) -> None:

@@ -6,6 +6,7 @@ from contract.access import Access, KeyStore
 from contract.images.thumbnails import ThumbnailStore
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from contract.origin import OriginCheck
 from contract.settings import Settings
 from dashboard.data.cache import SnapshotCache
 from dashboard.data.gateway import GatewayClient
@@ -22,6 +23,7 @@ class Services:
     reader: Reader
     gateway: GatewayClient
     access: Access
+    origins: OriginCheck
     refresh_s: float
     cache: SnapshotCache = field(default_factory=SnapshotCache)
 
@@ -42,7 +44,9 @@ def build_services(settings: Settings) -> Services:
         period_s=settings.dashboard_refresh_s,
     )
     access = Access(KeyStore(client), required=settings.dashboard_access_is_required())
-    return Services(reader, gateway, access, settings.dashboard_refresh_s)
+    # With API keys, a page under a foreign host name has no session. Its cookies are those of that name.
+    origins = OriginCheck(None if access.required else settings.host_names(settings.dashboard_host))
+    return Services(reader, gateway, access, origins, settings.dashboard_refresh_s)
 
 
 def _metrics_source(settings: Settings) -> MetricsSource:

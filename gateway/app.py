@@ -11,6 +11,7 @@ from flask.sessions import NullSession, SessionInterface, SessionMixin
 
 from contract.errors import UnavailableError
 from contract.log import configure_logging, get_logger
+from contract.origin import OriginCheck
 from contract.proxy import behind_proxy
 from contract.settings import load_settings
 from gateway.http.auth import require_keys
@@ -58,13 +59,22 @@ def create_app(services: Services) -> Flask:
     app.register_blueprint(documents.document_routes(ROUTES, settings))
     register_problem_handlers(app)
     _count_requests(app, services.metrics)
-    add_headers(app, settings.cors_origins)
+    add_headers(app, settings.allowed_origins())
     if services.access.required:
         require_keys(app, services.access, settings, ROUTES)
+    else:
+        # With API keys it is not needed: browsers do not add a key to the requests of a page.
+        _check_origins(app, OriginCheck(settings.host_names(settings.gateway_host), settings.allowed_origins()))
     app.wsgi_app = behind_proxy(  # type: ignore[method-assign]
         app.wsgi_app, settings.gateway_prefix, settings.trusted_networks()
     )
     return app
+
+
+def _check_origins(app: Flask, origins: OriginCheck) -> None:
+    @app.before_request
+    def check_origin() -> None:
+        origins.check(request.environ)
 
 
 def _warn_about_access(services: Services) -> None:

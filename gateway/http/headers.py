@@ -29,10 +29,9 @@ _REQUEST_HEADERS = [
 _RESPONSE_HEADERS = ["Location", "Retry-After", "Preference-Applied", "RateLimit", "RateLimit-Policy", REQUEST_ID]
 
 
-def add_headers(app: Flask, cors_origins: str) -> None:
+def add_headers(app: Flask, origins: list[str]) -> None:
     """Add a request id to every response and log line, and security headers to every response."""
-    if cors_origins.strip():
-        origins = [origin.strip() for origin in cors_origins.split(",") if origin.strip()]
+    if origins:
         CORS(app, origins=origins, allow_headers=_REQUEST_HEADERS, expose_headers=_RESPONSE_HEADERS, max_age=600)
 
     @app.before_request

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from contract.access import Scope
 from contract.errors import (
     ForbiddenError,
+    ForbiddenOriginError,
     HeadersTooLargeError,
     NotFoundError,
     PawqueueError,
@@ -35,9 +36,10 @@ _SECURITY_SCHEMES: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer pq_...`."},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in this header."},
 }
-#: Errors of every operation with a scope, and the ones that API keys add.
+#: Errors of every operation with a scope, and those of a gateway with and without API keys.
 _SHARED_ERRORS: tuple[type[PawqueueError], ...] = (UrlTooLongError, HeadersTooLargeError, UnavailableError)
 _KEY_ERRORS: tuple[type[PawqueueError], ...] = (UnauthorizedError, ForbiddenError, RateLimitedError)
+_OPEN_ERRORS: tuple[type[PawqueueError], ...] = (ForbiddenOriginError,)
 _REF = "#/components/schemas/{model}"
 
 
@@ -100,7 +102,7 @@ class _Writer:
     ) -> dict[str, Any]:
         kinds = [*operation.errors, *_parameter_errors(operation)]
         if scope is not None:
-            kinds += [*_SHARED_ERRORS, *(_KEY_ERRORS if needs_key else ())]
+            kinds += [*_SHARED_ERRORS, *(_KEY_ERRORS if needs_key else _OPEN_ERRORS)]
         declared: Responses = {**(routes.key_responses if needs_key else {}), **operation.responses}
         responses = _problems(kinds) | {status: self._response(response) for status, response in declared.items()}
         return {str(status): response for status, response in sorted(responses.items())}

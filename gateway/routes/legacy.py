@@ -10,6 +10,7 @@ from contract.access import Scope
 from contract.errors import (
     BusyError,
     ForbiddenError,
+    ForbiddenOriginError,
     JobFailedError,
     NoFileError,
     NoModelError,
@@ -111,6 +112,11 @@ def _old_error(text: str, error: str, detail: str, **headers: Any) -> JsonRespon
 _PREDICT_RESPONSES = {
     200: JsonResponse(PredictionAnswer, "The prediction.", {"cat": _PREDICTION}),
     400: _old_error("The image is invalid.", "Undecodable image", "The image is truncated. Send the whole file."),
+    403: _old_error(
+        "The API key lacks the scope `submit`, or a web page of another origin sent the request.",
+        "Forbidden origin",
+        "A web page of another site sent this request.",
+    ),
     413: _old_error("The image is too large.", "Upload too large", "The upload is larger than the limit."),
     415: _old_error("The body has an unsupported Content-Encoding.", "Unsupported encoding", "Send the body in gzip."),
     422: JsonResponse(MissingParts, "The form has no part `file`.", {"no_file": _NO_FILE}),
@@ -127,7 +133,7 @@ routes = Routes(
     title="The old pipeline",
     key_responses={
         kind.http_status: _old_error(kind.title, kind.title, (kind.__doc__ or "").split("\n")[0])
-        for kind in (UnauthorizedError, ForbiddenError, RateLimitedError)
+        for kind in (UnauthorizedError, RateLimitedError)
     },
 )
 
@@ -217,7 +223,12 @@ def _status(error: PawqueueError) -> int:
     """The old pipeline's status: 413 for a large image, 400 for another invalid image, 503 if the service is busy."""
     if isinstance(
         error,
-        RateLimitedError | UnauthorizedError | ForbiddenError | UploadTooLargeError | UnsupportedEncodingError,
+        RateLimitedError
+        | UnauthorizedError
+        | ForbiddenError
+        | ForbiddenOriginError
+        | UploadTooLargeError
+        | UnsupportedEncodingError,
     ):
         return error.http_status
     if isinstance(error, BusyError):

@@ -86,7 +86,7 @@ def send_raw(stack: Stack, *pieces: bytes, end: bool = False) -> str:
 
 
 def post(*headers: str, query: str = "") -> bytes:
-    return "\r\n".join((f"POST /v1/jobs{query} HTTP/1.1", "Host: x", *headers, "", "")).encode("latin-1")
+    return "\r\n".join((f"POST /v1/jobs{query} HTTP/1.1", "Host: localhost", *headers, "", "")).encode("latin-1")
 
 
 def encoded(encoding: str, data: bytes) -> tuple[bytes, bytes]:

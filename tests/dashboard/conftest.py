@@ -16,11 +16,13 @@ from tests.support.services import ROOT, Stack
 #: The sample images of the project.
 PHOTOS = sorted((ROOT / "examples" / "photos").iterdir())
 _TIMEOUT_MS = 60_000
+#: A host name that the browser resolves to this machine, as after DNS rebinding.
+REBOUND = "rebound.example"
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
+    with running_browser(f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1") as browser:
         expect.set_options(timeout=_TIMEOUT_MS)
         yield browser
 

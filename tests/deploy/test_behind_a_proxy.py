@@ -16,12 +16,16 @@ def test_compose_forwards_the_settings(service: str) -> None:
     environ = compose["services"][service]["environment"]
     for name in (f"PAWQUEUE_{service.upper()}_PREFIX", "PAWQUEUE_TRUSTED_PROXIES"):
         assert environ[name] == f"${{{name}:-}}"
+    own = {"gateway": "gateway,"}.get(service, "")
+    assert environ["PAWQUEUE_ALLOWED_HOSTS"] == f"{own}${{PAWQUEUE_ALLOWED_HOSTS:-}}"
 
 
 def test_the_production_overlay_trusts_an_ingress_controller_in_the_cluster(documents: Render) -> None:
     everything = documents("overlays/production")
     config = next(d for d in everything if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
-    networks = load_settings(config["data"]).trusted_networks()
+    settings = load_settings(config["data"])
+    networks = settings.trusted_networks()
+    assert settings.gateway_address() == f"http://{settings.allowed_hosts}:8000"  # the dashboard's requests
     assert any(ipaddress.ip_address("10.244.1.7") in network for network in networks)
     assert not any(ipaddress.ip_address("198.51.100.7") in network for network in networks)
     for workload in workloads(everything):

@@ -153,7 +153,7 @@ class TestBadInput:
 
     def test_a_job_id_can_be_reused_after_a_truncated_upload(self, http: httpx.Client) -> None:
         data, path = draw((60, 40), form="JPEG"), f"/v1/jobs/{new_job_id()}"
-        head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
         with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as connection:
             connection.sendall(head.encode() + data[:-100])
             connection.shutdown(socket.SHUT_WR)

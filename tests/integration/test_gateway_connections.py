@@ -19,7 +19,7 @@ from tests.support.ledger import patient_client
 from tests.support.services import Process, free_port, running, wait_until
 
 _IMAGE = draw((60, 40), form="JPEG")
-_HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+_HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 _WITH_A_SHORT_BODY_TIMEOUT = """
 from gateway.__main__ import main
 from gateway.server import Worker
@@ -81,7 +81,7 @@ def drip(sock: socket.socket, text: bytes, pause_s: float, stop: threading.Event
 def test_a_stopping_gateway_finishes_uploads_and_closes_idle_connections(tmp_path: Path, clean_redis: str) -> None:
     with gateway(tmp_path, clean_redis, PAWQUEUE_DRAIN_S="120") as (port, process):
         silent, half_head = connect(port), connect(port, b"POST /v1/jobs HTTP/1.1\r\n")
-        kept = connect(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept = connect(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received = b""
         while not received.endswith(b"}\n"):
             received += kept.recv(1000)
@@ -135,7 +135,7 @@ def test_a_client_below_the_minimum_rate_is_disconnected_and_a_slow_one_is_not(
 ) -> None:
     with gateway(tmp_path, clean_redis, "-c", _WITH_A_SHORT_BODY_TIMEOUT) as (port, _):
         stop, dripping = threading.Event(), connect(port, _HEAD % 10_000)
-        slow = connect(port, (_HEAD % len(_IMAGE)).replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        slow = connect(port, (_HEAD % len(_IMAGE)).replace(b"Host: localhost", b"Host: localhost\r\nConnection: close"))
         dripper = threading.Thread(target=drip, args=(dripping, b"x", 0.05, stop))
         dripper.start()
         for at in range(0, len(_IMAGE), 150):
@@ -151,8 +151,8 @@ def test_a_client_below_the_minimum_rate_is_disconnected_and_a_slow_one_is_not(
 
 def test_a_client_that_sends_everything_before_it_reads_gets_the_response(tmp_path: Path, clean_redis: str) -> None:
     with gateway(tmp_path, clean_redis, PAWQUEUE_UPLOAD_MAX_BYTES="100000") as (port, _):
-        chunks = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
-        long_url = b"GET /" + b"a" * 20_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        chunks = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+        long_url = b"GET /" + b"a" * 20_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
         for request, expected, code in (
             (_HEAD % 20_000_000 + bytes(20_000_000), 413, "upload_too_large"),
             (chunks + bytes(20_000_000), 400, "bad_request"),

@@ -23,11 +23,11 @@ def find_chromium() -> str:
 
 
 @contextmanager
-def running_browser() -> Iterator[Browser]:
-    """Start a headless browser."""
+def running_browser(*options: str) -> Iterator[Browser]:
+    """Start a headless browser with additional command-line options."""
     path = find_chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", *options])
         try:
             yield browser
         finally:

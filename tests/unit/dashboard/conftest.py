@@ -14,6 +14,7 @@ from contract.job import Features, Job, JobResult, JobStatus, ModelRef, Predicti
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, Heartbeat, LedgerStats, QueueStats
+from contract.origin import OriginCheck
 from contract.settings import load_settings
 from contract.status import Status
 from dashboard.app import create_app
@@ -213,7 +214,7 @@ def make_world(ledger: Ledger, clean_redis: str) -> MakeWorld:
             clock=clock,
             limits=limits or Limits(),
         )
-        services = Services(reader, gateway, Access(keys, required=access_required), 5.0)
+        services = Services(reader, gateway, Access(keys, required=access_required), OriginCheck([]), 5.0)
         return World(ledger, thumbnails, keys, server, services, clock)
 
     return make

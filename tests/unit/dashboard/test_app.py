@@ -83,6 +83,31 @@ def test_a_read_key_shows_its_own_jobs_and_an_admin_key_shows_all(make_world: Ma
     assert http.get("/", headers={"X-API-Key": submit_key}).status_code == 403
 
 
+_PAGES = ({"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "cross-site"})
+
+
+@pytest.mark.parametrize("access_required", [False, True])
+def test_pages_of_other_origins_can_neither_change_nor_read(make_world: MakeWorld, access_required: bool) -> None:
+    world = make_world(access_required=access_required)
+    _, key = world.make_key(Scope.ADMIN)
+    http = world.browse()
+    http.post("/sign-in", data={"api_key": key})
+    for headers in _PAGES:
+        for method, path in (("POST", "/_dash-update-component"), ("GET", "/predictions.csv"), ("POST", "/sign-out")):
+            response = http.open(path, method=method, headers=headers)
+            assert response.status_code == 403
+            assert "PAWQUEUE_" in response.text
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert http.get("/", headers=link).status_code == 200
+
+
+def test_a_rebound_page_reads_nothing(world: World) -> None:
+    http = world.browse()
+    rebound = {"Host": "evil.example:8050", "Sec-Fetch-Site": "same-origin"}
+    assert http.get("/_dash-layout", headers=rebound).status_code == 403
+    assert http.get("/healthz", headers=rebound).status_code == 200
+
+
 def test_a_session_expires() -> None:
     now_s = [0.0]
     sessions = Sessions(clock=lambda: now_s[0])

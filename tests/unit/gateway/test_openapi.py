@@ -69,8 +69,8 @@ def test_every_parameter_is_described_with_an_example_or_its_values(document: di
             assert "example" in parameter or "enum" in parameter["schema"], (name, parameter["name"])
 
 
-def test_every_error_has_an_example(guarded: dict[str, Any]) -> None:
-    shown = set(re.findall(r"urn:pawqueue:error:([a-z_]+)", str(guarded)))
+def test_every_error_has_an_example(document: dict[str, Any], guarded: dict[str, Any]) -> None:
+    shown = set(re.findall(r"urn:pawqueue:error:([a-z_]+)", f"{document} {guarded}"))
     of_requests = {code for code, kind in error_classes().items() if not issubclass(kind, JobFailedError)}
     assert of_requests - {"no_model"} <= shown  # only /predict returns it, in the old format
 
