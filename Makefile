@@ -29,7 +29,7 @@ SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
 COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos soak bench check fix docs lock train data-download mlflow-upload performance clean moved
+.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos hostile soak bench check fix docs lock train data-download mlflow-upload performance clean moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ conformance: $(TEST_NEEDS)  ## test the gateway with over 5,000 requests generat
 
 chaos: $(TEST_NEEDS)  ## kill workers, gateways and Redis under load for up to 20 minutes, and write chaos.json
 	@$(RUN) python -m tests.chaos.run
+
+hostile: $(TEST_NEEDS)  ## attack services while an honest client measures, and write hostile.json (ten minutes)
+	@$(RUN) python -m tests.hostile.run
 
 bench: $(TEST_NEEDS)  ## measure throughput and latency, and write bench.json: BENCH=quick ONLY="serving bulk"
 	@$(RUN) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY))
