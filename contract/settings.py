@@ -167,6 +167,13 @@ class Settings(BaseModel):
         "bytes",
         ge=1,
     )
+    spool_max_bytes: int = _setting(
+        4_000_000_000,
+        "Maximum size of the zips that a gateway keeps in the folder `spool` of the state folder while it reads them. "
+        "One API key may use half of it. Further zips get 503.",
+        "bytes",
+        ge=1,
+    )
     queue_max_jobs: int = _setting(
         1_000_000, "Maximum number of jobs waiting in a queue. Further uploads get 429.", "jobs", ge=1
     )

@@ -18,6 +18,7 @@ from contract.settings import Settings
 from gateway.accept.acceptor import Acceptor, Publish
 from gateway.accept.admission import Admission
 from gateway.accept.dead_letters import DeadLetters
+from gateway.accept.spool import Spool
 from gateway.accept.submissions import Submissions
 from gateway.metrics import GatewayMetrics
 from gateway.results.waiters import Waiters
@@ -38,6 +39,7 @@ class Services:
     acceptor: Acceptor
     submissions: Submissions
     dead_letters: DeadLetters
+    spool: Spool
     purger: Purger
     metrics: GatewayMetrics
     client: "redis.Redis"
@@ -85,6 +87,7 @@ def build_services(
             ledger, acceptor, waiters, purger, settings.submissions_max_open, settings.result_ttl_s
         ),
         dead_letters=DeadLetters(ledger, acceptor, purger),
+        spool=Spool(settings.state_dir / "spool", settings.spool_max_bytes),
         purger=purger,
         metrics=GatewayMetrics(ledger, settings.ledger_max_bytes),
         client=client,

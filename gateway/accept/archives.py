@@ -1,22 +1,21 @@
 """Reads the images of a tar or zip one at a time, and limits how far an archive may expand.
 
-A tar is read as it arrives. A zip has its directory at the end, so it is written to a temporary file first.
+A tar is read as it arrives. A zip has its directory at the end, so it is written to the spool first.
 """
 
-import errno
 import stat
 import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from tempfile import TemporaryFile
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO
 
-from contract.errors import NoFileError, PawqueueError, UnavailableError, UploadError, UploadTooLargeError
+from contract.errors import NoFileError, PawqueueError, UploadError, UploadTooLargeError
 from contract.junk import is_junk
 from gateway.accept.inflate import FREE_BYTES, Expansion, Inflater
 from gateway.accept.received import Read, ReceivedImage, received, rejected, skipped, too_large
+from gateway.accept.spool import SpoolFile
 
 TAR_MAX_MEMBERS = 100_000
 #: Lower than for a tar, because the directory of a zip is held in memory.
@@ -252,20 +251,27 @@ _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 
 
-def read_zip(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:
-    """Yield the files of a zip; files larger than `max_bytes` are rejected.
+def read_zip(
+    read: Read,
+    max_bytes: int,
+    budget: UnpackBudget,
+    spool: AbstractContextManager[SpoolFile],
+    *,
+    keep_junk: bool = False,
+) -> Iterator[ReceivedImage]:
+    """Yield the files of a zip, which is written to `spool` first; files larger than `max_bytes` are rejected.
 
     System files are marked as junk, unless `keep_junk`.
 
     Raises:
         UploadError: it is truncated, not a zip, empty, or over `budget`.
-        UnavailableError: the disk of the temporary folder is full.
+        UnavailableError: the disk or the spool is full.
     """
-    with _temporary_file() as file:
+    with spool as spooled:
         while piece := read(_PIECE_BYTES):
             budget.count_packed(len(piece))
-            file.write(piece)
-        with _opened_zip(file) as archive:
+            spooled.append(piece)
+        with _opened_zip(spooled.file) as archive:
             count = 0
             for info in archive.infolist():
                 name = _zip_name(info)
@@ -279,21 +285,6 @@ def read_zip(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: boo
                 yield _zip_image(archive, info, name, max_bytes, budget)
             if count == 0:
                 raise NoFileError(_EMPTY)
-
-
-@contextmanager
-def _temporary_file() -> Iterator[IO[bytes]]:
-    try:
-        with TemporaryFile() as file:
-            yield file
-    except OSError as error:
-        # ENOENT: TemporaryFile found no folder in which it could write.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOENT):
-            raise
-        raise UnavailableError(
-            "The disk of the gateway's temporary folder is full. Send a tar, which needs no temporary file, "
-            "or try again later."
-        ) from error
 
 
 @contextmanager

@@ -8,14 +8,23 @@ from contextlib import suppress
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from contract.errors import EmptyUploadError, NotAnImageError, UnsupportedFormatError, UploadError, UploadTooLargeError
+from contract.errors import (
+    EmptyUploadError,
+    NotAnImageError,
+    UnavailableError,
+    UnsupportedFormatError,
+    UploadError,
+    UploadTooLargeError,
+)
 from contract.job import new_job_id
 from contract.settings import Settings
+from gateway import BROKEN_BODY
 from gateway.accept.acceptor import Upload
 from gateway.accept.archives import TAR_MAX_MEMBERS, ZIP_MAX_MEMBERS, UnpackBudget, read_tar, read_zip
 from gateway.accept.foreign import is_foreign
 from gateway.accept.forms import Part, read_form, read_parts
 from gateway.accept.received import ReceivedImage
+from gateway.accept.spool import Spool
 from gateway.http.auth import caller
 from gateway.http.job_schemas import SubmitHeaders, SubmitQuery, WaitHeader
 from gateway.http.problems import broken_body
@@ -49,10 +58,11 @@ def read_upload(settings: Settings, query: SubmitQuery, header: SubmitHeaders, j
     )
 
 
-def read_images(settings: Settings) -> Iterator[ReceivedImage]:
+def read_images(settings: Settings, spool: Spool) -> Iterator[ReceivedImage]:
     """The images of a form or archive, one after another.
 
     Raises:
+        UnavailableError: the spool has no space for the zip.
         UploadError: during iteration: the body cannot be parsed or is too large.
     """
     request.max_content_length = settings.bulk_max_bytes
@@ -65,8 +75,11 @@ def read_images(settings: Settings) -> Iterator[ReceivedImage]:
         budget = UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS)
         return read_tar(_read, settings.upload_max_bytes, budget, keep_junk=keep_junk)
     if mimetype in _ZIPS:
+        owner = caller().owner
+        request.max_content_length = max_bytes = min(settings.bulk_max_bytes, spool.limit_of(owner))
+        _check_space(spool, owner, min(request.content_length or 0, max_bytes))
         budget = UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS)
-        return read_zip(_read, settings.upload_max_bytes, budget, keep_junk=keep_junk)
+        return read_zip(_read, settings.upload_max_bytes, budget, spool.file(owner), keep_junk=keep_junk)
     problem = f"Content-Type is {clean_name(mimetype)}." if mimetype else "The request has no Content-Type."
     raise UnsupportedFormatError(
         f"{problem} This endpoint takes many images, as {FORM}, application/x-tar or application/zip; "
@@ -99,6 +112,15 @@ def granted_wait_s(header: WaitHeader, max_s: float) -> float:
 def clean_name(name: str) -> str:
     """`name` without control characters and at most 255 characters long, for records and logs."""
     return "".join(character for character in name if character.isprintable())[:_FILE_NAME_MAX]
+
+
+def _check_space(spool: Spool, owner: str, size: int) -> None:
+    """Check that there is space for a body of `size` bytes, before it is read."""
+    try:
+        spool.check(owner, size)
+    except UnavailableError:
+        request.environ[BROKEN_BODY] = True  # close the connection instead of reading a body of gigabytes
+        raise
 
 
 def _read_image(name: str, max_bytes: int) -> tuple[bytes, str]:

@@ -189,7 +189,7 @@ def add(path: SubmissionPath) -> Response:
     submission = services.submissions.find(caller(), path.submission_id)
     if submission.closed_ms is not None:
         raise SubmissionClosedError
-    images = read_images(services.settings)
+    images = read_images(services.settings, services.spool)
     added = services.submissions.add_images(submission, images)
     for rejected in added.rejected:
         services.metrics.count_refused(rejected.code)

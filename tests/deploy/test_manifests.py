@@ -131,6 +131,14 @@ class TestEveryOverlay:
         container_bytes = int(ledger["resources"]["limits"]["memory"].removesuffix("Gi")) * 2**30
         assert server_bytes(load_settings(config["data"]).ledger_max_bytes) <= max_bytes <= 0.65 * container_bytes
 
+    def test_a_full_spool_fits_into_the_state_folder_of_its_gateway(self, overlay: str, documents: Render) -> None:
+        everything = documents(overlay)
+        config = next(d for d in everything if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
+        gateway = pod(next(w for w in workloads(everything) if w["metadata"]["name"] == "gateway"))
+        state = next(volume for volume in gateway["volumes"] if volume["name"] == "state")
+        limit_bytes = int(state["emptyDir"]["sizeLimit"].removesuffix("Gi")) * 2**30
+        assert load_settings(config["data"]).spool_max_bytes < limit_bytes
+
     def test_autoscalers_and_budgets_have_a_target(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)
         names = {workload["metadata"]["name"] for workload in workloads(everything)}

@@ -157,7 +157,8 @@ def running_gateway(
     redis_url: str, folder: Path, clock: Callable[[], float] | None = None, **changes: str
 ) -> Iterator[Gateway]:
     """A gateway with the settings of these tests, overridden by `changes`."""
-    chosen = _SETTINGS | {"redis_url": redis_url} | changes
+    state = folder.with_name(f"{folder.name}-state")
+    chosen = _SETTINGS | {"redis_url": redis_url, "state_dir": str(state)} | changes
     settings = load_settings({f"PAWQUEUE_{name.upper()}": value for name, value in chosen.items()})
     # A long timeout, for busy machines.
     client = redis.Redis.from_url(redis_url, decode_responses=True, socket_timeout=60, retry=Retry(NoBackoff(), 0))

@@ -6,10 +6,12 @@ import io
 import lzma
 import struct
 import tarfile
+import tempfile
 import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import given, settings
 from contract.errors import PawqueueError
 from gateway.accept.archives import UnpackBudget, points_outside, read_tar, read_zip
 from gateway.accept.received import Read, ReceivedImage, to_custom_id
+from gateway.accept.spool import Spool
 from tests.support.archives import Member, add, encrypted, special, tar_of, zip_named, zip_of
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, assert_problem
@@ -31,9 +34,15 @@ def reader(data: bytes) -> Read:
     return io.BytesIO(data).read
 
 
+def read_archive(kind: str, data: bytes, budget: UnpackBudget) -> Iterator[ReceivedImage]:
+    if kind == TAR:
+        return read_tar(reader(data), MAX_BYTES, budget)
+    return read_zip(reader(data), MAX_BYTES, budget, Spool(Path(tempfile.gettempdir()), 10**9).file(""))
+
+
 def unpack(kind: str, data: bytes, max_members: int = 1000) -> list[ReceivedImage]:
     budget = UnpackBudget(10**9, max_members)
-    return list((read_tar if kind == TAR else read_zip)(reader(data), MAX_BYTES, budget))
+    return list(read_archive(kind, data, budget))
 
 
 def until_error(images: Iterator[ReceivedImage]) -> tuple[list[ReceivedImage], str]:
@@ -187,7 +196,7 @@ def test_bombs_are_rejected_before_they_use_much_memory(name: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(PawqueueError, match=reason):
-            for _ in (read_tar if kind == TAR else read_zip)(reader(data), MAX_BYTES, budget):
+            for _ in read_archive(kind, data, budget):
                 pass
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -366,7 +375,7 @@ def test_a_damaged_archive_raises_only_expected_errors(kind: str, data: st.DataO
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     budget = UnpackBudget(10**9, 1000)
-    images, _ = until_error((read_tar if kind == TAR else read_zip)(reader(bytes(whole)), MAX_BYTES, budget))
+    images, _ = until_error(read_archive(kind, bytes(whole), budget))
     for image in images:
         image.custom_id.encode()
 

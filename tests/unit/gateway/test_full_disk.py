@@ -70,17 +70,16 @@ def test_a_large_image_in_a_form_needs_no_temporary_file(clean_redis: str, tmp_p
         assert response.status_code == 202
 
 
-@pytest.mark.usefixtures("_full_temporary_folder")
 @pytest.mark.parametrize("free_bytes", [0, 65_536])
-def test_a_zip_is_refused_while_the_temporary_folder_is_full(
+def test_a_zip_is_refused_while_the_disk_of_the_state_folder_is_full(
     clean_redis: str, tmp_path: Path, disk: SmallDisk, free_bytes: int
 ) -> None:
     disk.fill(free_bytes)
     images = {f"{number}.png": LARGE_IMAGE[:50_000] for number in range(3)}
-    with running_gateway(clean_redis, tmp_path / "images") as gateway:
+    with running_gateway(clean_redis, tmp_path / "images", state_dir=str(disk.path)) as gateway:
         url = open_submission(gateway)
         body = assert_problem(send(gateway, url, images, ZIP), 503, "unavailable")
-        assert "temporary folder is full" in body["detail"]
+        assert "The disk of the gateway is full. Send a tar" in body["detail"]
 
         disk.make_room()
         assert len(send(gateway, url, images, ZIP).get_json()["accepted"]) == 3
