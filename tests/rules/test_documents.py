@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.scaling import Costs, table
 from bundle.decode import FORMATS as DECODED
 from bundle.manifest import read_manifest
-from contract.settings import OLD_REDIS_PORT, settings_page
+from contract.settings import OLD_REDIS_PORT, PREFIX, Settings, settings_page, variable_of
 from gateway import VERSION
 from gateway.accept.header import FORMATS as ACCEPTED
 from gateway.accept.header import NAMES
@@ -73,6 +73,26 @@ def test_files_named_in_documents_exist(document: Path) -> None:
 def test_settings_named_in_documents_exist(document: Path) -> None:
     known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | OTHER_VARIABLES
     assert set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", document.read_text())) <= known
+
+
+def test_the_limits_of_the_security_page_are_the_defaults_of_their_settings() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\|[^|\n]+\| ([^|\n]+) \| `(PAWQUEUE_[A-Z_]+)` \|$", text, re.MULTILINE)
+    documented = {setting: default for default, setting in rows}
+    assert documented == {name: _default_of(name) for name in documented}
+    limits = {name for name in Settings.model_fields if "_max_" in name or "_limit" in name or name.endswith("_ttl_s")}
+    assert {variable_of(name) for name in limits} <= documented.keys()
+
+
+def _default_of(variable: str) -> str:
+    """The default of a setting with its unit, as documents write it: `2,000 bytes`."""
+    field = Settings.model_fields[variable.removeprefix(PREFIX).lower()]
+    default, extra = field.default, field.json_schema_extra
+    assert isinstance(extra, dict)
+    if isinstance(default, str):
+        return default
+    number = f"{default:,g}" if isinstance(default, float) else f"{default:,}"
+    return f"{number} {extra['unit']}".strip()
 
 
 def test_gateway_worker_client_and_training_support_the_same_formats() -> None:
