@@ -98,6 +98,7 @@ def service(folder: Path, *, workers: int = 1, **settings: Any) -> Iterator[Serv
         environ = {
             "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{port + 1}/0",
             "PAWQUEUE_GATEWAY_PORT": str(port),
+            "PAWQUEUE_GATEWAY_METRICS_PORT": "0",
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
             "PAWQUEUE_WORKER_METRICS_PORT": "0",
             **{f"PAWQUEUE_{name.upper()}": str(value) for name, value in settings.items()},

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
@@ -56,6 +56,14 @@ class Settings(BaseModel):
 
     gateway_host: str = _setting("127.0.0.1", "Address on which the gateway listens.")
     gateway_port: int = _setting(8000, "Port on which the gateway listens.", ge=1, le=65535)
+    gateway_metrics_host: str = _setting("127.0.0.1", "Address on which the gateway serves metrics.")
+    gateway_metrics_port: int = _setting(
+        9100,
+        "Port on which the gateway serves metrics; each additional gateway on a machine needs another one, or 0 for "
+        "any free port. The dashboard reads it at the host of `PAWQUEUE_GATEWAY_URL`.",
+        ge=0,
+        le=65535,
+    )
     dashboard_host: str = _setting("127.0.0.1", "Address on which the dashboard listens.")
     dashboard_port: int = _setting(8050, "Port on which the dashboard listens.", ge=1, le=65535)
     gateway_prefix: str = _setting(
@@ -200,8 +208,8 @@ class Settings(BaseModel):
     )
     metrics_access: Literal["open", "key"] = _setting(
         "open",
-        "Access to `/metrics` and `/v1/status`. `open`: public. `key`: an API key with the scope `read`, if requests "
-        "require API keys.",
+        "Access to `GET /v1/status`. `open`: public. `key`: an API key with the scope `read`, if requests require API "
+        "keys.",
     )
     rate_limit: str = _setting(
         "60000 per minute",
@@ -226,11 +234,6 @@ class Settings(BaseModel):
     prometheus_url: SecretStr | None = _setting(
         None,
         "URL of the Prometheus server that the dashboard reads from. Unset: it scrapes the gateway and workers.",
-    )
-    metrics_key: SecretStr | None = _setting(
-        None,
-        "API key that the dashboard uses to scrape `/metrics` if `PAWQUEUE_METRICS_ACCESS` is `key` and "
-        "`PAWQUEUE_PROMETHEUS_URL` is unset. It needs the scope `read`.",
     )
     thumbnails_per_s: float = _setting(
         2.0,
@@ -320,8 +323,12 @@ class Settings(BaseModel):
         """URL at which the dashboard reaches the gateway, without a trailing slash."""
         if self.gateway_url:
             return self.gateway_url.rstrip("/")
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.gateway_host, self.gateway_host)  # noqa: S104
-        return f"http://{host}:{self.gateway_port}"
+        return f"http://{_reachable(self.gateway_host)}:{self.gateway_port}"
+
+    def gateway_metrics_address(self) -> str:
+        """URL at which the dashboard reads the gateway's metrics."""
+        host = urlsplit(self.gateway_url or "").hostname or self.gateway_metrics_host
+        return f"http://{_reachable(host)}:{self.gateway_metrics_port}/metrics"
 
     def redis_address(self) -> str:
         """URL of the ledger's Redis, including its password."""
@@ -339,6 +346,12 @@ class Settings(BaseModel):
 def _items(text: str) -> list[str]:
     """The items of a list separated by commas."""
     return [item for part in text.split(",") if (item := part.strip())]
+
+
+def _reachable(host: str) -> str:
+    """The address at which this machine reaches a service that listens on `host`, as it is written in a URL."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]" if ":" in host else host
 
 
 def _is_loopback(host: str) -> bool:

@@ -52,5 +52,4 @@ def build_services(settings: Settings) -> Services:
 def _metrics_source(settings: Settings) -> MetricsSource:
     if settings.prometheus_url:
         return PrometheusSource(settings.prometheus_url.get_secret_value())
-    api_key = settings.metrics_key.get_secret_value() if settings.metrics_key else ""
-    return ScrapeSource(settings.gateway_address(), api_key=api_key)
+    return ScrapeSource(settings.gateway_metrics_address())

@@ -29,6 +29,7 @@ def main(**options: Any) -> int:
     if check.returncode:
         return check.returncode
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - only this entry point needs gunicorn
+    from gunicorn.errors import AppImportError  # noqa: PLC0415 - makes gunicorn print the message and exit
 
     class Gateway(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
@@ -37,9 +38,17 @@ def main(**options: Any) -> int:
 
         def load(self) -> Any:
             # Imported only after the gevent worker has patched the standard library.
-            from gateway.app import make_app  # noqa: PLC0415
+            from gateway.app import make_app, serve_metrics_of  # noqa: PLC0415
 
-            return make_app()
+            app = make_app()
+            try:
+                serve_metrics_of(app)
+            except OSError as error:
+                raise AppImportError(
+                    f"Cannot listen on {settings.gateway_metrics_host}, port {settings.gateway_metrics_port} "
+                    f"({error.strerror}). Choose another port with PAWQUEUE_GATEWAY_METRICS_PORT."
+                ) from None
+            return app
 
     Gateway().run()
     return 0

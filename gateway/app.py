@@ -8,9 +8,11 @@ from typing import Any
 
 from flask import Flask, Request, Response, g, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
+from prometheus_client import make_wsgi_app
 
 from contract.errors import UnavailableError
 from contract.log import configure_logging, get_logger
+from contract.metrics_port import serve_metrics
 from contract.origin import OriginCheck
 from contract.proxy import behind_proxy
 from contract.settings import load_settings
@@ -45,6 +47,19 @@ def make_app() -> Flask:
     services = build_services(settings)
     _warn_about_access(services)
     return create_app(services)
+
+
+def serve_metrics_of(app: Flask) -> int:
+    """Serve the metrics of an application on the metrics port; returns the port.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    services: Services = app.config["SERVICES"]
+    host, port = services.settings.gateway_metrics_host, services.settings.gateway_metrics_port
+    port = serve_metrics(host, port, make_wsgi_app(services.metrics.registry))
+    _log.info("Serving metrics", host=host, port=port)
+    return port
 
 
 def create_app(services: Services) -> Flask:

@@ -35,6 +35,7 @@ def pytest_configure() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # logs one line per request
     for name in [name for name in os.environ if name.startswith("PAWQUEUE_") and name != "PAWQUEUE_DATA"]:
         del os.environ[name]
+    os.environ["PAWQUEUE_GATEWAY_METRICS_PORT"] = "0"  # any free port, because tests run several gateways at once
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,12 @@ from bundle.locate import bundle_to_serve
 from bundle.manifest import BundleError
 from contract.ledger.requirements import require_redis
 from contract.log import configure_logging, get_logger
+from contract.metrics_port import serve_metrics
 from contract.settings import Settings, SettingsError, load_settings, usable_cores
 from worker.app import build_worker
 from worker.process import Worker
 from worker.runtime.keras import KerasModel, choose_backend, load_model
-from worker.upkeep.health import Health, serve_health
+from worker.upkeep.health import Health, health_app
 from worker.upkeep.metrics import WorkerMetrics
 
 _log = get_logger(__name__)
@@ -35,7 +36,7 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
     metrics, health = WorkerMetrics(settings.batch_size), Health()
     host = settings.worker_metrics_host
     try:
-        port = serve_health(host, settings.worker_metrics_port, metrics.registry, health)
+        port = serve_metrics(host, settings.worker_metrics_port, health_app(metrics.registry, health))
     except OSError as error:
         print(
             f"Cannot listen on {host}, port {settings.worker_metrics_port} ({error.strerror}). "

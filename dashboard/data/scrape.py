@@ -11,7 +11,7 @@ from contract.ledger.types import Heartbeat
 from contract.status import NO_WORKER
 from dashboard.data.quantities import DISTRIBUTION_S, QUANTITIES, RATE_S, Labels, Point, Quantity, Series
 from dashboard.data.snapshot import Metrics
-from dashboard.data.source import GATEWAY, WORKERS, SourceError, SourceState, describe
+from dashboard.data.source import GATEWAY_METRICS, WORKERS, SourceError, SourceState, describe
 
 #: How far back the history goes.
 HISTORY_S = 900
@@ -28,13 +28,12 @@ _KEPT = (*{quantity.metric for quantity in QUANTITIES}, "pawqueue_queue_jobs", "
 class ScrapeSource:
     """Reads `/metrics` of the gateway and of every worker with a heartbeat. Keeps the last 15 minutes."""
 
-    def __init__(self, gateway_url: str, transport: httpx.BaseTransport | None = None, api_key: str = "") -> None:
+    def __init__(self, gateway_url: str, transport: httpx.BaseTransport | None = None) -> None:
+        """`gateway_url` is the address of the gateway's metrics; a worker's heartbeat contains its own."""
         self._gateway_url = gateway_url
-        #: For the gateway only; workers require no API key.
-        self._credential = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(timeout=_TIMEOUT, transport=transport, trust_env=False)
         self._history = History()
-        self._sources = {"gateway": GATEWAY, "workers": WORKERS}
+        self._sources = {"gateway": GATEWAY_METRICS, "workers": WORKERS}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="scrape")
 
     def read(self, now_s: float, workers: Sequence[Heartbeat]) -> Metrics:
@@ -42,7 +41,7 @@ class ScrapeSource:
         found = {}
         # The address is empty if a worker serves no metrics.
         worker_urls = [worker.metrics_address for worker in workers if worker.metrics_address]
-        for name, urls in (("gateway", [f"{self._gateway_url}/metrics"]), ("workers", worker_urls)):
+        for name, urls in (("gateway", [self._gateway_url]), ("workers", worker_urls)):
             answers = dict(zip(urls, self._threads.map(self._scrape, urls), strict=True))
             targets: Targets = {url: answer for url, answer in answers.items() if not isinstance(answer, Exception)}
             error = next((answer for answer in answers.values() if isinstance(answer, Exception)), None)
@@ -59,9 +58,8 @@ class ScrapeSource:
         return before.failed(now_s, describe(before, error) if error else NO_WORKER.detail)
 
     def _scrape(self, url: str) -> Samples | Exception:
-        is_gateway = url.startswith(f"{self._gateway_url}/")
         try:
-            response = self._client.get(url, headers=self._credential if is_gateway else {})
+            response = self._client.get(url)
             response.raise_for_status()
             samples = parse(response.text)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:

@@ -8,7 +8,7 @@ from contract.ledger.types import Heartbeat
 from contract.status import Status
 from dashboard.data.jobs import JobRow
 from dashboard.data.quantities import SOURCE_OF, Series
-from dashboard.data.source import BUNDLE, GATEWAY, WORKERS, SourceState
+from dashboard.data.source import BUNDLE, GATEWAY, GATEWAY_METRICS, WORKERS, SourceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Metrics:
 
     series: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
     #: State of the sources `gateway` and `workers`; both are the same if Prometheus provides all metrics.
-    sources: Mapping[str, SourceState] = field(default_factory=lambda: {"gateway": GATEWAY, "workers": WORKERS})
+    sources: Mapping[str, SourceState] = field(default_factory=lambda: {"gateway": GATEWAY_METRICS, "workers": WORKERS})
     #: None if Prometheus is not configured.
     alerts: tuple[Alert, ...] | None = None
     #: How far back the series go, in seconds.

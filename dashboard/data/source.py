@@ -36,6 +36,7 @@ class SourceState:
 
 
 GATEWAY = SourceState("the gateway", setting="PAWQUEUE_GATEWAY_URL")
+GATEWAY_METRICS = SourceState("the gateway's metrics endpoint", setting="PAWQUEUE_GATEWAY_METRICS_PORT")
 WORKERS = SourceState("the workers' metrics endpoint")
 PROMETHEUS = SourceState("Prometheus", setting="PAWQUEUE_PROMETHEUS_URL")
 REDIS = SourceState("Redis")
@@ -55,8 +56,6 @@ def describe(source: SourceState, error: Exception) -> str:
         return str(error)
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
-        if source.name == GATEWAY.name and status in (401, 403):
-            return f"{subject} requires an API key. Set PAWQUEUE_METRICS_KEY to a key with the scope `read`."
         return f"{subject} responds with status {status}. Check its log, and that {address} is correct."
     if isinstance(error, httpx.HTTPError):
         return f"{subject} does not respond. Check that it is running and that {address} is correct."

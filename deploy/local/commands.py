@@ -51,8 +51,8 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
 def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """`environ` with free ports and `folder` as the state folder, unless it sets others."""
     workers = load_settings(environ).workers
-    first = pick_ports(2 + workers)
-    names = ("GATEWAY_PORT", "DASHBOARD_PORT", "WORKER_METRICS_PORT")
+    first = pick_ports(3 + workers)
+    names = ("GATEWAY_PORT", "GATEWAY_METRICS_PORT", "DASHBOARD_PORT", "WORKER_METRICS_PORT")
     ports = {PREFIX + name: str(first + index) for index, name in enumerate(names)}
     return {**ports, f"{PREFIX}STATE_DIR": str(folder), **{name: value for name, value in environ.items() if value}}
 
@@ -80,7 +80,7 @@ def _addresses(settings: Settings) -> str:
         (
             "Pawqueue is running.",
             f"  API        {url}",
-            f"  metrics    {url}/metrics",
+            f"  metrics    {settings.gateway_metrics_address()}",
             _dashboard_line(settings),
             f"  logs       {settings.state_dir / 'logs'}",
             f"Try: curl -H 'Prefer: wait=10' -F file=@examples/photos/cat-small.png {url}/v1/jobs",

@@ -69,6 +69,9 @@ def ports_of(settings: Settings) -> list[Port]:
         Port("the gateway", variable_of("gateway_port"), settings.gateway_host, settings.gateway_port),
         Port("the dashboard", variable_of("dashboard_port"), "127.0.0.1", settings.dashboard_port),
     ]
+    if settings.gateway_metrics_port:
+        host, number = settings.gateway_metrics_host, settings.gateway_metrics_port
+        ports.append(Port("metrics of the gateway", variable_of("gateway_metrics_port"), host, number))
     first, variable = settings.worker_metrics_port, variable_of("worker_metrics_port")
     if first:
         ports += [

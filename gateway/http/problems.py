@@ -114,6 +114,10 @@ def _framework_problem(error: HTTPException) -> Response:
 
 
 def _detail(status: int, error: HTTPException) -> str:
+    if status == 404 and request.path == "/metrics":
+        return (
+            "Metrics are on a port of their own, `PAWQUEUE_GATEWAY_METRICS_PORT` (by default 9100). Scrape that port."
+        )
     if status == 404:
         return f"No such endpoint. Jobs are at `{link('/v1/jobs')}`."
     return _DETAILS.get(status, error.description or error.name)

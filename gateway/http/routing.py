@@ -45,11 +45,6 @@ def link(path: str) -> str:
     return request.script_root + path
 
 
-def text_response(text: str, mimetype: str, example: str) -> dict[str, Any]:
-    """A documented response that is not JSON."""
-    return {"description": text, "content": {mimetype: {"schema": {"type": "string"}, "example": example}}}
-
-
 #: Documented responses by status: a `JsonResponse`, or an OpenAPI response object whose schemas may be models.
 Responses = Mapping[int, JsonResponse | dict[str, Any]]
 
@@ -65,14 +60,14 @@ class Operation:
     rule: str
     view: Callable[..., Any]
     scope: Scope | None
-    is_metrics: bool
+    is_status: bool
     responses: Responses
     errors: tuple[type[PawqueueError], ...]
     extensions: dict[str, Any]
 
     def required_scope(self, settings: Settings) -> Scope | None:
         """The scope that an API key needs for this operation; None if the operation is open."""
-        is_open = self.is_metrics and settings.metrics_access == "open"
+        is_open = self.is_status and settings.metrics_access == "open"
         return None if is_open else self.scope
 
     def parameters(self) -> dict[str, type[BaseModel]]:
@@ -115,7 +110,7 @@ class Routes:
         scope: Scope | None,
         responses: Responses,
         errors: Sequence[type[PawqueueError]] = (),
-        is_metrics: bool = False,
+        is_status: bool = False,
         **extensions: Any,
     ) -> Callable[[View], View]:
         """Register the decorated view; its docstring becomes its description in the OpenAPI document.
@@ -126,12 +121,12 @@ class Routes:
             scope: The scope that an API key needs; None if the route is open.
             responses: Documented responses by status.
             errors: Route-specific errors.
-            is_metrics: Whether the route is open unless `PAWQUEUE_METRICS_ACCESS` requires a key.
+            is_status: Whether the route is open unless `PAWQUEUE_METRICS_ACCESS` requires a key.
             extensions: Additional members of the OpenAPI operation, such as `requestBody`.
         """
 
         def register(view: View) -> View:
-            operation = Operation(method, rule, view, scope, is_metrics, responses, tuple(errors), extensions)
+            operation = Operation(method, rule, view, scope, is_status, responses, tuple(errors), extensions)
             self.operations.append(operation)
             self.blueprint.add_url_rule(rule, view_func=_checked(operation), methods=[method])
             return view

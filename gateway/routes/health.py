@@ -1,14 +1,12 @@
-"""`/healthz` (the process is alive), `/readyz` (it can accept jobs), `/metrics`."""
+"""`/healthz` (the process is alive), `/readyz` (it can accept jobs)."""
 
 from typing import Literal
 
 from flask import Response, jsonify
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
-from contract.access import Scope
 from contract.errors import UnavailableError
-from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes, text_response
+from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes
 from gateway.services import current_services
 
 routes = Routes("health", "For operators and orchestrators.")
@@ -68,19 +66,3 @@ def ready() -> Response:
     response.status_code = 503
     response.headers["Retry-After"] = "1"
     return response
-
-
-@routes.add(
-    "GET",
-    "/metrics",
-    scope=Scope.READ,
-    is_metrics=True,
-    responses={
-        200: text_response(
-            "Metrics for Prometheus.", "text/plain", 'pawqueue_queue_jobs{queue="bulk",state="queued"} 3'
-        )
-    },
-)
-def metrics() -> Response:
-    """Read metrics of this gateway's requests and of the queues, for Prometheus."""
-    return Response(generate_latest(current_services().metrics.registry), content_type=CONTENT_TYPE_LATEST)

@@ -88,14 +88,14 @@ _EXAMPLES = {
     "GET",
     "",
     scope=Scope.READ,
-    is_metrics=True,
+    is_status=True,
     responses={200: JsonResponse(StatusObject, "The status, even while Redis is down.", _EXAMPLES)},
 )
 def status() -> dict[str, Any]:
     """Show queues, workers and totals, and whether jobs can be accepted.
 
     `ready` is false while uploads are refused; `problems` gives the reasons. Without a worker, jobs are accepted but
-    stay queued. Like `/metrics`, this needs an API key if `PAWQUEUE_METRICS_ACCESS` is `key`.
+    stay queued. This needs an API key if `PAWQUEUE_METRICS_ACCESS` is `key`.
     """
     services = current_services()
     return read_status(services.ledger, services.settings.ledger_max_bytes).to_dict()

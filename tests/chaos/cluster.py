@@ -103,6 +103,7 @@ class Cluster:
         self.environ = {
             "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}/0",
             "PAWQUEUE_GATEWAY_PORT": str(gateway_port),
+            "PAWQUEUE_GATEWAY_METRICS_PORT": "0",
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
             "PAWQUEUE_WORKER_METRICS_PORT": "0",
             "PAWQUEUE_LOG_LEVEL": "warning",

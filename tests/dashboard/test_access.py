@@ -1,4 +1,4 @@
-"""A dashboard that requires an API key, with a gateway that also requires one, even for its metrics."""
+"""A dashboard that requires an API key, with a gateway that also requires one, even for its status."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -31,9 +31,7 @@ def guarded(stack: Stack, tmp_path: Path) -> Iterator[Guarded]:
     with ExitStack() as services:
         gateway = services.enter_context(stack.another_gateway(access="required", metrics_access="key"))
         keys = {name: gateway.make_key() for name in ("ada", "bob")} | {"boss": gateway.make_key("--scope", "admin")}
-        dashboard = running_dashboard(
-            tmp_path, stack.environ, access="required", gateway_url=gateway.url, metrics_key=keys["bob"]
-        )
+        dashboard = running_dashboard(tmp_path, gateway.environ, access="required", gateway_url=gateway.url)
         yield Guarded(services.enter_context(dashboard), keys, gateway.url)
 
 
@@ -57,7 +55,7 @@ def test_each_viewer_sees_the_jobs_that_their_api_key_allows(guarded: Guarded, s
 
     sign_in(page, guarded.keys["ada"])
     expect(page.locator("#live-now")).to_have_class("card is-ok is-wide")
-    expect(page.locator("#live-now-note")).not_to_contain_text("No rates")  # metrics that require a key were read
+    expect(page.locator("#live-now-note")).not_to_contain_text("No rates")  # the metrics were read
     tab.open("/predictions")
     expect(page.locator(".tile", has_text=jobs["ada"])).to_be_visible()
     expect(page.locator(".tile", has_text=jobs["bob"])).to_have_count(0)

@@ -33,7 +33,7 @@ def prometheus(stack: Stack, tmp_path: Path) -> Iterator[str]:
     client = connect(stack.redis_url)
     workers = [httpx.URL(beat.metrics_address).netloc.decode() for beat in Ledger(client).workers()]
     client.close()
-    targets = [httpx.URL(stack.url).netloc.decode(), *workers]
+    targets = [httpx.URL(stack.metrics_url).netloc.decode(), *workers]
     scrape = {"job_name": "pawqueue", "scrape_interval": "1s", "static_configs": [{"targets": targets}]}
     rule = {"alert": "Always", "expr": "vector(1)", "labels": {"severity": "page"}, "annotations": {"summary": "On."}}
     groups = {"groups": [{"name": "g", "interval": "1s", "rules": [rule]}]}

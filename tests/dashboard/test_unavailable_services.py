@@ -24,6 +24,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             "PAWQUEUE_REDIS_URL": url,
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
             "PAWQUEUE_GATEWAY_PORT": str(free_port()),
+            "PAWQUEUE_GATEWAY_METRICS_PORT": str(free_port()),
         }
 
 
@@ -34,7 +35,9 @@ def test_every_page_reports_a_missing_gateway_and_missing_workers(
         page = new_tab(dashboard.url).open("/")
         note = page.locator("#live-now-note")
         expect(note).to_contain_text("No worker is running")
-        expect(note).to_contain_text(re.compile(r"No rates since \d\d:\d\d UTC. The gateway does not respond"))
+        expect(note).to_contain_text(
+            re.compile(r"No rates since \d\d:\d\d UTC. The gateway's metrics endpoint does not respond")
+        )
         expect(page.locator("#live-flow-note")).to_contain_text(re.compile(f"{SINCE}. The gateway"))
         expect(page.locator("#live-workers-note")).to_contain_text("No worker is running")
         expect(page.locator("#live-now .stat", has_text="Accepted")).to_contain_text("unknown")

@@ -61,10 +61,10 @@ class Trace:
 
 
 @contextmanager
-def prometheus(folder: Path, gateway_url: str) -> Iterator[str]:
+def prometheus(folder: Path, metrics_url: str) -> Iterator[str]:
     """A Prometheus that scrapes the gateway each second; yields its URL."""
     port = free_port()
-    target = gateway_url.removeprefix("http://")
+    target = metrics_url.removeprefix("http://").removesuffix("/metrics")
     config = folder / "prometheus.yml"
     jobs = [{"job_name": "pawqueue-gateway", "static_configs": [{"targets": [target]}]}]
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
@@ -142,7 +142,7 @@ class Cluster:
 
 def run(folder: Path, images: int) -> Trace:
     """Send two bursts and a steady trickle of images, then wait until one worker is left."""
-    with running_stack(folder, log_level="warning") as stack, prometheus(folder, stack.url) as address:
+    with running_stack(folder, log_level="warning") as stack, prometheus(folder, stack.metrics_url) as address:
         photos = _photos(folder / "photos", images)
         rate_per_s = _submit(stack, photos, folder)
         spec = _spec(rate_per_s)

@@ -23,6 +23,8 @@ OVERLAYS = ("base", "overlays/local", "overlays/production")
 VERSIONS = ("1.37", "1.36", "1.35")
 #: Custom resources of operators, for which Kubernetes has no schema.
 _FOREIGN = ("monitoring.coreos.com", "keda.sh")
+#: Of the gateway and the workers.
+_METRICS_PORTS = {9100, 9101}
 _schema = cache(kubernetes_validate.utils.schema_contents)
 
 Render = Callable[[str], Documents]
@@ -155,6 +157,38 @@ class TestEveryOverlay:
     def test_traffic_is_denied_by_default(self, overlay: str, documents: Render) -> None:
         policies = {d["metadata"]["name"]: d["spec"] for d in documents(overlay) if d["kind"] == "NetworkPolicy"}
         assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+    def test_metrics_are_reachable_only_from_the_dashboard_and_prometheus(
+        self, overlay: str, documents: Render
+    ) -> None:
+        everything = documents(overlay)
+        rules = [
+            rule
+            for document in everything
+            if document["kind"] == "NetworkPolicy"
+            for rule in document["spec"].get("ingress", ())
+            if {port["port"] for port in rule["ports"]} & _METRICS_PORTS
+        ]
+        assert {port["port"] for rule in rules for port in rule["ports"]} == _METRICS_PORTS
+        for rule in rules:
+            assert rule["from"] == [
+                {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "dashboard"}}},
+                {"namespaceSelector": {"matchLabels": {"pawqueue/scrapes": "true"}}},
+            ]
+        for document in everything:
+            if document["kind"] == "Ingress":
+                paths = [path for rule in document["spec"]["rules"] for path in rule["http"]["paths"]]
+                assert {path["backend"]["service"]["port"]["name"] for path in paths} == {"http"}
+            if document["kind"] == "Service" and document["spec"].get("type") == "LoadBalancer":
+                assert [port["targetPort"] for port in document["spec"]["ports"]] == ["http"]
+
+
+def test_compose_publishes_no_metrics_and_prometheus_scrapes_them() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    published = {port.rsplit(":", 1)[1] for service in services.values() for port in service.get("ports", ())}
+    assert not published & {str(port) for port in _METRICS_PORTS}
+    scrapes = yaml.safe_load((ROOT / "deploy" / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    assert {scrape["dns_sd_configs"][0]["port"] for scrape in scrapes} == _METRICS_PORTS
 
 
 def test_the_metric_of_the_autoscaler_is_exported_by_the_gateway(documents: Render, ledger: Ledger) -> None:

@@ -104,7 +104,7 @@ def test_predict_responds_like_the_old_pipeline(http: httpx.Client) -> None:
 
 def test_gateway_and_worker_export_metrics(http: httpx.Client, stack: Stack) -> None:
     upload(http, draw())
-    gateway = http.get("/metrics").text
+    gateway = httpx.get(stack.metrics_url).text
     assert 'pawqueue_jobs_total{label="' in gateway
     assert 'status="succeeded"' in gateway
     assert "pawqueue_workers 1.0" in gateway

@@ -168,3 +168,24 @@ def test_a_gateway_process_that_hangs_is_replaced(tmp_path: Path, clean_redis: s
         serving.suspend()
         wait_until(lambda: responds(port), "another process to accept requests")
         assert not serving.is_running()
+
+
+def test_metrics_are_served_only_on_their_own_port_even_if_clients_stall(tmp_path: Path, clean_redis: str) -> None:
+    metrics_port = free_port()
+    with gateway(tmp_path, clean_redis, PAWQUEUE_GATEWAY_METRICS_PORT=str(metrics_port)) as (port, _):
+        # A silent client on each port delays neither the API nor the metrics.
+        with connect(port), connect(metrics_port, b"GET"):
+            with connect(metrics_port, b"GET /metrics HTTP/1.0\r\n\r\n") as scraper:
+                assert b"pawqueue_ledger_up 1.0" in b"".join(iter(lambda: scraper.recv(65_536), b""))
+            assert responds(port)
+        with connect(port, b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n") as client:
+            assert client.recv(100).startswith(b"HTTP/1.1 404")
+
+
+def test_a_metrics_port_in_use_stops_the_gateway_with_its_setting(tmp_path: Path, clean_redis: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = str(taken.getsockname()[1])
+        environ = variables(tmp_path, clean_redis, free_port()) | {"PAWQUEUE_GATEWAY_METRICS_PORT": number}
+        with running("gateway", [sys.executable, "-m", "gateway"], tmp_path, environ) as process:
+            assert process.handle.wait(60) != 0
+            assert "PAWQUEUE_GATEWAY_METRICS_PORT" in process.tail()

@@ -125,7 +125,7 @@ def test_a_second_up_on_the_same_state_folder_is_rejected(up: Up) -> None:
     assert "are already running" in _error_of_up(up.environ)
 
 
-@pytest.mark.parametrize("name", ["GATEWAY_PORT", "WORKER_METRICS_PORT"])
+@pytest.mark.parametrize("name", ["GATEWAY_PORT", "GATEWAY_METRICS_PORT", "WORKER_METRICS_PORT"])
 def test_the_error_for_a_port_in_use_names_its_variable(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])

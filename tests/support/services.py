@@ -131,6 +131,11 @@ class Stack:
     gateway: Process
     workers: list[Process]
 
+    @property
+    def metrics_url(self) -> str:
+        """The address of the gateway's metrics."""
+        return _metrics_url(self.environ)
+
     @contextmanager
     def another_worker(self) -> Iterator[Process]:
         """Start another worker; yields once it sends heartbeats."""
@@ -143,7 +148,8 @@ class Stack:
     def another_gateway(self, **settings: Any) -> Iterator["Gateway"]:
         """Start another gateway with different settings; yields once it accepts connections."""
         port = free_port()
-        changed = {"PAWQUEUE_GATEWAY_PORT": str(port)} | as_variables(settings)
+        changed = {"PAWQUEUE_GATEWAY_PORT": str(port), "PAWQUEUE_GATEWAY_METRICS_PORT": str(free_port())}
+        changed |= as_variables(settings)
         environ = self.environ | changed
         with running(f"gateway-{port}", [sys.executable, "-m", "gateway"], self.folder, environ) as process:
             wait_until(lambda: _is_running(process) and accepts_connections(port), "another gateway")
@@ -164,6 +170,11 @@ class Gateway:
         environ = {**os.environ, **self.environ}
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True, timeout=60)
         return done.stdout.strip()
+
+    @property
+    def metrics_url(self) -> str:
+        """The address of its metrics."""
+        return _metrics_url(self.environ)
 
     def memory(self) -> int:
         """The resident memory of all processes of the gateway, in bytes."""
@@ -191,6 +202,7 @@ def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) ->
         environ = {
             "PAWQUEUE_REDIS_URL": redis_url,
             "PAWQUEUE_GATEWAY_PORT": str(port),
+            "PAWQUEUE_GATEWAY_METRICS_PORT": str(free_port()),
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
             "PAWQUEUE_WORKER_METRICS_PORT": "0",
             **as_variables(settings),
@@ -200,6 +212,10 @@ def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) ->
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _is_running(gateway) and _is_running(worker) and serves_model(url), "a model to be served")
         yield Stack(url, redis_url, folder, environ, gateway, [worker])
+
+
+def _metrics_url(environ: dict[str, str]) -> str:
+    return f"http://127.0.0.1:{environ['PAWQUEUE_GATEWAY_METRICS_PORT']}/metrics"
 
 
 def serves_model(url: str) -> bool:

@@ -1,10 +1,8 @@
-"""Serves `/healthz`, `/readyz` and `/metrics` on a worker's metrics port. Health checks change nothing."""
+"""The health checks and metrics of a worker. Health checks change nothing."""
 
 import threading
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
@@ -48,18 +46,8 @@ def check_threads(names: Iterable[str]) -> str:
     return f"These threads have stopped: {', '.join(stopped)}." if stopped else ""
 
 
-def serve_health(host: str, port: int, registry: CollectorRegistry, health: Health) -> int:
-    """Serve in background threads; returns the port, which the system chooses if `port` is 0.
-
-    Raises:
-        OSError: the port is in use.
-    """
-    server = make_server(host, port, _application(registry, health), _Server, _Handler)
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
-    return int(server.server_port)
-
-
-def _application(registry: CollectorRegistry, health: Health) -> Callable[..., Any]:
+def health_app(registry: CollectorRegistry, health: Health) -> Callable[..., Any]:
+    """The WSGI application with `/healthz`, `/readyz` and `/metrics`."""
     metrics = make_wsgi_app(registry)
     checks: dict[str, Check] = {"/healthz": health.liveness_problem, "/readyz": health.readiness_problem}
 
@@ -73,12 +61,3 @@ def _application(registry: CollectorRegistry, health: Health) -> Callable[..., A
         return [f"{problem or 'ok'}\n".encode()]
 
     return answer
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Handler(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Log nothing: probes arrive every few seconds."""

@@ -142,3 +142,15 @@ def test_an_api_key_is_required_if_other_machines_can_connect(environ: dict[str,
 )
 def test_the_gateway_address_follows_from_the_settings(environ: dict[str, str], url: str) -> None:
     assert load_settings(environ).gateway_address() == url
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://127.0.0.1:9100/metrics"),
+        ({"PAWQUEUE_GATEWAY_METRICS_HOST": "::", "PAWQUEUE_GATEWAY_METRICS_PORT": "9"}, "http://[::1]:9/metrics"),
+        ({"PAWQUEUE_GATEWAY_URL": "https://gateway:8000/paw"}, "http://gateway:9100/metrics"),
+    ],
+)
+def test_the_address_of_the_gateways_metrics_follows_from_the_settings(environ: dict[str, str], url: str) -> None:
+    assert load_settings(environ).gateway_metrics_address() == url

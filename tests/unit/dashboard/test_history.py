@@ -10,7 +10,7 @@ from contract.status import NO_WORKER
 from dashboard.data.prometheus import PrometheusSource, parse_alert
 from dashboard.data.quantities import QUANTITIES
 from dashboard.data.scrape import History, ScrapeSource, parse, quantile
-from dashboard.data.source import GATEWAY, PROMETHEUS, WORKERS, SourceState, describe
+from dashboard.data.source import GATEWAY, GATEWAY_METRICS, PROMETHEUS, WORKERS, SourceState, describe
 from tests.unit.dashboard.conftest import NOW, FakeServer, heartbeat, labels
 
 TEXT = """# TYPE pawqueue_jobs counter
@@ -86,7 +86,7 @@ def test_quantiles_are_computed_as_in_prometheus(share: float, buckets: Any, exp
 
 def test_failures_of_gateway_and_workers_are_reported_independently() -> None:
     server = FakeServer({"/metrics": httpx.ConnectError("refused")})
-    source = ScrapeSource("http://gateway", server.transport)
+    source = ScrapeSource("http://gateway/metrics", server.transport)
     found = source.read(NOW, [])
     assert found.sources["gateway"].failed_since_s == NOW
     assert found.sources["workers"].problem == NO_WORKER.detail
@@ -95,29 +95,20 @@ def test_failures_of_gateway_and_workers_are_reported_independently() -> None:
     found = source.read(NOW + 5, [heartbeat()])
     assert {state.failed_since_s for state in found.sources.values()} == {None}
 
-    server.responses["/metrics"] = httpx.Response(401)
+    server.responses["/metrics"] = httpx.Response(404)
     found = source.read(NOW + 10, [heartbeat()])
     state = found.sources["gateway"]
     assert (state.read_at_s, state.failed_since_s) == (NOW + 5, NOW + 10)
-    assert "PAWQUEUE_METRICS_KEY" in state.problem
+    assert "PAWQUEUE_GATEWAY_METRICS_PORT" in state.problem
     assert (
         source.read(NOW + 15, [heartbeat()]).sources["gateway"].failed_since_s == NOW + 10
     )  # the time of the first failure
 
 
-def test_the_metrics_key_is_sent_only_to_the_gateway() -> None:
-    server = FakeServer()
-    server.responses["/metrics"] = httpx.Response(200, text=TEXT % (1, 2))
-    ScrapeSource("http://gateway", server.transport, "secret").read(NOW, [heartbeat()])
-    sent = {request.url.host: request.headers.get("Authorization") for request in server.requests}
-    assert sent.pop("gateway") == "Bearer secret"
-    assert set(sent.values()) == {None}
-
-
 def test_a_gateway_without_redis_is_reported_as_failed() -> None:
     server = FakeServer()
     server.responses["/metrics"] = httpx.Response(200, text="# TYPE pawqueue_ledger_up gauge\npawqueue_ledger_up 0\n")
-    found = ScrapeSource("http://gateway", server.transport).read(NOW, [])
+    found = ScrapeSource("http://gateway/metrics", server.transport).read(NOW, [])
     assert "no connection to Redis" in found.sources["gateway"].problem
 
 
@@ -171,7 +162,7 @@ def status_error(status: int) -> httpx.HTTPStatusError:
     [
         (GATEWAY, REFUSED, "The gateway does not respond. Check that it is running and that its address"),
         (GATEWAY, REFUSED, "(PAWQUEUE_GATEWAY_URL)"),
-        (GATEWAY, status_error(401), "Set PAWQUEUE_METRICS_KEY"),
+        (GATEWAY_METRICS, status_error(404), "its address (PAWQUEUE_GATEWAY_METRICS_PORT)"),
         (PROMETHEUS, status_error(401), "Prometheus responds with status 401. Check its log"),
         (PROMETHEUS, ValueError("no JSON"), "unexpected response. Check that its address (PAWQUEUE_PROMETHEUS_URL)"),
         (WORKERS, REFUSED, "The workers' metrics endpoint does not respond."),

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import pytest
 import redis
 from flask.testing import FlaskClient
+from prometheus_client import generate_latest
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.test import TestResponse
@@ -121,6 +122,10 @@ class Gateway:
         (job,) = self.ledger.get([job_id])
         assert job
         return job
+
+    def metrics(self) -> str:
+        """The metrics as Prometheus reads them."""
+        return str(generate_latest(self.services.metrics.registry).decode())
 
     def serve_model(self) -> None:
         """Store the heartbeat of a worker."""

@@ -301,7 +301,7 @@ def test_system_files_are_skipped_and_not_counted(gateway: Gateway, kind: str) -
     assert [item["custom_id"] for item in added["accepted"]] == ["a.png"]
     assert (added["rejected"], added["left"], added["skipped"]) == ([], [], JUNK)
     assert counts(gateway, url) == {"total": 1, "queued": 1}
-    assert 'code="not_an_image"' not in gateway.client.get("/metrics").text
+    assert 'code="not_an_image"' not in gateway.metrics()
 
 
 @pytest.mark.parametrize("kind", [TAR, ZIP])

@@ -22,7 +22,7 @@ def test_a_dead_job_is_listed_with_its_error(gateway: Gateway) -> None:
     (listed,) = gateway.client.get("/v1/dead").get_json()["jobs"]
     assert (listed["id"], listed["file"], listed["error"]["code"]) == (job.id, "killer.png", "worker_lost")
     assert gateway.client.get(f"/v1/dead/{job.id}").get_json() == listed
-    assert "pawqueue_dead_jobs 1.0" in gateway.client.get("/metrics").text
+    assert "pawqueue_dead_jobs 1.0" in gateway.metrics()
 
 
 def test_a_retry_creates_a_new_job_with_the_same_image(gateway: Gateway) -> None:

@@ -29,7 +29,7 @@ def test_metrics_count_jobs_and_requests(gateway: Gateway) -> None:
     upload(gateway, draw())
     upload(gateway, b"no")
     gateway.client.get("/v1/jobs/nope")
-    text = gateway.client.get("/metrics").text
+    text = gateway.metrics()
     assert 'pawqueue_queue_jobs{queue="interactive",state="queued"} 1.0' in text
     assert 'pawqueue_queue_jobs{queue="bulk",state="running"} 0.0' in text
     assert 'pawqueue_http_requests_total{method="POST",route="/v1/jobs",status="202"} 1.0' in text
@@ -38,7 +38,7 @@ def test_metrics_count_jobs_and_requests(gateway: Gateway) -> None:
 
 
 def test_metrics_omit_queue_counts_without_the_ledger(without_ledger: Gateway) -> None:
-    text = without_ledger.client.get("/metrics").text
+    text = without_ledger.metrics()
     assert "pawqueue_ledger_up 0.0" in text
     assert "pawqueue_queue_jobs{" not in text
 

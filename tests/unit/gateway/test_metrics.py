@@ -77,3 +77,8 @@ def test_unsupported_methods_are_rejected_with_the_supported_ones(gateway: Gatew
         response = gateway.client.open("/v1/status", method=method)
         assert_problem(response, 405, "method_not_allowed")
         assert sorted(response.headers["Allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
+
+
+def test_clients_cannot_read_metrics_but_learn_where_they_are(gateway: Gateway) -> None:
+    body = assert_problem(gateway.client.get("/metrics"), 404, "not_found")
+    assert "PAWQUEUE_GATEWAY_METRICS_PORT" in body["detail"]

@@ -110,7 +110,7 @@ def test_without_the_right_to_info_everything_else_works(limited: Gateway) -> No
     assert readiness(limited)[0] == 200
     assert upload(limited, IMAGE).status_code == 202
     assert problem_codes(limited) == ["no_worker"]
-    assert "pawqueue_ledger_up 1.0" in limited.client.get("/metrics").text
+    assert "pawqueue_ledger_up 1.0" in limited.metrics()
 
 
 def test_a_missing_right_is_named_instead_of_an_internal_error(limited: Gateway, server: "redis.Redis") -> None:

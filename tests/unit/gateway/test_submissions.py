@@ -171,7 +171,7 @@ def test_rejected_images_do_not_affect_others_and_are_counted_once(gateway: Gate
     assert rows.keys() == codes.keys()
     assert rows["notes.txt"]["status"] == "failed"
     assert rows["notes.txt"]["error"]["code"] == "not_an_image"
-    assert "pawqueue_refused_total" in gateway.client.get("/metrics").text
+    assert "pawqueue_refused_total" in gateway.metrics()
 
 
 def test_a_full_queue_returns_what_was_accepted_and_what_is_left(make_gateway: MakeGateway) -> None:

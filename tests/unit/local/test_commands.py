@@ -15,9 +15,10 @@ from deploy.local.services import gateway_url
 def test_a_demo_uses_free_ports_and_its_own_folder(tmp_path: Path) -> None:
     settings = load_settings(demo_environ({}, tmp_path))
 
-    used = {settings.gateway_port, settings.dashboard_port, settings.worker_metrics_port}
-    assert len(used) == 3
-    assert not used & {8000, 8050, 9101}
+    used = {settings.gateway_port, settings.dashboard_port}
+    used |= {settings.gateway_metrics_port, settings.worker_metrics_port}
+    assert len(used) == 4
+    assert not used & {8000, 8050, 9100, 9101}
     assert settings.state_dir == tmp_path
 
 
@@ -36,7 +37,7 @@ def test_the_metrics_ports_of_many_workers_do_not_overlap_other_ports(tmp_path: 
     settings = load_settings(demo_environ({"PAWQUEUE_WORKERS": "4"}, tmp_path))
 
     metrics = {settings.worker_metrics_port + index for index in range(4)}
-    assert not metrics & {settings.gateway_port, settings.dashboard_port}
+    assert not metrics & {settings.gateway_port, settings.gateway_metrics_port, settings.dashboard_port}
 
 
 @pytest.mark.parametrize("exists", [False, True])

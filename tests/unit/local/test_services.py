@@ -96,8 +96,8 @@ def test_each_worker_has_its_own_metrics_port() -> None:
     assert [number for number, name in used.items() if name == "PAWQUEUE_WORKER_METRICS_PORT"] == [9200, 9201, 9202]
 
 
-def test_port_0_disables_the_metrics_ports_of_workers() -> None:
-    used = ports(WORKERS=2, WORKER_METRICS_PORT=0)
+def test_a_metrics_port_of_0_is_not_checked() -> None:
+    used = ports(WORKERS=2, WORKER_METRICS_PORT=0, GATEWAY_METRICS_PORT=0)
 
     assert set(used.values()) == {"PAWQUEUE_GATEWAY_PORT", "PAWQUEUE_DASHBOARD_PORT"}
 

@@ -7,7 +7,8 @@ import urllib.request
 import pytest
 from prometheus_client import CollectorRegistry
 
-from worker.upkeep.health import Health, check_threads, serve_health
+from contract.metrics_port import serve_metrics
+from worker.upkeep.health import Health, check_threads, health_app
 from worker.upkeep.metrics import WorkerMetrics
 
 
@@ -15,7 +16,7 @@ from worker.upkeep.metrics import WorkerMetrics
 def served() -> tuple[Health, str]:
     """The health of a worker, and the URL at which it is served."""
     health = Health()
-    port = serve_health("127.0.0.1", 0, WorkerMetrics(4).registry, health)
+    port = serve_metrics("127.0.0.1", 0, health_app(WorkerMetrics(4).registry, health))
     return health, f"http://127.0.0.1:{port}"
 
 
@@ -61,10 +62,10 @@ def test_metrics_are_served_on_the_same_port(served: tuple[Health, str]) -> None
 
 
 def test_a_port_in_use_raises_an_error() -> None:
-    health, registry = Health(), CollectorRegistry()
-    port = serve_health("127.0.0.1", 0, registry, health)
+    app = health_app(CollectorRegistry(), Health())
+    port = serve_metrics("127.0.0.1", 0, app)
     with pytest.raises(OSError, match="in use"):
-        serve_health("127.0.0.1", port, registry, health)
+        serve_metrics("127.0.0.1", port, app)
 
 
 def test_the_check_names_a_stopped_thread() -> None:
