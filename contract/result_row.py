@@ -1,15 +1,12 @@
-"""A job and its result as one flat row, and safe conversion of values to CSV cells.
+"""A job and its result as one flat row, which is one line of a CSV file.
 
 Standard library only: the client imports this module.
 """
 
 from dataclasses import dataclass, fields
 
+from contract.csv_text import Cell
 from contract.job import Job, JobStatus
-
-#: Spreadsheets evaluate a cell that starts with one of these characters as a formula, and file names are untrusted. The
-#: apostrophe is included so that `text_of_cell` can undo the escaping.
-_ESCAPED_STARTS = (*"=+-@'\x7f", *map(chr, range(32)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +52,9 @@ class ResultRow:
         """Whether the job has a prediction."""
         return self.status == JobStatus.SUCCEEDED
 
-    def cells(self) -> list[str]:
+    def cells(self) -> list[Cell]:
         """The row as CSV cells."""
-        return [csv_cell(getattr(self, name)) for name in CSV_COLUMNS]
+        return [getattr(self, name) for name in CSV_COLUMNS]
 
 
 CSV_COLUMNS = tuple(field.name for field in fields(ResultRow))
-
-
-def csv_cell(value: str | float | None) -> str:
-    """A value as a CSV cell; text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe."""
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(_ESCAPED_STARTS) else value
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def text_of_cell(cell: str) -> str:
-    """The text of a cell that `csv_cell` wrote."""
-    return cell.removeprefix("'")

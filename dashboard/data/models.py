@@ -1,6 +1,5 @@
 """What the Models page shows: the text files of the served bundle, and training runs from an MLflow server."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import httpx
 
 from bundle.locate import bundle_to_serve
+from contract.csv_text import read_records
 from contract.settings import Settings
 from dashboard.data.snapshot import Run, ServedBundle
 from dashboard.data.source import BUNDLE, MLFLOW, SourceState, describe
@@ -60,7 +60,7 @@ def read_bundle(folder: Path) -> ServedBundle:
 
 def _predictions(path: Path, labels: list[str]) -> tuple[tuple[str, str, float], ...]:
     with path.open(newline="", encoding="utf-8") as file:
-        return tuple(_prediction(row, labels) for row in csv.DictReader(file))
+        return tuple(_prediction(row, labels) for row in read_records(file))
 
 
 def _prediction(row: dict[str, str], labels: list[str]) -> tuple[str, str, float]:

@@ -1,7 +1,5 @@
 """The Predictions page: the latest results as images, with filters, details of one job, charts and a CSV download."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +10,8 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 from flask import Flask, Response, request
 
+from contract.csv_text import csv_line
 from contract.job import JobStatus, is_job_id
-from contract.result_row import csv_cell
 from dashboard.data.jobs import Filters, JobRow, format_query, parse_filters, parse_job_id
 from dashboard.data.quantities import Line
 from dashboard.pages.page import Page, View, current_view, in_browser, plain
@@ -236,14 +234,12 @@ _CSV_COLUMNS = (
 
 def to_csv(rows: Sequence[JobRow]) -> str:
     """The jobs as CSV with a header."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(_CSV_COLUMNS)
+    lines = [csv_line(_CSV_COLUMNS)]
     for row in rows:
         result = (row.job_id, row.file, row.status, row.label, row.confidence, row.model)
         run = (date_time(row.finished_s), row.latency_ms, row.attempts, row.error_code, row.warnings)
-        writer.writerow(map(csv_cell, (*result, *run)))
-    return buffer.getvalue()
+        lines.append(csv_line((*result, *run)))
+    return "".join(lines)
 
 
 _TIMES = ((0, "all"), (5, "last 5 min"), (60, "last hour"), (1440, "last 24 h"))

@@ -5,14 +5,13 @@ the submission runs. The order of acceptance ends before the first unfinished jo
 before one that the reader already has, and the reader would miss it.
 """
 
-import csv
-import io
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+from contract.csv_text import csv_line
 from contract.job import Job, JobStatus
 from contract.ledger.ledger import Ledger
 from contract.result_row import CSV_COLUMNS, ResultRow
@@ -66,12 +65,11 @@ def to_ndjson(pages: Iterable[list[Listed]]) -> Iterator[str]:
 
 def to_csv(pages: Iterable[list[Listed]], *, with_cursor: bool = False) -> Iterator[str]:
     """A header, then one line per job; `with_cursor` adds the cursor as last column."""
-    yield _csv_lines([[*CSV_COLUMNS, "cursor"] if with_cursor else CSV_COLUMNS])
+    yield csv_line([*CSV_COLUMNS, *(["cursor"] if with_cursor else [])])
     for page in pages:
-        rows = [ResultRow.of(listed.job).cells() for listed in page]
-        if with_cursor:
-            rows = [[*row, str(listed.cursor)] for row, listed in zip(rows, page, strict=True)]
-        yield _csv_lines(rows)
+        yield "".join(
+            csv_line([*ResultRow.of(listed.job).cells(), *([listed.cursor] if with_cursor else [])]) for listed in page
+        )
 
 
 def _finished(ledger: Ledger, submission_id: str, cursor: int) -> Iterator[list[Listed]]:
@@ -118,9 +116,3 @@ def _line(listed: Listed) -> dict[str, Any]:
     job, values = listed.job, listed.job.to_dict()
     head = {"n": listed.n, "cursor": listed.cursor, "custom_id": job.file, "job_id": job.id}
     return head | {name: values[name] for name in _JOB_MEMBERS}
-
-
-def _csv_lines(rows: Iterable[Iterable[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()

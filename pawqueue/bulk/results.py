@@ -1,7 +1,5 @@
 """Results files: one row per image, as CSV or NDJSON."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-from contract.result_row import CSV_COLUMNS, ResultRow, text_of_cell
+from contract.csv_text import csv_line, read_records
+from contract.result_row import CSV_COLUMNS, ResultRow
 
 
 def part_of(path: Path) -> Path:
@@ -65,27 +64,21 @@ class RowWriter:
     def __init__(self, file: TextIO, *, ndjson: bool) -> None:
         self._file, self._ndjson = file, ndjson
         if not ndjson:
-            self._write(list(CSV_COLUMNS))
+            self._file.write(csv_line(CSV_COLUMNS))
 
     def add(self, row: ResultRow) -> None:
         """Append a row."""
         if self._ndjson:
             self._file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
         else:
-            self._write(row.cells())
-
-    def _write(self, cells: list[str]) -> None:
-        line = io.StringIO()
-        # The csv module quotes a line end in a cell only if its own line terminator contains it; "\r\n" covers both.
-        csv.writer(line, lineterminator="\r\n").writerow(cells)
-        self._file.write(line.getvalue().removesuffix("\r\n") + "\n")
+            self._file.write(csv_line(row.cells()))
 
 
 def read_rows(path: Path) -> Iterator[ResultRow]:
     """Read a CSV results file; raises OSError if it cannot be read."""
     with path.open(encoding="utf-8", newline="") as file:
-        for cells in csv.DictReader(file):
-            texts = {name: text_of_cell(cells.get(name) or "") for name in CSV_COLUMNS}
+        for cells in read_records(file):
+            texts = {name: cells.get(name, "") for name in CSV_COLUMNS}
             confidence, latency_ms = texts.pop("confidence"), texts.pop("latency_ms")
             yield ResultRow(
                 **texts,

@@ -4,7 +4,6 @@
 only the first as an input, so moving the data does not trigger retraining.
 """
 
-import csv
 import glob
 import hashlib
 import re
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bundle.manifest import sha256_of
+from contract.csv_text import Cell, csv_line, read_records
 from training.data.archives import open_archive
 from training.errors import TrainingError
 
@@ -55,7 +55,7 @@ def list_sources(patterns: list[str], file: Path) -> list[Source]:
         raise TrainingError(f"DATA names {', '.join(sorted(duplicates))} twice. Give each source a unique name.")
     file.parent.mkdir(parents=True, exist_ok=True)
     _write_csv(file, [("name", "size_bytes", "sha256"), *((s.name, s.size_bytes, s.sha256) for s in sources)])
-    _write_csv(_locations_file(file), [("name", "path"), *((s.name, s.path.resolve()) for s in sources)])
+    _write_csv(_locations_file(file), [("name", "path"), *((s.name, str(s.path.resolve())) for s in sources)])
     return sources
 
 
@@ -69,7 +69,7 @@ def read_locations(file: Path) -> list[Path]:
     if not locations.is_file():
         raise TrainingError(f"{locations} is missing. Run `make train DATA=path` to create it.")
     with locations.open(encoding="utf-8", newline="") as text:
-        paths = [Path(row["path"]) for row in csv.DictReader(text)]
+        paths = [Path(row["path"]) for row in read_records(text)]
     if not paths:
         raise TrainingError(f"{locations} lists no sources. Run `make train DATA=path` again.")
     return paths
@@ -145,6 +145,6 @@ def _locations_file(file: Path) -> Path:
     return file.with_name("locations.csv")
 
 
-def _write_csv(file: Path, rows: Sequence[tuple[object, ...]]) -> None:
+def _write_csv(file: Path, rows: Sequence[Sequence[Cell]]) -> None:
     with file.open("w", encoding="utf-8", newline="") as text:
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        text.writelines(map(csv_line, rows))

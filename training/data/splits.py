@@ -1,15 +1,15 @@
 """The prepared images on disk. Each split is one array of decoded pixels and one table with a row per image."""
 
-import csv
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.csv_text import csv_line, read_records
 from training.errors import TrainingError
 
 SPLITS = ("train", "validation", "test")
@@ -59,7 +59,7 @@ def read_split(folder: Path, split: str) -> Split:
     """
     try:
         with (folder / f"{split}.csv").open(encoding="utf-8", newline="") as text:
-            rows = list(csv.DictReader(text))
+            rows = list(read_records(text))
         pixels = np.load(folder / f"{split}.npy", mmap_mode="r")
         labels = (folder / "labels.txt").read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
@@ -84,13 +84,12 @@ class SplitWriter:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._array, header)
         self._table = (folder / f"{split}.csv").open("w", encoding="utf-8", newline="")
-        self._rows = csv.DictWriter(self._table, [field.name for field in fields(ImageFacts)], lineterminator="\n")
-        self._rows.writeheader()
+        self._table.write(csv_line(field.name for field in fields(ImageFacts)))
 
     def append(self, pixels: NDArray[np.uint8], facts: ImageFacts) -> None:
         """Add one image, uint8 (height, width, 3)."""
         self._array.write(pixels.tobytes())
-        self._rows.writerow(asdict(facts))
+        self._table.write(csv_line(astuple(facts)))
 
     def close(self) -> None:
         """Close both files."""

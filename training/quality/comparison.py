@@ -3,8 +3,6 @@
 Each bundle contains its predictions on its test images, identified by checksum, so the images are not needed.
 """
 
-import csv
-import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from bundle.manifest import Interval
+from contract.csv_text import csv_line, read_csv
 from training.data.splits import Split
 from training.errors import TrainingError
 from training.files import PREDICTIONS_FILE
@@ -45,12 +44,9 @@ class Predictions:
 
 def render_predictions(test: Split, probabilities: Probabilities) -> str:
     """Return the predictions as CSV, one row per test image, in the order of `test`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["sha256", "label", *test.labels])
-    for fact, row in zip(test.facts, np.round(probabilities, _DIGITS).tolist(), strict=True):
-        writer.writerow([fact.sha256, fact.label, *row])
-    return text.getvalue()
+    rows = zip(test.facts, np.round(probabilities, _DIGITS).tolist(), strict=True)
+    lines = [csv_line([fact.sha256, fact.label, *row]) for fact, row in rows]
+    return "".join([csv_line(["sha256", "label", *test.labels]), *lines])
 
 
 def read_predictions(folder: Path) -> Predictions:
@@ -62,7 +58,7 @@ def read_predictions(folder: Path) -> Predictions:
     path = folder / PREDICTIONS_FILE
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file)
+            header, *rows = read_csv(file)
         labels = header[2:]
         truth = np.array([labels.index(row[1]) for row in rows], dtype=np.int64)
         probabilities = np.array([[float(value) for value in row[2:]] for row in rows])

@@ -57,8 +57,8 @@ def test_filters_select_matching_jobs() -> None:
 
 
 def test_a_file_name_that_looks_like_a_formula_stays_text_in_a_spreadsheet() -> None:
-    lines = list(csv.DictReader(io.StringIO(to_csv([row(file="=1+1"), row(file='a,"b"\n')]))))
-    assert [line["file"] for line in lines] == ["'=1+1", 'a,"b"\n']
+    lines = list(csv.DictReader(io.StringIO(to_csv([row(file="=1+1"), row(file='a,"b"\n'), row(file="x;=1")]))))
+    assert [line["file"] for line in lines] == ["'=1+1", 'a,"b"\n', "x;'=1"]
     assert lines[0]["latency_ms"] == "250"
 
 

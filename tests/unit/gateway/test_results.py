@@ -107,7 +107,7 @@ def test_one_response_streams_the_jobs_that_finish_meanwhile(gateway: Gateway) -
 
 def test_csv_has_the_columns_of_the_command_line_client_and_the_cursor_last(gateway: Gateway) -> None:
     url = open_submission(gateway)
-    gateway.finish(ids(send(gateway, url, {"=red.png": RED, 'a "b", c.png': RED, "notes.txt": b"x"})))
+    gateway.finish(ids(send(gateway, url, {"x;=1+1;.png": RED, 'a "b", c.png': RED, "notes.txt": b"x"})))
     for response in (
         gateway.client.get(f"{url}/results?format=csv"),
         gateway.client.get(f"{url}/results", headers={"Accept": "text/csv"}),
@@ -115,7 +115,7 @@ def test_csv_has_the_columns_of_the_command_line_client_and_the_cursor_last(gate
         assert response.mimetype == "text/csv"
         rows = list(csv.DictReader(io.StringIO(response.text)))
         assert tuple(rows[0]) == CSV_COLUMNS
-        assert [row["file"] for row in rows] == ["'=red.png", 'a "b", c.png', "notes.txt"]
+        assert [row["file"] for row in rows] == ["x;'=1+1;.png", 'a "b", c.png', "notes.txt"]
         assert (rows[0]["label"], rows[0]["confidence"], rows[0]["model"]) == ("cat", "0.75", "cats-dogs@1")
         assert (rows[2]["status"], rows[2]["error_code"]) == ("failed", "not_an_image")
     followed = list(csv.DictReader(io.StringIO(gateway.client.get(f"{url}/results?cursor=1&format=csv").text)))

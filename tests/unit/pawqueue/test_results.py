@@ -30,6 +30,8 @@ ODD_NAMES = [
     "carriage\rreturn.jpg",
     'quote".jpg',
     "comma,semi;.jpg",
+    "x;=1+1;.jpg",
+    "\uff1d1+1.jpg",
     "Kätzchen 猫 🐈.jpg",
     "caf\\udce9.jpg",
     " space .jpg",
@@ -87,7 +89,8 @@ def test_no_cell_starts_like_a_formula(name: str, tmp_path: Path) -> None:
         out.add(Row(name, label=name, error=name))
     with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
         cells = list(csv.reader(file))[1]
-    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for cell in cells)
+    parts = [part for cell in cells for part in cell.split(";")]
+    assert not any(part.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d")) for part in parts)
 
 
 def test_lines_end_with_a_newline_only(tmp_path: Path) -> None:
