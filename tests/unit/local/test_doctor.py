@@ -105,7 +105,7 @@ def gateway(readyz: httpx.Response, status: httpx.Response, job: int = 404) -> d
     """The findings for a gateway with these responses."""
     responses = {"/readyz": readyz, "/v1/status": status}
     transport = httpx.MockTransport(lambda request: responses.get(request.url.path, httpx.Response(job)))
-    return {finding.check: finding for finding in check_gateway("http://gateway.test", "key", transport)}
+    return {finding.check: finding for finding in check_gateway("http://gateway.localhost", "key", transport)}
 
 
 def status(*problems: dict[str, str], ready: bool = True, workers: int = 1) -> httpx.Response:

@@ -25,7 +25,7 @@ from pawqueue import Pawqueue
 from pawqueue.client.connection import Connection
 from tests.support.images import draw
 
-URL = "http://gateway.test"
+URL = "http://gateway.localhost"
 _TTL_S = 600
 _HEARTBEAT = Heartbeat("w", "h", "cats-dogs", "1.0", ["cat", "dog"], "fake", "float32", 0, "", 0, 0)
 

@@ -24,14 +24,14 @@ def connect(*steps: httpx.Response | Exception) -> tuple[Connection, Script]:
     return Connection(URL, "secret", script), script
 
 
-@pytest.mark.parametrize("url", ["http://gateway.test/paw", "http://gateway.test/paw/"])
+@pytest.mark.parametrize("url", ["http://gateway.localhost/paw", "http://gateway.localhost/paw/"])
 def test_a_url_may_have_a_path(url: str) -> None:
     script = Script(OK)
     Connection(url, transport=script).send(GET, Deadline(60))
-    assert str(script.requests[0].url) == "http://gateway.test/paw/v1/jobs/x"
+    assert str(script.requests[0].url) == "http://gateway.localhost/paw/v1/jobs/x"
 
 
-@pytest.mark.parametrize("url", ["http://gateway.test/paw?x=1", "http://gateway.test/#jobs"])
+@pytest.mark.parametrize("url", ["http://gateway.localhost/paw?x=1", "http://gateway.localhost/#jobs"])
 def test_a_url_with_a_query_or_fragment_is_rejected(url: str) -> None:
     with pytest.raises(ClientError, match="Invalid gateway address"):
         Connection(url)
@@ -57,7 +57,7 @@ def test_a_retry_after_beyond_the_deadline_fails_immediately() -> None:
 def test_a_lost_connection_is_retried_until_the_deadline() -> None:
     connection, script = connect(httpx.ConnectError("Connection refused"))
     started_s = time.monotonic()
-    with pytest.raises(UnreachableError, match=r"Cannot reach http://gateway\.test \(Connection refused\)"):
+    with pytest.raises(UnreachableError, match=r"Cannot reach http://gateway\.localhost \(Connection refused\)"):
         connection.send(GET, Deadline(1))
     assert 2 <= len(script.requests) <= 4
     assert time.monotonic() - started_s < 1.5
