@@ -57,6 +57,15 @@ local function leave_queue(id, queue)
   redis.call('ZREM', K.unseen .. queue, id)
 end
 
+-- Count the records that clients sent in the current hour, by owner.
+local function count_records(now, numbers)
+  for owner, number in pairs(numbers) do
+    local key = K.owner_records .. text(math.floor(now / 3600000))
+    redis.call('HINCRBY', key, owner, number)
+    redis.call('EXPIRE', key, (K.owner_records_hours + 1) * 3600)
+  end
+end
+
 -- Pending changes to the counts of submissions: id -> status -> number. `write_counts` writes them.
 local moved = {}
 
