@@ -54,9 +54,9 @@ class GatewayMetrics:
         self._requests.labels(label, route, status).inc()
         self._seconds.labels(label, route).observe(duration_s)
 
-    def count_refused(self, code: str) -> None:
-        """Count a rejected request or image."""
-        self._refused.labels(code if code in CODES else OTHER).inc()
+    def count_refused(self, code: str, count: int = 1) -> None:
+        """Count rejected requests or images."""
+        self._refused.labels(code if code in CODES else OTHER).inc(count)
 
 
 class LedgerCollector(Collector):  # type: ignore[misc]

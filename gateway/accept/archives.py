@@ -14,7 +14,7 @@ from typing import IO
 from contract.errors import NoFileError, PawqueueError, UploadError, UploadTooLargeError
 from contract.junk import is_junk
 from gateway.accept.inflate import FREE_BYTES, Expansion, Inflater
-from gateway.accept.received import Read, ReceivedImage, received, rejected, skipped, too_large
+from gateway.accept.received import NAME_KEPT, Read, ReceivedImage, received, rejected, skipped, too_large
 from gateway.accept.spool import SpoolFile
 
 TAR_MAX_MEMBERS = 100_000
@@ -22,6 +22,7 @@ TAR_MAX_MEMBERS = 100_000
 ZIP_MAX_MEMBERS = 20_000
 
 _PIECE_BYTES = 65_536
+_NAMES_MAX_BYTES = 10_000_000
 _EMPTY = "The archive contains no images. Add files to it and resend it."
 _RESEND = "Resend it; images that were already accepted are not duplicated."
 _OUTSIDE = "The name of this member points outside the archive. Use a relative name."
@@ -34,13 +35,21 @@ class UnpackBudget(Expansion):
         max_bytes: Maximum number of unpacked bytes.
         max_members: Maximum number of members.
         free_bytes: Unpacked bytes that are allowed regardless of the compression ratio.
+        max_name_bytes: Maximum size of all names together, in UTF-8; the response contains those of accepted images.
     """
 
-    def __init__(self, max_bytes: int, max_members: int, free_bytes: int = FREE_BYTES) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        max_members: int,
+        free_bytes: int = FREE_BYTES,
+        max_name_bytes: int = _NAMES_MAX_BYTES,
+    ) -> None:
         super().__init__(free_bytes)
+        self._max_name_bytes = max_name_bytes
         self._max_bytes = max_bytes
         self._max_members = max_members
-        self._members = 0
+        self._members = self._name_bytes = 0
 
     def count_unpacked(self, size: int) -> None:
         """Count bytes that were unpacked.
@@ -54,16 +63,21 @@ class UnpackBudget(Expansion):
                 f"The archive unpacks to more than {self._max_bytes:,} bytes. Send the rest in another archive."
             )
 
-    def count_member(self) -> None:
-        """Count a member.
+    def count_member(self, name: str) -> None:
+        """Count a member and the size of its name.
 
         Raises:
-            UploadTooLargeError: the archive is over the limit.
+            UploadTooLargeError: the archive is over a limit.
         """
         self._members += 1
         if self._members > self._max_members:
             raise UploadTooLargeError(
                 f"The archive has more than {self._max_members:,} members. Send the rest in another archive."
+            )
+        self._name_bytes += len(name.encode("utf-8", "surrogatepass"))
+        if self._name_bytes > self._max_name_bytes:
+            raise UploadTooLargeError(
+                f"The names in the archive take more than {self._max_name_bytes:,} bytes. Send the rest in another one."
             )
 
 
@@ -114,7 +128,8 @@ def read_tar(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: boo
     tar = _open_tar(source)
     count = 0
     while (info := _next_member(tar, source)) is not None:
-        budget.count_member()
+        info.name = info.name[:NAME_KEPT]
+        budget.count_member(info.name)
         if info.isdir():
             continue
         if is_junk(info.name) and not keep_junk:
@@ -274,10 +289,10 @@ def read_zip(
         with _opened_zip(spooled.file) as archive:
             count = 0
             for info in archive.infolist():
-                name = _zip_name(info)
+                name = _zip_name(info)[:NAME_KEPT]
                 if name.endswith("/"):
                     continue
-                budget.count_member()
+                budget.count_member(name)
                 if is_junk(name) and not keep_junk:
                     yield skipped(name)
                     continue

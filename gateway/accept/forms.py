@@ -10,7 +10,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from contract.errors import NoFileError, UploadError, UploadTooLargeError
 from gateway.accept.check import too_large_text
-from gateway.accept.received import Read, ReceivedImage, received, to_custom_id
+from gateway.accept.received import NAME_KEPT, Read, ReceivedImage, received, to_custom_id
 
 FORM_MAX_IMAGES = 100
 #: Maximum number of parts in a form, whether images or not.
@@ -74,7 +74,7 @@ def read_parts(read: Read, boundary: str, max_bytes: int) -> Iterator[Part]:
         if isinstance(event, File | Field):
             part = _OpenPart(event, max_bytes) if event.name == _IMAGE_PART else None
             if part is None:
-                others.append(event.name or "")
+                others.append((event.name or "")[:_NAME_SHOWN])
         elif isinstance(event, Data) and part is not None:
             part.add(event.data)
             if not event.more_data:
@@ -91,7 +91,7 @@ def read_parts(read: Read, boundary: str, max_bytes: int) -> Iterator[Part]:
 
 
 def _found(others: list[str]) -> str:
-    shown = ", ".join(f"`{to_custom_id(name[:_NAME_SHOWN])}`" for name in others[:_OTHERS_SHOWN] if name)
+    shown = ", ".join(f"`{to_custom_id(name)}`" for name in others[:_OTHERS_SHOWN] if name)
     return f"; it has {shown}" if shown else ""
 
 
@@ -99,7 +99,8 @@ class _OpenPart:
     """A part named `file` while it is being read."""
 
     def __init__(self, event: File | Field, max_bytes: int) -> None:
-        self._file_name = event.filename if isinstance(event, File) else None
+        name = event.filename if isinstance(event, File) else None
+        self._file_name = None if name is None else name[:NAME_KEPT]
         self._content_type = event.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._transfer_encoding = event.headers.get("content-transfer-encoding", "").strip().lower()
         self._max_bytes = max_bytes

@@ -12,7 +12,11 @@ Read = Callable[[int], bytes]
 
 #: Maximum length of a `custom_id`, in characters.
 CUSTOM_ID_MAX = 1024
-_NAME_SHOWN = 60
+#: How much of a name is kept on entry, in characters: enough to see that it is too long. An archive or form may contain
+#: names of hundreds of kilobytes.
+NAME_KEPT = CUSTOM_ID_MAX + 1
+#: How much of a name that is too long is shown.
+_NAME_SHOWN = 180
 #: Hexadecimal digits of the hash in the `custom_id` of an image without a name.
 _HASH_DIGITS = 12
 
@@ -32,10 +36,10 @@ def received(name: str, data: bytes) -> ReceivedImage:
     """An image, rejected if its name is too long. An image without a name is named after its content."""
     # A hash of the content: resending the image gives the same job, and other images without a name get other jobs.
     custom_id = to_custom_id(name) or f"unnamed-{hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]}"
-    if len(custom_id) > CUSTOM_ID_MAX:
-        shortened = f"{custom_id[:_NAME_SHOWN]}..."
-        error = UploadError(f"The name {shortened} is longer than {CUSTOM_ID_MAX} characters. Shorten it.")
-        return ReceivedImage(custom_id, error=error)
+    if len(_readable(name)) > CUSTOM_ID_MAX:
+        return ReceivedImage(
+            custom_id, error=UploadError(f"The name is longer than {CUSTOM_ID_MAX} characters. Shorten it.")
+        )
     return ReceivedImage(custom_id, data)
 
 
@@ -55,7 +59,17 @@ def too_large(name: str, max_bytes: int) -> ReceivedImage:
 
 
 def to_custom_id(name: str) -> str:
-    """The `custom_id` for a name, with control characters and undecodable bytes escaped."""
+    """The `custom_id` for a name, with control characters and undecodable bytes escaped.
+
+    A name that is too long is shortened to 195 characters; a hash keeps it different from others.
+    """
+    custom_id = _readable(name[:NAME_KEPT])
+    if len(custom_id) <= CUSTOM_ID_MAX:
+        return custom_id
+    return f"{custom_id[:_NAME_SHOWN]}...{hashlib.sha256(custom_id.encode()).hexdigest()[:_HASH_DIGITS]}"
+
+
+def _readable(name: str) -> str:
     return name if name.isprintable() else "".join(map(_escaped, name))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from base64 import urlsafe_b64encode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -25,9 +26,11 @@ from contract.ledger.types import SubmitStatus
 from contract.purge import Purger
 from contract.submission import Submission, image_job_id, named_submission_id
 from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
-from gateway.accept.received import CUSTOM_ID_MAX, ReceivedImage
+from gateway.accept.received import ReceivedImage
 from gateway.results.waiters import Waiters
 
+#: How many rejected images, and how many system files, a response lists. A form cannot contain more.
+LISTED_MAX = 100
 #: A group of images is accepted as soon as it reaches either limit.
 _GROUP_MAX_JOBS, _GROUP_MAX_BYTES = MESSAGE_MAX_JOBS, 8_000_000
 #: Jobs canceled in one ledger call; more would block Redis for too long.
@@ -61,13 +64,29 @@ class AddedImages:
 
     #: (custom_id, job id, whether an earlier request created the job).
     accepted: list[tuple[str, str, bool]] = field(default_factory=list)
+    #: The first `LISTED_MAX`. All rejected images are in the results of the submission.
     rejected: list[RejectedImage] = field(default_factory=list)
+    #: Number of rejected images by error code.
+    rejections: Counter[str] = field(default_factory=Counter)
     #: Images to resend later.
     left: list[str] = field(default_factory=list)
-    #: System files in an archive, which are not counted.
+    #: System files in an archive, which are not counted: the first `LISTED_MAX`.
     skipped: list[str] = field(default_factory=list)
+    skipped_count: int = 0
     #: The error that stopped the request early.
     stopped: PawqueueError | None = None
+
+    def reject(self, image: RejectedImage) -> None:
+        """Add a rejected image."""
+        self.rejections[image.code] += 1
+        if len(self.rejected) < LISTED_MAX:
+            self.rejected.append(image)
+
+    def skip(self, custom_id: str) -> None:
+        """Add a system file."""
+        self.skipped_count += 1
+        if len(self.skipped) < LISTED_MAX:
+            self.skipped.append(custom_id)
 
     def to_dict(self) -> dict[str, Any]:
         """The members of the response."""
@@ -77,9 +96,11 @@ class AddedImages:
                 for custom_id, job_id, repeated in self.accepted
             ],
             "rejected": [asdict(image) for image in self.rejected],
+            "more_rejected": self.rejections.total() - len(self.rejected),
             "left": self.left,
             "left_from": self.left[0] if self.left else None,
             "skipped": self.skipped,
+            "more_skipped": self.skipped_count - len(self.skipped),
         }
 
 
@@ -137,7 +158,7 @@ class Submissions:
         """Accept images in groups until an error stops the request; an invalid image does not affect the others."""
         added = AddedImages()
         try:
-            for group in _groups(_without_junk(images, added.skipped)):
+            for group in _groups(_without_junk(images, added)):
                 self._add_group(submission, group, added)
                 if added.stopped:
                     break
@@ -223,7 +244,7 @@ class Submissions:
                 added.stopped = added.stopped or error
             else:
                 rejected = RejectedImage(image.custom_id, error.code, error.detail)
-                added.rejected.append(rejected)
+                added.reject(rejected)
                 # A conflict is not recorded: its `custom_id` belongs to another image.
                 if isinstance(error, UploadError) and image.custom_id:
                     invalid.append(rejected)
@@ -232,11 +253,11 @@ class Submissions:
             self.ledger.reject([_rejected_job(submission, image) for image in invalid], self.ttl_s)
 
 
-def _without_junk(images: Iterable[ReceivedImage], skipped: list[str]) -> Iterator[ReceivedImage]:
-    """Yield the images, and append the names of system files to `skipped`."""
+def _without_junk(images: Iterable[ReceivedImage], added: AddedImages) -> Iterator[ReceivedImage]:
+    """Yield the images, and add the names of system files to `added`."""
     for image in images:
         if image.is_junk:
-            skipped.append(image.custom_id)
+            added.skip(image.custom_id)
         else:
             yield image
 
@@ -285,7 +306,7 @@ def _rejected_job(submission: Submission, image: RejectedImage) -> Job:
         queue=submission.queue,
         created_ms=now_ms(),
         status=JobStatus.FAILED,
-        file=image.custom_id[:CUSTOM_ID_MAX],
+        file=image.custom_id,
         owner=submission.owner,
         submission=submission.id,
         result=JobResult(error=JobError(image.code, image.detail)),

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.accept.received import CUSTOM_ID_MAX
+from gateway.accept.submissions import LISTED_MAX
 from gateway.http.job_schemas import (
     BINARY,
     DEADLINE_MAX_S,
@@ -163,7 +164,7 @@ class AcceptedImage(BaseModel):
 class RejectedImage(BaseModel):
     """An image that did not become a job."""
 
-    custom_id: str
+    custom_id: str = Field(max_length=CUSTOM_ID_MAX, description="Shortened if the name is too long.")
     code: str
     detail: str
 
@@ -172,14 +173,17 @@ class AddedObject(BaseModel):
     """The result of a request that added images."""
 
     accepted: list[AcceptedImage]
-    rejected: list[RejectedImage]
+    rejected: list[RejectedImage] = Field(description=f"At most {LISTED_MAX}; the results contain all.")
+    more_rejected: int = Field(description="How many more were rejected.")
     left: list[str] = Field(description="The `custom_id` of each image to resend later.")
     left_from: str | None = Field(
         description="The first of these. To continue an archive, resend it from this image onwards."
     )
     skipped: list[str] = Field(
-        description="Members of an archive that an operating system added, such as `.DS_Store`; they are not counted."
+        description="Members of an archive that an operating system added, such as `.DS_Store`; they are not counted. "
+        f"At most {LISTED_MAX}."
     )
+    more_skipped: int = Field(description="How many more were skipped.")
 
 
 class ResultLine(BaseModel):
@@ -258,9 +262,11 @@ _ACCEPTED = {"custom_id": "beach/cat.jpg", "job_id": JOB_ID, "repeated": False}
 ADDED = {
     "accepted": [_ACCEPTED],
     "rejected": [{"custom_id": "notes.txt", "code": "not_an_image", "detail": "This is plain text. Send JPEG or PNG."}],
+    "more_rejected": 0,
     "left": [],
     "left_from": None,
     "skipped": ["__MACOSX/beach/._cat.jpg"],
+    "more_skipped": 0,
 }
 RESULT_LINE = {
     "n": 1,

@@ -111,7 +111,8 @@ def granted_wait_s(header: WaitHeader, max_s: float) -> float:
 
 def clean_name(name: str) -> str:
     """`name` without control characters and at most 255 characters long, for records and logs."""
-    return "".join(character for character in name if character.isprintable())[:_FILE_NAME_MAX]
+    kept = name[: 4 * _FILE_NAME_MAX]  # names may have hundreds of kilobytes
+    return "".join(character for character in kept if character.isprintable())[:_FILE_NAME_MAX]
 
 
 def _check_space(spool: Spool, owner: str, size: int) -> None:

@@ -182,8 +182,9 @@ def add(path: SubmissionPath) -> Response:
     """Add images: a form of up to 100 parts, a tar (plain or gzipped), or a zip.
 
     The name of a part or member becomes its `custom_id`. An invalid image is listed in `rejected` and does not affect
-    the others. Resending an image is safe: the same bytes return the same job; different bytes are rejected as a
-    `conflict`. If an error stops the request early, the error response also lists the images that were accepted.
+    the others; of more than 100, the first are listed, and the results of the submission contain all. Resending an
+    image is safe: the same bytes return the same job; different bytes are rejected as a `conflict`. If an error stops
+    the request early, the error response also lists the images that were accepted.
     """
     services = current_services()
     submission = services.submissions.find(caller(), path.submission_id)
@@ -191,8 +192,8 @@ def add(path: SubmissionPath) -> Response:
         raise SubmissionClosedError
     images = read_images(services.settings, services.spool)
     added = services.submissions.add_images(submission, images)
-    for rejected in added.rejected:
-        services.metrics.count_refused(rejected.code)
+    for code, count in added.rejections.items():
+        services.metrics.count_refused(code, count)
     if added.stopped is None:
         response = jsonify(added.to_dict())
         response.status_code = 202

@@ -281,6 +281,44 @@ def test_a_tar_with_names_that_are_not_utf_8_is_read(form: int) -> None:
     assert names == ["Kätzchen.png" if form == tarfile.PAX_FORMAT else "K\\xe4tzchen.png", "b.png"]
 
 
+def test_long_names_of_links_neither_stay_in_memory_nor_fill_the_response(gateway: Gateway) -> None:
+    links = {str(n): special(chr(ord("a") + n % 26) * 900_000 + str(n), tarfile.SYMTYPE) for n in range(60)}
+    data = tar_of(links, "w:gz")
+    assert len(data) < 100_000
+    url = open_submission(gateway)
+    tracemalloc.start()
+    try:
+        response = gateway.client.post(f"{url}/jobs", data=data, content_type=TAR)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000
+    assert len(response.data) < 40_000
+    assert len(response.get_json()["rejected"]) == 60
+    assert counts(gateway, url) == {"total": 26, "rejected": 26}  # the others have the same shortened name
+
+
+@pytest.mark.parametrize("kind", [TAR, ZIP])
+def test_a_response_lists_at_most_100_rejected_and_skipped_members(gateway: Gateway, kind: str) -> None:
+    url = open_submission(gateway)
+    members = {f"{n}.txt": b"text" for n in range(150)} | {f"{n}/.DS_Store": b"junk" for n in range(130)}
+    added = send(gateway, url, members | {"a.png": RED}, kind).get_json()
+    assert [len(added[name]) for name in ("accepted", "rejected", "skipped")] == [1, 100, 100]
+    assert (added["more_rejected"], added["more_skipped"]) == (50, 30)
+    assert counts(gateway, url) == {"total": 151, "queued": 1, "rejected": 150}
+    assert 'pawqueue_refused_total{reason="not_an_image"} 150.0' in gateway.metrics()
+
+
+@pytest.mark.parametrize("kind", [TAR, ZIP])
+def test_the_total_size_of_names_is_limited(kind: str) -> None:
+    members = {f"{n:05}{'x' * 60_000}.png": b"x" for n in range(60)}
+    data = tar_of(members) if kind == TAR else zip_of(members)  # type: ignore[arg-type]
+    assert len(unpack(kind, data)) == 60
+    budget = UnpackBudget(10**9, 1000, max_name_bytes=50_000)
+    with pytest.raises(PawqueueError, match="names in the archive"):
+        list(read_archive(kind, data, budget))
+
+
 JUNK = [
     "__MACOSX/._a.png",
     "._a.png",

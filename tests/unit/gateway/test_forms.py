@@ -217,7 +217,18 @@ def test_a_long_name_is_shortened_for_a_job_and_rejected_in_a_submission(gateway
     body = form(part(b"name=file; filename=" + b"n" * 10_000 + b".png"))
     assert post_form(gateway, "/v1/jobs", body).get_json()["file"] == "n" * 255
     added = post_form(gateway, f"{open_submission(gateway)}/jobs", body).get_json()
-    assert "longer than 1024 characters" in added["rejected"][0]["detail"]
+    (rejected,) = added["rejected"]
+    assert "longer than 1024 characters" in rejected["detail"]
+    assert len(rejected["custom_id"]) < 200
+
+
+def test_long_names_of_rejected_parts_do_not_fill_the_response(gateway: Gateway) -> None:
+    body = form(*(part(b"name=file; filename=%d" % n + b"n" * 100_000, b"text") for n in range(20)))
+    response = post_form(gateway, f"{open_submission(gateway)}/jobs", body)
+    assert len(response.get_json()["rejected"]) == 20
+    assert len(response.data) < 20_000
+    others = form(*(part(b"name=" + b"n" * 100_000, b"text") for _ in range(20)))
+    assert len(post_form(gateway, "/v1/jobs", others).data) < 2_000
 
 
 def test_predict_accepts_a_name_that_is_not_utf_8(gateway: Gateway) -> None:
