@@ -25,7 +25,7 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
     try:
         settings = load_settings(os.environ)
         configure_logging(settings.log_level, "worker")
-        has_redis = require_redis(settings)
+        has_redis = require_redis(settings, "worker")
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -54,7 +54,7 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
     if not has_redis:
         health.wait("Redis is not responding.")
         try:
-            require_redis(settings, wait=True)
+            require_redis(settings, "worker", wait=True)
         except SettingsError as error:
             print(error, file=sys.stderr)
             return 2

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 
@@ -20,6 +21,7 @@ from contract.ledger import keys
 from contract.ledger.connection import connect, read_scripts, unavailable_reason
 from contract.ledger.connection_faults import connection_fault
 from contract.ledger.types import OLDEST_REDIS, Fault, RedisServer
+from contract.ledger.users import USERS_FILE, pattern_of, user_of
 from contract.log import configure_logging, get_logger
 from contract.queues import QUEUES
 from contract.settings import Settings, SettingsError, load_settings, variable_of
@@ -29,15 +31,7 @@ _log = get_logger(__name__)
 #: Redis 6.0 added HELLO, which starts every connection.
 _OLDEST_IMAGE_STORE = (6, 0)
 
-#: What the services send outside the ledger's scripts: ledger, API keys, thumbnails, rate limits and Celery.
-_COMMANDS = """
-    BRPOP DEL EVALSHA EXEC EXPIRE GET HDEL HGET HGETALL HSET HVALS INCRBY LINDEX LLEN LPOP LPUSH LRANGE LREM MGET MULTI
-    PING PUBLISH RPOP RPUSH SADD SCRIPT SET SMEMBERS SUBSCRIBE TTL WATCH XREVRANGE ZADD ZRANGE ZRANK ZREM ZREVRANGE
-    ZSCORE
-"""
 _IMAGE_COMMANDS = ("MGET", "PING", "SET", "UNLINK")
-#: Keys of Celery, besides the queues. A name that ends with "." or ":" is a prefix.
-_CELERY_KEYS = ("_kombu.binding.", "unacked", "unacked_index", "unacked_mutex")
 #: Commands that Redis does not queue in a transaction. They are executed, but change nothing.
 _EXECUTED: tuple[tuple[str, ...], ...] = (("PING",), ("WATCH", keys.UNUSED), ("MULTI",), ("EXEC",))
 #: Arguments of the commands whose first argument is not a key.
@@ -75,8 +69,8 @@ class RedisReport:
         return f"{self.name} {fault}"
 
 
-def require_redis(settings: Settings, *, wait: bool = False) -> bool:
-    """Check every Redis in the settings and log warnings; with `wait`, wait until the ledger's responds.
+def require_redis(settings: Settings, service: str, *, wait: bool = False) -> bool:
+    """Check every Redis in the settings for a service and log warnings; with `wait`, wait until the ledger's responds.
 
     Returns:
         Whether the ledger's Redis responds.
@@ -86,7 +80,7 @@ def require_redis(settings: Settings, *, wait: bool = False) -> bool:
     """
     logged: set[str] = set()
     while True:
-        reports = check_redis(settings)
+        reports = check_redis(settings, service)
         if problems := [report.message(problem) for report in reports for problem in report.problems]:
             raise SettingsError("\n".join(problems))
         for report in reports:
@@ -100,9 +94,13 @@ def require_redis(settings: Settings, *, wait: bool = False) -> bool:
         time.sleep(_WAIT_S)
 
 
-def check_redis(settings: Settings) -> list[RedisReport]:
-    """Check the Redis of the ledger and the queues, then that of the image store if there is one. Changes no data."""
-    return [_check(use) for use in _uses(settings)]
+def check_redis(settings: Settings, service: str = "") -> list[RedisReport]:
+    """Check the Redis of the ledger and the queues, then that of the image store if there is one. Changes no data.
+
+    The checked rights are those that `service` needs. Without it, they are those of the service whose user is in the
+    URL, or of all services if there is no such user.
+    """
+    return [_check(use) for use in _uses(settings, service)]
 
 
 def server_fault(server: RedisServer, stored: str = "jobs") -> Fault | None:
@@ -139,12 +137,14 @@ class _Use:
     stored: str
     commands: Sequence[str]
     keys: Sequence[str]
+    read_keys: Sequence[str]
     oldest_version: tuple[int, int]
     #: The expected `appendfsync`; empty if its data need not survive a restart.
     appendfsync: str = ""
 
 
-def _uses(settings: Settings) -> Iterator[_Use]:
+def _uses(settings: Settings, service: str) -> Iterator[_Use]:
+    user = user_of(service or urlsplit(settings.redis_address()).username or "")
     is_given = settings.redis_url is not None
     variable = variable_of("redis_url" if is_given else "state_dir")
     yield _Use(
@@ -153,8 +153,9 @@ def _uses(settings: Settings) -> Iterator[_Use]:
         variable=variable,
         start=f"Start it, or correct {variable}." if is_given else f"Start it with `make up`, or correct {variable}.",
         stored="jobs",
-        commands=sorted({*_COMMANDS.split(), *_script_commands()}),
-        keys=_ledger_keys(),
+        commands=user.commands,
+        keys=user.changed_keys,
+        read_keys=user.read_keys,
         oldest_version=OLDEST_REDIS,
         appendfsync=settings.redis_appendfsync,
     )
@@ -168,19 +169,9 @@ def _uses(settings: Settings) -> Iterator[_Use]:
             stored="images",
             commands=_IMAGE_COMMANDS,
             keys=(keys.IMAGE,),
+            read_keys=(),
             oldest_version=_OLDEST_IMAGE_STORE,
         )
-
-
-def _script_commands() -> set[str]:
-    return set(re.findall(r"redis\.p?call\(\s*['\"](\w+)", "".join(read_scripts().values())))
-
-
-def _ledger_keys() -> list[str]:
-    others = ("PREFIX", "DONE", "IMAGE", "RATES")
-    values = [str(value) for name, value in vars(keys).items() if name.isupper() and name not in others]
-    celery = [keys.PREFIX + name for name in (*QUEUES, *_CELERY_KEYS)]
-    return [*(value for value in values if value.startswith(keys.PREFIX)), f"{keys.RATES}:", *celery]
 
 
 def _check(use: _Use) -> RedisReport:
@@ -267,7 +258,7 @@ def _rights_faults(use: _Use, connection: Any, user: str) -> Iterator[Fault]:
     commands = [command for command in _EXECUTED if command[0] in use.commands]
     replies = _send(connection, commands)
     if _send(connection, [("MULTI",)]) == [None]:
-        queued = [*_probes(use.commands), *_key_probes(use.keys)]
+        queued = [*_probes(use.commands), *_key_probes(use)]
         commands, replies = [*commands, *queued], [*replies, *_send(connection, queued)]
     denied: dict[str, set[str]] = {"run": set(), "access the keys": set(), "use the channel": set()}
     unknown = set()
@@ -287,9 +278,10 @@ def _rights_faults(use: _Use, connection: Any, user: str) -> Iterator[Fault]:
         rights += [f"~{keys.PREFIX}*"] if denied["access the keys"] or is_rest_unknown else []
         rights += ["resetchannels"] if is_rest_unknown else []  # Redis 6.2 rejects a channel for a user who has all
         rights += [f"&{keys.PREFIX}*"] if denied["use the channel"] or is_rest_unknown else []
-        yield Fault(
-            f"does not allow the user `{user}` to {what}", f"Allow it with `ACL SETUSER {user} {' '.join(rights)}`."
-        )
+        remedy = f"Allow it with `ACL SETUSER {user} {' '.join(rights)}`."
+        if user_of(user).name == user:  # the remedy above would give it access to all keys
+            remedy = f"Give it the rights in {USERS_FILE}: run make-secrets again, and restart Redis."
+        yield Fault(f"does not allow the user `{user}` to {what}", remedy)
 
 
 def _probes(commands: Iterable[str]) -> Iterator[tuple[str, ...]]:
@@ -302,10 +294,13 @@ def _probes(commands: Iterable[str]) -> Iterator[tuple[str, ...]]:
             yield from ((name, *[keys.UNUSED] * count) for count in range(_MAX_ARGUMENTS + 1))
 
 
-def _key_probes(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    for name in names:
-        key = f"{name}*" if name[-1] in ".:" else name
-        yield from (("GET", key), ("SET", key, ""))
+def _key_probes(use: _Use) -> Iterator[tuple[str, ...]]:
+    read = "GET" if "GET" in use.commands else "HGET"
+    change = "SET" if "SET" in use.commands else "HSET" if "HSET" in use.commands else "INCRBY"
+    for name in (*use.keys, *use.read_keys):
+        yield (read, pattern_of(name), *([""] if read == "HGET" else []))
+    for name in use.keys:
+        yield (change, pattern_of(name), *(["", ""] if change == "HSET" else [""]))
 
 
 def _send(connection: Any, commands: Sequence[tuple[str, ...]]) -> list[redis.ResponseError | None]:
@@ -369,7 +364,7 @@ def main(service: str) -> int:
     try:
         settings = load_settings(os.environ)
         configure_logging(settings.log_level, service)
-        require_redis(settings)
+        require_redis(settings, service)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2

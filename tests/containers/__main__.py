@@ -45,7 +45,8 @@ class Project:
         (gateway,) = self.tools.containers("gateway")
         command = ["python", "-m", "gateway.keys_cli", "create", "--name", "tests"]
         scopes = [word for scope in ("submit", "read", "admin") for word in ("--scope", scope)]
-        return self.tools.run("exec", gateway, *command, *scopes).split()[-1]
+        url = (ROOT / "deploy" / "compose" / "secrets" / "redis_url_keys").read_text().strip()
+        return self.tools.run("exec", "-e", f"PAWQUEUE_REDIS_URL={url}", gateway, *command, *scopes).split()[-1]
 
     def is_serving(self) -> bool:
         """Whether the gateway accepts jobs and a worker is running."""

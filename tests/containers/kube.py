@@ -76,17 +76,18 @@ def container_of(service: str) -> str:
 
 
 @contextmanager
-def played(tools: Tools, overlay: str) -> Iterator[None]:
-    """Run the pods of an overlay; removes all of them on exit."""
+def played(tools: Tools, overlay: str) -> Iterator[str]:
+    """Run the pods of an overlay; yields the URL of the Redis user `keys`, and removes the pods on exit."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "all.yaml")
         file.touch(0o600)
-        file.write_text(yaml.safe_dump_all(documents(overlay)))
+        found = documents(overlay)
+        file.write_text(yaml.safe_dump_all(found))
         _require_no_conflict(tools)
         tools.run("network", "create", NETWORK)
         try:
             tools.run("play", "kube", "--network", NETWORK, str(file))
-            yield
+            yield next(d["data"]["redis_url_keys"] for d in found if d["metadata"]["name"] == _SECRET)
         finally:
             _remove(tools)
 
@@ -111,7 +112,7 @@ def address_of(tools: Tools, service: str) -> str:
     return f"http://{tools.run('port', container_of(service)).split()[-1]}"
 
 
-def run_checks(tools: Tools) -> None:
+def run_checks(tools: Tools, keys_url: str) -> None:
     """Check that all services run as the manifests define, and that an image is classified."""
     for service in SERVICES:
         until(partial(_runs, tools, service), f"{service} to run")
@@ -123,7 +124,8 @@ def run_checks(tools: Tools) -> None:
     took_s = until(lambda: _is_served(gateway), "a worker to start serving")
     print(f"ok  a worker serves after {took_s:.0f} s", flush=True)
     make_key = ("python", "-m", "gateway.keys_cli", "create", "--name", "tests")
-    key = tools.run("exec", container_of("gateway"), *make_key).split()[-1]
+    redis_url = ("env", f"PAWQUEUE_REDIS_URL={keys_url}")
+    key = tools.run("exec", container_of("gateway"), *redis_url, *make_key).split()[-1]
     headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=30", "Content-Type": "image/jpeg"}
     require(httpx.post(f"{gateway}/v1/jobs", content=b"").status_code == 401, "The gateway requires no API key.")
     job = httpx.post(f"{gateway}/v1/jobs", content=_IMAGE.read_bytes(), headers=headers, timeout=60).json()
@@ -153,8 +155,8 @@ def main() -> int:
     given = parser.parse_args()
     tools = Tools(given.engine, "")
     try:
-        with played(tools, given.overlay):
-            run_checks(tools)
+        with played(tools, given.overlay) as keys_url:
+            run_checks(tools, keys_url)
     except ContainersError as error:
         print(f"FAILED  {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,135 @@
+"""The Redis users of the services: each may use only the commands, keys and channels that its service needs.
+
+`python -m contract.ledger.users` prints them as `deploy/redis-users.conf`. Start reading at `USERS`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from contract.ledger import keys
+from contract.ledger.connection import read_scripts
+from contract.queues import QUEUES
+
+#: Of every service: the check at startup.
+_ALWAYS = "PING MULTI EXEC"
+#: Without these, a service logs a warning that lists what it could not check.
+_OPTIONAL = ("INFO", "CONFIG")
+_SCRIPTS = "EVALSHA SCRIPT"
+#: Of a command with this name, only this subcommand is needed.
+_SUBCOMMANDS = {"SCRIPT": "script|load", "CONFIG": "config|get"}
+
+#: Celery appends the priority of a message.
+_QUEUES = tuple(f"{keys.PREFIX}{queue}*" for queue in QUEUES)
+_BINDINGS = (f"{keys.PREFIX}_kombu.binding*",)
+#: Messages that a worker has received and not acknowledged.
+_UNACKNOWLEDGED = tuple(keys.PREFIX + name for name in ("unacked", "unacked_index", "unacked_mutex"))
+_RATES = (f"{keys.RATES}:",)
+_COUNTS = (keys.QUEUED, keys.RUNNING, keys.QUEUED_BYTES, keys.TOTALS, keys.ERRORS, keys.DEAD)
+_WORKERS = (keys.WORKERS, keys.WORKERS_ALIVE)
+#: What a script needs that changes a job or a submission, wherever it runs.
+_JOBS = (
+    *(keys.JOB, keys.THUMBNAIL, keys.IMAGE, keys.IDEMPOTENCY, keys.DEADLINES, keys.EVENTS, keys.COUNTERS),
+    *(keys.SUBMISSION, keys.SUBMISSION_JOBS, keys.SUBMISSION_FINISHED, keys.SUBMISSION_LISTED),
+    *(keys.SUBMISSIONS, keys.OPEN_SUBMISSIONS, keys.OWNER_JOBS, keys.OWNER_BYTES),
+    *(keys.UNSEEN, keys.DISCARDED, keys.PURGING, keys.UNUSED, *_COUNTS),
+)
+
+
+@dataclass(frozen=True)
+class RedisUser:
+    """A user of Redis. A key that ends with `:` or `*` is the prefix of many keys."""
+
+    name: str
+    #: Sent by the service itself; those of the ledger's scripts are added if it may run all scripts.
+    own_commands: str
+    changed_keys: Sequence[str]
+    #: Keys that the user may only read, which Redis enforces since version 7.0.
+    read_keys: Sequence[str] = ()
+    channels: Sequence[str] = ()
+    runs_all_scripts: bool = True
+
+    @cached_property
+    def commands(self) -> list[str]:
+        """All commands, sorted."""
+        in_scripts = _script_commands() if self.runs_all_scripts else set()
+        return sorted({*_ALWAYS.split(), *self.own_commands.split(), *in_scripts})
+
+    def rules(self) -> str:
+        """The rules of `ACL SETUSER`, without the password."""
+        changed = (f"~{pattern_of(key)}" for key in self.changed_keys)
+        read = (f"%R~{pattern_of(key)}" for key in self.read_keys)
+        channels = (f"&{channel}" for channel in self.channels)
+        commands = (f"+{_SUBCOMMANDS.get(name, name.lower())}" for name in [*self.commands, *_OPTIONAL])
+        return " ".join(["resetchannels", *changed, *read, *channels, *commands])
+
+
+def pattern_of(key: str) -> str:
+    """The pattern that matches a key, or all keys with a prefix."""
+    return f"{key}*" if key.endswith(":") else key
+
+
+def _script_commands() -> set[str]:
+    return set(re.findall(r"redis\.p?call\(\s*['\"](\w+)", "".join(read_scripts().values())))
+
+
+GATEWAY = RedisUser(
+    "gateway",
+    f"{_SCRIPTS} SUBSCRIBE HGET HGETALL HVALS EXISTS ZRANK ZREVRANGE ZSCORE LRANGE LREM RPUSH "  # ledger and API keys
+    "GET TTL INCRBY EXPIRE SADD SMEMBERS LPUSH "  # rate limits, Celery
+    "SET MGET UNLINK",  # images, in a Redis of their own
+    changed_keys=(*_JOBS, *_RATES, *_QUEUES, *_BINDINGS),
+    read_keys=(keys.API_KEYS, *_WORKERS),
+    channels=(keys.DONE,),
+)
+WORKER = RedisUser(
+    "worker",
+    f"{_SCRIPTS} ZRANGEBYSCORE TIME LRANGE LREM RPUSH LINDEX HDEL ZREM "  # ledger
+    "BRPOP RPOP LPOP LPUSH LLEN SADD SMEMBERS HSET HGET HDEL ZADD ZREM ZREVRANGE WATCH GET SET DEL EXPIRE "  # Celery
+    "MGET UNLINK",  # images
+    changed_keys=(*_JOBS, keys.LEADER, *_WORKERS, *_QUEUES, *_BINDINGS, *_UNACKNOWLEDGED),
+    channels=(keys.DONE,),
+)
+DASHBOARD = RedisUser(
+    "dashboard",
+    f"{_SCRIPTS} TIME HGET HMGET HGETALL HVALS EXISTS MGET ZCARD ZRANGE ZRANGEBYSCORE XREVRANGE "
+    "GET TTL INCRBY EXPIRE",  # rate limits
+    changed_keys=_RATES,
+    read_keys=(keys.JOB, keys.EVENTS, keys.COUNTERS, keys.THUMBNAIL, keys.API_KEYS, *_COUNTS, *_WORKERS),
+    runs_all_scripts=False,
+)
+#: For `pawqueue keys`.
+KEYS = RedisUser("keys", "HGET HVALS HSET", changed_keys=(keys.API_KEYS,), runs_all_scripts=False)
+USERS = (GATEWAY, WORKER, DASHBOARD, KEYS)
+#: A user whom all services share.
+_SHARED = RedisUser(
+    "",
+    " ".join(user.own_commands for user in USERS),
+    changed_keys=sorted({key for user in USERS for key in user.changed_keys} - {keys.IMAGE}),
+    channels=(keys.DONE,),
+)
+
+
+def user_of(name: str) -> RedisUser:
+    """The user with this name; for another name, one whom all services share."""
+    return next((user for user in USERS if user.name == name), _SHARED)
+
+
+#: Where the users are written, relative to the project folder.
+USERS_FILE = "deploy/redis-users.conf"
+_HEAD = """\
+# The users of Redis 7, without their passwords: deploy/compose/make-secrets adds them. `make docs` generates this file
+# from contract/ledger/users.py. The user admin is for people: backups and inspection.
+user default off
+user admin on >PASSWORD_OF_admin ~* &* +@all
+"""
+
+
+def users_file() -> str:
+    """The text of `deploy/redis-users.conf`."""
+    return _HEAD + "".join(f"user {user.name} on >PASSWORD_OF_{user.name} {user.rules()}\n" for user in USERS)
+
+
+if __name__ == "__main__":
+    print(users_file(), end="")
