@@ -56,6 +56,21 @@ def is_costly(data: bytes) -> bool:
         return True
 
 
+def webp_pixels(data: bytes) -> int:
+    """The pixels of a WebP, for which memory is allocated when it is opened; 0 for anything else."""
+    kind = data[12:16] if data.startswith(b"RIFF") else b""
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    else:
+        return 0
+    return width * height
+
+
 def check_bytes(data: bytes) -> None:
     """Reject a file with more parts than any encoder writes.
 
@@ -122,17 +137,7 @@ def _is_costly_png(data: bytes) -> bool:
 
 
 def _is_costly_webp(data: bytes) -> bool:
-    kind = data[12:16]
-    if kind == b"VP8X":
-        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-    elif kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif kind == b"VP8 ":
-        width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
-    else:
-        return True
-    return width * height > _WEBP_MAX
+    return not 0 < webp_pixels(data) <= _WEBP_MAX
 
 
 def _is_costly_gif(data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from bundle.color import Converter
-from bundle.cost import WastefulImageError, check_bytes, check_opened
+from bundle.cost import WastefulImageError, check_bytes, check_opened, webp_pixels
 from bundle.samples import STRIP_ROWS, UnsupportedSamplesError
 from bundle.unreadable import unreadable_samples
 
@@ -55,19 +56,26 @@ class DecodedImage:
     warnings: tuple[str, ...] = ()
 
 
-def decode(data: bytes, height: int, width: int) -> DecodedImage:
+def decode(
+    data: bytes, height: int, width: int, *, before_loading: Callable[[int], None] = lambda _: None
+) -> DecodedImage:
     """Decode `data`, apply its EXIF rotation and resize it to `height` x `width`, ignoring the aspect ratio.
 
     The pixels are sRGB: color profiles are applied, and samples of other types and ranges are scaled. An animation is
-    decoded to its first frame. Transparent images are placed on white.
+    decoded to its first frame. Transparent images are placed on white. `before_loading` is called with the number of
+    pixels before memory is allocated for them.
 
     Raises:
         UndecodableImageError: the image cannot be decoded; the message gives the reason, usually Pillow's.
     """
     try:
         check_bytes(data)
+        if pixels := webp_pixels(data):
+            before_loading(pixels)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check_opened(image, data)
+            if not pixels:
+                before_loading(image.width * image.height)
             return _decode_opened(image, height, width)
     except MemoryError:
         raise

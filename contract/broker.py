@@ -1,13 +1,14 @@
 """The queues in Celery: the application that the gateway and the worker share, and how job ids are published."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
+from kombu.utils.scheduling import priority_cycle
 
 from contract.errors import UnavailableError
 from contract.job import now_ms
@@ -59,6 +60,16 @@ def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
     )
     return app
+
+
+def fetch_only_wanted(app: Celery, wants: Callable[[str], bool]) -> None:
+    """Let the worker of `app` fetch messages only from queues for which `wants(queue)` is true at that moment."""
+
+    class WantedQueues(priority_cycle):  # type: ignore[misc]
+        def consume(self, n: int) -> list[str]:
+            return [queue for queue in super().consume(n) if wants(queue)]
+
+    app.conf.broker_transport_options["queue_order_strategy"] = WantedQueues
 
 
 def _transport_options(timeout_s: float) -> dict[str, Any]:

@@ -138,7 +138,9 @@ class Settings(BaseModel):
     batch_wait_ms: float = _setting(
         5.0, "Maximum time that a decoded image waits for more images to fill its batch.", "ms", ge=0, le=10_000
     )
-    decode_threads: int = _setting(2, "Number of decoding threads in a worker.", "threads", ge=1, le=64)
+    decode_threads: int = _setting(
+        2, "Number of decoding threads in a worker, and of processes that decode costly images.", "threads", ge=1, le=64
+    )
     lease_s: float = _setting(
         10.0,
         "How long a worker's lease on a job lasts if it is not renewed. After that, another worker may claim the job.",

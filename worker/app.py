@@ -8,7 +8,7 @@ from functools import partial
 import redis
 
 from bundle.decode import decode as decode_image
-from contract.broker import make_celery, oldest_message_ms
+from contract.broker import fetch_only_wanted, make_celery, oldest_message_ms
 from contract.broker import publish as publish_with_celery
 from contract.images.store import ImageStore, open_image_store
 from contract.images.thumbnails import ThumbnailStore
@@ -20,8 +20,9 @@ from contract.queues import QUEUES
 from contract.settings import Settings
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
-from worker.pipeline.decode import Decode, Decoder
+from worker.pipeline.decode import CostlyDecoder, Decode, Decoder
 from worker.pipeline.gate import Gate, SoloLock
+from worker.pipeline.guard import Guard
 from worker.pipeline.item import Item
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.predict import Predictor
@@ -52,6 +53,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     thumbnails: ThumbnailStore | None = None,
     publish: Callable[[str, Sequence[str]], None] | None = None,
     decode: Decode = decode_image,
+    guard: Guard | None = None,
     end_process: Callable[[int], object] = os._exit,
 ) -> Worker:
     """Build a worker that serves `model`; a part that is not passed is built from the settings."""
@@ -77,19 +79,32 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         limit_s=settings.decode_limit_s,
         decode=decode,
     )
+    gate = Gate(_BATCHES_HELD * settings.batch_size, ranks=len(QUEUES))
+    costly = CostlyDecoder(
+        gate,
+        ledger,
+        images,
+        batcher,
+        committer,
+        (model.height, model.width),
+        guard=guard or Guard(settings.decode_limit_s, settings.upload_max_pixels),
+        threads=settings.decode_threads,
+    )
     pipeline = Pipeline(
         ledger=ledger,
         images=images,
         leases=leases,
-        gate=Gate(_BATCHES_HELD * settings.batch_size, ranks=len(QUEUES)),
+        gate=gate,
         solo_lock=SoloLock(),
         decoder=decoder,
+        costly=costly,
         predictor=predictor,
         committer=committer,
         lease_s=settings.lease_s,
         result_ttl_s=settings.result_ttl_s,
     )
     register_task(celery, pipeline)
+    fetch_only_wanted(celery, pipeline.wants)
     reconciler = Reconciler(
         ledger=ledger,
         images=images,

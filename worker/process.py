@@ -28,7 +28,7 @@ _log = get_logger(__name__)
 #: another worker could process them.
 _MESSAGES = 16
 #: If one of these threads stops, the worker holds jobs that never finish.
-_THREADS = ("predict", "commit", "leases", "reconciler", "watchdog")
+_THREADS = ("predict", "commit", "leases", "reconciler", "watchdog", "costly")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Decodes images on a pool of threads and hands them to the batcher."""
+"""Decodes images and hands them to the batcher: cheap ones on a pool of threads, costly ones in helper processes."""
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,9 +10,14 @@ from bundle.decode import DecodedImage, UndecodableImageError
 from bundle.decode import decode as decode_image
 from bundle.features import brightness_contrast
 from contract import errors
+from contract.images.store import ImageStore
 from contract.job import Features, JobError, JobResult, Timings
+from contract.ledger.ledger import Ledger
+from contract.queues import QUEUES
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
+from worker.pipeline.gate import ClosedError, Gate
+from worker.pipeline.guard import Guard, StoppedError
 from worker.pipeline.item import Item
 
 #: Turns (bytes, height, width) into pixels.
@@ -19,7 +25,7 @@ Decode = Callable[[bytes, int, int], DecodedImage]
 
 
 class Decoder:
-    """Decodes each image once. If an image is broken or takes too long, only its own job fails.
+    """Decodes each cheap image once. If an image is broken or takes too long, only its own job fails.
 
     A decoding thread cannot be interrupted. `fail_slow_images` therefore fails the job immediately, lets the thread
     continue, and drops the pixels that it returns later.
@@ -70,7 +76,8 @@ class Decoder:
                 del self._began_s[id(item)]
                 self._abandoned.add(id(item))
         for item in slow:
-            self._fail(item, UndecodableImageError(f"decoding took longer than {self._limit_s:g} s"))
+            self._batcher.withdraw()
+            _fail(self._committer, item, UndecodableImageError(f"decoding took longer than {self._limit_s:g} s"))
 
     def is_stuck(self) -> bool:
         """Whether every thread is busy with an image whose job has already failed."""
@@ -82,7 +89,7 @@ class Decoder:
             self._began_s[id(item)] = (item, self._clock())
         started_s, failure = time.perf_counter(), None
         try:
-            self._fill(item, data)
+            _fill(item, data, self._decode, self._input_size)
         # A hostile image can raise anything; only its own job may fail.
         except Exception as error:  # noqa: BLE001
             failure = error
@@ -91,22 +98,113 @@ class Decoder:
             if self._began_s.pop(id(item), None) is None:
                 return  # the job has already failed
         if failure is not None:
-            self._fail(item, failure)
+            self._batcher.withdraw()
+            _fail(self._committer, item, failure)
             return
         item.decode_ms = (time.perf_counter() - started_s) * 1000
         item.ready_at_s = time.monotonic()
         self._batcher.put(item, item.rank)
 
-    def _fill(self, item: Item, data: bytes | None) -> None:
-        if data is None:
-            raise UndecodableImageError("it is no longer in the image store")
-        image = self._decode(data, *self._input_size)
-        brightness, contrast = brightness_contrast(image.pixels)
-        item.pixels, item.warnings = image.pixels, image.warnings
-        item.features = Features(image.width, image.height, round(brightness, 4), round(contrast, 4))
 
-    def _fail(self, item: Item, error: Exception) -> None:
-        self._batcher.withdraw()
-        detail = f"The image cannot be decoded: {error}. Check the file and resend it."
-        job_error = JobError(errors.UndecodableImageError.code, detail)
-        self._committer.put(item, JobResult(error=job_error, timings=Timings(queue_ms=item.queue_ms)))
+class CostlyDecoder:
+    """Decodes images that may take much time or memory, those of lower ranks first.
+
+    Nobody waits for these jobs. If the worker stops before it has decoded them, it returns them to their queue; if it
+    dies, their leases expire.
+    """
+
+    def __init__(  # noqa: PLR0913 - it connects the ledger, the image store and the steps that follow
+        self,
+        gate: Gate,
+        ledger: Ledger,
+        images: ImageStore,
+        batcher: Batcher[Item],
+        committer: Committer,
+        input_size: tuple[int, int],
+        *,
+        guard: Guard,
+        threads: int,
+    ) -> None:
+        self._gate = gate
+        self._ledger = ledger
+        self._images = images
+        self._batcher = batcher
+        self._committer = committer
+        self._input_size = input_size
+        self._guard = guard
+        self._changed = threading.Condition()
+        #: By rank.
+        self._waiting: tuple[deque[Item], ...] = tuple(deque() for _ in QUEUES)
+        self._unfinished = [0] * len(QUEUES)
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._run, name="costly", daemon=True) for _ in range(threads)]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, item: Item) -> None:
+        """Decode an item's image later."""
+        with self._changed:
+            self._unfinished[item.rank] += 1
+            self._waiting[item.rank].append(item)
+            self._changed.notify()
+
+    def unfinished(self, rank: int) -> int:
+        """The number of images that wait or are being decoded."""
+        with self._changed:
+            return self._unfinished[rank]
+
+    def stop(self) -> None:
+        """Stop the threads without decoding the images that wait."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._guard.stop()
+
+    def _run(self) -> None:
+        while item := self._next():
+            try:
+                self._decode(item)
+            except (ClosedError, StoppedError):
+                return  # the lease is still held, so the job returns to its queue
+            # A hostile image can raise anything; only its own job may fail.
+            except Exception as error:  # noqa: BLE001
+                _fail(self._committer, item, error)
+            with self._changed:
+                self._unfinished[item.rank] -= 1
+
+    def _next(self) -> Item | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or any(self._waiting))
+            if self._stopping:
+                return None
+            return next(items for items in self._waiting if items).popleft()
+
+    def _decode(self, item: Item) -> None:
+        (data,) = self._gate.retry(self._images.get, [item.claim.job.image])
+        self._gate.retry(self._ledger.begin, [item.claim])
+        started_s = time.perf_counter()
+        _fill(item, data, self._guard.decode, self._input_size)
+        item.decode_ms = (time.perf_counter() - started_s) * 1000
+        item.ready_at_s = time.monotonic()
+        self._batcher.expect(1)
+        self._batcher.put(item, item.rank)
+
+
+def _fill(item: Item, data: bytes | None, decode: Decode, input_size: tuple[int, int]) -> None:
+    if data is None:
+        raise UndecodableImageError("it is no longer in the image store")
+    image = decode(data, *input_size)
+    brightness, contrast = brightness_contrast(image.pixels)
+    item.pixels, item.warnings = image.pixels, image.warnings
+    item.features = Features(image.width, image.height, round(brightness, 4), round(contrast, 4))
+
+
+def _fail(committer: Committer, item: Item, error: Exception) -> None:
+    detail = f"The image cannot be decoded: {error}. Check the file and resend it."
+    job_error = JobError(errors.UndecodableImageError.code, detail)
+    committer.put(item, JobResult(error=job_error, timings=Timings(queue_ms=item.queue_ms)))

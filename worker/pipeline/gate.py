@@ -1,8 +1,16 @@
 """Locks at the entrance of the pipeline: they limit how many jobs a worker holds, and let a suspect job run alone."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from contract.errors import UnavailableError
+
+R = TypeVar("R")
+
+#: Pause before a call is retried while the ledger or the image store is unavailable.
+_RETRY_S = 0.5
 
 
 class ClosedError(Exception):
@@ -49,6 +57,19 @@ class Gate:
         """Wait up to `timeout_s` for the gate to close; returns whether it is closed."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, timeout_s)
+
+    def retry(self, method: Callable[..., R], *arguments: Any) -> R:
+        """Call a method of the ledger or the image store, and retry while it is unavailable.
+
+        Raises:
+            ClosedError: the worker is stopping.
+        """
+        while True:
+            try:
+                return method(*arguments)
+            except UnavailableError:
+                if self.wait_closed(_RETRY_S):
+                    raise ClosedError from None
 
     def _fits(self, count: int, rank: int) -> bool:
         return self._held[rank] == 0 or self._held[rank] + count <= self._capacity

@@ -1,29 +1,26 @@
 """Processes the jobs of one message, from claim to commit.
 
 Celery's threads claim jobs and read their images. Several threads decode, one predicts, and one commits. The next
-batch is decoded while the current one is predicted.
+batch is decoded while the current one is predicted. Images that are costly to decode take a path of their own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from contract.errors import UnavailableError
+from bundle.cost import CHEAP_FILE_MAX_BYTES, is_costly
 from contract.images.store import ImageStore
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
 from contract.queues import QUEUES
 from worker.pipeline.commit import Committer
-from worker.pipeline.decode import Decoder
+from worker.pipeline.decode import CostlyDecoder, Decoder
 from worker.pipeline.gate import ClosedError, Gate, SoloLock
 from worker.pipeline.item import Item, JobGroup
 from worker.pipeline.predict import Predictor
 from worker.upkeep.leases import LeaseKeeper
 
-R = TypeVar("R")
-
-#: Pause before a call is retried while the ledger or the image store is unavailable.
-_RETRY_S = 0.5
+#: A worker with this many unfinished costly jobs of a queue fetches no more messages from it.
+_COSTLY_HELD = 64
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,7 @@ class Pipeline:
     gate: Gate
     solo_lock: SoloLock
     decoder: Decoder
+    costly: CostlyDecoder
     predictor: Predictor
     committer: Committer
     lease_s: float
@@ -45,9 +43,16 @@ class Pipeline:
         """Start the threads."""
         self.committer.start()
         self.predictor.start()
+        self.costly.start()
+
+    def wants(self, queue: str) -> bool:
+        """Whether the worker should fetch more messages from a queue."""
+        return self.costly.unfinished(QUEUES.index(queue)) < _COSTLY_HELD
 
     def process(self, queue: str, job_ids: Sequence[str]) -> None:
-        """Finish all jobs of one message; skips those that have finished or that another worker holds.
+        """Finish the jobs of one message; skips those that have finished or that another worker holds.
+
+        Jobs whose image is costly to decode may still be unfinished: the worker keeps their leases.
 
         Raises:
             ClosedError: the worker is stopping. The message must go back to the queue.
@@ -64,13 +69,14 @@ class Pipeline:
         self.gate.close()
 
     def stop(self) -> None:
-        """Stop the threads; call it when no message is being processed."""
+        """Stop the threads; call it when no message is being processed. Costly images that wait are not decoded."""
+        self.costly.stop()
         self.decoder.stop()
         self.predictor.stop()
         self.committer.stop()
 
     def _claim(self, job_ids: Sequence[str]) -> list[Claim]:
-        claims = self._retry(self.ledger.claim, job_ids, int(self.lease_s * 1000), self.result_ttl_s)
+        claims = self.gate.retry(self.ledger.claim, job_ids, int(self.lease_s * 1000), self.result_ttl_s)
         return [claim for claim in claims if claim]
 
     def _run(self, claims: Sequence[Claim], rank: int) -> None:
@@ -91,25 +97,26 @@ class Pipeline:
             raise
 
     def _begin(self, claims: Sequence[Claim], rank: int) -> JobGroup:
-        self._retry(self.ledger.begin, claims)
-        group = JobGroup(len(claims))
-        items = [Item(claim, group, rank, queue_ms=_queue_ms(claim)) for claim in claims]
-        images = self._retry(self.images.get, [claim.job.image for claim in claims])
-        self.decoder.submit(items, images)
-        return group
+        """Start decoding; costly images do not hold up the others, unless a job must be alone.
 
-    def _retry(self, method: Callable[..., R], *arguments: Any) -> R:
-        """Call a method of the ledger or the image store, and retry while it is unavailable.
-
-        Raises:
-            ClosedError: the worker is stopping.
+        A message's large images are read when they are decoded, so that a worker holds few of them at a time.
         """
-        while True:
-            try:
-                return method(*arguments)
-            except UnavailableError:
-                if self.gate.wait_closed(_RETRY_S):
-                    raise ClosedError from None
+        small = [claim for claim in claims if claim.job.size_bytes <= CHEAP_FILE_MAX_BYTES]
+        images = self.gate.retry(self.images.get, [claim.job.image for claim in small])
+        cheap = [
+            (claim, data) for claim, data in zip(small, images, strict=True) if data is None or not is_costly(data)
+        ]
+        cheap_ids = {claim.job.id for claim, _ in cheap}
+        costly = [claim for claim in claims if claim.job.id not in cheap_ids]
+        group = JobGroup(len(cheap) + sum(claim.alone for claim in costly))
+        if cheap:
+            self.gate.retry(self.ledger.begin, [claim for claim, _ in cheap])
+        for claim in costly:
+            own_group = group if claim.alone else JobGroup(1)
+            self.costly.submit(Item(claim, own_group, rank, queue_ms=_queue_ms(claim)))
+        items = [Item(claim, group, rank, queue_ms=_queue_ms(claim)) for claim, _ in cheap]
+        self.decoder.submit(items, [data for _, data in cheap])
+        return group
 
 
 def _queue_ms(claim: Claim) -> float:

@@ -19,6 +19,7 @@ from contract.queues import INTERACTIVE
 from contract.settings import load_settings
 from tests.support.brightness import BrightnessModel
 from tests.support.ledger import patient_client, store
+from tests.support.services import wait_until
 from worker.app import build_worker
 from worker.process import Worker
 from worker.upkeep.metrics import WorkerMetrics
@@ -113,13 +114,17 @@ class Bench:
     model: WatchedModel
     metrics: WorkerMetrics
 
-    def submit(self, data: bytes, **fields: Any) -> str:
-        job = Job(new_job_id(), INTERACTIVE, now_ms(), image=self.images.put(data), **fields)
+    def submit(self, data: bytes, queue: str = INTERACTIVE, **fields: Any) -> str:
+        job = Job(new_job_id(), queue, now_ms(), image=self.images.put(data), **fields)
         store(self.ledger, [job])
         return job.id
 
-    def process(self, *job_ids: str) -> None:
-        self.worker.pipeline.process(INTERACTIVE, job_ids)
+    def process(self, *job_ids: str, queue: str = INTERACTIVE) -> None:
+        self.worker.pipeline.process(queue, job_ids)
+
+    def wait_finished(self, *job_ids: str) -> None:
+        """Wait for jobs whose image is costly to decode; the message does not wait for them."""
+        wait_until(lambda: all(job.result for job in map(self.job, job_ids)), "the jobs to finish", 60)
 
     def job(self, job_id: str) -> Job:
         (job,) = self.ledger.get([job_id])

@@ -11,6 +11,7 @@ from contract.ledger import keys
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
 from tests.support.images import draw
+from tests.support.services import wait_until
 from tests.support.tiff import tiff
 from tests.unit.worker.conftest import Bench, unavailable
 from worker.pipeline.gate import ClosedError
@@ -43,6 +44,7 @@ def test_a_result_has_prediction_model_features_and_timings(bench: Bench) -> Non
 def test_a_result_has_the_warnings_of_its_image(bench: Bench) -> None:
     doubted, plain = bench.submit(tiff(np.full((8, 8), 4095, np.uint16))), bench.submit(draw())
     bench.process(doubted, plain)
+    bench.wait_finished(doubted)
     warnings = [job.result.warnings for job in map(bench.job, (doubted, plain)) if job.result]
     assert warnings == [("sample_range_assumed",), ()]
 
@@ -50,6 +52,7 @@ def test_a_result_has_the_warnings_of_its_image(bench: Bench) -> None:
 def test_a_tiff_that_cannot_be_read_correctly_fails_with_the_reason(bench: Bench) -> None:
     job_id = bench.submit(tiff(np.zeros((8, 8, 3), np.uint16), 2, planar=True))
     bench.process(job_id)
+    bench.wait_finished(job_id)
     error = bench.error_of(job_id)
     assert (error.code, "save it with PlanarConfiguration 1" in error.detail) == ("undecodable_image", True)
 
@@ -114,8 +117,10 @@ def test_a_job_past_its_deadline_expires_without_a_prediction(bench: Bench) -> N
 
 
 def test_finished_jobs_leave_no_images_and_no_leases(bench: Bench) -> None:
-    bench.process(bench.submit(draw()), bench.submit(b"broken"))
-    assert not [path for path in bench.folder.rglob("*") if path.is_file()]
+    costly = bench.submit(b"broken")
+    bench.process(bench.submit(draw()), costly)
+    bench.wait_finished(costly)
+    wait_until(lambda: not any(path.is_file() for path in bench.folder.rglob("*")), "the images to be deleted", 10)
     assert bench.worker.leases.held() == []
 
 
