@@ -19,6 +19,7 @@ from contract.errors import (
     TooManySubmissionsError,
     UnavailableError,
     UploadError,
+    UploadTooLargeError,
 )
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
@@ -33,6 +34,8 @@ from gateway.results.waiters import Waiters
 LISTED_MAX = 100
 #: A group of images is accepted as soon as it reaches either limit.
 _GROUP_MAX_JOBS, _GROUP_MAX_BYTES = MESSAGE_MAX_JOBS, 8_000_000
+#: Maximum length of all names in the response to one request, in characters: it is built in memory.
+_NAMES_MAX = 10_000_000
 #: Jobs canceled in one ledger call; more would block Redis for too long.
 _CANCEL_GROUP = 500
 _FINGERPRINT_BYTES = 16
@@ -116,6 +119,7 @@ class Submissions:
     max_open: int
     #: How long finished submissions and rejected images are kept, in seconds.
     ttl_s: int
+    names_max: int = _NAMES_MAX
 
     def open(
         self, caller: Caller, options: SubmissionOptions, submission_id: str = "", key: str = ""
@@ -157,11 +161,18 @@ class Submissions:
     def add_images(self, submission: Submission, images: Iterable[ReceivedImage]) -> AddedImages:
         """Accept images in groups until an error stops the request; an invalid image does not affect the others."""
         added = AddedImages()
+        names = 0
         try:
             for group in _groups(_without_junk(images, added)):
+                if names > self.names_max:
+                    raise UploadTooLargeError(
+                        f"The names of the images have more than {self.names_max:,} characters. Send the images that "
+                        "were not accepted in another request."
+                    )
                 self._add_group(submission, group, added)
                 if added.stopped:
                     break
+                names += sum(len(image.custom_id) for image in group)
         except (UploadError, BusyError) as error:
             added.stopped = error
         return added

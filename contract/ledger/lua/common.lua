@@ -61,8 +61,9 @@ end
 local function count_records(now, numbers)
   for owner, number in pairs(numbers) do
     local key = K.owner_records .. text(math.floor(now / 3600000))
-    redis.call('HINCRBY', key, owner, number)
-    redis.call('EXPIRE', key, (K.owner_records_hours + 1) * 3600)
+    if redis.call('HINCRBY', key, owner, number) == number then
+      redis.call('EXPIRE', key, (K.owner_records_hours + 1) * 3600)
+    end
   end
 end
 
