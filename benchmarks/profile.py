@@ -23,7 +23,7 @@ _GATEWAY = {
     "JSON responses": ("contract/job.py", "flask/json"),
     "metrics and headers": ("prometheus_client", "gateway/metrics", "gateway/http/headers", "structlog"),
     "group commit": ("gateway/accept/",),
-    "HTTP: gunicorn and gevent": ("gunicorn", "gevent", "gateway/server.py"),
+    "HTTP: gunicorn and gevent": ("gunicorn", "gevent", "contract/web/"),
     "validation with pydantic": ("pydantic",),
     "Flask and Werkzeug": ("flask", "werkzeug"),
     "routes": ("gateway/",),

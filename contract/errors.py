@@ -21,6 +21,7 @@ PawqueueError
 │   ├── QueueFullError          429 queue_full
 │   ├── TooManySubmissionsError 429 too_many_submissions
 │   ├── RateLimitedError        429 rate_limited
+│   ├── HeadTooSlowError        408 head_too_slow
 │   ├── NoModelError            503 no_model
 │   └── UnavailableError        503 unavailable
 └── JobFailedError              the job was accepted, but finished with an error
@@ -169,6 +170,12 @@ class RateLimitedError(BusyError):
     """The API key has exceeded its rate limit."""
 
     code, title, http_status = "rate_limited", "Too many requests", 429
+
+
+class HeadTooSlowError(BusyError):
+    """The head of the request did not arrive in time."""
+
+    code, title, http_status = "head_too_slow", "Request timeout", 408
 
 
 class NoModelError(BusyError):

@@ -38,6 +38,38 @@ def behind_proxy(application: Application, prefix: str, trusted: Sequence[Networ
     return BehindProxy(application, prefix, trusted) if prefix or trusted else application
 
 
+class TrustedProxies:
+    """The proxies whose headers count."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._networks = networks
+        #: Cached, because it is called for every request.
+        self.trusts = lru_cache(maxsize=1024)(self._trusts)
+
+    def client_address(self, peer: str, forwarded_for: str) -> str:
+        """The address that connected to the outermost trusted proxy; addresses listed before it may be forged.
+
+        Args:
+            peer: Address of the connection.
+            forwarded_for: The values of `X-Forwarded-For`, which count only if `peer` is a trusted proxy.
+        """
+        client = peer
+        if self.trusts(peer):
+            for text in reversed(forwarded_for.split(",")):
+                address = _address(text)
+                if address is None:
+                    break
+                client = str(address)
+                if not self.trusts(text):
+                    break
+        return client
+
+    def _trusts(self, text: str) -> bool:
+        """Whether an address is that of a trusted proxy."""
+        address = _address(text)
+        return address is not None and any(address in network for network in self._networks)
+
+
 class BehindProxy:
     """Calls an application with the URL and the address that the client used.
 
@@ -57,44 +89,26 @@ class BehindProxy:
         """
         self._application = application
         self._prefix = prefix
-        self._trusted = trusted
-        #: Cached, because it is called for every request.
-        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+        self._proxies = TrustedProxies(trusted)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Correct `environ` and call the application."""
         prefix = self._prefix
         peer = environ.get("REMOTE_ADDR", "")
-        if self._trusts(peer):
+        if self._proxies.trusts(peer):
             prefix = prefix or _forwarded_prefix(environ)
             if (scheme := _last(environ, "HTTP_X_FORWARDED_PROTO").lower()) in ("http", "https"):
                 environ["wsgi.url_scheme"] = scheme
             if host := _last(environ, "HTTP_X_FORWARDED_HOST"):
                 environ[CONNECTION_HOST] = environ.get("HTTP_HOST", "")
                 environ["HTTP_HOST"] = host
-            environ["REMOTE_ADDR"] = self._client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
+            environ["REMOTE_ADDR"] = self._proxies.client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
         if prefix:
             path = environ["PATH_INFO"]
             environ["SCRIPT_NAME"] = prefix
             if path == prefix or path.startswith(f"{prefix}/"):
                 environ["PATH_INFO"] = path[len(prefix) :]
         return self._application(environ, start_response)
-
-    def _client_address(self, peer: str, forwarded_for: str) -> str:
-        """The address that connected to the outermost trusted proxy; addresses listed before it may be forged."""
-        client = peer
-        for text in reversed(forwarded_for.split(",")):
-            address = _address(text)
-            if address is None:
-                break
-            client = str(address)
-            if not self._trusts(text):
-                break
-        return client
-
-    def _is_trusted(self, text: str) -> bool:
-        address = _address(text)
-        return address is not None and any(address in network for network in self._trusted)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -87,6 +87,23 @@ class Settings(BaseModel):
         "for example `paw.lan`. Requests for other names get 403. `localhost`, IP addresses, and the name on which the "
         "service listens are always allowed.",
     )
+    connections_per_address: int = _setting(
+        2000,
+        "Maximum number of connections from one address to the gateway or the dashboard, and of requests in progress "
+        "for one client of a trusted proxy. Beyond it, idle connections are closed and requests get 503. Health checks "
+        "are always answered.",
+        "connections",
+        ge=1,
+        le=4000,
+    )
+    bodies_max_bytes: int = _setting(
+        200_000_000,
+        "Maximum memory of the gateway, and of the dashboard, for request bodies that are being received. One API key, "
+        "or one address without a key, may use half of it. Further uploads wait a short time and then get 503. At "
+        "least four times the largest body.",
+        "bytes",
+        ge=1,
+    )
     redis_appendfsync: Literal["always", "everysec"] = _setting(
         "always",
         "How often writes are synced to disk in the Redis that `make up` starts: before each reply, or once per "

@@ -7,6 +7,6 @@ Start with `services.py`, which creates the parts. An upload passes through `rou
 #: Version of this service and its API; must equal the one in `pyproject.toml`.
 VERSION = "0.1.0"
 
-#: WSGI environ key that marks a request whose body ended early or was not read. It is defined here because the server
-#: module uses it too, and that module must not import anything that opens sockets.
-BROKEN_BODY = "pawqueue.broken_body"
+#: A group of images from one request is accepted as soon as it has this many bytes. It is defined here because the
+#: entry point uses it too, which must not import anything that opens sockets.
+GROUP_MAX_BYTES = 8_000_000

@@ -4,18 +4,22 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from contract.settings import Settings, SettingsError, load_settings
+from contract.settings import SettingsError, load_settings
+from contract.web.limits import Refusals, WebLimits
+from gateway import GROUP_MAX_BYTES
 
-#: Maximum number of open connections, including those of requests waiting for a result.
-_CONNECTIONS = 4000
+if TYPE_CHECKING:
+    from flask import Flask
 
 
-def main(**options: Any) -> int:
+def main(limits: WebLimits | None = None, **options: Any) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status.
 
-    `options` are gunicorn settings that override those from `server_options`.
+    Args:
+        limits: What the web server accepts; derived from the settings if missing.
+        options: gunicorn settings that override those from `server_options`.
     """
     try:
         settings = load_settings(os.environ)
@@ -28,47 +32,40 @@ def main(**options: Any) -> int:
     check = subprocess.run([sys.executable, "-m", "contract.ledger.requirements", "gateway"], check=False)
     if check.returncode:
         return check.returncode
-    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - only this entry point needs gunicorn
-    from gunicorn.errors import AppImportError  # noqa: PLC0415 - makes gunicorn print the message and exit
+    # gunicorn is needed only by this entry point.
+    from contract.web.server import Server  # noqa: PLC0415
 
-    class Gateway(BaseApplication):  # type: ignore[misc]
-        def load_config(self) -> None:
-            for name, value in (server_options(settings) | options).items():
-                self.cfg.set(name, value)
-
-        def load(self) -> Any:
-            # Imported only after the gevent worker has patched the standard library.
-            from gateway.app import make_app, serve_metrics_of  # noqa: PLC0415
-
-            app = make_app()
-            try:
-                serve_metrics_of(app)
-            except OSError as error:
-                raise AppImportError(
-                    f"Cannot listen on {settings.gateway_metrics_host}, port {settings.gateway_metrics_port} "
-                    f"({error.strerror}). Choose another port with PAWQUEUE_GATEWAY_METRICS_PORT."
-                ) from None
-            return app
-
-    Gateway().run()
+    server = {
+        "bind": f"{settings.gateway_host}:{settings.gateway_port}",
+        "graceful_timeout": int(settings.drain_s),
+        "proc_name": "pawqueue-gateway",
+    }
+    # A request keeps at most one image and a group of images in memory.
+    limits = limits or WebLimits.of(settings, settings.upload_max_bytes + GROUP_MAX_BYTES)
+    Server(server | options, limits, settings.trusted_networks(), _make_app, _end_waits).run()
     return 0
 
 
-def server_options(settings: Settings) -> dict[str, Any]:
-    """The gunicorn settings."""
-    return {
-        "bind": f"{settings.gateway_host}:{settings.gateway_port}",
-        "workers": 1,
-        "worker_class": "gateway.server.Worker",
-        "worker_connections": _CONNECTIONS,
-        "keepalive": 75,
-        "graceful_timeout": int(settings.drain_s),
-        "timeout": 60,
-        "proc_name": "pawqueue-gateway",
-        "loglevel": "warning",
-        "forwarded_allow_ips": "",  # `contract/proxy.py` reads these headers; gunicorn would trust every local client
-        "control_socket_disable": True,  # unused, and creating it fails on a read-only file system
-    }
+def _make_app(refusals: Refusals) -> "Flask":
+    from gunicorn.errors import AppImportError  # noqa: PLC0415 - makes gunicorn print the message and exit
+
+    # Imported only after gevent has replaced the sockets of the standard library.
+    from gateway.app import make_app, serve_metrics_of  # noqa: PLC0415
+
+    app = make_app(refusals)
+    try:
+        serve_metrics_of(app)
+    except OSError as error:
+        settings = app.config["SERVICES"].settings
+        raise AppImportError(
+            f"Cannot listen on {settings.gateway_metrics_host}, port {settings.gateway_metrics_port} "
+            f"({error.strerror}). Choose another port with PAWQUEUE_GATEWAY_METRICS_PORT."
+        ) from None
+    return app
+
+
+def _end_waits(app: "Flask") -> None:
+    app.config["SERVICES"].waiters.end_waits()
 
 
 if __name__ == "__main__":

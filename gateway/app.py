@@ -16,12 +16,13 @@ from contract.metrics_port import serve_metrics
 from contract.origin import OriginCheck
 from contract.proxy import behind_proxy
 from contract.settings import load_settings
+from contract.web.limits import Refusals
 from gateway.http.auth import require_keys
 from gateway.http.headers import add_headers
 from gateway.http.problems import register_problem_handlers
 from gateway.http.request import GatewayRequest
 from gateway.http.routing import Routes
-from gateway.metrics import GatewayMetrics
+from gateway.metrics import GatewayMetrics, RefusalCollector
 from gateway.routes import dead, documents, health, jobs, legacy, status, submissions
 from gateway.services import Services, build_services
 
@@ -40,11 +41,12 @@ ROUTES: tuple[Routes, ...] = (
 _FORM_OVERHEAD_BYTES = 64 * 1024
 
 
-def make_app() -> Flask:
-    """Create the application from environment variables; gunicorn calls this once per process."""
+def make_app(refusals: Refusals) -> Flask:
+    """Create the application from environment variables; `refusals` are the web server's counts."""
     settings = load_settings(os.environ)
     configure_logging(settings.log_level, "gateway")
     services = build_services(settings)
+    services.metrics.registry.register(RefusalCollector(refusals))
     _warn_about_access(services)
     return create_app(services)
 

@@ -10,6 +10,7 @@ from contract.errors import UnavailableError, error_classes
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import LedgerStats
 from contract.queues import QUEUES
+from contract.web.limits import Refusals
 
 #: The methods that have a time series of their own: those of RFC 9110, PATCH and QUERY. A client can make up others.
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
@@ -57,6 +58,23 @@ class GatewayMetrics:
     def count_refused(self, code: str, count: int = 1) -> None:
         """Count rejected requests or images."""
         self._refused.labels(code if code in CODES else OTHER).inc(count)
+
+
+class RefusalCollector(Collector):  # type: ignore[misc]
+    """Exports the counts of what the web server refused before a request reached the application."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        refused = CounterMetricFamily(
+            "pawqueue_server_refused_total",
+            "Requests that the web server refused and connections that it closed, by reason.",
+            labels=["reason"],
+        )
+        for reason, count in self._refusals.counts.items():
+            refused.add_metric([reason.value], count)
+        yield refused
 
 
 class LedgerCollector(Collector):  # type: ignore[misc]

@@ -47,10 +47,11 @@ class SubmissionClosedError(ConflictError):
         super().__init__(detail)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Upload:
     """One image and how to process it."""
 
+    #: Empty once the image is stored and its request only waits for the result.
     data: bytes
     queue: str
     #: File name, or path in a folder or archive; for display.
@@ -146,8 +147,10 @@ class Acceptor:
         self._pending.put(None)
         self._thread.join()
 
-    def submit(self, upload: Upload, wait_s: float = 0.0) -> Job:
+    def submit(self, upload: Upload, wait_s: float = 0.0, stored: Callable[[], None] = lambda: None) -> Job:
         """Accept one image and return its job, after waiting at most `wait_s` for it to finish.
+
+        Calls `stored` when the image needs no more memory.
 
         Raises:
             UploadError: the image is invalid.
@@ -158,6 +161,8 @@ class Acceptor:
         # Register before the job exists: a worker may finish it immediately.
         with self._waiters.expect(upload.job_id) if wait_s > 0 else nullcontext() as finished:
             (receipt,) = self.accept([upload])
+            upload.data = b""
+            stored()
             if receipt.error:
                 raise copy(receipt.error)  # raising an error held by a local variable would keep the image in memory
             if job := receipt.new_job:
@@ -183,9 +188,9 @@ class Acceptor:
             receipts = iter([UploadReceipt(error=copy(error))] * len(valid))
         return [UploadReceipt(error=error) if error else next(receipts) for error in errors]
 
-    def check_admission(self, owner: str) -> None:
-        """Raise a `BusyError` if Redis is too full to store more records of this owner, or may evict keys."""
-        self._admission.check(owner)
+    def check_admission(self) -> None:
+        """Raise `UnavailableError` if Redis is too full to store more records, or may evict keys."""
+        self._admission.check()
 
     def resubmit(self, submit: Submit) -> Receipt:
         """Record and publish a job whose image is already stored.
@@ -208,7 +213,7 @@ class Acceptor:
         return None
 
     def _store(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
-        self._admission.check(uploads[0].owner)
+        self._admission.check()
         refs = self._images.put_many([upload.data for upload in uploads])
         submits = [upload.to_submit(ref) for upload, ref in zip(uploads, refs, strict=True)]
         self._check_ledger_after_failure(refs)

@@ -7,7 +7,7 @@ import stat
 import struct
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO
 
@@ -36,6 +36,7 @@ class UnpackBudget(Expansion):
         max_members: Maximum number of members.
         free_bytes: Unpacked bytes that are allowed regardless of the compression ratio.
         max_name_bytes: Maximum size of all names together, in UTF-8; the response contains those of accepted images.
+        keep: Called with the number of bytes that were unpacked and are now in memory.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class UnpackBudget(Expansion):
         max_members: int,
         free_bytes: int = FREE_BYTES,
         max_name_bytes: int = _NAMES_MAX_BYTES,
+        keep: Callable[[int], None] = lambda _: None,
     ) -> None:
-        super().__init__(free_bytes)
+        super().__init__(free_bytes, keep)
         self._max_name_bytes = max_name_bytes
         self._max_bytes = max_bytes
         self._max_members = max_members

@@ -1,6 +1,7 @@
 """Decompresses gzip and deflate as they are read, and limits how far an upload may expand."""
 
 import zlib
+from collections.abc import Callable
 
 from contract.errors import UploadError, UploadTooLargeError
 from gateway.accept.received import Read
@@ -21,10 +22,12 @@ class Expansion:
 
     Args:
         free_bytes: Unpacked bytes that are allowed regardless of the compression ratio.
+        keep: Called with the number of bytes that were unpacked and are now in memory.
     """
 
-    def __init__(self, free_bytes: int = FREE_BYTES) -> None:
+    def __init__(self, free_bytes: int = FREE_BYTES, keep: Callable[[int], None] = lambda _: None) -> None:
         self._free_bytes = free_bytes
+        self._keep = keep
         self._packed_bytes = 0
         self._unpacked_bytes = 0
 
@@ -42,7 +45,9 @@ class Expansion:
 
         Raises:
             UploadTooLargeError: over the limit.
+            UnavailableError: there is no memory for more.
         """
+        self._keep(size)
         self._unpacked_bytes += size
         if self._unpacked_bytes > self._free_bytes + _RATIO_MAX * self._packed_bytes:
             raise UploadTooLargeError("The upload expands to far more data than images would. Send it uncompressed.")

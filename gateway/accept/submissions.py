@@ -4,7 +4,7 @@ import hashlib
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,14 +26,15 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import SubmitStatus
 from contract.purge import Purger
 from contract.submission import Submission, image_job_id, named_submission_id
+from gateway import GROUP_MAX_BYTES
 from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
 from gateway.accept.received import ReceivedImage
 from gateway.results.waiters import Waiters
 
 #: How many rejected images, and how many system files, a response lists. A form cannot contain more.
 LISTED_MAX = 100
-#: A group of images is accepted as soon as it reaches either limit.
-_GROUP_MAX_JOBS, _GROUP_MAX_BYTES = MESSAGE_MAX_JOBS, 8_000_000
+#: A group of images is accepted as soon as it reaches this limit, or `GROUP_MAX_BYTES`.
+_GROUP_MAX_JOBS = MESSAGE_MAX_JOBS
 #: Maximum length of all names in the response to one request, in characters: it is built in memory.
 _NAMES_MAX = 10_000_000
 #: Jobs canceled in one ledger call; more would block Redis for too long.
@@ -132,11 +133,10 @@ class Submissions:
         Raises:
             ConflictError: the id belongs to a different submission.
             IdempotencyMismatchError: the idempotency key was used with different options.
-            UnavailableError: the submission with this id is still being purged, or Redis is full.
-            QueueFullError: Redis is nearly full, and a large share of it is the caller's.
+            UnavailableError: the submission with this id is still being purged, or Redis is too full.
             TooManySubmissionsError: the caller has too many open submissions.
         """
-        self.acceptor.check_admission(caller.owner)
+        self.acceptor.check_admission()
         chosen_id = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
         submission = Submission(chosen_id, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
         result = self.ledger.open_submission(submission, self.ttl_s, self.max_open)
@@ -158,8 +158,13 @@ class Submissions:
             raise ConflictError("This id belongs to a different submission. Use another id.")
         raise IdempotencyMismatchError("This Idempotency-Key was used with a different body. Use a new key.")
 
-    def add_images(self, submission: Submission, images: Iterable[ReceivedImage]) -> AddedImages:
-        """Accept images in groups until an error stops the request; an invalid image does not affect the others."""
+    def add_images(
+        self, submission: Submission, images: Iterable[ReceivedImage], stored: Callable[[], None] = lambda: None
+    ) -> AddedImages:
+        """Accept images in groups until an error stops the request; an invalid image does not affect the others.
+
+        Calls `stored` whenever the images read so far need no more memory.
+        """
         added = AddedImages()
         names = 0
         try:
@@ -170,6 +175,8 @@ class Submissions:
                         "were not accepted in another request."
                     )
                 self._add_group(submission, group, added)
+                group.clear()
+                stored()
                 if added.stopped:
                     break
                 names += sum(len(image.custom_id) for image in group)
@@ -203,6 +210,8 @@ class Submissions:
             submission = self.find(caller, submission_id)
             while submission.finished_ms is None and (left_s := end_s - time.monotonic()) > 0:
                 finished.wait(left_s)
+                if self.waiters.ended:
+                    break
                 finished.clear()
                 submission = self.find(caller, submission_id)
         return submission
@@ -260,7 +269,7 @@ class Submissions:
                 if isinstance(error, UploadError) and image.custom_id:
                     invalid.append(rejected)
         if invalid and not isinstance(added.stopped, UnavailableError):
-            self.acceptor.check_admission(submission.owner)  # not checked yet if no image of the group is valid
+            self.acceptor.check_admission()  # not checked yet if no image of the group is valid
             self.ledger.reject([_rejected_job(submission, image) for image in invalid], self.ttl_s)
 
 
@@ -285,7 +294,7 @@ def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:
         for image in images:
             group.append(image)
             size += len(image.data)
-            if len(group) == _GROUP_MAX_JOBS or size >= _GROUP_MAX_BYTES:
+            if len(group) == _GROUP_MAX_JOBS or size >= GROUP_MAX_BYTES:
                 yield group
                 group, size = [], 0
     except UploadError:

@@ -13,6 +13,7 @@ from contract.errors import NotFoundError, RateLimitedError, UnavailableError
 from contract.job import Job
 from contract.ledger import keys
 from contract.settings import Settings
+from contract.web.bodies import CALLER
 from gateway.http.routing import Routes
 
 _BEARER = "bearer "
@@ -64,6 +65,7 @@ def require_keys(app: Flask, access: Access, settings: Settings, parts: Iterable
         # A browser's preflight request (OPTIONS) has no key.
         if scope is not None and request.method != "OPTIONS":
             g.caller = access.check(_credential(), scope)
+            request.environ[CALLER] = g.caller.owner
 
     limiter = Limiter(
         lambda: caller().owner,

@@ -13,6 +13,7 @@ from contract.errors import (
     ForbiddenError,
     ForbiddenOriginError,
     HeadersTooLargeError,
+    HeadTooSlowError,
     NotFoundError,
     PawqueueError,
     RateLimitedError,
@@ -37,7 +38,12 @@ _SECURITY_SCHEMES: dict[str, Any] = {
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in this header."},
 }
 #: Errors of every operation with a scope, and those of a gateway with and without API keys.
-_SHARED_ERRORS: tuple[type[PawqueueError], ...] = (UrlTooLongError, HeadersTooLargeError, UnavailableError)
+_SHARED_ERRORS: tuple[type[PawqueueError], ...] = (
+    HeadTooSlowError,
+    UrlTooLongError,
+    HeadersTooLargeError,
+    UnavailableError,
+)
 _KEY_ERRORS: tuple[type[PawqueueError], ...] = (UnauthorizedError, ForbiddenError, RateLimitedError)
 _OPEN_ERRORS: tuple[type[PawqueueError], ...] = (ForbiddenOriginError,)
 _REF = "#/components/schemas/{model}"

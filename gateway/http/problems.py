@@ -20,7 +20,6 @@ from contract.errors import (
 from contract.job import new_job_id
 from contract.ledger.connection import unavailable_reason
 from contract.log import get_logger
-from gateway import BROKEN_BODY
 from gateway.accept.check import too_large_text
 from gateway.http.auth import rate_limited
 from gateway.http.request import ACCEPTED_ENCODINGS
@@ -73,8 +72,7 @@ def expected_error(error: Exception) -> PawqueueError | None:
 
 
 def broken_body(error: ClientDisconnected) -> UploadError:
-    """The error for a body that could not be read. Also makes the server close the connection."""
-    request.environ[BROKEN_BODY] = True
+    """The error for a body that could not be read."""
     cause = error.__context__  # what the web server raised
     if isinstance(cause, InvalidChunkSize | InvalidChunkExtension | ChunkMissingTerminator):
         return UploadError(f"The chunks of the request body are malformed: {cause}. Resend it.")

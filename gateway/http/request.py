@@ -11,6 +11,7 @@ from werkzeug.utils import cached_property
 from werkzeug.wsgi import LimitedStream
 
 from contract.errors import UnsupportedEncodingError, UploadError
+from contract.web.bodies import unpacks
 from gateway.accept.inflate import Expansion, Inflater
 
 #: Value of `Accept-Encoding` in the response to a body in another encoding.
@@ -47,7 +48,8 @@ class GatewayRequest(Request):
             raise RequestEntityTooLarge
         body: Any = _WholeBody(self.environ["wsgi.input"], max_bytes, length)
         if coding := _coding(self.environ):
-            unpacked: Any = Inflater(body.read, coding, Expansion(), _ADVICE)
+            expansion = Expansion(keep=unpacks(self.environ, max_bytes))
+            unpacked: Any = Inflater(body.read, coding, expansion, _ADVICE)
             body = LimitedStream(unpacked, max_bytes, is_max=True)
         return cast("IO[bytes]", body)
 

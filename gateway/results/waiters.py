@@ -32,6 +32,8 @@ class Waiters:
         self._jobs: dict[str, list[Future[Job | None]]] = defaultdict(list)
         self._submissions: dict[str, list[threading.Event]] = defaultdict(list)
         self._stopped = threading.Event()
+        #: Whether requests no longer wait, because the gateway stops.
+        self.ended = False
         self._thread = threading.Thread(target=self._run, name="waiters", daemon=True)
 
     def start(self) -> None:
@@ -44,6 +46,18 @@ class Waiters:
         while self._thread.is_alive():
             disconnect()
             self._thread.join(_STOP_S)
+
+    def end_waits(self) -> None:
+        """Make all requests that wait, and those that would wait from now on, return the current state."""
+        with self._lock:
+            self.ended = True
+            for futures in self._jobs.values():
+                for finished in futures:
+                    if not finished.done():
+                        finished.set_result(None)
+            for events in self._submissions.values():
+                for event in events:
+                    event.set()
 
     @contextmanager
     def expect(self, job_id: str) -> Iterator[Future[Job | None]]:
@@ -65,7 +79,7 @@ class Waiters:
     def result(self, finished: Future[Job | None], job_id: str, timeout_s: float) -> Job | None:
         """The finished job, or the job in its current state after `timeout_s`; None for an unknown id."""
         with suppress(TimeoutError):
-            if job := finished.result(timeout_s):
+            if job := finished.result(0 if self.ended else timeout_s):
                 return job
         return self._ledger.get([job_id])[0]
 

@@ -18,7 +18,8 @@ from contract.errors import (
 )
 from contract.job import new_job_id
 from contract.settings import Settings
-from gateway import BROKEN_BODY
+from contract.web.bodies import handed_on, release, unpacks
+from gateway import GROUP_MAX_BYTES
 from gateway.accept.acceptor import Upload
 from gateway.accept.archives import TAR_MAX_MEMBERS, ZIP_MAX_MEMBERS, UnpackBudget, read_tar, read_zip
 from gateway.accept.foreign import is_foreign
@@ -68,23 +69,39 @@ def read_images(settings: Settings, spool: Spool) -> Iterator[ReceivedImage]:
     request.max_content_length = settings.bulk_max_bytes
     mimetype = request.mimetype
     if mimetype == FORM:
+        unpacks(request.environ, settings.upload_max_bytes + GROUP_MAX_BYTES, counts_packed=True)
         return read_form(_read, request.mimetype_params.get("boundary", ""), settings.upload_max_bytes)
     # Pawqueue's client skips system files itself, and sends one only if its user named it.
     keep_junk = request.user_agent.string.startswith("pawqueue")
     if mimetype in _TARS:
-        budget = UnpackBudget(settings.bulk_max_bytes, TAR_MAX_MEMBERS)
+        budget = _unpack_budget(settings, TAR_MAX_MEMBERS)
         return read_tar(_read, settings.upload_max_bytes, budget, keep_junk=keep_junk)
     if mimetype in _ZIPS:
         owner = caller().owner
         request.max_content_length = max_bytes = min(settings.bulk_max_bytes, spool.limit_of(owner))
-        _check_space(spool, owner, min(request.content_length or 0, max_bytes))
-        budget = UnpackBudget(settings.bulk_max_bytes, ZIP_MAX_MEMBERS)
+        spool.check(owner, min(request.content_length or 0, max_bytes))  # before the body is read
+        budget = _unpack_budget(settings, ZIP_MAX_MEMBERS)
         return read_zip(_read, settings.upload_max_bytes, budget, spool.file(owner), keep_junk=keep_junk)
     problem = f"Content-Type is {clean_name(mimetype)}." if mimetype else "The request has no Content-Type."
     raise UnsupportedFormatError(
         f"{problem} This endpoint takes many images, as {FORM}, application/x-tar or application/zip; "
         "POST /v1/jobs takes one image as the body."
     )
+
+
+def _unpack_budget(settings: Settings, max_members: int) -> UnpackBudget:
+    keep = unpacks(request.environ, settings.upload_max_bytes + GROUP_MAX_BYTES)
+    return UnpackBudget(settings.bulk_max_bytes, max_members, keep=keep)
+
+
+def hand_on_body() -> None:
+    """Register that what was read of the body is stored and no longer in memory."""
+    handed_on(request.environ)
+
+
+def release_body() -> None:
+    """Register that the request keeps nothing of its body in memory any more."""
+    release(request.environ)
 
 
 def form_parts(max_bytes: int) -> Iterator[Part]:
@@ -98,9 +115,9 @@ def form_parts(max_bytes: int) -> Iterator[Part]:
 
 def drain() -> None:
     """Read the rest of the body, because a client that is still sending may not receive the response."""
-    with suppress(UploadError):
+    with suppress(UploadError, UnavailableError):
         while _read(_PIECE_BYTES):
-            pass
+            hand_on_body()
 
 
 def granted_wait_s(header: WaitHeader, max_s: float) -> float:
@@ -113,15 +130,6 @@ def clean_name(name: str) -> str:
     """`name` without control characters and at most 255 characters long, for records and logs."""
     kept = name[: 4 * _FILE_NAME_MAX]  # names may have hundreds of kilobytes
     return "".join(character for character in kept if character.isprintable())[:_FILE_NAME_MAX]
-
-
-def _check_space(spool: Spool, owner: str, size: int) -> None:
-    """Check that there is space for a body of `size` bytes, before it is read."""
-    try:
-        spool.check(owner, size)
-    except UnavailableError:
-        request.environ[BROKEN_BODY] = True  # close the connection instead of reading a body of gigabytes
-        raise
 
 
 def _read_image(name: str, max_bytes: int) -> tuple[bytes, str]:

@@ -37,7 +37,7 @@ from gateway.http.job_schemas import (
     WaitHeader,
 )
 from gateway.http.routing import LOCATION, PREFERENCE, RETRY_AFTER, JsonResponse, Routes, link
-from gateway.routes.bodies import granted_wait_s, read_upload
+from gateway.routes.bodies import granted_wait_s, read_upload, release_body
 from gateway.services import current_services
 
 routes = Routes("jobs", "Each job classifies one image.", "/v1/jobs")
@@ -143,7 +143,7 @@ def job_body(job: Job) -> dict[str, Any]:
 def _submit(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Response:
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
-    job = services.acceptor.submit(read_upload(services.settings, query, header, job_id), wait_s)
+    job = services.acceptor.submit(read_upload(services.settings, query, header, job_id), wait_s, release_body)
     response = _response(job, wait_s)
     response.status_code = 200 if job.status.is_final else 202
     response.headers["Location"] = _url(job)

@@ -32,7 +32,7 @@ from gateway.http.auth import caller
 from gateway.http.job_schemas import BINARY, form_schema
 from gateway.http.problems import expected_error, headers_of, log_unexpected
 from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes, link
-from gateway.routes.bodies import FORM, clean_name, form_parts
+from gateway.routes.bodies import FORM, clean_name, form_parts, release_body
 from gateway.services import Services, current_services
 
 
@@ -175,7 +175,7 @@ def predict() -> Response | tuple[Response, int]:
     wait_s = services.settings.predict_wait_s
     name = clean_name(part.name)
     upload = Upload(part.data, INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner)
-    return jsonify(_prediction(services.acceptor.submit(upload, wait_s)))
+    return jsonify(_prediction(services.acceptor.submit(upload, wait_s, release_body)))
 
 
 @routes.blueprint.errorhandler(Exception)

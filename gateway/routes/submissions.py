@@ -51,7 +51,7 @@ from gateway.results.streams import (
     to_csv,
     to_ndjson,
 )
-from gateway.routes.bodies import clean_name, drain, granted_wait_s, read_images
+from gateway.routes.bodies import clean_name, drain, granted_wait_s, hand_on_body, read_images
 from gateway.routes.jobs import IMAGE_ERRORS
 from gateway.services import current_services
 
@@ -191,7 +191,7 @@ def add(path: SubmissionPath) -> Response:
     if submission.closed_ms is not None:
         raise SubmissionClosedError
     images = read_images(services.settings, services.spool)
-    added = services.submissions.add_images(submission, images)
+    added = services.submissions.add_images(submission, images, hand_on_body)
     for code, count in added.rejections.items():
         services.metrics.count_refused(code, count)
     if added.stopped is None:

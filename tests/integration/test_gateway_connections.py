@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,11 +22,9 @@ from tests.support.services import Process, free_port, running, wait_until
 _IMAGE = draw((60, 40), form="JPEG")
 _HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 _WITH_A_SHORT_BODY_TIMEOUT = """
+from contract.web.limits import WebLimits
 from gateway.__main__ import main
-from gateway.server import Worker
-class ImpatientWorker(Worker):
-    body_base_time_s, body_bytes_per_s = 0.3, 200.0
-main(worker_class=ImpatientWorker)
+main(WebLimits(1_000_000, 8_000_000, 8_000_000, body_pause_s=1.5, body_bytes_per_s=100.0))
 """
 _WITH_A_SHORT_WORKER_TIMEOUT = """
 from gateway.__main__ import main
@@ -97,6 +96,25 @@ def test_a_stopping_gateway_finishes_uploads_and_closes_idle_connections(tmp_pat
         assert read_response(upload)[0] == 202
         assert process.handle.wait(60) == 0
     assert Ledger(patient_client(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
+
+
+def test_a_stopping_gateway_answers_requests_that_wait_for_results(tmp_path: Path, clean_redis: str) -> None:
+    ledger, job_id = Ledger(patient_client(clean_redis)), str(uuid.uuid4())
+    prefer = b"Host: localhost\r\nPrefer: wait=60\r\n"
+    with gateway(tmp_path, clean_redis, PAWQUEUE_DRAIN_S="120") as (port, process):
+        upload = (_HEAD % len(_IMAGE) + _IMAGE).replace(b"POST /v1/jobs", f"PUT /v1/jobs/{job_id}".encode())
+        waiting = [connect(port, upload.replace(b"Host: localhost\r\n", prefer))]
+        wait_until(lambda: ledger.get([job_id])[0] is not None, "the job to be recorded")
+        opened = connect(
+            port, b"PUT /v1/submissions/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % job_id.encode()
+        )
+        assert read_response(opened)[0] == 201
+        for kind in ("jobs", "submissions"):
+            waiting += [connect(port, f"GET /v1/{kind}/{job_id} HTTP/1.1\r\n".encode() + prefer + b"\r\n")]
+        wait_until(lambda: responds(port), "the requests to start")
+        process.handle.send_signal(signal.SIGTERM)
+        assert [read_response(sock)[0] for sock in waiting] == [202, 200, 200]
+        assert process.handle.wait(60) == 0
 
 
 @pytest.mark.parametrize("serves", [False, True], ids=["while it checks Redis", "while the serving process starts"])

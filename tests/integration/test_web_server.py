@@ -1,0 +1,268 @@
+"""The web server with a small application: what clients can take of it, and what remains for others."""
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from contract.web.connections import SPARE
+from tests.support.services import Process, accepts_connections, free_port, running, wait_until
+
+#: Counts the bytes of the body. `/hold` responds when `/let-go` is requested, `/refusals` with the server's counts.
+_SERVICE = """
+import json, sys, threading
+from contract.errors import UnavailableError
+from contract.proxy import behind_proxy, parse_networks
+from contract.web.limits import WebLimits
+from contract.web.server import Server
+
+networks = parse_networks("127.0.0.2")
+
+def make_app(refusals):
+    let_go = threading.Event()
+
+    def app(environ, start_response):
+        size, status, headers, path = 0, "200 OK", [], environ["PATH_INFO"]
+        try:
+            while piece := environ["wsgi.input"].read(65_536):
+                size += len(piece)
+        except UnavailableError as error:
+            status, headers = "503 Service Unavailable", [("Retry-After", str(error.retry_after_s))]
+        except OSError:
+            status = "400 Bad Request"
+        if path == "/hold":
+            let_go.wait()
+        if path == "/let-go":
+            let_go.set()
+        body = json.dumps(refusals.counts if path == "/refusals" else size).encode()
+        start_response(status, [("Content-Length", str(len(body))), *headers])
+        return [body]
+    return behind_proxy(app, "", networks)
+
+bind, limits = sys.argv[1:]
+Server({"bind": bind, "graceful_timeout": 5}, WebLimits(**json.loads(limits)), networks, make_app).run()
+"""
+_PROXY = "127.0.0.2"
+_ADDRESS_MAX = 20
+_SHARED = {
+    "body_max_bytes": 2_000_000,
+    "bodies_max_bytes": 16_000_000,
+    "caller_max_bytes": 8_000_000,
+    "room_wait_s": 0.1,
+    "connections_per_address": _ADDRESS_MAX,
+}
+#: The largest body; three of them fit into the share of a client.
+_BYTES = 2_000_000
+_BODY = bytes(_BYTES)
+
+
+@dataclass
+class Service:
+    """A running server."""
+
+    port: int
+    process: Process
+
+    def connect(self, text: bytes = b"", *, through: str = "127.0.0.1") -> socket.socket:
+        """Open a connection from this address and send `text`."""
+        sock = socket.create_connection(("127.0.0.1", self.port), 60, (through, 0))
+        sock.sendall(text)
+        return sock
+
+    def send(self, text: bytes, *, through: str = "127.0.0.1") -> tuple[int, bytes]:
+        """Send a request on a new connection; returns the status and the body of the response."""
+        with closing(self.connect(text, through=through)) as sock:
+            return response(sock)
+
+    def refusals(self) -> dict[str, int]:
+        """What was refused, by reason."""
+        counts: dict[str, int] = json.loads(self.send(head("GET /refusals", "Connection: close"))[1])
+        return counts
+
+    def is_healthy(self) -> bool:
+        """Whether a health check succeeds."""
+        return self.send(head("GET /healthz", "Connection: close"))[0] == 200
+
+    def memory(self) -> int:
+        """The resident memory of the serving process, in bytes."""
+        (serving,) = psutil.Process(self.process.handle.pid).children()
+        return int(serving.memory_info().rss)
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server that waits long for its clients."""
+    with serving(tmp_path_factory.mktemp("patient"), head_s=600, body_pause_s=600) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server that does not."""
+    with serving(tmp_path_factory.mktemp("impatient"), head_s=1, body_pause_s=1.5) as service:
+        yield service
+
+
+@contextmanager
+def serving(folder: Path, **limits: Any) -> Iterator[Service]:
+    port = free_port()
+    command = [sys.executable, "-c", _SERVICE, f"127.0.0.1:{port}", json.dumps(_SHARED | limits)]
+    with running("server", command, folder) as process:
+        wait_until(lambda: accepts_connections(port), "the server to accept connections")
+        yield Service(port, process)
+
+
+def head(request: str, *fields: str) -> bytes:
+    return "\r\n".join((f"{request} HTTP/1.1", "Host: x", *fields, "", "")).encode()
+
+
+def response(sock: socket.socket) -> tuple[int, bytes]:
+    """Read a response with a Content-Length."""
+    with sock.makefile("rb") as stream:
+        status = int(stream.readline().split()[1])
+        fields = dict(line.decode().rstrip().split(": ", 1) for line in iter(stream.readline, b"\r\n"))
+        return status, stream.read(int(fields["Content-Length"]))
+
+
+def upload(client: int, size: int = _BYTES) -> bytes:
+    """The head of an upload by a client of the proxy."""
+    return head("POST /", f"Content-Length: {size}", "Connection: close", f"X-Forwarded-For: 192.0.2.{client}")
+
+
+def test_an_unfinished_head_gets_an_answer_and_takes_little_memory(impatient: Service) -> None:
+    assert impatient.is_healthy()
+    before, counted = impatient.memory(), impatient.refusals()
+    with ExitStack() as stack:
+
+        def open_connection(text: bytes) -> socket.socket:
+            return stack.enter_context(closing(impatient.connect(text, through=_PROXY)))
+
+        endless = [open_connection(b"GET / HTTP/1.1\r\n") for _ in range(80)]
+        for sock in endless:
+            with suppress(OSError):
+                sock.sendall(b"X: " + b"a" * 761_000)
+        answers = {(status, json.loads(body)["code"]) for status, body in map(response, endless)}
+        assert answers <= {(431, "headers_too_large"), (408, "head_too_slow")}
+        assert impatient.memory() - before < 20_000_000
+        status, body = response(open_connection(b"GET / HTTP/1.1\r\nHost:"))
+        assert (status, json.loads(body)["code"]) == (408, "head_too_slow")
+        assert open_connection(b"").recv(1) == b""
+    refusals = impatient.refusals()
+    assert sum(refusals[name] - counted[name] for name in ("head_too_large", "head_too_slow")) == 81
+    assert len([line for line in impatient.process.tail().splitlines() if "Refused" in line]) < 10
+
+
+def test_silent_connections_lock_nobody_out(patient: Service) -> None:
+    with closing(patient.connect(upload(1))) as uploading, ExitStack() as stack:
+        for _ in range(_ADDRESS_MAX + 2 * SPARE):
+            stack.enter_context(closing(patient.connect()))
+        assert patient.is_healthy()
+        assert patient.refusals()["idle_closed"] >= SPARE
+        # The request in progress was not interrupted.
+        uploading.sendall(_BODY)
+        assert response(uploading) == (200, b"2000000")
+
+
+def test_requests_beyond_the_limit_of_a_client_are_refused_except_health_checks(patient: Service) -> None:
+    def get(path: str, client: int) -> bytes:
+        return head(f"GET {path}", f"X-Forwarded-For: 192.0.2.{client}")
+
+    with ExitStack() as stack:
+        held = [stack.enter_context(closing(patient.connect(get("/hold", 2), through=_PROXY))) for _ in range(20)]
+        wait_until(lambda: patient.send(get("/", 2), through=_PROXY)[0] == 503, "the limit to be reached")
+        assert patient.send(get("/paw/healthz", 2), through=_PROXY) == (200, b"0")
+        # The other clients of the same proxy are not affected.
+        assert patient.send(get("/let-go", 3), through=_PROXY) == (200, b"0")
+        assert [response(sock)[0] for sock in held] == [200] * 20
+    assert patient.refusals()["too_many_requests"] >= 1
+
+
+def test_bodies_that_are_withheld_take_only_the_share_of_their_client(impatient: Service) -> None:
+    before = impatient.refusals()
+    with ExitStack() as stack:
+        withheld = [stack.enter_context(closing(impatient.connect(upload(4), through=_PROXY))) for _ in range(15)]
+        for sock in withheld:
+            with suppress(OSError):
+                sock.sendall(_BODY[1:])
+        assert impatient.send(upload(5) + _BODY, through=_PROXY) == (200, b"2000000")
+        statuses = [response(sock)[0] for sock in withheld]
+    refusals = impatient.refusals()
+    refused = [refusals[name] - before[name] for name in ("body_too_slow", "body_no_room")]
+    assert [statuses.count(400), statuses.count(503)] == refused
+    assert min(refused) >= 3
+    # The room is free again.
+    assert [impatient.send(upload(4) + _BODY, through=_PROXY)[0] for _ in range(4)] == [200] * 4
+
+
+def test_a_fast_start_buys_no_silence_later(impatient: Service) -> None:
+    stop = threading.Event()
+
+    def drip(sock: socket.socket) -> None:
+        with suppress(OSError):
+            while not stop.wait(0.1):
+                sock.sendall(b"x")
+
+    with closing(impatient.connect(upload(6) + _BODY[500:], through=_PROXY)) as sock:
+        dripping = threading.Thread(target=drip, args=(sock,))
+        dripping.start()
+        assert response(sock)[0] == 400
+        stop.set()
+        dripping.join()
+
+
+def test_parallel_uploads_of_unknown_size_wait_for_each_other(patient: Service) -> None:
+    part = b"%x\r\n" % 1_500_000 + bytes(1_500_000) + b"\r\n"
+    count = 6
+    begun = threading.Barrier(count)
+
+    def send(_: int) -> tuple[int, bytes]:
+        fields = "Transfer-Encoding: chunked", "Connection: close", "X-Forwarded-For: 192.0.2.7"
+        with closing(patient.connect(head("POST /", *fields) + part[:900_000], through=_PROXY)) as sock:
+            # All have begun before any of them needs more room.
+            begun.wait(60)
+            sock.sendall(part[900_000:] + b"0\r\n\r\n")
+            return response(sock)
+
+    with ThreadPoolExecutor(count) as pool:
+        assert list(pool.map(send, range(count))) == [(200, b"1500000")] * count
+
+
+def test_a_client_that_asks_first_sends_its_body_only_if_there_is_room(patient: Service) -> None:
+    asking = upload(8).replace(b"Host: x", b"Host: x\r\nExpect: 100-continue")
+    with ExitStack() as stack:
+        accepted = [stack.enter_context(closing(patient.connect(asking, through=_PROXY))) for _ in range(3)]
+        for sock in accepted:
+            assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert patient.send(asking, through=_PROXY)[0] == 503
+        accepted[0].sendall(_BODY)
+        assert response(accepted[0]) == (200, b"2000000")
+
+
+def test_a_chunk_header_without_end_is_rejected(patient: Service) -> None:
+    text = head("POST /", "Transfer-Encoding: chunked", "Connection: close") + b"1;" + b"a" * 5_000_000
+    assert patient.send(text)[0] == 400
+
+
+def test_what_the_application_leaves_unread_is_not_the_next_request(patient: Service) -> None:
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(closing(patient.connect(upload(9) + _BODY[1:], through=_PROXY)))
+        text = upload(9).replace(b"Connection: close\r\n", b"") + head("GET /healthz")
+
+        def refused() -> socket.socket | None:
+            sock = stack.enter_context(closing(patient.connect(text, through=_PROXY)))
+            return sock if response(sock)[0] == 503 else None
+
+        sock = refused()
+        assert sock
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(100) == b""
