@@ -101,12 +101,16 @@ def ledger_problem(server: RedisServer, ledger_max_bytes: int) -> Problem | None
     if fault := server_fault(server):
         code = "ledger_evicts" if server.evicts else "ledger_unsuitable"
         return Problem(code, f"Uploads are refused because Redis {fault}")
-    server_bytes = int(server.max_bytes * _SERVER_SHARE)
-    limit_bytes = min(ledger_max_bytes, server_bytes) if server_bytes else ledger_max_bytes
-    if server.used_bytes > limit_bytes:
+    if ledger_load(server, ledger_max_bytes) > 1:
         detail = "Uploads are refused because the job ledger (Redis) is full. Try again later."
         return Problem("ledger_full", detail, is_temporary=True)
     return None
+
+
+def ledger_load(server: RedisServer, ledger_max_bytes: int) -> float:
+    """The memory that Redis uses, as a share of that at which uploads are refused."""
+    of_server = int(server.max_bytes * _SERVER_SHARE)
+    return server.used_bytes / (min(ledger_max_bytes, of_server) if of_server else ledger_max_bytes)
 
 
 def server_bytes(ledger_max_bytes: int) -> int:

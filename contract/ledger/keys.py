@@ -15,6 +15,8 @@ QUEUED_BYTES = f"{PREFIX}queued-bytes"
 OWNER_JOBS = f"{PREFIX}owner-jobs:"
 #: Hash per queue: size of the images of waiting jobs, by owner.
 OWNER_BYTES = f"{PREFIX}owner-bytes:"
+#: Hash per hour, with expiry: number of jobs and rejected images that each owner sent.
+OWNER_RECORDS = f"{PREFIX}owner-records:"
 #: Hash per submission: its record, with the number of jobs by status.
 SUBMISSION = f"{PREFIX}submission:"
 #: List per submission: ids of its jobs in order of acceptance, including those of rejected images.
@@ -73,6 +75,8 @@ UNUSED = f"{PREFIX}unused"
 JOB_KEYS = (JOB, THUMBNAIL)
 SUBMISSION_KEYS = (SUBMISSION, SUBMISSION_JOBS, SUBMISSION_FINISHED, SUBMISSION_LISTED)
 
+#: How long the numbers of an hour are kept.
+OWNER_RECORDS_HOURS = 24
 #: Approximate maximum length of the stream of finished jobs.
 EVENTS_KEPT = 10_000
 #: Maximum number of submissions listed per owner.
@@ -96,6 +100,11 @@ def queued(queue: str) -> str:
 def running(queue: str) -> str:
     """Key of the running jobs of a queue."""
     return RUNNING + queue
+
+
+def owner_records(hour: int) -> str:
+    """Key of the number of records by owner; `hour` counts from 1970."""
+    return f"{OWNER_RECORDS}{hour}"
 
 
 def submission(submission_id: str) -> str:

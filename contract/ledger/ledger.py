@@ -1,6 +1,7 @@
 """The ledger: one Redis hash per job, one Lua script per state change. Requires Redis 6.2 or later."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -142,6 +143,16 @@ class Ledger:
         for job in jobs:
             pipeline.zrank(keys.queued(job.queue), job.id)
         return cast("list[int | None]", pipeline.execute())
+
+    @redis_errors_as_unavailable
+    def owner_records(self, now_ms: int) -> Counter[str]:
+        """Count the jobs and rejected images that each owner sent in the last `keys.OWNER_RECORDS_HOURS` hours."""
+        hour = now_ms // 3_600_000
+        rows = self._hashes([keys.owner_records(hour - age) for age in range(keys.OWNER_RECORDS_HOURS)])
+        numbers: Counter[str] = Counter()
+        for row in rows:
+            numbers.update({owner: int(number) for owner, number in row.items()})
+        return numbers
 
     # Submissions. Every script that changes the status of a job also updates the counts of its submission.
 

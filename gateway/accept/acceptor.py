@@ -188,9 +188,9 @@ class Acceptor:
             receipts = iter([UploadReceipt(error=copy(error))] * len(valid))
         return [UploadReceipt(error=error) if error else next(receipts) for error in errors]
 
-    def check_admission(self) -> None:
-        """Raise `UnavailableError` if Redis is too full to store more records, or may evict keys."""
-        self._admission.check()
+    def check_admission(self, owner: str) -> None:
+        """Raise a `BusyError` if Redis is too full to store more records of this owner, or may evict keys."""
+        self._admission.check(owner)
 
     def resubmit(self, submit: Submit) -> Receipt:
         """Record and publish a job whose image is already stored.
@@ -213,7 +213,7 @@ class Acceptor:
         return None
 
     def _store(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
-        self._admission.check()
+        self._admission.check(uploads[0].owner)
         refs = self._images.put_many([upload.data for upload in uploads])
         submits = [upload.to_submit(ref) for upload, ref in zip(uploads, refs, strict=True)]
         self._check_ledger_after_failure(refs)

@@ -1,4 +1,7 @@
-"""Admission control: refuses uploads while Redis is full, and estimates how long a client should wait."""
+"""Admission control: refuses uploads while Redis is full, and estimates how long a client should wait.
+
+Before Redis is full, it refuses the uploads of the owners that sent most, so that one of them does not fill it for all.
+"""
 
 import math
 import threading
@@ -6,14 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from contract.errors import UnavailableError
+from contract.errors import QueueFullError, UnavailableError
+from contract.job import now_ms
 from contract.ledger.ledger import Ledger
+from contract.ledger.types import RedisServer
 from contract.queues import QUEUES
-from contract.status import Problem, ledger_problem
+from contract.status import Problem, ledger_load, ledger_problem
 
 _SAMPLE_S = 1.0
 #: The rate is measured over this many samples.
 _SAMPLES = 15
+#: The last part of the ledger's memory, as a share of it, is not for the owners that sent most.
+_RESERVE = 0.2
 #: Bounds of `Retry-After`, in seconds.
 _RETRY_MIN_S, _RETRY_MAX_S = 1, 60
 
@@ -28,6 +35,8 @@ class Admission:
         #: (time in seconds, jobs finished so far).
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
         self._problem: Problem | None = None
+        #: Owners whose uploads are refused.
+        self._largest: frozenset[str] = frozenset()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
 
@@ -48,16 +57,25 @@ class Admission:
         """
         totals = self._ledger.stats(QUEUES).totals
         self._samples.append((self._clock(), sum(totals.values())))
-        self._problem = ledger_problem(self._ledger.server(), self._ledger_max_bytes)
+        server = self._ledger.server()
+        self._problem = ledger_problem(server, self._ledger_max_bytes)
+        self._largest = self._largest_owners(server)
 
-    def check(self) -> None:
-        """Check that Redis could store more jobs when it was last sampled.
+    def check(self, owner: str) -> None:
+        """Check that Redis could store more jobs of this owner when it was last sampled.
 
         Raises:
             UnavailableError: Redis is full, may evict keys, or is a replica.
+            QueueFullError: Redis is nearly full, and the owner sent a large share of what it holds.
         """
         if self._problem:
             raise UnavailableError(self._problem.detail, retry_after_s=_RETRY_MAX_S)
+        if owner in self._largest:
+            raise QueueFullError(
+                "The job ledger (Redis) is nearly full, and a large share of it is yours. Purge what you no longer "
+                "need, or wait for the time in `Retry-After`, then resend the images that were not accepted.",
+                retry_after_s=_RETRY_MAX_S,
+            )
 
     def lasting_problem(self) -> str:
         """Why Redis cannot store jobs until its configuration is changed; empty if it can, or is only full."""
@@ -78,6 +96,20 @@ class Admission:
     def retry_after_s(self, jobs_ahead: int) -> int:
         """The value of `Retry-After` for a client behind `jobs_ahead` jobs, in whole seconds."""
         return max(_RETRY_MIN_S, min(_RETRY_MAX_S, math.ceil(self.wait_s(jobs_ahead) or 0)))
+
+    def _largest_owners(self, server: RedisServer) -> frozenset[str]:
+        """The owners whose share of the recent records is too large for the memory that is left.
+
+        While the reserve is unused, no share is too large; while half of it is left, more than half; and so on.
+        """
+        free = 1 - ledger_load(server, self._ledger_max_bytes)
+        if free >= _RESERVE:
+            return frozenset()
+        records = self._ledger.owner_records(now_ms())
+        if len(records) < 2:
+            return frozenset()  # there is nobody to keep memory for
+        allowed = records.total() * max(0.0, free) / _RESERVE
+        return frozenset(owner for owner, count in records.items() if count > allowed)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

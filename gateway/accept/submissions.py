@@ -133,10 +133,11 @@ class Submissions:
         Raises:
             ConflictError: the id belongs to a different submission.
             IdempotencyMismatchError: the idempotency key was used with different options.
-            UnavailableError: the submission with this id is still being purged, or Redis is too full.
+            UnavailableError: the submission with this id is still being purged, or Redis is full.
+            QueueFullError: Redis is nearly full, and a large share of it is the caller's.
             TooManySubmissionsError: the caller has too many open submissions.
         """
-        self.acceptor.check_admission()
+        self.acceptor.check_admission(caller.owner)
         chosen_id = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
         submission = Submission(chosen_id, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
         result = self.ledger.open_submission(submission, self.ttl_s, self.max_open)
@@ -175,11 +176,11 @@ class Submissions:
                         "were not accepted in another request."
                     )
                 self._add_group(submission, group, added)
+                names += sum(len(image.custom_id) for image in group)
                 group.clear()
                 stored()
                 if added.stopped:
                     break
-                names += sum(len(image.custom_id) for image in group)
         except (UploadError, BusyError) as error:
             added.stopped = error
         return added
@@ -269,7 +270,7 @@ class Submissions:
                 if isinstance(error, UploadError) and image.custom_id:
                     invalid.append(rejected)
         if invalid and not isinstance(added.stopped, UnavailableError):
-            self.acceptor.check_admission()  # not checked yet if no image of the group is valid
+            self.acceptor.check_admission(submission.owner)  # not checked yet if no image of the group is valid
             self.ledger.reject([_rejected_job(submission, image) for image in invalid], self.ttl_s)
 
 

@@ -2,11 +2,17 @@
 
 from dataclasses import replace
 
-from contract.job import Job
+import redis
+
+from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
+from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus
 from contract.queues import BULK, INTERACTIVE
-from tests.support.ledger import cat, claimed, make_job, read, store
+from contract.submission import Submission
+from tests.support.ledger import NOW, cat, claimed, make_job, read, store
+
+_HOUR_MS = 3_600_000
 
 
 def owned(owner: str, queue: str = INTERACTIVE) -> Job:
@@ -69,3 +75,17 @@ def test_the_id_of_another_owners_job_is_rejected_as_taken(ledger: Ledger) -> No
         other = replace(owned(owner), id=job.id)
         assert ledger.submit([Submit(other, "", "print")], limits) == [Receipt(SubmitStatus.TAKEN, job.id)]
     assert read(ledger, job).owner == "ada"
+
+
+def test_the_records_of_each_owner_are_counted_for_a_day(ledger: Ledger, redis_client: "redis.Redis") -> None:
+    submission = Submission(new_job_id(), BULK, NOW, owner="ada")
+    ledger.open_submission(submission, 60, 100)
+    store(ledger, [owned("ada"), owned("ada"), owned("bob"), owned("")])
+    rejected = JobResult(error=JobError("not_an_image", "Not an image."))
+    job = replace(owned("ada", BULK), submission=submission.id, status=JobStatus.FAILED, result=rejected)
+    assert ledger.reject([job, job], 60, NOW) == [True, False]
+    later_ms = NOW + 2 * _HOUR_MS
+    store(ledger, [replace(owned("bob"), created_ms=later_ms)])
+    assert ledger.owner_records(later_ms) == {"ada": 3, "bob": 2}
+    assert ledger.owner_records(NOW + 24 * _HOUR_MS) == {"bob": 1}
+    assert 86_400 <= redis_client.ttl(keys.owner_records(NOW // _HOUR_MS)) <= 90_000

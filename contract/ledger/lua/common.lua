@@ -57,7 +57,6 @@ local function leave_queue(id, queue)
   redis.call('ZREM', K.unseen .. queue, id)
 end
 
-<<<<<<< HEAD
 -- Count the records that clients sent in the current hour, by owner.
 local function count_records(now, numbers)
   for owner, number in pairs(numbers) do
@@ -68,8 +67,6 @@ local function count_records(now, numbers)
   end
 end
 
-=======
->>>>>>> cc68f2c (One web server that limits what a client can take: heads, connections, memory for bodies, slow bodies)
 -- Pending changes to the counts of submissions: id -> status -> number. `write_counts` writes them.
 local moved = {}
 

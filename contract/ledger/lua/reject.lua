@@ -1,6 +1,7 @@
 -- Record rejected images in their submissions, each once. ARGV: now_ms (0: Redis clock), ttl_s, then per image:
 -- id, submission, n, n values (name, value ...). Returns, per image: 1 if recorded, else 0.
 local now, ttl_s = clock(ARGV[1]), ARGV[2]
+local stored = {}
 
 local function record(id, submission, from, count)
   local key = K.submission .. submission
@@ -13,6 +14,10 @@ local function record(id, submission, from, count)
   redis.call('EXPIRE', K.job .. id, ttl_s)
   move(submission, nil, 'rejected')
   list_finished(submission, number)
+  local owner = redis.call('HGET', key, 'owner')
+  if owner ~= '' then
+    stored[owner] = (stored[owner] or 0) + 1
+  end
   return 1
 end
 
@@ -22,5 +27,6 @@ while at <= #ARGV do
   recorded[#recorded + 1] = record(id, submission, at + 3, count)
   at = at + 3 + count
 end
+count_records(now, stored)
 write_counts(now, ttl_s)
 return recorded

@@ -39,6 +39,9 @@ local function reply_if_full(id, queue, size, owner)
   end
 end
 
+-- Number of stored jobs by owner.
+local stored = {}
+
 -- Cache: whether a submission is open, by id.
 local is_open = {}
 
@@ -54,7 +57,7 @@ local function reply_if_closed(id, submission)
   return not is_open[submission] and {6, id} or nil
 end
 
-local function store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, submission, from, count)
+local function store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, owner, submission, from, count)
   redis.call('HSET', K.job .. id, unpack(ARGV, from, from + count - 1))
   enter_queue(id, queue, created_ms)
   if deadline_ms ~= '0' then
@@ -72,6 +75,9 @@ local function store(id, queue, created_ms, deadline_ms, idempotency_key, finger
     move(submission, nil, 'queued')
     redis.call('HSET', K.job .. id, 'n', redis.call('RPUSH', K.submission_jobs .. submission, id))
   end
+  if owner ~= '' then
+    stored[owner] = (stored[owner] or 0) + 1
+  end
   return {1, id}
 end
 
@@ -82,7 +88,7 @@ while at <= #ARGV do
   results[#results + 1] = reply_if_known(id, idempotency_key, fingerprint, owner)
     or reply_if_closed(id, submission)
     or reply_if_full(id, queue, size, owner)
-    or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, submission, at + 10, count)
+    or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, owner, submission, at + 10, count)
   at = at + 10 + count
 end
 -- A submission does not expire while it has unfinished jobs.
@@ -92,5 +98,6 @@ for submission in pairs(moved) do
   redis.call('PERSIST', K.submission_finished .. submission)
   count_open(submission, '+inf')
 end
+count_records(ARGV[8], stored)
 write_counts()
 return results

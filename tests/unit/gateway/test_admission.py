@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from contract.access import Scope, make_key
 from contract.job import Job, new_job_id
 from contract.ledger.ledger import Ledger
 from gateway.accept.admission import Admission
@@ -83,6 +84,57 @@ def test_a_full_ledger_records_no_rejected_images(make_gateway: MakeGateway, ser
     response = gateway.client.post(f"{url}/jobs", data=archive, content_type="application/x-tar")
     assert_problem(response, 503, "unavailable")
     assert gateway.client.get(url).get_json()["counts"]["rejected"] == 0
+
+
+def test_the_last_fifth_of_the_ledger_is_kept_for_the_owners_that_sent_little(
+    make_gateway: MakeGateway, server: "redis.Redis"
+) -> None:
+    gateway = make_gateway(ledger_max_bytes="10000000", access="required")
+    large, small, new = (key_of(gateway) for _ in range(3))
+
+    def statuses() -> list[int]:
+        gateway.services.admission.sample()
+        return [upload(gateway, IMAGE, **headers).status_code for headers in (large, small, new)]
+
+    def fill(share: float) -> None:
+        server.delete("ballast")
+        add_ballast(server, int(10_000_000 * share))
+
+    for _ in range(6):
+        assert upload(gateway, IMAGE, **large).status_code == 202
+    assert upload(gateway, IMAGE, **small).status_code == 202
+    fill(0.75)
+    assert statuses() == [202, 202, 202]
+    fill(0.9)  # half of the reserve is left: nobody may hold more than half
+    assert statuses() == [429, 202, 202]
+    response = gateway.client.post("/v1/submissions", json={}, headers=large)
+    assert "nearly full" in assert_problem(response, 429, "queue_full")["detail"]
+    assert response.headers["Retry-After"] == "60"
+    fill(0.99)
+    assert statuses() == [429, 429, 429]
+    fill(0.5)
+    assert statuses() == [202, 202, 202]
+
+
+def test_a_single_owner_may_use_the_whole_ledger(make_gateway: MakeGateway, server: "redis.Redis") -> None:
+    gateway = make_gateway(ledger_max_bytes="10000000", access="required")
+    key = key_of(gateway)
+    assert upload(gateway, IMAGE, **key).status_code == 202
+    add_ballast(server, 9_800_000)
+    gateway.services.admission.sample()
+    assert upload(gateway, IMAGE, **key).status_code == 202
+
+
+def add_ballast(server: "redis.Redis", total_bytes: int) -> None:
+    """Make Redis use `total_bytes`. Sending the data would take memory for buffers, too."""
+    server.setrange("ballast", total_bytes - used_bytes(server), "x")
+
+
+def key_of(gateway: Gateway) -> dict[str, str]:
+    """The headers of a new API key."""
+    key, text = make_key("tests", (Scope.SUBMIT,))
+    gateway.keys.put(key)
+    return {"X-API-Key": text}
 
 
 def test_a_full_ledger_opens_no_submissions(make_gateway: MakeGateway, server: "redis.Redis") -> None:
