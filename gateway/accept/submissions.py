@@ -19,7 +19,6 @@ from contract.errors import (
     TooManySubmissionsError,
     UnavailableError,
     UploadError,
-    UploadTooLargeError,
 )
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
@@ -35,8 +34,6 @@ from gateway.results.waiters import Waiters
 LISTED_MAX = 100
 #: A group of images is accepted as soon as it reaches this limit, or `GROUP_MAX_BYTES`.
 _GROUP_MAX_JOBS = MESSAGE_MAX_JOBS
-#: Maximum length of all names in the response to one request, in characters: it is built in memory.
-_NAMES_MAX = 10_000_000
 #: Jobs canceled in one ledger call; more would block Redis for too long.
 _CANCEL_GROUP = 500
 _FINGERPRINT_BYTES = 16
@@ -120,7 +117,6 @@ class Submissions:
     max_open: int
     #: How long finished submissions and rejected images are kept, in seconds.
     ttl_s: int
-    names_max: int = _NAMES_MAX
 
     def open(
         self, caller: Caller, options: SubmissionOptions, submission_id: str = "", key: str = ""
@@ -167,16 +163,9 @@ class Submissions:
         Calls `stored` whenever the images read so far need no more memory.
         """
         added = AddedImages()
-        names = 0
         try:
             for group in _groups(_without_junk(images, added)):
-                if names > self.names_max:
-                    raise UploadTooLargeError(
-                        f"The names of the images have more than {self.names_max:,} characters. Send the images that "
-                        "were not accepted in another request."
-                    )
                 self._add_group(submission, group, added)
-                names += sum(len(image.custom_id) for image in group)
                 group.clear()
                 stored()
                 if added.stopped:

@@ -4,17 +4,14 @@ import gzip
 import io
 import json
 import threading
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from contract.errors import UploadTooLargeError
 from contract.job import JobStatus, new_job_id
 from contract.submission import image_job_id
-from gateway.accept.received import ReceivedImage
 from gateway.http.submission_schemas import (
     ADDED,
     CANCELED_SUBMISSION,
@@ -139,17 +136,6 @@ def test_a_message_contains_at_most_32_jobs(gateway: Gateway) -> None:
     added = send(gateway, open_submission(gateway), {f"{n}.png": RED for n in range(40)})
     assert [len(job_ids) for _, job_ids in gateway.published] == [32, 8]
     assert [job_id for _, job_ids in gateway.published for job_id in job_ids] == ids(added)
-
-
-def test_a_request_stops_when_its_names_are_too_long_for_one_response(gateway: Gateway) -> None:
-    submissions, url = replace(gateway.services.submissions, names_max=32 * 5 - 1), open_submission(gateway)
-    submission = gateway.ledger.submission(url.rsplit("/", 1)[1])
-    assert submission
-    whole = submissions.add_images(submission, [ReceivedImage(f"{n:05}", RED) for n in range(32)])
-    assert (len(whole.accepted), whole.stopped) == (32, None)
-    part = submissions.add_images(submission, [ReceivedImage(f"{n:05}", RED) for n in range(40)])
-    assert len(part.accepted) == 32
-    assert isinstance(part.stopped, UploadTooLargeError)
 
 
 def test_resent_images_return_the_same_jobs_and_are_not_stored_twice(gateway: Gateway) -> None:
