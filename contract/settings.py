@@ -245,6 +245,11 @@ class Settings(BaseModel):
     dashboard_refresh_s: float = _setting(
         5.0, "Interval at which the dashboard reads its data and refreshes its pages.", "s", ge=0.2, le=600
     )
+    dashboard_cookie: Literal["auto", "https-only"] = _setting(
+        "auto",
+        "Whether browsers may send the dashboard's cookie over plain HTTP. `auto`: unless they signed in over HTTPS, "
+        "which a proxy in `PAWQUEUE_TRUSTED_PROXIES` reports. `https-only`: never.",
+    )
     gateway_url: str | None = _setting(
         None,
         "URL at which the dashboard reaches the gateway. Unset: the gateway's port on this machine.",

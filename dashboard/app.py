@@ -40,7 +40,7 @@ def create_app(services: Services) -> Flask:
     server.config["MAX_CONTENT_LENGTH"] = _BODY_MAX_BYTES
     server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the fastest that browsers accept
     _check_origins(server, services.origins)  # these two first: their checks must run before Dash's hooks
-    require_sign_in(server, services.access)
+    require_sign_in(server, services.access, services.rates, secure_cookie=services.secure_cookie)
     app = _Dash(
         __name__,
         server=server,  # type: ignore[arg-type]  # Dash accepts a Flask application, although its annotation does not

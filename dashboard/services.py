@@ -7,6 +7,7 @@ from contract.images.thumbnails import ThumbnailStore
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.origin import OriginCheck
+from contract.rates import RateLimits
 from contract.settings import Settings
 from dashboard.data.cache import SnapshotCache
 from dashboard.data.gateway import GatewayClient
@@ -23,8 +24,11 @@ class Services:
     reader: Reader
     gateway: GatewayClient
     access: Access
+    rates: RateLimits
     origins: OriginCheck
     refresh_s: float
+    #: Whether the cookie is `Secure` even if the request does not seem to have arrived over HTTPS.
+    secure_cookie: bool = False
     cache: SnapshotCache = field(default_factory=SnapshotCache)
 
 
@@ -46,7 +50,15 @@ def build_services(settings: Settings) -> Services:
     access = Access(KeyStore(client), required=settings.dashboard_access_is_required())
     # With API keys, a page under a foreign host name has no session. Its cookies are those of that name.
     origins = OriginCheck(None if access.required else settings.host_names(settings.dashboard_host))
-    return Services(reader, gateway, access, origins, settings.dashboard_refresh_s)
+    return Services(
+        reader,
+        gateway,
+        access,
+        RateLimits(client, settings.rate_limit),
+        origins,
+        settings.dashboard_refresh_s,
+        secure_cookie=settings.dashboard_cookie == "https-only",
+    )
 
 
 def _metrics_source(settings: Settings) -> MetricsSource:

@@ -9,55 +9,89 @@ from dataclasses import dataclass
 
 from flask import Flask, Response, g, redirect, render_template_string, request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from contract.access import Access, Scope
-from contract.errors import ForbiddenError, PawqueueError
+from contract.errors import (
+    ForbiddenError,
+    PawqueueError,
+    UnavailableError,
+    UnsupportedFormatError,
+    UploadTooLargeError,
+)
+from contract.rates import RateLimits
 from dashboard.data.jobs import JobRow
 
 COOKIE = "pawqueue_dashboard"
 _SESSION_S = 12 * 3600
-_SESSIONS_MAX = 1000
+_SESSIONS_PER_KEY_MAX, _SESSIONS_MAX = 100, 10_000
+#: Attempts to sign in from one address.
+_ATTEMPTS = "30 per minute"
+_FORM_MAX_BYTES = 4096
 #: Paths that need no API key: the sign-in page, the health check and static files.
 _PUBLIC = ("/healthz", "/sign-in", "/assets/", "/_dash-component-suites/", "/_favicon.ico")
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """The person who sent the current request."""
+    """The person who sent the current request. By default, they see nothing."""
 
     #: Id of their API key; empty if none is required.
     owner: str = ""
-    sees_all: bool = True
+    sees_all: bool = False
     api_key: str = ""
 
     @property
     def cache_key(self) -> str:
         """The same for all viewers who see the same jobs."""
-        return "" if self.sees_all else self.owner
+        return "(all)" if self.sees_all else self.owner
 
     def visible(self, rows: Sequence[JobRow]) -> list[JobRow]:
         """The jobs in `rows` that this viewer may see."""
-        return [row for row in rows if self.sees_all or row.owner == self.owner]
+        if self.sees_all:
+            return list(rows)
+        return [row for row in rows if self.owner and row.owner == self.owner]
+
+
+#: The viewer if no API key is required.
+ANYONE = Viewer(sees_all=True)
 
 
 def current_viewer() -> Viewer:
     """The viewer of the current request."""
-    found: Viewer = g.get("viewer") or Viewer()
+    found: Viewer = g.get("viewer", Viewer())
     return found
 
 
-def require_sign_in(app: Flask, access: Access) -> None:
-    """Make `app` require an API key if `access` does. The key is checked on every request."""
-    if not access.required:
-        return
+def require_sign_in(app: Flask, access: Access, rates: RateLimits, *, secure_cookie: bool) -> None:
+    """Make `app` require an API key if `access` does. Each request is checked, and counts for the key's rate limit.
+
+    With `secure_cookie`, browsers send the cookie over HTTPS only, even if the request did not seem to arrive over it.
+    """
+    if access.required:
+        _add_sign_in(app, access, rates, secure_cookie=secure_cookie)
+    else:
+        app.before_request(_see_all)
+
+
+def _see_all() -> None:
+    g.viewer = ANYONE
+
+
+def _add_sign_in(app: Flask, access: Access, rates: RateLimits, *, secure_cookie: bool) -> None:
     sessions = Sessions()
+
+    def authenticate(api_key: str) -> Viewer:
+        viewer, rate_limit = _check_api_key(access, api_key)
+        rates.count(viewer.owner, rate_limit).check("This API key has reached its rate limit.")
+        return viewer
 
     @app.before_request
     def check() -> ResponseReturnValue | None:
         if request.path.startswith(_PUBLIC):
             return None
         try:
-            g.viewer = _check_api_key(access, _api_key_header() or sessions.api_key(request.cookies.get(COOKIE, "")))
+            g.viewer = authenticate(_api_key_header() or sessions.api_key(request.cookies.get(COOKIE, "")))
         except PawqueueError as error:
             return _reject(error)
         return None
@@ -66,53 +100,100 @@ def require_sign_in(app: Flask, access: Access) -> None:
     def sign_in() -> ResponseReturnValue:
         if request.method == "GET":
             return _sign_in_page("")
-        api_key = request.form.get("api_key", "").strip()
         try:
-            _check_api_key(access, api_key)
+            attempts = rates.count(f"sign-in:{request.remote_addr}", _ATTEMPTS)
+            attempts.check("Too many attempts to sign in from this address.")
+            api_key = _sent_api_key()
+            token = sessions.open(authenticate(api_key).owner, api_key)
         except PawqueueError as error:
-            return _sign_in_page(error.detail), error.http_status
-        return _redirect("/", sessions.open(api_key))
+            return _problem_page(error)
+        return _redirect("/", token, is_secure=secure_cookie or request.is_secure)
 
     @app.post("/sign-out")
     def sign_out() -> ResponseReturnValue:
         sessions.close(request.cookies.get(COOKIE, ""))
-        return _redirect("/sign-in", "")
+        return _redirect("/sign-in", "", is_secure=secure_cookie or request.is_secure)
 
 
 class Sessions:
-    """The API keys of signed-in viewers by session token, in the memory of this process."""
+    """The API keys of signed-in viewers by session token, in the memory of this process.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Another key never ends a session: the oldest session of a key ends when the key opens too many.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        per_key_max: int = _SESSIONS_PER_KEY_MAX,
+        total_max: int = _SESSIONS_MAX,
+    ) -> None:
         self._clock = clock
+        self._per_key_max, self._total_max = per_key_max, total_max
         self._lock = threading.Lock()
-        self._keys: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        #: API key and end by token, oldest first, by id of the key. A token starts with the id.
+        self._by_owner: dict[str, OrderedDict[str, tuple[str, float]]] = {}
 
-    def open(self, api_key: str) -> str:
-        """Start a session and return its token, which the cookie contains."""
-        token = secrets.token_urlsafe(32)
+    def open(self, owner: str, api_key: str) -> str:
+        """Start a session of the API key with the id `owner`, and return its token, which the cookie contains.
+
+        Raises:
+            UnavailableError: too many sessions of other API keys are open.
+        """
+        token = f"{owner}.{secrets.token_urlsafe(32)}"
         with self._lock:
-            self._keys[token] = (api_key, self._clock() + _SESSION_S)
-            while len(self._keys) > _SESSIONS_MAX:
-                self._keys.popitem(last=False)
+            self._remove_expired()
+            own = self._by_owner.get(owner, OrderedDict())
+            is_full = sum(map(len, self._by_owner.values())) >= self._total_max
+            if is_full and not own:
+                raise UnavailableError("Too many sessions are open. Try again later, or restart the dashboard.")
+            if is_full or len(own) >= self._per_key_max:
+                own.popitem(last=False)
+            own[token] = (api_key, self._clock() + _SESSION_S)
+            self._by_owner[owner] = own
         return token
 
     def api_key(self, token: str) -> str:
         """The API key of a session; empty if it is unknown or has expired."""
         with self._lock:
-            api_key, end_s = self._keys.get(token, ("", 0.0))
+            api_key, end_s = self._sessions_beside(token).get(token, ("", 0.0))
         return api_key if self._clock() < end_s else ""
 
     def close(self, token: str) -> None:
         """End a session."""
         with self._lock:
-            self._keys.pop(token, None)
+            self._sessions_beside(token).pop(token, None)
+
+    def _sessions_beside(self, token: str) -> OrderedDict[str, tuple[str, float]]:
+        """The sessions of the same API key."""
+        return self._by_owner.get(token.partition(".")[0], OrderedDict())
+
+    def _remove_expired(self) -> None:
+        now_s = self._clock()
+        for owner, own in list(self._by_owner.items()):
+            while own and next(iter(own.values()))[1] <= now_s:
+                own.popitem(last=False)
+            if not own:
+                del self._by_owner[owner]
 
 
-def _check_api_key(access: Access, api_key: str) -> Viewer:
+def _check_api_key(access: Access, api_key: str) -> tuple[Viewer, str]:
+    """The viewer with an API key, and the rate limit of the key."""
     try:
-        return Viewer(access.check(api_key, Scope.ADMIN).owner, sees_all=True, api_key=api_key)
+        caller, sees_all = access.check(api_key, Scope.ADMIN), True
     except ForbiddenError:
-        return Viewer(access.check(api_key, Scope.READ).owner, sees_all=False, api_key=api_key)
+        caller, sees_all = access.check(api_key, Scope.READ), False
+    return Viewer(caller.owner, sees_all=sees_all, api_key=api_key), caller.rate_limit
+
+
+def _sent_api_key() -> str:
+    """The API key in the form. Other forms are not parsed: the parser for files would write them to the disk."""
+    if request.mimetype != "application/x-www-form-urlencoded":
+        raise UnsupportedFormatError("Send the API key as application/x-www-form-urlencoded, as the form does.")
+    request.max_content_length = _FORM_MAX_BYTES
+    try:
+        return request.form.get("api_key", "").strip()
+    except RequestEntityTooLarge:
+        raise UploadTooLargeError(f"The form is larger than {_FORM_MAX_BYTES:,} bytes. Send only an API key.") from None
 
 
 def _api_key_header() -> str:
@@ -123,15 +204,19 @@ def _api_key_header() -> str:
 def _reject(error: PawqueueError) -> ResponseReturnValue:
     is_page = request.method == "GET" and request.accept_mimetypes.accept_html and not request.path.startswith("/_dash")
     if not is_page:
-        return {"code": error.code, "detail": error.detail}, error.http_status
-    return (
-        redirect(f"{request.script_root}/sign-in")
-        if error.http_status == 401
-        else (_sign_in_page(error.detail), error.http_status)
-    )
+        return {"code": error.code, "detail": error.detail}, error.http_status, _headers_of(error)
+    return redirect(f"{request.script_root}/sign-in") if error.http_status == 401 else _problem_page(error)
 
 
-def _redirect(path: str, token: str) -> ResponseReturnValue:
+def _problem_page(error: PawqueueError) -> ResponseReturnValue:
+    return _sign_in_page(error.detail), error.http_status, _headers_of(error)
+
+
+def _headers_of(error: PawqueueError) -> dict[str, str]:
+    return {"Retry-After": str(error.retry_after_s or 1)} if error.retryable else {}
+
+
+def _redirect(path: str, token: str, *, is_secure: bool) -> Response:
     """Redirect the browser to a page, with the cookie of a session; an empty token deletes the cookie."""
     root = request.script_root
     response = Response(status=302, headers={"Location": f"{root}{path}"})
@@ -141,7 +226,7 @@ def _redirect(path: str, token: str) -> ResponseReturnValue:
         max_age=_SESSION_S if token else 0,
         httponly=True,
         samesite="Strict",
-        secure=request.is_secure,
+        secure=is_secure,
         path=root or "/",
     )
     return response

@@ -78,7 +78,7 @@ def create_app(services: Services) -> Flask:
     _count_requests(app, services.metrics)
     add_headers(app, settings.allowed_origins())
     if services.access.required:
-        require_keys(app, services.access, settings, ROUTES)
+        require_keys(app, services.access, services.rates, settings, ROUTES)
     else:
         # With API keys it is not needed: browsers do not add a key to the requests of a page.
         _check_origins(app, OriginCheck(settings.host_names(settings.gateway_host), settings.allowed_origins()))

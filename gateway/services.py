@@ -14,6 +14,7 @@ from contract.images.store import ImageStore, open_image_store
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.purge import Purger
+from contract.rates import RateLimits
 from contract.settings import Settings
 from gateway.accept.acceptor import Acceptor, Publish
 from gateway.accept.admission import Admission
@@ -34,6 +35,7 @@ class Services:
     settings: Settings
     ledger: Ledger
     access: Access
+    rates: RateLimits
     admission: Admission
     waiters: Waiters
     acceptor: Acceptor
@@ -80,6 +82,7 @@ def build_services(
         settings=settings,
         ledger=ledger,
         access=Access(KeyStore(client), required=settings.access_is_required()),
+        rates=RateLimits(client, settings.rate_limit),
         admission=admission,
         waiters=waiters,
         acceptor=acceptor,

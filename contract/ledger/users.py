@@ -77,8 +77,8 @@ def _script_commands() -> set[str]:
 GATEWAY = RedisUser(
     "gateway",
     f"{_SCRIPTS} SUBSCRIBE HGET HGETALL HVALS EXISTS ZRANK ZREVRANGE ZSCORE LRANGE LREM RPUSH "  # ledger and API keys
-    "GET TTL INCRBY EXPIRE SADD SMEMBERS LPUSH "  # rate limits, Celery
-    "SET MGET UNLINK",  # images, in a Redis of their own
+    "SET INCRBY TTL SADD SMEMBERS LPUSH "  # rate limits, Celery
+    "MGET UNLINK",  # images, in a Redis of their own
     changed_keys=(*_JOBS, *_RATES, *_QUEUES, *_BINDINGS),
     read_keys=(keys.API_KEYS, *_WORKERS),
     channels=(keys.DONE,),
@@ -94,7 +94,7 @@ WORKER = RedisUser(
 DASHBOARD = RedisUser(
     "dashboard",
     f"{_SCRIPTS} TIME HGET HMGET HGETALL HVALS EXISTS MGET ZCARD ZRANGE ZRANGEBYSCORE XREVRANGE "
-    "GET TTL INCRBY EXPIRE",  # rate limits
+    "SET INCRBY TTL",  # rate limits
     changed_keys=_RATES,
     read_keys=(keys.JOB, keys.EVENTS, keys.COUNTERS, keys.THUMBNAIL, keys.API_KEYS, *_COUNTS, *_WORKERS),
     runs_all_scripts=False,

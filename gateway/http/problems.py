@@ -4,24 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
-from flask_limiter import RateLimitExceeded
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize
-from limits.errors import StorageError
-from redis import RedisError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from contract.errors import (
     PawqueueError,
-    UnavailableError,
     UnsupportedEncodingError,
     UploadError,
     UploadTooLargeError,
 )
 from contract.job import new_job_id
-from contract.ledger.connection import unavailable_reason
 from contract.log import get_logger
 from gateway.accept.check import too_large_text
-from gateway.http.auth import rate_limited
 from gateway.http.request import ACCEPTED_ENCODINGS
 from gateway.http.routing import link
 from gateway.services import current_services
@@ -62,12 +56,6 @@ def expected_error(error: Exception) -> PawqueueError | None:
         return UploadTooLargeError(too_large_text(current_services().settings.upload_max_bytes))
     if isinstance(error, ClientDisconnected):
         return broken_body(error)
-    if isinstance(error, RateLimitExceeded):
-        return rate_limited()
-    if isinstance(error, StorageError):
-        cause = error.storage_error
-        reason = unavailable_reason(cause) if isinstance(cause, RedisError) else ""
-        return UnavailableError(f"The job ledger (Redis) {reason or 'is not responding'}. Try again shortly.")
     return error if isinstance(error, PawqueueError) else None
 
 

@@ -15,6 +15,7 @@ from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, Heartbeat, LedgerStats, QueueStats
 from contract.origin import OriginCheck
+from contract.rates import RateLimits
 from contract.settings import load_settings
 from contract.status import Status
 from dashboard.app import create_app
@@ -179,9 +180,9 @@ class World:
         assert found
         assert self.thumbnails.put(job_id, b"image", found.fence)
 
-    def make_key(self, *scopes: Scope) -> tuple[str, str]:
+    def make_key(self, *scopes: Scope, rate_limit: str = "") -> tuple[str, str]:
         """Create an API key; returns its id and its text."""
-        stored, text = make_key("test", scopes)
+        stored, text = make_key("test", scopes, rate_limit)
         self.keys.put(stored)
         return stored.id, text
 
@@ -198,7 +199,7 @@ MakeWorld = Callable[..., World]
 def make_world(ledger: Ledger, clean_redis: str) -> MakeWorld:
     """Builds a dashboard: `make_world(access_required=True, limits=Limits(...))`."""
 
-    def make(*, access_required: bool = False, limits: Limits | None = None) -> World:
+    def make(*, access_required: bool = False, secure_cookie: bool = False, limits: Limits | None = None) -> World:
         client = connect(clean_redis)
         thumbnails, keys, server, clock = ThumbnailStore(client, 60), KeyStore(client), FakeServer(), Clock()
         gateway = GatewayClient("http://gateway", server.transport)
@@ -214,7 +215,15 @@ def make_world(ledger: Ledger, clean_redis: str) -> MakeWorld:
             clock=clock,
             limits=limits or Limits(),
         )
-        services = Services(reader, gateway, Access(keys, required=access_required), OriginCheck([]), 5.0)
+        services = Services(
+            reader,
+            gateway,
+            Access(keys, required=access_required),
+            RateLimits(client, "1000 per minute"),
+            OriginCheck([]),
+            5.0,
+            secure_cookie=secure_cookie,
+        )
         return World(ledger, thumbnails, keys, server, services, clock)
 
     return make

@@ -1,12 +1,17 @@
 """The application without a browser: sign-in, thumbnails, the CSV file and security headers."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from contract.access import Scope
+from contract.errors import UnavailableError
 from contract.job import new_job_id
 from contract.settings import load_settings
-from dashboard.sign_in import Sessions
-from tests.unit.dashboard.conftest import MakeWorld, World
+from dashboard.sign_in import ANYONE, Sessions, Viewer
+from tests.unit.dashboard.conftest import MakeWorld, World, row
+from tests.unit.gateway.conftest import running_gateway
 
 HTML = {"Accept": "text/html"}
 
@@ -111,11 +116,99 @@ def test_a_rebound_page_reads_nothing(world: World) -> None:
 def test_a_session_expires() -> None:
     now_s = [0.0]
     sessions = Sessions(clock=lambda: now_s[0])
-    token = sessions.open("secret")
+    token = sessions.open("ada", "secret")
     assert sessions.api_key(token) == "secret"
-    assert sessions.api_key("guess") == ""
+    for guess in ("guess", "ada.guess", "ada", ""):
+        assert sessions.api_key(guess) == ""
     now_s[0] = 13 * 3600
     assert sessions.api_key(token) == ""
+
+
+def test_a_key_with_many_sessions_ends_only_its_own_oldest_ones() -> None:
+    sessions = Sessions()
+    bob = sessions.open("bob", "secret of bob")
+    ada = [sessions.open("ada", "secret of ada") for _ in range(1001)]
+    assert sessions.api_key(bob) == "secret of bob"
+    assert [bool(sessions.api_key(token)) for token in ada] == [False] * 901 + [True] * 100
+    sessions.close(ada[-1])
+    sessions.open("ada", "secret of ada")
+    assert sessions.api_key(ada[901])
+
+
+def test_beyond_the_total_a_new_key_is_refused_until_a_session_ends() -> None:
+    now_s = [0.0]
+    sessions = Sessions(lambda: now_s[0], per_key_max=3, total_max=4)
+    ada = [sessions.open("ada", "secret of ada") for _ in range(3)]
+    bob = sessions.open("bob", "secret of bob")
+    with pytest.raises(UnavailableError):
+        sessions.open("eve", "secret of eve")
+    replaced = sessions.open("bob", "secret of bob")
+    assert [sessions.api_key(token) for token in (*ada, bob)] == [*["secret of ada"] * 3, ""]
+    sessions.close(ada[0])
+    eve = sessions.open("eve", "secret of eve")
+    assert all(map(sessions.api_key, (*ada[1:], replaced, eve)))
+    now_s[0] = 13 * 3600
+    assert sessions.api_key(sessions.open("new", "secret"))
+
+
+def test_every_request_counts_for_the_rate_limit_of_the_key_as_at_the_gateway(
+    make_world: MakeWorld, clean_redis: str, tmp_path: Path
+) -> None:
+    world = make_world(access_required=True)
+    _, key = world.make_key(Scope.ADMIN, rate_limit="4 per hour")
+    http = world.browse()
+    assert http.post("/sign-in", data={"api_key": key}).status_code == 302
+    assert [http.get("/_dash-layout").status_code for _ in range(2)] == [200, 200]
+    assert http.get("/assets/style.css").status_code == 200
+    with running_gateway(clean_redis, tmp_path, access="required") as gateway:
+        assert (
+            gateway.client.get("/v1/dead", headers={"X-API-Key": key}).headers["RateLimit"].startswith('"default";r=0')
+        )
+    refused = http.post("/_dash-update-component", json={})
+    assert (refused.status_code, (refused.json or {})["code"]) == (429, "rate_limited")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 3600
+    assert http.get("/", headers=HTML).status_code == 429
+    assert http.post("/sign-in", data={"api_key": key}).status_code == 429
+
+
+def test_attempts_to_sign_in_are_limited_for_each_address(make_world: MakeWorld) -> None:
+    world = make_world(access_required=True)
+    _, key = world.make_key(Scope.ADMIN)
+    http = world.browse()
+    attempts = [http.post("/sign-in", data={"api_key": "wrong"}) for _ in range(31)]
+    assert [attempt.status_code for attempt in attempts] == [401] * 30 + [429]
+    assert "Retry-After" in attempts[-1].headers
+    elsewhere = {"REMOTE_ADDR": "192.0.2.1"}
+    assert http.post("/sign-in", data={"api_key": key}, environ_overrides=elsewhere).status_code == 302
+
+
+def test_the_sign_in_form_is_small_and_never_written_to_disk(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    world = make_world(access_required=True)
+    _, key = world.make_key(Scope.ADMIN)
+    http = world.browse()
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + bytes(1_000_000)
+    for kind in ("multipart/form-data; boundary=x", "application/json", ""):
+        assert http.post("/sign-in", data=part, content_type=kind).status_code == 415
+    assert http.post("/sign-in", data={"api_key": key, "padding": "x" * 4096}).status_code == 413
+    assert http.post("/sign-in", data={"api_key": key}).status_code == 302
+
+
+def test_the_cookie_can_be_limited_to_https(make_world: MakeWorld) -> None:
+    assert load_settings({"PAWQUEUE_DASHBOARD_COOKIE": "https-only"}).dashboard_cookie == "https-only"
+    world = make_world(access_required=True, secure_cookie=True)
+    _, key = world.make_key(Scope.ADMIN)
+    assert "; Secure" in world.browse().post("/sign-in", data={"api_key": key}).headers["Set-Cookie"]
+
+
+def test_a_viewer_sees_nothing_by_default() -> None:
+    rows = [row(owner=""), row(owner="ada")]
+    assert Viewer().visible(rows) == []
+    assert Viewer("ada").visible(rows) == rows[1:]
+    assert ANYONE.visible(rows) == rows
+    assert len({viewer.cache_key for viewer in (Viewer(), Viewer("ada"), ANYONE)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dashboard.pages import capacity, live, models, predictions
 from dashboard.pages.drift import SAMPLE_MIN
 from dashboard.pages.page import View
 from dashboard.parts.card import CardState, Content, card_outputs, card_values
-from dashboard.sign_in import Viewer
+from dashboard.sign_in import ANYONE, Viewer
 from tests.unit.dashboard.conftest import (
     NOW,
     UP,
@@ -35,7 +35,7 @@ WITH_CARDS = [page for page in PAGES if page.cards]
 
 
 def view(**changes: Any) -> View:
-    return View(snapshot(**changes), Viewer())
+    return View(snapshot(**changes), ANYONE)
 
 
 def with_sources(state: SourceState) -> Snapshot:
@@ -57,7 +57,7 @@ def with_sources(state: SourceState) -> Snapshot:
     ids=["busy", "waiting", "never responded", "down"],
 )
 def test_every_card_has_a_note_and_values_for_its_outputs(page: Any, of: Snapshot, allowed: set[str]) -> None:
-    found: dict[str, Content] = page.contents(View(of, Viewer()))
+    found: dict[str, Content] = page.contents(View(of, ANYONE))
 
     assert found.keys() == {card.id for card in page.cards}
     for card in page.cards:
@@ -76,7 +76,7 @@ def test_every_card_has_a_note_and_values_for_its_outputs(page: Any, of: Snapsho
 
 @pytest.mark.parametrize("page", WITH_CARDS, ids=lambda page: page.name)
 def test_notes_name_the_source_that_is_down_and_since_when(page: Any) -> None:
-    notes = " ".join(content.note for content in page.contents(View(with_sources(DOWN), Viewer())).values())
+    notes = " ".join(content.note for content in page.contents(View(with_sources(DOWN), ANYONE)).values())
     assert "since 07:59 UTC. The gateway does not respond." in notes or "cannot be read. The gateway" in notes
 
 
