@@ -191,6 +191,13 @@ def test_compose_publishes_no_metrics_and_prometheus_scrapes_them() -> None:
     assert {scrape["dns_sd_configs"][0]["port"] for scrape in scrapes} == _METRICS_PORTS
 
 
+def test_compose_limits_the_memory_of_redis() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    words = services["redis"]["command"].split()
+    assert words[words.index("--maxmemory-policy") + 1] == "noeviction"
+    assert int(words[words.index("--maxmemory") + 1]) == server_bytes(load_settings({}).ledger_max_bytes)
+
+
 def test_the_metric_of_the_autoscaler_is_exported_by_the_gateway(documents: Render, ledger: Ledger) -> None:
     scaler = next(
         d for d in documents("base") if d["kind"] == "HorizontalPodAutoscaler" and d["metadata"]["name"] == "worker"
