@@ -266,6 +266,12 @@ def uuid_text(value: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def uuid_of_digest(digest: bytes) -> str:
+    """A UUIDv8 (RFC 9562, section 5.8) with 122 bits of a digest."""
+    value = int.from_bytes(digest[:16], "big") & ~(0xF << 76) | 0x8 << 76
+    return uuid_text(value & ~(0x3 << 62) | 0x2 << 62)
+
+
 def is_job_id(text: str) -> bool:
     """Whether `text` is a lowercase UUID with hyphens, the only valid form of a job id."""
     return _UUID.fullmatch(text) is not None

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from contract.job import time_text, uuid_text
+from contract.job import time_text, uuid_of_digest
 
 
 class SubmissionStatus(StrEnum):
@@ -142,7 +142,4 @@ def named_submission_id(owner: str, idempotency_key: str) -> str:
 
 
 def _uuid_of(space: str, name: str) -> str:
-    """A UUIDv8 (RFC 9562, section 5.8) with 122 bits of a SHA-256."""
-    value = int.from_bytes(hashlib.sha256(f"{space}\0{name}".encode()).digest()[:16], "big")
-    value = value & ~(0xF << 76) | 0x8 << 76
-    return uuid_text(value & ~(0x3 << 62) | 0x2 << 62)
+    return uuid_of_digest(hashlib.sha256(f"{space}\0{name}".encode()).digest())

@@ -55,6 +55,8 @@ COUNTERS = f"{PREFIX}counters"
 EVENTS = f"{PREFIX}events"
 #: Channel: ids of jobs and submissions that just finished, separated by spaces.
 DONE = f"{PREFIX}done"
+#: String: the secret of this installation, in hexadecimal.
+SECRET = f"{PREFIX}secret"
 #: Hash: API keys as JSON, by id.
 API_KEYS = f"{PREFIX}api-keys"
 #: Prefix of the rate limit counters.

@@ -1,10 +1,12 @@
 """The ledger: one Redis hash per job, one Lua script per state change. Requires Redis 6.2 or later."""
 
 import json
+import secrets
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, cast
 
 import redis
@@ -46,6 +48,7 @@ from contract.submission import Submission
 
 #: How often an idle subscription pings Redis. Without a reply within this time, the connection counts as dead.
 _HEALTH_CHECK_S = 5.0
+_SECRET_BYTES = 32
 #: How many jobs a script examines in one call, so that it does not block Redis for long.
 _LIST_CHUNK = 2_000
 
@@ -157,16 +160,18 @@ class Ledger:
     # Submissions. Every script that changes the status of a job also updates the counts of its submission.
 
     @redis_errors_as_unavailable
-    def open_submission(self, submission: Submission, ttl_s: int, max_open: int) -> SubmitStatus:
+    def open_submission(self, submission: Submission, ttl_s: int, max_open: int, own_id: str = "") -> SubmitStatus:
         """Store a new submission, unless its owner has `max_open` already; it expires early unless images are added.
+
+        If a submission of another owner has its id, it is stored under `own_id`.
 
         Returns:
             `STORED`; `REPEATED` if the same submission exists; `TAKEN` if a different one has the same id; `PURGING`;
             `TOO_MANY_OPEN`.
         """
         values = [value for item in submission_to_fields(submission).items() for value in item]
-        head = (submission.id, submission.owner, submission.created_ms, _empty_ttl_s(ttl_s), max_open, len(values))
-        return SubmitStatus(self._run("open", *head, *values))
+        head = (submission.id, submission.owner, submission.created_ms, _empty_ttl_s(ttl_s), max_open, own_id)
+        return SubmitStatus(self._run("open", *head, len(values), *values))
 
     @redis_errors_as_unavailable
     def close_submission(self, submission_id: str, ttl_s: int, now_ms: int = 0, *, cancel: bool = False) -> None:
@@ -195,9 +200,13 @@ class Ledger:
         return int(cast("str | None", self._redis.hget(keys.COUNTERS, "purged")) or 0)
 
     @redis_errors_as_unavailable
-    def submission(self, submission_id: str, *, include_hidden: bool = False) -> Submission | None:
-        """Read a submission; None for an unknown id and, unless `include_hidden`, for one that is being purged."""
-        return self._submissions([submission_id], include_hidden=include_hidden)[0]
+    def submission(self, submission_id: str, *, own_id: str = "", include_hidden: bool = False) -> Submission | None:
+        """Read a submission, if it exists the one with `own_id`.
+
+        None for an unknown id and, unless `include_hidden`, for a submission that is being purged.
+        """
+        ids = [own_id, submission_id] if own_id else [submission_id]
+        return next(filter(None, self._submissions(ids, include_hidden=include_hidden)), None)
 
     @redis_errors_as_unavailable
     def submissions(self, owner: str, count: int) -> list[Submission]:
@@ -238,14 +247,24 @@ class Ledger:
             first = self._run("list_finished", submission_id, first, _LIST_CHUNK)
 
     @redis_errors_as_unavailable
-    def reject(self, jobs: Sequence[Job], ttl_s: int, now_ms: int = 0) -> list[bool]:
-        """Record rejected images in their submissions, each as a failed job.
+    def reject(
+        self, jobs: Sequence[Job], ttl_s: int, now_ms: int = 0, own_ids: Mapping[str, str] = MappingProxyType({})
+    ) -> list[bool]:
+        """Record rejected images in their submissions, each as a failed job; `own_ids` by job id, as in `Submit`.
 
         Returns:
             False for an image that is already recorded, or whose submission is closed.
         """
-        rows = [value for job in jobs for value in rejected_to_row(job)]
+        rows = [value for job in jobs for value in rejected_to_row(job, own_ids.get(job.id, ""))]
         return _flags(self._run("reject", now_ms, ttl_s, *rows))
+
+    @redis_errors_as_unavailable
+    def secret(self) -> bytes:
+        """A random secret that all gateways share, created when it is first needed."""
+        if not (known := cast("str | None", self._redis.get(keys.SECRET))):
+            self._redis.set(keys.SECRET, secrets.token_hex(_SECRET_BYTES), nx=True)
+            known = cast("str", self._redis.get(keys.SECRET))
+        return bytes.fromhex(known)
 
     # Recovery
 

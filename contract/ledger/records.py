@@ -27,7 +27,16 @@ def submit_to_row(submit: Submit) -> list[str | int]:
     job, fields = submit.job, job_to_fields(submit.job)
     head: list[str | int] = [job.id, job.queue, job.created_ms, job.deadline_ms or 0, job.size_bytes]
     values: list[str | int] = [value for field in fields.items() for value in field]
-    return [*head, submit.idempotency_key, submit.fingerprint, job.owner, job.submission, len(values), *values]
+    return [
+        *head,
+        submit.idempotency_key,
+        submit.fingerprint,
+        job.owner,
+        job.submission,
+        submit.own_id,
+        len(values),
+        *values,
+    ]
 
 
 def result_to_json(result: JobResult) -> str:
@@ -73,11 +82,11 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
     )
 
 
-def rejected_to_row(job: Job) -> list[str | int]:
-    """The arguments of `reject.lua` for one rejected image."""
+def rejected_to_row(job: Job, own_id: str) -> list[str | int]:
+    """The arguments of `reject.lua` for one rejected image; `own_id` as in `Submit`."""
     fields = job_to_fields(job) | ({"outcome": result_to_json(job.result)} if job.result else {})
     values: list[str | int] = [value for field in fields.items() for value in field]
-    return [job.id, job.submission, len(values), *values]
+    return [job.id, job.submission, own_id, job.owner, len(values), *values]
 
 
 def submission_to_fields(submission: Submission) -> dict[str, str | int]:

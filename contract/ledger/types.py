@@ -16,7 +16,7 @@ OLDEST_REDIS = (6, 2)
 class SubmitStatus(IntEnum):
     """What happened to a submitted job."""
 
-    #: Rejected: the id belongs to a different job, which is unchanged.
+    #: Rejected: the id belongs to a different job of the same owner, which is unchanged.
     TAKEN = 0
     #: Stored as a new job.
     STORED = 1
@@ -45,6 +45,8 @@ class Submit:
     idempotency_key: str = ""
     #: Hash of the image; empty if the image cannot be resent.
     fingerprint: str = ""
+    #: The id to use instead if a job of another owner has the job's id; empty if nobody else can have it.
+    own_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,9 +77,9 @@ def _script_commands() -> set[str]:
 GATEWAY = RedisUser(
     "gateway",
     f"{_SCRIPTS} SUBSCRIBE HGET HGETALL HVALS EXISTS ZRANK ZREVRANGE ZSCORE LRANGE LREM RPUSH "  # ledger and API keys
-    "SET INCRBY TTL SADD SMEMBERS LPUSH "  # rate limits, Celery
+    "GET SET INCRBY TTL SADD SMEMBERS LPUSH "  # secret, rate limits, Celery
     "MGET UNLINK",  # images, in a Redis of their own
-    changed_keys=(*_JOBS, *_RATES, *_QUEUES, *_BINDINGS),
+    changed_keys=(*_JOBS, *_RATES, *_QUEUES, *_BINDINGS, keys.SECRET),
     read_keys=(keys.API_KEYS, *_WORKERS),
     channels=(keys.DONE,),
 )

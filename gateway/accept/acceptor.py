@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from contract.broker import MESSAGE_MAX_JOBS
 from contract.errors import (
@@ -65,6 +65,8 @@ class Upload:
     #: Id of the API key; empty if none is required.
     owner: str = ""
     submission: str = ""
+    #: The id to use instead if a job of another owner has `job_id`; empty if `job_id` is random.
+    own_id: str = ""
     #: Set if reading the request already showed that this image cannot be accepted.
     error: UploadError | None = None
 
@@ -84,7 +86,7 @@ class Upload:
         )
         # Different owners may choose the same idempotency key.
         key = f"{self.owner}:{self.idempotency_key}" if self.idempotency_key else ""
-        return Submit(job, key, self.fingerprint)
+        return Submit(job, key, self.fingerprint, self.own_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,13 @@ class UploadReceipt:
 class _Pending:
     submit: Submit
     receipt: "Future[Receipt]" = field(default_factory=Future)
+
+
+def _new_job(submit: Submit, receipt: Receipt) -> Job | None:
+    """The job that was stored; None if none was."""
+    if not receipt.is_new:
+        return None
+    return submit.job if receipt.job_id == submit.job.id else replace(submit.job, id=receipt.job_id)
 
 
 class Acceptor:
@@ -168,8 +177,9 @@ class Acceptor:
             if job := receipt.new_job:
                 if finished is None:
                     return job
-                return self._waiters.result(finished, job.id, wait_s) or job
-        # An earlier upload created the job, which may have finished already.
+                if job.id == upload.job_id:
+                    return self._waiters.result(finished, job.id, wait_s) or job
+        # The job has another id than expected, or an earlier upload created it. It may have finished already.
         earlier = self._waiters.wait(receipt.job_id, wait_s)
         if earlier is None:
             raise NotFoundError("The job of this upload has just expired. Resend the image.")
@@ -226,7 +236,7 @@ class Acceptor:
         self._ledger_failed = False
         self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if not receipt.is_new])
         return [
-            UploadReceipt(receipt.job_id, submit.job if receipt.is_new else None, self._error_for(receipt.status))
+            UploadReceipt(receipt.job_id, _new_job(submit, receipt), self._error_for(receipt.status))
             for submit, receipt in zip(submits, receipts, strict=True)
         ]
 
@@ -262,7 +272,7 @@ class Acceptor:
             case SubmitStatus.CLOSED | SubmitStatus.PURGING:
                 return SubmissionClosedError()
             case _:  # the id is taken
-                return ConflictError("This id belongs to a different image. Use another job id or `custom_id`.")
+                return ConflictError("This id belongs to a different image of yours. Use another id or `custom_id`.")
 
     # Group commit
 

@@ -10,6 +10,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import Submit
 from contract.purge import Purger
 from gateway.accept.acceptor import Acceptor
+from gateway.accept.own_ids import OwnIds
 
 LISTED_MAX = 1000
 #: Fields that a retry resets. The new job has no submission, because the old one may be closed.
@@ -32,6 +33,7 @@ class DeadLetters:
     ledger: Ledger
     acceptor: Acceptor
     purger: Purger
+    own_ids: OwnIds
 
     def latest(self) -> list[Job]:
         """The latest dead jobs, at most `LISTED_MAX`."""
@@ -58,7 +60,9 @@ class DeadLetters:
         dead, image = self._find(job_id)
         new_id = str(uuid.uuid5(uuid.UUID(job_id), "retry"))
         job = replace(dead, id=new_id, created_ms=now_ms(), image=image, **_RESET)
-        receipt = self.acceptor.resubmit(Submit(job, fingerprint=f"retry of {job_id}"))
+        own_id = self.own_ids.replacement(dead.owner, new_id)
+        receipt = self.acceptor.resubmit(Submit(job, fingerprint=f"retry of {job_id}", own_id=own_id))
+        new_id, job = receipt.job_id, replace(job, id=receipt.job_id)
         removed = self.ledger.remove_dead(job_id, retried_as=new_id)
         if removed is None and not self.ledger.exist([job_id])[0]:
             # The dead job was purged meanwhile, and the purge did not find the new job.

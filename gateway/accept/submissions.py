@@ -27,6 +27,7 @@ from contract.purge import Purger
 from contract.submission import Submission, image_job_id, named_submission_id
 from gateway import GROUP_MAX_BYTES
 from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
+from gateway.accept.own_ids import OwnIds
 from gateway.accept.received import ReceivedImage
 from gateway.results.waiters import Waiters
 
@@ -113,6 +114,7 @@ class Submissions:
     acceptor: Acceptor
     waiters: Waiters
     purger: Purger
+    own_ids: OwnIds
     #: Maximum number of open submissions of one owner.
     max_open: int
     #: How long finished submissions and rejected images are kept, in seconds.
@@ -136,11 +138,10 @@ class Submissions:
         self.acceptor.check_admission(caller.owner)
         chosen_id = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
         submission = Submission(chosen_id, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
-        result = self.ledger.open_submission(submission, self.ttl_s, self.max_open)
-        if result is SubmitStatus.STORED:
-            return submission, True
-        if result is SubmitStatus.REPEATED:
-            return self.find(caller, chosen_id), False
+        own_id = self.own_ids.replacement(caller.owner, chosen_id)
+        result = self.ledger.open_submission(submission, self.ttl_s, self.max_open, own_id)
+        if result in (SubmitStatus.STORED, SubmitStatus.REPEATED):
+            return self.find(caller, chosen_id), result is SubmitStatus.STORED
         if result is SubmitStatus.PURGING:
             raise UnavailableError(
                 "The submission with this id is still being purged. Resend the request in a moment.", retry_after_s=1
@@ -152,7 +153,7 @@ class Submissions:
                 retry_after_s=_OPEN_RETRY_S,
             )
         if submission_id:
-            raise ConflictError("This id belongs to a different submission. Use another id.")
+            raise ConflictError("This id belongs to a different submission of yours. Use another id.")
         raise IdempotencyMismatchError("This Idempotency-Key was used with a different body. Use a new key.")
 
     def add_images(
@@ -180,7 +181,7 @@ class Submissions:
         Raises:
             NotFoundError: it does not exist, or belongs to another caller.
         """
-        submission = self.ledger.submission(submission_id)
+        submission = self.ledger.submission(submission_id, own_id=self.own_ids.replacement(caller.owner, submission_id))
         if submission is None or not caller.may_see(submission):
             raise _not_found()
         return submission
@@ -196,7 +197,8 @@ class Submissions:
             NotFoundError: it does not exist, or belongs to another caller.
         """
         end_s = time.monotonic() + timeout_s
-        with self.waiters.expect_submission(submission_id) as finished:
+        submission = self.find(caller, submission_id)
+        with self.waiters.expect_submission(submission.id) as finished:
             submission = self.find(caller, submission_id)
             while submission.finished_ms is None and (left_s := end_s - time.monotonic()) > 0:
                 finished.wait(left_s)
@@ -212,8 +214,8 @@ class Submissions:
         Raises:
             NotFoundError: it does not exist, or belongs to another caller.
         """
-        self.find(caller, submission_id)
-        self.ledger.close_submission(submission_id, self.ttl_s)
+        submission = self.find(caller, submission_id)
+        self.ledger.close_submission(submission.id, self.ttl_s)
         return self.find(caller, submission_id)
 
     def cancel(self, caller: Caller, submission_id: str) -> Submission:
@@ -222,11 +224,12 @@ class Submissions:
         Raises:
             NotFoundError: it does not exist, or belongs to another caller.
         """
-        if self.find(caller, submission_id).finished_ms is None:
+        submission = self.find(caller, submission_id)
+        if submission.finished_ms is None:
             # Close it first, so that no job is added while others are being canceled.
-            self.ledger.close_submission(submission_id, self.ttl_s, cancel=True)
+            self.ledger.close_submission(submission.id, self.ttl_s, cancel=True)
             start = 0
-            while job_ids := self.ledger.submission_job_ids(submission_id, start, _CANCEL_GROUP):
+            while job_ids := self.ledger.submission_job_ids(submission.id, start, _CANCEL_GROUP):
                 self.ledger.cancel(job_ids, self.ttl_s)
                 start += len(job_ids)
         return self.find(caller, submission_id)
@@ -237,13 +240,14 @@ class Submissions:
         Raises:
             NotFoundError: it does not exist, or belongs to another caller that is not an admin.
         """
-        submission = self.ledger.submission(submission_id, include_hidden=True)
+        own_id = self.own_ids.replacement(caller.owner, submission_id)
+        submission = self.ledger.submission(submission_id, own_id=own_id, include_hidden=True)
         if submission is None or not caller.may_purge(submission):
             raise _not_found()
         self.purger.purge_submission(submission, by=caller.owner)
 
     def _add_group(self, submission: Submission, group: Sequence[ReceivedImage], added: AddedImages) -> None:
-        receipts = self.acceptor.accept([_upload(submission, image) for image in group])
+        receipts = self.acceptor.accept([self._upload(submission, image) for image in group])
         invalid: list[RejectedImage] = []
         for image, receipt in zip(group, receipts, strict=True):
             error = receipt.error
@@ -260,7 +264,25 @@ class Submissions:
                     invalid.append(rejected)
         if invalid and not isinstance(added.stopped, UnavailableError):
             self.acceptor.check_admission(submission.owner)  # not checked yet if no image of the group is valid
-            self.ledger.reject([_rejected_job(submission, image) for image in invalid], self.ttl_s)
+            jobs = [_rejected_job(submission, image) for image in invalid]
+            own_ids = {job.id: self.own_ids.replacement(job.owner, job.id) for job in jobs}
+            self.ledger.reject(jobs, self.ttl_s, own_ids=own_ids)
+
+    def _upload(self, submission: Submission, image: ReceivedImage) -> Upload:
+        digest = b"" if image.error else hashlib.sha256(image.data).digest()[:_FINGERPRINT_BYTES]
+        job_id = image_job_id(submission.id, image.custom_id)
+        return Upload(
+            image.data,
+            submission.queue,
+            file=image.custom_id,
+            job_id=job_id,
+            own_id=self.own_ids.replacement(submission.owner, job_id),
+            fingerprint=urlsafe_b64encode(digest).decode().rstrip("="),
+            deadline_s=submission.deadline_s,
+            owner=submission.owner,
+            submission=submission.id,
+            error=image.error,
+        )
 
 
 def _without_junk(images: Iterable[ReceivedImage], added: AddedImages) -> Iterator[ReceivedImage]:
@@ -293,21 +315,6 @@ def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:
         raise
     if group:
         yield group
-
-
-def _upload(submission: Submission, image: ReceivedImage) -> Upload:
-    digest = b"" if image.error else hashlib.sha256(image.data).digest()[:_FINGERPRINT_BYTES]
-    return Upload(
-        image.data,
-        submission.queue,
-        file=image.custom_id,
-        job_id=image_job_id(submission.id, image.custom_id),
-        fingerprint=urlsafe_b64encode(digest).decode().rstrip("="),
-        deadline_s=submission.deadline_s,
-        owner=submission.owner,
-        submission=submission.id,
-        error=image.error,
-    )
 
 
 def _rejected_job(submission: Submission, image: RejectedImage) -> Job:

@@ -39,8 +39,10 @@ _FILE_NAME_MAX = 255
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;])", re.ASCII)
 
 
-def read_upload(settings: Settings, query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Upload:
-    """The image in the request, with the client's options.
+def read_upload(
+    settings: Settings, query: SubmitQuery, header: SubmitHeaders, job_id: str = "", own_id: str = ""
+) -> Upload:
+    """The image in the request, with the client's options. `job_id` is the id that the client chose, if any.
 
     Raises:
         UploadError: the request has no image, or its body ended early.
@@ -52,6 +54,7 @@ def read_upload(settings: Settings, query: SubmitQuery, header: SubmitHeaders, j
         query.queue,
         file=clean_name(file),
         job_id=job_id or new_job_id(),
+        own_id=own_id,
         idempotency_key=key,
         fingerprint=hashlib.sha256(data).hexdigest() if job_id or key else "",
         deadline_s=query.deadline_s,

@@ -1,5 +1,6 @@
 """`/v1/jobs`: submit an image, read a job, cancel it."""
 
+from dataclasses import replace
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -104,7 +105,10 @@ def read(path: JobPath, header: WaitHeader) -> Response:
     """Read a job, or wait for its result."""
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
-    return _response(visible(services.waiters.wait(path.job_id, wait_s, caller())), wait_s)
+    job = visible(_find(path.job_id))
+    if wait_s > 0 and not job.status.is_final:
+        job = visible(services.waiters.wait(job.id, wait_s))
+    return _response(job, path.job_id, wait_s)
 
 
 @routes.add(
@@ -128,34 +132,44 @@ def cancel(path: JobPath, query: PurgeQuery) -> Response:
     """
     services = current_services()
     if query.purge:
-        services.purger.purge_job(purgeable(services.ledger.get([path.job_id])[0]), by=caller().owner)
+        services.purger.purge_job(purgeable(_find(path.job_id)), by=caller().owner)
         return Response(status=204)
-    visible(services.ledger.get([path.job_id])[0])
-    services.ledger.cancel([path.job_id], services.settings.result_ttl_s)
-    return _response(visible(services.ledger.get([path.job_id])[0]))
+    job = visible(_find(path.job_id))
+    services.ledger.cancel([job.id], services.settings.result_ttl_s)
+    return _response(visible(services.ledger.get([job.id])[0]), path.job_id)
 
 
 def job_body(job: Job) -> dict[str, Any]:
     """The job object of the API."""
-    return job.to_dict() | {"urls": {"self": _url(job)}}
+    return job.to_dict() | {"urls": {"self": _url(job.id)}}
 
 
 def _submit(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Response:
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
-    job = services.acceptor.submit(read_upload(services.settings, query, header, job_id), wait_s, release_body)
-    response = _response(job, wait_s)
+    own_id = services.own_ids.replacement(caller().owner, job_id) if job_id else ""
+    upload = read_upload(services.settings, query, header, job_id, own_id)
+    job = services.acceptor.submit(upload, wait_s, release_body)
+    response = _response(job, job_id or job.id, wait_s)
     response.status_code = 200 if job.status.is_final else 202
-    response.headers["Location"] = _url(job)
+    response.headers["Location"] = _url(job_id or job.id)
     return response
 
 
-def _url(job: Job) -> str:
-    return link(f"/v1/jobs/{job.id}")
+def _find(job_id: str) -> Job | None:
+    """The caller's own job with this id, else any."""
+    services = current_services()
+    own, found = services.ledger.get([services.own_ids.replacement(caller().owner, job_id), job_id])
+    return own or found
 
 
-def _response(job: Job, wait_s: float = 0.0) -> Response:
-    body = job_body(job)
+def _url(job_id: str) -> str:
+    return link(f"/v1/jobs/{job_id}")
+
+
+def _response(job: Job, job_id: str, wait_s: float = 0.0) -> Response:
+    """The response for a job, under the id by which the client calls it."""
+    body = job_body(replace(job, id=job_id))
     retry_after_s = 1
     if job.status is JobStatus.QUEUED and request.method == "GET":
         services = current_services()

@@ -109,7 +109,7 @@ def open_as(path: SubmissionPath, body: SubmissionBody) -> Response:
 )
 def close(path: SubmissionPath) -> Response:
     """Close a submission: it accepts no more images and can finish. Closing it again has no effect."""
-    return jsonify(_body(current_services().submissions.close(caller(), path.submission_id)))
+    return jsonify(_body(current_services().submissions.close(caller(), path.submission_id), path.submission_id))
 
 
 @routes.add(
@@ -135,7 +135,7 @@ def cancel(path: SubmissionPath, query: PurgeQuery) -> Response:
     if query.purge:
         current_services().submissions.purge(caller(), path.submission_id)
         return Response(status=204)
-    return jsonify(_body(current_services().submissions.cancel(caller(), path.submission_id)))
+    return jsonify(_body(current_services().submissions.cancel(caller(), path.submission_id), path.submission_id))
 
 
 @routes.add(
@@ -149,7 +149,7 @@ def cancel(path: SubmissionPath, query: PurgeQuery) -> Response:
 def latest(query: ListQuery) -> Response:
     """List your latest submissions, newest first."""
     return jsonify(
-        {"submissions": [_body(one) for one in current_services().submissions.latest(caller(), query.limit)]}
+        {"submissions": [_body(one, one.id) for one in current_services().submissions.latest(caller(), query.limit)]}
     )
 
 
@@ -164,7 +164,7 @@ def read(path: SubmissionPath, header: WaitHeader) -> Response:
     """Read a submission, or wait for it to finish."""
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
-    response = jsonify(_body(services.submissions.wait(caller(), path.submission_id, wait_s)))
+    response = jsonify(_body(services.submissions.wait(caller(), path.submission_id, wait_s), path.submission_id))
     if wait_s > 0:
         response.headers["Preference-Applied"] = f"wait={wait_s:g}"
     return response
@@ -224,14 +224,14 @@ def results(path: SubmissionPath, query: ResultsQuery, header: AcceptHeader) -> 
     omitted.
     """
     services = current_services()
-    services.submissions.find(caller(), path.submission_id)
+    submission = services.submissions.find(caller(), path.submission_id)
     statuses = set(map(JobStatus, query.status or FINAL_STATUSES))
     with_cursor = "cursor" in query.model_fields_set
     if with_cursor:
         _check_cursor(query, statuses)
-        pages = in_order_of_finishing(services.ledger, path.submission_id, query.cursor, statuses, query.limit)
+        pages = in_order_of_finishing(services.ledger, submission.id, query.cursor, statuses, query.limit)
     else:
-        pages = in_order_of_acceptance(services.ledger, path.submission_id, query.after, statuses, query.limit)
+        pages = in_order_of_acceptance(services.ledger, submission.id, query.after, statuses, query.limit)
     mimetype = _FORMATS[query.format] if query.format else _accepted_format(header.accept)
     lines = to_csv(pages, with_cursor=with_cursor) if mimetype == _CSV else to_ndjson(pages)
     return Response(lines, mimetype=mimetype)
@@ -249,9 +249,10 @@ def _check_cursor(query: ResultsQuery, statuses: Collection[JobStatus]) -> None:
 def _open(body: SubmissionBody, submission_id: str = "", key: str = "") -> Response:
     options = SubmissionOptions(clean_name(body.name), body.queue, body.deadline_s)
     submission, is_new = current_services().submissions.open(caller(), options, submission_id, key)
-    response = jsonify(_body(submission))
+    shown_id = submission_id or submission.id
+    response = jsonify(_body(submission, shown_id))
     response.status_code = 201 if is_new else 200
-    response.headers["Location"] = _url(submission)
+    response.headers["Location"] = _url(shown_id)
     return response
 
 
@@ -259,11 +260,12 @@ def _accepted_format(accept: str) -> str:
     return parse_accept_header(accept, MIMEAccept).best_match([_NDJSON, _CSV]) or _NDJSON
 
 
-def _body(submission: Submission) -> dict[str, Any]:
-    url = _url(submission)
+def _body(submission: Submission, shown_id: str) -> dict[str, Any]:
+    """The submission object of the API, under the id by which the client calls it."""
+    url = _url(shown_id)
     urls = {"self": url} | {name: f"{url}/{name}" for name in ("jobs", "results", "close")}
-    return submission.to_dict(now_ms()) | {"urls": urls}
+    return submission.to_dict(now_ms()) | {"id": shown_id, "urls": urls}
 
 
-def _url(submission: Submission) -> str:
-    return link(f"/v1/submissions/{submission.id}")
+def _url(submission_id: str) -> str:
+    return link(f"/v1/submissions/{submission_id}")

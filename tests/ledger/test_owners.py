@@ -67,6 +67,16 @@ def test_a_share_allows_at_least_one_job(ledger: Ledger) -> None:
     assert limits.owner_max_bytes == 10
 
 
+def test_a_job_whose_id_another_owner_uses_is_stored_under_its_own_id(ledger: Ledger) -> None:
+    limits, job, own_id = QueueLimits(10, 1000), owned("ada"), new_job_id()
+    mine = Submit(replace(owned("bob"), id=job.id), "", "print", own_id)
+    assert ledger.submit([Submit(job, "", "other print")], limits) == [Receipt(SubmitStatus.STORED, job.id)]
+    assert ledger.submit([mine], limits) == [Receipt(SubmitStatus.STORED, own_id)]
+    ledger.purge([job.id], 60)
+    assert ledger.submit([mine], limits) == [Receipt(SubmitStatus.REPEATED, own_id)]  # also when the id is free again
+    assert [job and job.owner for job in ledger.get([job.id, own_id])] == [None, "bob"]
+
+
 def test_the_id_of_another_owners_job_is_rejected_as_taken(ledger: Ledger) -> None:
     limits, job = QueueLimits(10, 1000), owned("ada")
     assert ledger.submit([Submit(job, "", "print")], limits) == [Receipt(SubmitStatus.STORED, job.id)]

@@ -17,6 +17,15 @@ local function write_when_full()
   redis.call('DEL', K.unused)
 end
 
+-- The id of a record of `owner`: `id`, or `own_id` if another owner uses `id`. `own_id` is '' if nobody else can use it.
+local function choose_id(prefix, id, own_id, owner)
+  if own_id == '' or redis.call('EXISTS', prefix .. own_id) == 1 then
+    return own_id == '' and id or own_id
+  end
+  local is_foreign = redis.call('EXISTS', prefix .. id) == 1 and (redis.call('HGET', prefix .. id, 'owner') or '') ~= owner
+  return is_foreign and own_id or id
+end
+
 -- Format a number for Redis: Lua's own conversion loses digits of large numbers.
 local function text(number)
   return string.format('%.0f', number)

@@ -1,12 +1,13 @@
 -- Open a submission. ARGV: id, owner, now_ms (0: Redis clock), ttl_s, maximum open submissions of the owner,
--- n, n values (name, value ...).
+-- id to use if another owner uses the first (or ''), n, n values (name, value ...).
 -- Returns 0 if the id is taken, 1 if stored, 3 if the same submission exists, 7 if it is being purged, 8 if the owner has
 -- too many.
 local id, owner, now, ttl_s, max_open = ARGV[1], ARGV[2], clock(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+id = choose_id(K.submission, id, ARGV[6], owner)
 local key = K.submission .. id
 
 local function is_same()
-  for at = 7, 6 + ARGV[6], 2 do
+  for at = 8, 7 + ARGV[7], 2 do
     if ARGV[at] ~= 'created_ms' and redis.call('HGET', key, ARGV[at]) ~= ARGV[at + 1] then
       return false
     end
@@ -24,7 +25,7 @@ local open = K.open_submissions .. owner
 if redis.call('ZCOUNT', open, '(' .. text(now), '+inf') >= max_open then
   return 8
 end
-redis.call('HSET', key, unpack(ARGV, 7)) -- the first write, because a full Redis must refuse it
+redis.call('HSET', key, unpack(ARGV, 8)) -- the first write, because a full Redis must refuse it
 redis.call('ZREMRANGEBYSCORE', open, '-inf', text(now))
 redis.call('EXPIRE', key, ttl_s)
 count_open(id, text(now + ttl_s * 1000))

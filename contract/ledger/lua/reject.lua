@@ -1,5 +1,5 @@
 -- Record rejected images in their submissions, each once. ARGV: now_ms (0: Redis clock), ttl_s, then per image:
--- id, submission, n, n values (name, value ...). Returns, per image: 1 if recorded, else 0.
+-- id, submission, id to use if another owner uses the first (or ''), owner, n, n values (name, value ...). Returns, per image: 1 if recorded, else 0.
 local now, ttl_s = clock(ARGV[1]), ARGV[2]
 local stored = {}
 
@@ -23,9 +23,9 @@ end
 
 local recorded, at = {}, 3
 while at <= #ARGV do
-  local id, submission, count = unpack(ARGV, at, at + 2)
-  recorded[#recorded + 1] = record(id, submission, at + 3, count)
-  at = at + 3 + count
+  local id, submission, own_id, owner, count = unpack(ARGV, at, at + 4)
+  recorded[#recorded + 1] = record(choose_id(K.job, id, own_id, owner), submission, at + 5, count)
+  at = at + 5 + count
 end
 count_records(now, stored)
 write_counts(now, ttl_s)

@@ -1,7 +1,8 @@
 -- Store new jobs.
 -- ARGV: maximum jobs and bytes waiting in a queue, maximum jobs and bytes per owner, ttl_s of an idempotency key,
 -- then per job: id, queue, created_ms, deadline_ms (0: none), size in bytes, idempotency key (or ''),
--- fingerprint (or ''), owner (or ''), submission (or ''), n, n values (name, value ...).
+-- fingerprint (or ''), owner (or ''), submission (or ''), id to use if another owner uses the first (or ''),
+-- n, n values (name, value ...).
 -- Returns, per job: {status, id}. Status: 0 the id is taken, 1 stored, 2 the queue is full, 3 the same job exists,
 -- 4 the idempotency key was used with a different image, 5 the owner's share of the queue is full,
 -- 6 the submission is closed.
@@ -83,13 +84,14 @@ end
 
 local results, at = {}, 6
 while at <= #ARGV do
-  local id, queue, created_ms, deadline_ms, size, idempotency_key, fingerprint, owner, submission, count =
-    unpack(ARGV, at, at + 9)
+  local id, queue, created_ms, deadline_ms, size, idempotency_key, fingerprint, owner, submission, own_id, count =
+    unpack(ARGV, at, at + 10)
+  id = choose_id(K.job, id, own_id, owner)
   results[#results + 1] = reply_if_known(id, idempotency_key, fingerprint, owner)
     or reply_if_closed(id, submission)
     or reply_if_full(id, queue, size, owner)
-    or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, owner, submission, at + 10, count)
-  at = at + 10 + count
+    or store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, owner, submission, at + 11, count)
+  at = at + 11 + count
 end
 -- A submission does not expire while it has unfinished jobs.
 for submission in pairs(moved) do

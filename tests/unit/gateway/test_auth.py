@@ -91,13 +91,6 @@ def test_owners_have_separate_idempotency_keys(gateway: Gateway) -> None:
     assert ids[0] == ids[2] != ids[1] == ids[3]
 
 
-def test_put_with_the_job_id_of_another_owner_is_a_conflict_even_with_the_same_image(gateway: Gateway) -> None:
-    ada, bob, path = key(gateway), key(gateway), f"/v1/jobs/{new_job_id()}"
-    assert submit(gateway, ada, path).status_code == 202
-    assert submit(gateway, ada, path).status_code == 202
-    assert_problem(submit(gateway, bob, path), 409, "conflict")
-
-
 def test_a_retried_dead_job_keeps_its_owner(gateway: Gateway) -> None:
     ada = key(gateway)
     job_id = submit(gateway, ada).get_json()["id"]
