@@ -19,7 +19,8 @@ TAG ?= local
 DOCKER ?= docker
 COMPOSE ?= docker compose
 BUILD_FLAGS ?=
-SCANNER ?= docker.io/aquasec/trivy:0.57.1
+PUSH_AS ?= $(IMAGES)
+SCANNER ?= docker.io/aquasec/trivy:0.57.1@sha256:5c59e08f980b5d4d503329773480fcea2c9bdad7e381d846fbf9f2ecb8050f6b
 
 # Two processes: one alone would spend half its time waiting for services to start. The tests of a file share fixtures,
 # so they run in the same process.
@@ -29,7 +30,7 @@ SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
 COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube scan push roll-out chaos hostile soak bench check fix docs lock train data-download mlflow-upload performance clean moved
+.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube save scan load push pins roll-out chaos hostile soak bench check fix docs lock train data-download mlflow-upload performance clean moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -141,14 +142,28 @@ test-containers: images $(TEST_NEEDS)  ## test docker-compose.yml with these ima
 test-kube: $(TEST_NEEDS)  ## test the Kubernetes manifests with podman and the images of `make images`
 	@$(RUN) python -m tests.containers.kube
 
-scan:  ## scan the images; fail on high or critical vulnerabilities that have a fix
+save:  ## write the images of `make images` to build/images
+	@mkdir -p build/images
+	@for name in $(SERVICES); do $(DOCKER) save -o "build/images/$$name.tar" "$(IMAGES)-$$name:$(TAG)" || exit 1; done
+
+# The scanner reads files: with the socket of Docker, it could control the machine.
+scan: save  ## scan the images; fail on high or critical vulnerabilities that have a fix
 	@for name in $(SERVICES); do \
-	  $(DOCKER) run --rm -v /var/run/docker.sock:/var/run/docker.sock $(SCANNER) image --exit-code 1 --ignore-unfixed \
-	    --severity HIGH,CRITICAL "$(IMAGES)-$$name:$(TAG)" || exit 1; \
+	  $(DOCKER) run --rm -v "$(CURDIR)/build/images:/images:ro" $(SCANNER) image --input "/images/$$name.tar" \
+	    --exit-code 1 --ignore-unfixed --severity HIGH,CRITICAL || exit 1; \
 	done
 
-push:  ## push the images of `make images`
-	@for name in $(SERVICES); do $(DOCKER) push "$(IMAGES)-$$name:$(TAG)" || exit 1; done
+load:  ## load the images in build/images
+	@for name in $(SERVICES); do $(DOCKER) load -i "build/images/$$name.tar" || exit 1; done
+
+push:  ## push the images of `make images`, under the prefix PUSH_AS
+	@for name in $(SERVICES); do \
+	  $(DOCKER) tag "$(IMAGES)-$$name:$(TAG)" "$(PUSH_AS)-$$name:$(TAG)" && \
+	  $(DOCKER) push "$(PUSH_AS)-$$name:$(TAG)" || exit 1; \
+	done
+
+pins:  ## write the current digest of each foreign image into the files that use it
+	@$${PYTHON:-python3} deploy/pin_images.py
 
 roll-out:  ## deploy the images of TAG to the cluster, test them, roll back on failure
 	@exec "$${PYTHON:-python3}" -m deploy.roll_out --images "$(IMAGES)" --tag "$(TAG)"

@@ -64,6 +64,16 @@ def test_checkouts_do_not_persist_credentials(workflow: Path) -> None:
                 assert step["with"]["persist-credentials"] is False
 
 
+@each_workflow
+def test_a_job_that_scans_images_has_no_secrets_and_does_not_push(workflow: Path) -> None:
+    for name, job in read(workflow)["jobs"].items():
+        commands = {step.get("run") for step in job["steps"]}
+        if "make scan" in commands:
+            assert "secrets." not in str(job), name
+            assert "make push" not in commands, name
+        assert "make push" not in commands or "images" in job["needs"], name
+
+
 def test_ci_runs_for_main_develop_and_pull_requests() -> None:
     # YAML 1.1 parses the key `on` as true.
     triggers = read(ROOT / ".github" / "workflows" / "ci.yml")[True]
