@@ -44,12 +44,10 @@ class Spool:
         Raises:
             UnavailableError: it would not.
         """
-        if self._held[owner] + size > self.limit_of(owner):
-            raise UnavailableError(
-                f"Your zips fill your share of the gateway's disk. {_ADVICE}", retry_after_s=_RETRY_S
-            )
         if self._held.total() + size > self._max_bytes:
-            raise UnavailableError(f"Zips fill their share of the gateway's disk. {_ADVICE}", retry_after_s=_RETRY_S)
+            raise UnavailableError(f"The gateway's space for zips is full. {_ADVICE}", retry_after_s=_RETRY_S)
+        if self._held[owner] + size > self.limit_of(owner):
+            raise UnavailableError(f"Your share of the space for zips is full. {_ADVICE}", retry_after_s=_RETRY_S)
 
     @contextmanager
     def file(self, owner: str) -> Iterator["SpoolFile"]:

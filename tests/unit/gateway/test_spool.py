@@ -38,11 +38,11 @@ def test_an_owner_may_use_half_of_the_spool_and_all_owners_the_whole(tmp_path: P
     spool = Spool(tmp_path, 100)
     with spool.file("ada") as first, spool.file("ada") as second, spool.file("bob") as third:
         first.append(bytes(30))
-        with pytest.raises(UnavailableError, match="your share"):
+        with pytest.raises(UnavailableError, match="Your share"):
             second.append(bytes(21))
         second.append(bytes(20))
         third.append(bytes(50))
-        with spool.file("eve") as fourth, pytest.raises(UnavailableError, match="Zips fill"):
+        with spool.file("eve") as fourth, pytest.raises(UnavailableError, match="The gateway's space"):
             fourth.append(b"x")
     for owner in ("ada", "bob", "eve"):
         spool.check(owner, 50)  # the space is free again
@@ -56,7 +56,9 @@ def test_a_zip_without_space_is_refused_before_it_is_read(make_gateway: MakeGate
         response = gateway.client.post(
             url, input_stream=Unreadable(), content_type=ZIP, environ_overrides={"CONTENT_LENGTH": str(SIZE)}
         )
-        assert "Send a tar" in assert_problem(response, 503, "unavailable")["detail"]
+        assert (
+            "The gateway's space for zips is full. Send a tar" in assert_problem(response, 503, "unavailable")["detail"]
+        )
         assert response.headers["Retry-After"] == "30"
     assert gateway.client.post(url, data=ARCHIVE, content_type=ZIP).status_code == 202
     gateway.services.spool.check("", SIZE + 10)
