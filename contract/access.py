@@ -58,17 +58,18 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request."""
+    """The sender of a request. By default, they may see nothing."""
 
     #: Id of the API key; empty if no key is required.
     owner: str = ""
     rate_limit: str = ""
     #: Whether the API key has the scope `admin`.
     is_admin: bool = False
+    sees_all: bool = False
 
     def may_see(self, record: Job | Submission) -> bool:
-        """Whether this caller may read a record. If no key is required, every caller may read every record."""
-        return not self.owner or self.owner == record.owner
+        """Whether this caller may read a record."""
+        return self.sees_all or (bool(self.owner) and self.owner == record.owner)
 
     def may_purge(self, record: Job | Submission) -> bool:
         """Whether this caller may purge a record: its owner, or an admin."""
@@ -76,7 +77,7 @@ class Caller:
 
 
 #: The caller if no API key is required.
-ANYONE = Caller()
+ANYONE = Caller(sees_all=True)
 
 
 def make_key(name: str, scopes: tuple[Scope, ...], rate_limit: str = "") -> tuple[ApiKey, str]:

@@ -17,7 +17,7 @@ from contract.origin import OriginCheck
 from contract.proxy import behind_proxy
 from contract.settings import load_settings
 from contract.web.limits import Refusals
-from gateway.http.auth import require_keys
+from gateway.http.auth import allow_anyone, require_keys
 from gateway.http.headers import add_headers
 from gateway.http.problems import register_problem_handlers
 from gateway.http.request import GatewayRequest
@@ -80,6 +80,7 @@ def create_app(services: Services) -> Flask:
     if services.access.required:
         require_keys(app, services.access, services.rates, settings, ROUTES)
     else:
+        allow_anyone(app)
         # With API keys it is not needed: browsers do not add a key to the requests of a page.
         _check_origins(app, OriginCheck(settings.host_names(settings.gateway_host), settings.allowed_origins()))
     app.wsgi_app = behind_proxy(  # type: ignore[method-assign]

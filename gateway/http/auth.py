@@ -13,11 +13,12 @@ from contract.web.bodies import CALLER
 from gateway.http.routing import Routes
 
 _BEARER = "bearer "
+_NOBODY = Caller()
 
 
 def caller() -> Caller:
-    """The caller of the current request."""
-    current: Caller = g.get("caller", ANYONE)
+    """The caller of the current request; one who sees nothing if the route requires no API key."""
+    current: Caller = g.get("caller", _NOBODY)
     return current
 
 
@@ -45,6 +46,14 @@ def purgeable(job: Job | None) -> Job:
 
 def _no_such_job() -> NotFoundError:
     return NotFoundError("No such job: the id is wrong, or the job has expired or was purged.")
+
+
+def allow_anyone(app: Flask) -> None:
+    """Make `app` require no API key."""
+
+    @app.before_request
+    def set_caller() -> None:
+        g.caller = ANYONE
 
 
 def require_keys(app: Flask, access: Access, rates: RateLimits, settings: Settings, parts: Iterable[Routes]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from contract.access import KEY_CACHE_S, Access, KeyStore, Scope, make_key, revoke
+from contract.access import KEY_CACHE_S, Access, Caller, KeyStore, Scope, make_key, revoke
 from contract.errors import ForbiddenError, UnauthorizedError
 from contract.job import Job
 from contract.settings import SettingsError, load_settings
@@ -55,6 +55,12 @@ def test_a_key_without_the_scope_is_forbidden(store: KeyStore) -> None:
     _, text = made(store, Scope.READ)
     with pytest.raises(ForbiddenError, match="`submit`"):
         Access(store, required=True).check(text, Scope.SUBMIT)
+
+
+def test_a_caller_sees_nothing_by_default() -> None:
+    for owner in ("", "ada"):
+        assert not Caller().may_see(Job("1", "bulk", 0, owner=owner))
+        assert not Caller().may_purge(Job("1", "bulk", 0, owner=owner))
 
 
 def test_every_caller_may_see_every_job_if_no_key_is_required(store: KeyStore) -> None:
