@@ -1,17 +1,21 @@
-"""`python -m dashboard`: serves the dashboard with gunicorn, in one process with a background reader thread."""
+"""`python -m dashboard`: serves the dashboard in one process with a background reader thread."""
 
 import logging
 import os
 import sys
-from typing import Any
-
-from flask import Flask
+from typing import TYPE_CHECKING
 
 from contract.log import configure_logging
 from contract.proxy import behind_proxy
 from contract.settings import Settings, SettingsError, load_settings
+from contract.web.limits import WebLimits
+from dashboard import BODY_MAX_BYTES
 
-_THREADS = 8
+if TYPE_CHECKING:
+    from flask import Flask
+
+#: Memory for request bodies that is left for other viewers while one uploads as much as allowed.
+_OTHERS_BYTES = 50_000_000
 
 
 def main() -> int:
@@ -21,23 +25,31 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - not needed by tests of `make_app`
+    server = {
+        "bind": f"{settings.dashboard_host}:{settings.dashboard_port}",
+        "graceful_timeout": 5,
+        "proc_name": "pawqueue-dashboard",
+    }
+    bodies_max_bytes = max(settings.bodies_max_bytes, BODY_MAX_BYTES + _OTHERS_BYTES)
+    limits = WebLimits(
+        BODY_MAX_BYTES,
+        bodies_max_bytes,
+        bodies_max_bytes - _OTHERS_BYTES,
+        connections_per_address=settings.connections_per_address,
+    )
+    # gunicorn is not needed by tests of `make_app`.
+    from contract.web.server import Server  # noqa: PLC0415
 
-    class Server(BaseApplication):  # type: ignore[misc]
-        def load_config(self) -> None:
-            for name, value in _gunicorn_options(settings).items():
-                self.cfg.set(name, value)
-
-        def load(self) -> Any:
-            return make_app(settings)
-
-    Server().run()
+    Server(server, limits, settings.trusted_networks(), lambda _: make_app(settings)).run()
     return 0
 
 
-def make_app(settings: Settings) -> Flask:
-    """Create the application and start its reader. Called after gunicorn forks: threads do not survive a fork."""
-    from dashboard.app import create_app  # noqa: PLC0415 - the parent process stays small
+def make_app(settings: Settings) -> "Flask":
+    """Create the application and start its reader.
+
+    Called after gunicorn forks, because threads do not survive a fork, and after gevent has replaced the sockets.
+    """
+    from dashboard.app import create_app  # noqa: PLC0415
     from dashboard.services import build_services  # noqa: PLC0415
 
     configure_logging(settings.log_level, "dashboard")
@@ -49,22 +61,6 @@ def make_app(settings: Settings) -> Flask:
     )
     services.reader.start()
     return app
-
-
-def _gunicorn_options(settings: Settings) -> dict[str, Any]:
-    return {
-        "bind": f"{settings.dashboard_host}:{settings.dashboard_port}",
-        "workers": 1,
-        "worker_class": "gthread",
-        "threads": _THREADS,
-        "keepalive": 75,
-        "graceful_timeout": 5,
-        "timeout": 60,
-        "proc_name": "pawqueue-dashboard",
-        "loglevel": "warning",
-        "forwarded_allow_ips": "",  # `contract/proxy.py` reads these headers; gunicorn would trust every local client
-        "control_socket_disable": True,  # not used, and the disk may be read-only
-    }
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
 
-from contract.errors import ForbiddenOriginError
+from contract.errors import ForbiddenOriginError, PawqueueError
 from contract.origin import OriginCheck
+from dashboard import BODY_MAX_BYTES
 from dashboard.pages import capacity, drift, live, models, predictions, try_it
 from dashboard.pages.page import Page, View, current_view, in_browser, register_refresh
 from dashboard.parts.card import aria, card_view
@@ -17,8 +19,6 @@ from dashboard.sign_in import require_sign_in
 
 PAGES = (live.PAGE, predictions.PAGE, try_it.PAGE, models.PAGE, drift.PAGE, capacity.PAGE)
 _BY_PATH = {page.path: page for page in PAGES}
-#: The Try it page uploads up to 20 images, encoded as Base64, in one request.
-_BODY_MAX_BYTES = 150_000_000
 #: Stands for the path prefix of the request in the URLs that Dash writes, since Dash allows only one fixed prefix.
 _ROOT = "/{root}"
 #: The same in the JSON inside Dash's page.
@@ -37,7 +37,7 @@ class _Dash(Dash):
 def create_app(services: Services) -> Flask:
     """Create the application. The caller starts the reader."""
     server = Flask("dashboard", static_folder=None)
-    server.config["MAX_CONTENT_LENGTH"] = _BODY_MAX_BYTES
+    server.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
     server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the fastest that browsers accept
     _check_origins(server, services.origins)  # these two first: their checks must run before Dash's hooks
     require_sign_in(server, services.access, services.rates, secure_cookie=services.secure_cookie)
@@ -59,6 +59,11 @@ def create_app(services: Services) -> Flask:
         if page.cards:
             register_refresh(app, services, page)
         page.register(app, services)
+
+    @server.errorhandler(PawqueueError)
+    def refuse(error: PawqueueError) -> ResponseReturnValue:
+        headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+        return {"code": error.code, "detail": error.detail}, error.http_status, headers
 
     @server.get("/healthz")
     def alive() -> dict[str, str]:

@@ -76,7 +76,7 @@ class BodyBudget:
         Raises:
             UnavailableError: there is no room.
         """
-        spare = 0 if grows else self._limits.body_max_bytes
+        spare = 0 if grows else self._limits.spare_bytes
         with self._lock:
             if self._fits(caller, size, spare):
                 self._take(caller, size)

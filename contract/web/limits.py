@@ -40,6 +40,8 @@ class WebLimits:
     #: Bytes that all bodies may keep in memory, and those of one caller.
     bodies_max_bytes: int
     caller_max_bytes: int
+    #: Bytes that bodies leave free when they begin, for those that grow; enough for one to reach its maximum.
+    spare_bytes: int = 0
     #: How long a body waits for room in memory before the request is refused.
     room_wait_s: float = 5.0
     #: Open connections, and those from one address.
@@ -65,6 +67,7 @@ class WebLimits:
             body_max_bytes,
             bodies,
             int(bodies * _CALLER_SHARE),
+            spare_bytes=body_max_bytes,
             connections_per_address=settings.connections_per_address,
         )
 

@@ -57,6 +57,7 @@ _SHARED = {
     "body_max_bytes": 2_000_000,
     "bodies_max_bytes": 16_000_000,
     "caller_max_bytes": 8_000_000,
+    "spare_bytes": 2_000_000,
     "room_wait_s": 0.1,
     "connections_per_address": _ADDRESS_MAX,
 }
