@@ -12,6 +12,7 @@ LOCKS_develop := $(LOCKS_run) performance training dev
 PHOTOS ?= examples/photos
 OUT ?= results.csv
 BENCH ?= full
+ON ?= containers
 URL ?= http://127.0.0.1:8000
 N ?= 200
 IMAGES ?= localhost/pawqueue
@@ -84,8 +85,8 @@ conformance: $(TEST_NEEDS)  ## test the gateway with over 5,000 requests generat
 chaos: $(TEST_NEEDS)  ## kill workers, gateways and Redis under load for up to 20 minutes, and write chaos.json
 	@$(RUN) python -m tests.chaos.run
 
-hostile: $(TEST_NEEDS)  ## attack services while an honest client measures, and write hostile.json (ten minutes)
-	@$(RUN) python -m tests.hostile.run
+hostile: $(TEST_NEEDS) $(if $(filter processes,$(ON)),,images)  ## attack the services of docker-compose.yml, or with ON=processes ones started here; write hostile.json
+	@$(RUN) python -m tests.hostile.run --on "$(ON)" --engine "$(DOCKER)" --compose "$(COMPOSE)" --images "$(IMAGES)"
 
 bench: $(TEST_NEEDS)  ## measure throughput and latency, and write bench.json: BENCH=quick ONLY="serving bulk"
 	@$(RUN) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY))

@@ -40,13 +40,13 @@ class Project:
         """Print a check that passed."""
         print(f"ok  {check:34} {result}", flush=True)
 
-    def key(self) -> str:
-        """A new API key."""
+    def key(self, *scopes: str) -> str:
+        """A new API key with these scopes."""
         (gateway,) = self.tools.containers("gateway")
         command = ["python", "-m", "gateway.keys_cli", "create", "--name", "tests"]
-        scopes = [word for scope in ("submit", "read", "admin") for word in ("--scope", scope)]
+        options = [word for scope in scopes for word in ("--scope", scope)]
         url = (ROOT / "deploy" / "compose" / "secrets" / "redis_url_keys").read_text().strip()
-        return self.tools.run("exec", "-e", f"PAWQUEUE_REDIS_URL={url}", gateway, *command, *scopes).split()[-1]
+        return self.tools.run("exec", "-e", f"PAWQUEUE_REDIS_URL={url}", gateway, *command, *options).split()[-1]
 
     def is_serving(self) -> bool:
         """Whether the gateway accepts jobs and a worker is running."""
@@ -155,12 +155,21 @@ _CHECKS: tuple[Callable[[Project], None], ...] = (
 )
 
 
+def new_project(engine: str, compose: str, images: str) -> Project:
+    """A Compose project on free ports, with its secrets. Nothing is started yet."""
+    ports = {name: free_port() for name in ("GATEWAY", "DASHBOARD", "MLFLOW")}
+    environ = {f"PAWQUEUE_{name.upper()}_IMAGE": f"{images}-{name}:local" for name in BUILT}
+    environ |= {f"PAWQUEUE_{name}_PORT": str(port) for name, port in ports.items()}
+    subprocess.run(["sh", "deploy/compose/make-secrets"], cwd=ROOT, check=True)
+    return Project(Tools(engine, compose, environ), *(f"http://127.0.0.1:{port}" for port in ports.values()))
+
+
 def run_checks(project: Project, photos: Path) -> None:
     """Run all checks while clients send images."""
     project.tools.up()
     took_s = until(project.is_serving, "a worker to start serving", 240)
     project.report("docker-compose.yml comes up", f"a worker serves after {took_s:.0f} s")
-    key = project.key()
+    key = project.key("submit", "read", "admin")
     classify(project, key, photos)
     clients = Clients(project.url, key)
     with clients.sending():
@@ -185,13 +194,8 @@ def main() -> int:
     )
     parser.add_argument("--base", default=_BASE, help=f"base image that they are built on (default {_BASE})")
     given = parser.parse_args()
-    port, dashboard_port, mlflow_port = free_port(), free_port(), free_port()
-    environ = {f"PAWQUEUE_{name.upper()}_IMAGE": f"{given.images}-{name}:local" for name in BUILT}
-    environ |= {"PAWQUEUE_GATEWAY_PORT": str(port), "PAWQUEUE_DASHBOARD_PORT": str(dashboard_port)}
-    environ |= {"PAWQUEUE_MLFLOW_PORT": str(mlflow_port)}
-    tools = Tools(given.engine, given.compose, environ)
-    project = Project(tools, *(f"http://127.0.0.1:{number}" for number in (port, dashboard_port, mlflow_port)))
-    subprocess.run(["sh", "deploy/compose/make-secrets"], cwd=ROOT, check=True)
+    project = new_project(given.engine, given.compose, given.images)
+    tools = project.tools
     try:
         for line in check_images(tools, given.images, given.base):
             project.report("an image is small and not root", line)

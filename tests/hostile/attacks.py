@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from contract.job import new_job_id
 from tests.api.test_hostile import REQUESTS
 from tests.hostile.images import costly_headers, costly_pixels, slow_png
 from tests.hostile.target import Target
@@ -30,7 +31,7 @@ from tests.unit.gateway.test_archives import BOMBS
 #: Attackers use another address than the honest client where the system has more than one.
 _ATTACKER_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 _TAR = "application/x-tar"
-_TIMEOUT_S = 90.0
+_TIMEOUT_S = 180.0
 #: A response to a request of any size may have this size.
 _RESPONSE_MAX_BYTES = 1_000_000
 
@@ -69,6 +70,7 @@ class Scale:
     repeats: int
     submissions: int
     sign_ins: int
+    links: int
 
 
 FULL = Scale(
@@ -79,9 +81,17 @@ FULL = Scale(
     repeats=4,
     submissions=10_500,
     sign_ins=1001,
+    links=20_000,
 )
 SHORT = Scale(
-    methods=200, slow_connections=20, silent_connections=200, hold_s=2.0, repeats=1, submissions=50, sign_ins=20
+    methods=200,
+    slow_connections=20,
+    silent_connections=200,
+    hold_s=2.0,
+    repeats=1,
+    submissions=50,
+    sign_ins=20,
+    links=1000,
 )
 
 Attack = Callable[[Target, Scale], Iterable[Answer]]
@@ -117,10 +127,8 @@ def _uploads(target: Target, images: Sequence[tuple[str, bytes, bool, str]]) -> 
 
         def upload(image: tuple[str, bytes, bool, str]) -> Answer:
             name, data, may_be_accepted, file = image
-            response = http.post("/v1/jobs", files={"file": (file, data)}, headers={"Prefer": "wait=60"})
-            got = str(response.status_code)
-            if response.status_code == 200:
-                got = response.json()["status"]
+            part = {"file": (file, data)}
+            got = _try(http, "POST", "/v1/jobs", _job_status, files=part, headers={"Prefer": "wait=60"})
             return Answer(name, got, may_be_accepted)
 
         yield from pool.map(upload, images)
@@ -179,8 +187,9 @@ def _hold(url: str, what: str, requests: Sequence[bytes], hold_s: float, trickle
         while (now_s := time.monotonic()) < end_s and selector.get_map():
             if trickle and now_s >= trickle_s:
                 trickle_s = now_s + 1
-                for key in selector.get_map().values():
-                    selector.modify(key.fileobj, selectors.EVENT_READ | selectors.EVENT_WRITE, key.data + trickle)
+                for key in list(selector.get_map().values()):
+                    key.data.extend(trickle)
+                    selector.modify(key.fileobj, selectors.EVENT_READ | selectors.EVENT_WRITE, key.data)
             for key, events in selector.select(0.2):
                 answer = _advance(selector, key, events)
                 if answer:
@@ -199,11 +208,10 @@ def _advance(selector: selectors.BaseSelector, key: selectors.SelectorKey, event
     try:
         if events & selectors.EVENT_READ:
             return _status(connection.recv(65_536))
-        sent = connection.send(key.data[:1_000_000])
+        del key.data[: connection.send(key.data[:1_000_000])]
     except OSError:
         return "closed"
-    left = key.data[sent:]
-    selector.modify(connection, selectors.EVENT_READ | (selectors.EVENT_WRITE if left else 0), left)
+    selector.modify(connection, selectors.EVENT_READ | (selectors.EVENT_WRITE if key.data else 0), key.data)
     return ""
 
 
@@ -212,14 +220,12 @@ def archives(target: Target, scale: Scale) -> Iterator[Answer]:
     address = _open_submission(target)
     bodies = {name: (kind, make()) for name, (kind, make, _) in BOMBS.items()}
     bodies["100 links with names of 0.9 MB"] = (_TAR, gzip.compress(_links(100, 900_000)))
-    bodies["20,000 links with names of 200 bytes"] = (_TAR, gzip.compress(_links(20_000, 200)))
+    bodies[f"{scale.links:,} links with names of 200 bytes"] = (_TAR, gzip.compress(_links(scale.links, 200)))
     with _client(target.url, target.attacker_key) as http, ThreadPoolExecutor(4) as pool:
 
         def send(name: str) -> Answer:
             kind, body = bodies[name]
-            response = http.post(f"{address}/jobs", content=body, headers={"Content-Type": kind})
-            size = len(response.content)
-            got = str(response.status_code) if size < _RESPONSE_MAX_BYTES else f"response of {size:,} bytes"
+            got = _try(http, "POST", f"{address}/jobs", content=body, headers={"Content-Type": kind})
             return Answer(name, got, may_be_accepted=True)
 
         yield from pool.map(send, [*bodies] * scale.repeats)
@@ -243,23 +249,23 @@ def odd_json(target: Target, _: Scale) -> Iterator[Answer]:
     }
     with _client(target.url, target.attacker_key) as http:
         for name, body in bodies.items():
-            response = http.post("/v1/submissions", content=body, headers={"Content-Type": "application/json"})
-            yield Answer(name, str(response.status_code))
+            headers = {"Content-Type": "application/json"}
+            yield Answer(name, _try(http, "POST", "/v1/submissions", content=body, headers=headers))
 
 
 def many_submissions(target: Target, scale: Scale) -> Iterator[Answer]:
     """Opens submissions as fast as possible."""
     with _client(target.url, target.attacker_key) as http, ThreadPoolExecutor(8) as pool:
-        for response in pool.map(lambda _: http.post("/v1/submissions", json={}), range(scale.submissions)):
-            yield Answer("opened submission", str(response.status_code), may_be_accepted=True)
+        for got in pool.map(lambda _: _try(http, "POST", "/v1/submissions", json={}), range(scale.submissions)):
+            yield Answer("opened submission", got, may_be_accepted=True)
 
 
 def sign_in_forms(target: Target, _: Scale) -> Iterator[Answer]:
     """Sign-ins with a file of 20 MB, and with a long key."""
     with _client(target.dashboard_url, "") as http:
-        yield Answer("file", _status_of(http, "/sign-in", files={"api_key": ("x", bytes(20_000_000))}))
-        yield Answer("long key", _status_of(http, "/sign-in", data={"api_key": "k" * 1_000_000}))
-        yield Answer("wrong key", _status_of(http, "/sign-in", data={"api_key": "pq_0_0"}))
+        yield Answer("file", _try(http, "POST", "/sign-in", files={"api_key": ("x", bytes(20_000_000))}))
+        yield Answer("long key", _try(http, "POST", "/sign-in", data={"api_key": "k" * 1_000_000}))
+        yield Answer("wrong key", _try(http, "POST", "/sign-in", data={"api_key": "pq_0_0"}))
 
 
 def stolen_dashboard(target: Target, _: Scale) -> Iterator[Answer]:
@@ -267,8 +273,8 @@ def stolen_dashboard(target: Target, _: Scale) -> Iterator[Answer]:
     with _client(target.dashboard_url, "") as http:
         http.headers["Accept"] = "application/json"  # browsers are redirected to the sign-in page
         for path in ("/_dash-layout", "/_dash-dependencies", "/predictions.csv", "/thumbnails/x", "/capacity"):
-            yield Answer(path, str(http.get(path).status_code))
-        yield Answer("callback", _status_of(http, "/_dash-update-component", json={"output": "content.children"}))
+            yield Answer(path, _try(http, "GET", path))
+        yield Answer("callback", _try(http, "POST", "/_dash-update-component", json={"output": "content.children"}))
 
 
 def many_sign_ins(target: Target, scale: Scale) -> Iterator[Answer]:
@@ -277,9 +283,9 @@ def many_sign_ins(target: Target, scale: Scale) -> Iterator[Answer]:
         victim.post("/sign-in", data={"api_key": target.victim_key})
         for _number in range(scale.sign_ins):
             attacker.cookies.clear()
-            yield Answer("sign-in", _status_of(attacker, "/sign-in", data={"api_key": target.attacker_key}), True)
-        status = victim.get("/_dash-layout").status_code
-        yield Answer("another key's session", "200" if status == 200 else f"ended: {status}", may_be_accepted=True)
+            yield Answer("sign-in", _try(attacker, "POST", "/sign-in", data={"api_key": target.attacker_key}), True)
+        got = _try(victim, "GET", "/_dash-layout")
+        yield Answer("another key's session", got if got == "200" else f"ended: {got}", may_be_accepted=True)
 
 
 def other_owners(target: Target, _: Scale) -> Iterator[Answer]:
@@ -288,19 +294,33 @@ def other_owners(target: Target, _: Scale) -> Iterator[Answer]:
         job = victim.post("/v1/jobs", content=draw()).json()
         submission = urlsplit(victim.post("/v1/submissions", json={}).headers["Location"]).path
         for path in (f"/v1/jobs/{job['id']}", submission, f"{submission}/results"):
-            yield Answer(f"GET {path}", str(attacker.get(path).status_code))
+            yield Answer(f"GET {path}", _try(attacker, "GET", path))
         for path in (
             f"/v1/jobs/{job['id']}",
             f"/v1/jobs/{job['id']}?purge=true",
             submission,
             f"{submission}?purge=true",
         ):
-            yield Answer(f"DELETE {path}", str(attacker.delete(path).status_code))
-        yield Answer("images for it", _status_of(attacker, f"{submission}/jobs", files={"file": ("a.png", draw())}))
-        yield Answer("close it", _status_of(attacker, f"{submission}/close"))
-        yield Answer("dead letters", str(attacker.get("/v1/dead").status_code))
-        survives = victim.get(f"/v1/jobs/{job['id']}").status_code
-        yield Answer("its owner reads it", str(survives) if survives == 200 else "gone", may_be_accepted=True)
+            yield Answer(f"DELETE {path}", _try(attacker, "DELETE", path))
+        yield Answer("images for it", _try(attacker, "POST", f"{submission}/jobs", files={"file": ("a.png", draw())}))
+        yield Answer("close it", _try(attacker, "POST", f"{submission}/close"))
+        yield Answer("dead letters", _try(attacker, "GET", "/v1/dead"))
+        got = _try(victim, "GET", f"/v1/jobs/{job['id']}")
+        yield Answer("its owner reads it", got if got == "200" else f"lost: {got}", may_be_accepted=True)
+
+
+def occupied_ids(target: Target, _: Scale) -> Iterator[Answer]:
+    """Ids that the attacker uses first, and that another client must nevertheless be able to use."""
+    with _client(target.url, target.victim_key) as victim, _client(target.url, target.attacker_key) as attacker:
+        for path, own, others in (
+            (f"/v1/jobs/{new_job_id()}", {"content": draw(color=(1, 2, 3))}, {"content": draw()}),
+            (f"/v1/submissions/{new_job_id()}", {"json": {"name": "mine"}}, {"json": {"name": "theirs"}}),
+        ):
+            yield Answer(f"PUT {path}", _try(attacker, "PUT", path, **own), may_be_accepted=True)
+            got = _try(victim, "PUT", path, **others)
+            yield Answer(
+                "PUT by another client", got if got.startswith("2") else f"blocked: {got}", may_be_accepted=True
+            )
 
 
 _FORMULAS = (
@@ -330,21 +350,21 @@ def formulas(target: Target, _: Scale) -> Iterator[Answer]:
 
 
 def foreign_pages(target: Target, _: Scale) -> Iterator[Answer]:
-    """Requests that a web page elsewhere could make a browser send, to services that require no API key."""
+    """Requests that a web page elsewhere could make a browser send."""
+    evil = {"Origin": "http://evil.example"}
+    with _client(target.dashboard_url, "") as http:
+        yield Answer("sign-in", _try(http, "POST", "/sign-in", data={"api_key": target.attacker_key}, headers=evil))
     if not target.open_url:
         return
     with _client(target.open_url, "") as http:
-        evil = "http://evil.example"
         for name, headers in {
             "rebound name": {"Host": "evil.example"},
-            "form of another page": {"Origin": evil},
+            "form of another page": evil,
             "form of a sandboxed page": {"Origin": "null"},
-            "cross-site": {"Sec-Fetch-Site": "cross-site", "Origin": evil},
+            "cross-site": {"Sec-Fetch-Site": "cross-site"},
         }.items():
-            yield Answer(name, _status_of(http, "/v1/jobs", content=draw(), headers=headers))
-        yield Answer(
-            "read by a rebound name", str(http.get("/v1/status", headers={"Host": "evil.example"}).status_code)
-        )
+            yield Answer(name, _try(http, "POST", "/v1/jobs", content=draw(), headers=headers))
+        yield Answer("read by a rebound name", _try(http, "GET", "/v1/status", headers={"Host": "evil.example"}))
 
 
 def published_metrics(target: Target, _: Scale) -> Iterator[Answer]:
@@ -372,6 +392,7 @@ ATTACKS: dict[str, Attack] = {
         stolen_dashboard,
         many_sign_ins,
         other_owners,
+        occupied_ids,
         formulas,
         foreign_pages,
         published_metrics,
@@ -418,8 +439,29 @@ def _client(url: str, key: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers, transport=transport)
 
 
-def _status_of(http: httpx.Client, path: str, **request: Any) -> str:
-    return str(http.post(path, **request).status_code)
+def _plain_status(response: httpx.Response) -> str:
+    size = len(response.content)
+    return str(response.status_code) if size < _RESPONSE_MAX_BYTES else f"response of {size:,} bytes"
+
+
+def _job_status(response: httpx.Response) -> str:
+    return str(response.json()["status"]) if response.status_code == 200 else str(response.status_code)
+
+
+def _try(
+    http: httpx.Client,
+    method: str,
+    path: str,
+    read: Callable[[httpx.Response], str] = _plain_status,
+    **request: Any,
+) -> str:
+    """Send a request; returns what `read` makes of the response, or "closed"."""
+    try:
+        return read(http.request(method, path, **request))
+    except httpx.TimeoutException:
+        return f"no response within {_TIMEOUT_S:g} s"
+    except httpx.TransportError:
+        return "closed"
 
 
 def _open_submission(target: Target) -> str:

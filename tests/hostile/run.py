@@ -9,16 +9,17 @@ import argparse
 import json
 import resource
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.hostile.attacks import ATTACKS, FULL, SHORT, Answer, Attack, Scale
 from tests.hostile.honest import Measured, measuring, quantile
-from tests.hostile.target import MEMORY_MAX_BYTES, Target, Watch, running_processes
+from tests.hostile.target import MEMORY_MAX_BYTES, Target, Watch, running_containers, running_processes
 
 _QUIET_S, _QUIET_SHORT_S = 20.0, 3.0
 _STALL_MAX_S = 1.0
@@ -128,13 +129,23 @@ def as_table(report: Mapping[str, Any]) -> str:
 def main() -> int:
     """Attack, print the report as a table, and write it to a file; returns 1 if an attack is broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.hostile.run", description=__doc__)
+    parser.add_argument(
+        "--on", choices=("containers", "processes"), default="containers", help="what to attack (default containers)"
+    )
+    parser.add_argument("--engine", default="docker", help="docker or podman (default docker)")
+    parser.add_argument("--compose", default="docker compose", help='"docker compose" or podman-compose')
+    parser.add_argument("--images", default="localhost/pawqueue", help="prefix of the images, which have the tag local")
     parser.add_argument("--short", action="store_true", help="send as little as the test suite does")
     parser.add_argument("--only", nargs="+", choices=ATTACKS, default=list(ATTACKS), help="only these attacks")
     parser.add_argument("--out", type=Path, default=Path("hostile.json"), help="report (default hostile.json)")
     given = parser.parse_args()
     attacks = {name: ATTACKS[name] for name in given.only}
-    with tempfile.TemporaryDirectory(prefix="pawqueue-hostile-") as folder, running_processes(Path(folder)) as target:
-        report = run(target, SHORT if given.short else FULL, attacks)
+    with ExitStack() as services:
+        if given.on == "containers":
+            running = running_containers(given.engine, given.compose, given.images)
+        else:
+            running = running_processes(Path(services.enter_context(TemporaryDirectory(prefix="pawqueue-hostile-"))))
+        report = run(services.enter_context(running), SHORT if given.short else FULL, attacks)
     given.out.write_text(json.dumps(report, indent=2) + "\n")
     print(as_table(report))
     failed = failed_checks(report)

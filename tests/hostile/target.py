@@ -11,8 +11,10 @@ import psutil
 import redis
 
 from contract.access import KeyStore, Scope, make_key
+from tests.containers.__main__ import new_project
+from tests.containers.tools import require, until
 from tests.support.dashboard import running_dashboard
-from tests.support.services import running_stack
+from tests.support.services import responds, running_stack
 
 #: The memory limits of the containers. Processes that are started here must stay below them, too.
 MEMORY_MAX_BYTES = {"gateway": 512 << 20, "worker": 3 << 30}
@@ -52,6 +54,25 @@ def running_processes(folder: Path, **settings: Any) -> Iterator[Target]:
             "redis": redis_pid,
         }
         yield Target(stack.url, dashboard.url, open_gateway.url, attacker, victim, honest, pids)
+
+
+@contextmanager
+def running_containers(engine: str, compose: str, images: str) -> Iterator[Target]:
+    """Start the services of docker-compose.yml, with the images that `make images` built."""
+    project = new_project(engine, compose, images)
+    tools = project.tools
+    try:
+        tools.up("redis", "gateway", "worker", "dashboard")
+        until(project.is_serving, "a worker to start serving", 240)
+        until(lambda: responds(f"{project.dashboard_url}/healthz"), "the dashboard to respond")
+        found = {name: tools.inspect(tools.containers(name)[0]) for name in ("gateway", "worker", "dashboard", "redis")}
+        limits = {name: found[name]["HostConfig"]["Memory"] for name in MEMORY_MAX_BYTES}
+        require(limits == MEMORY_MAX_BYTES, f"The containers have other memory limits: {limits}")
+        keys = [project.key("submit", "read") for _ in range(3)]
+        pids = {name: container["State"]["Pid"] for name, container in found.items()}
+        yield Target(project.url, project.dashboard_url, "", *keys, pids)
+    finally:
+        tools.down()
 
 
 def _new_key(store: KeyStore, name: str) -> str:

@@ -12,7 +12,7 @@ from tests.hostile.target import running_processes
 #: `tests/api/test_hostile.py` sends the same requests.
 _TESTED_ELSEWHERE = {"hostile_uploads", "raw_requests"}
 #: Attacks that the services do not withstand yet.
-_NOT_WITHSTOOD = {"archives", "formulas", "published_metrics"}
+_NOT_WITHSTOOD = {"occupied_ids"}
 
 
 @pytest.mark.slow
