@@ -15,6 +15,7 @@ BENCH ?= full
 ON ?= containers
 URL ?= http://127.0.0.1:8000
 N ?= 200
+MINUTES ?= 10
 IMAGES ?= localhost/pawqueue
 TAG ?= local
 DOCKER ?= docker
@@ -31,7 +32,7 @@ SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
 COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube save scan load push pins roll-out chaos hostile soak bench check fix docs lock train data-download mlflow-upload performance clean moved
+.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube save scan load push pins roll-out chaos fuzz hostile soak bench check fix docs lock train data-download mlflow-upload performance clean moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +85,9 @@ conformance: $(TEST_NEEDS)  ## test the gateway with over 5,000 requests generat
 
 chaos: $(TEST_NEEDS)  ## kill workers, gateways and Redis under load for up to 20 minutes, and write chaos.json
 	@$(RUN) python -m tests.chaos.run
+
+fuzz: $(TEST_NEEDS)  ## decode damaged images for MINUTES=10 and report crashes, hangs and what takes too much memory or time
+	@$(RUN) python -m tests.fuzz.run --minutes "$(MINUTES)"
 
 hostile: $(TEST_NEEDS) $(if $(filter processes,$(ON)),,images)  ## attack the services of docker-compose.yml, or with ON=processes ones started here; write hostile.json
 	@$(RUN) python -m tests.hostile.run --on "$(ON)" --engine "$(DOCKER)" --compose "$(COMPOSE)" --images "$(IMAGES)"

@@ -239,8 +239,11 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 def main(max_pixels: int, limit_s: float, worker_pid: int) -> None:
     """Decode the images that arrive on standard input until it closes; the answers go to standard output."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a library that prints must not damage the answers
     _restrict(worker_pid)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        os.dup2(nowhere, output)  # libraries print a line for each damaged row of an image
+    os.close(nowhere)
     answers.write(_READY)
     answers.flush()
     started_bytes = _size_bytes()

@@ -125,6 +125,7 @@ def test_a_helper_has_no_secrets_no_sockets_and_no_tensorflow(guard: Guard, monk
     files = {int(link.name): os.readlink(link) for link in (folder / "fd").iterdir()}  # noqa: PTH115
     assert set(files) == {0, 1, 2, 3}
     assert files[0].startswith("pipe:")
+    assert files[1] == files[2] == "/dev/null"
     assert files[3].startswith("pipe:")
     assert "tensorflow" not in (folder / "maps").read_text()
     assert (folder / "oom_score_adj").read_text().strip() == "1000"
