@@ -96,11 +96,13 @@ class Manifest(_Part):
         return np.concatenate([1 - values, values], axis=1) if self.output == "sigmoid" else values
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read and verify the bundle at `folder`.
+def read_manifest(folder: Path, checksum: str | None = None) -> Manifest:
+    """Read and verify the bundle at `folder`; with a checksum, only that very bundle is accepted.
+
+    A bundle's checksum is the SHA-256 (hex) of its manifest, which contains those of all other files.
 
     Raises:
-        BundleError: a file is missing or was changed after export, or the manifest is invalid.
+        BundleError: a file is missing or was changed after export, the manifest is invalid, or the checksum differs.
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():
@@ -108,8 +110,15 @@ def read_manifest(folder: Path) -> Manifest:
             f"No bundle at {folder}: {MANIFEST_FILE} is missing. "
             "Set PAWQUEUE_MODEL to a bundle, or create one with `make train`."
         )
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if checksum not in (None, found):
+        raise BundleError(
+            f"The bundle at {folder} is not the one that PAWQUEUE_MODEL_CHECKSUM names (its checksum is {found}): "
+            "restore the right bundle, or set the variable to the checksum that `pawqueue models promote` printed."
+        )
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise BundleError(f"{path} is not a valid manifest ({problems}). Export the bundle again.") from error

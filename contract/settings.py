@@ -143,6 +143,12 @@ class Settings(BaseModel):
     model: Path | None = _setting(
         None, "Folder of the bundle to serve. Unset: the promoted bundle if there is one, else the included one."
     )
+    model_checksum: str | None = _setting(
+        None,
+        "Checksum of the bundle to serve, which `pawqueue models promote` prints: a worker loads no other bundle. "
+        "Unset: not checked.",
+        pattern=r"^[0-9a-f]{64}$",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = _setting(
         "auto",
         "Number format in which the model computes. `auto`: bfloat16 if the CPU supports it and the model reproduces "

@@ -135,7 +135,7 @@ def check_model(settings: Settings) -> Finding:
     """Whether the bundle that a worker would serve is complete."""
     folder = bundle_to_serve(settings.model, settings.state_dir)
     try:
-        manifest = read_manifest(folder)
+        manifest = read_manifest(folder, settings.model_checksum)
     except BundleError as error:
         mend = f"Fix the bundle, or unset {variable_of('model')} to serve the included one."
         return Finding("model", Level.PROBLEM, str(error), mend)

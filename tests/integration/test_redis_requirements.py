@@ -1,5 +1,6 @@
 """Services exit if Redis cannot be used, wait for one that is not running yet, and need few rights."""
 
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,14 @@ def test_gateway_worker_and_up_refuse_a_cluster_in_one_line(tmp_path: Path) -> N
         assert text.startswith("The Redis at PAWQUEUE_REDIS_URL is in cluster mode, ")
         assert text.endswith(" Use a Redis with `cluster-enabled no`.\n")
         assert (text.count("\n"), status) == (1, 2)
+
+
+def test_a_worker_refuses_a_bundle_with_another_checksum_in_one_sentence(clean_redis: str, tmp_path: Path) -> None:
+    environ = os.environ | environ_for(clean_redis, tmp_path) | {"PAWQUEUE_MODEL_CHECKSUM": "0" * 64}
+    done = subprocess.run(WORKER, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    (line,) = [json.loads(line) for line in (done.stdout + done.stderr).splitlines() if "cannot be served" in line]
+    assert done.returncode == 1
+    assert "is not the one that PAWQUEUE_MODEL_CHECKSUM names" in line["reason"]
 
 
 def test_services_that_start_before_redis_wait_for_it(tmp_path: Path) -> None:

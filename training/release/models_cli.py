@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 import click
 
 from bundle.locate import champion_folder
-from bundle.manifest import MANIFEST_FILE, BundleError, read_manifest
+from bundle.manifest import MANIFEST_FILE, BundleError, read_manifest, sha256_of
 from training.errors import TrainingError
 from training.files import BUNDLE
 from training.quality.comparison import Comparison
@@ -114,13 +114,14 @@ def promote_command(version: str, name: str, reason: str | None, *, as_json: boo
     if comparison and not as_json:
         _print_comparison(comparison)
     folder = champion_folder(state_dir)
-    promoted = read_manifest(folder).version
+    promoted, checksum = read_manifest(folder).version, sha256_of(folder / MANIFEST_FILE)
     _set_alias(name, promoted)
     if as_json:
-        values = {"champion": promoted, "folder": str(folder)}
+        values = {"champion": promoted, "folder": str(folder), "checksum": checksum}
         click.echo(json.dumps(values | {"comparison": comparison.to_json() if comparison else None}, indent=2))
         return
     click.echo(f"Promoted {promoted}. The next `make up` serves it from {folder}.")
+    click.echo(f"To make workers refuse any other bundle, set PAWQUEUE_MODEL_CHECKSUM={checksum}")
 
 
 def _state_dir() -> Path:

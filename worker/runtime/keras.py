@@ -96,15 +96,17 @@ def choose_backend(name: str, cores: int) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def load_model(folder: Path, precision: str, batch_size: int, cores: int) -> KerasModel:
+def load_model(folder: Path, precision: str, batch_size: int, cores: int, checksum: str | None = None) -> KerasModel:
     """Load, check and warm up the bundle at `folder`; the model runs on `cores` CPU cores.
 
     `precision` is `float32`, `bfloat16` or `auto`: bfloat16 if the processor supports it and the golden outputs agree.
 
+    With a checksum, only the bundle that has it is loaded.
+
     Raises:
         BundleError: the bundle is missing or damaged, or the model does not predict as it did at export.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, checksum)
     if precision == "auto" and processor_has_bfloat16():
         model = _load(folder, manifest, "bfloat16", batch_size, cores)
         distance = model.golden_distance()

@@ -41,6 +41,16 @@ def test_a_manifest_is_read_as_it_was_written(folder: Path) -> None:
     assert json.loads(manifest.to_json())["schema"] == 1
 
 
+def test_only_the_bundle_with_the_given_checksum_is_accepted(folder: Path) -> None:
+    checksum = sha256_of(folder / MANIFEST_FILE)
+    assert read_manifest(folder, checksum) == read_manifest(folder)
+    (folder / MODEL_FILE).write_bytes(b"other weights")
+    write(folder)  # with checksums that match the files
+    assert read_manifest(folder)
+    with pytest.raises(BundleError, match="PAWQUEUE_MODEL_CHECKSUM"):
+        read_manifest(folder, checksum)
+
+
 def test_the_error_for_a_missing_bundle_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="PAWQUEUE_MODEL"):
         read_manifest(tmp_path / "missing")

@@ -74,6 +74,9 @@ def test_an_incomplete_bundle_is_reported(tmp_path: Path) -> None:
     finding = checks.check_model(load_settings({"PAWQUEUE_STATE_DIR": str(tmp_path)}))
     assert finding.level is Level.PROBLEM
     assert "manifest.json is missing" in finding.text
+    other = checks.check_model(load_settings({"PAWQUEUE_MODEL_CHECKSUM": "0" * 64}))
+    assert other.level is Level.PROBLEM
+    assert "PAWQUEUE_MODEL_CHECKSUM" in other.text
 
 
 def test_redis_is_checked(redis_url: str, tmp_path: Path) -> None:
