@@ -3,6 +3,7 @@
 It must import nothing that opens sockets: gevent replaces the standard library's sockets when the process starts.
 """
 
+import errno
 import gc
 import json
 import os
@@ -240,6 +241,10 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
             raise HeadTooSlowError(
                 f"The head of the request was not complete within {self._limits.head_s:g} s. Send it at once."
             ) from None
+        except OSError as error:
+            if error.errno == errno.EBADF:  # how gevent reports that the server closed an idle connection
+                return b""
+            raise
         if not self._received:
             self._end_s = min(self._end_s, time.monotonic() + self._limits.head_s)
         self._received += len(data)

@@ -168,6 +168,7 @@ def test_silent_connections_lock_nobody_out(patient: Service) -> None:
             stack.enter_context(closing(patient.connect()))
         assert patient.is_healthy()
         assert patient.refusals()["idle_closed"] >= SPARE
+        assert "Traceback" not in patient.process.log.read_text()
         # The request in progress was not interrupted.
         uploading.sendall(_BODY)
         assert response(uploading) == (200, b"2000000")
