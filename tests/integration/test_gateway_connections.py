@@ -95,6 +95,7 @@ def test_a_stopping_gateway_finishes_uploads_and_closes_idle_connections(tmp_pat
         upload.sendall(_IMAGE[100:])
         assert read_response(upload)[0] == 202
         assert process.handle.wait(60) == 0
+        assert "Traceback" not in process.log.read_text()
     assert Ledger(patient_client(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 1
 
 
