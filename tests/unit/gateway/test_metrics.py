@@ -5,7 +5,8 @@ import io
 from contract.errors import error_classes
 from contract.job import JobError, JobResult, JobStatus
 from contract.queues import QUEUES
-from gateway.metrics import CODES, METHODS
+from contract.web.limits import Refusal, Refusals
+from gateway.metrics import CODES, METHODS, RefusalCollector
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, assert_problem, upload
 
@@ -61,6 +62,16 @@ def test_every_label_of_every_metric_has_a_closed_set_of_values(gateway: Gateway
     assert found.keys() == allowed.keys()
     for name, used in found.items():
         assert used <= allowed[name], name
+
+
+def test_what_the_web_server_refused_is_counted_by_reason(gateway: Gateway) -> None:
+    refusals = Refusals()
+    gateway.services.metrics.registry.register(RefusalCollector(refusals))
+    refusals.count(Refusal.IDLE_CLOSED)
+    (refused,) = [m for m in gateway.services.metrics.registry.collect() if m.name == "pawqueue_server_refused"]
+    assert {sample.labels["reason"]: sample.value for sample in refused.samples} == {
+        reason.value: float(reason is Refusal.IDLE_CLOSED) for reason in Refusal
+    }
 
 
 def test_made_up_methods_leave_one_time_series(gateway: Gateway) -> None:
