@@ -274,8 +274,8 @@ class Settings(BaseModel):
     )
     thumbnail_pixels: int = _setting(128, "Length of a thumbnail's longer side.", "pixels", ge=16, le=256)
     thumbnail_ttl_s: int = _setting(3600, "How long thumbnails are kept.", "s", ge=1)
-    mlflow_tracking_uri: str | None = _setting(
-        None, "URL of the MLflow server that records training runs. Unset: a local file."
+    mlflow_tracking_uri: SecretStr | None = _setting(
+        None, "URL of the MLflow server that records training runs, with a login if it has one. Unset: a local file."
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Minimum level of log messages.")
 

@@ -36,7 +36,7 @@ def build_services(settings: Settings) -> Services:
     """Build the services. The caller starts the reader."""
     client = connect(settings.redis_address())
     gateway = GatewayClient(settings.gateway_address())
-    mlflow_uri = settings.mlflow_tracking_uri or ""
+    mlflow_uri = settings.mlflow_tracking_uri.get_secret_value() if settings.mlflow_tracking_uri else ""
     reader = Reader(
         ledger=Ledger(client),
         ledger_max_bytes=settings.ledger_max_bytes,

@@ -109,11 +109,13 @@ def check_dashboard(project: Project) -> None:
 
 
 def check_mlflow(project: Project) -> None:
-    """MLflow responds, but only under its own host names."""
+    """MLflow responds, but only under its own host names and with a login."""
     until(lambda: _status(f"{project.mlflow_url}/health") == 200, "MLflow to respond")
     response = httpx.get(f"{project.mlflow_url}/api/2.0/mlflow/experiments/search", headers={"Host": "elsewhere"})
     require(response.status_code == 403, f"MLflow returned {response.status_code} for another host name.")
-    project.report("MLflow responds", "under its own host names only")
+    response = httpx.get(f"{project.mlflow_url}/api/2.0/mlflow/experiments/search")
+    require(response.status_code == 401, f"MLflow returned {response.status_code} without a login.")
+    project.report("MLflow responds", "under its own host names only, with a login")
 
 
 def _status(url: str) -> int:

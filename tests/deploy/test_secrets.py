@@ -1,5 +1,6 @@
 """Compose and Kubernetes give each service the URL of its own Redis user, and no other secret."""
 
+import configparser
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,29 @@ def test_kubernetes_gives_each_service_the_urls_of_its_user(documents: Render, s
 def test_compose_gives_each_service_the_url_of_its_user() -> None:
     compose: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     for service in ("gateway", "worker", "dashboard"):
-        (used,) = compose["services"][service]["secrets"]
+        used, *others = compose["services"][service]["secrets"]
+        assert others == (["mlflow_url"] if service == "dashboard" else [])
         assert used == {"source": f"redis_url_{service}", "target": "redis_url"}
         file = Path(compose["secrets"][used["source"]]["file"])
         assert file == Path("deploy/compose/secrets", f"redis_url_{service}")
+
+
+def test_mlflow_requires_a_login_and_only_the_dashboard_can_reach_it(tmp_path: Path) -> None:
+    compose: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    services = compose["services"]
+    (network,) = services["mlflow"]["networks"]
+    reaching = {name for name, service in services.items() if network in service.get("networks", [])}
+    assert reaching == {"mlflow", "dashboard"}
+    assert services["mlflow"]["secrets"] == ["mlflow_ini"]
+    assert "--app-name basic-auth" in (ROOT / "Dockerfile.mlflow").read_text()
+    assert "flask-wtf==" in (ROOT / "requirements" / "tracking.txt").read_text(), "MLflow needs it for the login"
+    subprocess.run(["sh", "deploy/compose/make-secrets", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    users = configparser.ConfigParser()
+    users.read(tmp_path / "mlflow.ini")
+    url = urlsplit((tmp_path / "mlflow_url").read_text().strip())
+    assert (url.username, url.password) == (users["mlflow"]["admin_username"], users["mlflow"]["admin_password"])
+    assert len(url.password or "") == 64
+    assert users["mlflow"]["default_permission"] == "NO_PERMISSIONS"
 
 
 def test_passwords_are_kept_when_the_rights_are_written_again(tmp_path: Path) -> None:
