@@ -117,7 +117,9 @@ class Guard:
                 continue
             with self._lock:
                 self._helpers.add(helper)
-            return helper
+            if not self._stopping.is_set():
+                return helper
+            self._remove(helper)
         raise StoppedError
 
     def _give_back(self, helper: "_Helper") -> None:
@@ -154,9 +156,12 @@ class _Helper:
             # One arena and one thread: what others reserve counts as memory.
             env={"PYTHONPATH": str(Path(__file__).parents[2]), "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
-        with self._deadline(_START_LIMIT_S):
-            if self._read(len(_READY)) != _READY:
-                raise _HelperLostError("it ended during its start")
+        try:
+            with self._deadline(_START_LIMIT_S):
+                self._read(len(_READY))
+        except _HelperLostError:
+            self.end()
+            raise
 
     def decode(self, data: bytes, height: int, width: int) -> DecodedImage:
         """Decode an image.

@@ -2,12 +2,14 @@
 
 import lzma
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,17 @@ def test_an_image_survives_the_end_of_a_used_helper(guard: Guard) -> None:
     os.kill(helper, signal.SIGKILL)
     assert guard.decode(IMAGE, 8, 8).width == 90
     assert helper not in helpers()
+
+
+def test_an_image_waits_while_no_helper_starts(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as broken, ThreadPoolExecutor(1) as pool:
+        broken.setattr(sys, "executable", shutil.which("false"))
+        decoding = pool.submit(guard.decode, IMAGE, 8, 8)
+        wait_until(lambda: "did not start" in caplog.text, "a helper to fail", 30)
+        broken.undo()
+        assert decoding.result(timeout=60).width == 90
 
 
 def test_helpers_are_reused(guard: Guard) -> None:
