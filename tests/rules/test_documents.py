@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.scaling import Costs, table
 from bundle.decode import FORMATS as DECODED
 from bundle.manifest import read_manifest
-from contract.settings import OLD_REDIS_PORT, PREFIX, Settings, settings_page, variable_of
+from contract.settings import OLD_REDIS_PORT, PREFIX, Settings, is_secret, settings_page, variable_of
 from gateway import VERSION
 from gateway.accept.header import FORMATS as ACCEPTED
 from gateway.accept.header import NAMES
@@ -72,6 +72,7 @@ def test_files_named_in_documents_exist(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_settings_named_in_documents_exist(document: Path) -> None:
     known = set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", settings_page())) | OTHER_VARIABLES
+    known |= {f"{variable_of(name)}_FILE" for name in Settings.model_fields if is_secret(name)}
     assert set(re.findall(r"PAWQUEUE_[A-Z_]+[A-Z]", document.read_text())) <= known
 
 
