@@ -25,11 +25,14 @@ _TILE_SHARE_MAX = 4
 
 _PNG_START, _PNG_HEADER = b"\x89PNG\r\n\x1a\n", struct.Struct(">II")
 _RIFF_HEADER_SIZE = 12
-#: A segment: 0xFF, kind, length; a frame continues with depth, height, width.
-_JPEG_SEGMENT = struct.Struct(">BBHBHH")
-_JPEG_BASELINE, _JPEG_FRAMES = frozenset({0xC0, 0xC1}), frozenset({0xC2, 0xC3, 0xC9, 0xCA})
+#: A segment: 0xFF and kind, length; a frame continues with depth, height, width.
+_JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">HH"), struct.Struct(">HH")
+#: The largest cheap image by kind of frame: baseline and extended, then progressive, lossless and arithmetic coding.
+_JPEG_FRAMES = dict.fromkeys((0xFFC0, 0xFFC1), _BASELINE_JPEG_MAX) | dict.fromkeys(
+    (0xFFC2, 0xFFC3, 0xFFC9, 0xFFCA), _OTHER_JPEG_MAX
+)
 #: Tables, application data and comments.
-_JPEG_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
+_JPEG_SEGMENTS = frozenset({0xFFC4, 0xFFDB, 0xFFDD, *range(0xFFE0, 0xFFF0), 0xFFFE})
 _BMP_HEADER = struct.Struct("<IiiHHI")
 _BMP_CORE_BYTES = 12
 #: No compression; masks for the colors. Pillow decodes run lengths in Python.
@@ -116,19 +119,15 @@ def _check_chunks(data: bytes, position: int, order: Any, around: int) -> None:
 
 
 def _is_costly_jpeg(data: bytes) -> bool:
-    position = 2
+    position, kind = 2, 0
     for _ in range(_STEPS_MAX):
-        mark, kind, length, _, height, width = _JPEG_SEGMENT.unpack_from(data, position)
-        if mark != 0xFF:
-            return True
-        if kind in _JPEG_BASELINE:
-            return bool(width * height > _BASELINE_JPEG_MAX)
-        if kind in _JPEG_FRAMES:
-            return bool(width * height > _OTHER_JPEG_MAX)
+        kind, length = _JPEG_SEGMENT.unpack_from(data, position)
         if kind not in _JPEG_SEGMENTS:
-            return True
+            break
         position += 2 + length
-    return True
+    limit = _JPEG_FRAMES.get(kind, 0)
+    height, width = _JPEG_SIZE.unpack_from(data, position + 5)
+    return not 0 < width * height <= limit
 
 
 def _is_costly_png(data: bytes) -> bool:
