@@ -21,6 +21,8 @@ Waiter = TypeVar("Waiter")
 _RECONNECT_S = 0.5
 #: Pause between attempts to interrupt the thread during shutdown.
 _STOP_S = 0.05
+#: Maximum number of jobs read from the ledger in one call.
+_READ_MAX_JOBS = 500
 
 
 class Waiters:
@@ -51,13 +53,18 @@ class Waiters:
         """Make all requests that wait, and those that would wait from now on, return the current state."""
         with self._lock:
             self.ended = True
-            for futures in self._jobs.values():
-                for finished in futures:
-                    if not finished.done():
-                        finished.set_result(None)
+            job_ids = list(self._jobs)
             for events in self._submissions.values():
                 for event in events:
                     event.set()
+        # Read the jobs together: if thousands of requests did it at the same time, some would fail.
+        for start in range(0, len(job_ids), _READ_MAX_JOBS):
+            group = job_ids[start : start + _READ_MAX_JOBS]
+            jobs: list[Job | None] = [None] * len(group)
+            with suppress(UnavailableError):
+                jobs = self._ledger.get(group)
+            for job_id, job in zip(group, jobs, strict=True):
+                self._resolve(job_id, job)
 
     @contextmanager
     def expect(self, job_id: str) -> Iterator[Future[Job | None]]:

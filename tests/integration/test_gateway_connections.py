@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from contract.ledger.ledger import Ledger
 from contract.queues import INTERACTIVE, QUEUES
+from tests.support.archives import tar_of
 from tests.support.images import draw
 from tests.support.ledger import patient_client
 from tests.support.services import Process, free_port, running, wait_until
@@ -116,6 +118,30 @@ def test_a_stopping_gateway_answers_requests_that_wait_for_results(tmp_path: Pat
         process.handle.send_signal(signal.SIGTERM)
         assert [read_response(sock)[0] for sock in waiting] == [202, 200, 200]
         assert process.handle.wait(60) == 0
+
+
+def test_images_that_are_stored_leave_room_for_others(tmp_path: Path, clean_redis: str) -> None:
+    comment = bytes(65_000)
+    image = _IMAGE[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment + _IMAGE[2:]
+    count, ledger = 200, Ledger(patient_client(clean_redis))
+    # Room for 8 MB from one client.
+    limits = {"PAWQUEUE_UPLOAD_MAX_BYTES": "100000", "PAWQUEUE_BODIES_MAX_BYTES": "1", "PAWQUEUE_DRAIN_S": "120"}
+    with gateway(tmp_path, clean_redis, **limits) as (port, process):
+        job_id = str(uuid.uuid4()).encode()
+        fields = b"HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        assert read_response(connect(port, b"PUT /v1/submissions/%s %s\r\n" % (job_id, fields)))[0] == 201
+        tar = tar_of({f"{number}.jpg": bytes(90_000) for number in range(300)})
+        fields += b"Content-Type: application/x-tar\r\nContent-Length: %d\r\n\r\n" % len(tar)
+        archive = b"POST /v1/submissions/%s/jobs %s" % (job_id, fields) + tar
+        with ThreadPoolExecutor(3) as pool:
+            adding = list(pool.map(lambda _: read_response(connect(port, archive))[0], range(3)))
+        assert adding == [202] * 3
+        upload = (_HEAD % len(image) + image).replace(b"Host: localhost", b"Host: localhost\r\nPrefer: wait=60")
+        waiting = [connect(port, upload) for _ in range(count)]
+        wait_until(lambda: ledger.stats(QUEUES).queues[INTERACTIVE].queued == count, "all jobs to be recorded")
+        process.handle.send_signal(signal.SIGTERM)
+        answers = [read_response(sock) for sock in waiting]
+        assert {status for status, _ in answers} == {202}, [a for a in answers if a[0] != 202][:2]
 
 
 @pytest.mark.parametrize("serves", [False, True], ids=["while it checks Redis", "while the serving process starts"])
