@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,10 @@ def test_the_scanner_is_pinned_and_has_no_access_to_the_docker_socket() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(r"^SCANNER \?= \S+@sha256:[0-9a-f]{64}$", makefile, re.MULTILINE)
     assert "docker.sock" not in makefile
+
+
+def test_the_compose_file_matches_the_compose_specification() -> None:
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    command = [tool, "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
