@@ -20,6 +20,7 @@ from contract.errors import (
     UploadTooLargeError,
 )
 from contract.rates import RateLimits
+from contract.web.bodies import CALLER
 from dashboard.data.jobs import JobRow
 
 COOKIE = "pawqueue_dashboard"
@@ -94,6 +95,7 @@ def _add_sign_in(app: Flask, access: Access, rates: RateLimits, *, secure_cookie
             g.viewer = authenticate(_api_key_header() or sessions.api_key(request.cookies.get(COOKIE, "")))
         except PawqueueError as error:
             return _reject(error)
+        request.environ[CALLER] = g.viewer.owner
         return None
 
     @app.route("/sign-in", methods=["GET", "POST"])
