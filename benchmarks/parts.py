@@ -99,7 +99,7 @@ def shipped(run: Run) -> None:
 
 
 def auto(run: Run) -> None:
-    """Images per second with precision `auto`, compared with a bare loop in the precision that it selects."""
+    """Images per second with precision `auto`, compared with a bare loop in bfloat16 if the processor supports it."""
     from worker.runtime.keras import processor_has_bfloat16  # noqa: PLC0415 - only this part needs the worker
 
     precision = "bfloat16" if processor_has_bfloat16() else "float32"

@@ -17,12 +17,23 @@ ERROR_FILE_VARIABLE = "PAWQUEUE_TRAINING_ERROR_FILE"
 class TrainingError(Exception):
     """A problem that the user can fix. The message names the file or parameter and the remedy."""
 
+    #: Exit status of the command.
+    status = 1
+
+
+class BackboneError(TrainingError):
+    """The pretrained weights cannot be used. This is found before any training starts."""
+
+    status = 2
+
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command-line entry point. Known errors exit with a one-line message and status 1, Ctrl-C with 130."""
+    """Run a command-line entry point. Known errors exit with a one-line message and their status, Ctrl-C with 130."""
     try:
         command()
-    except (TrainingError, BundleError) as error:
+    except TrainingError as error:
+        _fail(str(error), error.status)
+    except BundleError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         print("Interrupted. The next run resumes after the last finished step.", file=sys.stderr)
@@ -31,12 +42,13 @@ def run_command(command: Callable[[], None]) -> None:
         _fail(_os_message(error))
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = 1) -> NoReturn:
     if path := os.environ.get(ERROR_FILE_VARIABLE):
         with suppress(OSError):  # its disk may be full: then print the message
             Path(path).write_text(message, encoding="utf-8")
-            sys.exit(1)
-    sys.exit(f"Error: {message}")
+            sys.exit(status)
+    print(f"Error: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _os_message(error: OSError) -> str:

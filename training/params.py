@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from training.errors import TrainingError
 
@@ -55,12 +55,16 @@ class TrainParams(_Section):
     """The network, the optimizer and the schedule."""
 
     architecture: str
-    #: Initial backbone weights of `transfer`: "random", "imagenet" (downloaded) or the path of a weights file.
-    backbone_weights: str = "random"
+    #: The pretrained backbone of `transfer`: `efficientnet_lite0`, `_lite1`, `_lite2` or `mobilenet_v3_small`.
+    backbone: str = "efficientnet_lite0"
+    #: Initial backbone weights of `transfer`: "imagenet" (from an installed package; for MobileNetV3, downloaded),
+    #: "random" or the path of a weights file.
+    backbone_weights: str = "imagenet"
     #: `model.keras` of a bundle with the same architecture and classes to start from; empty: random weights.
     start_weights: str = ""
     seed: int = Field(ge=0)
-    epochs: int = Field(ge=1, le=10_000)
+    #: 0 trains only the head of `transfer`.
+    epochs: int = Field(ge=0, le=10_000)
     batch_size: int = Field(ge=2, le=4096)
     #: Peak of the cosine schedule.
     learning_rate: float = Field(gt=0, le=10)
@@ -77,6 +81,12 @@ class TrainParams(_Section):
     start_side_px: int = Field(ge=0)
     end_side_px: int = Field(ge=0)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> "TrainParams":
+        if not self.epochs and self.architecture != "transfer":
+            raise ValueError("epochs: at least 1 for this architecture")
+        return self
 
 
 class AugmentParams(_Section):

@@ -1,10 +1,12 @@
 """Problems with the data, parameters, disk or server are reported in one line and leave no partial output."""
 
+import io
 import json
 import re
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,14 +23,14 @@ from training.release.untrained import export_untrained
 from training.stages import prepare, train
 
 
-def failure_of(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *args: str | Path) -> str:
+def failure_of(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *args: str | Path, status: int = 1) -> str:
     """Run a failing command in this process and return its error message."""
     monkeypatch.setattr(sys, "argv", ["command", *map(str, args)])
-    with pytest.raises(SystemExit) as exit_info:
+    with redirect_stderr(io.StringIO()) as printed, pytest.raises(SystemExit) as exit_info:
         run_command(main)
-    message = str(exit_info.value.code)
+    assert exit_info.value.code == status
+    message = printed.getvalue().splitlines()[-1]
     assert message.startswith("Error: ")
-    assert "\n" not in message
     return message
 
 
@@ -50,7 +52,7 @@ def one_class(folder: Path) -> Path:
 
 
 def too_few(folder: Path) -> Path:
-    return write_folders(folder / "few", 1)
+    return write_folders(folder / "few", 9)
 
 
 def empty(folder: Path) -> Path:
@@ -85,7 +87,7 @@ def all_broken(folder: Path) -> Path:
     [
         (empty, r"empty contains no labelled images"),
         (one_class, r"only the class 'lying'"),
-        (too_few, r"class 'lying' has 1 images, too few .* prepare\.validation"),
+        (too_few, r"class 'lying' has 9 usable images\. Each class needs at least 10"),
         (unreadable, r"unreadable\.tar is not a readable folder, tar or zip"),
         (outside, r"outside\.tar is rejected: .* outside the archive's folder"),
         (bomb, r"bomb\.tar\.gz is rejected: 'lying/1\.jpg' is larger than 256 MiB"),
@@ -125,6 +127,14 @@ def test_an_invalid_parameter_is_reported_before_any_data_is_read(here: Path, mo
     values = (here / "params.yaml").read_text(encoding="utf-8")
     (here / "params.yaml").write_text(values.replace("batch_size: 16", "batch_size: many"), encoding="utf-8")
     assert re.search(r"params\.yaml: train\.batch_size", failure_of(monkeypatch, run.main, "nowhere.tar"))
+
+
+def test_missing_pretrained_weights_are_reported_before_any_data_is_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(here, architecture="transfer", backbone_weights="nowhere.pth")
+    message = failure_of(monkeypatch, run.main, "nowhere.tar", status=2)
+    assert message == "Error: train.backbone_weights: cannot read nowhere.pth (No such file or directory)."
 
 
 def test_an_unknown_architecture_is_reported(prepared: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

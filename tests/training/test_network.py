@@ -8,8 +8,9 @@ import pytest
 
 from bundle.golden import golden_inputs
 from bundle.manifest import MODEL_FILE, read_manifest
-from training.errors import TrainingError
+from training.errors import BackboneError, TrainingError
 from training.networks.architectures import ARCHITECTURES, NetworkSpec, build_network
+from training.networks.transfer import load_backbone
 from training.release.untrained import export_untrained
 
 
@@ -44,9 +45,15 @@ def test_an_unknown_architecture_is_reported() -> None:
         build_network(NetworkSpec("resnet9000", 64, 64))
 
 
-def test_missing_backbone_weights_are_reported() -> None:
-    with pytest.raises(TrainingError, match=r"train\.backbone_weights"):
-        build_network(NetworkSpec("transfer", 64, 64, backbone_weights="nowhere.weights.h5"))
+def test_an_unknown_backbone_is_reported() -> None:
+    with pytest.raises(TrainingError, match=r"train\.backbone: .*efficientnet_lite0, .*mobilenet_v3_small"):
+        build_network(NetworkSpec("transfer", 64, 64, backbone="resnet9000"))
+
+
+def test_missing_backbone_weights_of_keras_are_reported() -> None:
+    network = build_network(NetworkSpec("transfer", 64, 64, backbone="mobilenet_v3_small"))
+    with pytest.raises(BackboneError, match=r"train\.backbone_weights: cannot load 'nowhere"):
+        load_backbone(network, "mobilenet_v3_small", "nowhere.weights.h5")
 
 
 def test_an_untrained_bundle_returns_the_golden_outputs_in_its_manifest(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The whole pipeline on synthetic images: DVC, training, export, a real MLflow server, promotion."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,14 @@ def test_one_command_turns_images_into_a_bundle(project: Path, trained: subproce
     manifest = read_manifest(project / "build" / "bundle")
     assert manifest.labels == ["lying", "standing"]
     assert manifest.metrics["accuracy"].low is not None
-    assert "float32: within" in trained.stdout
+    assert "float32: within" in (project / "build" / "train.log").read_text(encoding="utf-8")
+    assert not trained.stderr
+    rows = dict(line.split(maxsplit=1) for line in trained.stdout.splitlines())
+    assert re.fullmatch(r"\d+\.\d % \(95 % interval \d+\.\d to \d+\.\d\) on the test images", rows["Accuracy"])
+    assert "lying, standing" in rows["Classes"]
+    assert rows["Size"].endswith(" MB")
+    assert "ms of CPU for one image" in rows["Cost"]
+    assert rows["Next"].startswith("PAWQUEUE_MODEL=build/bundle make ")
     assert run(project, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
 
 
@@ -112,11 +120,12 @@ def test_a_second_run_trains_nothing_and_records_the_result_once(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["training.run"])
     training.run.main()  # in this process, where TensorFlow and MLflow are imported once
-    assert "Running stage" not in capfd.readouterr().out
+    assert "Running stage" not in (project / "build" / "train.log").read_text(encoding="utf-8")
+    assert f"version 1 of stripes in {tracked}" in capfd.readouterr().out
     version = read_manifest(project / "build" / "bundle").version
     check_recorded(tracked, version)
     training.run.main()
-    assert f"{version} is already recorded in {tracked}." in capfd.readouterr().out
+    assert f"{version} is already recorded in {tracked}" in capfd.readouterr().out
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrainingError, match="make mlflow-upload"):  # the result is not on this server
         training.run.main()
@@ -154,7 +163,7 @@ def test_the_result_is_kept_if_the_server_is_unreachable(project: Path, monkeypa
 @pytest.mark.usefixtures("trained")
 def test_a_changed_parameter_reruns_only_the_stages_that_depend_on_it(project: Path) -> None:
     values = (project / "params.yaml").read_text(encoding="utf-8")
-    (project / "params.yaml").write_text(values.replace("limit_mb: 10.0", "limit_mb: 9.0"), encoding="utf-8")
+    (project / "params.yaml").write_text(values.replace("limit_mb: 20.0", "limit_mb: 19.0"), encoding="utf-8")
     status = run(project, "dvc", "status").stdout
     (project / "params.yaml").write_text(values, encoding="utf-8")
     assert [line for line in status.splitlines() if not line.startswith((" ", "\t"))] == ["export:"]

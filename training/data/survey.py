@@ -32,6 +32,8 @@ _CHUNK = 256
 #: A perceptual hash is taken from the lowest 8 x 8 frequencies of a 32 x 32 image.
 _DCT_SIDE, _DCT_KEPT = 32, 8
 _HASH_CHUNK = 2048
+#: Classes with fewer images are rejected.
+MIN_IMAGES = 10
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -64,7 +66,9 @@ def survey(files: Iterable[LabelledFile], params: PrepareParams) -> list[Surveye
     images = list(map_in_threads(lambda file: _inspect(file, params.min_side_px), files))
     images = _drop_surplus(_drop_copies(images), params.max_per_class)
     images = _group(images, params.near_duplicate_bits)
-    images = [image if image.dropped else replace(image, split=_split_of(image.group, params)) for image in images]
+    splits = {image.group: _split_of(image.group, params) for image in images if not image.dropped}
+    _fill_empty_splits(splits, images)
+    images = [image if image.dropped else replace(image, split=splits[image.group]) for image in images]
     _check_classes(images)
     return images
 
@@ -142,6 +146,18 @@ def _split_of(group: str, params: PrepareParams) -> str:
     return "validation" if share < params.test + params.validation else "train"
 
 
+def _fill_empty_splits(splits: dict[str, str], images: list[SurveyedImage]) -> None:
+    """Move one group of training images to each split in which its class has no image, as happens in small classes."""
+    groups: dict[str, dict[str, None]] = {}
+    for image in _kept(images):
+        groups.setdefault(image.label, {})[image.group] = None
+    for of_class in groups.values():
+        for split in SPLITS:
+            spare = [group for group in of_class if splits[group] == "train"]
+            if len(spare) > 1 and split not in {splits[group] for group in of_class}:
+                splits[spare[0]] = split
+
+
 def _check_classes(images: list[SurveyedImage]) -> None:
     counts = Counter((image.label, image.split) for image in _kept(images))
     labels = sorted({label for label, _ in counts})
@@ -149,12 +165,16 @@ def _check_classes(images: list[SurveyedImage]) -> None:
         found = f"only the class {labels[0]!r}" if labels else "no usable images"
         raise TrainingError(f"DATA contains {found}. A classifier needs at least two classes.")
     for label in labels:
+        total = sum(counts[label, split] for split in SPLITS)
+        if total < MIN_IMAGES:
+            raise TrainingError(
+                f"DATA: class {label!r} has {total} usable images. Each class needs at least {MIN_IMAGES}; add images."
+            )
         for split in SPLITS:
             if not counts[label, split]:
-                total = sum(counts[label, s] for s in SPLITS)
                 raise TrainingError(
-                    f"DATA: class {label!r} has {total} images, too few for a {split} split. Add images, "
-                    "or raise prepare.validation and prepare.test in params.yaml."
+                    f"DATA: class {label!r} has {total} images, too few different ones for a {split} split. Add "
+                    "images, or lower prepare.near_duplicate_bits in params.yaml."
                 )
 
 

@@ -13,6 +13,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from training.errors import TrainingError
+from training.networks.transfer import BACKBONES
 
 _PREDICT_BATCH = 64
 
@@ -27,8 +28,8 @@ class NetworkSpec:
     #: Number of classes. Two classes share one sigmoid unit, which returns the probability of the second.
     classes: int = 2
     dropout: float = 0.5
-    #: Initial backbone weights of `transfer`: "random", "imagenet" (downloaded) or the path of a weights file.
-    backbone_weights: str = "random"
+    #: The backbone of `transfer`, a name in `BACKBONES`.
+    backbone: str = "efficientnet_lite0"
 
     @property
     def output(self) -> str:
@@ -48,19 +49,20 @@ def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool =
         any_size: whether to accept images of any size; only for networks with global pooling.
 
     Raises:
-        TrainingError: the architecture is unknown, the input is too small for it, or its initial weights cannot be
-            loaded.
+        TrainingError: the architecture or its backbone is unknown, or the input is too small for it.
     """
-    if spec.architecture not in ARCHITECTURES:
-        raise TrainingError(
-            f"train.architecture: unknown architecture {spec.architecture!r}. Use one of {', '.join(ARCHITECTURES)}."
-        )
+    for parameter, name, known in (
+        ("architecture", spec.architecture, list(ARCHITECTURES)),
+        ("backbone", spec.backbone, list(BACKBONES)),
+    ):
+        if name not in known:
+            raise TrainingError(f"train.{parameter}: unknown {parameter} {name!r}. Use one of {', '.join(known)}.")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
         size = (None, None) if any_size else (spec.height, spec.width)
         inputs = keras.Input((*size, 3), name="pixels")
-        features = _features(layers.Rescaling(1 / 255, name="rescale")(inputs), spec)
+        features = _features(inputs, spec)
         units = 1 if spec.output == "sigmoid" else spec.classes
         outputs = layers.Dense(units, activation=spec.output, dtype="float32", name="probability")(features)
         return keras.Model(inputs, outputs, name=spec.architecture)
@@ -106,6 +108,7 @@ def _features(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
 
 def baseline_cnn(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
     """The network of the old pipeline, unchanged, as a baseline."""
+    x = layers.Rescaling(1 / 255, name="rescale")(x)
     for filters in (32, 64, 128):
         x = layers.Conv2D(filters, 3, activation="relu")(x)
         x = layers.MaxPooling2D(2)(x)
@@ -121,6 +124,7 @@ COMPACT_STAGES: Stages = ((32, 1), (64, 2), (128, 3), (192, 2))
 
 def compact(x: keras.KerasTensor, spec: NetworkSpec, stages: Stages = COMPACT_STAGES) -> keras.KerasTensor:
     """A small residual network. It uses plain convolutions: on CPUs, separable ones are no faster and less accurate."""
+    x = layers.Rescaling(1 / 255, name="rescale")(x)
     x = _normed_conv(x, 24, kernel=3, stride=2)
     for filters, blocks in stages:
         for index in range(blocks):
@@ -160,19 +164,9 @@ def _normed_conv(
 
 
 def transfer(x: keras.KerasTensor, spec: NetworkSpec) -> keras.KerasTensor:
-    """A new head on MobileNetV3-Small, which contains a rescaling layer and so expects pixels of 0..255."""
-    weights = None if spec.backbone_weights == "random" else spec.backbone_weights
-    try:
-        backbone = keras.applications.MobileNetV3Small(
-            input_shape=(spec.height, spec.width, 3), include_top=False, weights=weights, pooling="avg"
-        )
-    except Exception as error:  # a failed download raises a bare Exception
-        reason = " ".join(str(error).split())[:200]
-        raise TrainingError(
-            f"train.backbone_weights: cannot load {spec.backbone_weights!r} ({reason}). Use a weights file, "
-            '"random", or "imagenet" if you have internet access.'
-        ) from error
-    return layers.Dropout(spec.dropout)(backbone(layers.Rescaling(255.0, name="restore")(x)))
+    """A pretrained backbone with a new head."""
+    x = layers.GlobalAveragePooling2D()(BACKBONES[spec.backbone](x, spec.backbone))
+    return layers.Dropout(spec.dropout)(x)
 
 
 ARCHITECTURES: dict[str, Callable[[keras.KerasTensor, NetworkSpec], keras.KerasTensor]] = {

@@ -13,6 +13,7 @@ import numpy as np
 from training.errors import TrainingError
 from training.files import HISTORY_FILE, SPEC_FILE, WEIGHTS_FILE, staged_folder
 from training.networks.architectures import NetworkSpec, build_network
+from training.networks.transfer import fold_batch_normalization
 from training.params import Params
 
 _STATE_FILE, _BEST_FILE = "state.npz", "best.npz"
@@ -26,12 +27,12 @@ class Progress:
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
-    #: One row of metrics per epoch.
+    #: One row of metrics per epoch; of a pretrained network, one before them for its head.
     history: tuple[dict[str, Any], ...] = ()
 
-    def with_epoch(self, row: dict[str, Any]) -> "Progress":
-        """Return the progress after one more epoch; the lowest `val_loss` is the best."""
-        progress = replace(self, epoch=self.epoch + 1, history=(*self.history, row))
+    def with_row(self, row: dict[str, Any]) -> "Progress":
+        """Return the progress after the epoch in `row`; the lowest `val_loss` is the best."""
+        progress = replace(self, epoch=row["epoch"], history=(*self.history, row))
         if not row["val_loss"] < self.best_loss:
             return progress
         return replace(progress, best_epoch=progress.epoch, best_loss=row["val_loss"])
@@ -43,7 +44,7 @@ class TrainingRecord:
 
     spec: NetworkSpec
     labels: list[str]
-    #: Version of the weights that the run started from; empty if they were random.
+    #: Version of the weights that the run started from, or name of its pretrained backbone; empty if random.
     started_from: str = ""
 
 
@@ -100,6 +101,8 @@ class Checkpoint:
 def load_trained(folder: Path) -> tuple[keras.Model, TrainingRecord]:
     """Return the trained network of a finished run, in float32 and not compiled, and its record.
 
+    In a pretrained network, batch normalization is folded into the convolutions.
+
     Raises:
         TrainingError: the folder does not hold a trained network.
     """
@@ -109,6 +112,8 @@ def load_trained(folder: Path) -> tuple[keras.Model, TrainingRecord]:
         network = build_network(record.spec)
         with np.load(folder / WEIGHTS_FILE) as weights:
             network.set_weights([weights[f"v{index}"] for index in range(len(weights.files))])
+        if record.spec.architecture == "transfer":
+            network = fold_batch_normalization(network)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{folder} contains no trained network ({error}). Run `dvc repro train`.") from error
     return network, record

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter, ImageOps
 from training.data.splits import Split
 from training.networks.architectures import predict
 from training.quality.metrics import accuracy
+from training.terminal import progress_bar
 
 
 def _dim(image: Image.Image) -> Image.Image:
@@ -69,7 +70,7 @@ def measure_robustness(network: keras.Model, test: Split) -> dict[str, float]:
     """Accuracy on the test images under each degradation."""
     return {
         name: accuracy(predict(network, _apply(degrade, test.pixels)).astype(float), test.targets)
-        for name, degrade in DEGRADATIONS.items()
+        for name, degrade in progress_bar(DEGRADATIONS.items(), desc="degraded test images", unit=" kinds")
     }
 
 

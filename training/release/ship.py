@@ -88,7 +88,6 @@ def _render_card(
         "input": f"{manifest.input.height} x {manifest.input.width}",
         "lineage": _lineage(manifest),
         "elsewhere": _elsewhere_table(elsewhere),
-        "trained": manifest.data["train_pictures"],
         "tested": manifest.data["test_pictures"],
         "temperature": f"{manifest.temperature:.3f}",
         "accuracy": _percent(manifest.metrics["accuracy"]),
@@ -105,12 +104,18 @@ def _render_card(
 
 
 def _lineage(manifest: Manifest) -> str:
-    if before := manifest.data.get("started_from"):
+    """How the network came to its weights, as one sentence or more."""
+    before = str(manifest.data.get("started_from", ""))
+    trained = f"trained on {manifest.data['train_pictures']} photographs"
+    if manifest.architecture == "transfer":
         return (
-            f"Its last run started from the weights of an earlier one (`{before}`). `docs/training.md` lists all runs, "
-            "back to the first, which started from random weights."
+            f"It is a backbone with ImageNet weights (`{before}`; those of EfficientNet-Lite are published under the "
+            f"Apache License 2.0) with a new head (`transfer` in `training/networks/architectures.py`), {trained}."
         )
-    return "It comes from a single run. `docs/training.md` lists all runs."
+    text = f"It is the network `{manifest.architecture}` in `training/networks/architectures.py`, {trained} without "
+    if not before:
+        return f"{text}pretrained weights, in a single run."
+    return f"{text}pretrained weights. Its last run started from the weights of an earlier one (`{before}`)."
 
 
 def _elsewhere_table(found: dict[str, Any] | None) -> str:

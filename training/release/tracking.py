@@ -50,18 +50,17 @@ def tracking_uri() -> str:
     return os.environ.get("PAWQUEUE_MLFLOW_TRACKING_URI") or os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT_URI
 
 
-def record_result_once(build: Path) -> None:
-    """Record the result in the folder `build`, unless the last run recorded it on the same server."""
+def record_result_once(build: Path) -> str:
+    """Record the result in the folder `build`, unless the last run recorded it on the same server; say where it is."""
     recorded = build / _RECORDED_FILE
     version = read_manifest(build / "bundle").version
     if recorded.is_file() and recorded.read_text(encoding="utf-8") == _recorded_line(version):
-        print(f"{version} is already recorded in {tracking_uri()}.")
-    else:
-        record_result(build)
+        return f"{version} is already recorded in {tracking_uri()}"
+    return record_result(build)
 
 
-def record_result(build: Path) -> None:
-    """Record the result in the folder `build` as a run and a registered model, unless MLflow already has it.
+def record_result(build: Path) -> str:
+    """Record the result in the folder `build` as a run and a registered model, unless MLflow has it; say where it is.
 
     Raises:
         TrainingError: MLflow does not respond. The result is kept on disk.
@@ -71,12 +70,13 @@ def record_result(build: Path) -> None:
         with _mlflow_errors("Cannot record the result"):
             client = _connect()
             if any(model.bundle_version == manifest.version for model in list_models(manifest.name)):
-                print(f"{manifest.name} {manifest.version} is already recorded.")
+                text = f"{manifest.version} is already recorded in {tracking_uri()}"
             else:
-                _record(client, build, manifest)
+                text = _record(client, build, manifest)
     except TrainingError as error:
         raise TrainingError(f"{error} The result is kept in {build}. Upload it with `make mlflow-upload`.") from error
     (build / _RECORDED_FILE).write_text(_recorded_line(manifest.version), encoding="utf-8")
+    return text
 
 
 def list_models(name: str) -> list[RegisteredModel]:
@@ -176,7 +176,7 @@ def _mlflow_errors(message: str) -> Iterator[None]:
         raise TrainingError(f"{message}: {_first_line(error).rstrip('.')}.") from error
 
 
-def _record(client: "mlflow.MlflowClient", build: Path, manifest: Manifest) -> None:
+def _record(client: "mlflow.MlflowClient", build: Path, manifest: Manifest) -> str:
     import mlflow  # noqa: PLC0415 (slow)
 
     mlflow.set_experiment(EXPERIMENT)
@@ -198,7 +198,7 @@ def _record(client: "mlflow.MlflowClient", build: Path, manifest: Manifest) -> N
         client.set_model_version_tag(manifest.name, version, "bundle_version", manifest.version)
         if accuracy := manifest.metrics.get("accuracy"):
             client.set_model_version_tag(manifest.name, version, "accuracy", str(accuracy.value))
-    print(f"Recorded version {version} of {manifest.name} in {mlflow.get_tracking_uri()}.")
+    return f"version {version} of {manifest.name} in {tracking_uri()}"
 
 
 def _log_model(bundle: Path, manifest: Manifest) -> str:
@@ -250,7 +250,7 @@ def _first_line(error: Exception) -> str:
 def main() -> None:
     """Record the last result."""
     paths = parse_paths("training.release.tracking", "Record the last training result in MLflow.", build=Path("build"))
-    record_result(paths.build)
+    print(f"Recorded: {record_result(paths.build)}.")
 
 
 if __name__ == "__main__":

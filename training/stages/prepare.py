@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from bundle.decode import decode
 from training.data.sources import SOURCES_FILE, LabelledFile, read_locations, read_sources
@@ -18,6 +17,7 @@ from training.data.survey import SurveyedImage, map_in_threads, survey
 from training.errors import TrainingError, run_command
 from training.files import PARAMS_FILE, PREPARED, parse_paths, staged_folder
 from training.params import Params, read_params
+from training.terminal import progress_bar
 
 _SHEET_COLUMNS, _SHEET_ROWS, _THUMB_SIDE = 12, 8, 96
 
@@ -29,12 +29,12 @@ def prepare(paths: list[Path], params: Params, out: Path) -> None:
         TrainingError: a source cannot be read, there are too few images, or the disk is full.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    images = survey(tqdm(_read(paths, params), desc="survey", unit=" images"), params.prepare)
+    images = survey(progress_bar(_read(paths, params), desc="survey", unit=" images"), params.prepare)
     _check_disk(images, params, out.parent)
     with staged_folder(out) as folder:
         kept = {image.name: image for image in images if not image.dropped}
         files = (file for file in _read(paths, params) if file.name in kept)
-        _write_splits(tqdm(files, desc="decode", unit=" images", total=len(kept)), kept, params, folder)
+        _write_splits(progress_bar(files, desc="decode", unit=" images", total=len(kept)), kept, params, folder)
         labels = sorted({image.label for image in kept.values()})
         write_labels(folder, labels)
         (folder / "report.json").write_text(json.dumps(_report(images), indent=2) + "\n", encoding="utf-8")

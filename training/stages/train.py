@@ -1,28 +1,40 @@
-"""Stage 2: train a network on the prepared images. An interrupted run resumes after the last finished epoch."""
+"""Stage 2: train a network on the prepared images. An interrupted run resumes after the last finished epoch.
+
+A pretrained network (`transfer`) is trained in two steps: first its head on the features of the frozen backbone, which
+is row 0 of the history, then all of its layers.
+"""
 
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 
+from training.data.balance import balancing_weights
 from training.data.batches import Batches, as_dataset, steps_per_epoch
 from training.data.splits import Split, read_split
 from training.errors import TrainingError, run_command
 from training.files import PARAMS_FILE, PREPARED, TRAINED, parse_paths
 from training.networks.architectures import NetworkSpec, build_network, load_weights, predict
+from training.networks.backbones import RANDOM
 from training.networks.checkpoint import Checkpoint, Progress, TrainingRecord, run_identity
+from training.networks.head import compute_features, fit_head
+from training.networks.transfer import load_backbone
 from training.params import Params, read_params
-from training.quality.calibration import log_loss
+from training.quality.calibration import apply_temperature, fit_temperature, log_loss
 from training.quality.metrics import accuracy
 from training.release.bundling import weights_version
+from training.terminal import progress_bar
 
 #: Fraction of the epochs after which training images have their final size.
 _FULL_SIZE_AFTER = 0.6
 _SIZE_STEP_PX = 16
+#: The moving average of the weights covers at most this fraction of the steps.
+_AVERAGED = 0.1
 
 
 def train(prepared: Path, params: Params, state: Path, out: Path) -> Progress:
@@ -34,6 +46,7 @@ def train(prepared: Path, params: Params, state: Path, out: Path) -> Progress:
     Raises:
         TrainingError: the architecture is unknown, the prepared images are missing, the start weights do not fit, or
             the loss diverges.
+        BackboneError: the pretrained weights are missing or do not fit.
     """
     split, validation = read_split(prepared, "train"), read_split(prepared, "validation")
     spec = network_spec(params, len(split.labels))
@@ -41,6 +54,8 @@ def train(prepared: Path, params: Params, state: Path, out: Path) -> Progress:
     started_from = load_start_weights(network, params)
     checkpoint = Checkpoint(state, network, run_identity(params, f"{split.fingerprint} {started_from}"))
     progress = checkpoint.restore()
+    if spec.architecture == "transfer" and not progress.history:
+        progress = _train_head(network, checkpoint, split, validation)
     while not _finished(progress, params):
         progress = _run_epoch(network, checkpoint, progress, split, validation, params)
     checkpoint.finish(TrainingRecord(spec, split.labels, started_from), progress, out)
@@ -55,7 +70,7 @@ def network_spec(params: Params, classes: int) -> NetworkSpec:
         width=params.input.width,
         classes=classes,
         dropout=params.train.dropout,
-        backbone_weights=params.train.backbone_weights,
+        backbone=params.train.backbone,
     )
 
 
@@ -72,8 +87,9 @@ def compile_network(spec: NetworkSpec, params: Params, steps: int) -> keras.Mode
         warmup_steps=int(warmup),
         alpha=0.01,
     )
+    ema = min(options.ema, max(0.0, 1 - 1 / (_AVERAGED * max(1, options.epochs) * steps)))
     optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=options.weight_decay, use_ema=options.ema > 0, ema_momentum=options.ema or 0.99
+        schedule, weight_decay=options.weight_decay, use_ema=options.ema > 0, ema_momentum=ema
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     losses = keras.losses
@@ -91,15 +107,25 @@ def _jit_compile() -> str | bool:
 
 
 def load_start_weights(network: keras.Model, params: Params) -> str:
-    """Load the weights at `train.start_weights` and return their version, or "" if the parameter is empty.
+    """Load the weights that the run starts from and return their version, or "" if they are random.
 
     Raises:
         TrainingError: the weights cannot be read or do not fit the network.
+        BackboneError: the same, for pretrained weights.
     """
-    if not params.train.start_weights:
-        return ""
-    load_weights(network, Path(params.train.start_weights))
-    return weights_version(network)
+    options = params.train
+    if options.start_weights:
+        load_weights(network, Path(options.start_weights))
+        return weights_version(network)
+    if options.architecture == "transfer" and options.backbone_weights != RANDOM:
+        return load_backbone(network, options.backbone, options.backbone_weights)
+    return ""
+
+
+def class_weights(split: Split) -> dict[int, float] | None:
+    """Weights by class index that make up for an imbalance, or None if there is none."""
+    weights = balancing_weights(Counter(fact.label for fact in split.facts))
+    return {split.labels.index(label): weight for label, weight in weights.items()} if weights else None
 
 
 def _takes_any_size(params: Params) -> bool:
@@ -130,13 +156,33 @@ def _finished(progress: Progress, params: Params) -> bool:
     return progress.epoch >= params.train.epochs
 
 
+def _train_head(network: keras.Model, checkpoint: Checkpoint, split: Split, validation: Split) -> Progress:
+    started = time.monotonic()
+    features = [compute_features(network, images) for images in (split, validation)]
+    loss = fit_head(network, *features, is_balanced=class_weights(split) is not None)
+    row = {"epoch": 0, "loss": loss, **_validate(network, validation)}
+    row["seconds"] = round(time.monotonic() - started, 1)
+    progress = Progress().with_row(row)
+    checkpoint.save_best()
+    checkpoint.save(progress)
+    print(json.dumps(row), flush=True)
+    return progress
+
+
 def _run_epoch(
     network: keras.Model, checkpoint: Checkpoint, progress: Progress, split: Split, validation: Split, params: Params
 ) -> Progress:
     epoch, started = progress.epoch, time.monotonic()
     keras.utils.set_random_seed(params.train.seed + epoch)
     batches = Batches(split, params, epoch, image_size(epoch, params))
-    fitted = network.fit(as_dataset(batches), epochs=epoch + 1, initial_epoch=epoch, verbose="auto")
+    fitted = network.fit(
+        as_dataset(batches),
+        epochs=epoch + 1,
+        initial_epoch=epoch,
+        class_weight=class_weights(split),
+        verbose=0,
+        callbacks=[_Progress(epoch, params.train.epochs)],
+    )
     if not math.isfinite(fitted.history["loss"][-1]):
         raise TrainingError(
             f"Training diverged: the loss of epoch {epoch + 1} is not finite. Lower train.learning_rate."
@@ -144,12 +190,30 @@ def _run_epoch(
     with _averaged_weights(network, params):
         row = {"epoch": epoch + 1, "loss": float(fitted.history["loss"][-1]), **_validate(network, validation)}
         row["seconds"] = round(time.monotonic() - started, 1)
-        progress = progress.with_epoch(row)
+        progress = progress.with_row(row)
         if progress.best_epoch == progress.epoch:
             checkpoint.save_best()
     checkpoint.save(progress)
     print(json.dumps(row), flush=True)
     return progress
+
+
+class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
+    """Shows a bar for one epoch."""
+
+    def __init__(self, epoch: int, epochs: int) -> None:
+        super().__init__()
+        self._name = f"train, epoch {epoch + 1} of {epochs}"
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+        self._bar = progress_bar(total=self.params["steps"], desc=self._name, unit=" batches")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._bar.set_postfix(loss=f"{(logs or {})['loss']:.3f}", refresh=False)
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.close()
 
 
 @contextmanager
@@ -169,9 +233,14 @@ def _averaged_weights(network: keras.Model, params: Params) -> Iterator[None]:
 
 
 def _validate(network: keras.Model, split: Split) -> dict[str, float]:
-    """Log loss (nats) and accuracy on a split, at training precision."""
+    """Log loss (nats) and accuracy on a split, at training precision.
+
+    The loss is that of calibrated probabilities, because the stage `evaluate` calibrates them. Otherwise the head could
+    not be compared with the epochs, which smooth labels.
+    """
     probabilities, truth = predict(network, split.pixels).astype(float), split.targets
-    return {"val_loss": log_loss(probabilities, truth), "val_accuracy": accuracy(probabilities, truth)}
+    calibrated = apply_temperature(probabilities, fit_temperature(probabilities, truth))
+    return {"val_loss": log_loss(calibrated, truth), "val_accuracy": accuracy(probabilities, truth)}
 
 
 def main() -> None:

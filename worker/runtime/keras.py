@@ -2,7 +2,9 @@
 
 import os
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from bundle.golden import RECIPE, fingerprint, golden_inputs
 from bundle.manifest import MODEL_FILE, BundleError, Manifest, read_manifest
 from contract.log import get_logger
-from worker.runtime.side_by_side import Call
+from worker.runtime.side_by_side import PART, Call, SideBySide
 
 _log = get_logger(__name__)
 
@@ -21,6 +23,8 @@ _log = get_logger(__name__)
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 #: CPU flags for native bfloat16 multiplication (x86-64, 64-bit Arm).
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+#: Calls of each precision that are timed for each batch size.
+_TIMED_CALLS = 5
 _X86_64 = frozenset({"x86_64", "AMD64"})
 
 
@@ -50,7 +54,9 @@ class KerasModel:
         return self._manifest.probabilities(outputs)
 
     def warm_up(self) -> None:
-        """Run every allowed batch size once, so that the first jobs do not wait for compilation."""
+        """Prepare for serving: run every batch size once, so that no job waits for compilation, and split batches."""
+        if isinstance(self._call, SideBySide):
+            self._call.build(self.height, self.width)
         for size in self._batch_sizes:
             self._call(np.zeros((size, self.height, self.width, 3), np.uint8))
 
@@ -99,7 +105,8 @@ def choose_backend(name: str, cores: int) -> None:
 def load_model(folder: Path, precision: str, batch_size: int, cores: int, checksum: str | None = None) -> KerasModel:
     """Load, check and warm up the bundle at `folder`; the model runs on `cores` CPU cores.
 
-    `precision` is `float32`, `bfloat16` or `auto`: bfloat16 if the processor supports it and the golden outputs agree.
+    `precision` is `float32`, `bfloat16` or `auto`: bfloat16 if the processor supports it, the golden outputs agree, and
+    it is faster.
 
     With a checksum, only the bundle that has it is loaded.
 
@@ -107,25 +114,49 @@ def load_model(folder: Path, precision: str, batch_size: int, cores: int, checks
         BundleError: the bundle is missing or damaged, or the model does not predict as it did at export.
     """
     manifest = read_manifest(folder, checksum)
-    if precision == "auto" and processor_has_bfloat16():
-        model = _load(folder, manifest, "bfloat16", batch_size, cores)
-        distance = model.golden_distance()
-        if distance <= _TOLERANCE["bfloat16"]:
-            model.warm_up()
-            return model
-        _log.warning("Serving in float32: in bfloat16 the golden outputs differ too much", distance=round(distance, 4))
-        del model  # free its memory before the float32 model is loaded
-    precision = "float32" if precision == "auto" else precision
-    model = _load(folder, manifest, precision, batch_size, cores)
+    load = partial(_load, folder, manifest, batch_size=batch_size, cores=cores)
+    model = load("float32" if precision == "auto" else precision)
     distance = model.golden_distance()
-    if distance > _TOLERANCE[precision]:
+    if distance > _TOLERANCE[model.precision]:
         raise BundleError(
             f"The model's outputs differ from the golden outputs of {folder} by {distance:.4f} "
-            f"(allowed in {precision}: {_TOLERANCE[precision]}). "
+            f"(allowed in {model.precision}: {_TOLERANCE[model.precision]}). "
             "The file is damaged or the library versions differ. Export it again."
         )
+    if precision == "auto" and processor_has_bfloat16():
+        model = _better(load("bfloat16"), model)
     model.warm_up()
     return model
+
+
+def _better(bfloat16: KerasModel, float32: KerasModel) -> KerasModel:
+    distance = bfloat16.golden_distance()
+    if distance > _TOLERANCE["bfloat16"]:
+        _log.warning("Serving in float32: in bfloat16 the golden outputs differ too much", distance=round(distance, 4))
+        return float32
+    if not is_faster(bfloat16, float32):
+        _log.info("Serving in float32: this model is not faster in bfloat16 on this processor")
+        return float32
+    return bfloat16
+
+
+def is_faster(model: KerasModel, other: KerasModel, clock: Callable[[], float] = time.perf_counter) -> bool:
+    """Whether `model` takes less time than `other` for a single image and for a part of a batch.
+
+    They take turns, and the fastest of several calls counts, so that other load on the machine affects both equally.
+    """
+    rng = np.random.default_rng(0)
+    for size in (1, PART):
+        pixels = rng.integers(256, size=(size, model.height, model.width, 3), dtype=np.uint8)
+        times: dict[KerasModel, list[float]] = {model: [], other: []}
+        for _ in range(_TIMED_CALLS + 1):
+            for called, taken in times.items():
+                began = clock()
+                called.predict(pixels)
+                taken.append(clock() - began)
+        if min(times[model][1:]) >= min(times[other][1:]):  # the first calls compile
+            return False
+    return True
 
 
 def processor_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -138,7 +169,7 @@ def processor_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool(lines) and bool(_BFLOAT16_FLAGS & set(lines[0].split()))
 
 
-def _load(folder: Path, manifest: Manifest, precision: str, batch_size: int, cores: int) -> KerasModel:
+def _load(folder: Path, manifest: Manifest, precision: str, *, batch_size: int, cores: int) -> KerasModel:
     keras = _import_keras()
     network = _read_network(keras, folder / MODEL_FILE)
     if precision == "bfloat16":

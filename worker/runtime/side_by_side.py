@@ -30,8 +30,8 @@ class SideBySide:
     A batch smaller than `cores` is not split: some cores would be idle.
     """
 
-    def __init__(self, wide: Call, cores: int) -> None:
-        self._wide, self._cores = wide, cores
+    def __init__(self, wide: Call, cores: int, make_narrow: Callable[[], Call]) -> None:
+        self._wide, self._cores, self._make_narrow = wide, cores, make_narrow
         #: None until `build` has finished; then all batches go to `wide`.
         self.narrow: Call | None = None
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="model")
@@ -44,15 +44,15 @@ class SideBySide:
         parts = math.ceil(len(pixels) / (PART * self._cores)) * self._cores
         return np.concatenate(list(self._pool.map(self.narrow, np.array_split(pixels, parts))))
 
-    def build(self, make: Callable[[], Call], height: int, width: int) -> threading.Thread:
+    def build(self, height: int, width: int) -> threading.Thread:
         """Make the narrow call in the background, and use it if its outputs agree with those of the wide call."""
-        thread = threading.Thread(target=self._build, args=(make, height, width), name=BUILDER_THREAD)
+        thread = threading.Thread(target=self._build, args=(height, width), name=BUILDER_THREAD)
         thread.start()
         return thread
 
-    def _build(self, make: Callable[[], Call], height: int, width: int) -> None:
+    def _build(self, height: int, width: int) -> None:
         try:
-            narrow = make()
+            narrow = self._make_narrow()
             self._compare(narrow, height, width)
             self._warm_up(narrow, height, width)
         # Frameworks can raise anything on a network that they cannot split.

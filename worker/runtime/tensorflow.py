@@ -15,7 +15,7 @@ _WEIGHTS_MAX_BYTES = 500_000_000
 
 
 def tensorflow_call(network: Any, height: int, width: int, precision: str, cores: int) -> Call:
-    """A compiled call for batches of any size; on CPUs, it splits large ones once the narrow (one-core) call exists."""
+    """A compiled call for batches of any size; on CPUs, one that splits large ones once its `build` has finished."""
     compiled = _compile(network, height, width)
     # With constant weights, TensorFlow computes batch normalization and type conversions once, not in every call.
     is_faster_frozen = precision == "bfloat16" or _has_batch_normalization(network)
@@ -23,14 +23,12 @@ def tensorflow_call(network: Any, height: int, width: int, precision: str, cores
     wide = _on_all_cores(frozen or compiled)
     if tf.config.list_physical_devices("GPU") or 4 * network.count_params() > _WEIGHTS_MAX_BYTES:
         return wide
-    call = SideBySide(wide, cores)
     # With one core, parts use the wide call: splitting still helps, because a part fits the CPU cache better.
-    call.build(
+    return SideBySide(
+        wide,
+        cores,
         lambda: wide if cores == 1 else _on_one_core(frozen or convert_variables_to_constants_v2(compiled), cores),
-        height,
-        width,
     )
-    return call
 
 
 def _compile(network: Any, height: int, width: int) -> Any:

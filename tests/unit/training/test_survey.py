@@ -79,12 +79,19 @@ def test_at_most_max_per_class_images_of_each_class_are_kept() -> None:
     [
         (files(20, ("cat",)), "only the class 'cat'"),
         ([], "no usable images"),
-        (files(1), "too few for a"),
+        (files(9), "class 'cat' has 9 usable images. Each class needs at least 10"),
     ],
 )
 def test_too_few_classes_or_images_are_reported(images: list[LabelledFile], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         survey(images, PARAMS)
+
+
+def test_ten_images_of_a_class_are_enough_for_all_splits() -> None:
+    images = survey(files(10, ("cat", "dog", "hare")), PARAMS.model_copy(update={"test": 0.05, "validation": 0.05}))
+    assert {(image.label, image.split) for image in images} == {
+        (label, split) for label in ("cat", "dog", "hare") for split in ("train", "validation", "test")
+    }
 
 
 def test_chains_of_near_duplicates_form_one_group() -> None:

@@ -29,7 +29,7 @@ def images(count: int) -> NDArray[np.uint8]:
 
 
 def side_by_side(wide: Recorder, narrow: Recorder, cores: int) -> SideBySide:
-    call = SideBySide(wide, cores)
+    call = SideBySide(wide, cores, lambda: narrow)
     call.narrow = narrow
     return call
 
@@ -65,8 +65,8 @@ def test_batches_are_not_split_until_the_narrow_call_is_built() -> None:
         may_build.wait(30)
         return narrow
 
-    call = SideBySide(wide, 2)
-    building = call.build(make, 1, 1)
+    call = SideBySide(wide, 2, make)
+    building = call.build(1, 1)
     assert len(call(images(8))) == 8
     assert (wide.sizes, narrow.sizes) == ([8], [])
     may_build.set()
@@ -87,8 +87,8 @@ def disagree() -> Callable[[NDArray[np.uint8]], NDArray[np.floating]]:
 @pytest.mark.parametrize("make", [fail, disagree])
 def test_batches_are_not_split_if_the_narrow_call_fails_or_disagrees(make: Callable[[], Any]) -> None:
     wide = Recorder()
-    call = SideBySide(wide, 2)
-    call.build(make, 1, 1).join(30)
+    call = SideBySide(wide, 2, make)
+    call.build(1, 1).join(30)
     wide.sizes.clear()
     assert call(images(8))[:, 0].tolist() == list(range(8))
     assert wide.sizes == [8]
