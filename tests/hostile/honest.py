@@ -40,6 +40,7 @@ class Measured:
     """What the honest client and the health checks measured."""
 
     images: list[Sample] = field(default_factory=list)
+    #: By service; those of "machine" are how late this process itself was woken up, because others used the cores.
     health: dict[str, list[Sample]] = field(default_factory=dict)
 
     def waits_s(self, start_s: float, end_s: float) -> list[float]:
@@ -85,9 +86,11 @@ def measuring(target: Target) -> Iterator[Measured]:
 
 
 def _measure(target: Target, stopping: Event, results: Connection) -> None:
-    measured = Measured(health={"gateway": [], "dashboard": []})
+    measured = Measured(health={"gateway": [], "dashboard": [], "machine": []})
     pollers = [
-        threading.Thread(target=_poll, args=(f"{url}/healthz", measured.health[name], stopping))
+        threading.Thread(
+            target=_poll, args=(f"{url}/healthz", measured.health[name], measured.health["machine"], stopping)
+        )
         for name, url in (("gateway", target.url), ("dashboard", target.dashboard_url))
     ]
     client = httpx.Client(
@@ -131,12 +134,15 @@ def _classify(http: httpx.Client, due_s: float) -> Sample:
     return Sample(due_s, time.monotonic() - due_s, status)
 
 
-def _poll(url: str, samples: list[Sample], stopping: Event) -> None:
+def _poll(url: str, samples: list[Sample], late: list[Sample], stopping: Event) -> None:
+    due_s = time.monotonic() + _POLL_S
     while not stopping.wait(_POLL_S):
         start_s = time.monotonic()
+        late.append(Sample(due_s, start_s - due_s))
         while not _is_healthy(url) and not stopping.wait(_POLL_S):
             pass
         samples.append(Sample(start_s, time.monotonic() - start_s))
+        due_s = time.monotonic() + _POLL_S
 
 
 def _is_healthy(url: str) -> bool:
