@@ -20,7 +20,7 @@ import httpx
 
 from tests.containers.clients import Clients
 from tests.containers.images import check_images
-from tests.containers.tools import BUILT, PROJECT, SERVICES, ContainersError, Tools, require, until
+from tests.containers.tools import BUILT, SERVICES, ContainersError, Tools, require, until
 from tests.support.services import ROOT, free_port
 
 _BASE = "docker.io/library/python:3.11-slim"
@@ -157,13 +157,13 @@ _CHECKS: tuple[Callable[[Project], None], ...] = (
 )
 
 
-def new_project(engine: str, compose: str, images: str) -> Project:
-    """A Compose project on free ports, with its secrets. Nothing is started yet."""
+def new_project(engine: str, compose: str, images: str, name: str) -> Project:
+    """A Compose project with this name on free ports, with its secrets. Nothing is started yet."""
     ports = {name: free_port() for name in ("GATEWAY", "DASHBOARD", "MLFLOW")}
     environ = {f"PAWQUEUE_{name.upper()}_IMAGE": f"{images}-{name}:local" for name in BUILT}
     environ |= {f"PAWQUEUE_{name}_PORT": str(port) for name, port in ports.items()}
     subprocess.run(["sh", "deploy/compose/make-secrets"], cwd=ROOT, check=True)
-    return Project(Tools(engine, compose, environ), *(f"http://127.0.0.1:{port}" for port in ports.values()))
+    return Project(Tools(engine, compose, environ, name), *(f"http://127.0.0.1:{port}" for port in ports.values()))
 
 
 def run_checks(project: Project, photos: Path) -> None:
@@ -196,7 +196,7 @@ def main() -> int:
     )
     parser.add_argument("--base", default=_BASE, help=f"base image that they are built on (default {_BASE})")
     given = parser.parse_args()
-    project = new_project(given.engine, given.compose, given.images)
+    project = new_project(given.engine, given.compose, given.images, "pawqueue-test")
     tools = project.tools
     try:
         for line in check_images(tools, given.images, given.base):
@@ -210,7 +210,7 @@ def main() -> int:
     finally:
         tools.down()
     left = tools.leftovers()
-    print(f"{'FAILED' if left else 'ok'}  left behind by {PROJECT}: {', '.join(left) or 'nothing'}")
+    print(f"{'FAILED' if left else 'ok'}  left behind by {tools.project}: {', '.join(left) or 'nothing'}")
     return 1 if left else 0
 
 

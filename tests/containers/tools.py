@@ -11,7 +11,6 @@ from typing import Any
 
 from tests.support.services import ROOT
 
-PROJECT = "pawqueue-test"
 #: The images that `make images` builds.
 BUILT = ("gateway", "worker", "dashboard", "mlflow")
 SERVICES = ("redis", *BUILT, "prometheus")
@@ -43,6 +42,8 @@ class Tools:
     engine: str
     compose: str
     environ: Mapping[str, str] = field(default_factory=dict)
+    #: The name of the Compose project, which no other run may use at the same time.
+    project: str = ""
 
     def run(self, *arguments: str) -> str:
         """Run a command of the container engine; returns its output.
@@ -65,7 +66,7 @@ class Tools:
 
     def containers(self, service: str = "", *, all_of_them: bool = False) -> list[str]:
         """Ids of the running containers of a service, or of all services."""
-        label = f"label=com.docker.compose.project={PROJECT}"
+        label = f"label=com.docker.compose.project={self.project}"
         filters = ["--filter", label]
         if service:
             filters += ["--filter", f"label=com.docker.compose.service={service}"]
@@ -82,12 +83,12 @@ class Tools:
         found = self.containers(all_of_them=True)
         for kind in ("volume", "network"):
             names = self.run(kind, "ls", "--format", "{{.Name}}").split()
-            found += [f"{kind} {name}" for name in names if name.startswith(PROJECT)]
+            found += [f"{kind} {name}" for name in names if name.startswith(self.project)]
         return found
 
     def _compose(self, *arguments: str) -> None:
         profiles = ["--profile", "monitoring", "--profile", "tracking"]
-        self._call([*shlex.split(self.compose), "-p", PROJECT, *profiles, *arguments])
+        self._call([*shlex.split(self.compose), "-p", self.project, *profiles, *arguments])
 
     def _call(self, command: list[str]) -> str:
         done = subprocess.run(

@@ -59,7 +59,7 @@ def running_processes(folder: Path, **settings: Any) -> Iterator[Target]:
 @contextmanager
 def running_containers(engine: str, compose: str, images: str) -> Iterator[Target]:
     """Start the services of docker-compose.yml, with the images that `make images` built."""
-    project = new_project(engine, compose, images)
+    project = new_project(engine, compose, images, "pawqueue-hostile")
     tools = project.tools
     try:
         tools.up("redis", "gateway", "worker", "dashboard")
