@@ -7,13 +7,13 @@ import json
 import re
 import selectors
 import socket
-import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,8 +28,9 @@ from tests.support.hostile import SUCCEEDED, corpus
 from tests.support.images import draw
 from tests.unit.gateway.test_archives import BOMBS
 
-#: Attackers use another address than the honest client where the system has more than one.
-_ATTACKER_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+#: Attackers use another address than the honest client, where it reaches the service. Ports of containers are often
+#: reached from 127.0.0.1 only, and macOS has no other address.
+_ATTACKER_ADDRESS, _ONLY_ADDRESS = "127.0.0.2", "127.0.0.1"
 _TAR = "application/x-tar"
 _TIMEOUT_S = 180.0
 #: A response to a request of any size may have this size.
@@ -424,8 +425,19 @@ def exchange(url: str, *pieces: bytes, end: bool = False) -> str:
 
 
 def _connect(url: str, timeout_s: float) -> socket.socket:
+    return _connect_from(_address_for(url), url, timeout_s)
+
+
+@lru_cache
+def _address_for(url: str) -> str:
+    with suppress(OSError), _connect_from(_ATTACKER_ADDRESS, url, 5):
+        return _ATTACKER_ADDRESS
+    return _ONLY_ADDRESS
+
+
+def _connect_from(address: str, url: str, timeout_s: float) -> socket.socket:
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout_s, source_address=(_ATTACKER_ADDRESS, 0))
+    return socket.create_connection((parts.hostname, parts.port), timeout_s, source_address=(address, 0))
 
 
 def _status(response: bytes) -> str:
@@ -435,7 +447,7 @@ def _status(response: bytes) -> str:
 
 def _client(url: str, key: str) -> httpx.Client:
     headers = {"X-API-Key": key} if key else {}
-    transport = httpx.HTTPTransport(local_address=_ATTACKER_ADDRESS)
+    transport = httpx.HTTPTransport(local_address=_address_for(url))
     return httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers, transport=transport)
 
 
