@@ -11,6 +11,7 @@ from bundle.manifest import MODEL_FILE, read_manifest
 from training.errors import BackboneError, TrainingError
 from training.networks.architectures import ARCHITECTURES, NetworkSpec, build_network
 from training.networks.transfer import load_backbone
+from training.release.bundling import BundleFacts, check_parity, write_bundle
 from training.release.untrained import export_untrained
 
 
@@ -67,3 +68,15 @@ def test_an_untrained_bundle_returns_the_golden_outputs_in_its_manifest(tmp_path
     outputs = manifest.probabilities(network.predict(golden_inputs(40, 40), verbose=0))
     assert np.abs(outputs - np.array(manifest.golden.outputs)).max() < 1e-5
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "again"}
+
+
+def test_a_network_that_bfloat16_changes_too_much_is_exported_for_float32(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pixels = keras.Input((32, 32, 3), name="pixels")
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(pixels))
+    network = keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid")(features))
+    undecided = golden_inputs(32, 32)[0, :, :, 0].mean() / 255  # so bfloat16's rounding decides for one golden input
+    network.layers[-1].set_weights([np.array([[5000.0], [0.0], [0.0]]), np.array([-5000 * undecided])])
+    write_bundle(network, BundleFacts(name="steep", labels=["cat", "dog"]), tmp_path / "bundle", check=check_parity)
+    assert "so workers serve this bundle in float32" in capfd.readouterr().out

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     import keras
 
 _LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
-#: Maximum difference between a probability and its golden output, by precision. Workers use the same limits.
+#: Maximum difference between a probability and its golden output, by precision. Workers use the same limits, and serve
+#: a bundle in float32 if it exceeds that of bfloat16.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
@@ -140,7 +141,7 @@ def check_parity(folder: Path) -> None:
     """Check in a fresh process that the bundle returns its golden outputs.
 
     Raises:
-        TrainingError: the bundle cannot be loaded, or its predictions in float32 or bfloat16 differ too much.
+        TrainingError: the bundle cannot be loaded, or its predictions in float32 differ too much.
     """
     command = [sys.executable, "-m", "training.release.bundling", str(folder)]
     environment = {name: value for name, value in os.environ.items() if name != ERROR_FILE_VARIABLE}
@@ -176,9 +177,12 @@ def main() -> None:
     folder = parser.parse_args().folder
     for precision, limit in _TOLERANCE.items():
         difference = _golden_difference(folder, precision)
-        if difference > limit:
-            raise TrainingError(f"in {precision}, outputs differ by {difference:.4f}; at most {limit} is allowed.")
-        print(f"{precision}: within {difference:.5f} of the golden outputs")
+        if difference <= limit:
+            print(f"{precision}: within {difference:.5f} of the golden outputs")
+        elif precision == "float32":
+            raise TrainingError(f"in float32, outputs differ by {difference:.4f}; at most {limit} is allowed.")
+        else:
+            print(f"{precision}: {difference:.4f} from the golden outputs, so workers serve this bundle in float32")
 
 
 if __name__ == "__main__":
