@@ -107,7 +107,7 @@ def made_up_methods(target: Target, scale: Scale) -> Iterator[Answer]:
 def raw_requests(target: Target, _: Scale) -> Iterator[Answer]:
     """Malformed and unusual requests."""
     for name, (pieces, status) in REQUESTS.items():
-        head = pieces[0].replace(b"Host: x\r\n", f"Host: x\r\nX-API-Key: {target.attacker_key}\r\n".encode())
+        head = pieces[0].replace(b"\r\nHost: ", f"\r\nX-API-Key: {target.attacker_key}\r\nHost: ".encode(), 1)
         got = exchange(target.url, head, *pieces[1:], end=status in (400, 413))
         yield Answer(name, got, may_be_accepted=status == 202)
 
