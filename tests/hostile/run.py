@@ -36,6 +36,7 @@ def run(target: Target, scale: Scale, attacks: Mapping[str, Attack] = ATTACKS) -
         time.sleep(_QUIET_S if scale is FULL else _QUIET_SHORT_S)
         before, loud_s = watch.peaks_since_last_call(), time.monotonic()
         for name, attack in attacks.items():
+            print(f"{name} ...", file=sys.stderr, flush=True)
             start_s = time.monotonic()
             rows[name] = _row(attack(target, scale))
             periods[name] = start_s, time.monotonic()
