@@ -58,15 +58,15 @@ def test_no_trace_of_a_job_that_is_purged_while_it_runs_is_left(
 
 
 def test_no_trace_of_a_submission_is_left(http: httpx.Client, stack: Stack, client: "redis.Redis") -> None:
-    address = http.post("/v1/submissions", json={"name": "secret-holiday"}).headers["Location"]
-    parts = [("file", (f"secret-{n}.png", draw(color=(n, 90, 40)))) for n in range(20)]
-    accepted = http.post(f"{address}/jobs", files=[*parts, ("file", ("secret.txt", b"text"))]).json()["accepted"]
+    address = http.post("/v1/submissions", json={"name": "private-holiday"}).headers["Location"]
+    parts = [("file", (f"private-{n}.png", draw(color=(n, 90, 40)))) for n in range(20)]
+    accepted = http.post(f"{address}/jobs", files=[*parts, ("file", ("private.txt", b"text"))]).json()["accepted"]
     assert http.delete(f"{address}?purge=true").status_code == 204
     assert http.get(address).status_code == 404
     wait_until(
         lambda: not client.exists(f"{keys.PREFIX}unacked", f"{keys.PREFIX}bulk"), "every message is acknowledged"
     )
     left = contents(client)
-    for trace in (address.rsplit("/", 1)[-1], "secret", *(item["job_id"] for item in accepted)):
+    for trace in (address.rsplit("/", 1)[-1], "private", *(item["job_id"] for item in accepted)):
         assert trace not in left
     wait_until(lambda: not stored_images(stack), "the images are deleted")

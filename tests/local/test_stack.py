@@ -126,6 +126,10 @@ def test_programs_keep_running_when_their_logs_cannot_be_written(tmp_path: Path)
 
     with claimed(tmp_path), running_stack(tmp_path, os.environ, 15, PROGRAMS) as stack:
         wait_until(lambda: _pids(stack).keys() == {"first", "second"}, "both programs to run", 15)
+        shell = psutil.Process(_pids(stack)["second"])
+        wait_until(shell.children, "the second program to log its start", 15)
+        for _ in range(2):
+            _pids(stack)  # supervisord has read that output before it answers for the second time
         for log in logs:
             log.unlink()
         for pid in _pids(stack).values():

@@ -124,6 +124,7 @@ _LASTING = {
     keys.ERRORS: 100,
     keys.COUNTERS: 20,
     keys.QUEUED_BYTES: 2,
+    keys.SECRET: 64,  # characters
     keys.WORKERS: 20,
     keys.WORKERS_ALIVE: 20,
     # The cap is approximate: Redis removes whole nodes.
