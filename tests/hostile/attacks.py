@@ -338,7 +338,8 @@ _FORMULAS = (
 
 def formulas(target: Target, _: Scale) -> Iterator[Answer]:
     """File names that a spreadsheet would take for formulas."""
-    with _client(target.url, target.attacker_key) as http:
+    # The attacker may have as many open submissions as its key allows.
+    with _client(target.url, target.victim_key) as http:
         address = urlsplit(http.post("/v1/submissions", json={}).headers["Location"]).path
         http.post(f"{address}/jobs", content=tar_of(dict.fromkeys(_FORMULAS, draw())), headers={"Content-Type": _TAR})
         http.post(f"{address}/close")
