@@ -15,6 +15,7 @@ from contract.access import Access, Scope
 from contract.errors import (
     ForbiddenError,
     PawqueueError,
+    UnauthorizedError,
     UnavailableError,
     UnsupportedFormatError,
     UploadTooLargeError,
@@ -26,7 +27,7 @@ from dashboard.data.jobs import JobRow
 COOKIE = "pawqueue_dashboard"
 _SESSION_S = 12 * 3600
 _SESSIONS_PER_KEY_MAX, _SESSIONS_MAX = 100, 10_000
-#: Attempts to sign in from one address.
+#: Attempts to sign in with wrong API keys from one address.
 _ATTEMPTS = "30 per minute"
 _FORM_MAX_BYTES = 4096
 #: Paths that need no API key: the sign-in page, the health check and static files.
@@ -87,6 +88,15 @@ def _add_sign_in(app: Flask, access: Access, rates: RateLimits, *, secure_cookie
         rates.count(viewer.owner, rate_limit).check("This API key has reached its rate limit.")
         return viewer
 
+    def sign_in_with(api_key: str) -> Viewer:
+        try:
+            return authenticate(api_key)
+        except UnauthorizedError:
+            # A correct key does not count, so nobody keeps others with the same address from signing in.
+            attempts = rates.count(f"sign-in:{request.remote_addr}", _ATTEMPTS)
+            attempts.check("Too many wrong API keys were sent from this address.")
+            raise
+
     @app.before_request
     def check() -> ResponseReturnValue | None:
         if request.path.startswith(_PUBLIC):
@@ -103,10 +113,8 @@ def _add_sign_in(app: Flask, access: Access, rates: RateLimits, *, secure_cookie
         if request.method == "GET":
             return _sign_in_page("")
         try:
-            attempts = rates.count(f"sign-in:{request.remote_addr}", _ATTEMPTS)
-            attempts.check("Too many attempts to sign in from this address.")
             api_key = _sent_api_key()
-            token = sessions.open(authenticate(api_key).owner, api_key)
+            token = sessions.open(sign_in_with(api_key).owner, api_key)
         except PawqueueError as error:
             return _problem_page(error)
         return _redirect("/", token, is_secure=secure_cookie or request.is_secure)

@@ -29,7 +29,17 @@ LOCK_FILES = ROOT / "requirements"
 #: The lock files that `make up` installs: `LOCKS_run` in the Makefile.
 RUN_LOCKS = ("gateway", "worker", "dashboard", "client", "local")
 #: Known variables that are not settings of a service: those of the CLI, tests, training and Compose.
-_OTHER_VARIABLES = ("URL", "API_KEY", "DATA", "COMPLETE", "BUILD", "TRAINING_ERROR_FILE", "PUBLISH", "MLFLOW_PORT")
+_OTHER_VARIABLES = (
+    "URL",
+    "API_KEY",
+    "DATA",
+    "COMPLETE",
+    "BUILD",
+    "TRAINING_ERROR_FILE",
+    "TRAINING_TERMINAL",
+    "PUBLISH",
+    "MLFLOW_PORT",
+)
 _IMAGES = ("GATEWAY", "WORKER", "DASHBOARD", "MLFLOW", "PROMETHEUS")
 #: How similar (0 to 1) a known name must be to be suggested. High, because all names share the prefix.
 _SIMILARITY = 0.8

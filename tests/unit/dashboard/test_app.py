@@ -171,7 +171,7 @@ def test_every_request_counts_for_the_rate_limit_of_the_key_as_at_the_gateway(
     assert http.post("/sign-in", data={"api_key": key}).status_code == 429
 
 
-def test_attempts_to_sign_in_are_limited_for_each_address(make_world: MakeWorld) -> None:
+def test_attempts_with_wrong_keys_are_limited_for_each_address(make_world: MakeWorld) -> None:
     world = make_world(access_required=True)
     _, key = world.make_key(Scope.ADMIN)
     http = world.browse()
@@ -179,7 +179,8 @@ def test_attempts_to_sign_in_are_limited_for_each_address(make_world: MakeWorld)
     assert [attempt.status_code for attempt in attempts] == [401] * 30 + [429]
     assert "Retry-After" in attempts[-1].headers
     elsewhere = {"REMOTE_ADDR": "192.0.2.1"}
-    assert http.post("/sign-in", data={"api_key": key}, environ_overrides=elsewhere).status_code == 302
+    assert http.post("/sign-in", data={"api_key": "wrong"}, environ_overrides=elsewhere).status_code == 401
+    assert http.post("/sign-in", data={"api_key": key}).status_code == 302
 
 
 def test_the_sign_in_form_is_small_and_never_written_to_disk(
