@@ -83,26 +83,14 @@ def _see_all() -> None:
 def _add_sign_in(app: Flask, access: Access, rates: RateLimits, *, secure_cookie: bool) -> None:
     sessions = Sessions()
 
-    def authenticate(api_key: str) -> Viewer:
-        viewer, rate_limit = _check_api_key(access, api_key)
-        rates.count(viewer.owner, rate_limit).check("This API key has reached its rate limit.")
-        return viewer
-
-    def sign_in_with(api_key: str) -> Viewer:
-        try:
-            return authenticate(api_key)
-        except UnauthorizedError:
-            # A correct key does not count, so nobody keeps others with the same address from signing in.
-            attempts = rates.count(f"sign-in:{request.remote_addr}", _ATTEMPTS)
-            attempts.check("Too many wrong API keys were sent from this address.")
-            raise
-
     @app.before_request
     def check() -> ResponseReturnValue | None:
         if request.path.startswith(_PUBLIC):
             return None
         try:
-            g.viewer = authenticate(_api_key_header() or sessions.api_key(request.cookies.get(COOKIE, "")))
+            g.viewer = _authenticate(
+                access, rates, _api_key_header() or sessions.api_key(request.cookies.get(COOKIE, ""))
+            )
         except PawqueueError as error:
             return _reject(error)
         request.environ[CALLER] = g.viewer.owner
@@ -114,7 +102,7 @@ def _add_sign_in(app: Flask, access: Access, rates: RateLimits, *, secure_cookie
             return _sign_in_page("")
         try:
             api_key = _sent_api_key()
-            token = sessions.open(sign_in_with(api_key).owner, api_key)
+            token = sessions.open(_first_viewer(access, rates, api_key).owner, api_key)
         except PawqueueError as error:
             return _problem_page(error)
         return _redirect("/", token, is_secure=secure_cookie or request.is_secure)
@@ -184,6 +172,25 @@ class Sessions:
                 own.popitem(last=False)
             if not own:
                 del self._by_owner[owner]
+
+
+def _first_viewer(access: Access, rates: RateLimits, api_key: str) -> Viewer:
+    """The viewer who signs in with an API key; limits attempts with wrong ones.
+
+    A correct key does not count, so nobody keeps others with the same address from signing in.
+    """
+    try:
+        return _authenticate(access, rates, api_key)
+    except UnauthorizedError:
+        attempts = rates.count(f"sign-in:{request.remote_addr}", _ATTEMPTS)
+        attempts.check("Too many wrong API keys were sent from this address.")
+        raise
+
+
+def _authenticate(access: Access, rates: RateLimits, api_key: str) -> Viewer:
+    viewer, rate_limit = _check_api_key(access, api_key)
+    rates.count(viewer.owner, rate_limit).check("This API key has reached its rate limit.")
+    return viewer
 
 
 def _check_api_key(access: Access, api_key: str) -> tuple[Viewer, str]:
