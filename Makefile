@@ -121,10 +121,10 @@ lock:  ## resolve requirements/*.in into the lock files
 	done
 	@$(COMPILE) --generate-hashes uv.in -o uv.txt
 
-train: $(READY)train  ## train a model: DATA=folder of labelled images
+train: $(READY)train  ## train a model: DATA=folder of labeled images
 	@$(RUN) python -m training.run $(if $(DATA),"$(DATA)")
 
-performance: $(READY)measure  ## measure a running service on labelled images: URL=url DIR=folder N=200
+performance: $(READY)measure  ## measure a running service on labeled images: URL=url DIR=folder N=200
 	@$(RUN) python deploy/performance_tracking.py --api-url "$(URL)" --test-dir "$(DIR)" --max-samples "$(N)"
 
 data-download: $(READY)train  ## download the public training images (URL and checksum in params.yaml)

@@ -17,7 +17,7 @@ def small_image() -> bytes:
 
 
 def _draw(width: int, height: int, max_bytes: int) -> bytes:
-    """Smooth colours with noise, at the highest quality that fits into `max_bytes`."""
+    """Smooth colors with noise, at the highest quality that fits into `max_bytes`."""
     random = np.random.default_rng(0)
     coarse = Image.fromarray(random.integers(0, 255, (24, 32, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)

@@ -33,7 +33,7 @@ def fingerprint(inputs: NDArray[np.uint8]) -> str:
 
 
 def _noise(y: NDArray[np.int64], x: NDArray[np.int64], salt: int) -> NDArray[np.int64]:
-    """Pseudo-random colours: a hash of the coordinates."""
+    """Pseudo-random colors: a hash of the coordinates."""
     mixed = (x * 73856093) ^ (y * 19349663) ^ (salt * 83492791)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177 & 0x7FFFFFFF
     return np.stack([mixed & 255, (mixed >> 8) & 255, (mixed >> 16) & 255], -1)

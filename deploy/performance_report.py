@@ -101,7 +101,7 @@ def _percent(share: float) -> str:
 
 
 def _quantile(ordered: list[float], share: float) -> float:
-    """The quantile at `share` (0 to 1), interpolated between neighbours."""
+    """The quantile at `share` (0 to 1), interpolated between neighbors."""
     position = share * (len(ordered) - 1)
     below = int(position)
     above = min(below + 1, len(ordered) - 1)

@@ -160,12 +160,12 @@ def main(argv: list[str] | None = None) -> int:
     console.print(f"Written: {options.out / 'performance.json'}{f', {drawn}' if drawn else ''}", soft_wrap=True)
     if not drawn:
         print("No plot: matplotlib is missing (run `make performance`), or no image has a label.", file=sys.stderr)
-    labelled = len(measurement.latencies_ms())
-    return 0 if labelled == len(paths) else 1 if labelled else 2
+    labeled = len(measurement.latencies_ms())
+    return 0 if labeled == len(paths) else 1 if labeled else 2
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure a running service on labelled images.")
+    parser = argparse.ArgumentParser(description="Measure a running service on labeled images.")
     parser.add_argument("--api-url", required=True, help="URL of the service, such as http://127.0.0.1:8000")
     parser.add_argument("--test-dir", required=True, type=Path, help="folder with one folder per class")
     parser.add_argument("--max-samples", type=_positive, default=200, help="maximum images (default: %(default)s)")

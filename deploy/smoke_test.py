@@ -129,7 +129,7 @@ def check_rejection(gateway: Gateway) -> str:
 
 
 def image(side: int = 64) -> bytes:
-    """A PNG with a colour gradient."""
+    """A PNG with a color gradient."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -18,7 +18,7 @@ PINK: Color = (224, 130, 140)
 
 @dataclass(frozen=True, slots=True)
 class Coat:
-    """The colours of one animal and of its background."""
+    """The colors of one animal and of its background."""
 
     fur: Color
     shade: Color
@@ -35,7 +35,7 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image)
 
     def oval(self, x: float, y: float, width: float, height: float, color: Color) -> None:
-        """Draw an ellipse around a centre."""
+        """Draw an ellipse around a center."""
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         self._draw.ellipse([value * _SCALE for value in box], fill=color)
 

@@ -1,4 +1,4 @@
-"""Draws a labelled folder of six classes, to try `make train` on: birds, boats, cars, fish, houses and trees.
+"""Draws a labeled folder of six classes, to try `make train` on: birds, boats, cars, fish, houses and trees.
 
 The drawings differ in position, size, angle, colors and background.
 """

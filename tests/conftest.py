@@ -82,7 +82,7 @@ def photographs() -> Path:
         pytest.skip("PAWQUEUE_DATA=none skips tests that need real photographs")
     folder = Path(os.environ.get("PAWQUEUE_DATA") or ROOT.parent / "shared" / "data")
     if not folder.is_dir():
-        missing = f"no photographs at {folder}: set PAWQUEUE_DATA to a folder of labelled images"
+        missing = f"no photographs at {folder}: set PAWQUEUE_DATA to a folder of labeled images"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)

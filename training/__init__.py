@@ -1,4 +1,4 @@
-"""Train a classifier from labelled images and release it as a bundle that workers can serve.
+"""Train a classifier from labeled images and release it as a bundle that workers can serve.
 
 Start with `dvc.yaml`, which lists the stages in `stages/`, then read each stage from top to bottom.
 """

@@ -35,7 +35,7 @@ def main() -> None:
     if args.data:
         list_sources(args.data, SOURCES_FILE)
     elif not SOURCES_FILE.is_file():
-        raise TrainingError("No data given. Set DATA to a folder, tar or zip of labelled images, or a quoted glob.")
+        raise TrainingError("No data given. Set DATA to a folder, tar or zip of labeled images, or a quoted glob.")
     _BUILD.mkdir(exist_ok=True)
     LOG_FILE.write_bytes(b"")
     _run_stages()

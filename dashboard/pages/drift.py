@@ -54,7 +54,7 @@ def contents(view: View) -> dict[str, Content]:
     references = {feature: read_reference(manifest, feature) for feature in _FEATURES}
     drifts = {name: compute_drift(jobs, reference, name) for name, reference in references.items() if reference}
     cards = {f"drift-{name}": _overlay(snapshot, drifts.get(name), name) for name in _FEATURES}
-    # Features without KS come last: every other feature then has the same colour in both charts.
+    # Features without KS come last: every other feature then has the same color in both charts.
     ordered = sorted(drifts.items(), key=lambda pair: bool(pair[1].reference.names))
     psi_lines: list[Line] = [(name, [(at.at_s, at.psi) for at in drift.over_time]) for name, drift in ordered]
     ks_lines: list[Line] = [

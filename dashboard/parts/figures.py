@@ -1,4 +1,4 @@
-"""Plotly figures as plain dictionaries. The style sheet sets the colours of text and grid lines.
+"""Plotly figures as plain dictionaries. The style sheet sets the colors of text and grid lines.
 
 `plotly.graph_objects.Figure` would validate every attribute on every refresh. The tests do that instead.
 """
@@ -11,9 +11,9 @@ from dashboard.data.quantities import Line, Point
 
 Figure = dict[str, Any]
 
-#: Safe for colour-blind readers, with a contrast of 3:1 on light and dark backgrounds (after Okabe and Ito).
+#: Safe for color-blind readers, with a contrast of 3:1 on light and dark backgrounds (after Okabe and Ito).
 COLORS = ("#1f78c8", "#c8570a", "#0a8f6c", "#b0508e", "#8a7400", "#6a6fd0")
-#: Used together with the colours, so that lines and bars can also be told apart without colour.
+#: Used together with the colors, so that lines and bars can also be told apart without color.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS = ("", "/", ".", "x", "-", "+")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")

@@ -15,7 +15,7 @@ from deploy.local.gateway_checks import check_gateway
 from deploy.local.services import gateway_url
 from pawqueue.cli.options import api_key_option, json_option
 
-#: Sign and colour of each level.
+#: Sign and color of each level.
 _SIGNS = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow"), Level.PROBLEM: ("PROBLEM", "red")}
 
 

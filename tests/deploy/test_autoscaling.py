@@ -53,7 +53,7 @@ def test_the_documentation_contains_the_table_of_the_simulation() -> None:
     assert "\n".join(table()) in text, "run `python -m benchmarks.autoscaling` and copy its table to docs/scaling.md"
 
 
-def test_keda_uses_the_behaviour_and_target_of_the_autoscaler_that_it_replaces() -> None:
+def test_keda_uses_the_behavior_and_target_of_the_autoscaler_that_it_replaces() -> None:
     keda = yaml.safe_load((ROOT / "deploy/k8s/components/keda/scaled-object.yaml").read_text())["spec"]
     autoscaler = next(
         document["spec"]

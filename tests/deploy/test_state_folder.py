@@ -17,7 +17,7 @@ from tests.support.services import ROOT, Process, free_port, responds, running_r
 
 #: The last commit before the packages were split into sub-packages.
 _EARLIER = "c3402b34f056cc83781181bf8060d00fed3a73e9"
-_COLOURS = [(30 * n % 256, 90, 200 - 10 * n) for n in range(8)]
+_COLORS = [(30 * n % 256, 90, 200 - 10 * n) for n in range(8)]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def test_queued_jobs_of_an_earlier_revision_finish_and_its_results_can_be_read(t
         earlier = Installation(code, tmp_path, redis_url)
         with earlier.gateway() as http:
             with earlier.worker():
-                finished = [_submit(http, colour, wait_s=30) for colour in _COLOURS[:3]]
-            queued = [_submit(http, colour) for colour in _COLOURS[3:]]
+                finished = [_submit(http, color, wait_s=30) for color in _COLORS[:3]]
+            queued = [_submit(http, color) for color in _COLORS[3:]]
             submission = http.post("/v1/submissions", json={"name": "folder"}).json()["id"]
             archive = {"Content-Type": "application/x-tar"}
             http.post(f"/v1/submissions/{submission}/jobs", content=_tar(), headers=archive).raise_for_status()
@@ -78,15 +78,15 @@ def test_queued_jobs_of_an_earlier_revision_finish_and_its_results_can_be_read(t
                 assert (result["status"], result["attempts"]) == ("succeeded", 1)
             http.post(f"/v1/submissions/{submission}/close").raise_for_status()
             closed = http.get(f"/v1/submissions/{submission}", headers={"Prefer": "wait=60"}).json()
-            assert (closed["status"], closed["counts"]["succeeded"]) == ("finished", len(_COLOURS))
+            assert (closed["status"], closed["counts"]["succeeded"]) == ("finished", len(_COLORS))
             for order in ("after", "cursor"):
                 rows = http.get(f"/v1/submissions/{submission}/results?{order}=0").text.splitlines()
-                assert len(rows) == len(_COLOURS)
+                assert len(rows) == len(_COLORS)
 
 
-def _submit(http: httpx.Client, colour: tuple[int, int, int], wait_s: int = 0) -> dict[str, object]:
+def _submit(http: httpx.Client, color: tuple[int, int, int], wait_s: int = 0) -> dict[str, object]:
     headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
-    response = http.post("/v1/jobs", content=draw((160, 120), colour, form="JPEG"), headers=headers)
+    response = http.post("/v1/jobs", content=draw((160, 120), color, form="JPEG"), headers=headers)
     response.raise_for_status()
     job: dict[str, object] = response.json()
     return job
@@ -95,8 +95,8 @@ def _submit(http: httpx.Client, colour: tuple[int, int, int], wait_s: int = 0) -
 def _tar() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for number, colour in enumerate(_COLOURS):
-            data = draw((160, 120), colour, form="JPEG")
+        for number, color in enumerate(_COLORS):
+            data = draw((160, 120), color, form="JPEG")
             member = tarfile.TarInfo(f"{number}.jpg")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))

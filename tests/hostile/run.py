@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,6 +46,7 @@ def run(target: Target, scale: Scale, attacks: Mapping[str, Attack] = ATTACKS) -
         end_s = time.monotonic()
     for name, (start_s, stop_s) in periods.items():
         rows[name]["seconds"] = round(stop_s - start_s, 1)
+        rows[name]["honest_p99_ms"] = _milliseconds(measured.waits_s(start_s, stop_s), 0.99)
         rows[name]["stall_ms"] = {
             service: round(1000 * measured.stall_s(service, start_s, stop_s)) for service in measured.health
         }
@@ -82,12 +83,17 @@ def _of_honest(measured: Measured, quiet_s: float, loud_s: float, end_s: float) 
         "lost": len(measured.lost),
         "lost_as": dict(Counter(sample.status for sample in measured.lost)),
         **{
-            f"{period}_p{percent}_ms": round(1000 * quantile(waits, percent / 100), 1)
+            f"{period}_p{percent}_ms": _milliseconds(waits, percent / 100)
             for period, waits in (("quiet", quiet), ("attacked", loud))
             for percent in (50, 99)
         },
         "p99_ratio": round(quantile(loud, 0.99) / quantile(quiet, 0.99), 1),
     }
+
+
+def _milliseconds(waits_s: Sequence[float], share: float) -> float | None:
+    """The quantile; None if no image was due in that time."""
+    return round(1000 * quantile(waits_s, share), 1) if waits_s else None
 
 
 def failed_checks(report: Mapping[str, Any], *, judge_times: bool = True) -> list[str]:
@@ -113,14 +119,14 @@ def as_table(report: Mapping[str, Any]) -> str:
     """The report as a table with a row for each attack."""
     services = ("gateway", "worker", "dashboard", "redis")
     head = f"{'attack':20} {'refused':>7} {'accepted':>8} {'held':>5} {'broken':>6} {'seconds':>7} "
-    head += f"{'stall ms: gateway':>17} {'dashboard':>9} {'machine':>7}   growth MB: "
+    head += f"{'stall ms: gateway':>17} {'dashboard':>9} {'machine':>7}   honest p99 ms   growth MB: "
     head += " ".join(f"{name:>9}" for name in services)
     lines = [head]
     for name, row in report["attacks"].items():
         counts = f"{row['refused']:7} {row['accepted']:8} {row['held']:5} {row['broken']:6} {row['seconds']:7.1f} "
         stalls = f"{row['stall_ms']['gateway']:17} {row['stall_ms']['dashboard']:9} {row['stall_ms']['machine']:7}"
         growth = " ".join(f"{row['growth_mb'].get(service, 0):9}" for service in services)
-        lines.append(f"{name:20} {counts}{stalls}   {'':10} {growth}")
+        lines.append(f"{name:20} {counts}{stalls}   {row['honest_p99_ms'] or '':13}   {'':10} {growth}")
     lines += [
         f"{name.replace('_', ' '):20} {', '.join(f'{key} {value}' for key, value in report[name].items())}"
         for name in ("stall_ms", "growth_mb", "peak_mb", "honest")

@@ -82,7 +82,7 @@ def _false_headers() -> Iterator[Hostile]:
     yield Hostile("JPEG that claims 65535 x 65535", _with_jpeg_size(65_535, 65_535), (TOO_MANY_PIXELS,))
     yield Hostile("JPEG that claims 4000 x 4000", _with_jpeg_size(4000, 4000), (UNDECODABLE, SUCCEEDED))
     yield Hostile("PNG with a wrong checksum", draw()[:29] + b"oops" + draw()[33:], _BROKEN)
-    yield Hostile("PNG with an undefined colour type", _png_of_colour_type(colour=9), _BROKEN)
+    yield Hostile("PNG with an undefined color type", _png_of_color_type(color=9), _BROKEN)
     yield Hostile(
         "TIFF whose directory points to itself", b"II*\0\x08\0\0\0\x01\0" + bytes(12) + b"\x08\0\0\0", _BROKEN
     )
@@ -113,9 +113,9 @@ def _with_jpeg_size(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def _png_of_colour_type(colour: int) -> bytes:
+def _png_of_color_type(color: int) -> bytes:
     data = bytearray(draw())
-    data[25] = colour
+    data[25] = color
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
 
@@ -127,12 +127,12 @@ def _bombs() -> Iterator[Hostile]:
     scans = jpeg[:-2] + jpeg[jpeg.rindex(b"\xff\xda") : -2] * 5000 + jpeg[-2:]
     frames = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(200)]
     yield Hostile("PNG of 30000 x 30000 pixels in 120 kB", draw((30_000, 30_000), 0, mode="1"), (TOO_MANY_PIXELS,))
-    yield Hostile("PNG of 7000 x 7000 pixels in one colour", draw((7000, 7000), 0, mode="L"), (SUCCEEDED,))
+    yield Hostile("PNG of 7000 x 7000 pixels in one color", draw((7000, 7000), 0, mode="L"), (SUCCEEDED,))
     yield Hostile(
         "PNG with 60 MB of compressed text", encode(Image.new("RGB", (9, 9)), pnginfo=text), (*_BROKEN, SUCCEEDED)
     )
     yield Hostile(
-        "PNG whose colour profile is a bomb",
+        "PNG whose color profile is a bomb",
         _png_with(b"iCCP", b"x\0\0" + zlib.compress(bytes(50_000_000))),
         (*_BROKEN, SUCCEEDED),
     )
@@ -152,7 +152,7 @@ def _bombs() -> Iterator[Hostile]:
     yield Hostile("HEIC of 20,000 items", heic([(64, 64)] * 20_000), (NOT_AN_IMAGE,))
     for form in ("HEIF", "AVIF"):
         large = encode(Image.new("RGB", (4000, 3000)), form, **_QUICK.get(form, {}))
-        yield Hostile(f"{form} of 4000 x 3000 in one colour", large, (SUCCEEDED,))
+        yield Hostile(f"{form} of 4000 x 3000 in one color", large, (SUCCEEDED,))
 
 
 def _png_with(kind: bytes, content: bytes) -> bytes:
@@ -231,8 +231,8 @@ _ODD_MODES: tuple[tuple[str, str, Any], ...] = (
 
 
 def _odd_modes() -> Iterator[Hostile]:
-    for mode, form, colour in _ODD_MODES:
-        yield Hostile(f"{form} in mode {mode} with colour {colour}", draw((24, 24), colour, form, mode), (SUCCEEDED,))
+    for mode, form, color in _ODD_MODES:
+        yield Hostile(f"{form} in mode {mode} with color {color}", draw((24, 24), color, form, mode), (SUCCEEDED,))
     for size in ((1, 1), (1, 20_000), (20_000, 1), (65_500, 2)):
         yield Hostile(f"JPEG of {size[0]} x {size[1]} pixels", draw(size, form="JPEG"), (SUCCEEDED,))
 
@@ -276,7 +276,7 @@ def _metadata() -> Iterator[Hostile]:
     yield Hostile(
         "EXIF of constant bytes", jpeg[:2] + b"\xff\xe1\x00\x20Exif\0\0" + b"\xa5" * 24 + jpeg[2:], (SUCCEEDED,)
     )
-    yield Hostile("colour profile of constant bytes", draw(form="JPEG", icc_profile=b"\xa5" * 5000), (SUCCEEDED,))
+    yield Hostile("color profile of constant bytes", draw(form="JPEG", icc_profile=b"\xa5" * 5000), (SUCCEEDED,))
     chunk = _png_with(b"tEXt", b"k\0v")[33:]
     many = draw()[:33] + chunk[:15] * 5000 + draw()[33:]
     yield Hostile("PNG with 5000 text chunks", many, (SUCCEEDED,))

@@ -13,7 +13,7 @@ register_heif_opener()
 def draw(
     size: tuple[int, int] = (40, 30), color: Any = (200, 30, 30), form: str = "PNG", mode: str = "RGB", **options: Any
 ) -> bytes:
-    """An image file in one colour, as bytes; `options` are passed to Pillow's `save`."""
+    """An image file in one color, as bytes; `options` are passed to Pillow's `save`."""
     return encode(Image.new(mode, size, color), form, **options)
 
 

@@ -85,7 +85,7 @@ def all_broken(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (empty, r"empty contains no labelled images"),
+        (empty, r"empty contains no labeled images"),
         (one_class, r"only the class 'lying'"),
         (too_few, r"class 'lying' has 9 usable images\. Each class needs at least 10"),
         (unreadable, r"unreadable\.tar is not a readable folder, tar or zip"),

@@ -40,7 +40,7 @@ def open_archive(path: Path, max_unpacked_bytes: float) -> Iterator[Archive]:
             `max_unpacked_bytes`. Some damage is found only when an image is read.
     """
     if not path.exists():
-        raise TrainingError(f"{path} does not exist. Set DATA to a folder, tar or zip of labelled images.")
+        raise TrainingError(f"{path} does not exist. Set DATA to a folder, tar or zip of labeled images.")
     try:
         if path.is_dir():
             yield _folder(path)

@@ -28,7 +28,7 @@ def augment(
     The result depends only on the arguments and the state of `rng`.
     """
     image = _reframe(Image.fromarray(pixels), height, width, params, rng)
-    image = _recolour(image, params, rng)
+    image = _recolor(image, params, rng)
     if rng.random() < params.blur:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1) * _BLUR_MAX_RADIUS * height))
     if rng.random() < params.noise:
@@ -62,10 +62,10 @@ def _reframe(
     cosine, sine = math.cos(angle), math.sin(angle)
     # Pillow maps output (x, y) to input (a x + b y + c, d x + e y + f).
     a, b, d, e = scale_x * cosine, -scale_y * sine, scale_x * sine, scale_y * cosine
-    centre_x = image.width / 2 + _shift(image.width, side * stretch, rng)
-    centre_y = image.height / 2 + _shift(image.height, side / stretch, rng)
-    c = centre_x - (a * width + b * height) / 2
-    f = centre_y - (d * width + e * height) / 2
+    center_x = image.width / 2 + _shift(image.width, side * stretch, rng)
+    center_y = image.height / 2 + _shift(image.height, side / stretch, rng)
+    c = center_x - (a * width + b * height) / 2
+    f = center_y - (d * width + e * height) / 2
     border = tuple(int(value) for value in np.asarray(image.resize((1, 1), Image.Resampling.BOX))[0, 0])
     return image.transform(
         (width, height),
@@ -77,12 +77,12 @@ def _reframe(
 
 
 def _shift(length: int, shown: float, rng: np.random.Generator) -> float:
-    """Random shift of the centre, in pixels, that keeps the crop inside the image (or the image inside the crop)."""
+    """Random shift of the center, in pixels, that keeps the crop inside the image (or the image inside the crop)."""
     return rng.uniform(-0.5, 0.5) * abs(1 - shown) * length
 
 
-def _recolour(image: Image.Image, params: AugmentParams, rng: np.random.Generator) -> Image.Image:
-    """Change saturation, white balance, contrast and brightness with one colour matrix, then darken."""
+def _recolor(image: Image.Image, params: AugmentParams, rng: np.random.Generator) -> Image.Image:
+    """Change saturation, white balance, contrast and brightness with one color matrix, then darken."""
     saturation = 0.0 if rng.random() < params.grey else 1 + rng.uniform(-1, 1) * params.saturation
     matrix = saturation * np.eye(3) + (1 - saturation) * _LUMA
     if saturation:
@@ -115,5 +115,5 @@ def _erase(image: Image.Image, rng: np.random.Generator) -> None:
     """Cover a random rectangle, like a hand or a cage bar in front of the animal."""
     width, height = (int(rng.uniform(0.1, 0.4) * side) for side in image.size)
     left, top = int(rng.integers(image.width - width)), int(rng.integers(image.height - height))
-    colour = tuple(int(value) for value in rng.integers(256, size=3))
-    image.paste(colour, (left, top, left + width, top + height))
+    color = tuple(int(value) for value in rng.integers(256, size=3))
+    image.paste(color, (left, top, left + width, top + height))

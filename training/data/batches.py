@@ -44,7 +44,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def _mixed(
         self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], index: int
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Blend each image and its target with its neighbour's (mixup)."""
+        """Blend each image and its target with its neighbor's (mixup)."""
         if not self._params.augment.mixup:
             return pixels, targets
         rng = np.random.default_rng((self._params.train.seed, self._epoch, index, 1))

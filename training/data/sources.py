@@ -1,4 +1,4 @@
-"""Where the training images come from: the list of sources, and the labelled image files in each.
+"""Where the training images come from: the list of sources, and the labeled image files in each.
 
 `list_sources` writes names, sizes and checksums to `data/sources.csv`, and paths to `data/locations.csv`. DVC tracks
 only the first as an input, so moving the data does not trigger retraining.
@@ -34,7 +34,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class LabelledFile:
+class LabeledFile:
     """An encoded image with its label."""
 
     #: Name of the source and path within it; unique across sources.
@@ -75,21 +75,21 @@ def read_locations(file: Path) -> list[Path]:
     return paths
 
 
-def read_sources(paths: list[Path], *, rename: dict[str, str], max_unpacked_bytes: float) -> Iterator[LabelledFile]:
-    """Yield every labelled image in `paths`. `rename` maps label names in the data, such as `cats`, to labels.
+def read_sources(paths: list[Path], *, rename: dict[str, str], max_unpacked_bytes: float) -> Iterator[LabeledFile]:
+    """Yield every labeled image in `paths`. `rename` maps label names in the data, such as `cats`, to labels.
 
     Raises:
-        TrainingError: a source is missing, unreadable, rejected (see `open_archive`), or contains no labelled images.
+        TrainingError: a source is missing, unreadable, rejected (see `open_archive`), or contains no labeled images.
     """
     for path in paths:
         with open_archive(path, max_unpacked_bytes) as archive:
             labels = label_names(archive.names)
             if not labels:
                 raise TrainingError(
-                    f"{path} contains no labelled images. Use class folders (cats/1.jpg) or flat names (cat.1.jpg)."
+                    f"{path} contains no labeled images. Use class folders (cats/1.jpg) or flat names (cat.1.jpg)."
                 )
             for name, label in labels.items():
-                yield LabelledFile(f"{path.name}/{name}", rename.get(label, label), archive.read(name))
+                yield LabeledFile(f"{path.name}/{name}", rename.get(label, label), archive.read(name))
 
 
 def label_names(names: list[str]) -> dict[str, str]:
@@ -126,7 +126,7 @@ def _matches(pattern: str) -> list[Path]:
         return found
     if len(parts := shlex.split(pattern)) > 1:
         return [path for part in parts for path in _matches(part)]
-    raise TrainingError(f"DATA: nothing matches {pattern!r}. Give a folder, tar or zip of labelled images.")
+    raise TrainingError(f"DATA: nothing matches {pattern!r}. Give a folder, tar or zip of labeled images.")
 
 
 def _describe(path: Path) -> Source:

@@ -21,7 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bundle.decode import UndecodableImageError, decode
-from training.data.sources import LabelledFile
+from training.data.sources import LabeledFile
 from training.data.splits import SPLITS
 from training.errors import TrainingError
 from training.params import PrepareParams
@@ -57,7 +57,7 @@ class SurveyedImage:
     split: str = ""
 
 
-def survey(files: Iterable[LabelledFile], params: PrepareParams) -> list[SurveyedImage]:
+def survey(files: Iterable[LabeledFile], params: PrepareParams) -> list[SurveyedImage]:
     """Return one entry per image, with the reason why it is dropped or the split it belongs to.
 
     Raises:
@@ -81,7 +81,7 @@ def map_in_threads(function: Callable[[_In], _Out], items: Iterable[_In]) -> Ite
             yield from pool.map(function, chunk)
 
 
-def _inspect(file: LabelledFile, min_side_px: int) -> SurveyedImage:
+def _inspect(file: LabeledFile, min_side_px: int) -> SurveyedImage:
     found = SurveyedImage(file.name, file.label, hashlib.sha256(file.data).hexdigest(), len(file.data))
     try:
         image = decode(file.data, HASHED_SIDE, HASHED_SIDE)
@@ -103,7 +103,7 @@ def _drop_copies(images: list[SurveyedImage]) -> list[SurveyedImage]:
     for image in images:
         reason = image.dropped
         if not reason and len(labels[image.sha256]) > 1:
-            reason = f"copies labelled {' and '.join(sorted(labels[image.sha256]))}"
+            reason = f"copies labeled {' and '.join(sorted(labels[image.sha256]))}"
         elif not reason and first.setdefault(image.sha256, image.name) != image.name:
             reason = f"copy of {first[image.sha256]}"
         checked.append(replace(image, dropped=reason))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bundle.decode import UndecodableImageError, decode
 from bundle.manifest import MODEL_FILE, Interval, read_manifest
-from training.data.sources import LabelledFile, read_sources
+from training.data.sources import LabeledFile, read_sources
 from training.data.splits import read_split
 from training.data.survey import HASHED_SIDE, perceptual_hash
 from training.errors import TrainingError, run_command
@@ -49,7 +49,7 @@ def _sized(image: Image.Image, longest_px: int) -> Image.Image:
 
 
 def _middle(image: Image.Image, width_to_height: float) -> Image.Image:
-    """Cut out the largest centred crop with this aspect ratio."""
+    """Cut out the largest centered crop with this aspect ratio."""
     width = min(image.width, image.height * width_to_height)
     height = width / width_to_height
     x, y = (image.width - width) / 2, (image.height - height) / 2
@@ -107,7 +107,7 @@ def share_with_interval(count: int, total: int) -> Interval:
     return Interval(value=count / total, low=float(interval.low), high=float(interval.high))
 
 
-def _unseen(files: list[LabelledFile], prepared: Path) -> list[LabelledFile]:
+def _unseen(files: list[LabeledFile], prepared: Path) -> list[LabeledFile]:
     """Return the readable files, without photographs of the training and validation splits."""
     known = np.array(
         [perceptual_hash(pixels) for name in ("train", "validation") for pixels in read_split(prepared, name).pixels],
@@ -131,7 +131,7 @@ def main() -> None:
         description=__doc__,
         epilog="example: python -m training.quality.elsewhere photos.tar > build/elsewhere.json",
     )
-    parser.add_argument("data", type=Path, nargs="+", help="folders, tars or zips of labelled images")
+    parser.add_argument("data", type=Path, nargs="+", help="folders, tars or zips of labeled images")
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help=f"default: {BUNDLE}")
     parser.add_argument(
         "--prepared",

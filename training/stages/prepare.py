@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.decode import decode
-from training.data.sources import SOURCES_FILE, LabelledFile, read_locations, read_sources
+from training.data.sources import SOURCES_FILE, LabeledFile, read_locations, read_sources
 from training.data.splits import SPLITS, ImageFacts, read_split, split_writers, write_labels
 from training.data.survey import SurveyedImage, map_in_threads, survey
 from training.errors import TrainingError, run_command
@@ -42,7 +42,7 @@ def prepare(paths: list[Path], params: Params, out: Path) -> None:
             _contact_sheet(folder, label).save(folder / f"contact-{label}.jpg", quality=85)
 
 
-def _read(paths: list[Path], params: Params) -> Iterator[LabelledFile]:
+def _read(paths: list[Path], params: Params) -> Iterator[LabeledFile]:
     limit = params.prepare.max_unpacked_gb * 1e9
     return read_sources(paths, rename=params.prepare.rename, max_unpacked_bytes=limit)
 
@@ -68,8 +68,8 @@ def _check_disk(images: Iterable[SurveyedImage], params: Params, folder: Path) -
         )
 
 
-def _write_splits(files: Iterable[LabelledFile], kept: dict[str, SurveyedImage], params: Params, folder: Path) -> None:
-    def decoded(file: LabelledFile) -> tuple[SurveyedImage, NDArray[np.uint8]]:
+def _write_splits(files: Iterable[LabeledFile], kept: dict[str, SurveyedImage], params: Params, folder: Path) -> None:
+    def decoded(file: LabeledFile) -> tuple[SurveyedImage, NDArray[np.uint8]]:
         image = kept[file.name]
         return image, decode(file.data, *_image_size(image.split, params)).pixels
 

@@ -22,7 +22,7 @@ def mean(data: bytes) -> Any:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_supported_format_decodes_to_the_same_colour(form: str) -> None:
+def test_every_supported_format_decodes_to_the_same_color(form: str) -> None:
     decoded = decode(draw((40, 30), RED, form), 16, 24)
     assert decoded.pixels.shape == (16, 24, 3)
     assert decoded.pixels.dtype == np.uint8
@@ -50,7 +50,7 @@ def test_every_pixel_mode_is_converted_to_rgb(mode: str, color: Any, form: str, 
     assert np.abs(mean(draw((32, 32), color, form, mode)) - expected).max() <= 3
 
 
-def test_a_palette_image_keeps_its_colours_and_transparency() -> None:
+def test_a_palette_image_keeps_its_colors_and_transparency() -> None:
     image = Image.new("P", (16, 16), 1)
     image.putpalette([0, 0, 0, 200, 30, 30])
     assert np.abs(mean(encode(image)) - RED).max() <= 1
@@ -127,7 +127,7 @@ def test_a_thumbnail_in_a_heic_is_not_decoded_in_place_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB;16", "RGBA;16"])
-def test_a_heic_of_10_bits_keeps_its_colours(mode: str) -> None:
+def test_a_heic_of_10_bits_keeps_its_colors(mode: str) -> None:
     shades = [shade * 257 for shade in RED] + [65_535] * (mode == "RGBA;16")
     deep = np.full((64, 64, len(shades)), shades, np.uint16)
     buffer = io.BytesIO()
@@ -159,7 +159,7 @@ def test_an_image_with_a_broken_exif_block_is_decoded() -> None:
     assert np.abs(mean(draw(color=RED, form="JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff")) - RED).max() < 6
 
 
-def test_a_large_jpeg_keeps_its_colours_and_reports_its_full_size() -> None:
+def test_a_large_jpeg_keeps_its_colors_and_reports_its_full_size() -> None:
     image = Image.new("RGB", (2000, 1500), RED)
     image.paste((20, 20, 220), (0, 0, 1000, 1500))
     decoded = decode(encode(image, "JPEG"), 32, 32)

@@ -16,7 +16,7 @@ from pawqueue.bulk.accuracy import Comparison, truth_of, wilson
         ("cats/dogs/1.jpg", "dog"),  # the nearest folder counts
         ("foxes/1.jpg", "fox"),
         ("puppies/1.jpg", "puppy"),
-        ("catalogue/1.jpg", None),
+        ("catalog/1.jpg", None),
         ("misc/cat.jpg", None),
     ],
 )

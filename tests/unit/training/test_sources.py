@@ -93,8 +93,8 @@ def test_the_error_names_a_truncated_archive(tmp_path: Path) -> None:
         labels(path)
 
 
-def test_a_source_without_labelled_images_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="contains no labelled images"):
+def test_a_source_without_labeled_images_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="contains no labeled images"):
         labels(tmp_path)
 
 

@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from tests.training.synthetic import striped_jpeg, tiny_params
-from training.data.sources import LabelledFile
+from training.data.sources import LabeledFile
 from training.data.survey import group_near_duplicates, survey
 from training.errors import TrainingError
 
 PARAMS = tiny_params().prepare
 
 
-def files(count: int, labels: tuple[str, ...] = ("cat", "dog")) -> list[LabelledFile]:
+def files(count: int, labels: tuple[str, ...] = ("cat", "dog")) -> list[LabeledFile]:
     return [
-        LabelledFile(f"{label}/{seed}.jpg", label, striped_jpeg(index, seed))
+        LabeledFile(f"{label}/{seed}.jpg", label, striped_jpeg(index, seed))
         for index, label in enumerate(labels)
         for seed in range(count)
     ]
@@ -31,10 +31,10 @@ def compressed(data: bytes, quality: int) -> bytes:
 def test_broken_tiny_and_copied_images_are_dropped_with_a_reason() -> None:
     good = files(30)
     unusable = [
-        LabelledFile("cat/broken.jpg", "cat", good[0].data[:200]),
-        LabelledFile("cat/text.jpg", "cat", b"not an image"),
-        LabelledFile("cat/tiny.jpg", "cat", striped_jpeg(0, 99, side=8)),
-        LabelledFile("cat/copy.jpg", "cat", good[1].data),
+        LabeledFile("cat/broken.jpg", "cat", good[0].data[:200]),
+        LabeledFile("cat/text.jpg", "cat", b"not an image"),
+        LabeledFile("cat/tiny.jpg", "cat", striped_jpeg(0, 99, side=8)),
+        LabeledFile("cat/copy.jpg", "cat", good[1].data),
     ]
     dropped = {image.name: image.dropped for image in survey(good + unusable, PARAMS) if image.dropped}
     assert dropped.keys() == {file.name for file in unusable}
@@ -45,13 +45,13 @@ def test_broken_tiny_and_copied_images_are_dropped_with_a_reason() -> None:
 
 def test_copies_with_different_labels_are_all_dropped() -> None:
     good = files(30)
-    images = survey([*good, LabelledFile("dog/mislabelled.jpg", "dog", good[0].data)], PARAMS)
-    assert {image.name for image in images if image.dropped} == {"cat/0.jpg", "dog/mislabelled.jpg"}
+    images = survey([*good, LabeledFile("dog/mislabeled.jpg", "dog", good[0].data)], PARAMS)
+    assert {image.name for image in images if image.dropped} == {"cat/0.jpg", "dog/mislabeled.jpg"}
 
 
 def test_near_duplicates_share_a_split() -> None:
     good = files(40)
-    recompressed = [LabelledFile(f"recompressed/{file.name}", file.label, compressed(file.data, 95)) for file in good]
+    recompressed = [LabeledFile(f"recompressed/{file.name}", file.label, compressed(file.data, 95)) for file in good]
     split = {image.name: image.split for image in survey(good + recompressed, PARAMS)}
     assert all(split[file.name] == split[f"recompressed/{file.name}"] for file in good)
 
@@ -82,7 +82,7 @@ def test_at_most_max_per_class_images_of_each_class_are_kept() -> None:
         (files(9), "class 'cat' has 9 usable images. Each class needs at least 10"),
     ],
 )
-def test_too_few_classes_or_images_are_reported(images: list[LabelledFile], message: str) -> None:
+def test_too_few_classes_or_images_are_reported(images: list[LabeledFile], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         survey(images, PARAMS)
 
