@@ -4,6 +4,8 @@ import csv
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,10 +16,16 @@ from tests.support.services import ROOT
 PHOTOS = ROOT / "examples" / "photos"
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """An empty folder. Its path is short, because it will contain the socket of Redis."""
+    with tempfile.TemporaryDirectory(prefix="paw-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
-def test_the_demo_labels_every_image_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    out, temporary = tmp_path / "results.csv", tmp_path / "temporary"
-    temporary.mkdir()
+def test_the_demo_labels_every_image_and_leaves_nothing_behind(tmp_path: Path, temporary: Path) -> None:
+    out = tmp_path / "results.csv"
     command = [sys.executable, "-m", "deploy.local", "demo", "--photos", str(PHOTOS), "--out", str(out)]
     environ = {**os.environ, "TMPDIR": str(temporary)}
 
