@@ -121,4 +121,4 @@ def test_a_result_is_recorded_in_mlflow_when_there_is_space_again(here: Path, di
 
     disk.make_room()
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    assert "Recorded version 1 of cats-dogs" in done.stdout
+    assert "Recorded: version 1 of cats-dogs" in done.stdout
