@@ -150,7 +150,7 @@ def card_view(card: Card, content: Content) -> Component:
     head = [html.H2(card.title, id=f"{card.id}-title"), html.Span(word, id=f"{card.id}-word")]
     inner: list[Any] = [html.Div(head, className="card-head"), html.P(note, id=f"{card.id}-note", className="note")]
     inner += [_part_view(card, part, value) for part, value in zip(card.parts, values, strict=True)]
-    return html.Section(inner, id=card.id, className=class_name, **aria(labeledby=f"{card.id}-title"))
+    return html.Section(inner, id=card.id, className=class_name, **aria(labelledby=f"{card.id}-title"))
 
 
 def card_outputs(card: Card) -> list[Output]:
