@@ -14,7 +14,9 @@ def check_images(tools: Tools, images: str, base: str) -> list[str]:
         found = tools.inspect(image)
         above_mb = (found["Size"] - base_size) / 1e6
         require(found["Config"]["User"] not in ("", "0", "root", "0:0"), f"{image} runs as root")
-        require(found["Config"]["Entrypoint"][0] == "python", f"{image} starts a shell, which does not forward SIGTERM")
+        program, *arguments = found["Config"]["Entrypoint"]
+        receives_signals = program == "python" or any("exec python " in argument for argument in arguments)
+        require(receives_signals, f"{image} starts a shell, which does not forward SIGTERM")
         require(bool(found["Config"]["Labels"].get("org.opencontainers.image.revision")), f"{image} has no labels")
         # Search only /venv: the base image may contain a compiler and pip.
         added = tools.run(
