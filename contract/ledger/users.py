@@ -123,7 +123,10 @@ USERS_FILE = "deploy/redis-users.conf"
 _HEAD = """\
 # The users of Redis 7, without their passwords: deploy/compose/make-secrets adds them. `make docs` generates this file
 # from contract/ledger/users.py. The user admin is for people: backups and inspection.
-user default off
+#
+# Nobody can log in as the user default. It has all rights because Redis applies them to what it reads from its
+# append-only file at startup: with fewer rights, Redis would silently skip the jobs in it.
+user default off resetpass ~* &* +@all
 user admin on >PASSWORD_OF_admin ~* &* +@all
 """
 

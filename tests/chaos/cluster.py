@@ -16,6 +16,7 @@ from contract.ledger import keys
 from deploy.local.redis_server import find_redis_server, redis_command
 from tests.support.faulty_worker import NO_POINT
 from tests.support.proxy import CuttableProxy, cuttable
+from tests.support.redis_users import make_users
 from tests.support.services import Process, accepts_connections, free_port, running, wait_until
 
 FAULT_POINTS = ("before_unacked", "before_claim", "in_decode", "in_predict", "before_commit", "after_commit")
@@ -81,7 +82,7 @@ class RestartedService:
 
 
 class Cluster:
-    """Redis behind a proxy that can be cut, one gateway, and some workers."""
+    """Redis behind a proxy that can be cut, with a user for each service, one gateway, and some workers."""
 
     def __init__(
         self,
@@ -98,10 +99,11 @@ class Cluster:
         data.mkdir(parents=True)
         self._services = ExitStack()
         self.proxy: CuttableProxy = self._services.enter_context(cuttable(redis_port))
-        self.redis_url = f"redis://127.0.0.1:{redis_port}/0"
+        users = make_users(folder / "users")
+        self.redis_url = users.url("admin", redis_port)
         self.url = f"http://127.0.0.1:{gateway_port}"
+        #: The settings of gateway and workers, except the URL of Redis.
         self.environ = {
-            "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}/0",
             "PAWQUEUE_GATEWAY_PORT": str(gateway_port),
             "PAWQUEUE_GATEWAY_METRICS_PORT": "0",
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
@@ -109,11 +111,14 @@ class Cluster:
             "PAWQUEUE_LOG_LEVEL": "warning",
             **settings,
         }
-        self.redis = RestartedService("redis", lambda: redis_command(find_redis_server(), redis_port, data), folder, {})
-        self.gateway = RestartedService("gateway", lambda: [sys.executable, "-m", "gateway"], folder, self.environ)
+        binary, *options = redis_command(find_redis_server(), redis_port, data)
+        self.redis = RestartedService("redis", lambda: [binary, str(users.config), *options], folder, {})
+        as_gateway, as_worker = (
+            self.environ | {"PAWQUEUE_REDIS_URL": users.url(user, self.proxy.port)} for user in ("gateway", "worker")
+        )
+        self.gateway = RestartedService("gateway", lambda: [sys.executable, "-m", "gateway"], folder, as_gateway)
         self.workers = [
-            RestartedService(f"worker-{number}", self._worker_command, folder, self.environ)
-            for number in range(workers)
+            RestartedService(f"worker-{number}", self._worker_command, folder, as_worker) for number in range(workers)
         ]
         # A light worker serves a trivial model and starts within a second.
         self._light = ["--light"] if light else []

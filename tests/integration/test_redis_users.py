@@ -1,7 +1,6 @@
 """The services with a Redis user each, as Compose and Kubernetes run them: all of them work, and none can do more."""
 
 import io
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ import redis
 from click.testing import CliRunner
 
 from contract.access import Scope
+from contract.job import JobStatus
 from contract.ledger import keys
+from contract.ledger.ledger import Ledger
 from contract.ledger.requirements import check_redis
 from contract.ledger.users import USERS, USERS_FILE, users_file
 from contract.settings import load_settings
@@ -21,6 +22,8 @@ from dashboard.services import build_services
 from gateway.keys_cli import keys as keys_command
 from tests.integration.test_redis_requirements import DURABLE, GATEWAY, LIGHT_WORKER, environ_for
 from tests.support.images import draw
+from tests.support.ledger import read, submitted
+from tests.support.redis_users import NAMES, make_users
 from tests.support.services import ROOT, accepts_connections, free_port, running, running_redis_with, wait_until
 
 SERVICES = [user.name for user in USERS]
@@ -31,7 +34,6 @@ class Users:
     """A Redis with these users."""
 
     urls: dict[str, str]
-    #: Whether Redis distinguishes keys that a user may only read; older versions let the user change them too.
     has_read_only_keys: bool
 
     def client(self, user: str) -> "redis.Redis":
@@ -48,19 +50,9 @@ class Users:
 @pytest.fixture(scope="module")
 def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Users]:
     folder, port = tmp_path_factory.mktemp("users"), free_port()
-    subprocess.run(["sh", "deploy/compose/make-secrets", str(folder)], cwd=ROOT, check=True, stdout=subprocess.PIPE)
-    urls = {name: _url(folder, name, port) for name in [*SERVICES, "admin"]}
-    with running_redis_with(folder, free_port()) as url, redis.Redis.from_url(url) as client:
-        has_read_only_keys = int(client.info("server")["redis_version"].split(".")[0]) >= 7
-    config = folder / "used.conf"
-    text = (folder / "redis.conf").read_text()
-    config.write_text(text if has_read_only_keys else text.replace("%R~", "~"))
-    with running_redis_with(folder, port, *DURABLE, config=[str(config)]):
-        yield Users(urls, has_read_only_keys)
-
-
-def _url(folder: Path, user: str, port: int) -> str:
-    return (folder / f"redis_url_{user}").read_text().strip().replace("@redis:6379", f"@127.0.0.1:{port}")
+    made = make_users(folder)
+    with running_redis_with(folder, port, *DURABLE, config=[str(made.config)]):
+        yield Users({name: made.url(name, port) for name in NAMES}, made.has_read_only_keys)
 
 
 def test_the_file_of_users_is_up_to_date() -> None:
@@ -207,3 +199,13 @@ def test_nobody_can_use_redis_without_a_password(users: Users) -> None:
     url = "redis://" + users.urls["admin"].split("@")[1]
     with redis.Redis.from_url(url) as client, pytest.raises(redis.AuthenticationError):
         client.get("x")
+
+
+def test_redis_reads_all_jobs_again_after_a_restart(tmp_path: Path) -> None:
+    made, port = make_users(tmp_path / "users"), free_port()
+    with redis.Redis.from_url(made.url("gateway", port), decode_responses=True) as client:
+        ledger = Ledger(client)
+        with running_redis_with(tmp_path, port, *DURABLE, config=[str(made.config)]):
+            jobs = [submitted(ledger) for _ in range(3)]
+        with running_redis_with(tmp_path, port, *DURABLE, config=[str(made.config)]):
+            assert [read(ledger, job).status for job in jobs] == [JobStatus.QUEUED] * 3
