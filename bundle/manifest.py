@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,32 @@ class Golden(_Part):
     inputs_sha256: str
     #: Probabilities: one row per golden input, one column per label.
     outputs: list[list[float]]
+    #: Similarity to the nearest prototype, per golden input; empty without prototypes.
+    similarities: list[float] = []
+
+
+class Familiarity(_Part):
+    """Which features are compared with the prototypes, and what turns a similarity into a familiarity."""
+
+    #: Name of the layer whose output, averaged over the image, is the features.
+    layer: str
+    #: Percentiles of the similarities of the validation images: minimum, 1 %, 2 %, ..., maximum.
+    percentiles: list[float] = Field(min_length=2)
+
+    def of(self, similarities: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The share of the validation images that are less similar, for each similarity."""
+        shares = np.linspace(0, 1, len(self.percentiles))
+        found: NDArray[np.float64] = np.interp(similarities, self.percentiles, shares, left=0)
+        return found.astype(np.float32)
+
+
+class Outputs(NamedTuple):
+    """What a model returns for a batch of images."""
+
+    #: float32 (batch, labels).
+    probabilities: NDArray[np.float32]
+    #: float32 (batch,), 0..1; None if the bundle has no prototypes.
+    familiarity: NDArray[np.float32] | None = None
 
 
 class Manifest(_Part):
@@ -71,8 +97,11 @@ class Manifest(_Part):
     metrics: dict[str, Interval] = {}
     #: Fingerprint and counts of the training data.
     data: dict[str, str | int | float] = {}
-    #: Distributions in the training data, by feature: confidence, label, brightness, contrast, width, height.
+    #: Distributions in the training data, by feature: confidence, familiarity, label, brightness and
+    #: contrast, width and height.
     reference: dict[str, Histogram] = {}
+    #: None if the bundle has no prototypes; see `familiarity.py`.
+    familiarity: Familiarity | None = None
     golden: Golden
     #: SHA-256 (hex) by file name.
     sha256: dict[str, str]
@@ -84,16 +113,27 @@ class Manifest(_Part):
         """The manifest as indented JSON, with members in the order of the fields."""
         return self.model_dump_json(by_alias=True, indent=2) + "\n"
 
-    def probabilities(self, outputs: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Convert raw model outputs (batch, units) to float32 probabilities (batch, labels)."""
-        values = np.asarray(outputs, dtype=np.float32).reshape(len(outputs), -1)
+    def read_outputs(self, raw: NDArray[np.floating]) -> Outputs:
+        """Convert raw outputs (batch, columns): the units of the model, and with prototypes the similarity."""
+        values = np.asarray(raw, dtype=np.float32).reshape(len(raw), -1)
         units = 1 if self.output == "sigmoid" else len(self.labels)
-        if values.shape[1] != units:
+        columns = units + bool(self.familiarity)
+        if values.shape[1] != columns:
             raise BundleError(
                 f"{self.name}: the model has {values.shape[1]} outputs per image, but a {self.output} "
-                f"with {len(self.labels)} labels needs {units}. Export the bundle again."
+                f"with {len(self.labels)} labels needs {columns}. Export the bundle again."
             )
-        return np.concatenate([1 - values, values], axis=1) if self.output == "sigmoid" else values
+        familiarity = self.familiarity.of(values[:, units]) if self.familiarity else None
+        values = values[:, :units]
+        probabilities = np.concatenate([1 - values, values], axis=1) if self.output == "sigmoid" else values
+        return Outputs(probabilities, familiarity)
+
+    def golden_distance(self, raw: NDArray[np.floating]) -> float:
+        """Largest difference between raw outputs for the golden inputs and those in the bundle."""
+        found = [self.read_outputs(raw).probabilities - np.array(self.golden.outputs, np.float32)]
+        if self.familiarity:
+            found.append(raw[:, -1:] - np.array(self.golden.similarities, np.float32)[:, None])
+        return float(np.abs(np.concatenate(found, axis=1)).max())
 
 
 def read_manifest(folder: Path, checksum: str | None = None) -> Manifest:

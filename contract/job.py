@@ -50,6 +50,10 @@ WARNINGS = {
         "The CMYK JPEG has no Adobe marker, so whether its inks are inverted was inferred from the image."
     ),
     "invalid_samples": "Some samples of the image are not numbers. They are black.",
+    "unfamiliar_image": (
+        "The image differs from the training images more than 99 % of the validation images do. The label is probably"
+        " meaningless."
+    ),
 }
 
 
@@ -62,6 +66,8 @@ class Prediction:
     confidence: float
     #: Probability of each label; they sum to 1.
     probabilities: dict[str, float]
+    #: Share of the validation images that differ more from the training images, 0..1; None if the model cannot tell.
+    familiarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,8 @@ class JobResult:
         parts = self.all_parts()
         if not self.warnings:
             del parts["warnings"]
+        if self.prediction and self.prediction.familiarity is None:
+            del parts["prediction"]["familiarity"]
         return {name: value for name, value in parts.items() if value is not None}
 
     def all_parts(self) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class ResultRow:
     model: str = ""
     #: Codes of reasons to doubt the prediction, separated by spaces; `contract/job.py` has their meaning.
     warnings: str = ""
+    #: Share of the validation images that differ more from the training images, 0..1.
+    familiarity: float | None = None
 
     @classmethod
     def of(cls, job: Job) -> "ResultRow":
@@ -45,6 +47,7 @@ class ResultRow:
             latency_ms=None if job.finished_ms is None else max(0, job.finished_ms - job.created_ms),
             model=f"{model.name}@{model.version}" if model else "",
             warnings=" ".join(result.warnings) if result else "",
+            familiarity=prediction.familiarity if prediction else None,
         )
 
     @property

@@ -15,6 +15,7 @@ PREPARED, TRAINED, EVALUATED, BUNDLE = (Path("build", name) for name in ("prepar
 WEIGHTS_FILE, SPEC_FILE, HISTORY_FILE = "weights.npz", "network.json", "history.json"
 #: Written by `evaluate`. The predictions are copied into the bundle.
 METRICS_FILE, RESULTS_FILE, PREDICTIONS_FILE = "metrics.json", "results.json", "predictions.csv"
+FAMILIARITY_FILE = "familiarity.npz"
 
 
 def parse_paths(module: str, description: str | None, **defaults: Path) -> argparse.Namespace:

@@ -92,6 +92,12 @@ class PredictionObject(BaseModel):
     label: str
     confidence: float = Field(ge=0, le=1, description="Probability of `label`.")
     probabilities: dict[str, float] = Field(description="Probability of each label; they sum to 1.")
+    familiarity: float | None = Field(
+        ge=0,
+        le=1,
+        description="Share of the validation images that differ more from the training images than this image does. "
+        "Below 0.01, `warnings` contains `unfamiliar_image`. Null if the model does not measure it.",
+    )
 
 
 class ErrorObject(BaseModel):
@@ -199,6 +205,12 @@ def example_job(status: JobStatus, **members: Any) -> dict[str, Any]:
     return job | members
 
 
+PREDICTION: dict[str, Any] = {
+    "label": "cat",
+    "confidence": 0.97,
+    "probabilities": {"cat": 0.97, "dog": 0.03},
+    "familiarity": 0.64,
+}
 QUEUED_JOB = example_job(JobStatus.QUEUED)
 WAITING_JOB = example_job(JobStatus.QUEUED, queue_position=12, estimated_wait_s=0.1)
 SUCCEEDED_JOB = example_job(
@@ -206,7 +218,7 @@ SUCCEEDED_JOB = example_job(
     started_at="2026-03-01T12:00:00.004Z",
     finished_at="2026-03-01T12:00:00.023Z",
     attempts=1,
-    prediction={"label": "cat", "confidence": 0.97, "probabilities": {"cat": 0.97, "dog": 0.03}},
+    prediction=PREDICTION,
     model={"name": "cats-dogs", "version": "1"},
     batch_size=4,
     timings={"queue_ms": 4.0, "batch_wait_ms": 1.2, "decode_ms": 2.1, "predict_ms": 11.0},

@@ -79,9 +79,12 @@ def read_rows(path: Path) -> Iterator[ResultRow]:
     with path.open(encoding="utf-8", newline="") as file:
         for cells in read_records(file):
             texts = {name: cells.get(name, "") for name in CSV_COLUMNS}
-            confidence, latency_ms = texts.pop("confidence"), texts.pop("latency_ms")
+            confidence, latency_ms, familiarity = (
+                texts.pop(name) for name in ("confidence", "latency_ms", "familiarity")
+            )
             yield ResultRow(
                 **texts,
                 confidence=float(confidence) if confidence else None,
                 latency_ms=int(latency_ms) if latency_ms else None,
+                familiarity=float(familiarity) if familiarity else None,
             )

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.manifest import Outputs
+
 
 class BrightnessModel:
     """Stands in for `worker.runtime.keras.KerasModel`."""
@@ -11,6 +13,6 @@ class BrightnessModel:
     height = width = 16
     backend, precision = "numpy", "float32"
 
-    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict(self, pixels: NDArray[np.uint8]) -> Outputs:
         bright = pixels.mean(axis=(1, 2, 3), dtype=np.float32) / 255
-        return np.stack([1 - bright, bright], axis=1)
+        return Outputs(np.stack([1 - bright, bright], axis=1))

@@ -65,7 +65,7 @@ def test_an_untrained_bundle_returns_the_golden_outputs_in_its_manifest(tmp_path
     assert manifest == exported
     network = keras.saving.load_model(tmp_path / "bundle" / MODEL_FILE)
     assert not network.compiled
-    outputs = manifest.probabilities(network.predict(golden_inputs(40, 40), verbose=0))
+    outputs = manifest.read_outputs(network.predict(golden_inputs(40, 40), verbose=0)).probabilities
     assert np.abs(outputs - np.array(manifest.golden.outputs)).max() < 1e-5
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "again"}
 

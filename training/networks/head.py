@@ -37,12 +37,12 @@ def compute_features(network: keras.Model, split: Split) -> Features:
     values = []
     for start in progress_bar(range(0, len(split.facts), _BATCH), desc="features", unit=" batches"):
         pixels = split.pixels[start : start + _BATCH]
-        values.append(backbone.predict_on_batch(_resized(pixels, height, width)))
+        values.append(backbone.predict_on_batch(resized(pixels, height, width)))
     return Features(np.concatenate(values).astype(np.float32), split.targets)
 
 
-def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Training images may be stored larger than the network's input."""
+def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return images at the size of the network's input; training images may be stored larger."""
     if pixels.shape[1:3] == (height, width):
         return np.asarray(pixels)
     images = (Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR) for image in pixels)

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bundle.familiarity import PROTOTYPES_FILE, read_prototypes, with_similarity
 from bundle.golden import RECIPE, fingerprint, golden_inputs
 from bundle.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
     SCHEMA,
+    Familiarity,
     Golden,
     Histogram,
     InputSpec,
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     import keras
 
 _LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
-#: Maximum difference between a probability and its golden output, by precision. Workers use the same limits, and serve
+#: Maximum difference between an output and its golden output, by precision. Workers use the same limits, and serve
 #: a bundle in float32 if it exceeds that of bfloat16.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
@@ -55,6 +58,9 @@ class BundleFacts:
     reference: dict[str, Histogram] = field(default_factory=dict)
     #: Text of additional files in the bundle, by name.
     files: dict[str, str] = field(default_factory=dict)
+    #: Both or none: float32 (prototypes, features), and what turns similarities into familiarity.
+    prototypes: NDArray[np.float32] | None = None
+    familiarity: Familiarity | None = None
 
 
 def write_bundle(
@@ -75,6 +81,8 @@ def write_bundle(
         network.save(new / MODEL_FILE)
         for name, text in facts.files.items():
             (new / name).write_text(text, encoding="utf-8")
+        if facts.prototypes is not None:
+            np.save(new / PROTOTYPES_FILE, facts.prototypes)
         manifest = _manifest(network, facts, new)
         (new / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         check(new)
@@ -105,15 +113,27 @@ def _manifest(network: "keras.Model", facts: BundleFacts, folder: Path) -> Manif
         metrics=facts.metrics,
         data=facts.data,
         reference=facts.reference,
+        familiarity=facts.familiarity,
         golden=Golden(recipe=RECIPE, inputs_sha256=fingerprint(images), outputs=[]),
-        sha256={name: sha256_of(folder / name) for name in (MODEL_FILE, *facts.files)},
+        sha256={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
         libraries=_library_versions(),
         git_revision=_git_revision(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    probabilities = manifest.probabilities(network.predict(images, verbose=0))
-    golden = manifest.golden.model_copy(update={"outputs": probabilities.astype(float).tolist()})
+    raw = _complete(network, manifest, folder).predict(images, verbose=0)
+    similarities = raw[:, -1].tolist() if facts.familiarity else []
+    outputs = manifest.read_outputs(raw).probabilities.astype(float).tolist()
+    golden = manifest.golden.model_copy(update={"outputs": outputs, "similarities": similarities})
     return manifest.model_copy(update={"golden": golden})
+
+
+def _complete(network: "keras.Model", manifest: Manifest, folder: Path) -> "keras.Model":
+    """The network of a bundle, with the similarity to the prototypes if it has them."""
+    import keras  # noqa: PLC0415 (see the module docstring)
+
+    if manifest.familiarity is None:
+        return network
+    return with_similarity(keras, network, manifest.familiarity.layer, read_prototypes(folder))
 
 
 def _library_versions() -> dict[str, str]:
@@ -153,7 +173,7 @@ def check_parity(folder: Path) -> None:
 
 
 def _golden_difference(folder: Path, precision: str) -> float:
-    """Return the largest difference between a probability and its golden output in the manifest."""
+    """Return the largest difference between an output and its golden output in the manifest."""
     import keras  # noqa: PLC0415 (see the module docstring)
 
     manifest = read_manifest(folder)
@@ -162,8 +182,8 @@ def _golden_difference(folder: Path, precision: str) -> float:
         for layer in network._flatten_layers(include_self=False):  # Keras has no public API for nested layers
             if layer is not network.layers[-1]:
                 layer.dtype_policy = "mixed_bfloat16"
-    outputs = network.predict(golden_inputs(manifest.input.height, manifest.input.width), verbose=0)
-    return float(np.abs(manifest.probabilities(outputs) - np.array(manifest.golden.outputs, np.float32)).max())
+    images = golden_inputs(manifest.input.height, manifest.input.width)
+    return manifest.golden_distance(_complete(network, manifest, folder).predict(images, verbose=0))
 
 
 def main() -> None:

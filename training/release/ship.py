@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bundle.locate import INCLUDED
-from bundle.manifest import MANIFEST_FILE, MODEL_FILE, Interval, Manifest, read_manifest
+from bundle.manifest import MANIFEST_FILE, Interval, Manifest, read_manifest
 from training.errors import TrainingError, run_command
-from training.files import BUNDLE, EVALUATED, PREDICTIONS_FILE, RESULTS_FILE, staged_folder
+from training.files import BUNDLE, EVALUATED, RESULTS_FILE, staged_folder
 from training.quality.cost import COLUMNS as COST_COLUMNS
 from training.release.bundling import check_parity
 
@@ -61,7 +61,7 @@ def ship(
         _check_version(manifest, [elsewhere["version"]], measurements.elsewhere)
     card = _render_card(manifest, _read_json(measurements.evaluated / RESULTS_FILE), costs, elsewhere)
     with staged_folder(out) as folder:
-        for name in (MODEL_FILE, MANIFEST_FILE, PREDICTIONS_FILE):
+        for name in (MANIFEST_FILE, *manifest.sha256):
             shutil.copyfile(bundle / name, folder / name)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return manifest

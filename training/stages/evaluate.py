@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bundle.familiarity import UNFAMILIAR_BELOW
 from training.data.splits import read_split
 from training.errors import run_command
 from training.files import (
@@ -22,6 +23,7 @@ from training.networks.checkpoint import load_trained
 from training.params import EvaluateParams, read_params
 from training.quality.calibration import Classes, Probabilities, calibration_bins, fit_temperature, fold_temperature
 from training.quality.comparison import render_predictions
+from training.quality.familiarity import fit_familiarity, write_familiarity
 from training.quality.metrics import accuracy, confusion, measure, precision_recall_f1
 from training.quality.plots import draw_plots
 from training.quality.robustness import measure_robustness
@@ -31,6 +33,7 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     """Write metrics, tables, predictions and plots to the folder `out`, and return the metrics.
 
     The temperature is fitted on the validation split. All results are for the network with the temperature applied.
+    Familiarity is fitted on the training and validation splits.
 
     Raises:
         TrainingError: the prepared images or the trained network are missing.
@@ -39,6 +42,7 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     validation, test = read_split(prepared, "validation"), read_split(prepared, "test")
     temperature = fit_temperature(predict(network, validation.pixels).astype(float), validation.targets)
     fold_temperature(network, temperature)
+    familiarity = fit_familiarity(network, read_split(prepared, "train"), validation, test, params.seed)
     probabilities, truth = predict(network, test.pixels).astype(float), test.targets
     measured = measure(probabilities, truth, rounds=params.bootstrap_rounds, seed=params.seed)
     metrics: dict[str, Any] = {name: value.model_dump() for name, value in measured.items()}
@@ -46,8 +50,10 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     with staged_folder(out) as folder:
         _write_json(folder / METRICS_FILE, metrics)
         tables = _tables(probabilities, truth, record.labels) | {"robustness": measure_robustness(network, test)}
+        tables["familiar"] = float((familiarity.test >= UNFAMILIAR_BELOW).mean())
         _write_json(folder / RESULTS_FILE, tables)
         (folder / PREDICTIONS_FILE).write_text(render_predictions(test, probabilities), encoding="utf-8")
+        write_familiarity(familiarity, folder)
         draw_plots(folder, test, probabilities, trained)
     return metrics
 

@@ -25,6 +25,7 @@ from training.networks.checkpoint import load_trained
 from training.params import ExportParams, read_params
 from training.quality.calibration import fold_temperature
 from training.quality.comparison import Predictions, read_predictions
+from training.quality.familiarity import FamiliarityFit, read_familiarity
 from training.release.bundling import BundleFacts, check_parity, write_bundle
 
 _BINS = 20
@@ -43,13 +44,17 @@ def export(prepared: Path, trained: Path, evaluated: Path, params: ExportParams,
     metrics = _read_metrics(evaluated)
     temperature = metrics.pop("temperature").value
     fold_temperature(network, temperature)
+    familiarity = read_familiarity(evaluated)
+    reference = _reference(read_split(prepared, "test"), read_predictions(evaluated), familiarity)
     facts = BundleFacts(
         name=params.name,
         labels=record.labels,
         temperature=temperature,
         metrics=metrics,
         data=_describe(prepared) | ({"started_from": record.started_from} if record.started_from else {}),
-        reference=_reference(read_split(prepared, "test"), read_predictions(evaluated)),
+        reference=reference,
+        prototypes=familiarity.prototypes,
+        familiarity=familiarity.scale,
         files={PREDICTIONS_FILE: (evaluated / PREDICTIONS_FILE).read_text(encoding="utf-8")},
     )
     return write_bundle(network, facts, out, check=lambda folder: _check(folder, params.limit_mb))
@@ -83,7 +88,7 @@ def _describe(prepared: Path) -> dict[str, str | int | float]:
     return facts
 
 
-def _reference(test: Split, predictions: Predictions) -> dict[str, Histogram]:
+def _reference(test: Split, predictions: Predictions, familiarity: FamiliarityFit) -> dict[str, Histogram]:
     """Histograms of the test images and of the predictions on them, against which the dashboard measures drift."""
     probabilities = predictions.probabilities
     light = np.array([brightness_contrast(pixels) for pixels in test.pixels])
@@ -91,6 +96,7 @@ def _reference(test: Split, predictions: Predictions) -> dict[str, Histogram]:
     shares = np.linspace(0, 1, _BINS + 1)
     return {
         "confidence": _histogram(probabilities.max(axis=1), shares),
+        "familiarity": _histogram(familiarity.test, shares),
         "label": Histogram(counts=predicted.tolist(), names=test.labels),
         "brightness": _histogram(light[:, 0], shares),
         "contrast": _histogram(light[:, 1], shares / 2),  # the standard deviation of values in 0..1 is at most 0.5

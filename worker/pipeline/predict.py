@@ -5,8 +5,9 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bundle.familiarity import UNFAMILIAR_BELOW, UNFAMILIAR_IMAGE
+from bundle.manifest import Outputs
 from contract import errors
 from contract.job import JobError, JobResult, ModelRef, Prediction, Timings
 from contract.log import get_logger
@@ -55,7 +56,7 @@ class Predictor:
     def _predict(self, batch: Sequence[Item]) -> None:
         started_s = time.monotonic()
         try:
-            probabilities = self._call(batch)
+            outputs = self._call(batch)
         # One image can make the whole call fail; only its own job may fail.
         except Exception as error:  # noqa: BLE001
             _log.warning("A batch failed; retrying its images one by one", size=len(batch), exc_info=error)
@@ -65,14 +66,14 @@ class Predictor:
         self._metrics.busy.add(predict_s)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.images.inc(len(batch))
-        for item, row in zip(batch, probabilities, strict=True):
-            self._committer.put(item, self._result(item, row, len(batch), started_s, predict_s))
+        for at, item in enumerate(batch):
+            self._committer.put(item, self._result(item, outputs, at, started_s, predict_s))
 
     def _predict_one_by_one(self, batch: Sequence[Item]) -> None:
         for item in batch:
             started_s = time.monotonic()
             try:
-                row = self._call([item])[0]
+                outputs = self._call([item])
             except Exception as error:  # noqa: BLE001
                 _log.error("The model failed on an image", exc_info=error, **item.claim.job.log_fields())
                 detail = f"The model failed on this image ({type(error).__name__}). Report it with the job's id."
@@ -80,33 +81,36 @@ class Predictor:
                     item, JobResult(error=JobError(errors.PredictFailedError.code, detail), model=self._ref)
                 )
             else:
-                self._committer.put(item, self._result(item, row, 1, started_s, time.monotonic() - started_s))
+                self._committer.put(item, self._result(item, outputs, 0, started_s, time.monotonic() - started_s))
 
-    def _call(self, batch: Sequence[Item]) -> NDArray[np.float32]:
+    def _call(self, batch: Sequence[Item]) -> Outputs:
         pixels = np.stack([item.pixels for item in batch if item.pixels is not None])
         self._call_began_s = time.monotonic()
         try:
-            probabilities = self._model.predict(pixels)
+            outputs = self._model.predict(pixels)
         finally:
             self._call_began_s = None
         expected = (len(batch), len(self._model.labels))
-        if probabilities.shape != expected:
-            raise RuntimeError(f"The model returned shape {probabilities.shape}, expected {expected}.")
-        if not np.isfinite(probabilities).all():
+        if outputs.probabilities.shape != expected:
+            raise RuntimeError(f"The model returned shape {outputs.probabilities.shape}, expected {expected}.")
+        if not np.isfinite(outputs.probabilities).all():
             raise RuntimeError("The model returned a value that is not finite.")
-        return probabilities
+        return outputs
 
-    def _result(
-        self, item: Item, row: NDArray[np.float32], batch_size: int, started_s: float, predict_s: float
-    ) -> JobResult:
+    def _result(self, item: Item, outputs: Outputs, at: int, started_s: float, predict_s: float) -> JobResult:
+        """The result of the image at position `at` of its batch."""
+        row, familiarity, warnings = outputs.probabilities[at], None, item.warnings
+        if outputs.familiarity is not None:
+            familiarity = round(float(outputs.familiarity[at]), _DIGITS)
+            warnings = (*warnings, UNFAMILIAR_IMAGE) if familiarity < UNFAMILIAR_BELOW else warnings
         best = int(row.argmax())
         values = [round(float(value), _DIGITS) for value in row]
         return JobResult(
             prediction=Prediction(
-                self._model.labels[best], values[best], dict(zip(self._model.labels, values, strict=True))
+                self._model.labels[best], values[best], dict(zip(self._model.labels, values, strict=True)), familiarity
             ),
             model=self._ref,
-            batch_size=batch_size,
+            batch_size=len(outputs.probabilities),
             timings=Timings(
                 queue_ms=item.queue_ms,
                 batch_wait_ms=round((started_s - item.ready_at_s) * 1000, 2),
@@ -114,5 +118,5 @@ class Predictor:
                 predict_ms=round(predict_s * 1000, 2),
             ),
             features=item.features,
-            warnings=item.warnings,
+            warnings=warnings,
         )

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.familiarity import read_prototypes, with_similarity
 from bundle.golden import RECIPE, fingerprint, golden_inputs
-from bundle.manifest import MODEL_FILE, BundleError, Manifest, read_manifest
+from bundle.manifest import MODEL_FILE, BundleError, Manifest, Outputs, read_manifest
 from contract.log import get_logger
 from worker.runtime.side_by_side import PART, Call, SideBySide
 
@@ -47,11 +48,9 @@ class KerasModel:
         self._call = call
         self._batch_sizes = batch_sizes
 
-    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities (batch, labels) of uint8 RGB pixels (batch, height, width, 3)."""
-        count = len(pixels)
-        outputs = self._call(self._pad(pixels))[:count]
-        return self._manifest.probabilities(outputs)
+    def predict(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """Probabilities and familiarity of uint8 RGB pixels (batch, height, width, 3)."""
+        return self._manifest.read_outputs(self._raw(pixels))
 
     def warm_up(self) -> None:
         """Prepare for serving: run every batch size once, so that no job waits for compilation, and split batches."""
@@ -61,7 +60,7 @@ class KerasModel:
             self._call(np.zeros((size, self.height, self.width, 3), np.uint8))
 
     def golden_distance(self) -> float:
-        """Largest difference between the model's probabilities for the golden inputs and those in the bundle.
+        """Largest difference between the model's outputs for the golden inputs and those in the bundle.
 
         Raises:
             BundleError: the bundle was exported by a version that generates different golden inputs.
@@ -70,8 +69,10 @@ class KerasModel:
         golden = self._manifest.golden
         if golden.recipe != RECIPE or golden.inputs_sha256 != fingerprint(inputs):
             raise BundleError(f"{self.name} {self.version} was exported with different golden inputs. Export it again.")
-        found = np.concatenate([self.predict(inputs[at : at + 1]) for at in range(len(inputs))])
-        return float(np.abs(found - np.array(golden.outputs, np.float32)).max())
+        return self._manifest.golden_distance(np.concatenate([self._raw(image[None]) for image in inputs]))
+
+    def _raw(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
+        return self._call(self._pad(pixels))[: len(pixels)]
 
     def _pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Pad to the next allowed batch size, so that nothing is compiled while jobs wait."""
@@ -174,6 +175,8 @@ def _load(folder: Path, manifest: Manifest, precision: str, *, batch_size: int, 
     network = _read_network(keras, folder / MODEL_FILE)
     if precision == "bfloat16":
         _use_bfloat16(network)
+    if manifest.familiarity:
+        network = with_similarity(keras, network, manifest.familiarity.layer, read_prototypes(folder))
     backend = keras.backend.backend()
     call = (
         _tensorflow_call(network, manifest, precision, min(cores, batch_size))  # more cores would be idle

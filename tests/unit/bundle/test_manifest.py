@@ -86,7 +86,7 @@ def test_a_missing_model_is_rejected(folder: Path) -> None:
 
 
 def test_a_sigmoid_output_is_the_probability_of_the_second_label(folder: Path) -> None:
-    rows = read_manifest(folder).probabilities(np.array([[0.25], [1.0]]))
+    rows = read_manifest(folder).read_outputs(np.array([[0.25], [1.0]])).probabilities
     assert rows.tolist() == [[0.75, 0.25], [0.0, 1.0]]
     assert rows.dtype == np.float32
 
@@ -94,9 +94,19 @@ def test_a_sigmoid_output_is_the_probability_of_the_second_label(folder: Path) -
 def test_softmax_outputs_are_the_probabilities(folder: Path) -> None:
     write(folder, output="softmax", labels=["a", "b", "c"])
     manifest = read_manifest(folder)
-    assert manifest.probabilities(np.array([[0.25, 0.5, 0.25]])).tolist() == [[0.25, 0.5, 0.25]]
+    assert manifest.read_outputs(np.array([[0.25, 0.5, 0.25]])).probabilities.tolist() == [[0.25, 0.5, 0.25]]
     with pytest.raises(BundleError, match="2 outputs per image"):
-        manifest.probabilities(np.array([[0.25, 0.75]]))
+        manifest.read_outputs(np.array([[0.25, 0.75]]))
+
+
+def test_familiarity_is_the_share_of_the_validation_images_that_are_less_similar(folder: Path) -> None:
+    write(folder, familiarity={"layer": "last", "percentiles": [0.2, 0.6, 0.8]})
+    found = read_manifest(folder).read_outputs(np.array([[0.25, 0.1], [0.5, 0.2], [1.0, 0.7], [1.0, 0.9]]))
+    assert found.probabilities[:, 1].tolist() == [0.25, 0.5, 1.0, 1.0]
+    assert found.familiarity is not None
+    assert found.familiarity.tolist() == pytest.approx([0, 0, 0.75, 1], abs=1e-6)
+    with pytest.raises(BundleError, match="1 outputs per image"):
+        read_manifest(folder).read_outputs(np.array([[0.25]]))
 
 
 def test_unknown_fields_are_rejected(folder: Path) -> None:

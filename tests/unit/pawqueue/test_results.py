@@ -43,7 +43,8 @@ def line(status: JobStatus, result: JobResult) -> ResultLine:
 
 
 def test_the_columns_match_the_documentation() -> None:
-    assert ",".join(CSV_COLUMNS) == "file,label,confidence,status,error_code,error,job_id,latency_ms,model,warnings"
+    columns = "file,label,confidence,status,error_code,error,job_id,latency_ms,model,warnings,familiarity"
+    assert ",".join(CSV_COLUMNS) == columns
 
 
 def test_a_prediction_and_an_error_become_rows() -> None:
@@ -51,6 +52,19 @@ def test_a_prediction_and_an_error_become_rows() -> None:
     assert good == Row("a.jpg", "cat", 0.75, "succeeded", "", "", JOB_ID, 250, "cats-dogs@1.0")
     bad = line(JobStatus.FAILED, JobResult(error=JobError("undecodable_image", "It is truncated."))).row
     assert bad == Row("a.jpg", "", None, "failed", "undecodable_image", "It is truncated.", JOB_ID, 250, "")
+
+
+def test_the_familiarity_of_a_prediction_is_in_its_row_and_read_back(tmp_path: Path) -> None:
+    known = predicted("cat", 0.75)
+    assert known.prediction
+    rows = [
+        line(JobStatus.SUCCEEDED, replace(known, prediction=replace(known.prediction, familiarity=familiarity))).row
+        for familiarity in (0.25, 0.0, None)
+    ]
+    with ResultsFile(tmp_path / "r.csv") as file:
+        for row in rows:
+            file.add(row)
+    assert [found.familiarity for found in read_rows(tmp_path / "r.csv")] == [0.25, 0.0, None]
 
 
 def test_the_warnings_of_a_prediction_are_in_its_row_and_read_back(tmp_path: Path) -> None:
@@ -96,7 +110,7 @@ def test_no_cell_starts_like_a_formula(name: str, tmp_path: Path) -> None:
 def test_lines_end_with_a_newline_only(tmp_path: Path) -> None:
     with ResultsFile(tmp_path / "r.csv") as out:
         out.add(Row("a.jpg", model="m@1"))
-    assert (tmp_path / "r.csv").read_bytes().endswith(b",m@1,\n")
+    assert (tmp_path / "r.csv").read_bytes().endswith(b",m@1,,\n")
     assert b"\r" not in (tmp_path / "r.csv").read_bytes()
 
 

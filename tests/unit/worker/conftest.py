@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bundle.manifest import Outputs
 from contract.errors import UnavailableError
 from contract.images.store import FileImageStore
 from contract.job import Job, new_job_id, now_ms
@@ -35,16 +36,19 @@ class WatchedModel(BrightnessModel):
         #: Predicting an image at least this bright, 0..255, raises an error.
         self.fails_from = 256
         self.output_shape: tuple[int, ...] | None = None
+        #: Familiarity of every image; None if the model cannot tell.
+        self.familiarity: float | None = None
         self.during_call: Callable[[], object] = lambda: None
 
-    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict(self, pixels: NDArray[np.uint8]) -> Outputs:
         self.batches.append(len(pixels))
         self.during_call()
         if pixels.mean(axis=(1, 2, 3)).max() >= self.fails_from:
             raise RuntimeError("too bright")
         if self.output_shape:
-            return np.zeros(self.output_shape, np.float32)
-        return super().predict(pixels)
+            return Outputs(np.zeros(self.output_shape, np.float32))
+        familiarity = None if self.familiarity is None else np.full(len(pixels), self.familiarity, np.float32)
+        return super().predict(pixels)._replace(familiarity=familiarity)
 
 
 class FaultyLedger(Ledger):

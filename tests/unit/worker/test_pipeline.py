@@ -49,6 +49,31 @@ def test_a_result_has_the_warnings_of_its_image(bench: Bench) -> None:
     assert warnings == [("sample_range_assumed",), ()]
 
 
+@pytest.mark.parametrize(
+    ("familiarity", "warnings"), [(0.5, ()), (0.01, ()), (0.0099, ("unfamiliar_image",)), (0.0, ("unfamiliar_image",))]
+)
+def test_an_image_that_the_model_does_not_know_has_a_warning(
+    bench: Bench, familiarity: float, warnings: tuple[str, ...]
+) -> None:
+    bench.model.familiarity = familiarity
+    job_id = bench.submit(draw())
+    bench.process(job_id)
+    result = bench.job(job_id).result
+    assert result
+    assert result.prediction
+    assert result.prediction.familiarity == pytest.approx(familiarity)
+    assert result.warnings == warnings
+
+
+def test_a_model_without_familiarity_gives_none_and_no_warning(bench: Bench) -> None:
+    job_id = bench.submit(draw())
+    bench.process(job_id)
+    result = bench.job(job_id).result
+    assert result
+    assert result.prediction
+    assert (result.prediction.familiarity, result.warnings) == (None, ())
+
+
 def test_a_tiff_that_cannot_be_read_correctly_fails_with_the_reason(bench: Bench) -> None:
     job_id = bench.submit(tiff(np.zeros((8, 8, 3), np.uint16), 2, planar=True))
     bench.process(job_id)
