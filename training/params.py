@@ -76,8 +76,8 @@ class TrainParams(_Section):
     ema: float = Field(ge=0, lt=1)
     #: Stop after this many epochs without a lower validation loss; 0 never stops early.
     patience: int = Field(ge=0)
-    #: Side of the training images in the first and last epochs, for `compact`; 0 is the input size. Smaller images
-    #: train faster, and a network trained on crops does better on images that are larger than the crops.
+    #: Side of the training images in the first and last epochs, for `compact` and `transfer`; 0 is the input size.
+    #: Smaller images train faster, and a network trained on crops does better on images that are larger than the crops.
     start_side_px: int = Field(ge=0)
     end_side_px: int = Field(ge=0)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]

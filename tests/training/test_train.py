@@ -153,8 +153,9 @@ def test_training_stops_early_without_improvement(prepared: Path, tmp_path: Path
     assert len(progress.history) < 9 or progress.best_epoch >= 8
 
 
-def test_training_images_grow_to_their_full_size() -> None:
-    params = tiny_params(epochs=10, start_side_px=32, end_side_px=0)
+@pytest.mark.parametrize("architecture", ["compact", "transfer"])
+def test_training_images_grow_to_their_full_size(architecture: str) -> None:
+    params = tiny_params(architecture=architecture, epochs=10, start_side_px=32, end_side_px=0)
     params = params.model_copy(update={"input": params.input.model_copy(update={"height": 96, "width": 96})})
     sides = [image_size(epoch, params)[0] for epoch in range(10)]
     assert sides[0] == 32

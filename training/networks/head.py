@@ -30,10 +30,9 @@ class Features:
     classes: NDArray[np.int64]
 
 
-def compute_features(network: keras.Model, split: Split) -> Features:
-    """Return the input of the network's last layer for each image, without augmentation."""
+def compute_features(network: keras.Model, split: Split, height: int, width: int) -> Features:
+    """Return the input of the network's last layer for each image at this size in pixels, without augmentation."""
     backbone = keras.Model(network.input, network.layers[-1].input)
-    _, height, width, _ = network.input_shape
     values = []
     for start in progress_bar(range(0, len(split.facts), _BATCH), desc="features", unit=" batches"):
         pixels = split.pixels[start : start + _BATCH]

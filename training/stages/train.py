@@ -55,7 +55,7 @@ def train(prepared: Path, params: Params, state: Path, out: Path) -> Progress:
     checkpoint = Checkpoint(state, network, run_identity(params, f"{split.fingerprint} {started_from}"))
     progress = checkpoint.restore()
     if spec.architecture == "transfer" and not progress.history:
-        progress = _train_head(network, checkpoint, split, validation)
+        progress = _train_head(network, checkpoint, split, validation, (params.input.height, params.input.width))
     while not _finished(progress, params):
         progress = _run_epoch(network, checkpoint, progress, split, validation, params)
     checkpoint.finish(TrainingRecord(spec, split.labels, started_from), progress, out)
@@ -130,7 +130,7 @@ def class_weights(split: Split) -> dict[int, float] | None:
 
 def _takes_any_size(params: Params) -> bool:
     """Whether the network pools globally and so accepts images of any size."""
-    return params.train.architecture == "compact"
+    return params.train.architecture in ("compact", "transfer")
 
 
 def image_size(epoch: int, params: Params) -> tuple[int, int]:
@@ -156,9 +156,11 @@ def _finished(progress: Progress, params: Params) -> bool:
     return progress.epoch >= params.train.epochs
 
 
-def _train_head(network: keras.Model, checkpoint: Checkpoint, split: Split, validation: Split) -> Progress:
+def _train_head(
+    network: keras.Model, checkpoint: Checkpoint, split: Split, validation: Split, size: tuple[int, int]
+) -> Progress:
     started = time.monotonic()
-    features = [compute_features(network, images) for images in (split, validation)]
+    features = [compute_features(network, images, *size) for images in (split, validation)]
     loss = fit_head(network, *features, is_balanced=class_weights(split) is not None)
     row = {"epoch": 0, "loss": loss, **_validate(network, validation)}
     row["seconds"] = round(time.monotonic() - started, 1)
