@@ -24,6 +24,7 @@ from dashboard.parts.text import count, number
 #: Feature -> (title, unit, factor from stored to shown values).
 _FEATURES = {
     "confidence": ("Confidence", "confidence in %", 100.0),
+    "familiarity": ("Familiarity", "familiarity in %", 100.0),
     "label": ("Labels", "label", 1.0),
     "brightness": ("Brightness", "mean luma in %", 100.0),
     "contrast": ("Contrast", "spread of luma in %", 100.0),
@@ -141,8 +142,9 @@ def _values(rows: Sequence[JobRow], feature: str) -> list[tuple[float, Any]]:
     """(finish time, value) of each job that has the feature."""
     if feature == "label":
         return [(row.finished_s, row.label) for row in rows if row.label]
-    if feature == "confidence":
-        return [(row.finished_s, row.confidence) for row in rows if row.confidence is not None]
+    if feature in ("confidence", "familiarity"):
+        numbers = ((row.finished_s, getattr(row, feature)) for row in rows)
+        return [(at_s, value) for at_s, value in numbers if value is not None]
     get = attrgetter(feature)
     return [(row.finished_s, get(row.features)) for row in rows if row.features]
 
@@ -186,6 +188,7 @@ def verdict(distance: Distance | None, sample: int) -> str:
 
 
 _NO_JOBS = "No images have been predicted recently."
+_NO_FAMILIARITY = "The served bundle does not measure familiarity."
 _NO_REFERENCE = "The served bundle contains no training histograms to compare with."
 
 
@@ -222,7 +225,8 @@ def _row(drift: Drift) -> tuple[str, ...]:
 def _overlay(snapshot: Snapshot, drift: Drift | None, feature: str) -> Content:
     note = f"{count(drift.sample, 'image')}. {verdict(drift.distance, drift.sample)}" if drift else ""
     is_empty = drift is None or not drift.sample
-    content = _content_of(snapshot, note, is_empty=is_empty, empty=_NO_JOBS if drift else _NO_REFERENCE)
+    no_reference = _NO_FAMILIARITY if feature == "familiarity" else _NO_REFERENCE
+    content = _content_of(snapshot, note, is_empty=is_empty, empty=_NO_JOBS if drift else no_reference)
     if not content.has_data or drift is None:
         return content
     _, unit, factor = _FEATURES[feature]

@@ -228,7 +228,7 @@ def confidence_over_time(slices: Sequence[tuple[float, Sequence[JobRow]]]) -> li
 
 _CSV_COLUMNS = (
     "job_id", "file", "status", "label", "confidence", "model", "ended_at", "latency_ms", "attempts", "error",
-    "warnings",
+    "warnings", "familiarity",
 )  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def to_csv(rows: Sequence[JobRow]) -> str:
     lines = [csv_line(_CSV_COLUMNS)]
     for row in rows:
         result = (row.job_id, row.file, row.status, row.label, row.confidence, row.model)
-        run = (date_time(row.finished_s), row.latency_ms, row.attempts, row.error_code, row.warnings)
+        run = (date_time(row.finished_s), row.latency_ms, row.attempts, row.error_code, row.warnings, row.familiarity)
         lines.append(csv_line((*result, *run)))
     return "".join(lines)
 

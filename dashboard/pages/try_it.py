@@ -15,7 +15,7 @@ from dashboard.data.gateway import UNAVAILABLE, Answer, GatewayClient
 from dashboard.data.snapshot import Snapshot
 from dashboard.pages.page import Page, View, in_browser
 from dashboard.parts.card import with_code
-from dashboard.parts.gallery import confidence_bar, warning_list
+from dashboard.parts.gallery import confidence_bar, familiarity_text, warning_list
 from dashboard.parts.text import UNKNOWN, clock, milliseconds
 from dashboard.services import Services
 from dashboard.sign_in import current_viewer
@@ -108,6 +108,8 @@ class Entry:
     status: str = ""
     label: str = ""
     probabilities: Mapping[str, float] | None = None
+    #: None if the model does not measure it.
+    familiarity: float | None = None
     #: From acceptance to result; None while the job is pending.
     latency_ms: float | None = None
     problem: str = ""
@@ -153,6 +155,7 @@ def _with_answer(entry: Entry, answer: Answer) -> Entry:
         status=str(job["status"]),
         label=str(prediction.get("label", "")),
         probabilities=prediction.get("probabilities"),
+        familiarity=prediction.get("familiarity"),
         latency_ms=_latency_ms(job),
         problem=f"{error['code']}: {error['detail']}" if error else "",
         warnings=job.get("warnings") or (),
@@ -188,6 +191,8 @@ def _result(entry: Entry) -> Component:
             html.Div([html.Dt(name), html.Dd(confidence_bar(value))]) for name, value in entry.probabilities.items()
         ]
         inner.append(html.Dl(labels, className="probabilities"))
+    if entry.familiarity is not None:
+        inner.append(html.P(familiarity_text(entry.familiarity), className="more"))
     inner += warning_list(entry.warnings)
     if entry.problem:
         inner.append(html.P(with_code(entry.problem), className="problem", role="alert"))

@@ -23,6 +23,7 @@ def _tile(row: JobRow, filters: Filters, root: str, *, has_thumbnail: bool) -> C
         _image(row, root, has_thumbnail=has_thumbnail),
         html.Span(row.label or row.error_code or row.status, className="answer"),
         html.Span(row.status, className="more") if row.confidence is None else confidence_bar(row.confidence),
+        *([html.Span(familiarity_text(row.familiarity), className="more")] if row.familiarity is not None else []),
         *([html.Span(f"Warning: {row.warnings.replace(' ', ', ')}", className="more warning")] if row.warnings else []),
         html.Span(f"{clock_s(row.finished_s)} UTC · {milliseconds(row.latency_ms)}", className="more"),
         html.Span(row.model or "no model", className="more"),
@@ -45,6 +46,11 @@ def confidence_bar(confidence: float) -> Component:
     return html.Span([html.Span(fill, className="bar"), html.Span(percent(confidence, 1))], className="confidence")
 
 
+def familiarity_text(familiarity: float) -> str:
+    """A familiarity in words."""
+    return f"Familiarity {percent(familiarity, 1)}"
+
+
 def details(row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes], root: str) -> list[Component]:
     """The details of a job, or the reason why they cannot be shown. Links start with `root`."""
     if row is None:
@@ -63,7 +69,11 @@ def _result(row: JobRow) -> Component:
         return html.H3(f"No prediction: {row.status}")
     ordered = sorted(row.probabilities.items(), key=lambda pair: -pair[1])
     entries = [entry for name, value in ordered for entry in (html.Dt(name), html.Dd(confidence_bar(value)))]
-    return html.Div([html.H3("Probabilities"), html.Dl(entries, className="facts")])
+    parts: list[Component] = [html.H3("Probabilities"), html.Dl(entries, className="facts")]
+    if row.familiarity is not None:
+        note = "The share of the validation images that are less similar to the training images."
+        parts += [html.H3("Familiarity"), confidence_bar(row.familiarity), html.P(note, className="more")]
+    return html.Div(parts)
 
 
 def warning_list(codes: Sequence[str]) -> list[Component]:

@@ -54,7 +54,10 @@ def show_job(console: Console, job: Job) -> None:
     if result and result.batch_size:
         facts.append(("batch", f"{result.batch_size} images"))
     lines = [(name, Text(value)) for name, value in facts]
-    lines += _probabilities(result.prediction) if result and result.prediction else []
+    if result and result.prediction:
+        lines += _probabilities(result.prediction)
+        if result.prediction.familiarity is not None:
+            lines.append(("familiarity", confidence_bar(result.prediction.familiarity)))
     _print_facts(console, lines)
 
 

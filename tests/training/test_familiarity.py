@@ -7,9 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from bundle.familiarity import PROTOTYPES_FILE, UNFAMILIAR_BELOW
 from bundle.manifest import BundleError, read_manifest, sha256_of
+from tests.training.synthetic import tiny_params
 from training.data.splits import Split, read_split
 from training.errors import TrainingError
 from training.networks.architectures import NetworkSpec, build_network
@@ -21,6 +23,7 @@ from training.quality.familiarity import (
     read_familiarity,
     write_familiarity,
 )
+from training.quality.unfamiliar import measure_unfamiliar
 from training.release.bundling import BundleFacts, check_parity, write_bundle
 from worker.runtime.keras import load_model
 
@@ -75,6 +78,19 @@ def test_familiarity_does_not_change_the_probabilities(bundle: Path, network: ke
     pixels = noise(3)
     expected = network.predict(pixels, verbose=0)[:, 0]
     assert np.allclose(load_model(bundle, "float32", 4, 1).predict(pixels).probabilities[:, 1], expected, atol=1e-5)
+
+
+def test_the_share_of_strange_images_that_are_noticed_is_measured(bundle: Path, prepared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "strange" / "noise"
+    folder.mkdir(parents=True)
+    for number, pixels in enumerate(noise(6)):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"not an image")
+    found = measure_unfamiliar(bundle, prepared, [tmp_path / "strange"], tiny_params().prepare)
+    assert found["auc"] > 0.9
+    assert (found["other"]["pictures"], found["other"]["unfamiliar"]["value"]) == (6, 1.0)
+    assert found["test"]["unfamiliar"]["value"] < 0.5
+    assert found["version"] == read_manifest(bundle).version
 
 
 def test_a_bundle_without_prototypes_has_no_familiarity(network: keras.Model, tmp_path: Path) -> None:

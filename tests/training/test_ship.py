@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.manifest import Interval, read_manifest
+from bundle.manifest import Familiarity, Interval, read_manifest
 from tests.training.synthetic import write_fake_bundle
 from training.errors import TrainingError
 from training.files import RESULTS_FILE
@@ -19,6 +19,7 @@ def write_bundle(folder: Path, accuracy: float) -> Path:
         folder,
         [],
         metrics={"accuracy": Interval(value=accuracy, low=accuracy - 0.01, high=accuracy + 0.01)},
+        familiarity=Familiarity(layer="last", percentiles=[0, 1]),
         data={"train_pictures": 18332, "test_pictures": 2235, "started_from": "compact-old"},
     )
 
@@ -29,11 +30,16 @@ def write_measurements(folder: Path, version: str) -> Measurements:
     contents = {
         RESULTS_FILE: {"labels": ["cat", "dog"], "confusion": [[7, 1], [2, 8]], "robustness": {"grey": 0.9}},
         "costs.json": {"cores": 2, "bundles": [row | {"architecture": "compact", "version": version}]},
+        "unfamiliar.json": {"version": version, "auc": 0.9912, "test": counted(0.011), "other": counted(0.93)},
         "elsewhere.json": {"version": version, "pictures": 78, "sent": {"96 px": share}},
     }
     for name, content in contents.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
-    return Measurements(folder, folder / "costs.json", folder / "elsewhere.json")
+    return Measurements(folder, folder / "costs.json", folder / "elsewhere.json", folder / "unfamiliar.json")
+
+
+def counted(share: float) -> dict[str, object]:
+    return {"pictures": 500, "unfamiliar": {"value": share, "low": share - 0.01, "high": share + 0.01}}
 
 
 def passes(_folder: Path) -> None:
@@ -63,6 +69,7 @@ def test_an_accurate_model_ships_with_its_card(tmp_path: Path) -> None:
     for text in (
         "96.00 % (95.00 to 97.00)", "18332 photographs", "compact-old", "| cat | 7 | 1 |", "78 photographs",
         "| 96 px | 90.00 %", "not trained",
+        "500 images of other things had it in 93.00 %", "0.9912",
     ):  # fmt: skip
         assert text in card
     assert "{" not in card

@@ -30,6 +30,8 @@ class Measurements:
     costs: Path
     #: Output of `training.quality.elsewhere`, if it was run.
     elsewhere: Path | None = None
+    #: Output of `training.quality.unfamiliar`, if it was run.
+    unfamiliar: Path | None = None
 
 
 def ship(
@@ -56,10 +58,14 @@ def ship(
     check(bundle)
     costs = _read_json(measurements.costs)
     elsewhere = _read_json(measurements.elsewhere) if measurements.elsewhere else None
+    unfamiliar = _read_json(measurements.unfamiliar) if measurements.unfamiliar else None
     _check_version(manifest, [row["version"] for row in costs["bundles"]], measurements.costs)
     if elsewhere:
         _check_version(manifest, [elsewhere["version"]], measurements.elsewhere)
-    card = _render_card(manifest, _read_json(measurements.evaluated / RESULTS_FILE), costs, elsewhere)
+    if unfamiliar:
+        _check_version(manifest, [unfamiliar["version"]], measurements.unfamiliar)
+    results = _read_json(measurements.evaluated / RESULTS_FILE)
+    card = _render_card(manifest, results, costs, {"elsewhere": elsewhere, "unfamiliar": unfamiliar})
     with staged_folder(out) as folder:
         for name in (MANIFEST_FILE, *manifest.sha256):
             shutil.copyfile(bundle / name, folder / name)
@@ -73,7 +79,7 @@ def _check_version(manifest: Manifest, versions: list[str], file: Path | None) -
 
 
 def _render_card(
-    manifest: Manifest, results: dict[str, Any], costs: dict[str, Any], elsewhere: dict[str, Any] | None
+    manifest: Manifest, results: dict[str, Any], costs: dict[str, Any], optional: dict[str, dict[str, Any] | None]
 ) -> str:
     metrics = [
         f"| {name.replace('_', ' ')} | {value.value:.4f} | {value.low:.4f} to {value.high:.4f} |"
@@ -87,7 +93,8 @@ def _render_card(
         "version": manifest.version,
         "input": f"{manifest.input.height} x {manifest.input.width}",
         "lineage": _lineage(manifest),
-        "elsewhere": _elsewhere_table(elsewhere),
+        "elsewhere": _elsewhere_table(optional["elsewhere"]),
+        "unfamiliar": _unfamiliar_text(manifest, optional["unfamiliar"]),
         "tested": manifest.data["test_pictures"],
         "temperature": f"{manifest.temperature:.3f}",
         "accuracy": _percent(manifest.metrics["accuracy"]),
@@ -134,6 +141,24 @@ def _elsewhere_table(found: dict[str, Any] | None) -> str:
     )
 
 
+def _unfamiliar_text(manifest: Manifest, found: dict[str, Any] | None) -> str:
+    """Whether the model notices images of other things."""
+    if manifest.familiarity is None:
+        return "This model does not measure familiarity: it labels images of other things without a warning."
+    text = (
+        "The model measures how familiar an image is. Below a familiarity of 0.01, a job has the warning "
+        "`unfamiliar_image`."
+    )
+    if not found:
+        return f"{text} How often it notices images of other things was not measured."
+    test, other = (Interval(**found[name]["unfamiliar"]) for name in ("test", "other"))
+    return (
+        f"{text} {found['other']['pictures']} images of other things had it in {_percent(other)} of the cases, the "
+        f"{found['test']['pictures']} test images in {_percent(test)}. The area under the ROC curve is "
+        f"{found['auc']:.4f}."
+    )
+
+
 def _percent(share: Interval) -> str:
     return f"{100 * share.value:.2f} % ({100 * (share.low or 0):.2f} to {100 * (share.high or 1):.2f})"
 
@@ -164,10 +189,11 @@ def main() -> None:
     parser.add_argument("--evaluated", type=Path, default=EVALUATED, help=f"default: {EVALUATED}")
     parser.add_argument("--costs", type=Path, required=True, help="output of `training.quality.cost BASELINE BUNDLE`")
     parser.add_argument("--elsewhere", type=Path, help="output of `training.quality.elsewhere`")
+    parser.add_argument("--unfamiliar", type=Path, help="output of `training.quality.unfamiliar`")
     parser.add_argument("--out", type=Path, default=INCLUDED, help="default: the included bundle")
     parser.add_argument("--min-accuracy", type=float, default=MIN_ACCURACY, help=f"default: {MIN_ACCURACY}")
     args = parser.parse_args()
-    measurements = Measurements(args.evaluated, args.costs, args.elsewhere)
+    measurements = Measurements(args.evaluated, args.costs, args.elsewhere, args.unfamiliar)
     manifest = ship(args.bundle, measurements, args.out, min_accuracy=args.min_accuracy)
     print(f"Copied {manifest.version} to {args.out}. Commit it.")
 

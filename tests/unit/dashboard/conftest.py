@@ -65,7 +65,7 @@ def all_metrics(state: SourceState = UP) -> Metrics:
 def job(label: str = "cat", confidence: float = 0.9, finished_s: float = NOW, **changes: Any) -> Job:
     """A job that succeeded after 250 ms."""
     result = JobResult(
-        prediction=Prediction(label, confidence, {label: confidence, "other": 1 - confidence}),
+        prediction=Prediction(label, confidence, {label: confidence, "other": 1 - confidence}, 0.25),
         model=ModelRef("cats-dogs", "1"),
         batch_size=4,
         timings=Timings(1.0, 2.0, 3.0, 4.0),

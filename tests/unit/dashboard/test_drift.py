@@ -50,3 +50,11 @@ def test_labels_that_do_not_occur_in_training_are_not_counted() -> None:
 def test_a_bundle_may_contain_no_training_histograms() -> None:
     assert read_reference({}, "width") is None
     assert read_reference({"reference": {"width": None}}, "width") is None
+
+
+def test_the_familiarity_of_live_images_is_compared_with_that_of_the_test_images() -> None:
+    reference = Reference((50, 50), (0.0, 0.5, 1.0))
+    rows = [row(familiarity=0.001)] * SAMPLE_MIN + [row(familiarity=None)]
+    drift = compute_drift(rows, reference, "familiarity")
+    assert (drift.sample, drift.live) == (SAMPLE_MIN, (SAMPLE_MIN, 0))
+    assert verdict(drift.distance, drift.sample) == "Different from training"

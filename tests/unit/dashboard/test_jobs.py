@@ -108,3 +108,12 @@ def test_the_warnings_about_an_image_are_shown_with_its_prediction() -> None:
     assert "added_later" in shown
     assert "Warning" not in str(tiles([row()], Filters(), {}, "")) + str(details(row(), "x", {}, ""))
     assert next(csv.DictReader(io.StringIO(to_csv([doubted]))))["warnings"] == doubted.warnings
+
+
+def test_the_familiarity_of_a_prediction_is_shown() -> None:
+    known, unknown = row(familiarity=0.125), row(familiarity=None)
+    assert "Familiarity 12.5 %" in str(tiles([known], Filters(), {}, ""))
+    assert "12.5 %" in str(details(known, known.job_id, {}, ""))
+    assert next(csv.DictReader(io.StringIO(to_csv([known]))))["familiarity"] == "0.125"
+    for shown in (tiles([unknown], Filters(), {}, ""), details(unknown, "x", {}, "")):
+        assert "Familiarity" not in str(shown)

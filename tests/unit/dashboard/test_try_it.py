@@ -25,11 +25,11 @@ def test_an_image_is_uploaded_with_the_viewers_api_key_and_polled_until_it_has_a
     assert (request.content, request.headers["Authorization"]) == (b"bytes", "Bearer pq_secret")
     assert request.url.params["file"] == "ä b.jpg"
 
-    prediction = {"label": "cat", "probabilities": {"cat": 0.9, "dog": 0.1}}
+    prediction = {"label": "cat", "probabilities": {"cat": 0.9, "dog": 0.1}, "familiarity": 0.3}
     finished = created | {"status": "succeeded", "finished_at": "2026-01-01T00:00:01.5Z", "prediction": prediction}
     server.responses["/v1/jobs/1"] = httpx.Response(200, json=finished)
     (entry,) = update(gateway, load_entries(dump_entries([entry])), "")
-    assert (entry.status, entry.label, entry.latency_ms) == ("succeeded", "cat", 1500)
+    assert (entry.status, entry.label, entry.latency_ms, entry.familiarity) == ("succeeded", "cat", 1500, 0.3)
     assert "Authorization" not in server.requests[-1].headers
 
 

@@ -55,6 +55,18 @@ def test_status_shows_a_job(service: Service, capsys: Capture, pawqueue: Command
     assert json.loads(capsys.readouterr().out)["prediction"]["label"] == "cat"
 
 
+def test_status_shows_the_familiarity_of_an_image(service: Service, capsys: Capture, pawqueue: Command) -> None:
+    result = predicted()
+    assert result.prediction
+    service.results = {"cat.jpg": replace(result, prediction=replace(result.prediction, familiarity=0.42))}
+    job = service.client().predict(IMAGE, name="cat.jpg")
+    assert pawqueue("status", job.id) == 0
+    assert "42.0 %" in capsys.readouterr().out
+    assert job.result
+    assert job.result.prediction
+    assert job.result.prediction.familiarity == 0.42
+
+
 def test_warnings_are_shown_by_every_command_that_shows_predictions(
     service: Service, tmp_path: Path, capsys: Capture, pawqueue: Command
 ) -> None:
