@@ -60,8 +60,14 @@ class TrainParams(_Section):
     #: Initial backbone weights of `transfer`: "imagenet" (from an installed package; for MobileNetV3, downloaded),
     #: "random" or the path of a weights file.
     backbone_weights: str = "imagenet"
-    #: `model.keras` of a bundle with the same architecture and classes to start from; empty: random weights.
+    #: `model.keras` of a bundle with the same architecture and classes to start from; empty: `backbone_weights` for
+    #: `transfer`, otherwise random weights.
     start_weights: str = ""
+    #: Distillation: a bundle with the same classes, whose probabilities for the augmented images become part of the
+    #: training targets; empty: none.
+    teacher: str = ""
+    #: Share of the teacher's probabilities in the targets; the rest are the labels.
+    distill: Share = 0.8
     seed: int = Field(ge=0)
     #: 0 trains only the head of `transfer`.
     epochs: int = Field(ge=0, le=10_000)

@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 
 from training.data.sources import SOURCES_FILE, list_sources
+from training.data.teacher import read_teacher
 from training.errors import ERROR_FILE_VARIABLE, TrainingError, run_command
 from training.files import PARAMS_FILE
 from training.networks.backbones import check_pretrained_weights
-from training.params import read_params
+from training.params import TrainParams, read_params
 from training.release.summary import render_summary
 from training.release.tracking import record_result_once
 from training.terminal import TERMINAL_VARIABLE, output_in, terminal_name
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("data", nargs="*", help="folders, archives or quoted globs; default: the data of the last run")
     parser.add_argument("--no-tracking", action="store_true", help="do not record the result in MLflow")
     args = parser.parse_args()
-    check_pretrained_weights(read_params(PARAMS_FILE).train)
+    _check_start(read_params(PARAMS_FILE).train)
     if args.data:
         list_sources(args.data, SOURCES_FILE)
     elif not SOURCES_FILE.is_file():
@@ -43,6 +44,13 @@ def main() -> None:
         recorded = "not in MLflow (--no-tracking)" if args.no_tracking else record_result_once(_BUILD)
         summary = render_summary(_BUILD, LOG_FILE, recorded)
     print(summary)
+
+
+def _check_start(params: TrainParams) -> None:
+    """Check the files that training starts from, before any data is read."""
+    check_pretrained_weights(params)
+    if params.teacher:
+        read_teacher(params.teacher)
 
 
 def _run_stages() -> None:

@@ -137,6 +137,14 @@ def test_missing_pretrained_weights_are_reported_before_any_data_is_read(
     assert message == "Error: train.backbone_weights: cannot read nowhere.pth (No such file or directory)."
 
 
+def test_a_missing_teacher_is_reported_before_any_data_is_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(here, teacher="nowhere")
+    message = failure_of(monkeypatch, run.main, "nowhere.tar")
+    assert message == (
+        "Error: train.teacher: there is no bundle at nowhere. Set it to the folder of a bundle, or to ''."
+    )
+
+
 def test_an_unknown_architecture_is_reported(prepared: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(here, architecture="huge")
     message = failure_of(monkeypatch, train.main, "--prepared", prepared)

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -16,29 +14,9 @@ from training.data.splits import read_split
 from training.errors import TrainingError
 from training.networks.architectures import NetworkSpec, predict
 from training.networks.checkpoint import load_trained
-from training.params import Params, read_params
+from training.params import read_params
 from training.release.untrained import export_untrained
 from training.stages.train import compile_network, image_size, load_start_weights, network_spec, train
-
-
-@pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A function that runs `train` and interrupts it in the given epoch, counted from 1."""
-
-    def run(epoch: int, prepared: Path, params: Params, state: Path, out: Path) -> None:
-        fit = keras.Model.fit
-
-        def interrupted_fit(self: keras.Model, *args: Any, **kwargs: Any) -> Any:
-            if kwargs["epochs"] == epoch:
-                raise KeyboardInterrupt
-            return fit(self, *args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(keras.Model, "fit", interrupted_fit)
-            with pytest.raises(KeyboardInterrupt):
-                train(prepared, params, state, out)
-
-    return run
 
 
 def test_prepared_splits_are_complete_and_have_the_right_size(prepared: Path) -> None:

@@ -6,12 +6,16 @@ import keras
 import numpy as np
 import pytest
 
+from bundle.manifest import MODEL_FILE, read_manifest
 from tests.training.synthetic import tiny_params, write_folders
 from training.data.balance import imbalance_note
 from training.data.splits import ImageFacts, Split, read_split
-from training.networks.architectures import predict
+from training.networks.architectures import NetworkSpec, build_network, predict
 from training.networks.checkpoint import load_trained
+from training.networks.transfer import fold_batch_normalization, load_backbone
 from training.params import Params
+from training.quality.plots import draw_plots
+from training.release.bundling import BundleFacts, write_bundle
 from training.stages.prepare import prepare
 from training.stages.train import class_weights, train
 
@@ -39,6 +43,26 @@ def test_the_head_is_trained_on_frozen_features(three_classes: Path, tmp_path: P
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
     test = read_split(three_classes, "test")
     assert (predict(network, test.pixels).argmax(axis=1) == test.targets).mean() > 0.8
+
+
+def test_a_run_starts_from_a_bundle_whose_normalization_was_folded(three_classes: Path, tmp_path: Path) -> None:
+    spec = NetworkSpec("transfer", 64, 64, classes=3)
+    trained = build_network(spec)
+    load_backbone(trained, spec.backbone, "imagenet")
+    for weight in trained.trainable_weights:
+        weight.assign(weight * 1.02)
+    write_bundle(fold_batch_normalization(trained), BundleFacts(name="x", labels=list(NAMES)), tmp_path / "bundle")
+    params = params_of(epochs=0, start_weights=str(tmp_path / "bundle" / MODEL_FILE))
+    progress = train(three_classes, params, tmp_path / "state", tmp_path / "trained")
+    network, record = load_trained(tmp_path / "trained")
+    test = read_split(three_classes, "test")
+    expected = build_network(spec, any_size=True)
+    expected.set_weights(trained.get_weights())
+    assert [row["epoch"] for row in progress.history] == [0]
+    assert record.started_from == read_manifest(tmp_path / "bundle").version
+    probabilities = predict(network, test.pixels)
+    assert np.abs(probabilities - predict(expected, test.pixels)).max() < 1e-4
+    draw_plots(tmp_path, test, probabilities, tmp_path / "trained")
 
 
 @pytest.mark.timeout(600)

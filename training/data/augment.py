@@ -40,6 +40,14 @@ def augment(
     return np.asarray(image)
 
 
+def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return uint8 images (n, `height`, `width`, 3) of uint8 images of any size."""
+    if pixels.shape[1:3] == (height, width):
+        return np.asarray(pixels)
+    images = (Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR) for image in pixels)
+    return np.stack([np.asarray(image) for image in images])
+
+
 def at_strength(params: AugmentParams, strength: float) -> AugmentParams:
     """Scale the augmentation: 1 keeps `params`; 0 turns off everything except mirroring and mixup."""
     weaker = {name: strength * getattr(params, name) for name in _SCALED}

@@ -13,7 +13,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from training.errors import TrainingError
-from training.networks.transfer import BACKBONES
+from training.networks.transfer import BACKBONES, unfold_batch_normalization
 
 _PREDICT_BATCH = 64
 
@@ -70,20 +70,27 @@ def build_network(spec: NetworkSpec, *, dtype: str = "float32", any_size: bool =
         keras.config.set_dtype_policy(before)
 
 
-def load_weights(network: keras.Model, path: Path) -> None:
-    """Set the weights of `network` to those of the saved Keras model at `path`.
+def load_weights(network: keras.Model, path: Path) -> keras.Model:
+    """Set the weights of `network` to those of the saved Keras model at `path`, and return that model.
+
+    If its batch normalization was folded, as in a bundle, the statistics of `network` are kept.
 
     Raises:
         TrainingError: Keras cannot read the model, or its weights have other shapes.
     """
     try:
-        network.set_weights(keras.saving.load_model(path, compile=False, safe_mode=True).get_weights())
+        saved = keras.saving.load_model(path, compile=False, safe_mode=True)
+        if network.name == "transfer" and len(saved.weights) < len(network.weights):
+            unfold_batch_normalization(network, saved)
+        else:
+            network.set_weights(saved.get_weights())
     except Exception as error:  # Keras raises exceptions of many types for unreadable files
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
             f"train.start_weights: cannot load {str(path)!r} ({reason}). Set it to the `model.keras` of a bundle with "
             "the same architecture and classes, or leave it empty."
         ) from error
+    return saved
 
 
 def predict(network: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

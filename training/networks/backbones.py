@@ -126,7 +126,7 @@ def check_pretrained_weights(params: TrainParams) -> None:
         BackboneError: they cannot.
     """
     is_pretrained = params.architecture == "transfer" and params.backbone in EFFICIENTNETS
-    if is_pretrained and not params.start_weights and params.backbone_weights != RANDOM:
+    if is_pretrained and params.backbone_weights != RANDOM:
         read_imagenet_weights(params.backbone, params.backbone_weights)
 
 

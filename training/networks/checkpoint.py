@@ -46,6 +46,8 @@ class TrainingRecord:
     labels: list[str]
     #: Version of the weights that the run started from, or name of its pretrained backbone; empty if random.
     started_from: str = ""
+    #: Version of the teacher's bundle; empty if there was none.
+    teacher: str = ""
 
 
 def run_identity(params: Params, fingerprint: str) -> str:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from training.data.augment import resized
 from training.data.splits import Split
 from training.terminal import progress_bar
 
@@ -38,14 +38,6 @@ def compute_features(network: keras.Model, split: Split, height: int, width: int
         pixels = split.pixels[start : start + _BATCH]
         values.append(backbone.predict_on_batch(resized(pixels, height, width)))
     return Features(np.concatenate(values).astype(np.float32), split.targets)
-
-
-def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return images at the size of the network's input; training images may be stored larger."""
-    if pixels.shape[1:3] == (height, width):
-        return np.asarray(pixels)
-    images = (Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR) for image in pixels)
-    return np.stack([np.asarray(image) for image in images])
 
 
 def fit_head(network: keras.Model, train: Features, validation: Features, *, is_balanced: bool) -> float:

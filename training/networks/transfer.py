@@ -24,17 +24,7 @@ _EPSILON = 1e-3
 _NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
-class _FixedNormalization(layers.BatchNormalization):  # type: ignore[misc]  # Keras is untyped
-    """Batch normalization with the pretrained means and variances, also during training.
-
-    Passing `training=False` when the network is built is not enough: `fit` overrides it.
-    """
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG002, FBT001
-        return super().call(inputs, training=False, mask=mask)
-
-
-class FrozenStatistics(layers.BatchNormalization):  # type: ignore[misc]
+class FrozenStatistics(layers.BatchNormalization):  # type: ignore[misc]  # Keras is untyped
     """Batch normalization that also uses the statistics of the pretraining while its scale and offset are trained.
 
     Calling a layer with `training=False` has no effect inside a model, because `fit` overrides it.
@@ -72,7 +62,7 @@ def _conv(
     """A convolution, of each channel alone if `filters` is None, with batch normalization."""
     options = {"strides": stride, "padding": "same", "use_bias": False, "name": _layer_name(name)}
     convolve = layers.Conv2D(filters, kernel, **options) if filters else layers.DepthwiseConv2D(kernel, **options)
-    x = _FixedNormalization(epsilon=_EPSILON, name=_layer_name(norm))(convolve(x))
+    x = FrozenStatistics(epsilon=_EPSILON, name=_layer_name(norm))(convolve(x))
     return layers.ReLU(6, name=f"{_layer_name(name)}.relu6")(x) if activates else x
 
 
@@ -152,12 +142,7 @@ def fold_batch_normalization(network: keras.Model) -> keras.Model:
 
     It has fewer weights and takes less time. Its normalization cannot be trained any more.
     """
-    producers = {id(layer.output): layer for layer in network.layers}
-    norms = {
-        producers[id(layer.input)].name: layer
-        for layer in network.layers
-        if isinstance(layer, layers.BatchNormalization)
-    }
+    norms = _norms(network)
 
     def clone(layer: keras.Layer) -> keras.Layer:
         change = {"use_bias": True} if layer.name in norms else {}
@@ -175,10 +160,41 @@ def fold_batch_normalization(network: keras.Model) -> keras.Model:
     return folded
 
 
+def unfold_batch_normalization(network: keras.Model, folded: keras.Model) -> None:
+    """Give `network` the outputs of `folded`, a network of the same layers without batch normalization.
+
+    The normalization keeps its statistics and scales; the convolutions and offsets are computed from them. The result
+    can be trained like the network that was folded.
+    """
+    norms = _norms(network)
+    for layer in folded.layers:
+        if layer.weights:
+            target, norm = network.get_layer(layer.name), norms.get(layer.name)
+            if norm is None:
+                target.set_weights(layer.get_weights())
+                continue
+            kernel, bias = layer.get_weights()
+            gamma, _, mean, variance = norm.get_weights()
+            scale = gamma / np.sqrt(variance + norm.epsilon)
+            target.set_weights([kernel / _by_channel(target, scale)])
+            norm.set_weights([gamma, bias + mean * scale, mean, variance])
+
+
+def _norms(network: keras.Model) -> dict[str, keras.Layer]:
+    """Return the batch normalization after each convolution, by the convolution's name."""
+    producers = {id(layer.output): layer for layer in network.layers}
+    found = (layer for layer in network.layers if isinstance(layer, layers.BatchNormalization))
+    return {producers[id(layer.input)].name: layer for layer in found}
+
+
 def _folded(convolution: keras.Layer, norm: keras.Layer) -> list[NDArray[Any]]:
     """Return the kernel and bias of a convolution that includes the normalization after it."""
     kernel, *bias = convolution.get_weights()
     gamma, beta, mean, variance = norm.get_weights()
     scale = gamma / np.sqrt(variance + norm.epsilon)
-    by_channel = scale[:, None] if isinstance(convolution, layers.DepthwiseConv2D) else scale
-    return [kernel * by_channel, ((bias[0] if bias else 0) - mean) * scale + beta]
+    return [kernel * _by_channel(convolution, scale), ((bias[0] if bias else 0) - mean) * scale + beta]
+
+
+def _by_channel(convolution: keras.Layer, scale: NDArray[Any]) -> NDArray[Any]:
+    """Give one factor per output channel the shape of the convolution's kernel."""
+    return scale[:, None] if isinstance(convolution, layers.DepthwiseConv2D) else scale

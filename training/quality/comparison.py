@@ -49,13 +49,13 @@ def render_predictions(test: Split, probabilities: Probabilities) -> str:
     return "".join([csv_line(["sha256", "label", *test.labels]), *lines])
 
 
-def read_predictions(folder: Path) -> Predictions:
-    """Read the predictions from `PREDICTIONS_FILE` in `folder`.
+def read_predictions(source: Path) -> Predictions:
+    """Read the predictions from a file, or from `PREDICTIONS_FILE` in a folder.
 
     Raises:
         TrainingError: the file is missing or damaged.
     """
-    path = folder / PREDICTIONS_FILE
+    path = source if source.is_file() else source / PREDICTIONS_FILE
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = read_csv(file)

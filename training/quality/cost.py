@@ -100,7 +100,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="folders of bundles")
     parser.add_argument("--rounds", type=int, default=20, help="number of measurements; default: 20")
     args = parser.parse_args()
-    print(json.dumps({"cores": os.cpu_count(), "bundles": measure_cost(args.folders, args.rounds)}, indent=2))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(json.dumps({"cores": cores, "bundles": measure_cost(args.folders, args.rounds)}, indent=2))
 
 
 if __name__ == "__main__":

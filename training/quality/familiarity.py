@@ -14,10 +14,10 @@ from sklearn.cluster import KMeans
 
 from bundle.familiarity import pooled_features
 from bundle.manifest import Familiarity
+from training.data.augment import resized
 from training.data.splits import Split
 from training.errors import TrainingError
 from training.files import FAMILIARITY_FILE
-from training.networks.head import resized
 
 #: Prototypes of a class, and of all classes together.
 _BY_CLASS_MAX, _PROTOTYPES_MAX = 100, 1000

@@ -41,7 +41,9 @@ def _curves(epochs: list[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
     numbers = [row["epoch"] for row in epochs]
-    losses.plot(numbers, [row["loss"] for row in epochs], color=_ORANGE, marker=".", label="training, augmented")
+    losses.plot(
+        numbers, [row.get("loss", np.nan) for row in epochs], color=_ORANGE, marker=".", label="training, augmented"
+    )
     losses.plot(numbers, [row["val_loss"] for row in epochs], color=_BLUE, marker=".", label="validation")
     losses.set(xlabel="epoch", ylabel="loss (nats)", title="Loss")
     losses.legend(frameon=False)

@@ -86,10 +86,10 @@ def list_command(name: str, *, as_json: bool) -> None:
 def compare_command(challenger: str, champion: str, name: str, *, as_json: bool) -> None:
     """Compare two models.
 
-    Each is a registered version, a bundle's version or folder, or `champion`.
+    Each is a registered version, a bundle's version or folder, a file of predictions, or `champion`.
     """
     with ExitStack() as stack:
-        found = compare_bundles(_find(challenger, name, stack), _find(champion, name, stack))
+        found = compare_bundles(*(_predictions(wanted, name, stack) for wanted in (challenger, champion)))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
@@ -137,6 +137,11 @@ def _print_comparison(found: Comparison) -> None:
     click.echo(f"  only this one right {found.only_challenger:11}  {found.only_champion:11}")
     click.echo(f"  McNemar's exact test: p = {found.p_value:.4g}; better: {'yes' if found.is_better else 'not shown'}")
     click.echo(f"  calibration worse: {'yes' if found.calibration_is_worse else 'no'}")
+
+
+def _predictions(wanted: str, name: str, stack: ExitStack) -> Path:
+    """Return a file of predictions or the folder of a bundle."""
+    return Path(wanted) if Path(wanted).is_file() else _find(wanted, name, stack)
 
 
 def _find(wanted: str, name: str, stack: ExitStack) -> Path:

@@ -24,14 +24,15 @@ def current_champion(state_dir: Path) -> Path | None:
 
 
 def compare_bundles(challenger: Path, champion: Path) -> Comparison:
-    """Compare two bundles by the predictions stored in them.
+    """Compare two bundles by the predictions stored in them. Of a replaced bundle, only the predictions are needed.
 
     Raises:
         BundleError: a bundle is missing or damaged.
         TrainingError: a bundle contains no predictions, or they share no test images.
     """
-    for folder in (challenger, champion):
-        read_manifest(folder)
+    for source in (challenger, champion):
+        if not source.is_file():
+            read_manifest(source)
     return compare(read_predictions(challenger), read_predictions(champion))
 
 

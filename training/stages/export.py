@@ -21,7 +21,7 @@ from training.files import (
     TRAINED,
     parse_paths,
 )
-from training.networks.checkpoint import load_trained
+from training.networks.checkpoint import TrainingRecord, load_trained
 from training.params import ExportParams, read_params
 from training.quality.calibration import fold_temperature
 from training.quality.comparison import Predictions, read_predictions
@@ -51,13 +51,19 @@ def export(prepared: Path, trained: Path, evaluated: Path, params: ExportParams,
         labels=record.labels,
         temperature=temperature,
         metrics=metrics,
-        data=_describe(prepared) | ({"started_from": record.started_from} if record.started_from else {}),
+        data={**_describe(prepared), **_origin(record)},
         reference=reference,
         prototypes=familiarity.prototypes,
         familiarity=familiarity.scale,
         files={PREDICTIONS_FILE: (evaluated / PREDICTIONS_FILE).read_text(encoding="utf-8")},
     )
     return write_bundle(network, facts, out, check=lambda folder: _check(folder, params.limit_mb))
+
+
+def _origin(record: TrainingRecord) -> dict[str, str]:
+    """The networks from which this one came, without those that it did not need."""
+    origin = {"started_from": record.started_from, "teacher": record.teacher}
+    return {name: version for name, version in origin.items() if version}
 
 
 def _check(folder: Path, limit_mb: float) -> None:

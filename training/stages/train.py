@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from training.data.balance import balancing_weights
 from training.data.batches import Batches, as_dataset, steps_per_epoch
 from training.data.splits import Split, read_split
+from training.data.teacher import Teacher, load_teacher
 from training.errors import TrainingError, run_command
 from training.files import PARAMS_FILE, PREPARED, TRAINED, parse_paths
 from training.networks.architectures import NetworkSpec, build_network, load_weights, predict
@@ -44,21 +46,26 @@ def train(prepared: Path, params: Params, state: Path, out: Path) -> Progress:
     `state` holds the checkpoint from which an interrupted run resumes; it is deleted at the end.
 
     Raises:
-        TrainingError: the architecture is unknown, the prepared images are missing, the start weights do not fit, or
-            the loss diverges.
+        TrainingError: the architecture is unknown, the prepared images are missing, the start weights or the teacher do
+            not fit, or the loss diverges.
         BackboneError: the pretrained weights are missing or do not fit.
     """
     split, validation = read_split(prepared, "train"), read_split(prepared, "validation")
     spec = network_spec(params, len(split.labels))
+    teacher = _load_teacher(params, split.labels)
     network = compile_network(spec, params, steps_per_epoch(split, params))
-    started_from = load_start_weights(network, params)
-    checkpoint = Checkpoint(state, network, run_identity(params, f"{split.fingerprint} {started_from}"))
+    record = TrainingRecord(
+        spec, split.labels, started_from=load_start_weights(network, params), teacher=teacher.version if teacher else ""
+    )
+    identity = run_identity(params, f"{split.fingerprint} {record.started_from} {record.teacher}")
+    checkpoint = Checkpoint(state, network, identity)
     progress = checkpoint.restore()
     if spec.architecture == "transfer" and not progress.history:
-        progress = _train_head(network, checkpoint, split, validation, (params.input.height, params.input.width))
+        progress = _train_head(network, checkpoint, split, validation, params)
     while not _finished(progress, params):
-        progress = _run_epoch(network, checkpoint, progress, split, validation, params)
-    checkpoint.finish(TrainingRecord(spec, split.labels, started_from), progress, out)
+        batches = Batches(split, params, progress.epoch, image_size(progress.epoch, params), teacher)
+        progress = _run_epoch(network, checkpoint, progress, batches, validation, params)
+    checkpoint.finish(record, progress, out)
     return progress
 
 
@@ -113,13 +120,17 @@ def load_start_weights(network: keras.Model, params: Params) -> str:
         TrainingError: the weights cannot be read or do not fit the network.
         BackboneError: the same, for pretrained weights.
     """
-    options = params.train
-    if options.start_weights:
-        load_weights(network, Path(options.start_weights))
-        return weights_version(network)
+    options, started_from = params.train, ""
     if options.architecture == "transfer" and options.backbone_weights != RANDOM:
-        return load_backbone(network, options.backbone, options.backbone_weights)
-    return ""
+        started_from = load_backbone(network, options.backbone, options.backbone_weights)
+    if options.start_weights:
+        started_from = weights_version(load_weights(network, Path(options.start_weights)))
+    return started_from
+
+
+def _load_teacher(params: Params, labels: list[str]) -> Teacher | None:
+    path = params.train.teacher
+    return load_teacher(path, labels, jit_compile=_jit_compile()) if path else None
 
 
 def class_weights(split: Split) -> dict[int, float] | None:
@@ -157,12 +168,16 @@ def _finished(progress: Progress, params: Params) -> bool:
 
 
 def _train_head(
-    network: keras.Model, checkpoint: Checkpoint, split: Split, validation: Split, size: tuple[int, int]
+    network: keras.Model, checkpoint: Checkpoint, split: Split, validation: Split, params: Params
 ) -> Progress:
+    """Return row 0 of the history. Start weights include a trained head, which is only validated."""
     started = time.monotonic()
-    features = [compute_features(network, images, *size) for images in (split, validation)]
-    loss = fit_head(network, *features, is_balanced=class_weights(split) is not None)
-    row = {"epoch": 0, "loss": loss, **_validate(network, validation)}
+    row: dict[str, Any] = {"epoch": 0}
+    if not params.train.start_weights:
+        size = (params.input.height, params.input.width)
+        features = [compute_features(network, images, *size) for images in (split, validation)]
+        row["loss"] = fit_head(network, *features, is_balanced=class_weights(split) is not None)
+    row |= _validate(network, validation)
     row["seconds"] = round(time.monotonic() - started, 1)
     progress = Progress().with_row(row)
     checkpoint.save_best()
@@ -172,16 +187,20 @@ def _train_head(
 
 
 def _run_epoch(
-    network: keras.Model, checkpoint: Checkpoint, progress: Progress, split: Split, validation: Split, params: Params
+    network: keras.Model,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    batches: Batches,
+    validation: Split,
+    params: Params,
 ) -> Progress:
     epoch, started = progress.epoch, time.monotonic()
     keras.utils.set_random_seed(params.train.seed + epoch)
-    batches = Batches(split, params, epoch, image_size(epoch, params))
     fitted = network.fit(
         as_dataset(batches),
         epochs=epoch + 1,
         initial_epoch=epoch,
-        class_weight=class_weights(split),
+        class_weight=class_weights(batches.split),
         verbose=0,
         callbacks=[_Progress(epoch, params.train.epochs)],
     )

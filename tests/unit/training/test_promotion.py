@@ -127,6 +127,15 @@ def test_the_command_compares_two_folders(tmp_path: Path) -> None:
     assert "better: yes" in text.output
 
 
+def test_the_command_compares_with_the_predictions_of_a_replaced_bundle(tmp_path: Path) -> None:
+    one, two = write_bundle(tmp_path / "one", 300), write_bundle(tmp_path / "two", 340)
+    (one / PREDICTIONS_FILE).rename(tmp_path / "one.csv")
+    result = CliRunner().invoke(models, ["compare", str(two), str(tmp_path / "one.csv"), "--json"])
+    assert json.loads(result.output)["champion_accuracy"] == 0.75
+    result = CliRunner().invoke(models, ["compare", str(two), str(tmp_path / "two" / MODEL_FILE)])
+    assert result.output.startswith("Error: ")
+
+
 def test_force_without_a_reason_is_rejected(tmp_path: Path) -> None:
     result = CliRunner().invoke(models, ["promote", "x", "--force", " "])
     assert result.exit_code == 1
