@@ -30,6 +30,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 UNIT_EDGE := contract gateway pawqueue
 SERVICES := gateway worker dashboard mlflow
 LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
+PEERS := bentoml fastapi litserve mosec rayserve
 COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
 .PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube save scan load push pins roll-out chaos fuzz hostile soak bench check fix docs lock train data-download mlflow-upload performance clean moved
@@ -92,8 +93,8 @@ fuzz: $(TEST_NEEDS)  ## decode damaged images for MINUTES=10 and report crashes,
 hostile: $(TEST_NEEDS) $(if $(filter processes,$(ON)),,images)  ## attack the services of docker-compose.yml, or with ON=processes ones started here; write hostile.json
 	@$(RUN) python -m tests.hostile.run --on "$(ON)" --engine "$(DOCKER)" --compose "$(COMPOSE)" --images "$(IMAGES)"
 
-bench: $(TEST_NEEDS)  ## measure throughput and latency, and write bench.json: BENCH=quick ONLY="serving bulk"
-	@$(RUN) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY))
+bench: $(TEST_NEEDS)  ## measure throughput and latency, and write bench.json: BENCH=quick ONLY="serving bulk" ROUNDS=5
+	@$(RUN) python -m benchmarks --scale $(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 soak: $(TEST_NEEDS)  ## check for leaks under 15 minutes of load, and write soak.json and soak.png
 	@$(RUN) python -m tests.soak.run
@@ -120,6 +121,7 @@ lock:  ## resolve requirements/*.in into the lock files
 	  $(COMPILE) --generate-hashes -c constraints.txt $$name.in -o $$name.txt || exit 1; \
 	done
 	@$(COMPILE) --generate-hashes uv.in -o uv.txt
+	@for name in $(PEERS); do $(COMPILE) --generate-hashes peers/$$name.in -o peers/$$name.txt || exit 1; done
 
 train: $(READY)train  ## train a model: DATA=folder of labeled images
 	@$(RUN) python -m training.run $(if $(DATA),"$(DATA)")

@@ -6,12 +6,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import parts, profile, report
 from benchmarks.parts import FULL, QUICK, TINY, Run
+from benchmarks.peers import contest
 from benchmarks.processes import ROOT, BenchmarkError
 
 PARTS: dict[str, Callable[[Run], None]] = {
@@ -25,12 +27,17 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "start-up": parts.start_up,
     "two-workers": parts.two_workers,
     "profiled": profile.profiled,
+    "peers": contest.peers,
+    "peers-shipped": contest.peers_shipped,
 }
+#: Not part of a run without `--only`: they download other model servers.
+_ON_REQUEST = ("peers", "peers-shipped")
 _SCALES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 _EXAMPLES = """examples:
-  python -m benchmarks                         all parts, 3 rounds, about 10 minutes
+  python -m benchmarks                         all parts except peers, 3 rounds, about 10 minutes
   python -m benchmarks --scale quick           about 2 minutes
-  python -m benchmarks --only serving bulk     only these parts; bench.json keeps the figures of the others"""
+  python -m benchmarks --only serving bulk     only these parts; bench.json keeps the figures of the others
+  python -m benchmarks --only peers --rounds 5 compare with other model servers, which are installed in .cache/peers"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="pawqueue-bench-") as folder:
-        run = Run(Path(folder), _SCALES[given.scale], ROOT / "models" / "cats-dogs", log=console.print)
+        scale = _SCALES[given.scale]
+        scale = replace(scale, rounds=given.rounds or scale.rounds)
+        run = Run(Path(folder), scale, ROOT / "models" / "cats-dogs", log=console.print)
         for name in given.only:
             began_s = time.perf_counter()
             console.print(f"{name}: {(PARTS[name].__doc__ or '').splitlines()[0]}")
@@ -61,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--scale", choices=sorted(_SCALES), default="full")
-    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS), metavar="PART")
+    default = [name for name in PARTS if name not in _ON_REQUEST]
+    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=default, metavar="PART")
+    parser.add_argument("--rounds", type=int, help="instead of the 3 rounds of `full`, or the 1 of the others")
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     return parser
 

@@ -30,10 +30,12 @@ Predict = Callable[[NDArray[np.uint8]], Any]
 
 
 def load(folder: Path, precision: str) -> tuple[Predict, int, int]:
-    """The compiled and warmed-up call of a bundle's model, and the height and width of its input."""
+    """The compiled and warmed-up call of a bundle's model, and the height and width of its input.
+
+    It runs on the backend in `KERAS_BACKEND`, by default TensorFlow.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras  # noqa: PLC0415 - the time of the import is measured
-    import tensorflow as tf  # noqa: PLC0415
 
     network = keras.saving.load_model(folder / "model.keras", compile=False)
     if precision == "bfloat16":
@@ -41,6 +43,15 @@ def load(folder: Path, precision: str) -> tuple[Predict, int, int]:
         for layer in inner:
             layer.dtype_policy = "mixed_bfloat16"
     height, width = network.input_shape[1:3]
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    predict = _tensorflow_call(network, height, width) if on_tensorflow else network.predict_on_batch
+    for size in (1, _BATCH):
+        predict(np.zeros((size, height, width, 3), np.uint8))
+    return predict, height, width
+
+
+def _tensorflow_call(network: Any, height: int, width: int) -> Predict:
+    import tensorflow as tf  # noqa: PLC0415 - other backends do not have it
 
     @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8)])  # type: ignore[untyped-decorator]
     def call(pixels: Any) -> Any:
@@ -49,9 +60,13 @@ def load(folder: Path, precision: str) -> tuple[Predict, int, int]:
     def predict(pixels: NDArray[np.uint8]) -> Any:
         return call(tf.constant(pixels)).numpy()
 
-    for size in (1, _BATCH):
-        predict(np.zeros((size, height, width, 3), np.uint8))
-    return predict, height, width
+    return predict
+
+
+def decode(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The pixels of an image, resized to `size` (width, height)."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
 
 
 class BareLoop:
@@ -90,8 +105,7 @@ class BareLoop:
         return [self._decoders.submit(self._decode) for _ in range(_BATCH)]
 
     def _decode(self) -> NDArray[np.uint8]:
-        image = Image.open(io.BytesIO(self._data)).convert("RGB")
-        return np.asarray(image.resize(self._size, Image.Resampling.BILINEAR))
+        return decode(self._data, self._size)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from benchmarks.image import large_image, small_image
 
 _WAIT_S = 30
 _CHUNK = 262_144
+_BOUNDARY = "pawqueue-benchmark"
 
 
 @dataclass
@@ -26,10 +27,15 @@ class Load:
     mode: str
     path: str
     body: bytes
+    #: The field of a multipart form that contains the image; if empty, the image is the body of the request.
+    form: str = ""
 
     def __post_init__(self) -> None:
         prefer = f"Prefer: wait={_WAIT_S}\r\n" if self.mode == "wait" else ""
-        head = f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\n{prefer}Content-Type: image/jpeg\r\n"
+        media_type = "image/jpeg"
+        if self.form:
+            media_type, self.body = f"multipart/form-data; boundary={_BOUNDARY}", _multipart(self.form, self.body)
+        head = f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\n{prefer}Content-Type: {media_type}\r\n"
         self.request = f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
 
     def get_job(self, response: bytes) -> bytes:
@@ -73,7 +79,10 @@ class Client:
 
     def receive(self) -> bool:
         """Read from the connection; returns True when the image is finished."""
-        self._received += self.socket.recv(_CHUNK)
+        data = self.socket.recv(_CHUNK)
+        if not data:
+            raise ConnectionError("the server has closed a connection")
+        self._received += data
         status, body = self._response()
         if not status:
             return False
@@ -143,10 +152,20 @@ def _exchange(selector: selectors.BaseSelector, seconds: float) -> None:
 def _finish(selector: selectors.BaseSelector, clients: list[Client]) -> None:
     """Wait for the requests in flight, so that the next measurement starts from an idle service."""
     while any(client.busy for client in clients):
-        for client in _readable(selector, _WAIT_S):
-            client.receive()
+        readable = list(_readable(selector, _WAIT_S))
+        if not readable:
+            raise TimeoutError(f"no response within {_WAIT_S} s")
+        for client in readable:
+            if client.receive():
+                selector.unregister(client.socket)  # the server may now close the connection
     for client in clients:
         client.socket.close()
+
+
+def _multipart(field: str, image: bytes) -> bytes:
+    disposition = f'Content-Disposition: form-data; name="{field}"; filename="image.jpg"'
+    head = f"--{_BOUNDARY}\r\n{disposition}\r\nContent-Type: image/jpeg\r\n\r\n"
+    return head.encode() + image + f"\r\n--{_BOUNDARY}--\r\n".encode()
 
 
 def _readable(selector: selectors.BaseSelector, timeout_s: float) -> Iterator[Client]:
@@ -163,9 +182,10 @@ def main() -> None:
     parser.add_argument("--warm-up", dest="warm_up_s", type=float, default=0.5, help="seconds before the measurement")
     parser.add_argument("--mode", choices=["wait", "poll", "submit", "plain"], default="wait")
     parser.add_argument("--path", default="/v1/jobs")
+    parser.add_argument("--form", default="", metavar="FIELD", help="send the image in this field of a multipart form")
     parser.add_argument("--small", action="store_true", help="send images of 7 kB instead of 55 kB")
     given = parser.parse_args()
-    load = Load(given.port, given.mode, given.path, small_image() if given.small else large_image())
+    load = Load(given.port, given.mode, given.path, small_image() if given.small else large_image(), given.form)
     print(json.dumps(run(load, given.clients, given.seconds, given.warm_up_s)))
 
 

@@ -61,12 +61,16 @@ def running(name: str, command: list[str], folder: Path, environ: Mapping[str, s
     try:
         yield process
     finally:
+        descendants = process_tree(handle.pid)[1:]
         handle.terminate()
         try:
             handle.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             handle.kill()
             handle.wait()
+        for left in descendants:
+            with suppress(psutil.NoSuchProcess):
+                left.kill()  # some servers leave processes behind, which would disturb the next measurement
 
 
 def wait_until(condition: Callable[[], bool], *processes: Process) -> float:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.parts import Run
+from benchmarks.peers.table import markdown
 from benchmarks.processes import ROOT
 
 _LIBRARIES = ("celery", "redis", "flask", "gunicorn", "gevent", "keras", "tensorflow-cpu", "pillow", "numpy")
@@ -64,6 +65,11 @@ GOALS = (
     Goal("gateway-start", "gateway: time to ready vs importing its libraries", 1.5, 1.2, "lower"),
     Goal("gateway-memory", "gateway: memory", 110, 90, "lower", "MB"),
     Goal("worker-start", "worker: time to ready vs the bare loop", 1.5, 1.1, "lower"),
+    Goal("peers-32", "32 clients, baseline_cnn: images/s vs the best other server", 1.0, 1.1, "higher"),
+    Goal("peers-128", "128 clients, baseline_cnn: images/s vs the best other server", 1.0, 1.1, "higher"),
+    Goal("peers-shipped-32", "32 clients, included model: images/s vs the best other server", 1.15, 1.3, "higher"),
+    Goal("peers-auto-32", "32 clients, precision auto: images/s vs the best other server", 1.3, 1.6, "higher"),
+    Goal("peers-latency-1", "1 client: p50 vs FastAPI", 1.3, 1.15, "lower"),
     Goal("two-workers", "two worker processes: images/s vs one worker", 1.0, 1.1, "higher"),
 )
 
@@ -75,7 +81,7 @@ def write(path: Path, run: Run) -> dict[str, Any]:
     details = earlier.get("details", {}) | run.details
     written = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": machine(),
         "versions": {name: _version(name) for name in _LIBRARIES},
         "revision": _revision(),
         "scale": asdict(run.scale),
@@ -88,7 +94,7 @@ def write(path: Path, run: Run) -> dict[str, Any]:
 
 
 def show(written: dict[str, Any], console: Console) -> None:
-    """Print the table."""
+    """Print the goals, and the comparisons with other servers as Markdown for docs/performance.md."""
     table = Table("figure", "median", "range", "goal", "aim", "verdict", title="Pawqueue compared with the bare loop")
     for goal, row in zip(GOALS, written["goals"], strict=True):
         figure = written["figures"].get(goal.name)
@@ -97,6 +103,10 @@ def show(written: dict[str, Any], console: Console) -> None:
         reach, aim = _text(goal, goal.reach), _text(goal, goal.aim)
         table.add_row(goal.text, measured, range_text, reach, aim, row["verdict"], style=_STYLES[row["verdict"]])
     console.print(table)
+    for name in ("peers", "peers-shipped"):
+        for found in written["details"].get(name, []):
+            text = markdown(found, written["machine"])
+            console.print(f"\n{name}:\n{text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _summary(run: Run) -> dict[str, dict[str, Any]]:
@@ -121,7 +131,8 @@ def _text(goal: Goal, value: float | None) -> str:
     return "" if value is None else f"{value:.3g} {goal.unit}".strip()
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Processor, cores, versions and load of this machine."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -132,11 +143,14 @@ def _machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Its name; on x86 with family and model, because virtual machines often hide the rest."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = facts.get("model name", "")
+    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if "cpu family" in facts else name
 
 
 def _version(name: str) -> str:

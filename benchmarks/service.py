@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,10 +160,12 @@ class BareLoopProcess:
 
 
 @contextmanager
-def bare_loop(folder: Path, model: Path, precision: str) -> Iterator[BareLoopProcess]:
+def bare_loop(
+    folder: Path, model: Path, precision: str, environ: Mapping[str, str] | None = None
+) -> Iterator[BareLoopProcess]:
     """Start the bare loop; it is warmed up when the context is entered."""
     command = [sys.executable, "-m", "benchmarks.bare", str(model), precision]
-    with running("bare", command, folder) as process:
+    with running("bare", command, folder, environ) as process:
         bare = BareLoopProcess(process)
         assert process.handle.stdout
         while process.handle.stdout.readline().strip() != "ready":

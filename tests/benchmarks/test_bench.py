@@ -1,11 +1,18 @@
 """The benchmark measures real services and reports figures, whose values are not checked."""
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.gpu.__main__ import main as measure_gpu
+from benchmarks.parts import TINY, Run
+from benchmarks.peers.contest import PAWQUEUE, Contestant, hold, pawqueue_server, peer_server
+from benchmarks.peers.environments import FASTAPI
+from tests.support.services import ROOT
 
 
 def run_benchmark(out: Path, *arguments: str) -> dict[str, dict[str, float]]:
@@ -26,3 +33,27 @@ def test_every_part_reports_figures(tmp_path: Path) -> None:
     assert {"bare", "wait-32", "poll-32", "bulk", "backlog-p50", "waiters-memory", "worker-start"} <= set(figures)
     profile = json.loads((tmp_path / "bench.json").read_text())["details"]["profile-worker"][0]
     assert profile["decode"] > 0
+
+
+@pytest.mark.slow
+def test_a_peer_and_pawqueue_serve_the_same_model_in_turns(tmp_path: Path) -> None:
+    run = Run(tmp_path, TINY, ROOT / "models" / "cats-dogs", log=lambda text: None)
+    contestants = [
+        Contestant(PAWQUEUE, partial(pawqueue_server, run.model, "float32")),
+        Contestant(FASTAPI.title, partial(peer_server, FASTAPI, Path(sys.executable), run.model)),
+    ]
+    found = hold(run, tmp_path, contestants, lambda: 100.0, (1, 8))
+    assert found["left_out"] == {}
+    assert all(loads["8"][0]["images_per_s"] > 0 for loads in found["servers"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_script_for_gpus_runs_on_a_cpu(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    options = ["--cpu", "--backends", "tensorflow", "--size", "64", "--scale", "tiny"]
+    assert measure_gpu([*options, "--out", str(out)]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["network"], row["one_worker_mib"]) for row in rows] == [("baseline_cnn", None), ("resnet50", None)]
+    assert all(row["bare_images_per_s"] > 0 for row in rows)
+    assert "| resnet50 | tensorflow |" in out.with_suffix(".md").read_text()
