@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,6 +98,13 @@ SHORT = Scale(
 Attack = Callable[[Target, Scale], Iterable[Answer]]
 
 
+def prepare(scale: Scale) -> None:
+    """Create what the attacks send. Doing so takes seconds, in which others on the machine are slower."""
+    _hostile_images()
+    _costly_images(scale)
+    _archives(scale)
+
+
 def made_up_methods(target: Target, scale: Scale) -> Iterator[Answer]:
     """Requests with methods that do not exist, which must not become labels of metrics."""
     for number in range(scale.methods):
@@ -114,19 +121,33 @@ def raw_requests(target: Target, _: Scale) -> Iterator[Answer]:
 
 def hostile_uploads(target: Target, _: Scale) -> Iterator[Answer]:
     """The images that the API tests send, too."""
-    return _uploads(target, [(item.name, item.data, SUCCEEDED in item.expected, item.file) for item in corpus()])
+    return _uploads(target, _hostile_images())
 
 
 def costly_uploads(target: Target, scale: Scale) -> Iterator[Answer]:
     """Images with huge headers, and images whose pixels take much memory or time."""
-    bombs = [*costly_headers(), *costly_pixels(), *(("PNG of a million empty chunks", slow_png()),) * scale.repeats]
-    return _uploads(target, [(name, data, True, "x") for name, data in bombs * scale.repeats])
+    return _uploads(target, _costly_images(scale) * scale.repeats)
 
 
-def _uploads(target: Target, images: Sequence[tuple[str, bytes, bool, str]]) -> Iterator[Answer]:
+#: Name, bytes, whether the service may accept it, and file name.
+_Image = tuple[str, bytes, bool, str]
+
+
+@cache
+def _hostile_images() -> list[_Image]:
+    return [(item.name, item.data, SUCCEEDED in item.expected, item.file) for item in corpus()]
+
+
+@cache
+def _costly_images(scale: Scale) -> list[_Image]:
+    slow = [("PNG of a million empty chunks", slow_png())] * scale.repeats
+    return [(name, data, True, "x") for name, data in (*costly_headers(), *costly_pixels(), *slow)]
+
+
+def _uploads(target: Target, images: Sequence[_Image]) -> Iterator[Answer]:
     with _client(target.url, target.attacker_key) as http, ThreadPoolExecutor(6) as pool:
 
-        def upload(image: tuple[str, bytes, bool, str]) -> Answer:
+        def upload(image: _Image) -> Answer:
             name, data, may_be_accepted, file = image
             part = {"file": (file, data)}
             got = _try(http, "POST", "/v1/jobs", _job_status, files=part, headers={"Prefer": "wait=60"})
@@ -218,10 +239,7 @@ def _advance(selector: selectors.BaseSelector, key: selectors.SelectorKey, event
 
 def archives(target: Target, scale: Scale) -> Iterator[Answer]:
     """Archives that unpack to far more than they are, or whose members have names of a megabyte."""
-    address = _open_submission(target)
-    bodies = {name: (kind, make()) for name, (kind, make, _) in BOMBS.items()}
-    bodies["100 links with names of 0.9 MB"] = (_TAR, gzip.compress(_links(100, 900_000)))
-    bodies[f"{scale.links:,} links with names of 200 bytes"] = (_TAR, gzip.compress(_links(scale.links, 200)))
+    address, bodies = _open_submission(target), _archives(scale)
     with _client(target.url, target.attacker_key) as http, ThreadPoolExecutor(4) as pool:
 
         def send(name: str) -> Answer:
@@ -230,6 +248,15 @@ def archives(target: Target, scale: Scale) -> Iterator[Answer]:
             return Answer(name, got, may_be_accepted=True)
 
         yield from pool.map(send, [*bodies] * scale.repeats)
+
+
+@cache
+def _archives(scale: Scale) -> dict[str, tuple[str, bytes]]:
+    """Content type and bytes by name."""
+    bodies = {name: (kind, make()) for name, (kind, make, _) in BOMBS.items()}
+    bodies["100 links with names of 0.9 MB"] = (_TAR, gzip.compress(_links(100, 900_000)))
+    bodies[f"{scale.links:,} links with names of 200 bytes"] = (_TAR, gzip.compress(_links(scale.links, 200)))
+    return bodies
 
 
 def _links(count: int, name_bytes: int) -> bytes:
@@ -429,7 +456,7 @@ def _connect(url: str, timeout_s: float) -> socket.socket:
     return _connect_from(_address_for(url), url, timeout_s)
 
 
-@lru_cache
+@cache
 def _address_for(url: str) -> str:
     with suppress(OSError), _connect_from(_ATTACKER_ADDRESS, url, 5):
         return _ATTACKER_ADDRESS

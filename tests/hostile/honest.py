@@ -1,6 +1,7 @@
 """An honest client and health checks, in a process of their own: what attackers do there must not slow them down."""
 
 import multiprocessing
+import os
 import threading
 import time
 import urllib.request
@@ -86,6 +87,7 @@ def measuring(target: Target) -> Iterator[Measured]:
 
 
 def _measure(target: Target, stopping: Event, results: Connection) -> None:
+    os.setsid()  # so that a lower priority of the attackers' session does not apply here
     measured = Measured(health={"gateway": [], "dashboard": [], "machine": []})
     pollers = [
         threading.Thread(

@@ -7,39 +7,50 @@ service does not respond to a health check for more than a second, plus the time
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.hostile.attacks import ATTACKS, FULL, SHORT, Answer, Attack, Scale
+from tests.hostile.attacks import ATTACKS, FULL, SHORT, Attack, Scale, prepare
 from tests.hostile.honest import Measured, measuring, quantile
 from tests.hostile.target import MEMORY_MAX_BYTES, Target, Watch, running_containers, running_processes
 
 _QUIET_S, _QUIET_SHORT_S = 20.0, 3.0
 _STALL_MAX_S = 1.0
 _OPEN_FILES = 16_384
+_LOWEST_PRIORITY = 19
+#: The priority of this session, as a whole, among all sessions and containers of the machine.
+_SESSION_PRIORITY = Path("/proc/self/autogroup")
 
 
 def run(target: Target, scale: Scale, attacks: Mapping[str, Attack] = ATTACKS) -> dict[str, Any]:
     """Run the attacks one after another; returns the report."""
     _allow_many_connections()
+    prepare(scale)
     rows: dict[str, dict[str, Any]] = {}
     periods: dict[str, tuple[float, float]] = {}
-    with Watch(target.pids) as watch, measuring(target) as measured:
+    with (
+        Watch(target.pids) as watch,
+        measuring(target) as measured,
+        ThreadPoolExecutor(1, initializer=_leave_cores_to_services) as attackers,
+    ):
         quiet_s = time.monotonic()
         time.sleep(_QUIET_S if scale is FULL else _QUIET_SHORT_S)
         before, loud_s = watch.peaks_since_last_call(), time.monotonic()
         for name, attack in attacks.items():
             print(f"{name} ...", file=sys.stderr, flush=True)
-            start_s = time.monotonic()
-            rows[name] = _row(attack(target, scale))
+            start_s, used_s = time.monotonic(), watch.cpu_s()
+            rows[name] = attackers.submit(_row, attack, target, scale).result()
             periods[name] = start_s, time.monotonic()
+            rows[name]["cpu_s"] = {who: round(after_s - used_s[who], 1) for who, after_s in watch.cpu_s().items()}
             peaks = watch.peaks_since_last_call()
             rows[name]["growth_mb"] = {service: round((peaks[service] - before[service]) / 1e6) for service in peaks}
             rows[name]["dead"] = watch.dead()
@@ -66,10 +77,28 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _row(answers: Iterable[Answer]) -> dict[str, Any]:
+def _leave_cores_to_services() -> None:
+    """Give attackers the lowest priority: on their own machines, they would not compete with services for the cores."""
+    if sys.platform == "linux":  # elsewhere it would apply to the process
+        os.nice(_LOWEST_PRIORITY)  # to this thread, and those that it starts
+
+
+@contextmanager
+def _lowest_session_priority() -> Iterator[None]:
+    """The same towards containers: Linux compares priorities only within a session, and sessions with containers."""
+    with suppress(OSError):
+        _SESSION_PRIORITY.write_text(str(_LOWEST_PRIORITY))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            _SESSION_PRIORITY.write_text("0")
+
+
+def _row(attack: Attack, target: Target, scale: Scale) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     problems: Counter[str] = Counter()
-    for answer in answers:
+    for answer in attack(target, scale):
         counts[answer.verdict] += 1
         if answer.verdict == "broken":
             problems[f"{answer.request}: {answer.got}"] += 1
@@ -119,14 +148,17 @@ def as_table(report: Mapping[str, Any]) -> str:
     """The report as a table with a row for each attack."""
     services = ("gateway", "worker", "dashboard", "redis")
     head = f"{'attack':20} {'refused':>7} {'accepted':>8} {'held':>5} {'broken':>6} {'seconds':>7} "
-    head += f"{'stall ms: gateway':>17} {'dashboard':>9} {'machine':>7}   honest p99 ms   growth MB: "
-    head += " ".join(f"{name:>9}" for name in services)
+    head += f"{'stall ms: gateway':>17} {'dashboard':>9} {'machine':>7}   honest p99 ms   "
+    users = (*services, "attackers")
+    head += "growth MB: " + " ".join(f"{name:>9}" for name in services)
+    head += "   CPU s: " + " ".join(f"{name:>9}" for name in users)
     lines = [head]
     for name, row in report["attacks"].items():
         counts = f"{row['refused']:7} {row['accepted']:8} {row['held']:5} {row['broken']:6} {row['seconds']:7.1f} "
         stalls = f"{row['stall_ms']['gateway']:17} {row['stall_ms']['dashboard']:9} {row['stall_ms']['machine']:7}"
         growth = " ".join(f"{row['growth_mb'].get(service, 0):9}" for service in services)
-        lines.append(f"{name:20} {counts}{stalls}   {row['honest_p99_ms'] or '':13}   {'':10} {growth}")
+        cpu = " ".join(f"{row['cpu_s'].get(user, 0):9.1f}" for user in users)
+        lines.append(f"{name:20} {counts}{stalls}   {row['honest_p99_ms'] or '':13}   {'':10} {growth}   {'':6} {cpu}")
     lines += [
         f"{name.replace('_', ' '):20} {', '.join(f'{key} {value}' for key, value in report[name].items())}"
         for name in ("stall_ms", "growth_mb", "peak_mb", "honest")
@@ -150,6 +182,7 @@ def main() -> int:
     attacks = {name: ATTACKS[name] for name in given.only}
     with ExitStack() as services:
         if given.on == "containers":
+            services.enter_context(_lowest_session_priority())
             running = running_containers(given.engine, given.compose, given.images)
         else:
             running = running_processes(Path(services.enter_context(TemporaryDirectory(prefix="pawqueue-hostile-"))))

@@ -1,6 +1,7 @@
 """The services under attack: started here as processes, or running in containers."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tests.support.services import responds, running_stack
 #: The memory limits of the containers. Processes that are started here must stay below them, too.
 MEMORY_MAX_BYTES = {"gateway": 512 << 20, "worker": 3 << 30}
 _SAMPLE_S = 0.1
+#: Finding the child processes takes longer than reading their memory.
+_SAMPLES_PER_SEARCH = 10
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Watch:
 
     def read(self) -> dict[str, int]:
         """The resident memory of each service now, in bytes."""
-        return {name: _tree_bytes(main) for name, main in self._mains.items()}
+        return {name: _bytes(_tree(main)) for name, main in self._mains.items()}
 
     def peaks_since_last_call(self) -> dict[str, int]:
         """The maximum of each service since the last call, in bytes."""
@@ -118,23 +121,44 @@ class Watch:
             found, self._since = self._since, self.read()
         return found
 
+    def cpu_s(self) -> dict[str, float]:
+        """The processor time that each service has used, and "attackers": this process."""
+        return {name: _tree_cpu_s(main) for name, main in self._mains.items()} | {"attackers": time.process_time()}
+
     def dead(self) -> list[str]:
         """Processes that have ended since the start."""
         return [f"process {process.pid}" for process in self._vital if not process.is_running()]
 
     def _run(self) -> None:
-        while not self._stopping.wait(_SAMPLE_S):
-            now = self.read()
-            with self._lock:
-                for maxima in (self.peak, self._since):
-                    for name, value in now.items():
-                        maxima[name] = max(maxima[name], value)
+        while not self._stopping.is_set():
+            trees = {name: _tree(main) for name, main in self._mains.items()}
+            for _ in range(_SAMPLES_PER_SEARCH):
+                now = {name: _bytes(tree) for name, tree in trees.items()}
+                with self._lock:
+                    for maxima in (self.peak, self._since):
+                        for name, value in now.items():
+                            maxima[name] = max(maxima[name], value)
+                self._stopping.wait(_SAMPLE_S)
 
 
-def _tree_bytes(main: psutil.Process) -> int:
-    total = 0
-    with suppress(psutil.NoSuchProcess):
-        for process in (main, *main.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                total += process.memory_info().rss
+def _tree_cpu_s(main: psutil.Process) -> float:
+    total = 0.0
+    for process in _tree(main):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])  # those of children that have ended are included
     return total
+
+
+def _bytes(tree: list[psutil.Process]) -> int:
+    total = 0
+    for process in tree:
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
+
+
+def _tree(main: psutil.Process) -> list[psutil.Process]:
+    """A process and its children; empty if it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return [main, *main.children(recursive=True)]
+    return []
