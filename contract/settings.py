@@ -154,6 +154,15 @@ class Settings(BaseModel):
         "Number format in which the model computes. `auto`: bfloat16 if the CPU supports it, the model reproduces its "
         "golden outputs with it, and it is faster when the worker measures both; else float32.",
     )
+    measure_s: float = _setting(
+        2.0,
+        "How long a worker measures which strategy runs a bundle fastest, when it loads the bundle on a processor for "
+        "the first time. It remembers the result in the folder `strategies` of the state folder. 0: it does not "
+        "measure, and uses what it remembers, or else float32 and parts of 8 images.",
+        "s",
+        ge=0,
+        le=60,
+    )
     backend: Literal["tensorflow", "jax", "torch"] = _setting(
         "tensorflow", "Keras backend. Install `jax`, `torch` or GPU support separately."
     )

@@ -6,7 +6,7 @@ Only `read_status` makes this decision. The gateway returns the status from `GET
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from contract.errors import UnavailableError
@@ -125,6 +125,7 @@ def _worker(beat: Heartbeat) -> dict[str, Any]:
         "labels": list(beat.labels),
         "backend": beat.backend,
         "precision": beat.precision,
+        "strategies": [asdict(item) for item in beat.strategies],
         "busy_ratio": beat.busy_ratio,
         "started_at": time_text(beat.started_ms),
         "seen_at": time_text(beat.seen_ms),

@@ -46,7 +46,15 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
         return 2
     folder = bundle_to_serve(settings.model, settings.state_dir)
     try:
-        model = load(folder, settings.precision, settings.batch_size, cores, settings.model_checksum)
+        model = load(
+            folder,
+            settings.precision,
+            settings.batch_size,
+            cores,
+            settings.model_checksum,
+            measure_s=settings.measure_s,
+            memory=settings.state_dir / "strategies",
+        )
     except BundleError as error:
         _log.error("The model cannot be served", reason=str(error))
         return 1

@@ -152,4 +152,5 @@ def _heartbeat(model: KerasModel, metrics_address: str) -> Heartbeat:
         metrics_address=metrics_address,
         started_ms=now_ms(),
         seen_ms=now_ms(),
+        strategies=model.strategies,
     )

@@ -1,7 +1,7 @@
 """The arguments and return values of the ledger."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -105,6 +105,18 @@ class Purged:
 
 
 @dataclass(frozen=True, slots=True)
+class ChosenStrategy:
+    """How a worker runs batches of about this many images."""
+
+    images: int
+    #: `wide`: one call on all cores. `frozen`: the same with constant weights. `parts_8`: parts of at most 8 images,
+    #: each on one core.
+    strategy: str
+    #: The fastest call in milliseconds by precision and strategy, such as `float32/wide`; empty if not measured.
+    measured_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """A periodic report from a worker: its model, its load and its address."""
 
@@ -121,12 +133,18 @@ class Heartbeat:
     metrics_address: str
     started_ms: int
     seen_ms: int
+    #: By number of images; an earlier version does not report them.
+    strategies: Sequence[ChosenStrategy] = ()
 
     @classmethod
     def from_json(cls, text: str) -> "Heartbeat":
         """Read a stored heartbeat; unknown fields, from a newer version, are ignored."""
-        values = json.loads(text)
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        values = {name: value for name, value in json.loads(text).items() if name in cls.__dataclass_fields__}
+        strategies = tuple(
+            ChosenStrategy(item["images"], item["strategy"], item["measured_ms"])
+            for item in values.pop("strategies", ())
+        )
+        return cls(**values, strategies=strategies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from contract.ledger.types import ChosenStrategy, Heartbeat
 from dashboard.data.snapshot import Run, ServedBundle, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.pages.page import Page, View
 from dashboard.parts import figures
 from dashboard.parts.card import Card, CardState, Content, Stat, Table, chart_card, content_of
-from dashboard.parts.text import UNKNOWN, date_time, number, percent
+from dashboard.parts.text import UNKNOWN, date_time, milliseconds, number, percent
 
 CARDS = (
     Card("models-served", "Served bundle", ("stats", "table"), is_wide=True),
+    Card("models-strategies", "Strategies of the workers", ("table",), is_wide=True),
     Card("models-metrics", "Metrics on the test images", ("table",)),
     chart_card("models-confusion", "Confusion matrix", "Test images by actual and predicted label."),
     chart_card("models-calibration", "Calibration", "Accuracy by confidence."),
@@ -28,6 +30,7 @@ def contents(view: View) -> dict[str, Content]:
     snapshot = view.snapshot
     return {
         "models-served": _served(snapshot),
+        "models-strategies": _strategies(snapshot),
         "models-metrics": _metrics(snapshot),
         "models-confusion": _confusion(snapshot.bundle, snapshot.served),
         "models-calibration": _calibration(snapshot.bundle, snapshot.served),
@@ -77,6 +80,50 @@ def serving_note(snapshot: Snapshot) -> str:
     if not others:
         return f"Served by {here} of {here} workers"
     return f"Served by {here} of {here + versions.total()} workers; the others serve {others}"
+
+
+_STRATEGY_HEAD = ("Worker", "Precision", "Batch", "Strategy", "Fastest call", "Other strategies")
+
+
+def _strategies(snapshot: Snapshot) -> Content:
+    """How each worker runs batches, and what it measured; workers of earlier versions do not report it."""
+    workers = [worker for worker in snapshot.workers if worker.strategies]
+    content = content_of(
+        snapshot.ledger,
+        "How each worker runs batches of about this size, and its fastest calls when it measured",
+        is_empty=not workers,
+        empty="No worker reports its strategies.",
+    )
+    if not content.has_data:
+        return content
+    rows = [_strategy(worker, item) for worker in workers for item in worker.strategies]
+    return replace(content, table=Table(_STRATEGY_HEAD, tuple(rows)))
+
+
+def _strategy(worker: Heartbeat, item: ChosenStrategy) -> tuple[str, ...]:
+    times_ms = dict(sorted(item.measured_ms.items(), key=lambda pair: pair[1]))
+    chosen_ms = times_ms.pop(f"{worker.precision}/{item.strategy}", None)
+    return (
+        worker.id,
+        worker.precision,
+        f"{item.images} images" if item.images > 1 else "1 image",
+        strategy_name(item.strategy),
+        "not measured" if chosen_ms is None else milliseconds(chosen_ms),
+        ", ".join(f"{_way(name, worker.precision)} {milliseconds(ms)}" for name, ms in times_ms.items()) or "-",
+    )
+
+
+def strategy_name(name: str) -> str:
+    """A strategy in words: `all cores`, `parts of 8`."""
+    kind, _, part = name.partition("_")
+    if kind == "parts":
+        return "one core" if part == "1" else f"parts of {part}, one core each"
+    return {"wide": "all cores", "frozen": "all cores, constant weights"}.get(name, name)
+
+
+def _way(name: str, usual: str) -> str:
+    precision, _, strategy = name.partition("/")
+    return strategy_name(strategy) + ("" if precision == usual else f" in {precision}")
 
 
 def _data_name(name: str) -> str:

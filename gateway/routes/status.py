@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from contract.access import Scope
-from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisServer
+from contract.ledger.types import ChosenStrategy, Heartbeat, LedgerStats, QueueStats, RedisServer
 from contract.status import NO_WORKER, Status, read_status
 from gateway.http.routing import JsonResponse, Routes
 from gateway.services import current_services
@@ -36,6 +36,18 @@ class WorkerModel(BaseModel):
     version: str
 
 
+class WorkerStrategy(BaseModel):
+    """How a worker runs batches of about this many images.
+
+    `wide`: one call on all cores. `frozen`: the same with constant weights. `parts_8`: parts of at most 8 images, each
+    on one core. `measured_ms` has the fastest call of each precision and strategy; it is empty if nothing was measured.
+    """
+
+    images: int
+    strategy: str
+    measured_ms: dict[str, float]
+
+
 class WorkerStatus(BaseModel):
     """A worker with a valid heartbeat."""
 
@@ -43,6 +55,7 @@ class WorkerStatus(BaseModel):
     labels: list[str]
     backend: str
     precision: str
+    strategies: list[WorkerStrategy]
     busy_ratio: float
     started_at: str
     seen_at: str
@@ -71,7 +84,11 @@ class StatusObject(BaseModel):
 
 
 _BEAT = Heartbeat(
-    "", "", "cats-dogs", "1", ["cat", "dog"], "tensorflow", "float32", 0.6, "", 1_772_366_400_000, 1_772_366_460_000
+    *("", "", "cats-dogs", "1", ["cat", "dog"], "tensorflow", "float32", 0.6, "", 1_772_366_400_000, 1_772_366_460_000),
+    strategies=[
+        ChosenStrategy(1, "parts_1", {"float32/wide": 5.6, "float32/parts_1": 4.1}),
+        ChosenStrategy(32, "parts_8", {"float32/wide": 60.2, "float32/parts_8": 51.3}),
+    ],
 )
 _STATS = LedgerStats(
     {"interactive": QueueStats(3, 32, 120, 165_000), "bulk": QueueStats()},

@@ -209,6 +209,15 @@ class TestBadInput:
         assert response.status_code == 202
 
 
+def test_the_status_shows_how_a_worker_runs_batches(http: httpx.Client) -> None:
+    (worker, *_) = http.get("/v1/status").json()["workers"]
+    assert [(item["images"], item["strategy"]) for item in worker["strategies"]] == [
+        (1, "wide"),
+        (8, "parts_8"),
+        (32, "parts_8"),
+    ]
+
+
 def test_a_stopping_worker_finishes_its_jobs_and_leaves_the_others_queued(tmp_path: Path) -> None:
     with running_stack(tmp_path) as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
         data = draw((500, 375), form="JPEG")

@@ -1,14 +1,14 @@
 """The status of the service."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from contract.job import Job, new_job_id
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Heartbeat, RedisServer
+from contract.ledger.types import ChosenStrategy, Heartbeat, RedisServer
 from contract.queues import BULK, INTERACTIVE
 from contract.status import ledger_problem, read_status
 from tests.support.ledger import store
@@ -64,6 +64,19 @@ def test_uploads_are_refused_if_redis_is_nearly_full_or_cannot_keep_jobs(server:
     assert (problem.code if problem else None) == code
 
 
+def test_the_status_contains_the_strategies_of_a_worker(ledger: Ledger) -> None:
+    ledger.beat(replace(WORKER, strategies=[ChosenStrategy(8, "parts_4", {"float32/parts_4": 1.5})]), 60_000)
+    (worker,) = read_status(ledger, LIMIT_BYTES).to_dict()["workers"]
+    assert worker["strategies"] == [{"images": 8, "strategy": "parts_4", "measured_ms": {"float32/parts_4": 1.5}}]
+
+
 def test_unknown_fields_of_a_heartbeat_are_ignored() -> None:
     values = asdict(WORKER) | {"added_later": 1}
+    values["strategies"] = [{"images": 1, "strategy": "wide", "measured_ms": {}, "added_later": 1}]
+    assert Heartbeat.from_json(json.dumps(values)) == replace(WORKER, strategies=(ChosenStrategy(1, "wide"),))
+
+
+def test_a_heartbeat_of_an_earlier_version_has_no_strategies() -> None:
+    values = asdict(WORKER)
+    del values["strategies"]
     assert Heartbeat.from_json(json.dumps(values)) == WORKER

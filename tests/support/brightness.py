@@ -1,9 +1,12 @@
 """A model without a framework: the brighter the image, the higher the probability of the label `bright`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.manifest import Outputs
+from contract.ledger.types import ChosenStrategy
 
 
 class BrightnessModel:
@@ -12,6 +15,7 @@ class BrightnessModel:
     name, version, labels = "brightness", "1", ("dark", "bright")
     height = width = 16
     backend, precision = "numpy", "float32"
+    strategies: Sequence[ChosenStrategy] = ()
 
     def predict(self, pixels: NDArray[np.uint8]) -> Outputs:
         bright = pixels.mean(axis=(1, 2, 3), dtype=np.float32) / 255

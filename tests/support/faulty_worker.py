@@ -124,8 +124,8 @@ def run(point: str, flag: Path, *, light: bool) -> int:
         owner, name, fault = _IN_METHODS[point]
         setattr(owner, name, fault(getattr(owner, name), flag))
 
-    def load(*arguments: Any) -> Any:
-        model: Any = BrightnessModel() if light else load_model(*arguments)
+    def load(*arguments: Any, **options: Any) -> Any:
+        model: Any = BrightnessModel() if light else load_model(*arguments, **options)
         if point in _IN_PREDICT:
             model.predict = _IN_PREDICT[point](model.predict, flag)
         return model

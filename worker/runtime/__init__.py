@@ -1,4 +1,4 @@
 """Loads the model of a bundle and calls it.
 
-Start with `keras.py`. `tensorflow.py` and `side_by_side.py` make its calls fast on CPUs.
+Start with `keras.py`. `strategies.py` finds out how batches run fastest, and `remembered.py` keeps what it found.
 """

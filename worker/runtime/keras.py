@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,26 @@ from numpy.typing import NDArray
 
 from bundle.familiarity import read_prototypes, with_similarity
 from bundle.golden import RECIPE, fingerprint, golden_inputs
-from bundle.manifest import MODEL_FILE, BundleError, Manifest, Outputs, read_manifest
+from bundle.manifest import MANIFEST_FILE, MODEL_FILE, BundleError, Manifest, Outputs, read_manifest, sha256_of
+from contract.ledger.types import ChosenStrategy
 from contract.log import get_logger
-from worker.runtime.side_by_side import PART, Call, SideBySide
+from worker.runtime.remembered import Remembered, key_of, processor_has_bfloat16
+from worker.runtime.strategies import (
+    Call,
+    Clock,
+    Kind,
+    Network,
+    StrategyCall,
+    measure,
+    sizes_to_measure,
+    usual_choices,
+)
 
 _log = get_logger(__name__)
 
 #: Maximum difference between a probability and the bundle's golden output. In float32, processors differ in the
 #: sixth digit; bfloat16 has an 8-bit mantissa.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
-#: CPU flags for native bfloat16 multiplication (x86-64, 64-bit Arm).
-_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-#: Calls of each precision that are timed for each batch size.
-_TIMED_CALLS = 5
 _X86_64 = frozenset({"x86_64", "AMD64"})
 
 
@@ -33,7 +40,13 @@ class KerasModel:
     """A loaded classifier; `predict` may be called from one thread at a time."""
 
     def __init__(
-        self, manifest: Manifest, call: Call, backend: str, precision: str, batch_sizes: Sequence[int]
+        self,
+        manifest: Manifest,
+        network: Network,
+        backend: str,
+        precision: str,
+        strategies: Sequence[ChosenStrategy],
+        cores: int,
     ) -> None:
         self.name, self.version = manifest.name, manifest.version
         #: Labels, in the order of the probabilities.
@@ -44,45 +57,29 @@ class KerasModel:
         self.backend = backend
         #: `float32` or `bfloat16`.
         self.precision = precision
+        #: How batches run, in the order of their sizes.
+        self.strategies = tuple(strategies)
         self._manifest = manifest
-        self._call = call
-        self._batch_sizes = batch_sizes
+        self._call = StrategyCall(network, precision, strategies, cores)
 
     def predict(self, pixels: NDArray[np.uint8]) -> Outputs:
         """Probabilities and familiarity of uint8 RGB pixels (batch, height, width, 3)."""
-        return self._manifest.read_outputs(self._raw(pixels))
+        return self._manifest.read_outputs(self._call(pixels))
 
-    def warm_up(self) -> None:
-        """Prepare for serving: run every batch size once, so that no job waits for compilation, and split batches."""
-        if isinstance(self._call, SideBySide):
-            self._call.build(self.height, self.width)
-        for size in self._batch_sizes:
-            self._call(np.zeros((size, self.height, self.width, 3), np.uint8))
-
-    def golden_distance(self) -> float:
-        """Largest difference between the model's outputs for the golden inputs and those in the bundle.
+    def check(self) -> None:
+        """Compare the outputs for single images with the golden outputs.
 
         Raises:
-            BundleError: the bundle was exported by a version that generates different golden inputs.
+            BundleError: they differ too much, or this version generates different golden inputs.
         """
-        inputs = golden_inputs(self.height, self.width)
-        golden = self._manifest.golden
-        if golden.recipe != RECIPE or golden.inputs_sha256 != fingerprint(inputs):
-            raise BundleError(f"{self.name} {self.version} was exported with different golden inputs. Export it again.")
-        return self._manifest.golden_distance(np.concatenate([self._raw(image[None]) for image in inputs]))
+        _check_golden(self._call, self.precision, manifest=self._manifest)
 
-    def _raw(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
-        return self._call(self._pad(pixels))[: len(pixels)]
-
-    def _pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Pad to the next allowed batch size, so that nothing is compiled while jobs wait."""
-        if self.backend == "tensorflow":
-            return pixels  # its call accepts batches of any size
-        count = len(pixels)
-        size = next((size for size in self._batch_sizes if size >= count), count)
-        return (
-            np.concatenate([pixels, np.zeros((size - count, *pixels.shape[1:]), np.uint8)]) if size > count else pixels
-        )
+    def warm_up(self) -> None:
+        """Prepare for serving: run batches once, so that no job waits for compilation, and start to build the rest."""
+        pixels = np.zeros((self.strategies[-1].images, self.height, self.width, 3), np.uint8)
+        self._call.build(pixels, partial(_check_golden, precision=self.precision, manifest=self._manifest))
+        for size in _batch_sizes(len(pixels)):
+            self._call(pixels[:size])
 
 
 def choose_backend(name: str, cores: int) -> None:
@@ -103,11 +100,21 @@ def choose_backend(name: str, cores: int) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def load_model(folder: Path, precision: str, batch_size: int, cores: int, checksum: str | None = None) -> KerasModel:
+def load_model(  # noqa: PLR0913 - the bundle, the settings and, for tests, the clock
+    folder: Path,
+    precision: str,
+    batch_size: int,
+    cores: int,
+    checksum: str | None = None,
+    *,
+    measure_s: float = 0.0,
+    memory: Path | None = None,
+    clock: Clock = time.perf_counter,
+) -> KerasModel:
     """Load, check and warm up the bundle at `folder`; the model runs on `cores` CPU cores.
 
-    `precision` is `float32`, `bfloat16` or `auto`: bfloat16 if the processor supports it, the golden outputs agree, and
-    it is faster.
+    `precision` is `float32`, `bfloat16` or `auto`: the faster one that agrees with the golden outputs. Strategies are
+    read from the folder `memory`, or else measured for `measure_s` and written there.
 
     With a checksum, only the bundle that has it is loaded.
 
@@ -115,75 +122,127 @@ def load_model(folder: Path, precision: str, batch_size: int, cores: int, checks
         BundleError: the bundle is missing or damaged, or the model does not predict as it did at export.
     """
     manifest = read_manifest(folder, checksum)
-    load = partial(_load, folder, manifest, batch_size=batch_size, cores=cores)
-    model = load("float32" if precision == "auto" else precision)
-    distance = model.golden_distance()
-    if distance > _TOLERANCE[model.precision]:
-        raise BundleError(
-            f"The model's outputs differ from the golden outputs of {folder} by {distance:.4f} "
-            f"(allowed in {model.precision}: {_TOLERANCE[model.precision]}). "
-            "The file is damaged or the library versions differ. Export it again."
-        )
-    if precision == "auto" and processor_has_bfloat16():
-        model = _better(load("bfloat16"), model)
+    cores = min(cores, batch_size)  # more cores would be idle
+    load = cache(partial(_load_network, folder, manifest, batch_size=batch_size, cores=cores))
+    make = partial(_make_model, manifest, load, cores)
+    precisions = [precision]
+    if precision == "auto":
+        precisions = ["float32", "bfloat16"] if processor_has_bfloat16() else ["float32"]
+    sizes = sizes_to_measure(batch_size)
+    remembered = Remembered(memory, _key(folder, precisions, batch_size, cores)) if memory else None
+
+    model = _recall(remembered, make) if remembered else None
+    source = "remembered"
+    if model is None:
+        model, source = make(precisions[0], usual_choices(load(precisions[0]), sizes)), "not measured"
+        model.check()
+        if measure_s:
+            pixels = np.random.default_rng(0).integers(
+                256, size=(batch_size, model.height, model.width, 3), dtype=np.uint8
+            )
+            check = partial(_check_golden, manifest=manifest)
+            measured = measure({name: load(name) for name in precisions}, pixels, cores, check, measure_s, clock)
+            model, source = make(*measured), "measured"
+            if remembered:
+                remembered.write(model.precision, model.strategies)
+    _log.info(
+        "Strategies chosen",
+        source=source,
+        precision=model.precision,
+        strategies={item.images: item.strategy for item in model.strategies},
+        measured_ms={item.images: item.measured_ms for item in model.strategies},
+    )
     model.warm_up()
     return model
 
 
-def _better(bfloat16: KerasModel, float32: KerasModel) -> KerasModel:
-    distance = bfloat16.golden_distance()
-    if distance > _TOLERANCE["bfloat16"]:
-        _log.warning("Serving in float32: in bfloat16 the golden outputs differ too much", distance=round(distance, 4))
-        return float32
-    if not is_faster(bfloat16, float32):
-        _log.info("Serving in float32: this model is not faster in bfloat16 on this processor")
-        return float32
-    return bfloat16
+def _check_golden(call: Call, precision: str, *, manifest: Manifest) -> None:
+    """Compare a call's outputs for single images with the golden outputs.
 
-
-def is_faster(model: KerasModel, other: KerasModel, clock: Callable[[], float] = time.perf_counter) -> bool:
-    """Whether `model` takes less time than `other` for a single image and for a part of a batch.
-
-    They take turns, and the fastest of several calls counts, so that other load on the machine affects both equally.
+    Raises:
+        BundleError: they differ too much, or this version generates different golden inputs.
     """
-    rng = np.random.default_rng(0)
-    for size in (1, PART):
-        pixels = rng.integers(256, size=(size, model.height, model.width, 3), dtype=np.uint8)
-        times: dict[KerasModel, list[float]] = {model: [], other: []}
-        for _ in range(_TIMED_CALLS + 1):
-            for called, taken in times.items():
-                began = clock()
-                called.predict(pixels)
-                taken.append(clock() - began)
-        if min(times[model][1:]) >= min(times[other][1:]):  # the first calls compile
-            return False
-    return True
+    golden, inputs = manifest.golden, golden_inputs(manifest.input.height, manifest.input.width)
+    if golden.recipe != RECIPE or golden.inputs_sha256 != fingerprint(inputs):
+        raise BundleError(
+            f"{manifest.name} {manifest.version} was exported with different golden inputs. Export it again."
+        )
+    distance = manifest.golden_distance(np.concatenate([call(image[None]) for image in inputs]))
+    if not distance <= _TOLERANCE[precision]:
+        raise BundleError(
+            f"The outputs of {manifest.name} {manifest.version} differ from its golden outputs by {distance:.4f} "
+            f"(allowed in {precision}: {_TOLERANCE[precision]}). "
+            "The file is damaged or the library versions differ. Export it again."
+        )
 
 
-def processor_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bfloat16 natively; False if it cannot be determined."""
+def _key(folder: Path, precisions: Sequence[str], batch_size: int, cores: int) -> dict[str, Any]:
+    return key_of(
+        bundle=sha256_of(folder / MANIFEST_FILE),
+        backend=os.environ.get("KERAS_BACKEND", "tensorflow"),
+        precisions=list(precisions),
+        batch_size=batch_size,
+        cores=cores,
+    )
+
+
+def _recall(remembered: Remembered, make: Callable[[str, Sequence[ChosenStrategy]], KerasModel]) -> KerasModel | None:
+    found = remembered.read()
+    if found is None:
+        return None
     try:
-        text = cpuinfo.read_text()
-    except OSError:
-        return False
-    lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
-    return bool(lines) and bool(_BFLOAT16_FLAGS & set(lines[0].split()))
+        model = make(found.precision, found.strategies)
+        model.check()
+    # Frameworks can raise anything on a network that they cannot freeze.
+    except Exception as error:  # noqa: BLE001
+        _log.warning("Measuring again: the remembered strategies cannot be used", reason=str(error)[:200])
+        return None
+    return model
 
 
-def _load(folder: Path, manifest: Manifest, precision: str, *, batch_size: int, cores: int) -> KerasModel:
+def _make_model(
+    manifest: Manifest,
+    load: Callable[[str], Network],
+    cores: int,
+    precision: str,
+    strategies: Sequence[ChosenStrategy],
+) -> KerasModel:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    return KerasModel(manifest, load(precision), backend, precision, strategies, cores)
+
+
+def _load_network(folder: Path, manifest: Manifest, precision: str, *, batch_size: int, cores: int) -> Network:
     keras = _import_keras()
     network = _read_network(keras, folder / MODEL_FILE)
     if precision == "bfloat16":
         _use_bfloat16(network)
     if manifest.familiarity:
         network = with_similarity(keras, network, manifest.familiarity.layer, read_prototypes(folder))
-    backend = keras.backend.backend()
-    call = (
-        _tensorflow_call(network, manifest, precision, min(cores, batch_size))  # more cores would be idle
-        if backend == "tensorflow"
-        else network.predict_on_batch
-    )
-    return KerasModel(manifest, call, backend, precision, _batch_sizes(batch_size))
+    if keras.backend.backend() != "tensorflow":
+        return _PaddedNetwork(network, batch_size)
+    from worker.runtime.tensorflow import TensorflowNetwork  # noqa: PLC0415 - other backends do not have TensorFlow
+
+    return TensorflowNetwork(network, manifest.input.height, manifest.input.width, precision, cores)
+
+
+class _PaddedNetwork:
+    """A network on JAX or PyTorch: batches are padded to a few sizes, so that nothing is compiled while jobs wait."""
+
+    kinds: Sequence[Kind] = ("wide",)
+
+    def __init__(self, network: Any, batch_size: int) -> None:
+        self._network, self._sizes = network, _batch_sizes(batch_size)
+
+    def build(self, _: Kind) -> Call:
+        """The only call."""
+        return self._predict
+
+    def _predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
+        count = len(pixels)
+        size = next((size for size in self._sizes if size >= count), count)
+        padding = np.zeros((size - count, *pixels.shape[1:]), np.uint8)
+        outputs: NDArray[np.floating] = self._network.predict_on_batch(np.concatenate([pixels, padding]))
+        return outputs[:count]
 
 
 def _import_keras() -> Any:
@@ -211,12 +270,6 @@ def _use_bfloat16(network: Any) -> None:
     *inner, _last = network._flatten_layers(include_self=False)  # Keras has no public way to walk nested models
     for layer in inner:
         layer.dtype_policy = "mixed_bfloat16"
-
-
-def _tensorflow_call(network: Any, manifest: Manifest, precision: str, cores: int) -> Call:
-    from worker.runtime.tensorflow import tensorflow_call  # noqa: PLC0415 - other backends do not have TensorFlow
-
-    return tensorflow_call(network, manifest.input.height, manifest.input.width, precision, cores)
 
 
 def _batch_sizes(largest: int) -> list[int]:

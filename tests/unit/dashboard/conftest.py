@@ -13,7 +13,7 @@ from contract.images.thumbnails import ThumbnailStore
 from contract.job import Features, Job, JobResult, JobStatus, ModelRef, Prediction, Timings, new_job_id
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Claim, Heartbeat, LedgerStats, QueueStats
+from contract.ledger.types import ChosenStrategy, Claim, Heartbeat, LedgerStats, QueueStats
 from contract.origin import OriginCheck
 from contract.rates import RateLimits
 from contract.settings import load_settings
@@ -84,8 +84,10 @@ def heartbeat(worker_id: str = "w", version: str = "1") -> Heartbeat:
     """A worker's heartbeat."""
     ms = round(NOW * 1000)
     labels = ["cat", "dog"]
+    strategies = (ChosenStrategy(1, "wide", {"float32/wide": 5.0}),)
     return Heartbeat(
-        worker_id, "host", "cats-dogs", version, labels, "jax", "float32", 0.5, "http://w/metrics", ms - 60_000, ms
+        *(worker_id, "host", "cats-dogs", version, labels, "jax", "float32", 0.5, "http://w/metrics", ms - 60_000, ms),
+        strategies=strategies,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
+from contract.ledger.types import ChosenStrategy
 from contract.status import NO_WORKER, Problem
 from dashboard.app import PAGES
 from dashboard.data.snapshot import Alert, Metrics, Run, Snapshot
@@ -200,6 +201,25 @@ def test_workers_that_serve_another_model_are_reported(versions: list[str], note
     assert of.served
     served = replace(of.served, manifest={**of.served.manifest, "version": "compact-c539273e"})
     assert models.serving_note(replace(of, served=served)) == note
+
+
+def test_the_strategies_of_workers_are_shown_with_what_was_measured() -> None:
+    measured = {"float32/wide": 9.0, "float32/parts_8": 3.21, "bfloat16/frozen": 12.0}
+    strategies = (ChosenStrategy(1, "wide"), ChosenStrategy(32, "parts_8", measured))
+    of = snapshot(
+        status=status(
+            workers=(replace(heartbeat("new"), strategies=strategies), replace(heartbeat("old"), strategies=()))
+        )
+    )
+    table = models.contents(View(of, ANYONE))["models-strategies"].table
+    assert table is not None
+    assert table.body == (
+        ("new", "float32", "1 image", "all cores", "not measured", "-"),
+        (
+            *("new", "float32", "32 images", "parts of 8, one core each", "3.2 ms"),
+            "all cores 9.0 ms, all cores, constant weights in bfloat16 12.0 ms",
+        ),
+    )
 
 
 def test_runs_are_compared_by_metrics_and_differing_parameters() -> None:
