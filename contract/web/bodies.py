@@ -9,6 +9,7 @@ from typing import Any
 from contract.errors import UnavailableError
 from contract.web.connections import caller_of
 from contract.web.limits import Refusal, Refusals, WebLimits
+from contract.web.turns import yield_turn
 
 #: WSGI environ keys: the `Body` of the request, and the API key that sent it, if known.
 BODY, CALLER = "pawqueue.body", "pawqueue.caller"
@@ -180,7 +181,9 @@ class Body:
         if self._length == 0:
             return b""
         try:
-            if not self._is_begun:
+            if self._is_begun:
+                yield_turn()  # the body is larger than one read
+            else:
                 self._start()
             data = self._read(size)
             self.left_bytes -= len(data)

@@ -31,7 +31,7 @@ from gunicorn.http.errors import (
     UnsupportedTransferCoding,
 )
 from gunicorn.http.unreader import SocketUnreader
-from gunicorn.workers.ggevent import GeventWorker
+from gunicorn.workers.ggevent import GeventWorker, StreamServer
 
 from contract.errors import (
     HeadersTooLargeError,
@@ -44,6 +44,7 @@ from contract.proxy import Network, TrustedProxies
 from contract.web.bodies import BODY, Body, BodyBudget
 from contract.web.connections import SPARE, Connections
 from contract.web.limits import Refusal, Refusals, WebLimits
+from contract.web.turns import start_turns, yield_turn
 
 #: A client that reads nothing of its response for this long is disconnected.
 _STALLED_S = 30.0
@@ -61,6 +62,8 @@ _CHUNK_OVERHEAD, _CHUNK_FREE_BYTES = 8, 131_072
 _DETAIL_MAX = 300
 #: Allocations between garbage collections; a request keeps a few hundred objects alive until its response is sent.
 _GC_THRESHOLD = 10_000
+#: Connections accepted before the event loop serves others. gevent's default is 100, which takes 20 ms.
+_ACCEPTED_AT_ONCE = 8
 #: Connections that gevent accepts in addition to those that `Connections` allows, while closed ones are cleaned up.
 _CLOSING = 512
 #: Open files for everything but the connections of clients.
@@ -176,6 +179,14 @@ def _linger(sock: Any) -> None:
             left_bytes -= size
 
 
+def _sends(sock: Any, time_s: float) -> bool:
+    """Whether anything arrives in time. Creating gunicorn's parser for silent connections would take longer."""
+    sock.settimeout(time_s)
+    with suppress(OSError):
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    return False
+
+
 class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
     """Reads from a connection, within the limits for the head of a request and then for its body."""
 
@@ -287,6 +298,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._is_stopping = False
         util.write_error = write_problem
         parser.SocketUnreader = partial(_Unreader, server.limits, server.refusals)
+        StreamServer.max_accept = _ACCEPTED_AT_ONCE
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -295,6 +307,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._application = self.wsgi
         self._budget = BodyBudget(self._limits, self._refusals)
         self.wsgi: Any = self._call
+        start_turns()
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
 
@@ -319,7 +332,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         """Handle the requests of one connection."""
         self._connections.add(client, addr[0])
         try:
-            super().handle(listener, client, addr)
+            if _sends(client, self._limits.head_s):
+                super().handle(listener, client, addr)
+            yield_turn()  # thousands of connections may be closed at once
         finally:
             self._connections.remove(client)
 

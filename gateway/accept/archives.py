@@ -13,6 +13,7 @@ from typing import IO
 
 from contract.errors import NoFileError, PawqueueError, UploadError, UploadTooLargeError
 from contract.junk import is_junk
+from contract.web.turns import yield_turn
 from gateway.accept.inflate import FREE_BYTES, Expansion, Inflater
 from gateway.accept.received import NAME_KEPT, Read, ReceivedImage, received, rejected, skipped, too_large
 from gateway.accept.spool import SpoolFile
@@ -71,6 +72,7 @@ class UnpackBudget(Expansion):
         Raises:
             UploadTooLargeError: the archive is over a limit.
         """
+        yield_turn()
         self._members += 1
         if self._members > self._max_members:
             raise UploadTooLargeError(
@@ -115,7 +117,7 @@ def points_outside(name: str) -> bool:
 
 _GZIP_START = b"\x1f\x8b"
 #: Limit on the headers of one member; extended headers may declare any length.
-_HEADERS_MAX_BYTES = 1_000_000
+_HEADERS_MAX_BYTES = 131_072
 
 
 def read_tar(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable
 
 from contract.errors import UploadError, UploadTooLargeError
+from contract.web.turns import yield_turn
 from gateway.accept.received import Read
 
 #: Images are already compressed: an upload that expands further than this does not contain images.
@@ -47,6 +48,7 @@ class Expansion:
             UploadTooLargeError: over the limit.
             UnavailableError: there is no memory for more.
         """
+        yield_turn()
         self._keep(size)
         self._unpacked_bytes += size
         if self._unpacked_bytes > self._free_bytes + _RATIO_MAX * self._packed_bytes:

@@ -25,6 +25,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import SubmitStatus
 from contract.purge import Purger
 from contract.submission import Submission, image_job_id, named_submission_id
+from contract.web.turns import yield_turn
 from gateway import GROUP_MAX_BYTES
 from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
 from gateway.accept.own_ids import OwnIds
@@ -247,9 +248,10 @@ class Submissions:
         self.purger.purge_submission(submission, by=caller.owner)
 
     def _add_group(self, submission: Submission, group: Sequence[ReceivedImage], added: AddedImages) -> None:
-        receipts = self.acceptor.accept([self._upload(submission, image) for image in group])
-        invalid: list[RejectedImage] = []
-        for image, receipt in zip(group, receipts, strict=True):
+        uploads = [self._upload(submission, image) for image in group]
+        receipts = self.acceptor.accept(uploads)
+        invalid: list[tuple[Upload, RejectedImage]] = []
+        for image, upload, receipt in zip(group, uploads, receipts, strict=True):
             error = receipt.error
             if error is None:
                 added.accepted.append((image.custom_id, receipt.job_id, receipt.new_job is None))
@@ -261,14 +263,14 @@ class Submissions:
                 added.reject(rejected)
                 # A conflict is not recorded: its `custom_id` belongs to another image.
                 if isinstance(error, UploadError) and image.custom_id:
-                    invalid.append(rejected)
+                    invalid.append((upload, rejected))
         if invalid and not isinstance(added.stopped, UnavailableError):
             self.acceptor.check_admission(submission.owner)  # not checked yet if no image of the group is valid
-            jobs = [_rejected_job(submission, image) for image in invalid]
-            own_ids = {job.id: self.own_ids.replacement(job.owner, job.id) for job in jobs}
-            self.ledger.reject(jobs, self.ttl_s, own_ids=own_ids)
+            jobs = [_rejected_job(upload, image) for upload, image in invalid]
+            self.ledger.reject(jobs, self.ttl_s, own_ids={upload.job_id: upload.own_id for upload, _ in invalid})
 
     def _upload(self, submission: Submission, image: ReceivedImage) -> Upload:
+        yield_turn()
         digest = b"" if image.error else hashlib.sha256(image.data).digest()[:_FINGERPRINT_BYTES]
         job_id = image_job_id(submission.id, image.custom_id)
         return Upload(
@@ -317,14 +319,14 @@ def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:
         yield group
 
 
-def _rejected_job(submission: Submission, image: RejectedImage) -> Job:
+def _rejected_job(upload: Upload, image: RejectedImage) -> Job:
     return Job(
-        id=image_job_id(submission.id, image.custom_id),
-        queue=submission.queue,
+        id=upload.job_id,
+        queue=upload.queue,
         created_ms=now_ms(),
         status=JobStatus.FAILED,
         file=image.custom_id,
-        owner=submission.owner,
-        submission=submission.id,
+        owner=upload.owner,
+        submission=upload.submission,
         result=JobResult(error=JobError(image.code, image.detail)),
     )

@@ -17,13 +17,15 @@ import pytest
 from contract.web.connections import SPARE
 from tests.support.services import Process, accepts_connections, free_port, running, wait_until
 
-#: Counts the bytes of the body. `/hold` responds when `/let-go` is requested, `/refusals` with the server's counts.
+#: Counts the bytes of the body. `/hold` responds when `/let-go` is requested, `/work` computes until then, and
+#: `/refusals` responds with the server's counts.
 _SERVICE = """
-import json, sys, threading
+import json, sys, threading, time
 from contract.errors import UnavailableError
 from contract.proxy import behind_proxy, parse_networks
 from contract.web.limits import WebLimits
 from contract.web.server import Server
+from contract.web.turns import yield_turn
 
 networks = parse_networks("127.0.0.2")
 
@@ -41,6 +43,12 @@ def make_app(refusals):
             status = "400 Bad Request"
         if path == "/hold":
             let_go.wait()
+        if path == "/work":
+            let_go.clear()
+            end_s = time.monotonic() + 20
+            while not let_go.is_set() and time.monotonic() < end_s:
+                yield_turn()
+            status = "200 OK" if let_go.is_set() else "500 Nobody else was served"
         if path == "/let-go":
             let_go.set()
         body = json.dumps(refusals.counts if path == "/refusals" else size).encode()
@@ -185,6 +193,13 @@ def test_requests_beyond_the_limit_of_a_client_are_refused_except_health_checks(
         assert patient.send(get("/let-go", 3), through=_PROXY) == (200, b"0")
         assert [response(sock)[0] for sock in held] == [200] * 20
     assert patient.refusals()["too_many_requests"] >= 1
+
+
+def test_a_request_with_much_work_lets_others_go_first(patient: Service) -> None:
+    with ExitStack() as stack:
+        working = [stack.enter_context(closing(patient.connect(head("GET /work")))) for _ in range(3)]
+        assert patient.send(head("GET /let-go", "Connection: close")) == (200, b"0")
+        assert [response(sock)[0] for sock in working] == [200] * 3
 
 
 def test_bodies_that_are_withheld_take_only_the_share_of_their_client(impatient: Service) -> None:
