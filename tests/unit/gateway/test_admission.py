@@ -97,7 +97,6 @@ def test_the_last_fifth_of_the_ledger_is_kept_for_the_owners_that_sent_little(
         return [upload(gateway, IMAGE, **headers).status_code for headers in (large, small, new)]
 
     def fill(share: float) -> None:
-        server.delete("ballast")
         add_ballast(server, int(10_000_000 * share))
 
     for _ in range(6):
@@ -125,9 +124,20 @@ def test_a_single_owner_may_use_the_whole_ledger(make_gateway: MakeGateway, serv
     assert upload(gateway, IMAGE, **key).status_code == 202
 
 
+#: Memory of a key without its value, in bytes.
+_KEY_BYTES = 100
+
+
 def add_ballast(server: "redis.Redis", total_bytes: int) -> None:
-    """Make Redis use `total_bytes`. Sending the data would take memory for buffers, too."""
-    server.setrange("ballast", total_bytes - used_bytes(server), "x")
+    """Make Redis use `total_bytes`, without earlier ballast. Sending the data would take memory for buffers, too."""
+    for key in server.keys("ballast-*"):
+        server.delete(key)
+    # Allocators round the size of large values up by megabytes.
+    each = 65_536
+    with server.pipeline(transaction=False) as pipeline:
+        for number in range((total_bytes - used_bytes(server)) // (each + _KEY_BYTES)):
+            pipeline.setrange(f"ballast-{number}", each - 64, "x")
+        pipeline.execute()
 
 
 def key_of(gateway: Gateway) -> dict[str, str]:
