@@ -42,15 +42,19 @@ busy = (time.process_time() - used_s) / (time.perf_counter() - began_s)
 print(json.dumps([float(np.abs(single - batch).max()), busy]))
 """
 MEASURING = """
-import json, os, sys
+import json, os, sys, threading
 from pathlib import Path
 from structlog.testing import capture_logs
 from worker.runtime.keras import choose_backend, load_model
+from worker.runtime.strategies import BUILDER_THREAD
 choose_backend("tensorflow", 2)
 memory = Path(sys.argv[1])
 def load(precision="float32"):
     with capture_logs() as lines:
         model = load_model(Path("models/cats-dogs"), precision, 4, 2, measure_s=0.5, memory=memory)
+        for thread in threading.enumerate():
+            if thread.name == BUILDER_THREAD:
+                thread.join()
     (source,) = [line["source"] for line in lines if line["event"] == "Strategies chosen"]
     return source, {item.images: item.strategy for item in model.strategies}
 first, again = load(), load()

@@ -120,6 +120,8 @@ class StrategyCall:
 
     def _build(self, pixels: NDArray[np.uint8], check: Callable[[Call], None]) -> None:
         for kind in sorted({strategy.kind for strategy in self._strategies.values()}):
+            if not threading.main_thread().is_alive():
+                return  # the process is exiting
             try:
                 call = self._network.build(kind)
                 if kind not in self._calls:
@@ -128,7 +130,10 @@ class StrategyCall:
                     self._warm_up(call, pixels)
             # Frameworks can raise anything on a network that they cannot freeze.
             except Exception as error:  # noqa: BLE001
-                _log.warning("A strategy cannot be used, which makes batches slower", kind=kind, reason=_first(error))
+                if threading.main_thread().is_alive():  # pools accept no calls while the process is exiting
+                    _log.warning(
+                        "A strategy cannot be used, which makes batches slower", kind=kind, reason=_first(error)
+                    )
             else:
                 self._calls[kind] = call
         del self._network  # with its weights and the calls that are not used

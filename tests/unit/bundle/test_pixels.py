@@ -32,7 +32,7 @@ INKS = np.concatenate([255 - COLORS, 0 * OPAQUE], -1)
 HALF = GREYS > 100
 ON_HALF = np.repeat(HALF[..., None] * np.uint8(255), 3, 2)
 
-SAMPLE_RANGE, PROFILE, POLARITY, INVALID = WARNINGS
+SAMPLE_RANGE, PROFILE, POLARITY, INVALID, _UNFAMILIAR = WARNINGS
 
 
 def stretched(values: NDArray[np.uint8], white: int, kind: Any = np.uint16) -> NDArray[Any]:

@@ -31,7 +31,7 @@ def test_the_shipped_parameters_are_valid() -> None:
 def test_the_error_names_an_invalid_parameter(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in SHIPPED
     path = tmp_path / "params.yaml"
-    path.write_text(SHIPPED.replace("epochs: 4", "epochs: 0").replace(old, new), encoding="utf-8")
+    path.write_text(SHIPPED.replace("epochs: 5", "epochs: 0").replace(old, new), encoding="utf-8")
     with pytest.raises(TrainingError, match=message):
         read_params(path)
 
