@@ -52,11 +52,11 @@ class Service:
     @contextmanager
     def worker(self, cores: int | None = None) -> Iterator[Process]:
         """Start another worker, with its model on `cores` CPU cores; it is ready when the context is entered."""
-        before = len(self.ledger().workers())
+        known = {worker.id for worker in self.ledger().workers()}
         command = [sys.executable, "-m", "worker"]
         environ = self.environ | ({"PAWQUEUE_WORKER_CORES": str(cores)} if cores else {})
         with running(f"worker-{len(self.workers)}", command, self.folder, environ) as worker:
-            ready_at_s = wait_until(lambda: len(self.ledger().workers()) > before, worker)
+            ready_at_s = wait_until(lambda: any(w.id not in known for w in self.ledger().workers()), worker)
             worker.ready_s = ready_at_s - worker.started_s
             self.workers.append(worker)
             yield worker
