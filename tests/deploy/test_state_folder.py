@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -71,8 +72,9 @@ def test_queued_jobs_of_an_earlier_revision_finish_and_its_results_can_be_read(t
         current = Installation(ROOT, tmp_path, redis_url)
         with current.gateway() as http, current.worker():
             for job in finished:
-                # A member that did not exist then is empty; all others are unchanged.
-                assert http.get(f"/v1/jobs/{job['id']}").json() == job | {"warnings": []}
+                # Members that did not exist then are empty; all others are unchanged.
+                prediction = job["prediction"] | {"familiarity": None}
+                assert http.get(f"/v1/jobs/{job['id']}").json() == job | {"prediction": prediction, "warnings": []}
             for job in queued:
                 result = http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=60"}).json()
                 assert (result["status"], result["attempts"]) == ("succeeded", 1)
@@ -84,11 +86,11 @@ def test_queued_jobs_of_an_earlier_revision_finish_and_its_results_can_be_read(t
                 assert len(rows) == len(_COLORS)
 
 
-def _submit(http: httpx.Client, color: tuple[int, int, int], wait_s: int = 0) -> dict[str, object]:
+def _submit(http: httpx.Client, color: tuple[int, int, int], wait_s: int = 0) -> dict[str, Any]:
     headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
     response = http.post("/v1/jobs", content=draw((160, 120), color, form="JPEG"), headers=headers)
     response.raise_for_status()
-    job: dict[str, object] = response.json()
+    job: dict[str, Any] = response.json()
     return job
 
 

@@ -26,7 +26,7 @@ Patch = pytest.MonkeyPatch
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    with small_disk(tmp_path / "disk", 40_000) as disk:
+    with small_disk(tmp_path / "disk", 60_000) as disk:
         yield disk
 
 
