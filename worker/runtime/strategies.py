@@ -132,7 +132,7 @@ class StrategyCall:
             except Exception as error:  # noqa: BLE001
                 if threading.main_thread().is_alive():  # pools accept no calls while the process is exiting
                     _log.warning(
-                        "A strategy cannot be used, which makes batches slower", kind=kind, reason=_first(error)
+                        "A strategy cannot be used, which makes batches slower", kind=kind, reason=_reason(error)
                     )
             else:
                 self._calls[kind] = call
@@ -239,7 +239,7 @@ def _usable_calls(networks: Mapping[str, Network], check: Check) -> dict[_Key, C
                 check(call, precision)
             # Frameworks can raise anything on a network that they cannot freeze.
             except Exception as error:  # noqa: BLE001
-                _log.warning("A strategy cannot be used", precision=precision, kind=kind, reason=_first(error))
+                _log.warning("A strategy cannot be used", precision=precision, kind=kind, reason=_reason(error))
             else:
                 calls[precision, kind] = call
     return calls
@@ -317,5 +317,5 @@ def _simplest(times: Mapping[Strategy, float], kinds: Sequence[Kind]) -> Strateg
     return fastest
 
 
-def _first(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error)[:200]
