@@ -44,7 +44,7 @@ MOVED := $(shell test -x .venv/bin/python && test "$$(cat .venv/.home 2>/dev/nul
 
 # The name of a stamp contains a checksum of all files that determine what is installed. Modification times are not used,
 # because unpacked files may have old ones.
-READY := .venv/.ready-$(shell { cat requirements/*.txt pyproject.toml; echo $(sort $(wildcard */__init__.py)); } | cksum | cut -d ' ' -f 1)-
+READY := .venv/.ready-$(shell { cat requirements/*.txt pyproject.toml deploy/local/setup.sh; echo $(sort $(wildcard */__init__.py)); } | cksum | cut -d ' ' -f 1)-
 $(addprefix $(READY),run train measure develop): $(READY)%: $(MOVED)
 	@$(SETUP) packages $(foreach lock,$(LOCKS_$*),-r requirements/$(lock).txt)
 	@touch $@

@@ -51,8 +51,8 @@ WARNINGS = {
     ),
     "invalid_samples": "Some samples of the image are not numbers. They are black.",
     "unfamiliar_image": (
-        "The image differs from the training images more than 99 % of the validation images do. The label is probably"
-        " meaningless."
+        "The image is unlike those that the model was trained on: 99 % of the validation images are more similar to"
+        " them. Check the label: the image may show something else."
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The Drift page: whether live images still resemble the training images.
+"""The Drift page: whether live images still resemble the test images of the model.
 
 Live values are counted in the bins of the histograms in the bundle's manifest. Two distances compare the counts: the
 population stability index (PSI) and the Kolmogorov-Smirnov distance (KS).
@@ -34,7 +34,7 @@ _FEATURES = {
 CARDS = (
     Card("drift-summary", "Summary", ("table",), is_wide=True),
     *(
-        chart_card(f"drift-{feature}", title, "Distribution of live and training images.")
+        chart_card(f"drift-{feature}", title, "Distribution of live and test images.")
         for feature, (title, _, _) in _FEATURES.items()
     ),
     chart_card("drift-psi", "PSI over time", "Population stability index by feature."),
@@ -68,12 +68,12 @@ def contents(view: View) -> dict[str, Content]:
     }
 
 
-PAGE = Page("drift", "/drift", "Drift", "Live images compared with the training images.", CARDS, contents)
+PAGE = Page("drift", "/drift", "Drift", "Live images compared with the test images of the model.", CARDS, contents)
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A histogram of the training images: counts between edges, or by name."""
+    """A histogram of the test images: counts between edges, or by name."""
 
     counts: tuple[float, ...]
     edges: tuple[float, ...] = ()
@@ -101,7 +101,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A feature compared between live and training images."""
+    """A feature compared between live and test images."""
 
     feature: str
     reference: Reference
@@ -117,7 +117,7 @@ class Drift:
 
 
 def read_reference(manifest: Mapping[str, Any], feature: str) -> Reference | None:
-    """Read the training histogram of a feature; None if the manifest contains none."""
+    """Read the test images' histogram of a feature; None if the manifest contains none."""
     found = (manifest.get("reference") or {}).get(feature)
     if not found or not found.get("counts"):
         return None
@@ -183,13 +183,13 @@ def verdict(distance: Distance | None, sample: int) -> str:
     if distance is None:
         return f"No verdict yet: {sample:,} of {SAMPLE_MIN} images"
     if distance.psi < _PSI_BOUNDS[0]:
-        return "Similar to training"
-    return "Slightly different from training" if distance.psi < _PSI_BOUNDS[1] else "Different from training"
+        return "Similar to test images"
+    return "Slightly different from test images" if distance.psi < _PSI_BOUNDS[1] else "Different from test images"
 
 
 _NO_JOBS = "No images have been predicted recently."
 _NO_FAMILIARITY = "The served bundle does not measure familiarity."
-_NO_REFERENCE = "The served bundle contains no training histograms to compare with."
+_NO_REFERENCE = "The served bundle contains no histograms to compare with."
 
 
 def _content_of(snapshot: Snapshot, note: str, *, is_empty: bool, empty: str) -> Content:
@@ -230,26 +230,26 @@ def _overlay(snapshot: Snapshot, drift: Drift | None, feature: str) -> Content:
     if not content.has_data or drift is None:
         return content
     _, unit, factor = _FEATURES[feature]
-    training, live = ([100 * share for share in _shares(counts)] for counts in (drift.reference.counts, drift.live))
+    test, live = ([100 * share for share in _shares(counts)] for counts in (drift.reference.counts, drift.live))
     names = _bin_names(drift.reference, factor)
-    body = tuple((name, number(a), number(b)) for name, a, b in zip(names, training, live, strict=True) if a or b)
-    table = Table((unit, "training (%)", "live (%)"), body)
-    return replace(content, figure=_figure(drift.reference, training, live, unit, factor), table=table)
+    body = tuple((name, number(a), number(b)) for name, a, b in zip(names, test, live, strict=True) if a or b)
+    table = Table((unit, "test (%)", "live (%)"), body)
+    return replace(content, figure=_figure(drift.reference, test, live, unit, factor), table=table)
 
 
 def _figure(
-    reference: Reference, training: Sequence[float], live: Sequence[float], unit: str, factor: float
+    reference: Reference, test: Sequence[float], live: Sequence[float], unit: str, factor: float
 ) -> figures.Figure:
     if reference.names:
-        return figures.bars(reference.names, [("training", training), ("live", live)], "% of images", unit)
+        return figures.bars(reference.names, [("test", test), ("live", live)], "% of images", unit)
     if factor == 1.0:  # bins of sizes are powers of two: on a linear axis the small ones would be invisible
-        filled = [at for row in (training, live) for at, value in enumerate(row) if value]
+        filled = [at for row in (test, live) for at, value in enumerate(row) if value]
         part = slice(min(filled), max(filled) + 1)
         names = _bin_names(reference, factor)[part]
-        return figures.bars(names, [("training", training[part]), ("live", live[part])], "% of images", unit)
+        return figures.bars(names, [("test", test[part]), ("live", live[part])], "% of images", unit)
     edges = [edge * factor for edge in reference.edges]
     middles, widths = [(a + b) / 2 for a, b in pairwise(edges)], [b - a for a, b in pairwise(edges)]
-    return figures.distributions(middles, widths, [("training", training), ("live", live)], unit)
+    return figures.distributions(middles, widths, [("test", test), ("live", live)], unit)
 
 
 def _bin_names(reference: Reference, factor: float) -> list[str]:

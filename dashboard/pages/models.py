@@ -152,14 +152,14 @@ def _metrics(snapshot: Snapshot) -> Content:
     if content.state is not CardState.OK:
         return content
     body = tuple(
-        (name.replace("_", " "), number(_float(row.get("value"))), _between(row)) for name, row in metrics.items()
+        (name.replace("_", " "), number(_float(row.get("value")), 4), _between(row)) for name, row in metrics.items()
     )
     return replace(content, table=Table(("Metric", "Value", "95 % interval"), body))
 
 
 def _between(row: Mapping[str, Any]) -> str:
     low, high = _float(row.get("low")), _float(row.get("high"))
-    return "-" if low is None or high is None else f"{number(low)} to {number(high)}"
+    return "-" if low is None or high is None else f"{number(low, 4)} to {number(high, 4)}"
 
 
 _NO_PREDICTIONS = "The bundle contains no predictions for test images (predictions.csv)."

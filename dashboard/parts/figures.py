@@ -12,11 +12,11 @@ from dashboard.data.quantities import Line, Point
 Figure = dict[str, Any]
 
 #: Safe for color-blind readers, with a contrast of 3:1 on light and dark backgrounds (after Okabe and Ito).
-COLORS = ("#1f78c8", "#c8570a", "#0a8f6c", "#b0508e", "#8a7400", "#6a6fd0")
+COLORS = ("#1f78c8", "#c8570a", "#0a8f6c", "#b0508e", "#8a7400", "#6a6fd0", "#7b8088")
 #: Used together with the colors, so that lines and bars can also be told apart without color.
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-PATTERNS = ("", "/", ".", "x", "-", "+")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "2px,2px,8px,2px")
+PATTERNS = ("", "/", ".", "x", "-", "+", "|")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
 #: Charts of whole numbers up to this value get one tick for each number.
 _WHOLE_TICKS_MAX = 5
 _HEIGHT, _MARGIN = 240, {"l": 52, "r": 12, "t": 8, "b": 36}

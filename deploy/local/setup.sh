@@ -92,7 +92,9 @@ packages)
     echo "Installing packages. The first time takes a minute or two."
     install --require-hashes "$@" ||
         fail "The packages could not be installed (see above). Check the network and the disk space"
-    install --no-deps --no-build-isolation --editable .
+    # Compat mode adds the project to the module path. The default mode finds a package only if no folder of the same
+    # name, such as a clone of this project, is next to the user's script.
+    install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
     ;;
 redis)
     find_redis() { .venv/bin/python -m deploy.local.redis_server; }

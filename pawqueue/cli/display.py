@@ -80,18 +80,23 @@ def show_submission(console: Console, submission: Submission) -> None:
 
 
 def results_table(rows: Iterable[ResultRow], hidden: int = 0) -> Table:
-    """A table of rows, with a note about `hidden` more."""
+    """A table of rows, with a note about `hidden` more. It has a column of warnings if a row has one."""
+    rows = list(rows)
     table = Table(caption=hidden_note(hidden), caption_justify="left")
     table.add_column("file", overflow="fold")
     table.add_column("label", overflow="fold")
     table.add_column("confidence", no_wrap=True)
     table.add_column("ms", justify="right")
+    has_warnings = any(row.warnings for row in rows)
+    if has_warnings:
+        table.add_column("warnings", overflow="fold")
     for row in rows:
         latency = "" if row.latency_ms is None else f"{row.latency_ms:,}"
         if row.confidence is None:
-            add_row(table, escaped(row.file), Text(f"({row.status})", style="red"), "", latency)
+            cells = (Text(f"({row.status})", style="red"), "")
         else:
-            add_row(table, escaped(row.file), escaped(row.label), confidence_bar(row.confidence), latency)
+            cells = (escaped(row.label), confidence_bar(row.confidence))
+        add_row(table, escaped(row.file), *cells, latency, *([escaped(row.warnings)] if has_warnings else []))
     return table
 
 

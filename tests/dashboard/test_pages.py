@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Page, expect
 
+from contract.job import WARNINGS
 from tests.dashboard.conftest import PHOTOS, send
 from tests.support.dashboard import Dashboard
 from tests.support.services import Stack, wait_until
@@ -25,6 +27,13 @@ PAGES = {
 }
 #: Known violations inside third-party components: (rule, start of the element's HTML).
 THIRD_PARTY: tuple[tuple[str, str], ...] = ()
+#: Puts each of the texts into an element, and returns those that take more than one line.
+_WRAPPED = """(element, texts) => texts.filter((text) => {
+    element.textContent = text;
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    return range.getClientRects().length > 1;
+})"""
 
 
 @pytest.fixture
@@ -218,6 +227,17 @@ def test_an_uploaded_photo_gets_a_prediction_and_an_invalid_file_an_error(
     expect(failed.locator(".state")).to_have_text(re.compile("^failed after"))
     expect(good.locator("img")).to_be_visible()
     assert not violations(page)
+
+
+def test_the_code_of_a_warning_fits_into_the_narrowest_card(dashboard: Dashboard, new_tab: Any, tmp_path: Path) -> None:
+    dark = tmp_path / "dark.tif"
+    Image.new("I;16", (300, 200), 900).save(dark)
+    page = new_tab(dashboard.url, width=496).open("/try")  # two cards of 230 px in a row
+    page.locator("#try-upload input").set_input_files([dark])
+    warnings = page.locator(".result .warnings")
+    expect(warnings).to_contain_text(f"sample_range_assumed {WARNINGS['sample_range_assumed']}")
+    assert page.locator(".result").evaluate("card => card.offsetWidth") == 230
+    assert not warnings.locator("strong").first.evaluate(_WRAPPED, list(WARNINGS))
 
 
 def test_html_in_file_names_and_urls_is_shown_as_text(

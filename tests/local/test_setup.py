@@ -324,6 +324,24 @@ def test_without_pip_venv_and_uv_the_error_names_the_package_to_install(project:
     assert "has neither pip nor venv. Install one (apt-get install python3-venv), then run make again." in errors
 
 
+def test_a_script_finds_the_package_although_a_clone_of_the_project_is_next_to_it(tmp_path: Path) -> None:
+    (tmp_path / "pawqueue").mkdir()
+    code = "import pawqueue; print(pawqueue.Pawqueue.__name__)"
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (run.stdout, run.stderr) == ("Pawqueue\n", "")
+
+
+def test_a_changed_setup_script_runs_again(ready: Project) -> None:
+    script = ready.folder / "deploy" / "local" / "setup.sh"
+    script.write_text(script.read_text() + "# changed\n")
+
+    ready.make()
+    assert ready.steps() == ["packages", "project", "results.csv"]
+
+
 def test_lock_files_name_no_package_index() -> None:
     for lock in (ROOT / "requirements").glob("*.txt"):
         assert "://" not in lock.read_text(), f"{lock.name}: remove the URL"

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from dashboard.pages.drift import SAMPLE_MIN, Reference, compute_drift, ks, psi, read_reference, verdict
+from dashboard.parts.figures import lines
 from tests.unit.dashboard.conftest import NOW, row
 
 
@@ -29,7 +30,7 @@ def test_a_verdict_needs_enough_images() -> None:
     enough = compute_drift([row("cat")] * SAMPLE_MIN, reference, "label")
     assert enough.distance
     assert enough.distance.ks is None  # names have no order
-    assert verdict(enough.distance, enough.sample) == "Different from training"
+    assert verdict(enough.distance, enough.sample) == "Different from test images"
 
 
 def test_distances_over_time_cover_windows_of_equal_size_oldest_first() -> None:
@@ -42,12 +43,12 @@ def test_distances_over_time_cover_windows_of_equal_size_oldest_first() -> None:
     assert drift.live == (100, 300)
 
 
-def test_labels_that_do_not_occur_in_training_are_not_counted() -> None:
+def test_labels_that_do_not_occur_in_the_test_images_are_not_counted() -> None:
     drift = compute_drift([row("bird")], Reference((1, 1), names=("cat", "dog")), "label")
     assert drift.sample == 0
 
 
-def test_a_bundle_may_contain_no_training_histograms() -> None:
+def test_a_bundle_may_contain_no_histograms() -> None:
     assert read_reference({}, "width") is None
     assert read_reference({"reference": {"width": None}}, "width") is None
 
@@ -57,4 +58,12 @@ def test_the_familiarity_of_live_images_is_compared_with_that_of_the_test_images
     rows = [row(familiarity=0.001)] * SAMPLE_MIN + [row(familiarity=None)]
     drift = compute_drift(rows, reference, "familiarity")
     assert (drift.sample, drift.live) == (SAMPLE_MIN, (SAMPLE_MIN, 0))
-    assert verdict(drift.distance, drift.sample) == "Different from training"
+    assert verdict(drift.distance, drift.sample) == "Different from test images"
+
+
+def test_the_line_of_each_of_the_seven_features_has_a_style_of_its_own() -> None:
+    drawn = lines([(str(index), [(NOW, 1.0), (NOW + 1, 2.0)]) for index in range(7)], "PSI", markers=True)["data"]
+    assert [
+        len({str(line[part][name]) for line in drawn})
+        for part, name in (("line", "color"), ("line", "dash"), ("marker", "symbol"))
+    ] == [7, 7, 7]

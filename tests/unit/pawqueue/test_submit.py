@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,17 @@ def test_the_exit_code_is_2_without_any_prediction(
         path.write_text("text")
     assert pawqueue("submit", folder, "--out", out) == 2
     assert {row.status for row in read_rows(out)} == {"refused"}
+
+
+def test_the_table_shows_which_images_have_warnings(
+    folder: Path, service: Service, out: Path, pawqueue: Command, capsys: Capture
+) -> None:
+    assert pawqueue("submit", folder, "--out", out) == 0
+    assert "warnings" not in capsys.readouterr().out
+    service.results = {"b.jpg": replace(predicted(), warnings=("unfamiliar_image",))}
+    assert pawqueue("submit", folder, "--out", out) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("│")[1].strip() for line in lines if "unfamiliar_image │" in line] == ["b.jpg"]
 
 
 def test_the_tables_have_at_most_20_rows(
