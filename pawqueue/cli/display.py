@@ -93,7 +93,7 @@ def results_table(rows: Iterable[ResultRow], hidden: int = 0) -> Table:
     for row in rows:
         latency = "" if row.latency_ms is None else f"{row.latency_ms:,}"
         if row.confidence is None:
-            cells = (Text(f"({row.status})", style="red"), "")
+            cells: tuple[str | Text, ...] = (Text(f"({row.status})", style="red"), "")
         else:
             cells = (escaped(row.label), confidence_bar(row.confidence))
         add_row(table, escaped(row.file), *cells, latency, *([escaped(row.warnings)] if has_warnings else []))
