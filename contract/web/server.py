@@ -20,7 +20,8 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.app.base import BaseApplication
-from gunicorn.http import parser
+from gunicorn.glogging import Logger
+from gunicorn.http import parser, wsgi
 from gunicorn.http.errors import (
     ConfigurationProblem,
     ExpectationFailed,
@@ -57,6 +58,8 @@ _DISCARDED = bytearray(262_144)
 #: What the application leaves unread of a body is discarded up to this size to keep the connection.
 _REST_MAX_BYTES = 1_000_000
 _PIECE_BYTES = 65_536
+#: Read from a socket at once, of a head and of a body.
+_HEAD_READ_BYTES, _BODY_READ_BYTES = 8192, 131_072
 #: To return some bytes of a chunked body, this many times as many may be read, and some more: chunks of one byte.
 _CHUNK_OVERHEAD, _CHUNK_FREE_BYTES = 8, 131_072
 _DETAIL_MAX = 300
@@ -110,6 +113,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             "loglevel": "warning",
             "forwarded_allow_ips": "",  # `contract/proxy.py` reads these headers; gunicorn would trust local clients
             "control_socket_disable": True,  # unused, and creating it fails on a read-only file system
+            "logger_class": _Logger,
+            "sendfile": False,  # `_Response` sends the head together with the body
         }
         for name, value in (common | dict(self._options)).items():
             self.cfg.set(name, value)
@@ -187,11 +192,51 @@ def _sends(sock: Any, time_s: float) -> bool:
     return False
 
 
+class _Logger(Logger):  # type: ignore[misc]  # gunicorn is untyped
+    """gunicorn's log without an access log: the services count and log requests themselves."""
+
+    def access(self, *_: Any) -> None:
+        """Do nothing; gunicorn would look up a logger for each request."""
+
+
+class _Response(wsgi.Response):  # type: ignore[misc]  # gunicorn is untyped
+    """A response whose head is sent together with the first part of its body, which saves a packet."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._head = b""
+
+    def send_headers(self) -> None:
+        """Prepare the head; `_emit_body` or `close` sends it."""
+        if not self.headers_sent:
+            lines = (*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n")
+            self._head = "".join(lines).encode("latin-1")
+            self.headers_sent = True
+
+    def close(self) -> None:
+        """End the response, which may have no body."""
+        self.send_headers()
+        if self._head:
+            self._emit_head()
+        super().close()
+
+    def _emit_body(self, data: bytes) -> None:
+        if self._head and not self.chunked:
+            data, self._head = self._head + data, b""
+        elif self._head:
+            self._emit_head()
+        super()._emit_body(data)
+
+    def _emit_head(self) -> None:
+        util.write(self.sock, self._head)
+        self._head = b""
+
+
 class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
     """Reads from a connection, within the limits for the head of a request and then for its body."""
 
     def __init__(self, limits: WebLimits, refusals: Refusals, sock: Any) -> None:
-        super().__init__(sock)
+        super().__init__(sock, _HEAD_READ_BYTES)
         self._limits = limits
         self._refusals = refusals
         #: The body of the request in progress; None while its head is expected.
@@ -212,6 +257,7 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
         """
         self.expects_continue = expects_continue
         self._is_body = True
+        self.mxchunk = _BODY_READ_BYTES
         self._received = 0
         self._end_s = time.monotonic() + self._limits.body_s
         self._pause_s = self._limits.body_pause_s
@@ -222,6 +268,7 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
             self.body.release()
             self.body = None
         self._is_body = False
+        self.mxchunk = _HEAD_READ_BYTES
         self._received = self.buf.seek(0, os.SEEK_END)  # the client may have sent it already
         self._end_s = time.monotonic() + (self._limits.head_s if self._received else self._limits.idle_s)
 
@@ -298,6 +345,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._is_stopping = False
         util.write_error = write_problem
         parser.SocketUnreader = partial(_Unreader, server.limits, server.refusals)
+        wsgi.Response = _Response
+        # gunicorn looks up a dozen settings for each request, which are then plain attributes.
+        vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
         StreamServer.max_accept = _ACCEPTED_AT_ONCE
         super().init_process()
 
