@@ -204,6 +204,7 @@ class _Response(wsgi.Response):  # type: ignore[misc]  # gunicorn is untyped
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self.headers_sent: bool
         self._head = b""
 
     def send_headers(self) -> None:
@@ -347,7 +348,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         parser.SocketUnreader = partial(_Unreader, server.limits, server.refusals)
         wsgi.Response = _Response
         # gunicorn looks up a dozen settings for each request, which are then plain attributes.
-        vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         StreamServer.max_accept = _ACCEPTED_AT_ONCE
         super().init_process()
 
