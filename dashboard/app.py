@@ -5,10 +5,10 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from flask.typing import ResponseReturnValue
 
-from contract.errors import ForbiddenOriginError, PawqueueError
+from contract.errors import ForbiddenOriginError, PawqueueError, UploadError, UploadTooLargeError
 from contract.origin import OriginCheck
 from dashboard import BODY_MAX_BYTES
 from dashboard.pages import capacity, drift, live, models, predictions, try_it
@@ -23,6 +23,27 @@ _BY_PATH = {page.path: page for page in PAGES}
 _ROOT = "/{root}"
 #: The same in the JSON inside Dash's page.
 _ROOT_IN_JSON = r"\u002f{root}"
+#: What each value, and each escaped character, contains. Images as Base64 contain none of these.
+_JSON_PARTS = (b",", b"[", b"{", b"\\")
+_JSON_PARTS_MAX = 100_000
+
+
+class _Request(Request):
+    """A request whose JSON, the body of a callback, is small, apart from the images in it."""
+
+    def get_json(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the body.
+
+        Raises:
+            UploadError: it would take seconds and gigabytes to parse.
+        """
+        body = self.get_data()
+        if sum(map(body.count, _JSON_PARTS)) > _JSON_PARTS_MAX:
+            raise UploadTooLargeError("The request contains too many values. Send fewer.")
+        try:
+            return super().get_json(*arguments, **options)
+        except RecursionError:
+            raise UploadError("The request is nested too deeply. Send flat values.") from None
 
 
 class _Dash(Dash):
@@ -37,6 +58,7 @@ class _Dash(Dash):
 def create_app(services: Services) -> Flask:
     """Create the application. The caller starts the reader."""
     server = Flask("dashboard", static_folder=None)
+    server.request_class = _Request
     server.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
     server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the fastest that browsers accept
     _check_origins(server, services.origins)  # these two first: their checks must run before Dash's hooks

@@ -1,6 +1,7 @@
 """Limits on connections: the longest idle ones make room for new ones, and room for health checks always remains."""
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +17,7 @@ from contract.web.limits import Refusal, Refusals, WebLimits
 SPARE = 128
 #: Last parts of the paths of health checks.
 _CHECKS = ("healthz", "readyz")
+_BODY_FIELDS = frozenset({"CONTENT-LENGTH", "TRANSFER-ENCODING"})
 _IPV6_PREFIX = 64
 
 
@@ -31,9 +33,9 @@ def caller_of(address: str) -> str:
     return address
 
 
-def is_check(path: str) -> bool:
-    """Whether the path is that of a health check, with any prefix."""
-    return path.rpartition("/")[2] in _CHECKS
+def is_check(path: str, fields: Iterable[tuple[str, str]]) -> bool:
+    """Whether a request is a health check, with any prefix. One with a body could stay in progress for minutes."""
+    return path.rpartition("/")[2] in _CHECKS and _BODY_FIELDS.isdisjoint(name for name, _ in fields)
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +87,7 @@ class Connections:
             idle = (other for other in self._addresses.values() if other.idle)
             self._displace(max(idle, key=lambda other: (not other.is_trusted, other.count)))
 
-    def begin(self, sock: Any, client: str, path: str) -> bool:
+    def begin(self, sock: Any, client: str, *, is_check: bool) -> bool:
         """Register that a request of `client` is complete up to its body; False if it must be refused."""
         connection = self._open.get(sock)
         if connection is None:
@@ -93,7 +95,7 @@ class Connections:
         client = caller_of(client)
         active = self._active_by_client.get(client, 0)
         is_over = self._active >= self._limits.connections or active >= self._limits.connections_per_address
-        if is_over and not is_check(path):
+        if is_over and not is_check:
             self._refusals.count(Refusal.TOO_MANY_REQUESTS)
             return False
         connection.client = client

@@ -22,6 +22,7 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from gunicorn.http import parser, wsgi
+from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import (
     ConfigurationProblem,
     ExpectationFailed,
@@ -43,7 +44,7 @@ from contract.errors import (
 )
 from contract.proxy import Network, TrustedProxies
 from contract.web.bodies import BODY, Body, BodyBudget
-from contract.web.connections import SPARE, Connections
+from contract.web.connections import SPARE, Connections, is_check
 from contract.web.limits import Refusal, Refusals, WebLimits
 from contract.web.turns import start_turns, yield_turn
 
@@ -60,6 +61,8 @@ _REST_MAX_BYTES = 1_000_000
 _PIECE_BYTES = 65_536
 #: Read from a socket at once, of a head and of a body.
 _HEAD_READ_BYTES, _BODY_READ_BYTES = 8192, 131_072
+#: The same of a body in chunks: gunicorn takes 5 us for each, and they may have one byte.
+_CHUNKED_READ_BYTES = 8_192
 #: To return some bytes of a chunked body, this many times as many may be read, and some more: chunks of one byte.
 _CHUNK_OVERHEAD, _CHUNK_FREE_BYTES = 8, 131_072
 _DETAIL_MAX = 300
@@ -243,22 +246,24 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
         #: The body of the request in progress; None while its head is expected.
         self.body: Body | None = None
         self.expects_continue = False
-        self._is_body = False
+        self._is_body = self._is_chunked = False
         self._received = 0
         self._end_s = time.monotonic() + limits.head_s
         #: How much longer the body may keep the server waiting, and how many bytes may arrive in this read.
         self._pause_s = 0.0
         self._read_max = 0
 
-    def expect_body(self, *, expects_continue: bool) -> None:
+    def expect_body(self, *, expects_continue: bool, is_chunked: bool) -> None:
         """The head is complete: apply the limits for bodies.
 
         Args:
             expects_continue: Whether the client sends the body only after an interim response.
+            is_chunked: Whether it arrives in chunks, which may be tiny.
         """
+        self._is_chunked = is_chunked
         self.expects_continue = expects_continue
         self._is_body = True
-        self.mxchunk = _BODY_READ_BYTES
+        self.mxchunk = _CHUNKED_READ_BYTES if is_chunked else _BODY_READ_BYTES
         self._received = 0
         self._end_s = time.monotonic() + self._limits.body_s
         self._pause_s = self._limits.body_pause_s
@@ -310,6 +315,8 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
         return data
 
     def _body_chunk(self) -> bytes:
+        if self._is_chunked:
+            yield_turn()  # gunicorn takes milliseconds for the chunks in one read
         start_s = time.monotonic()
         left_s = self._end_s + self._received / self._limits.body_average_bytes_per_s - start_s
         self.sock.settimeout(max(0.001, min(self._pause_s, left_s)))
@@ -422,7 +429,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Handle one request, with limits for reading its body and sending its response."""
-        if not self._connections.begin(sock, self._client_address(req, addr[0]), req.path):
+        client = self._client_address(req, addr[0])
+        if not self._connections.begin(sock, client, is_check=is_check(req.path, req.headers)):
             _send_error(
                 sock,
                 UnavailableError(
@@ -434,7 +442,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             raise StopIteration
         unreader: _Unreader = req.unreader
         # gunicorn would ask for the body before the application has decided whether to read it.
-        unreader.expect_body(expects_continue=req._expected_100_continue)
+        is_chunked = isinstance(req.body.reader, ChunkedReader)
+        unreader.expect_body(expects_continue=req._expected_100_continue, is_chunked=is_chunked)
         req._expected_100_continue = False
         sock.settimeout(_STALLED_S)
         try:
@@ -451,6 +460,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         if is_last:
             _linger(sock)
             raise StopIteration
+        yield_turn()  # the next request may already be there
 
     def _client_address(self, req: Any, peer: str) -> str:
         if not self._proxies.trusts(peer):

@@ -3,13 +3,14 @@
 A tar is read as it arrives. A zip has its directory at the end, so it is written to the spool first.
 """
 
+import re
 import stat
 import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import IO
+from typing import IO, Any
 
 from contract.errors import NoFileError, PawqueueError, UploadError, UploadTooLargeError
 from contract.junk import is_junk
@@ -118,6 +119,12 @@ def points_outside(name: str) -> bool:
 _GZIP_START = b"\x1f\x8b"
 #: Limit on the headers of one member; extended headers may declare any length.
 _HEADERS_MAX_BYTES = 131_072
+#: In an extended header, a record starts with its length. Python 3.11 searches a header for records with regular
+#: expressions, which take time that is quadratic in the digits, and memory that is quadratic in records without `=`.
+_RECORD = re.compile(rb"(\d{1,6}) [^=\n]{1,255}=")
+_DIGITS = re.compile(rb"\d{10,}")
+_DIGITS_MAX_STEPS = 1_000_000
+_RECORDS_MAX = 1_000
 
 
 def read_tar(read: Read, max_bytes: int, budget: UnpackBudget, *, keep_junk: bool = False) -> Iterator[ReceivedImage]:
@@ -162,7 +169,7 @@ def _tar_image(info: tarfile.TarInfo, source: "_TarStream", max_bytes: int) -> R
 def _open_tar(source: "_TarStream") -> tarfile.TarFile:
     try:
         # tarfile's own streaming mode reads headers of any length; `_TarStream` limits them.
-        return tarfile.TarFile(fileobj=source, encoding="utf-8")  # type: ignore[arg-type]  # uses only read, seek, tell
+        return tarfile.TarFile(fileobj=source, tarinfo=_Member, encoding="utf-8")  # type: ignore[arg-type]  # uses only read, seek, tell
     except PawqueueError:
         raise
     # tarfile raises nearly any exception on hostile input.
@@ -190,6 +197,15 @@ def _broken_tar() -> UploadError:
     return UploadError(f"The archive is truncated or not a tar. {_RESEND}")
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose extended header is checked before tarfile parses it."""
+
+    def _proc_pax(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        source: _TarStream = tar.fileobj  # type: ignore[assignment]
+        source.is_at_extended = True
+        return super()._proc_pax(tar)  # type: ignore[misc,no-any-return]  # missing from the library's stubs
+
+
 class _TarStream:
     """The uncompressed bytes of a request body, as a file that can be read only forward."""
 
@@ -198,6 +214,8 @@ class _TarStream:
         self._position = 0
         self._header_bytes = 0
         self._header = b""
+        #: Whether an extended header is read next.
+        self.is_at_extended = False
         #: The first bytes of the body.
         self.start = read(_PIECE_BYTES)
         self._is_gzipped = self.start.startswith(_GZIP_START)
@@ -226,6 +244,9 @@ class _TarStream:
         if self._header_bytes > _HEADERS_MAX_BYTES:
             raise _broken_tar()
         self._header = self.take(size)
+        if self.is_at_extended and not _is_plain(self._header):
+            raise _broken_tar()
+        self.is_at_extended = False
         return self._header
 
     def is_at_end_mark(self) -> bool:
@@ -249,6 +270,18 @@ class _TarStream:
         return piece
 
 
+def _is_plain(extended: bytes) -> bool:
+    """Whether tarfile reads an extended header in a time that is linear in its length."""
+    position, records, end = 0, 0, len(extended.rstrip(b"\0"))
+    while position < end:
+        record = _RECORD.match(extended, position)
+        records += 1
+        if record is None or records > _RECORDS_MAX or position + int(record[1]) < record.end():
+            return False
+        position += int(record[1])
+    return sum(len(digits) ** 2 for digits in _DIGITS.findall(extended)) <= _DIGITS_MAX_STEPS
+
+
 def _beginning_with(start: bytes, read: Read) -> Read:
     """A function that returns `start` first, and then what `read` returns."""
     pieces = [start]
@@ -263,6 +296,8 @@ _DIRECTORY_MAX_BYTES = 4_000_000
 _DIRECTORY_SIZE, _DIRECTORY_END = 5, 9
 #: Flags, length of name, extra data and comment, and position of the header of a directory entry.
 _ENTRY = struct.Struct("<8xH18xHHH8xI")
+#: Programs write a hundred bytes. zipfile takes a time that is quadratic in the length.
+_EXTRA_MAX_BYTES = 4_096
 _FLAGS_IN_ENTRY, _FLAGS_IN_HEADER = 8, 6
 _IS_UTF_8 = 0x800
 #: zipfile limits the output of these methods, but not of others.
@@ -324,39 +359,77 @@ def _opened_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_directory(file: IO[bytes]) -> None:
-    """Reject a directory that is too large for memory, before zipfile reads it."""
+    """Reject a directory that takes too much memory or time, before zipfile reads it."""
     # Use zipfile's own search, although it is private: both must find the same directory.
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    if end and end[_DIRECTORY_SIZE] > _DIRECTORY_MAX_BYTES:
-        raise UploadTooLargeError(
-            f"The zip has too many members. Send at most {ZIP_MAX_MEMBERS:,} per zip, or all in a tar."
-        )
+    if end is None:
+        return
+    if end[_DIRECTORY_SIZE] > _DIRECTORY_MAX_BYTES:
+        raise _too_many_members()
+    for count, (*_, extra_length) in enumerate(_entries(file, end), start=1):
+        if count > ZIP_MAX_MEMBERS:
+            raise _too_many_members()
+        if extra_length > _EXTRA_MAX_BYTES:
+            raise UploadError(
+                f"A member of the zip has more than {_EXTRA_MAX_BYTES:,} bytes of extra data. Pack it again."
+            )
+
+
+def _too_many_members() -> UploadTooLargeError:
+    return UploadTooLargeError(
+        f"The zip has too many members. Send at most {ZIP_MAX_MEMBERS:,} per zip, or all in a tar."
+    )
 
 
 def _zip_with_any_names(file: IO[bytes]) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(file)
+        return _Archive(file)
     except UnicodeDecodeError:
         # zipfile would reject the whole archive for one name that is not UTF-8 although its flag is set.
         _clear_name_flags(file)
-        return zipfile.ZipFile(file)
+        return _Archive(file)
+
+
+class _Archive(zipfile.ZipFile):
+    """A zip whose directory is read in turns: zipfile reads it in one loop, which appends each member to this list."""
+
+    class _Members(list[zipfile.ZipInfo]):
+        def append(self, info: zipfile.ZipInfo) -> None:
+            yield_turn()
+            super().append(info)
+
+    @property
+    def filelist(self) -> list[zipfile.ZipInfo]:
+        return self._members
+
+    @filelist.setter
+    def filelist(self, members: list[zipfile.ZipInfo]) -> None:
+        self._members = self._Members(members)
 
 
 def _clear_name_flags(file: IO[bytes]) -> None:
     """Make zipfile read every name as CP437, in which any bytes are valid; `_zip_name` restores those in UTF-8."""
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    size, start = end[_DIRECTORY_SIZE], end[_DIRECTORY_SIZE + 1]
-    shift = end[_DIRECTORY_END] - size - start  # data before the zip
-    file.seek(start + shift)
-    directory = file.read(size)
-    at = 0
-    while at + _ENTRY.size <= size:
-        flags, name_length, extra_length, comment_length, header_at = _ENTRY.unpack_from(directory, at)
-        for position in (start + shift + at + _FLAGS_IN_ENTRY, header_at + shift + _FLAGS_IN_HEADER):
+    for flags, flags_at, flags_in_header_at, _ in list(_entries(file, end)):
+        for position in (flags_at, flags_in_header_at):
             if position < end[_DIRECTORY_END]:
                 file.seek(position)
                 file.write((flags & ~_IS_UTF_8).to_bytes(2, "little"))
+        yield_turn()
+
+
+def _entries(file: IO[bytes], end: Any) -> Iterator[tuple[int, int, int, int]]:
+    """Flags, their positions in the entry and in the header of the member, and length of the extra data."""
+    size, start = end[_DIRECTORY_SIZE], end[_DIRECTORY_SIZE + 1]
+    shift = end[_DIRECTORY_END] - size - start  # data before the zip
+    file.seek(max(0, start + shift))
+    directory = file.read(size)
+    at = 0
+    while at + _ENTRY.size <= len(directory):
+        flags, name_length, extra_length, comment_length, header_at = _ENTRY.unpack_from(directory, at)
+        yield flags, start + shift + at + _FLAGS_IN_ENTRY, header_at + shift + _FLAGS_IN_HEADER, extra_length
         at += _ENTRY.size + name_length + extra_length + comment_length
+        yield_turn()
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -377,9 +450,15 @@ def _zip_image(
     budget.count_unpacked(info.file_size)
     try:
         with archive.open(info) as member:
-            return received(name, member.read(max_bytes))
+            return received(name, b"".join(_pieces(member)))
     except Exception:  # noqa: BLE001 - nearly any exception on hostile input, and other members may be fine
         return rejected(name, "This member of the archive is corrupt. Pack it again.")
+
+
+def _pieces(member: IO[bytes]) -> Iterator[bytes]:
+    while piece := member.read(_PIECE_BYTES):
+        yield piece
+        yield_turn()
 
 
 def _rejection_reason(info: zipfile.ZipInfo) -> str:

@@ -15,6 +15,7 @@ from contract.csv_text import csv_line
 from contract.job import Job, JobStatus
 from contract.ledger.ledger import Ledger
 from contract.result_row import CSV_COLUMNS, ResultRow
+from contract.web.turns import yield_turn
 
 #: Maximum number of jobs read from the ledger in one call.
 _PAGE_MAX_JOBS = 200
@@ -105,6 +106,7 @@ def _selected(
 ) -> Iterator[list[Listed]]:
     left = limit
     for page in pages:
+        yield_turn()
         selected = [listed for listed in page if listed.job.status in statuses][:left]
         yield selected
         left = None if left is None else left - len(selected)

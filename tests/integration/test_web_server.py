@@ -101,6 +101,11 @@ class Service:
         """Whether a health check succeeds."""
         return self.send(head("GET /healthz", "Connection: close"))[0] == 200
 
+    def cpu_s(self) -> float:
+        """The processor time that the serving process has used."""
+        (serving,) = psutil.Process(self.process.handle.pid).children()
+        return float(sum(serving.cpu_times()[:2]))
+
     def memory(self) -> int:
         """The resident memory of the serving process, in bytes."""
         (serving,) = psutil.Process(self.process.handle.pid).children()
@@ -200,6 +205,45 @@ def test_a_request_with_much_work_lets_others_go_first(patient: Service) -> None
         working = [stack.enter_context(closing(patient.connect(head("GET /work")))) for _ in range(3)]
         assert patient.send(head("GET /let-go", "Connection: close")) == (200, b"0")
         assert [response(sock)[0] for sock in working] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [head("GET /"), head("POST /", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"],
+    ids=["requests without a pause", "tiny chunks"],
+)
+def test_a_connection_that_always_has_input_lets_others_go_first(patient: Service, request_text: bytes) -> None:
+    pieces = request_text * max(1, 50_000 // len(request_text))
+
+    def send() -> None:
+        with suppress(OSError):
+            while True:
+                busy.sendall(pieces)
+
+    def receive() -> None:
+        with suppress(OSError):
+            while busy.recv(65_536):
+                pass
+
+    with closing(patient.connect()) as busy, ThreadPoolExecutor(2) as pool:
+        pool.submit(send)
+        pool.submit(receive)
+        try:
+            for _ in range(20):
+                before_s = patient.cpu_s()
+                assert patient.is_healthy()
+                assert patient.cpu_s() - before_s < 0.5
+        finally:
+            busy.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_health_check_with_a_body_is_an_ordinary_request(patient: Service) -> None:
+    check = head("POST /x/healthz", "Content-Length: 10", "X-Forwarded-For: 192.0.2.4")
+    with ExitStack() as stack:
+        for _ in range(_ADDRESS_MAX):
+            stack.enter_context(closing(patient.connect(check, through=_PROXY)))
+        wait_until(lambda: patient.send(check, through=_PROXY)[0] == 503, "the limit to be reached")
+        assert patient.send(head("GET /healthz", "X-Forwarded-For: 192.0.2.4"), through=_PROXY)[0] == 200
 
 
 def test_bodies_that_are_withheld_take_only_the_share_of_their_client(impatient: Service) -> None:

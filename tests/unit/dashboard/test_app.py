@@ -29,6 +29,22 @@ def test_pages_load_nothing_from_other_hosts_and_run_no_inline_scripts(world: Wo
     assert http.get("/healthz").json == {"status": "alive"}
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"inputs":[' + b"[]," * 200_000 + b"0]}", 413),
+        (b'{"inputs":["' + rb"\uabcd" * 200_000 + b'"]}', 413),
+        (b"[" * 90_000, 400),
+        (b"{", 400),
+    ],
+    ids=["values", "escapes", "depth", "invalid"],
+)
+def test_a_callback_with_too_many_values_is_rejected(world: World, body: bytes, status: int) -> None:
+    http = world.browse()
+    answer = http.post("/_dash-update-component", data=body, content_type="application/json")
+    assert answer.status_code == status
+
+
 def test_a_thumbnail_is_served_by_job_id(world: World) -> None:
     job_id = world.finish()
     world.store_thumbnail(job_id)

@@ -7,6 +7,7 @@ import lzma
 import struct
 import tarfile
 import tempfile
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -228,6 +229,66 @@ def test_memory_does_not_grow_with_the_number_of_members() -> None:
         tracemalloc.stop()
     assert count == 1_500
     assert peak < 1_000_000
+
+
+def extended_tar(records: bytes) -> bytes:
+    """A tar with a member that an extended header describes."""
+    extended = tarfile.TarInfo("extended")
+    extended.type, extended.size = tarfile.XHDTYPE, len(records)
+    header = extended.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % tarfile.BLOCKSIZE)
+    return header + tar_of({"a.png": RED})
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        b"120000 comment=" + b"1" * 119_984 + b"\n",
+        b"120000 comment=" + b"1" * 500 + (b"a" + b"1" * 2000) * 59 + b"b" * 1424 + b"\n",
+        b"5 aa\n" * 20_000 + b"9 b=cccc\n",
+        b"6 a=b\n" * 20_000,
+    ],
+    ids=["one number", "many numbers", "no equals signs", "many records"],
+)
+def test_headers_that_take_tarfile_long_are_rejected(records: bytes) -> None:
+    start_s, (_, peak) = time.process_time(), (0, 0)
+    tracemalloc.start()
+    try:
+        images, problem = until_error(read_archive(TAR, extended_tar(records), UnpackBudget(10**9, 1000)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (images, "truncated or not a tar" in problem) == ([], True)
+    assert time.process_time() - start_s < 1
+    assert peak < 10_000_000
+
+
+def test_ordinary_extended_headers_are_read() -> None:
+    name = b"1" * 200 + b".png"
+    texts = b"path=" + name, b"SCHILY.xattr.a=" + bytes(range(256)), b"comment=" + b"x" * 900
+    records = b"".join(b"%d %s\n" % (len(text) + 5, text) for text in texts)
+    assert codes(unpack(TAR, extended_tar(records))) == {name.decode(): "accepted"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        (dict.fromkeys(range(60), b"\x99\x99\0\0" * 16_000), "extra data"),
+        (dict.fromkeys(range(20_001), b""), "too many members"),
+    ],
+    ids=["extra data", "many members"],
+)
+def test_a_zip_whose_directory_takes_zipfile_long_is_rejected(entries: dict[int, bytes], reason: str) -> None:
+    members = b"".join(
+        struct.pack("<4s24xHHH12x", b"PK\1\2", len(b"%d" % n), len(extra), 0) + b"%d" % n + extra
+        for n, extra in entries.items()
+    )
+    end = struct.pack("<4s4xHHII2x", b"PK\5\6", len(entries), len(entries), len(members), 30)
+    start_s = time.process_time()
+    images, problem = until_error(
+        read_archive(ZIP, b"PK\3\4".ljust(30, b"\0") + members + end, UnpackBudget(10**9, 20_000))
+    )
+    assert (images, reason in problem) == ([], True), problem
+    assert time.process_time() - start_s < 1
 
 
 def test_an_archive_inside_an_archive_is_rejected(gateway: Gateway) -> None:
