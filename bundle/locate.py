@@ -15,3 +15,8 @@ def bundle_to_serve(chosen: Path | None, state_dir: Path) -> Path:
     """The bundle to serve: the chosen one (`PAWQUEUE_MODEL`), else the promoted one, else the included one."""
     promoted = champion_folder(state_dir)
     return chosen or (promoted if promoted.exists() else INCLUDED)
+
+
+def store_folder(state_dir: Path) -> Path:
+    """The model store: the folder with a folder `NAME/VERSION` for each version of a model."""
+    return state_dir / "models"

@@ -62,12 +62,17 @@ def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
     return app
 
 
-def fetch_only_wanted(app: Celery, wants: Callable[[str], bool]) -> None:
-    """Let the worker of `app` fetch messages only from queues for which `wants(queue)` is true at that moment."""
+def fetch_only_wanted(
+    app: Celery, wants: Callable[[str], bool], order: Callable[[Sequence[str]], Sequence[str]]
+) -> None:
+    """Let the worker of `app` fetch messages only from queues for which `wants(queue)` is true at that moment.
+
+    `order` returns these queues in the order in which to fetch.
+    """
 
     class WantedQueues(priority_cycle):  # type: ignore[misc]
         def consume(self, n: int) -> list[str]:
-            return [queue for queue in super().consume(n) if wants(queue)]
+            return list(order([queue for queue in super().consume(n) if wants(queue)]))
 
     app.conf.broker_transport_options["queue_order_strategy"] = WantedQueues
 
@@ -84,6 +89,12 @@ def _transport_options(timeout_s: float) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 15,
     }
+
+
+def declare(app: Celery, queue: str) -> None:
+    """Make a queue known to `app`, in the same way as those that every application knows."""
+    if queue not in app.amqp.queues:
+        app.amqp.queues.add(Queue(queue))
 
 
 def oldest_message_ms(client: "redis.Redis", queue: str) -> int:
@@ -106,6 +117,7 @@ def publish(app: Celery, queue: str, job_ids: Sequence[str]) -> None:
         UnavailableError: Redis is not responding.
     """
     try:
+        declare(app, queue)
         headers = {_PUBLISHED_MS: now_ms()}
         # `argsrepr` would repeat the ids as text; without it a message is a third smaller.
         app.send_task(

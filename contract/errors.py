@@ -15,6 +15,7 @@ PawqueueError
 ├── ForbiddenError              403 forbidden
 ├── ForbiddenOriginError        403 forbidden_origin
 ├── NotFoundError               404 not_found
+├── UnknownModelError           404 unknown_model
 ├── ConflictError               409 conflict
 ├── IdempotencyMismatchError    422 idempotency_mismatch
 ├── BusyError                   the request is refused for now; resend it later
@@ -27,6 +28,7 @@ PawqueueError
 └── JobFailedError              the job was accepted, but finished with an error
     ├── UndecodableImageError   422 undecodable_image
     ├── PredictFailedError      500 predict_failed
+    ├── UnusableModelError      500 unusable_model
     ├── WorkerLostError         500 worker_lost
     └── DeadlineExpiredError    504 deadline_expired
 """
@@ -135,6 +137,12 @@ class NotFoundError(PawqueueError):
     code, title, http_status = "not_found", "Not found", 404
 
 
+class UnknownModelError(PawqueueError):
+    """There is no model or version with this name."""
+
+    code, title, http_status = "unknown_model", "Unknown model", 404
+
+
 class ConflictError(PawqueueError):
     """The id is already in use, or the submission is closed."""
 
@@ -204,6 +212,12 @@ class PredictFailedError(JobFailedError):
     """The model failed on this image."""
 
     code, title = "predict_failed", "Prediction failed"
+
+
+class UnusableModelError(JobFailedError):
+    """The version of the model that the job names cannot be used."""
+
+    code, title = "unusable_model", "Unusable model"
 
 
 class WorkerLostError(JobFailedError):

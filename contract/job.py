@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from contract.queues import queue_name
+
 #: Version of the stored record.
 SCHEMA = 1
 
@@ -64,7 +66,8 @@ class Prediction:
     label: str
     #: Probability of `label`, 0..1.
     confidence: float
-    #: Probability of each label; they sum to 1.
+    #: Probability of each label, in the order of the model; they sum to 1. Of the most likely labels only, most likely
+    #: first, if the job has a `top_k` or the model has many labels.
     probabilities: dict[str, float]
     #: Share of the validation images that differ more from the training images, 0..1; None if the model cannot tell.
     familiarity: float | None = None
@@ -166,6 +169,7 @@ class Job:
     """One image and its result; times are Unix time in milliseconds."""
 
     id: str
+    #: `interactive` or `bulk`.
     queue: str
     created_ms: int
     status: JobStatus = JobStatus.QUEUED
@@ -178,6 +182,10 @@ class Job:
     submission: str = ""
     #: Its number in the submission, in order of acceptance from 1; 0 if it has no submission, or is from version 0.1.
     number: int = 0
+    #: The model that its sender named: `NAME` or `NAME@VERSION`; empty for the default model.
+    model: str = ""
+    #: Number of labels whose probabilities are kept, chosen by the sender; 0 for the default number.
+    top_k: int = 0
     #: Reference of the image in the image store; empty once the job is finished.
     image: str = ""
     started_ms: int | None = None
@@ -189,6 +197,11 @@ class Job:
     #: Number of the latest claim. A commit with an older number changes nothing.
     fence: int = 0
     result: JobResult | None = None
+
+    @property
+    def queue_name(self) -> str:
+        """Name of the queue in Redis in which it waits: each model has its own."""
+        return queue_name(self.queue, split_model(self.model)[0])
 
     @property
     def outcome(self) -> JobResult | None:
@@ -203,6 +216,7 @@ class Job:
             "id": self.id,
             "status": str(self.status),
             "queue": self.queue,
+            "requested_model": self.model or None,
             "file": self.file,
             "size_bytes": self.size_bytes,
             "created_at": time_text(self.created_ms),
@@ -220,6 +234,7 @@ class Job:
         return cls(
             id=values["id"],
             queue=values["queue"],
+            model=values.get("requested_model") or "",
             status=JobStatus(values["status"]),
             file=values.get("file", ""),
             size_bytes=values.get("size_bytes", 0),
@@ -236,6 +251,8 @@ class Job:
         fields: dict[str, Any] = {"job_id": self.id, "file": self.file, "size_bytes": self.size_bytes}
         if self.owner:
             fields["owner"] = self.owner
+        if self.result and self.result.model:
+            fields["model"] = f"{self.result.model.name}@{self.result.model.version}"
         if self.result and self.result.prediction:
             fields |= {"label": self.result.prediction.label, "confidence": self.result.prediction.confidence}
         if self.result and self.result.warnings:
@@ -261,6 +278,12 @@ def _build(kind: type[Any], values: dict[str, Any] | None) -> Any:
     if values is None:
         return None
     return kind(**{name: values[name] for name in kind.__dataclass_fields__ if name in values})
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """The name and the version in `NAME@VERSION`; the version is empty if it is not pinned."""
+    name, _, version = model.partition("@")
+    return name, version
 
 
 def new_job_id() -> str:

@@ -24,6 +24,8 @@ PREFIX = "PAWQUEUE_"
 OLD_REDIS_PORT = f"{PREFIX}REDIS_PORT"
 #: A rate limit, such as `100 per minute`.
 RATE_PATTERN = r"^[1-9][0-9]{0,8} ?(/|per) ?([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?$"
+#: The name of a model.
+MODEL_NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 #: URLs that both Celery and redis-py accept. redis-py alone would silently ignore an invalid database number.
 _REDIS_URL = re.compile(
     r"rediss?://([^@/?#]*@)?([\w.-]+|\[[0-9a-fA-F:.]+\])?(:\d{1,5})?(/\d*)?(\?ssl_\w+=[^&#]*(&ssl_\w+=[^&#]*)*)?"
@@ -148,6 +150,24 @@ class Settings(BaseModel):
         "Checksum of the bundle to serve, which `pawqueue models promote` prints: a worker loads no other bundle. "
         "Unset: not checked.",
         pattern=r"^[0-9a-f]{64}$",
+    )
+    default_model: str | None = _setting(
+        None,
+        "Name of the model that processes jobs that name none. Unset: the model of the bundle in `PAWQUEUE_MODEL`, "
+        "else of the promoted bundle, else of the included one.",
+        pattern=MODEL_NAME_PATTERN,
+    )
+    serve: str = _setting(
+        "*",
+        "Names of the models whose jobs a worker takes, separated by commas. `*`: the default model and all models in "
+        "the folder `models` of the state folder.",
+    )
+    model_memory_bytes: int | None = _setting(
+        None,
+        "Maximum memory of the models that a worker keeps loaded, estimated from the memory that loading them took. "
+        "Beyond it, the least recently used one is unloaded, and loaded again when a job needs it. Unset: no limit.",
+        "bytes",
+        ge=1,
     )
     precision: Literal["auto", "float32", "bfloat16"] = _setting(
         "auto",
@@ -332,6 +352,19 @@ class Settings(BaseModel):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"must be origins such as https://example.org, separated by commas ({origin!r})")
         return value
+
+    @field_validator("serve")
+    @classmethod
+    def _are_model_names(cls, value: str) -> str:
+        for name in _items(value):
+            if name != "*" and not re.match(MODEL_NAME_PATTERN, name):
+                raise ValueError(f"must be `*` or names of models, separated by commas ({name!r})")
+        return value
+
+    def served_models(self) -> frozenset[str] | None:
+        """The names of the models whose jobs a worker takes; None for all."""
+        names = frozenset(_items(self.serve))
+        return None if "*" in names or not names else names
 
     def access_is_required(self) -> bool:
         """Whether requests to the gateway require an API key."""

@@ -5,7 +5,7 @@ Only `read_status` makes this decision. The gateway returns the status from `GET
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,8 +13,8 @@ from contract.errors import UnavailableError
 from contract.job import time_text
 from contract.ledger.ledger import Ledger
 from contract.ledger.requirements import server_fault
-from contract.ledger.types import Heartbeat, LedgerStats, RedisServer
-from contract.queues import QUEUES
+from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisServer
+from contract.queues import QUEUES, split_queue_name
 
 #: Share of Redis's own memory limit at which uploads are refused. The rest is reserved for finishing accepted jobs.
 _SERVER_SHARE = 0.8
@@ -24,7 +24,8 @@ _SERVER_SHARE = 0.8
 class Problem:
     """Something that prevents the service from accepting or processing jobs."""
 
-    #: `ledger_unavailable`, `ledger_evicts`, `ledger_unsuitable`, `ledger_full` or `no_worker`.
+    #: `ledger_unavailable`, `ledger_evicts`, `ledger_unsuitable`, `ledger_full`, `no_worker`, `model_not_served` or
+    #: `model_not_loaded`.
     code: str
     #: A message for a person: what is wrong and what to do.
     detail: str
@@ -47,6 +48,10 @@ class Status:
     workers: Sequence[Heartbeat] = ()
     server: RedisServer = field(default_factory=RedisServer)
     problems: Sequence[Problem] = ()
+    #: The live version of each model, by name.
+    live: Mapping[str, str] = field(default_factory=dict)
+    #: Name of the default model; empty before a worker has registered it.
+    default_model: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -64,15 +69,8 @@ class Status:
         return {
             "ready": self.is_ready,
             "problems": [{"code": problem.code, "detail": problem.detail} for problem in self.problems],
-            "queues": {
-                queue: {
-                    "queued": row.queued,
-                    "running": row.running,
-                    "oldest_s": row.oldest_age_ms / 1000,
-                    "queued_bytes": row.queued_bytes,
-                }
-                for queue, row in self.stats.queues.items()
-            },
+            "queues": self._queues(),
+            "models": [self._model(name, version) for name, version in self.live.items()],
             "finished": dict(finished),
             "labels": dict(labels),
             "errors": dict(self.stats.errors),
@@ -85,15 +83,48 @@ class Status:
             },
         }
 
+    def _queues(self) -> dict[str, Any]:
+        """The jobs of all models by queue; without counts if the ledger is unavailable."""
+        return {queue: _queue(self.stats.of_queue(queue)) for queue in QUEUES} if self.stats.queues else {}
+
+    def _model(self, name: str, version: str) -> dict[str, Any]:
+        is_default = name == self.default_model
+        names = {name, ""} if is_default else {name}
+        return {
+            "name": name,
+            "version": version,
+            "default": is_default,
+            "queues": {queue: _queue(self.stats.of_queue(queue, names)) for queue in QUEUES},
+            "workers": sum(beat.takes_jobs_of(name) for beat in self.workers),
+        }
+
 
 def read_status(ledger: Ledger, ledger_max_bytes: int) -> Status:
     """Read the status of the service; an unavailable ledger is reported as a problem, not raised."""
     try:
-        stats, workers, server = ledger.stats(QUEUES), ledger.workers(), ledger.server()
+        stats, workers, server = ledger.stats(), ledger.workers(), ledger.server()
+        live, default_model = ledger.models.live(), ledger.models.default()
     except UnavailableError as error:
         return Status(problems=(Problem("ledger_unavailable", error.detail),))
-    problems = [ledger_problem(server, ledger_max_bytes), None if workers else NO_WORKER]
-    return Status(stats, workers, server, [problem for problem in problems if problem])
+    found = [ledger_problem(server, ledger_max_bytes), None if workers else NO_WORKER]
+    problems = [*filter(None, found), *(_model_problems(stats, workers, default_model) if workers else ())]
+    return Status(stats, workers, server, problems, live, default_model)
+
+
+def _model_problems(stats: LedgerStats, workers: Sequence[Heartbeat], default_model: str) -> Iterator[Problem]:
+    """Models whose jobs wait without a worker, and versions that a worker cannot load."""
+    waiting = {split_queue_name(name)[1] or default_model for name, row in stats.queues.items() if row.queued}
+    for name in sorted(waiting):
+        if not any(beat.takes_jobs_of(name) for beat in workers):
+            detail = (
+                f"No worker serves the model {name}, so its jobs stay queued. Start a worker whose PAWQUEUE_SERVE "
+                f"contains it."
+            )
+            yield Problem("model_not_served", detail, blocks_uploads=False)
+    failed = {(held.name, held.version): held.problem for beat in workers for held in beat.models if held.problem}
+    for (name, version), problem in sorted(failed.items()):
+        detail = f"A worker cannot load the model {name}@{version}, so its jobs wait: {problem}"
+        yield Problem("model_not_loaded", detail, blocks_uploads=False)
 
 
 def ledger_problem(server: RedisServer, ledger_max_bytes: int) -> Problem | None:
@@ -118,10 +149,21 @@ def server_bytes(ledger_max_bytes: int) -> int:
     return int(ledger_max_bytes / _SERVER_SHARE)
 
 
+def _queue(row: QueueStats) -> dict[str, Any]:
+    return {
+        "queued": row.queued,
+        "running": row.running,
+        "oldest_s": row.oldest_age_ms / 1000,
+        "queued_bytes": row.queued_bytes,
+    }
+
+
 def _worker(beat: Heartbeat) -> dict[str, Any]:
     # Host names and addresses stay internal: this object may be public.
     return {
         "model": {"name": beat.model_name, "version": beat.model_version},
+        "serves": list(beat.serves or (beat.model_name,)),
+        "models": [asdict(held) for held in beat.models],
         "labels": list(beat.labels),
         "backend": beat.backend,
         "precision": beat.precision,

@@ -68,6 +68,9 @@ class Submission:
     created_ms: int
     #: Name given by the sender; for display.
     name: str = ""
+    #: The model of its jobs, and how many labels they keep, as in `Job`.
+    model: str = ""
+    top_k: int = 0
     #: Id of the API key that opened it; empty if no key was required.
     owner: str = ""
     #: Deadline of each image, in seconds after it is accepted.
@@ -116,6 +119,7 @@ class Submission:
             "id": self.id,
             "name": self.name,
             "queue": self.queue,
+            "requested_model": self.model or None,
             "deadline_s": self.deadline_s,
             "status": str(self.status),
             "created_at": time_text(self.created_ms),

@@ -1,6 +1,6 @@
 """The gateway's metrics for Prometheus: its requests, and the counts from the ledger that the autoscaler uses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -8,8 +8,8 @@ from prometheus_client.registry import Collector
 
 from contract.errors import UnavailableError, error_classes
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import LedgerStats
-from contract.queues import QUEUES
+from contract.ledger.types import Heartbeat, LedgerStats
+from contract.queues import QUEUES, split_queue_name
 from contract.web.limits import Refusals
 
 #: The methods that have a time series of their own: those of RFC 9110, PATCH and QUERY. A client can make up others.
@@ -90,38 +90,63 @@ class LedgerCollector(Collector):  # type: ignore[misc]
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         try:
-            stats, workers = self._ledger.stats(QUEUES), len(self._ledger.workers())
+            stats, workers, models = self._ledger.stats(), self._ledger.workers(), self._ledger.models
+            names, default = models.names(), models.default()
             stored = self._ledger.server().used_bytes
         except UnavailableError:
             yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger responds.", value=0)
             return
         yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger responds.", value=1)
-        yield GaugeMetricFamily("pawqueue_workers", "Workers with a live heartbeat.", value=workers)
+        yield GaugeMetricFamily("pawqueue_workers", "Workers with a live heartbeat.", value=len(workers))
         yield GaugeMetricFamily("pawqueue_ledger_bytes", "Memory used by the ledger's Redis.", value=stored)
         limit = "Memory above which uploads are refused."
         yield GaugeMetricFamily("pawqueue_ledger_limit_bytes", limit, value=self._limit_bytes)
-        yield from _gauges(stats)
-        yield from _totals(stats)
+        yield from _gauges(stats, names, default)
+        yield from _totals(stats, default)
+        yield from _models(names, workers)
 
 
-def _gauges(stats: LedgerStats) -> Iterator[GaugeMetricFamily]:
-    jobs = GaugeMetricFamily("pawqueue_queue_jobs", "Jobs that are queued or running.", labels=["queue", "state"])
-    age = GaugeMetricFamily("pawqueue_oldest_job_age_seconds", "Age of the oldest queued job.", labels=["queue"])
-    for queue, row in stats.queues.items():
-        jobs.add_metric([queue, "queued"], row.queued)
-        jobs.add_metric([queue, "running"], row.running)
-        age.add_metric([queue], row.oldest_age_ms / 1000)
+def _gauges(stats: LedgerStats, models: Sequence[str], default: str) -> Iterator[GaugeMetricFamily]:
+    labels = ["model", "queue"]
+    jobs = GaugeMetricFamily("pawqueue_queue_jobs", "Jobs that are queued or running.", labels=[*labels, "state"])
+    age = GaugeMetricFamily("pawqueue_oldest_job_age_seconds", "Age of the oldest queued job.", labels=labels)
+    for model in dict.fromkeys([default, *models]):
+        names = {model, ""} if model == default else {model}
+        for queue in QUEUES:
+            row = stats.of_queue(queue, names)
+            jobs.add_metric([model, queue, "queued"], row.queued)
+            jobs.add_metric([model, queue, "running"], row.running)
+            age.add_metric([model, queue], row.oldest_age_ms / 1000)
     yield jobs
     yield age
     yield GaugeMetricFamily("pawqueue_dead_jobs", "Jobs in the dead-letter list.", value=stats.dead)
 
 
-def _totals(stats: LedgerStats) -> Iterator[CounterMetricFamily]:
-    finished = CounterMetricFamily("pawqueue_jobs_total", "Finished jobs.", labels=["queue", "status", "label"])
-    for key, count in stats.totals.items():
-        finished.add_metric(list(key), count)
+def _totals(stats: LedgerStats, default: str) -> Iterator[CounterMetricFamily]:
+    labels = ["model", "queue", "status", "label"]
+    finished = CounterMetricFamily("pawqueue_jobs_total", "Finished jobs.", labels=labels)
+    counts: dict[tuple[str, str, str, str], int] = {}
+    for (name, status, label), count in stats.totals.items():
+        queue, model = split_queue_name(name)
+        values = (model or default, queue, status, label)
+        counts[values] = counts.get(values, 0) + count
+    for values, count in counts.items():
+        finished.add_metric(list(values), count)
     errors = CounterMetricFamily("pawqueue_job_errors_total", "Jobs that finished with an error.", labels=["code"])
     for code, count in stats.errors.items():
         errors.add_metric([code], count)
     yield finished
     yield errors
+
+
+def _models(models: Sequence[str], workers: Sequence[Heartbeat]) -> Iterator[GaugeMetricFamily]:
+    serving = GaugeMetricFamily("pawqueue_model_workers", "Workers that take jobs of a model.", labels=["model"])
+    failing = GaugeMetricFamily(
+        "pawqueue_model_failing_workers", "Workers that cannot load a version of a model.", labels=["model"]
+    )
+    for model in models:
+        serving.add_metric([model], sum(beat.takes_jobs_of(model) for beat in workers))
+        failed = sum(any(held.name == model and held.problem for held in beat.models) for beat in workers)
+        failing.add_metric([model], failed)
+    yield serving
+    yield failing

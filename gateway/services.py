@@ -19,6 +19,7 @@ from contract.settings import Settings
 from gateway.accept.acceptor import Acceptor, Publish
 from gateway.accept.admission import Admission
 from gateway.accept.dead_letters import DeadLetters
+from gateway.accept.model_names import ModelNames
 from gateway.accept.own_ids import OwnIds
 from gateway.accept.spool import Spool
 from gateway.accept.submissions import Submissions
@@ -43,6 +44,7 @@ class Services:
     submissions: Submissions
     dead_letters: DeadLetters
     own_ids: OwnIds
+    models: ModelNames
     spool: Spool
     purger: Purger
     metrics: GatewayMetrics
@@ -80,7 +82,7 @@ def build_services(
     waiters = Waiters(ledger)
     acceptor = Acceptor(settings, ledger, images, publish, admission, waiters)
     purger = Purger(ledger, images, settings.result_ttl_s)
-    own_ids = OwnIds(ledger)
+    own_ids, models = OwnIds(ledger), ModelNames(ledger.models, clock)
     services = Services(
         settings=settings,
         ledger=ledger,
@@ -90,10 +92,11 @@ def build_services(
         waiters=waiters,
         acceptor=acceptor,
         submissions=Submissions(
-            ledger, acceptor, waiters, purger, own_ids, settings.submissions_max_open, settings.result_ttl_s
+            ledger, acceptor, waiters, purger, own_ids, models, settings.submissions_max_open, settings.result_ttl_s
         ),
         dead_letters=DeadLetters(ledger, acceptor, purger, own_ids),
         own_ids=own_ids,
+        models=models,
         spool=Spool(settings.state_dir / "spool", settings.spool_max_bytes),
         purger=purger,
         metrics=GatewayMetrics(ledger, settings.ledger_max_bytes),

@@ -2,11 +2,18 @@
 
 import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
-from bundle.locate import bundle_to_serve
 from bundle.manifest import BundleError
+from contract.errors import UnavailableError
+from contract.job import ModelRef
+from contract.ledger.connection import connect
+from contract.ledger.models import ModelRegistry
 from contract.ledger.requirements import require_redis
 from contract.log import configure_logging, get_logger
 from contract.metrics_port import serve_metrics
@@ -14,10 +21,14 @@ from contract.settings import Settings, SettingsError, load_settings, usable_cor
 from worker.app import build_worker
 from worker.process import Worker
 from worker.runtime.keras import KerasModel, choose_backend, load_model
+from worker.runtime.models import Models, models_to_serve
 from worker.upkeep.health import Health, health_app
 from worker.upkeep.metrics import WorkerMetrics
 
 _log = get_logger(__name__)
+
+#: Pause between two looks for a model, while there is none.
+_FIND_S = 2.0
 
 
 def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Worker] = build_worker) -> int:
@@ -44,21 +55,27 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
             file=sys.stderr,
         )
         return 2
-    folder = bundle_to_serve(settings.model, settings.state_dir)
-    try:
-        model = load(
+
+    def load_bundle(folder: Path, checksum: str | None, measure: bool) -> KerasModel:  # noqa: FBT001 - passed on
+        return load(
             folder,
             settings.precision,
             settings.batch_size,
             cores,
-            settings.model_checksum,
-            measure_s=settings.measure_s,
+            checksum,
+            measure_s=settings.measure_s if measure else 0,
             memory=settings.state_dir / "strategies",
         )
+
+    try:
+        registry = ModelRegistry(connect(settings.redis_address()))
+        models = models_to_serve(settings, load_bundle, registry, by=socket.gethostname())
     except BundleError as error:
         _log.error("The model cannot be served", reason=str(error))
         return 1
-    _log.info("Model loaded", model=model.name, version=model.version, precision=model.precision, backend=model.backend)
+    model = _load_first(models, health)
+    if model is None:
+        return 1
     if not has_redis:
         health.wait("Redis is not responding.")
         try:
@@ -67,7 +84,33 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
             print(error, file=sys.stderr)
             return 2
     metrics_address = f"http://{host}:{port}/metrics"
-    return build(settings, model, metrics=metrics, health=health, metrics_address=metrics_address).run()
+    return build(settings, model, models=models, metrics=metrics, health=health, metrics_address=metrics_address).run()
+
+
+def _load_first(models: Models, health: Health) -> KerasModel | None:
+    """Load the live version of the first model that can be loaded; None if none can.
+
+    While no model is there that the worker may serve, it waits for one.
+    """
+    while not (refs := _find(models)):
+        health.wait("There is no model that this worker may serve.")
+        time.sleep(_FIND_S)
+    for ref in refs:
+        try:
+            model = models.load(ref, measure=True)
+        except BundleError:
+            continue  # it is logged
+        _log.info(
+            "Model loaded", model=model.name, version=model.version, precision=model.precision, backend=model.backend
+        )
+        return model
+    return None
+
+
+def _find(models: Models) -> list[ModelRef]:
+    with suppress(UnavailableError):
+        models.refresh()
+    return models.live_versions()
 
 
 def model_cores(settings: Settings, usable: int) -> int:

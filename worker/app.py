@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import redis
@@ -15,7 +16,7 @@ from contract.images.thumbnails import ThumbnailStore
 from contract.job import new_job_id, now_ms
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Heartbeat
+from contract.ledger.types import LABELS_REPORTED, Heartbeat
 from contract.queues import QUEUES
 from contract.settings import Settings
 from worker.pipeline.batch import Batcher
@@ -28,6 +29,7 @@ from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.predict import Predictor
 from worker.process import Worker
 from worker.runtime.keras import KerasModel
+from worker.runtime.models import Models
 from worker.tasks import register_task
 from worker.upkeep.health import Health
 from worker.upkeep.leases import LeaseKeeper
@@ -44,6 +46,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     settings: Settings,
     model: KerasModel,
     *,
+    models: Models | None = None,
     metrics: WorkerMetrics | None = None,
     health: Health | None = None,
     metrics_address: str = "",
@@ -56,7 +59,11 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     guard: Guard | None = None,
     end_process: Callable[[int], object] = os._exit,
 ) -> Worker:
-    """Build a worker that serves `model`; a part that is not passed is built from the settings."""
+    """Build a worker that serves `models`, of which `model` is loaded; without `models` it serves only `model`.
+
+    A part that is not passed is built from the settings.
+    """
+    models = models or Models.of(model)
     metrics = metrics or WorkerMetrics(settings.batch_size)
     client = client or connect(settings.redis_address())
     ledger = ledger or Ledger(client)
@@ -66,27 +73,28 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     publish = publish or partial(publish_with_celery, celery)
     heartbeat = _heartbeat(model, metrics_address)
 
-    leases = LeaseKeeper(ledger, settings.lease_s, heartbeat, metrics.busy.sample)
+    report = partial(_report, models)
+    leases = LeaseKeeper(ledger, settings.lease_s, heartbeat, metrics.busy.sample, report)
     thumbnailer = Thumbnailer(thumbnails, settings.thumbnails_per_s, settings.thumbnail_pixels)
     committer = Committer(ledger, images, leases, thumbnailer, metrics, settings.result_ttl_s)
-    batcher: Batcher[Item] = Batcher(settings.batch_size, settings.batch_wait_ms / 1000, ranks=len(QUEUES))
-    predictor = Predictor(model, batcher, committer, metrics)
+    batcher: Batcher[Item] = Batcher(
+        settings.batch_size, settings.batch_wait_ms / 1000, ranks=len(QUEUES), is_ready=models.is_ready
+    )
+    predictor = Predictor(models, batcher, committer, metrics)
     decoder = Decoder(
         batcher,
         committer,
-        (model.height, model.width),
         threads=settings.decode_threads,
         limit_s=settings.decode_limit_s,
         decode=decode,
     )
-    gate = Gate(_BATCHES_HELD * settings.batch_size, ranks=len(QUEUES))
+    gate = Gate(_BATCHES_HELD * settings.batch_size)
     costly = CostlyDecoder(
         gate,
         ledger,
         images,
         batcher,
         committer,
-        (model.height, model.width),
         guard=guard or Guard(settings.decode_limit_s, settings.upload_max_pixels),
         threads=settings.decode_threads,
     )
@@ -94,9 +102,11 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         ledger=ledger,
         images=images,
         leases=leases,
+        models=models,
         gate=gate,
         solo_lock=SoloLock(),
         decoder=decoder,
+        batcher=batcher,
         costly=costly,
         predictor=predictor,
         committer=committer,
@@ -104,7 +114,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         result_ttl_s=settings.result_ttl_s,
     )
     register_task(celery, pipeline)
-    fetch_only_wanted(celery, pipeline.wants)
+    fetch_only_wanted(celery, pipeline.wants, pipeline.order)
     reconciler = Reconciler(
         ledger=ledger,
         images=images,
@@ -128,6 +138,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         celery=celery,
         ledger=ledger,
         publish=publish,
+        models=models,
         pipeline=pipeline,
         leases=leases,
         reconciler=reconciler,
@@ -145,7 +156,7 @@ def _heartbeat(model: KerasModel, metrics_address: str) -> Heartbeat:
         host=socket.gethostname(),
         model_name=model.name,
         model_version=model.version,
-        labels=list(model.labels),
+        labels=list(model.labels[:LABELS_REPORTED]),
         backend=model.backend,
         precision=model.precision,
         busy_ratio=0.0,
@@ -154,3 +165,8 @@ def _heartbeat(model: KerasModel, metrics_address: str) -> Heartbeat:
         seen_ms=now_ms(),
         strategies=model.strategies,
     )
+
+
+def _report(models: Models, heartbeat: Heartbeat) -> Heartbeat:
+    """A heartbeat with the current models."""
+    return replace(heartbeat, serves=models.served_names(), models=models.held())

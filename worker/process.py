@@ -4,18 +4,19 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from celery import Celery, signals
 
-from contract.broker import MESSAGE_MAX_JOBS
+from contract.broker import MESSAGE_MAX_JOBS, declare
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
 from contract.log import get_logger
-from contract.queues import QUEUES
 from worker.pipeline.pipeline import Pipeline
+from worker.runtime.models import Models
 from worker.upkeep.health import Health, check_threads
 from worker.upkeep.leases import LeaseKeeper
 from worker.upkeep.reconciler import Reconciler
@@ -28,7 +29,7 @@ _log = get_logger(__name__)
 #: another worker could process them.
 _MESSAGES = 16
 #: If one of these threads stops, the worker holds jobs that never finish.
-_THREADS = ("predict", "commit", "leases", "reconciler", "watchdog", "costly")
+_THREADS = ("predict", "commit", "leases", "reconciler", "watchdog", "costly", "models", "load")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Worker:
     ledger: Ledger
     #: Publishes job ids to a queue as one message.
     publish: Callable[[str, Sequence[str]], None]
+    models: Models
     pipeline: Pipeline
     leases: LeaseKeeper
     reconciler: Reconciler
@@ -51,6 +53,11 @@ class Worker:
         """Consume messages until SIGTERM or SIGINT, then finish the held jobs; returns the exit status."""
         for part in (self.thumbnailer, self.pipeline, self.leases, self.reconciler, self.watchdog):
             part.start()
+        with suppress(UnavailableError):
+            self.models.refresh()
+        queues = self.models.queue_names()
+        for queue in queues:
+            declare(self.celery, queue)
         signals.worker_shutting_down.connect(self._drain, weak=False)
         signals.setup_logging.connect(_keep_logging, weak=False)
         consumer = self.celery.Worker(
@@ -61,9 +68,13 @@ class Worker:
             without_gossip=True,
             without_heartbeat=True,
             quiet=True,
+            queues=queues,
         )
+        self.models.changed = partial(self._models_changed, consumer, set(queues))
+        self.models.start()
         signals.worker_ready.connect(partial(self._go_live, consumer), weak=False)
         consumer.start()
+        self.models.stop()
         for part in (self.watchdog, self.reconciler, self.pipeline, self.thumbnailer):
             part.stop()
         self._release()
@@ -75,6 +86,15 @@ class Worker:
             alive=lambda: check_threads(_THREADS) or self.watchdog.problem(),
             ready=lambda: self._connection_problem(consumer),
         )
+
+    def _models_changed(self, consumer: Any, subscribed: set[str]) -> None:
+        """Take jobs of models that the worker now serves; `Pipeline.wants` leaves out those that it cannot load."""
+        self.pipeline.models_changed()
+        for queue in self.models.queue_names():
+            if queue not in subscribed and consumer.consumer:
+                declare(self.celery, queue)
+                consumer.consumer.call_soon(consumer.consumer.add_task_queue, queue)
+                subscribed.add(queue)
 
     def _connection_problem(self, consumer: Any) -> str:
         """Why the worker receives no messages; empty if it receives them."""
@@ -101,9 +121,9 @@ class Worker:
         claims = self.leases.held()
         try:
             released = self.ledger.release(claims) if claims else []
-            for queue in QUEUES:
+            for queue in sorted({claim.job.queue_name for claim in claims}):
                 pairs = zip(claims, released, strict=True)
-                ids = [claim.job.id for claim, is_released in pairs if is_released and claim.job.queue == queue]
+                ids = [claim.job.id for claim, is_released in pairs if is_released and claim.job.queue_name == queue]
                 for at in range(0, len(ids), MESSAGE_MAX_JOBS):
                     self.publish(queue, ids[at : at + MESSAGE_MAX_JOBS])
         except UnavailableError:

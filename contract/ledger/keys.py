@@ -65,6 +65,14 @@ RATES = f"{PREFIX}rates"
 WORKERS = f"{PREFIX}workers"
 #: Sorted set: worker ids by the time at which their heartbeat expires.
 WORKERS_ALIVE = f"{PREFIX}workers-alive"
+#: Set: names of all models.
+MODELS = f"{PREFIX}models"
+#: Hash per model: its live version, its revision, and for each version a description and a checksum.
+MODEL = f"{PREFIX}model:"
+#: String: name of the default model, which answers jobs that name none.
+DEFAULT_MODEL = f"{PREFIX}default-model"
+#: Capped stream: changes of models, newest last.
+MODEL_CHANGES = f"{PREFIX}model-changes"
 #: String per image, with expiry: its bytes, if images are stored in Redis.
 IMAGE = f"{PREFIX}image:"
 #: String per job, with expiry: its thumbnail in Base64.
@@ -85,6 +93,11 @@ EVENTS_KEPT = 10_000
 SUBMISSIONS_KEPT = 1_000
 #: Maximum number of combinations of queue, status and label that are counted separately. Each is a time series.
 TOTALS_KEPT = 5_000
+#: Maximum number of models, and of versions of one. Each model is a time series in every metric about jobs.
+MODELS_KEPT = 100
+VERSIONS_KEPT = 200
+#: Approximate maximum length of the stream of changes of models.
+MODEL_CHANGES_KEPT = 10_000
 #: A submission's rate is measured over a sliding window of one to two times this length.
 RATE_SPAN_MS = 5_000
 
@@ -102,6 +115,11 @@ def queued(queue: str) -> str:
 def running(queue: str) -> str:
     """Key of the running jobs of a queue."""
     return RUNNING + queue
+
+
+def model(name: str) -> str:
+    """Key of a model."""
+    return MODEL + name
 
 
 def owner_records(hour: int) -> str:

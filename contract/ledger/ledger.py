@@ -15,6 +15,7 @@ from contract.errors import UnavailableError
 from contract.job import Job, JobResult
 from contract.ledger import keys
 from contract.ledger.connection import read_scripts, redis_errors_as_unavailable
+from contract.ledger.models import ModelRegistry
 from contract.ledger.records import (
     claim_from_row,
     code_of,
@@ -44,6 +45,7 @@ from contract.ledger.types import (
     Sweep,
     final_status,
 )
+from contract.queues import queue_names
 from contract.submission import Submission
 
 #: How often an idle subscription pings Redis. Without a reply within this time, the connection counts as dead.
@@ -63,6 +65,7 @@ class Ledger:
     def __init__(self, client: "redis.Redis", health_check_s: float = _HEALTH_CHECK_S) -> None:
         self._redis = client
         self._health_check_s = health_check_s
+        self.models = ModelRegistry(client)
         self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
 
     # Jobs
@@ -144,7 +147,7 @@ class Ledger:
         """The number of jobs ahead of each job in its queue; None for a job that is not queued."""
         pipeline = self._redis.pipeline(transaction=False)
         for job in jobs:
-            pipeline.zrank(keys.queued(job.queue), job.id)
+            pipeline.zrank(keys.queued(job.queue_name), job.id)
         return cast("list[int | None]", pipeline.execute())
 
     @redis_errors_as_unavailable
@@ -350,8 +353,14 @@ class Ledger:
     # Status
 
     @redis_errors_as_unavailable
-    def stats(self, queues: Sequence[str], now_ms: int = 0) -> LedgerStats:
-        """Count jobs by queue, status, label and error code."""
+    def queue_names(self) -> list[str]:
+        """The queues of all models, in order of priority."""
+        return queue_names(sorted(cast("set[str]", self._redis.smembers(keys.MODELS))))
+
+    @redis_errors_as_unavailable
+    def stats(self, queues: Sequence[str] = (), now_ms: int = 0) -> LedgerStats:
+        """Count jobs by queue, status, label and error code, in these queues, or in those of all models."""
+        queues = queues or self.queue_names()
         rows, totals, errors, dead = self._run("stats", now_ms, *queues)
         return LedgerStats(
             queues={queue: QueueStats(*map(int, row)) for queue, row in zip(queues, rows, strict=True)},

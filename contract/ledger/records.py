@@ -5,9 +5,10 @@ from typing import Any
 
 from contract.job import SCHEMA, Job, JobResult, JobStatus
 from contract.ledger.types import Claim, Submit
+from contract.queues import split_queue_name
 from contract.submission import COUNTED, Counts, Submission
 
-_OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission")
+_OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission", "model", "top_k")
 
 
 def job_to_fields(job: Job) -> dict[str, str | int]:
@@ -15,7 +16,7 @@ def job_to_fields(job: Job) -> dict[str, str | int]:
     fields: dict[str, Any] = {
         "v": SCHEMA,
         "status": str(job.status),
-        "queue": job.queue,
+        "queue": job.queue_name,
         "created_ms": job.created_ms,
         "size_bytes": job.size_bytes,
     }
@@ -25,7 +26,7 @@ def job_to_fields(job: Job) -> dict[str, str | int]:
 def submit_to_row(submit: Submit) -> list[str | int]:
     """The arguments of `submit.lua` for one job."""
     job, fields = submit.job, job_to_fields(submit.job)
-    head: list[str | int] = [job.id, job.queue, job.created_ms, job.deadline_ms or 0, job.size_bytes]
+    head: list[str | int] = [job.id, job.queue_name, job.created_ms, job.deadline_ms or 0, job.size_bytes]
     values: list[str | int] = [value for field in fields.items() for value in field]
     return [
         *head,
@@ -53,8 +54,9 @@ def claim_from_row(job_id: str, row: list[str] | None) -> Claim | None:
     """Read a claim from a reply of `claim.lua`; None if the job was not claimed."""
     if not row:
         return None
-    job = job_from_fields(job_id, dict(pairs(row)))
-    return Claim(job, job.fence, alone="alone" in row[::2]) if job else None
+    fields = dict(pairs(row))
+    job = job_from_fields(job_id, fields)
+    return Claim(job, job.fence, fields.get("routed", ""), alone="alone" in fields) if job else None
 
 
 def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
@@ -64,7 +66,9 @@ def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
     result = fields.get("outcome")  # the name of the result in stored records
     return Job(
         id=job_id,
-        queue=fields["queue"],
+        queue=split_queue_name(fields["queue"])[0],
+        model=fields.get("model", ""),
+        top_k=int(fields.get("top_k", 0)),
         status=JobStatus(fields["status"]),
         created_ms=int(fields["created_ms"]),
         file=fields.get("file", ""),
@@ -94,6 +98,8 @@ def submission_to_fields(submission: Submission) -> dict[str, str | int]:
     return {
         "name": submission.name,
         "queue": submission.queue,
+        "model": submission.model,
+        "top_k": submission.top_k or "",
         "owner": submission.owner,
         "deadline_s": "" if submission.deadline_s is None else repr(submission.deadline_s),
         "created_ms": submission.created_ms,
@@ -111,6 +117,8 @@ def submission_from_fields(submission_id: str, fields: dict[str, str]) -> Submis
         created_ms=int(fields["created_ms"]),
         name=fields["name"],
         owner=fields["owner"],
+        model=fields.get("model", ""),
+        top_k=int(fields.get("top_k") or 0),
         deadline_s=float(fields["deadline_s"]) if fields["deadline_s"] else None,
         counts=Counts(**{name: int(fields.get(name, 0)) for name in COUNTED}),
         mark_processed=int(fields.get("mark_processed", 0)),

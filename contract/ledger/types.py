@@ -1,14 +1,17 @@
 """The arguments and return values of the ledger."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from contract.errors import DeadlineExpiredError, WorkerLostError
 from contract.job import Job, JobError, JobResult, JobStatus
+from contract.queues import split_queue_name
 
+#: Maximum number of labels in a heartbeat.
+LABELS_REPORTED = 100
 #: The oldest Redis that the ledger supports.
 OLDEST_REDIS = (6, 2)
 
@@ -89,6 +92,8 @@ class Claim:
     job: Job
     #: Number of this claim. Only the latest claim can finish the job.
     fence: int
+    #: The model and version that process it: `NAME@VERSION`; empty before a worker has registered a default model.
+    routed: str = ""
     #: Whether to process this job alone, because a worker died while processing it together with others.
     alone: bool = False
 
@@ -117,13 +122,27 @@ class ChosenStrategy:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldModel:
+    """A version that a worker holds, or tried to load."""
+
+    name: str
+    version: str
+    #: `waiting`: loaded when a job needs it. `loading`, `ready` or `failed`.
+    state: str
+    #: Why it cannot be loaded; empty if it can.
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A periodic report from a worker: its model, its load and its address."""
+    """A periodic report from a worker: its models, its load and its address."""
 
     id: str
     host: str
+    #: The model that it loaded first.
     model_name: str
     model_version: str
+    #: Its labels, at most `LABELS_REPORTED`.
     labels: list[str]
     backend: str
     precision: str
@@ -135,6 +154,14 @@ class Heartbeat:
     seen_ms: int
     #: By number of images; an earlier version does not report them.
     strategies: Sequence[ChosenStrategy] = ()
+    #: Names of the models whose jobs it takes; empty in a report of an earlier version.
+    serves: Sequence[str] = ()
+    #: The versions that it holds, or cannot load.
+    models: Sequence[HeldModel] = ()
+
+    def takes_jobs_of(self, model: str) -> bool:
+        """Whether it takes jobs of a model; the empty name stands for any model."""
+        return not model or model in (self.serves or (self.model_name,))
 
     @classmethod
     def from_json(cls, text: str) -> "Heartbeat":
@@ -144,7 +171,9 @@ class Heartbeat:
             ChosenStrategy(item["images"], item["strategy"], item["measured_ms"])
             for item in values.pop("strategies", ())
         )
-        return cls(**values, strategies=strategies)
+        models = tuple(HeldModel(**item) for item in values.pop("models", ()))
+        serves = tuple(values.pop("serves", ()))
+        return cls(**values, strategies=strategies, serves=serves, models=models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +199,21 @@ class LedgerStats:
     errors: Mapping[str, int] = field(default_factory=dict)
     #: Jobs in the dead-letter list.
     dead: int = 0
+
+    def of_queue(self, queue: str, models: Collection[str] | None = None) -> QueueStats:
+        """The jobs of `interactive` or `bulk`, of all models or of these; the empty name is for jobs that name none."""
+        rows = [row for name, row in self.queues.items() if _belongs(name, queue, models)]
+        return QueueStats(
+            queued=sum(row.queued for row in rows),
+            running=sum(row.running for row in rows),
+            oldest_age_ms=max((row.oldest_age_ms for row in rows), default=0),
+            queued_bytes=sum(row.queued_bytes for row in rows),
+        )
+
+
+def _belongs(name: str, queue: str, models: Collection[str] | None) -> bool:
+    found, model = split_queue_name(name)
+    return found == queue and (models is None or model in models)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ _UNACKNOWLEDGED = tuple(keys.PREFIX + name for name in ("unacked", "unacked_inde
 _RATES = (f"{keys.RATES}:",)
 _COUNTS = (keys.QUEUED, keys.RUNNING, keys.QUEUED_BYTES, keys.TOTALS, keys.ERRORS, keys.DEAD)
 _WORKERS = (keys.WORKERS, keys.WORKERS_ALIVE)
+_MODELS = (keys.MODELS, keys.MODEL, keys.DEFAULT_MODEL)
 #: What a script needs that changes a job or a submission, wherever it runs. Redis compares a key with the patterns in
 #: this order, so those that every job uses come first: that halves the cost.
 _JOBS = (
@@ -79,26 +80,30 @@ def _script_commands() -> set[str]:
 GATEWAY = RedisUser(
     "gateway",
     f"{_SCRIPTS} SUBSCRIBE HGET HGETALL HVALS EXISTS ZRANK ZREVRANGE ZSCORE LRANGE LREM RPUSH "  # ledger and API keys
+    "HKEYS "  # models
     "GET SET INCRBY TTL SADD SMEMBERS LPUSH "  # secret, rate limits, Celery
     "MGET UNLINK",  # images, in a Redis of their own
     changed_keys=(*_JOBS, *_RATES, *_QUEUES, *_BINDINGS, keys.SECRET),
-    read_keys=(keys.API_KEYS, *_WORKERS),
+    read_keys=(keys.API_KEYS, *_WORKERS, *_MODELS),
     channels=(keys.DONE,),
 )
 WORKER = RedisUser(
     "worker",
-    f"{_SCRIPTS} ZRANGEBYSCORE TIME LRANGE LREM RPUSH LINDEX HDEL ZREM "  # ledger
+    f"{_SCRIPTS} ZRANGEBYSCORE TIME LRANGE LREM RPUSH LINDEX HDEL HGETALL ZREM "  # ledger
     "BRPOP RPOP LPOP LPUSH LLEN SADD SMEMBERS HSET HGET HDEL ZADD ZREM ZREVRANGE WATCH GET SET DEL EXPIRE "  # Celery
     "MGET UNLINK",  # images
-    changed_keys=(*_JOBS, keys.LEADER, *_WORKERS, *_QUEUES, *_BINDINGS, *_UNACKNOWLEDGED),
+    changed_keys=(
+        *(*_JOBS, keys.LEADER, *_WORKERS, *_QUEUES, *_BINDINGS, *_UNACKNOWLEDGED),
+        *(*_MODELS, keys.MODEL_CHANGES),
+    ),
     channels=(keys.DONE,),
 )
 DASHBOARD = RedisUser(
     "dashboard",
-    f"{_SCRIPTS} TIME HGET HMGET HGETALL HVALS EXISTS MGET ZCARD ZRANGE ZRANGEBYSCORE XREVRANGE "
+    f"{_SCRIPTS} TIME GET HGET HMGET HGETALL HVALS SMEMBERS EXISTS MGET ZCARD ZRANGE ZRANGEBYSCORE XREVRANGE "
     "SET INCRBY TTL",  # rate limits
     changed_keys=_RATES,
-    read_keys=(keys.JOB, keys.EVENTS, keys.COUNTERS, keys.THUMBNAIL, keys.API_KEYS, *_COUNTS, *_WORKERS),
+    read_keys=(keys.JOB, keys.EVENTS, keys.COUNTERS, keys.THUMBNAIL, keys.API_KEYS, *_COUNTS, *_WORKERS, *_MODELS),
     runs_all_scripts=False,
 )
 #: For `pawqueue keys`.

@@ -97,7 +97,10 @@ def _by(names: tuple[str, ...]) -> str:
 
 
 def _gauge(quantity: Quantity) -> str:
-    # Every gateway reports the same ledger, so the maximum is the value.
+    if quantity.metric in _LEDGER_GAUGES:
+        # Every gateway reports the same ledger, so the maximum is the value.
+        every = f"max by ({', '.join(_LEDGER_GAUGES[quantity.metric])}) ({quantity.metric})"
+        return f"{'max' if quantity.name == 'oldest' else 'sum'}{_by(quantity.by)}({every})"
     return f"max{_by(quantity.by)}({_selector(quantity.metric, quantity)})"
 
 
@@ -109,8 +112,8 @@ def _rate(quantity: Quantity) -> str:
 
 
 def _accepted(_quantity: Quantity) -> str:
-    finished = f"sum(max by (queue, status, label) (rate(pawqueue_jobs_total[{RATE_S}s])))"
-    growth = f"sum(max by (queue, state) (deriv(pawqueue_queue_jobs[{RATE_S}s])))"
+    finished = f"sum(max by (model, queue, status, label) (rate(pawqueue_jobs_total[{RATE_S}s])))"
+    growth = f"sum(max by (model, queue, state) (deriv(pawqueue_queue_jobs[{RATE_S}s])))"
     return f"clamp_min({finished} + {growth}, 0)"
 
 
@@ -136,8 +139,13 @@ _QUERIES = {
     "mean": _mean,
     "buckets": _buckets,
 }
+#: Gauges of the ledger with their labels.
+_LEDGER_GAUGES = {
+    "pawqueue_queue_jobs": ("model", "queue", "state"),
+    "pawqueue_oldest_job_age_seconds": ("model", "queue"),
+}
 #: Counters of the ledger with their labels. Every gateway reports the same values.
 _LEDGER_COUNTERS = {
-    "pawqueue_jobs_total": ("queue", "status", "label"),
+    "pawqueue_jobs_total": ("model", "queue", "status", "label"),
     "pawqueue_job_errors_total": ("code",),
 }

@@ -58,13 +58,17 @@ class Upload:
     file: str = ""
     job_id: str = field(default_factory=new_job_id)
     idempotency_key: str = ""
-    #: Hash that a repeated upload must match; empty if the client chose neither an id nor a key.
+    #: Hash of the image, and the model, that a repeated upload must match; empty if the client chose neither an id nor
+    #: a key.
     fingerprint: str = ""
     #: Seconds after which the job expires if no worker has claimed it.
     deadline_s: float | None = None
     #: Id of the API key; empty if none is required.
     owner: str = ""
     submission: str = ""
+    #: As in `Job`.
+    model: str = ""
+    top_k: int = 0
     #: The id to use instead if a job of another owner has `job_id`; empty if `job_id` is random.
     own_id: str = ""
     #: Set if reading the request already showed that this image cannot be accepted.
@@ -81,6 +85,8 @@ class Upload:
             size_bytes=len(self.data),
             owner=self.owner,
             submission=self.submission,
+            model=self.model,
+            top_k=self.top_k,
             image=image_ref,
             deadline_ms=None if self.deadline_s is None else created_ms + int(self.deadline_s * 1000),
         )
@@ -318,7 +324,7 @@ class Acceptor:
         queued: dict[str, list[str]] = {}
         for submit, receipt in zip(submits, receipts, strict=True):
             if receipt.is_new:
-                queued.setdefault(submit.job.queue, []).append(receipt.job_id)
+                queued.setdefault(submit.job.queue_name, []).append(receipt.job_id)
         for name, job_ids in queued.items():
             self._send(name, job_ids)
         return receipts

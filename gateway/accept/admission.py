@@ -13,7 +13,6 @@ from contract.errors import QueueFullError, UnavailableError
 from contract.job import now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import RedisServer
-from contract.queues import QUEUES
 from contract.status import Problem, ledger_load, ledger_problem
 
 _SAMPLE_S = 1.0
@@ -55,7 +54,7 @@ class Admission:
         Raises:
             UnavailableError: the ledger is not responding.
         """
-        totals = self._ledger.stats(QUEUES).totals
+        totals = self._ledger.stats().totals
         self._samples.append((self._clock(), sum(totals.values())))
         server = self._ledger.server()
         self._problem = ledger_problem(server, self._ledger_max_bytes)

@@ -28,6 +28,7 @@ from contract.submission import Submission, image_job_id, named_submission_id
 from contract.web.turns import yield_turn
 from gateway import GROUP_MAX_BYTES
 from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
+from gateway.accept.model_names import ModelNames
 from gateway.accept.own_ids import OwnIds
 from gateway.accept.received import ReceivedImage
 from gateway.results.waiters import Waiters
@@ -50,6 +51,9 @@ class SubmissionOptions:
     name: str
     queue: str
     deadline_s: float | None = None
+    #: As in `Job`.
+    model: str = ""
+    top_k: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class Submissions:
     waiters: Waiters
     purger: Purger
     own_ids: OwnIds
+    models: ModelNames
     #: Maximum number of open submissions of one owner.
     max_open: int
     #: How long finished submissions and rejected images are kept, in seconds.
@@ -133,12 +138,23 @@ class Submissions:
             ConflictError: the id belongs to a different submission.
             IdempotencyMismatchError: the idempotency key was used with different options.
             UnavailableError: the submission with this id is still being purged, or Redis is full.
+            UnknownModelError: there is no such model.
             QueueFullError: Redis is nearly full, and a large share of it is the caller's.
             TooManySubmissionsError: the caller has too many open submissions.
         """
+        self.models.check(options.model)
         self.acceptor.check_admission(caller.owner)
         chosen_id = submission_id or (named_submission_id(caller.owner, key) if key else new_job_id())
-        submission = Submission(chosen_id, options.queue, now_ms(), options.name, caller.owner, options.deadline_s)
+        submission = Submission(
+            chosen_id,
+            options.queue,
+            now_ms(),
+            options.name,
+            owner=caller.owner,
+            deadline_s=options.deadline_s,
+            model=options.model,
+            top_k=options.top_k,
+        )
         own_id = self.own_ids.replacement(caller.owner, chosen_id)
         result = self.ledger.open_submission(submission, self.ttl_s, self.max_open, own_id)
         if result in (SubmitStatus.STORED, SubmitStatus.REPEATED):
@@ -283,6 +299,8 @@ class Submissions:
             deadline_s=submission.deadline_s,
             owner=submission.owner,
             submission=submission.id,
+            model=submission.model,
+            top_k=submission.top_k,
             error=image.error,
         )
 
@@ -328,5 +346,6 @@ def _rejected_job(upload: Upload, image: RejectedImage) -> Job:
         file=image.custom_id,
         owner=upload.owner,
         submission=upload.submission,
+        model=upload.model,
         result=JobResult(error=JobError(image.code, image.detail)),
     )

@@ -13,8 +13,19 @@ JOB_ID = "0192f3a4-5b6c-7d8e-9f01-23456789abcd"
 DEADLINE_MAX_S = 604_800
 IDEMPOTENCY_KEY_MAX = 255
 
+#: The name of a model, and optionally one of its versions.
+MODEL_NAME = "[a-z0-9][a-z0-9._-]{0,63}"
+MODEL = f"^{MODEL_NAME}(@[^@/\\s]{{1,64}})?$"
+TOP_K_MAX = 100
+
 Queue = Literal["interactive", "bulk"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+
+
+TOP_K_TEXT = (
+    "Keep the probabilities of this many labels, most likely first. Default: of all labels if the model has at most "
+    "100, else of 5."
+)
 
 
 def optional(text: str, example: Any = None, default: Any = None, **limits: Any) -> Any:
@@ -39,7 +50,17 @@ class JobPath(BaseModel):
     job_id: str = Field(pattern=UUID, description="A job's id: a UUID.", json_schema_extra={"example": JOB_ID})
 
 
-class SubmitQuery(BaseModel):
+class ModelQuery(BaseModel):
+    """The model that processes an image."""
+
+    model: str = optional_text(
+        "The model: `NAME` for its live version, or `NAME@VERSION`. Default: the default model.",
+        "cats-dogs",
+        pattern=f"^$|{MODEL}",
+    )
+
+
+class SubmitQuery(ModelQuery):
     """How to process an image."""
 
     queue: Queue = Field(
@@ -53,6 +74,7 @@ class SubmitQuery(BaseModel):
         le=DEADLINE_MAX_S,
         allow_inf_nan=False,
     )
+    top_k: int = optional(TOP_K_TEXT, 5, default=0, ge=1, le=TOP_K_MAX)
 
 
 class PurgeQuery(BaseModel):
@@ -91,7 +113,10 @@ class PredictionObject(BaseModel):
 
     label: str
     confidence: float = Field(ge=0, le=1, description="Probability of `label`.")
-    probabilities: dict[str, float] = Field(description="Probability of each label; they sum to 1.")
+    probabilities: dict[str, float] = Field(
+        description="Probability of each label; they sum to 1. With `top_k`, or if the model has more than 100 labels, "
+        "only of the most likely labels, most likely first."
+    )
     familiarity: float | None = Field(
         ge=0,
         le=1,
@@ -151,6 +176,7 @@ class JobObject(BaseModel):
     id: str = Field(pattern=UUID)
     status: Status
     queue: Queue
+    requested_model: str | None = Field(description="The `model` of the upload; null if it named none.")
     file: str
     size_bytes: int
     created_at: str = Field(description="RFC 3339, UTC.")

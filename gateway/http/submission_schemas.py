@@ -11,7 +11,10 @@ from gateway.http.job_schemas import (
     DEADLINE_MAX_S,
     IDEMPOTENCY_KEY_MAX,
     JOB_ID,
+    MODEL,
     PREDICTION,
+    TOP_K_MAX,
+    TOP_K_TEXT,
     UUID,
     WARNINGS_TEXT,
     ErrorObject,
@@ -46,6 +49,16 @@ class SubmissionBody(BaseModel):
     )
     queue: Queue = Field(
         "bulk", description="The queue of its jobs; `bulk` jobs are processed only while no interactive job is queued."
+    )
+    model: str = Field(
+        "",
+        pattern=f"^$|{MODEL}",
+        description="The model of its jobs: `NAME` for the live version of that moment, or `NAME@VERSION`. Default: "
+        "the default model.",
+        json_schema_extra={"example": "cats-dogs"},
+    )
+    top_k: int | None = Field(
+        None, strict=True, ge=1, le=TOP_K_MAX, description=TOP_K_TEXT, json_schema_extra={"example": 5}
     )
     deadline_s: float | None = Field(
         None,
@@ -135,6 +148,7 @@ class SubmissionObject(BaseModel):
     id: str = Field(pattern=UUID)
     name: str
     queue: Queue
+    requested_model: str | None = Field(description="The model of its jobs; null if it names none.")
     deadline_s: float | None
     status: Literal["open", "closed", "finished", "canceled"]
     created_at: str = Field(description="RFC 3339, UTC.")
@@ -220,6 +234,7 @@ def _example(**members: Any) -> dict[str, Any]:
         "id": SUBMISSION_ID,
         "name": "Holiday",
         "queue": "bulk",
+        "requested_model": None,
         "deadline_s": None,
         "status": "open",
         "created_at": "2026-03-01T12:00:00.000Z",

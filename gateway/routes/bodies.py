@@ -56,8 +56,10 @@ def read_upload(
         job_id=job_id or new_job_id(),
         own_id=own_id,
         idempotency_key=key,
-        fingerprint=hashlib.sha256(data).hexdigest() if job_id or key else "",
+        fingerprint=f"{hashlib.sha256(data).hexdigest()}{query.model}" if job_id or key else "",
         deadline_s=query.deadline_s,
+        model=query.model,
+        top_k=query.top_k,
         owner=caller().owner,
     )
 

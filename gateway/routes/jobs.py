@@ -15,6 +15,7 @@ from contract.errors import (
     NotFoundError,
     QueueFullError,
     TooManyPixelsError,
+    UnknownModelError,
     UnsupportedEncodingError,
     UnsupportedFormatError,
     UploadError,
@@ -55,7 +56,7 @@ IMAGE_ERRORS = (
     TooManyPixelsError,
     QueueFullError,
 )
-_SUBMIT_ERRORS = (*IMAGE_ERRORS, ConflictError, IdempotencyMismatchError)
+_SUBMIT_ERRORS = (*IMAGE_ERRORS, UnknownModelError, ConflictError, IdempotencyMismatchError)
 _FINISHED = {"succeeded": SUCCEEDED_JOB, "failed": FAILED_JOB}
 _SUBMIT_RESPONSES = {
     200: JsonResponse(JobObject, "The job finished within the wait.", _FINISHED, LOCATION | PREFERENCE),
@@ -147,6 +148,7 @@ def job_body(job: Job) -> dict[str, Any]:
 def _submit(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Response:
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
+    services.models.check(query.model)
     own_id = services.own_ids.replacement(caller().owner, job_id) if job_id else ""
     upload = read_upload(services.settings, query, header, job_id, own_id)
     job = services.acceptor.submit(upload, wait_s, release_body)

@@ -19,17 +19,18 @@ from contract.errors import (
     UnauthorizedError,
     UnavailableError,
     UndecodableImageError,
+    UnknownModelError,
     UnsupportedEncodingError,
     UploadTooLargeError,
     error_classes,
 )
-from contract.job import Job
+from contract.job import Job, split_model
 from contract.queues import INTERACTIVE
 from gateway import VERSION
 from gateway.accept.acceptor import Upload
 from gateway.accept.forms import Part
 from gateway.http.auth import caller
-from gateway.http.job_schemas import BINARY, form_schema
+from gateway.http.job_schemas import BINARY, ModelQuery, form_schema
 from gateway.http.problems import expected_error, headers_of, log_unexpected
 from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes, link
 from gateway.routes.bodies import FORM, clean_name, form_parts, release_body
@@ -117,6 +118,7 @@ _PREDICT_RESPONSES = {
         "Forbidden origin",
         "A web page of another site sent this request.",
     ),
+    404: _old_error("There is no such model.", "Unknown model", "There is no model with this name."),
     413: _old_error("The image is too large.", "Upload too large", "The upload is larger than the limit."),
     415: _old_error("The body has an unsupported Content-Encoding.", "Unsupported encoding", "Send the body in gzip."),
     422: JsonResponse(MissingParts, "The form has no part `file`.", {"no_file": _NO_FILE}),
@@ -156,13 +158,14 @@ def health() -> dict[str, Any]:
 
 
 @routes.add("POST", "/predict", scope=Scope.SUBMIT, responses=_PREDICT_RESPONSES, requestBody=_FORM)
-def predict() -> Response | tuple[Response, int]:
+def predict(query: ModelQuery) -> Response | tuple[Response, int]:
     """Classify an image and wait for the result.
 
     The part `file` must have a content type of `image/*`. New clients should use `POST /v1/jobs` with
     `Prefer: wait=10`.
     """
     services = current_services()
+    services.models.check(query.model)
     part = _file_part(services.settings.upload_max_bytes)
     if part is None:
         return jsonify(_NO_FILE), 422
@@ -170,11 +173,11 @@ def predict() -> Response | tuple[Response, int]:
         return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
     if part.error:
         raise part.error
-    if not _model_is_served(services):
-        raise NoModelError("No worker is running. Start one, then try again.", retry_after_s=5)
+    if not _model_is_served(services, split_model(query.model)[0]):
+        raise NoModelError("No worker serves this model. Start one, then try again.", retry_after_s=5)
     wait_s = services.settings.predict_wait_s
     name = clean_name(part.name)
-    upload = Upload(part.data, INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner)
+    upload = Upload(part.data, INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner, model=query.model)
     return jsonify(_prediction(services.acceptor.submit(upload, wait_s, release_body)))
 
 
@@ -199,9 +202,11 @@ def _file_part(max_bytes: int) -> Part | None:
     return None if isinstance(part.error, NoFileError) else part
 
 
-def _model_is_served(services: Services) -> bool:
+def _model_is_served(services: Services, model: str = "") -> bool:
+    """Whether a worker takes jobs of this model, or of the default model."""
     try:
-        return bool(services.ledger.workers())
+        name = model or services.ledger.models.default()
+        return any(beat.takes_jobs_of(name) for beat in services.ledger.workers())
     except UnavailableError:
         return False
 
@@ -227,6 +232,7 @@ def _status(error: PawqueueError) -> int:
         | UnauthorizedError
         | ForbiddenError
         | ForbiddenOriginError
+        | UnknownModelError
         | UploadTooLargeError
         | UnsupportedEncodingError,
     ):

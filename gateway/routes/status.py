@@ -1,6 +1,6 @@
 """`GET /v1/status`: an overview of the whole service, for `pawqueue watch` and `pawqueue doctor`."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -29,6 +29,25 @@ class QueueStatus(BaseModel):
     queued_bytes: int
 
 
+class ModelStatus(BaseModel):
+    """A model: its live version, its jobs, and the number of workers that serve it."""
+
+    name: str
+    version: str
+    default: bool
+    queues: dict[str, QueueStatus]
+    workers: int
+
+
+class HeldModel(BaseModel):
+    """A version that a worker holds, or cannot load."""
+
+    name: str
+    version: str
+    state: Literal["waiting", "loading", "ready", "failed"]
+    problem: str
+
+
 class WorkerModel(BaseModel):
     """The model that a worker serves."""
 
@@ -52,6 +71,8 @@ class WorkerStatus(BaseModel):
     """A worker with a valid heartbeat."""
 
     model: WorkerModel
+    serves: list[str]
+    models: list[HeldModel]
     labels: list[str]
     backend: str
     precision: str
@@ -75,6 +96,7 @@ class StatusObject(BaseModel):
     ready: bool
     problems: list[StatusProblem]
     queues: dict[str, QueueStatus]
+    models: list[ModelStatus]
     finished: dict[str, int]
     labels: dict[str, int]
     errors: dict[str, int]
@@ -96,8 +118,8 @@ _STATS = LedgerStats(
     {"undecodable_image": 4},
 )
 _EXAMPLES = {
-    "serving": Status(_STATS, [_BEAT], RedisServer(2_000_000)).to_dict(),
-    "no_worker": Status(_STATS, [], RedisServer(2_000_000), [NO_WORKER]).to_dict(),
+    "serving": Status(_STATS, [_BEAT], RedisServer(2_000_000), (), {"cats-dogs": "1"}, "cats-dogs").to_dict(),
+    "no_worker": Status(_STATS, [], RedisServer(2_000_000), [NO_WORKER], {"cats-dogs": "1"}, "cats-dogs").to_dict(),
 }
 
 

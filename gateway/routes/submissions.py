@@ -14,6 +14,7 @@ from contract.errors import (
     IdempotencyMismatchError,
     NotFoundError,
     TooManySubmissionsError,
+    UnknownModelError,
     UploadError,
 )
 from contract.job import JobStatus, now_ms
@@ -74,7 +75,11 @@ _RESULTS = {
 
 
 @routes.add(
-    "POST", "", scope=Scope.SUBMIT, responses=_OPENED, errors=(IdempotencyMismatchError, TooManySubmissionsError)
+    "POST",
+    "",
+    scope=Scope.SUBMIT,
+    responses=_OPENED,
+    errors=(IdempotencyMismatchError, TooManySubmissionsError, UnknownModelError),
 )
 def open_new(header: KeyHeader, body: SubmissionBody) -> Response:
     """Open a submission.
@@ -247,7 +252,9 @@ def _check_cursor(query: ResultsQuery, statuses: Collection[JobStatus]) -> None:
 
 
 def _open(body: SubmissionBody, submission_id: str = "", key: str = "") -> Response:
-    options = SubmissionOptions(clean_name(body.name), body.queue, body.deadline_s)
+    options = SubmissionOptions(
+        clean_name(body.name), body.queue, body.deadline_s, model=body.model, top_k=body.top_k or 0
+    )
     submission, is_new = current_services().submissions.open(caller(), options, submission_id, key)
     shown_id = submission_id or submission.id
     response = jsonify(_body(submission, shown_id))

@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from pawqueue.bulk.state import KnownFile, RunState
 from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import ClientError, RefusedError
+from pawqueue.client.jobs import JobOptions
 from pawqueue.client.status import is_served
 from pawqueue.client.submissions import UNREADABLE, Submission, Submissions
 
@@ -39,8 +40,8 @@ class BulkOptions:
 
     #: The submission's name.
     name: str = ""
-    #: `bulk` or `interactive`.
-    queue: str = "bulk"
+    #: The options of its jobs.
+    jobs: JobOptions = field(default_factory=lambda: JobOptions("bulk"))
     #: The run fails after this time without progress.
     give_up_after_s: float = 120.0
     #: Requests in progress at the same time.
@@ -214,7 +215,7 @@ class BulkRun:
         if submission_id is None:
             submission_id = str(uuid.uuid4())
             self._state.begin_submission(submission_id)
-        self._submissions.open(submission_id, self._options.name, self._options.queue, self._deadline)
+        self._submissions.open(submission_id, self._options.name, self._options.jobs, self._deadline)
         return submission_id
 
     def _send_and_follow(self, submission_id: str) -> Iterator[Event]:

@@ -22,6 +22,19 @@ api_key_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
+def model_options(command: FC) -> FC:
+    """Add the options that choose a model: `--model`, `--top-k`."""
+    top_k = click.option(
+        "--top-k",
+        type=click.IntRange(1, 100),
+        help="Keep the probabilities of this many labels. Default: of all up to 100 labels, else of 5.",
+    )
+    model = click.option(
+        "--model", default="", metavar="NAME[@VERSION]", help="The model. Default: the default model of the service."
+    )
+    return model(top_k(command))
+
+
 def gateway_options(command: FC) -> FC:
     """Add the options of commands that talk to a gateway: `--url`, `--api-key`, `--json`."""
     for option in (json_option, api_key_option, url_option):

@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from rich.console import Console
 from contract.job import Job
 from contract.result_row import ResultRow
 from pawqueue.cli.display import results_table, warning_text
-from pawqueue.cli.options import gateway_options
+from pawqueue.cli.options import gateway_options, model_options
 from pawqueue.client.client import Pawqueue
 from pawqueue.client.errors import JobFailedError, RefusedError
 from pawqueue.client.submissions import REFUSED, UNREADABLE
@@ -50,8 +51,18 @@ class ImageResult:
     show_default=True,
     help="Seconds per image.",
 )
+@model_options
 @gateway_options
-def predict(files: tuple[str, ...], timeout_s: float, url: str, api_key: str | None, *, as_json: bool) -> int:
+def predict(
+    files: tuple[str, ...],
+    timeout_s: float,
+    model: str,
+    top_k: int | None,
+    url: str,
+    api_key: str | None,
+    *,
+    as_json: bool,
+) -> int:
     """Classify a few images and wait for the results; - reads one image from standard input.
 
     They are processed before images in the bulk queue, the default queue of `pawqueue submit`.
@@ -63,10 +74,11 @@ def predict(files: tuple[str, ...], timeout_s: float, url: str, api_key: str | N
     Examples:
       pawqueue predict cat.jpg
       pawqueue predict cat.jpg dog.png --json | jq -r '.[].prediction.label'
+      pawqueue predict bird.jpg --model birds --top-k 3 --json
       curl -s https://example.org/cat.jpg | pawqueue predict -
     """  # noqa: D301 - click needs the character
     with Pawqueue(url, api_key, timeout_s=timeout_s) as client:
-        results = list(_results(client, files))
+        results = list(_results(partial(client.predict, model=model, top_k=top_k), files))
     if as_json:
         click.echo(json.dumps([result.to_dict() for result in results], indent=2))
     else:
@@ -79,14 +91,14 @@ def predict(files: tuple[str, ...], timeout_s: float, url: str, api_key: str | N
     return 0 if all(result.row.succeeded for result in results) else 1
 
 
-def _results(client: Pawqueue, files: tuple[str, ...]) -> Iterator[ImageResult]:
+def _results(predict_one: Callable[..., Job], files: tuple[str, ...]) -> Iterator[ImageResult]:
     with ThreadPoolExecutor(min(_CONCURRENCY, len(files))) as pool:
-        yield from pool.map(lambda file: _result(client, file), files)
+        yield from pool.map(lambda file: _result(predict_one, file), files)
 
 
-def _result(client: Pawqueue, file: str) -> ImageResult:
+def _result(predict_one: Callable[..., Job], file: str) -> ImageResult:
     try:
-        job = client.predict(sys.stdin.buffer if file == _STDIN else file)
+        job = predict_one(sys.stdin.buffer if file == _STDIN else file)
     except JobFailedError as error:
         job = error.job
     except RefusedError as error:

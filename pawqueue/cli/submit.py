@@ -30,13 +30,14 @@ from pawqueue.bulk.run import BulkOptions, BulkRun, Progress, Result, Skipped
 from pawqueue.bulk.state import RunState
 from pawqueue.cli.app import INTERRUPTED, is_disk_full
 from pawqueue.cli.display import escaped
-from pawqueue.cli.options import gateway_options
+from pawqueue.cli.options import gateway_options, model_options
 from pawqueue.cli.progress import counting, reporting
 from pawqueue.cli.report import Tally, show_accuracy, show_report
 from pawqueue.client.client import BULK, INTERACTIVE
 from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import ClientError
+from pawqueue.client.jobs import JobOptions
 from pawqueue.client.status import wait_until_reachable
 
 #: How long to wait for a gateway that is still starting.
@@ -52,6 +53,8 @@ class Arguments:
     form: str | None
     name: str
     queue: str
+    model: str
+    top_k: int | None
     concurrency: int
     every_file: bool
     null: bool
@@ -71,7 +74,7 @@ class Arguments:
     def bulk_options(self) -> BulkOptions:
         """The options of the run itself."""
         name = self.name or folder_name(self.sources[0])
-        return BulkOptions(name, self.queue, self.give_up_after_s, self.concurrency)
+        return BulkOptions(name, JobOptions(self.queue, self.model, self.top_k), self.give_up_after_s, self.concurrency)
 
     def files(self) -> Iterator[FoundFile]:
         """The files to send, without those that the command itself writes."""
@@ -112,6 +115,7 @@ class Arguments:
     show_default=True,
     help="Images in the interactive queue are processed first.",
 )
+@model_options
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 32),
@@ -153,6 +157,7 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
       pawqueue submit photos --out results.csv --resume
       pawqueue submit 'photos/**/*.png' cat.jpg --out some.ndjson
       find photos -mtime -1 -print0 | pawqueue submit -0 - --out new.csv
+      pawqueue submit photos --model birds --out birds.csv
       pawqueue submit test-set --out results.csv --label-from-folder
       pawqueue submit photos --out results.csv --quiet --json | jq .labels
     """  # noqa: D301 - click needs the character

@@ -19,7 +19,7 @@ from pawqueue.bulk.run import BulkOptions, BulkRun, Result, Skipped
 from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import JobFailedError, RefusedError, TimedOutError
-from pawqueue.client.jobs import LONG_POLL_S, Image, Jobs, load_image
+from pawqueue.client.jobs import LONG_POLL_S, Image, JobOptions, Jobs, load_image
 from pawqueue.client.renamed import accepts_picture
 from pawqueue.client.status import ServiceStatus, read_status
 from pawqueue.client.submissions import ACCEPTED, FINISHED, ResultLine, Submission, Submissions
@@ -77,15 +77,24 @@ class Pawqueue:
 
     @accepts_picture
     def submit(
-        self, image: Image, *, queue: str = INTERACTIVE, name: str | None = None, timeout_s: float | None = None
+        self,
+        image: Image,
+        *,
+        queue: str = INTERACTIVE,
+        model: str = "",
+        top_k: int | None = None,
+        name: str | None = None,
+        timeout_s: float | None = None,
     ) -> Job:
         """Submit an image and return its job without waiting for the result.
 
         `image` is a path, bytes, or a file opened in binary mode. `name` is stored with the job (default: the file's
-        name). `queue` is `interactive` or `bulk`.
+        name). `queue` is `interactive` or `bulk`. `model` is `NAME` or `NAME@VERSION` (default: the default model), and
+        `top_k` the number of labels whose probabilities are kept.
         """
         content, file_name = load_image(image)
-        return self._jobs.submit(content, file_name if name is None else name, queue, self._deadline(timeout_s))
+        options = JobOptions(queue, model, top_k)
+        return self._jobs.submit(content, file_name if name is None else name, options, self._deadline(timeout_s))
 
     def get(self, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Return a job; `RefusedError` with code `not_found` if it does not exist."""
@@ -117,26 +126,37 @@ class Pawqueue:
         return self._wait_for_submission(what, deadline) if isinstance(what, Submission) else self._wait(what, deadline)
 
     @accepts_picture
-    def predict(self, image: Image, *, name: str | None = None, timeout_s: float | None = None) -> Job:
-        """Submit an image, wait for its job, and return it with the prediction.
+    def predict(
+        self,
+        image: Image,
+        *,
+        model: str = "",
+        top_k: int | None = None,
+        name: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Job:
+        """Submit an image, wait for its job, and return it with the prediction; the arguments are those of `submit`.
 
         Raises:
             JobFailedError: the job finished without a prediction.
         """
         deadline = self._deadline(timeout_s)
         content, file_name = load_image(image)
-        job = self._jobs.submit(content, file_name if name is None else name, INTERACTIVE, deadline, LONG_POLL_S)
+        options = JobOptions(INTERACTIVE, model, top_k)
+        job = self._jobs.submit(content, file_name if name is None else name, options, deadline, LONG_POLL_S)
         job = self._wait(job, deadline)
         if job.status is not JobStatus.SUCCEEDED:
             raise JobFailedError(job)
         return job
 
-    def submit_folder(
+    def submit_folder(  # noqa: PLR0913 - the options of a run
         self,
         folder: str | os.PathLike[str],
         *,
         name: str | None = None,
         queue: str = BULK,
+        model: str = "",
+        top_k: int | None = None,
         memory: str | os.PathLike[str] | None = None,
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
@@ -146,8 +166,8 @@ class Pawqueue:
 
         Memory use does not depend on the number of images. `memory` names a file that stores the progress: if it
         exists, the run resumes and sends only the missing images. `name` is stored with the submission (default: the
-        folder's name). To stop early, call `close()` on the generator; images that were already sent are still
-        classified.
+        folder's name); `queue`, `model` and `top_k` are those of `submit`. To stop early, call `close()` on the
+        generator; images that were already sent are still classified.
 
         Files without an image extension are not sent. They are counted in `skipped` by extension, for
         example `{".txt": 2}`; without `skipped`, a warning is logged. Hidden files are not counted.
@@ -161,24 +181,28 @@ class Pawqueue:
             _images_of(root, skipped),
             name=folder_name(root) if name is None else name,
             queue=queue,
+            model=model,
+            top_k=top_k,
             memory=memory,
             give_up_after_s=give_up_after_s,
             timeout_s=timeout_s,
         )
 
-    def submit_files(
+    def submit_files(  # noqa: PLR0913 - the options of a run
         self,
         files: Iterable[str | os.PathLike[str] | FoundFile],
         *,
         name: str = "",
         queue: str = BULK,
+        model: str = "",
+        top_k: int | None = None,
         memory: str | os.PathLike[str] | None = None,
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
     ) -> Generator[ResultRow]:
         """Classify files as one submission, like `submit_folder`; a file that is named twice is sent once."""
         end = Deadline(float("inf") if timeout_s is None else timeout_s)
-        options = BulkOptions(name, queue, give_up_after_s)
+        options = BulkOptions(name, JobOptions(queue, model, top_k), give_up_after_s)
         with BulkRun(self._connection, Path(memory) if memory else None, options) as run:
             run.add(file if isinstance(file, FoundFile) else FoundFile.named(Path(file)) for file in files)
             for event in run.events():

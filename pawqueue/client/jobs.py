@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -19,18 +20,39 @@ LONG_POLL_S = 20
 _NAME_MAX_CHARS = 200
 
 
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How to process images."""
+
+    #: `interactive` or `bulk`.
+    queue: str
+    #: `NAME` or `NAME@VERSION`; empty for the default model.
+    model: str = ""
+    #: Keep the probabilities of this many labels; None for the service's default.
+    top_k: int | None = None
+
+    def members(self) -> dict[str, str | int]:
+        """The members of a submission's body, without those that are not set."""
+        members: dict[str, str | int | None] = {"queue": self.queue, "model": self.model or None, "top_k": self.top_k}
+        return {name: value for name, value in members.items() if value is not None}
+
+    def query(self) -> dict[str, str | list[str]]:
+        """The same as a query."""
+        return {name: str(value) for name, value in self.members().items()}
+
+
 class Jobs:
     """The job endpoints of one gateway; thread-safe. Every method raises like `Connection.send`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def submit(self, image: bytes, name: str, queue: str, deadline: Deadline, wait_s: float = 0) -> Job:
+    def submit(self, image: bytes, name: str, options: JobOptions, deadline: Deadline, wait_s: float = 0) -> Job:
         """Submit an image; with `wait_s` the job may already be finished.
 
         The client chooses the job's id, so a retry after a lost response does not create a second job.
         """
-        query = {"queue": queue, "file": valid_unicode(name)[-_NAME_MAX_CHARS:]}
+        query = {"file": valid_unicode(name)[-_NAME_MAX_CHARS:], **options.query()}
         call = Call("PUT", _path(new_job_id()), query, image, wait_s=wait_s)
         return self._connection.fetch(call, deadline, Job.from_dict)
 

@@ -15,6 +15,7 @@ from contract.submission import COUNTED, Counts, SubmissionStatus
 from pawqueue.client.connection import Call, Connection, retry_after_s
 from pawqueue.client.deadline import Deadline, retry_pause_s
 from pawqueue.client.errors import ClientError
+from pawqueue.client.jobs import JobOptions
 
 #: Statuses of rows without a job: the gateway rejected the image, or the file could not be read.
 REFUSED, UNREADABLE = "refused", "unreadable"
@@ -37,6 +38,8 @@ class Submission:
     name: str = ""
     #: `interactive` or `bulk`.
     queue: str = "bulk"
+    #: The model of its jobs: `NAME` or `NAME@VERSION`; empty for the default model.
+    model: str = ""
     created_s: float | None = None
     closed_s: float | None = None
     finished_s: float | None = None
@@ -55,6 +58,7 @@ class Submission:
             "id": self.id,
             "name": self.name,
             "queue": self.queue,
+            "requested_model": self.model or None,
             "status": str(self.status),
             **{f"{name[:-2]}_at": _time_text(getattr(self, name)) for name in _TIMES},
             "counts": {"total": self.counts.total, **asdict(self.counts)},
@@ -72,6 +76,7 @@ class Submission:
             counts=Counts(**counts),
             name=values.get("name") or "",
             queue=values.get("queue", "bulk"),
+            model=values.get("requested_model") or "",
             rate_per_s=values.get("rate_per_s"),
             **times,
         )
@@ -128,9 +133,9 @@ class Submissions:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def open(self, submission_id: str, name: str, queue: str, deadline: Deadline) -> Submission:
+    def open(self, submission_id: str, name: str, options: JobOptions, deadline: Deadline) -> Submission:
         """Create a submission with an id of your choice (a UUID), or return the existing one."""
-        body = json.dumps({"name": name, "queue": queue}).encode()
+        body = json.dumps({"name": name, **options.members()}).encode()
         call = Call("PUT", _path(submission_id), body=body, content_type="application/json")
         return self._connection.fetch(call, deadline, Submission.from_dict)
 

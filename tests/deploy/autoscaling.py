@@ -84,7 +84,7 @@ class Cluster:
         self._ledger = Ledger(connect(stack.redis_url))
         (rule,) = yaml.safe_load(_ADAPTER.read_text())["rules"]["external"]
         assert rule["name"]["as"] == spec.metric
-        self._query = {"query": rule["metricsQuery"]}
+        self._query = {"query": rule["metricsQuery"].replace("<<.LabelMatchers>>", "")}
         self._prometheus = httpx.Client(base_url=prometheus_url, timeout=20)
         self._workers: list[Process] = [stack.workers[0]]
         self._running = ExitStack()

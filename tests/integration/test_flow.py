@@ -109,7 +109,7 @@ def test_gateway_and_worker_export_metrics(http: httpx.Client, stack: Stack) -> 
     assert 'status="succeeded"' in gateway
     assert "pawqueue_workers 1.0" in gateway
     worker = httpx.get(worker_metrics(stack)).text
-    assert 'pawqueue_job_seconds_count{phase="predict",queue="interactive"}' in worker
+    assert 'pawqueue_job_seconds_count{model="cats-dogs",phase="predict",queue="interactive"}' in worker
     assert "pawqueue_worker_busy_ratio" in worker
 
 

@@ -12,7 +12,7 @@ from contract.queues import BULK, INTERACTIVE, QUEUES
 
 def test_a_worker_fetches_messages_only_from_queues_that_it_wants(clean_redis: str) -> None:
     app, wanted, fetched = make_celery(clean_redis), {INTERACTIVE}, list[str]()
-    fetch_only_wanted(app, wanted.__contains__)
+    fetch_only_wanted(app, wanted.__contains__, sorted)
     for queue in (BULK, INTERACTIVE, BULK):
         publish(app, queue, [queue])
 

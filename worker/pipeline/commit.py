@@ -112,7 +112,7 @@ class Committer:
                 time.sleep(_RETRY_S)
 
     def _report(self, item: Item, result: JobResult, finished_ms: int) -> None:
-        self._metrics.observe(item.claim.job, result.timings or Timings(), finished_ms)
+        self._metrics.observe(item.claim.job, item.model.name, result.timings or Timings(), finished_ms)
         job = replace(item.claim.job, status=final_status(result), result=result, finished_ms=finished_ms)
         _log.info("Job finished", action="job_ended", status=str(job.status), **job.log_fields())
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,7 +35,6 @@ class Decoder:
         self,
         batcher: Batcher[Item],
         committer: Committer,
-        input_size: tuple[int, int],
         *,
         threads: int,
         limit_s: float,
@@ -44,8 +43,6 @@ class Decoder:
     ) -> None:
         self._batcher = batcher
         self._committer = committer
-        #: (height, width) of the model's input, in pixels.
-        self._input_size = input_size
         self._threads = threads
         self._limit_s = limit_s
         self._decode = decode
@@ -59,7 +56,8 @@ class Decoder:
 
     def submit(self, items: Sequence[Item], images: Sequence[bytes | None]) -> None:
         """Start decoding `images`; each item then goes to the batcher, or to the committer with an error."""
-        self._batcher.expect(len(items))
+        for key, count in Counter(item.model for item in items).items():
+            self._batcher.expect(count, key)
         for item, data in zip(items, images, strict=True):
             self._pool.submit(self._run, item, data)
 
@@ -76,7 +74,7 @@ class Decoder:
                 del self._began_s[id(item)]
                 self._abandoned.add(id(item))
         for item in slow:
-            self._batcher.withdraw()
+            self._batcher.withdraw(item.model)
             _fail(self._committer, item, UndecodableImageError(f"decoding took longer than {self._limit_s:g} s"))
 
     def is_stuck(self) -> bool:
@@ -89,7 +87,7 @@ class Decoder:
             self._began_s[id(item)] = (item, self._clock())
         started_s, failure = time.perf_counter(), None
         try:
-            _fill(item, data, self._decode, self._input_size)
+            _fill(item, data, self._decode)
         # A hostile image can raise anything; only its own job may fail.
         except Exception as error:  # noqa: BLE001
             failure = error
@@ -98,12 +96,12 @@ class Decoder:
             if self._began_s.pop(id(item), None) is None:
                 return  # the job has already failed
         if failure is not None:
-            self._batcher.withdraw()
+            self._batcher.withdraw(item.model)
             _fail(self._committer, item, failure)
             return
         item.decode_ms = (time.perf_counter() - started_s) * 1000
         item.ready_at_s = time.monotonic()
-        self._batcher.put(item, item.rank)
+        self._batcher.put(item, item.rank, item.model)
 
 
 class CostlyDecoder:
@@ -113,14 +111,13 @@ class CostlyDecoder:
     dies, their leases expire.
     """
 
-    def __init__(  # noqa: PLR0913 - it connects the ledger, the image store and the steps that follow
+    def __init__(
         self,
         gate: Gate,
         ledger: Ledger,
         images: ImageStore,
         batcher: Batcher[Item],
         committer: Committer,
-        input_size: tuple[int, int],
         *,
         guard: Guard,
         threads: int,
@@ -130,12 +127,12 @@ class CostlyDecoder:
         self._images = images
         self._batcher = batcher
         self._committer = committer
-        self._input_size = input_size
         self._guard = guard
         self._changed = threading.Condition()
         #: By rank.
         self._waiting: tuple[deque[Item], ...] = tuple(deque() for _ in QUEUES)
-        self._unfinished = [0] * len(QUEUES)
+        #: By name of the queue.
+        self._unfinished: Counter[str] = Counter()
         self._stopping = False
         self._threads = [threading.Thread(target=self._run, name="costly", daemon=True) for _ in range(threads)]
 
@@ -147,14 +144,14 @@ class CostlyDecoder:
     def submit(self, item: Item) -> None:
         """Decode an item's image later."""
         with self._changed:
-            self._unfinished[item.rank] += 1
+            self._unfinished[item.claim.job.queue_name] += 1
             self._waiting[item.rank].append(item)
             self._changed.notify()
 
-    def unfinished(self, rank: int) -> int:
-        """The number of images that wait or are being decoded."""
+    def unfinished(self, queue_name: str) -> int:
+        """The number of images from this queue that wait or are being decoded."""
         with self._changed:
-            return self._unfinished[rank]
+            return self._unfinished[queue_name]
 
     def stop(self) -> None:
         """Stop the threads without decoding the images that wait."""
@@ -175,7 +172,7 @@ class CostlyDecoder:
             except Exception as error:  # noqa: BLE001
                 _fail(self._committer, item, error)
             with self._changed:
-                self._unfinished[item.rank] -= 1
+                self._unfinished[item.claim.job.queue_name] -= 1
 
     def _next(self) -> Item | None:
         with self._changed:
@@ -188,17 +185,17 @@ class CostlyDecoder:
         (data,) = self._gate.retry(self._images.get, [item.claim.job.image])
         self._gate.retry(self._ledger.begin, [item.claim])
         started_s = time.perf_counter()
-        _fill(item, data, self._guard.decode, self._input_size)
+        _fill(item, data, self._guard.decode)
         item.decode_ms = (time.perf_counter() - started_s) * 1000
         item.ready_at_s = time.monotonic()
-        self._batcher.expect(1)
-        self._batcher.put(item, item.rank)
+        self._batcher.expect(1, item.model)
+        self._batcher.put(item, item.rank, item.model)
 
 
-def _fill(item: Item, data: bytes | None, decode: Decode, input_size: tuple[int, int]) -> None:
+def _fill(item: Item, data: bytes | None, decode: Decode) -> None:
     if data is None:
         raise UndecodableImageError("it is no longer in the image store")
-    image = decode(data, *input_size)
+    image = decode(data, item.target.height, item.target.width)
     brightness, contrast = brightness_contrast(image.pixels)
     item.pixels, item.warnings = image.pixels, image.warnings
     item.features = Features(image.width, image.height, round(brightness, 4), round(contrast, 4))

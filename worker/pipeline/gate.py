@@ -1,6 +1,7 @@
 """Locks at the entrance of the pipeline: they limit how many jobs a worker holds, and let a suspect job run alone."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -20,31 +21,35 @@ class ClosedError(Exception):
 class Gate:
     """Limits how many jobs a worker holds: enough to keep the model busy, few enough to leave work for other workers.
 
-    The limit applies to each rank separately, so bulk jobs never keep an interactive job waiting.
+    The limit applies to each queue separately, so the jobs of one never keep those of another waiting.
     """
 
-    def __init__(self, capacity: int, ranks: int = 2) -> None:
+    def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._held = [0] * ranks
+        #: By name of the queue: jobs, and messages.
+        self._held: Counter[str] = Counter()
+        self._messages: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._closed = False
 
-    def enter(self, count: int, rank: int) -> None:
-        """Wait until `count` more jobs fit; a message larger than the capacity waits until its rank is empty.
+    def enter(self, count: int, queue: str) -> None:
+        """Wait until `count` more jobs fit; a message larger than the capacity waits until its queue has none here.
 
         Raises:
             ClosedError: the worker is stopping.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._fits(count, rank))
+            self._messages[queue] += 1
+            self._changed.wait_for(lambda: self._closed or self._fits(count, queue))
             if self._closed:
                 raise ClosedError
-            self._held[rank] += count
+            self._held[queue] += count
 
-    def leave(self, count: int, rank: int) -> None:
+    def leave(self, count: int, queue: str) -> None:
         """Free the capacity of `count` jobs that have left the pipeline."""
         with self._changed:
-            self._held[rank] -= count
+            self._held[queue] -= count
+            self._messages[queue] -= 1
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -71,8 +76,13 @@ class Gate:
                 if self.wait_closed(_RETRY_S):
                     raise ClosedError from None
 
-    def _fits(self, count: int, rank: int) -> bool:
-        return self._held[rank] == 0 or self._held[rank] + count <= self._capacity
+    def messages(self, queue: str) -> int:
+        """The number of messages of a queue that are in the pipeline or wait to enter it."""
+        with self._changed:
+            return self._messages[queue]
+
+    def _fits(self, count: int, queue: str) -> bool:
+        return self._held[queue] == 0 or self._held[queue] + count <= self._capacity
 
 
 class SoloLock:

@@ -7,8 +7,9 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.job import Features
+from contract.job import Features, ModelRef
 from contract.ledger.types import Claim
+from worker.runtime.models import Target
 
 
 class JobGroup:
@@ -41,6 +42,9 @@ class Item:
     group: JobGroup
     #: Position of the job's queue in `QUEUES`; lower ranks are predicted first.
     rank: int
+    #: The version that predicts it, and the size of its input.
+    model: ModelRef
+    target: Target
     #: uint8, (height, width, 3); None until decoded.
     pixels: NDArray[np.uint8] | None = None
     features: Features | None = None

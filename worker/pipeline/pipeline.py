@@ -5,18 +5,24 @@ batch is decoded while the current one is predicted. Images that are costly to d
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bundle.cost import CHEAP_FILE_MAX_BYTES, is_costly
+from contract import errors
+from contract.errors import UnavailableError
 from contract.images.store import ImageStore
+from contract.job import JobError, JobResult, ModelRef, split_model
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
-from contract.queues import QUEUES
+from contract.queues import QUEUES, split_queue_name
+from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import CostlyDecoder, Decoder
 from worker.pipeline.gate import ClosedError, Gate, SoloLock
 from worker.pipeline.item import Item, JobGroup
 from worker.pipeline.predict import Predictor
+from worker.runtime.models import Models, Target, UnusableModelError
 from worker.upkeep.leases import LeaseKeeper
 
 #: A worker with this many unfinished costly jobs of a queue fetches no more messages from it.
@@ -30,9 +36,11 @@ class Pipeline:
     ledger: Ledger
     images: ImageStore
     leases: LeaseKeeper
+    models: Models
     gate: Gate
     solo_lock: SoloLock
     decoder: Decoder
+    batcher: Batcher[Item]
     costly: CostlyDecoder
     predictor: Predictor
     committer: Committer
@@ -47,7 +55,11 @@ class Pipeline:
 
     def wants(self, queue: str) -> bool:
         """Whether the worker should fetch more messages from a queue."""
-        return self.costly.unfinished(QUEUES.index(queue)) < _COSTLY_HELD
+        return self.costly.unfinished(queue) < _COSTLY_HELD and queue in self.models.queue_names()
+
+    def order(self, queues: Sequence[str]) -> list[str]:
+        """Queues in the order in which to fetch messages: by priority, then those of which it holds the fewest."""
+        return sorted(queues, key=lambda queue: (_rank(queue), self.gate.messages(queue)))
 
     def process(self, queue: str, job_ids: Sequence[str]) -> None:
         """Finish the jobs of one message; skips those that have finished or that another worker holds.
@@ -57,12 +69,30 @@ class Pipeline:
         Raises:
             ClosedError: the worker is stopping. The message must go back to the queue.
         """
-        rank = QUEUES.index(queue)
-        self.gate.enter(len(job_ids), rank)
+        self.gate.enter(len(job_ids), queue)
         try:
-            self._run(self._claim(job_ids), rank)
+            self._run(self._claim(job_ids), _rank(queue))
         finally:
-            self.gate.leave(len(job_ids), rank)
+            self.gate.leave(len(job_ids), queue)
+
+    def models_changed(self) -> None:
+        """Release the batches of versions that were loaded, and the jobs of those that cannot be."""
+        self.batcher.wake()
+        returned = []
+        for item in self.batcher.remove(self.models.has_failed):
+            if split_model(item.claim.job.model)[1]:
+                error = UnusableModelError(item.model, self.models.problem(item.model))
+                self.committer.put(item, _failure(error))
+            else:
+                returned.append(item)
+        if not returned:
+            return
+        claims = [item.claim for item in returned]
+        with suppress(UnavailableError):  # the leases expire
+            self.ledger.release(claims)  # the reconciler publishes them again
+        self.leases.drop(claims)
+        for item in returned:
+            item.group.finish_one()
 
     def drain(self) -> None:
         """Accept no more messages."""
@@ -101,6 +131,8 @@ class Pipeline:
 
         A message's large images are read when they are decoded, so that a worker holds few of them at a time.
         """
+        models, unusable = self._choose(claims)
+        claims = [claim for claim in claims if claim.job.id in models]
         small = [claim for claim in claims if claim.job.size_bytes <= CHEAP_FILE_MAX_BYTES]
         images = self.gate.retry(self.images.get, [claim.job.image for claim in small])
         cheap = [
@@ -108,15 +140,44 @@ class Pipeline:
         ]
         cheap_ids = {claim.job.id for claim, _ in cheap}
         costly = [claim for claim in claims if claim.job.id not in cheap_ids]
-        group = JobGroup(len(cheap) + sum(claim.alone for claim in costly))
+        group = JobGroup(len(cheap) + sum(claim.alone for claim in costly) + len(unusable))
+
+        def item_of(claim: Claim, group: JobGroup) -> Item:
+            ref = models[claim.job.id]
+            return Item(claim, group, rank, ref, self.models.target(ref), queue_ms=_queue_ms(claim))
+
+        for claim, error in unusable:
+            self.committer.put(Item(claim, group, rank, error.ref, _NO_TARGET), _failure(error))
         if cheap:
             self.gate.retry(self.ledger.begin, [claim for claim, _ in cheap])
         for claim in costly:
             own_group = group if claim.alone else JobGroup(1)
-            self.costly.submit(Item(claim, own_group, rank, queue_ms=_queue_ms(claim)))
-        items = [Item(claim, group, rank, queue_ms=_queue_ms(claim)) for claim, _ in cheap]
+            self.costly.submit(item_of(claim, own_group))
+        items = [item_of(claim, group) for claim, _ in cheap]
         self.decoder.submit(items, [data for _, data in cheap])
         return group
+
+    def _choose(self, claims: Sequence[Claim]) -> tuple[dict[str, ModelRef], list[tuple[Claim, UnusableModelError]]]:
+        """The version that processes each job, by job id, and the jobs that no version can process."""
+        chosen, unusable = {}, []
+        for claim in claims:
+            try:
+                chosen[claim.job.id] = self.models.choose(claim.routed, claim.job.model)
+            except UnusableModelError as error:
+                unusable.append((claim, error))
+        return chosen, unusable
+
+
+#: Of jobs whose image is not decoded.
+_NO_TARGET = Target(0, 0)
+
+
+def _failure(error: UnusableModelError) -> JobResult:
+    return JobResult(error=JobError(errors.UnusableModelError.code, f"{error} Name another version, and resend it."))
+
+
+def _rank(queue_name: str) -> int:
+    return QUEUES.index(split_queue_name(queue_name)[0])
 
 
 def _queue_ms(claim: Claim) -> float:

@@ -1,34 +1,38 @@
-"""Runs the model on each batch. Only this thread calls the model."""
+"""Runs the models on batches. Only this thread calls them, one batch at a time."""
 
 import threading
 import time
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.familiarity import UNFAMILIAR_BELOW, UNFAMILIAR_IMAGE
 from bundle.manifest import Outputs
 from contract import errors
-from contract.job import JobError, JobResult, ModelRef, Prediction, Timings
+from contract.job import JobError, JobResult, Prediction, Timings
 from contract.log import get_logger
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.item import Item
 from worker.runtime.keras import KerasModel
+from worker.runtime.models import Models
 from worker.upkeep.metrics import WorkerMetrics
 
 _log = get_logger(__name__)
 
 #: Decimal places of a stored probability. More would exceed the precision of float32.
 _DIGITS = 6
+#: The probabilities of all labels are kept if a model has at most this many; else those of the `_TOP_K` most likely.
+_ALL_LABELS_MAX = 100
+_TOP_K = 5
 
 
 class Predictor:
     """Predicts batches from the batcher, and passes the result of each item to the committer."""
 
-    def __init__(self, model: KerasModel, batcher: Batcher[Item], committer: Committer, metrics: WorkerMetrics) -> None:
-        self._model = model
-        self._ref = ModelRef(model.name, model.version)
+    def __init__(self, models: Models, batcher: Batcher[Item], committer: Committer, metrics: WorkerMetrics) -> None:
+        self._models = models
         self._batcher = batcher
         self._committer = committer
         self._metrics = metrics
@@ -51,72 +55,90 @@ class Predictor:
 
     def _run(self) -> None:
         while batch := self._batcher.take():
-            self._predict(batch)
+            ref = batch[0].model
+            if model := self._models.get(ref):
+                self._predict(model, batch)
+            else:  # it was unloaded after the batch was released
+                self._batcher.expect(len(batch), ref)
+                for item in batch:
+                    self._batcher.put(item, item.rank, ref)
 
-    def _predict(self, batch: Sequence[Item]) -> None:
+    def _predict(self, model: KerasModel, batch: Sequence[Item]) -> None:
         started_s = time.monotonic()
         try:
-            outputs = self._call(batch)
+            outputs = self._call(model, batch)
         # One image can make the whole call fail; only its own job may fail.
         except Exception as error:  # noqa: BLE001
             _log.warning("A batch failed; retrying its images one by one", size=len(batch), exc_info=error)
-            self._predict_one_by_one(batch)
+            self._predict_one_by_one(model, batch)
             return
         predict_s = time.monotonic() - started_s
         self._metrics.busy.add(predict_s)
-        self._metrics.batch_size.observe(len(batch))
-        self._metrics.images.inc(len(batch))
+        self._metrics.batch_size.labels(model.name).observe(len(batch))
+        self._metrics.images.labels(model.name).inc(len(batch))
         for at, item in enumerate(batch):
-            self._committer.put(item, self._result(item, outputs, at, started_s, predict_s))
+            self._committer.put(item, _result(model, item, outputs, at, started_s, predict_s))
 
-    def _predict_one_by_one(self, batch: Sequence[Item]) -> None:
+    def _predict_one_by_one(self, model: KerasModel, batch: Sequence[Item]) -> None:
         for item in batch:
             started_s = time.monotonic()
             try:
-                outputs = self._call([item])
+                outputs = self._call(model, [item])
             except Exception as error:  # noqa: BLE001
                 _log.error("The model failed on an image", exc_info=error, **item.claim.job.log_fields())
                 detail = f"The model failed on this image ({type(error).__name__}). Report it with the job's id."
                 self._committer.put(
-                    item, JobResult(error=JobError(errors.PredictFailedError.code, detail), model=self._ref)
+                    item, JobResult(error=JobError(errors.PredictFailedError.code, detail), model=item.model)
                 )
             else:
-                self._committer.put(item, self._result(item, outputs, 0, started_s, time.monotonic() - started_s))
+                predict_s = time.monotonic() - started_s
+                self._committer.put(item, _result(model, item, outputs, 0, started_s, predict_s))
 
-    def _call(self, batch: Sequence[Item]) -> Outputs:
+    def _call(self, model: KerasModel, batch: Sequence[Item]) -> Outputs:
         pixels = np.stack([item.pixels for item in batch if item.pixels is not None])
         self._call_began_s = time.monotonic()
         try:
-            outputs = self._model.predict(pixels)
+            outputs = model.predict(pixels)
         finally:
             self._call_began_s = None
-        expected = (len(batch), len(self._model.labels))
+        expected = (len(batch), len(model.labels))
         if outputs.probabilities.shape != expected:
             raise RuntimeError(f"The model returned shape {outputs.probabilities.shape}, expected {expected}.")
         if not np.isfinite(outputs.probabilities).all():
             raise RuntimeError("The model returned a value that is not finite.")
         return outputs
 
-    def _result(self, item: Item, outputs: Outputs, at: int, started_s: float, predict_s: float) -> JobResult:
-        """The result of the image at position `at` of its batch."""
-        row, familiarity, warnings = outputs.probabilities[at], None, item.warnings
-        if outputs.familiarity is not None:
-            familiarity = round(float(outputs.familiarity[at]), _DIGITS)
-            warnings = (*warnings, UNFAMILIAR_IMAGE) if familiarity < UNFAMILIAR_BELOW else warnings
-        best = int(row.argmax())
-        values = [round(float(value), _DIGITS) for value in row]
-        return JobResult(
-            prediction=Prediction(
-                self._model.labels[best], values[best], dict(zip(self._model.labels, values, strict=True)), familiarity
-            ),
-            model=self._ref,
-            batch_size=len(outputs.probabilities),
-            timings=Timings(
-                queue_ms=item.queue_ms,
-                batch_wait_ms=round((started_s - item.ready_at_s) * 1000, 2),
-                decode_ms=round(item.decode_ms, 2),
-                predict_ms=round(predict_s * 1000, 2),
-            ),
-            features=item.features,
-            warnings=warnings,
-        )
+
+def _result(model: KerasModel, item: Item, outputs: Outputs, at: int, started_s: float, predict_s: float) -> JobResult:
+    """The result of the image at position `at` of its batch."""
+    row, familiarity, warnings = outputs.probabilities[at], None, item.warnings
+    if outputs.familiarity is not None:
+        familiarity = round(float(outputs.familiarity[at]), _DIGITS)
+        warnings = (*warnings, UNFAMILIAR_IMAGE) if familiarity < UNFAMILIAR_BELOW else warnings
+    best = int(row.argmax())
+    confidence = round(float(row[best]), _DIGITS)
+    kept = probabilities(row, model.labels, item.claim.job.top_k)
+    return JobResult(
+        prediction=Prediction(model.labels[best], confidence, kept, familiarity),
+        model=item.model,
+        batch_size=len(outputs.probabilities),
+        timings=Timings(
+            queue_ms=item.queue_ms,
+            batch_wait_ms=round((started_s - item.ready_at_s) * 1000, 2),
+            decode_ms=round(item.decode_ms, 2),
+            predict_ms=round(predict_s * 1000, 2),
+        ),
+        features=item.features,
+        warnings=warnings,
+    )
+
+
+def probabilities(row: NDArray[np.float32], labels: Sequence[str], top_k: int) -> dict[str, float]:
+    """The probabilities that are kept: of all labels, or of the `top_k` most likely ones, most likely first."""
+    count = top_k or (len(labels) if len(labels) <= _ALL_LABELS_MAX else _TOP_K)
+    if count >= len(labels) and not top_k:
+        return {label: round(float(value), _DIGITS) for label, value in zip(labels, row, strict=True)}
+    count = min(count, len(labels))
+    largest = np.argpartition(-row, count - 1)[:count]  # sorting thousands of labels takes much longer
+    order = largest[np.argsort(-row[largest], kind="stable")]
+    return {labels[at]: round(float(row[at]), _DIGITS) for at in order}

@@ -20,15 +20,24 @@ _BEAT_S = 2.0
 class LeaseKeeper:
     """Renews the leases of the jobs this worker holds, and writes its heartbeat.
 
-    `heartbeat` describes the worker; each heartbeat is a copy of it with the current time and `busy_ratio()`.
+    `heartbeat` describes the worker; each heartbeat is a copy of it with the current time and `busy_ratio()`,
+    after `report` has added what changes.
     """
 
-    def __init__(self, ledger: Ledger, lease_s: float, heartbeat: Heartbeat, busy_ratio: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        lease_s: float,
+        heartbeat: Heartbeat,
+        busy_ratio: Callable[[], float],
+        report: Callable[[Heartbeat], Heartbeat] = lambda heartbeat: heartbeat,
+    ) -> None:
         self._ledger = ledger
         self._lease_ms = int(lease_s * 1000)
         self._period_s = min(_BEAT_S, lease_s / 3)
         self._heartbeat = heartbeat
         self._busy_ratio = busy_ratio
+        self._report = report
         self._lock = threading.Lock()
         self._held: dict[str, Claim] = {}
         self._beat_at_s = 0.0
@@ -83,7 +92,7 @@ class LeaseKeeper:
                 _log.exception("Leases could not be renewed")
 
     def _beat(self) -> None:
-        heartbeat = replace(self._heartbeat, busy_ratio=round(self._busy_ratio(), 3), seen_ms=now_ms())
+        heartbeat = replace(self._report(self._heartbeat), busy_ratio=round(self._busy_ratio(), 3), seen_ms=now_ms())
         try:
             self._ledger.beat(heartbeat, ttl_ms=int(3 * self._period_s * 1000))
             self._beat_at_s = time.monotonic()

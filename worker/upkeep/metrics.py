@@ -19,15 +19,15 @@ class WorkerMetrics:
         self.seconds = Histogram(
             "pawqueue_job_seconds",
             "Time that jobs spend in each phase, in seconds.",
-            ["queue", "phase"],
+            ["model", "queue", "phase"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         sizes = sorted({1, 2, 4, 8, 16, 24, 32, batch_size})
         self.batch_size = Histogram(
-            "pawqueue_batch_size", "Images predicted in one call.", buckets=sizes, registry=self.registry
+            "pawqueue_batch_size", "Images predicted in one call.", ["model"], buckets=sizes, registry=self.registry
         )
-        self.images = Counter("pawqueue_worker_images_total", "Images predicted.", registry=self.registry)
+        self.images = Counter("pawqueue_worker_images_total", "Images predicted.", ["model"], registry=self.registry)
         busy_ratio = Gauge(
             "pawqueue_worker_busy_ratio",
             "Share of time spent predicting since the last heartbeat.",
@@ -40,8 +40,8 @@ class WorkerMetrics:
             registry=self.registry,
         )
 
-    def observe(self, job: Job, timings: Timings, finished_ms: int) -> None:
-        """Count one finished job."""
+    def observe(self, job: Job, model: str, timings: Timings, finished_ms: int) -> None:
+        """Count one finished job of a model."""
         phases = {
             "queue": timings.queue_ms,
             "batch_wait": timings.batch_wait_ms,
@@ -50,7 +50,7 @@ class WorkerMetrics:
             "total": max(0, finished_ms - job.created_ms),
         }
         for phase, phase_ms in phases.items():
-            self.seconds.labels(job.queue, phase).observe(phase_ms / 1000)
+            self.seconds.labels(model, job.queue, phase).observe(phase_ms / 1000)
 
 
 class BusyMeter:

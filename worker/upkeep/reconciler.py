@@ -12,7 +12,6 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import Sweep
 from contract.log import get_logger
 from contract.purge import Purger
-from contract.queues import QUEUES
 
 _log = get_logger(__name__)
 
@@ -62,7 +61,7 @@ class Reconciler:
         """
         if not self.ledger.lead(self.worker_id, ttl_ms=int(3 * self.sweep_s * 1000)):
             return 0
-        recovered = sum(self._sweep_queue(queue) for queue in QUEUES)
+        recovered = sum(self._sweep_queue(queue) for queue in self.ledger.queue_names())
         purger = Purger(self.ledger, self.images, self.result_ttl_s)
         purger.resume(self.grace_s, by=self.worker_id)
         purger.delete_discarded(_DISCARDED_PER_SWEEP)

@@ -16,8 +16,8 @@ local claims, expired = {}, {}
 for at = 6, #ARGV do
   local id = ARGV[at]
   local key = K.job .. id
-  local status, queue, deadline_ms, submission =
-    unpack(redis.call('HMGET', key, 'status', 'queue', 'deadline_ms', 'submission'))
+  local status, queue, deadline_ms, submission, model =
+    unpack(redis.call('HMGET', key, 'status', 'queue', 'deadline_ms', 'submission', 'model'))
   claims[#claims + 1] = false
   if not is_free(id, status, queue) then
     -- Another worker has a lease on it, or it is finished.
@@ -27,7 +27,7 @@ for at = 6, #ARGV do
   else
     -- Fences are unique across all jobs: a claim on an expired job must not be valid for a new job with the same id.
     local fence = redis.call('HINCRBY', K.counters, 'claims', 1)
-    redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', text(fence))
+    redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', text(fence), 'routed', route(model))
     leave_queue(id, queue)
     move(submission, status, 'running')
     redis.call('ZADD', K.running .. queue, text(now + lease), id)

@@ -105,6 +105,22 @@ local function list_finished(submission, number)
   end
 end
 
+-- Live versions that were looked up, by model.
+local live = {}
+
+-- The model and version that process a job, as NAME@VERSION: those that its sender named, else the live version at this
+-- moment. `model` is false for a job that names no model. Returns '' if the model is not registered.
+local function route(model)
+  if model and string.find(model, '@', 1, true) then
+    return model
+  end
+  local name = model or redis.call('GET', K.default_model) or ''
+  if not live[name] then
+    live[name] = redis.call('HGET', K.model .. name, 'live') or ''
+  end
+  return live[name] == '' and '' or name .. '@' .. live[name]
+end
+
 -- Return a job to its old position in the queue.
 local function requeue(id, queue, created_ms, submission)
   redis.call('HSET', K.job .. id, 'status', 'queued')

@@ -8,7 +8,7 @@ local key = K.submission .. id
 
 local function is_same()
   for at = 8, 7 + ARGV[7], 2 do
-    if ARGV[at] ~= 'created_ms' and redis.call('HGET', key, ARGV[at]) ~= ARGV[at + 1] then
+    if ARGV[at] ~= 'created_ms' and (redis.call('HGET', key, ARGV[at]) or '') ~= ARGV[at + 1] then
       return false
     end
   end

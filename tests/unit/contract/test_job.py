@@ -65,6 +65,7 @@ def test_log_fields_identify_the_job_and_its_result() -> None:
         "job_id": FINISHED.id,
         "file": "cat.jpg",
         "size_bytes": 55_000,
+        "model": "cats-dogs@1",
         "label": "cat",
         "confidence": 0.9,
         "latency_ms": 77,

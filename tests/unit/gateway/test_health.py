@@ -30,8 +30,8 @@ def test_metrics_count_jobs_and_requests(gateway: Gateway) -> None:
     upload(gateway, b"no")
     gateway.client.get("/v1/jobs/nope")
     text = gateway.metrics()
-    assert 'pawqueue_queue_jobs{queue="interactive",state="queued"} 1.0' in text
-    assert 'pawqueue_queue_jobs{queue="bulk",state="running"} 0.0' in text
+    assert 'pawqueue_queue_jobs{model="",queue="interactive",state="queued"} 1.0' in text
+    assert 'pawqueue_queue_jobs{model="",queue="bulk",state="running"} 0.0' in text
     assert 'pawqueue_http_requests_total{method="POST",route="/v1/jobs",status="202"} 1.0' in text
     assert 'pawqueue_http_requests_total{method="GET",route="/v1/jobs/<job_id>",status="404"} 1.0' in text
     assert 'pawqueue_refused_total{reason="not_an_image"} 1.0' in text

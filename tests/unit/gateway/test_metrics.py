@@ -4,6 +4,7 @@ import io
 
 from contract.errors import error_classes
 from contract.job import JobError, JobResult, JobStatus
+from contract.ledger.models import VersionInfo
 from contract.queues import QUEUES
 from contract.web.limits import Refusal, Refusals
 from gateway.metrics import CODES, METHODS, RefusalCollector
@@ -22,6 +23,7 @@ def closed_sets(gateway: Gateway) -> dict[str, set[str]]:
         "route": rules | {"(none)"},
         "status": {str(status) for status in (*range(200, 600), *JobStatus)},
         "reason": CODES | _OTHER,
+        "model": {"", "cats-dogs"},
         "queue": set(QUEUES),
         "state": {"queued", "running"},
         "label": {"", "cat"},
@@ -41,12 +43,15 @@ def values(gateway: Gateway) -> dict[str, set[str]]:
 
 
 def use_every_part(gateway: Gateway) -> None:
-    """Send requests of each kind, with names that a client makes up, and finish two jobs."""
+    """Send requests of each kind, with names that a client makes up, and finish three jobs."""
+    gateway.ledger.models.register("cats-dogs", "1", VersionInfo(["cat", "dog"], 8, 8), "w", default=True)
     gateway.finish_when_published(JobResult(error=JobError("predict_failed", "Made up.")))
     upload(gateway, draw())
     gateway.finish_when_published()
     job_id = upload(gateway, draw(), name="made-up-file.png", **{"Idempotency-Key": "made-up-key"}).get_json()["id"]
     upload(gateway, b"no")
+    for query in ("?model=cats-dogs", "?model=made-up-model"):
+        gateway.client.post(f"/v1/jobs{query}", data=draw(), content_type="image/png")
     for path in (f"/v1/jobs/{job_id}", "/v1/jobs/made-up-id", "/made-up-path", "/docs/made-up.js", "/readyz"):
         gateway.client.get(path, headers={"Host": "made-up-host", "User-Agent": "made-up"})
     submission = gateway.client.post("/v1/submissions", json={"name": "made-up-name"}).get_json()["id"]

@@ -20,6 +20,7 @@ from pawqueue.bulk.state import RunState
 from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import ClientError, RefusedError, UnreachableError
+from pawqueue.client.jobs import JobOptions
 from pawqueue.client.submissions import Submissions
 from tests.support.images import draw
 from tests.support.services import wait_until
@@ -37,7 +38,7 @@ def new_run(
     concurrency: int = 2,
 ) -> BulkRun:
     connection = Connection(URL, transport=network or service.transport())
-    return BulkRun(connection, state_file, BulkOptions("test", "bulk", give_up_after_s, concurrency))
+    return BulkRun(connection, state_file, BulkOptions("test", JobOptions("bulk"), give_up_after_s, concurrency))
 
 
 def results(events: Iterable[Event]) -> dict[str, ResultRow]:
@@ -178,7 +179,7 @@ def test_unusual_file_names_are_unchanged_in_the_results(service: Service, tmp_p
 def test_results_that_arrive_out_of_order_are_each_read_once(service: Service) -> None:
     names = [f"{number:02}.jpg" for number in range(60)]
     submissions, deadline, submission_id = Submissions(service.connection()), Deadline(30), str(uuid.uuid4())
-    submissions.open(submission_id, "test", "bulk", deadline)
+    submissions.open(submission_id, "test", JobOptions("bulk"), deadline)
     service.held = {names[0], names[30]}
     submissions.add(submission_id, [(name, IMAGE) for name in names], deadline)
     with closing(RunState(None)) as state:

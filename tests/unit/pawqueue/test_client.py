@@ -25,7 +25,7 @@ from pawqueue import (
     UnreachableError,
 )
 from pawqueue.client.deadline import Deadline
-from pawqueue.client.jobs import read_whole
+from pawqueue.client.jobs import JobOptions, read_whole
 from pawqueue.client.submissions import Submissions
 from tests.support.images import draw
 from tests.support.services import wait_until
@@ -355,7 +355,7 @@ def test_the_results_of_a_running_submission_are_those_of_its_finished_images(se
     service.held = {"a.jpg", "b.jpg"}
     client, submissions = service.client(), Submissions(service.connection())
     deadline, submission_id = Deadline(10), str(uuid.uuid4())
-    submissions.open(submission_id, "test", "bulk", deadline)
+    submissions.open(submission_id, "test", JobOptions("bulk"), deadline)
     submissions.add(submission_id, [(f"{name}.jpg", IMAGE) for name in "abc"], deadline)
     submissions.close(submission_id, deadline)
     wait_until(lambda: client.submission(submission_id).ended == 1, "the last image has finished")

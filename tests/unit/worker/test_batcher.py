@@ -92,3 +92,62 @@ def test_a_closed_batcher_returns_its_items_and_then_an_empty_batch() -> None:
     batcher.close()
     assert batcher.take() == ["a"]
     assert batcher.take() == []
+
+
+def test_a_batch_contains_items_of_one_key() -> None:
+    batcher: Batcher[str] = Batcher(4, wait_s=1.0, clock=Clock())
+    for key in "ab":
+        batcher.expect(2, key)
+    for item in ("a1", "b1", "a2", "b2"):
+        batcher.put(item, 0, item[0])
+    assert batcher.take() == ["a1", "a2"]
+    assert batcher.take() == ["b1", "b2"]
+
+
+def test_a_backlog_of_one_key_delays_another_by_one_batch() -> None:
+    batcher: Batcher[str] = Batcher(2, wait_s=1.0, clock=Clock())
+    batcher.expect(6, "slow")
+    for number in range(6):
+        batcher.put(f"slow{number}", 0, "slow")
+    assert batcher.take() == ["slow0", "slow1"]
+    batcher.expect(1, "fast")
+    batcher.put("fast", 0, "fast")
+    assert batcher.take() == ["fast"]
+    assert batcher.take() == ["slow2", "slow3"]
+
+
+def test_an_item_of_a_lower_rank_comes_first_whatever_its_key() -> None:
+    batcher: Batcher[str] = Batcher(2, wait_s=1.0, clock=Clock())
+    batcher.expect(4, "slow")
+    for number in range(4):
+        batcher.put(f"slow{number}", 1, "slow")
+    batcher.expect(1, "fast")
+    batcher.put("fast", 0, "fast")
+    assert batcher.take() == ["fast"]
+    assert batcher.take() == ["slow0", "slow1"]
+
+
+def test_items_wait_until_their_key_is_ready() -> None:
+    ready: set[object] = set()
+    batcher: Batcher[str] = Batcher(2, wait_s=1.0, is_ready=ready.__contains__)
+    for key in "ab":
+        batcher.expect(1, key)
+        batcher.put(key, 0, key)
+    thread, taken = take_in_thread(batcher)
+    thread.join(0.1)
+    assert not taken
+    ready.add("b")
+    batcher.wake()
+    thread.join(10)
+    assert taken == [["b"]]
+    assert batcher.remove(lambda key: key == "a") == ["a"]
+    assert len(batcher) == 0
+
+
+def test_closing_returns_items_of_keys_that_are_ready() -> None:
+    batcher: Batcher[str] = Batcher(2, wait_s=1.0, is_ready=lambda key: key == "b")
+    for key in "ab":
+        batcher.expect(2, key)
+        batcher.put(key, 0, key)
+    batcher.close()
+    assert [batcher.take(), batcher.take()] == [["b"], []]

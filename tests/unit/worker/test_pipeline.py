@@ -198,10 +198,10 @@ def test_results_are_still_written_after_an_unexpected_error(bench: Bench) -> No
 
 def test_metrics_count_predicted_images(bench: Bench) -> None:
     bench.process(*[bench.submit(draw()) for _ in range(3)])
-    read = bench.metrics.registry.get_sample_value
-    assert read("pawqueue_worker_images_total") == 3
-    assert read("pawqueue_job_seconds_count", {"queue": "interactive", "phase": "total"}) == 3
-    assert read("pawqueue_batch_size_sum") == 3
+    read, model = bench.metrics.registry.get_sample_value, {"model": "brightness"}
+    assert read("pawqueue_worker_images_total", model) == 3
+    assert read("pawqueue_job_seconds_count", {**model, "queue": "interactive", "phase": "total"}) == 3
+    assert read("pawqueue_batch_size_sum", model) == 3
 
 
 def test_a_job_that_is_purged_while_it_is_predicted_leaves_nothing(bench: Bench) -> None:

@@ -1,0 +1,428 @@
+"""The models that a worker serves: finds their versions, registers them, and loads them when jobs need them."""
+
+import gc
+import os
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.locate import bundle_to_serve, store_folder
+from bundle.manifest import MANIFEST_FILE, BundleError, Manifest, read_manifest, sha256_of
+from bundle.store import ModelStore, StoredVersion
+from contract.errors import UnavailableError
+from contract.job import ModelRef, split_model
+from contract.ledger.models import ModelRegistry, Registered, VersionInfo
+from contract.ledger.types import HeldModel
+from contract.log import get_logger
+from contract.queues import QUEUES, queue_name
+from contract.settings import Settings
+from worker.runtime.keras import KerasModel
+
+_log = get_logger(__name__)
+
+#: Pause between two looks at the store and the registry.
+_REFRESH_S = 2.0
+#: A version that cannot be loaded is tried again after this time.
+_RETRY_S = 60.0
+#: A loaded version that no batch has used after this time may be unloaded.
+_FIRST_USE_S = 10.0
+_POLL_S = 0.05
+_MAX_PROBLEM_CHARS = 500
+
+
+class UnusableModelError(Exception):
+    """A job cannot be processed by the version that it names; the message is for its sender."""
+
+    def __init__(self, ref: ModelRef, problem: str) -> None:
+        super().__init__(f"The model {ref.name}@{ref.version} cannot be used. {problem}")
+        self.ref = ref
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the decoder makes of an image for a version."""
+
+    height: int
+    width: int
+
+
+@dataclass(slots=True)
+class _Version:
+    stored: StoredVersion
+    #: None if its manifest cannot be read.
+    target: Target | None = None
+    info: VersionInfo | None = None
+    is_registered: bool = False
+    #: `waiting`, `loading`, `ready` or `failed`; see `HeldModel`.
+    state: str = "waiting"
+    problem: str = ""
+    model: KerasModel | None = None
+    memory_bytes: int = 0
+    #: Monotonic time in seconds of the last batch, or of loading.
+    used_at_s: float = 0.0
+    #: Whether it predicted a batch since it was loaded. Until then it is not unloaded.
+    is_used: bool = False
+    retry_at_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What a worker serves, from its settings."""
+
+    #: Names of models; None for all.
+    served: frozenset[str] | None = None
+    #: The bundle of `PAWQUEUE_MODEL`, the promoted or the included one; None if another model is the default.
+    base: StoredVersion | None = None
+    #: Name of the default model.
+    default: str = ""
+    #: Maximum memory of the loaded models; None for no limit.
+    memory_bytes: int | None = None
+
+
+class Models:
+    """The versions that a worker may load; thread-safe.
+
+    One thread loads them, so that batches of other models go on. Methods that the pipeline calls never wait for it.
+    """
+
+    def __init__(
+        self,
+        load: Callable[..., KerasModel],
+        options: ModelOptions,
+        *,
+        store: ModelStore | None = None,
+        registry: ModelRegistry | None = None,
+        by: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load_bundle = load
+        self._options = options
+        self._store = store
+        self._registry = registry
+        #: Who registers versions.
+        self._by = by
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._versions: dict[ModelRef, _Version] = {}
+        #: The live version by name, and the name of the default model, as the registry had them last.
+        self._live: dict[str, str] = {}
+        self._default = options.default
+        self._requests: queue.SimpleQueue[ModelRef | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        #: Called after a version became ready or failed, and after every refresh.
+        self.changed: Callable[[], None] = lambda: None
+
+    @classmethod
+    def of(cls, model: KerasModel) -> "Models":
+        """The models of a worker that serves one loaded model, and reads no store and no registry."""
+        ref = ModelRef(model.name, model.version)
+        stored = StoredVersion(model.name, model.version, Path())
+        models = cls(lambda *_: model, ModelOptions(base=stored, default=model.name))
+        target = Target(model.height, model.width)
+        models._versions[ref] = _Version(stored, target, state="ready", model=model, is_used=True)
+        return models
+
+    def start(self) -> None:
+        """Start the threads that look for versions and load them."""
+        for name, run in (("models", self._keep_up), ("load", self._serve_requests)):
+            self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+            self._threads[-1].start()
+
+    def stop(self) -> None:
+        """Stop the threads; a version that is being loaded is abandoned with the process."""
+        self._stopping.set()
+        self._requests.put(None)
+
+    # For the pipeline
+
+    def queue_names(self) -> list[str]:
+        """The queues from which the worker takes jobs, in order of priority."""
+        with self._lock:
+            names = [name for name in self._served_names() if self._is_usable(name)]
+            if self._default in names:
+                names = ["", *names]
+        return [queue_name(queue, name) for queue in QUEUES for name in names]
+
+    def choose(self, routed: str, model: str) -> ModelRef:
+        """The version that processes a job which was routed to `NAME@VERSION` and whose sender named `model`.
+
+        Raises:
+            UnusableModelError: its sender pinned a version that does not exist, or cannot be loaded.
+        """
+        name, version = split_model(routed or model or self._default)
+        _, pinned = split_model(model)
+        with self._lock:
+            ref = ModelRef(name, version)
+            if not pinned and ref not in self._versions:
+                ref = self._live_version(name) or ref  # another worker has a version that is not in this one's store
+            found = self._versions.get(ref)
+            if found and (found.state != "failed" or not pinned):
+                return ref
+        raise UnusableModelError(ref, self.problem(ref))
+
+    def target(self, ref: ModelRef) -> Target:
+        """What the decoder makes of an image for a version; does not need the version to be loaded."""
+        with self._lock:
+            target = self._versions[ref].target
+        assert target  # noqa: S101 - `choose` returns only versions whose manifest was read
+        return target
+
+    def is_ready(self, ref: Hashable) -> bool:
+        """Whether a version is loaded; if it is not, but can be, it will be."""
+        with self._lock:
+            found = self._versions.get(ref)  # type: ignore[call-overload]
+            if found and found.state == "waiting":
+                found.state = "loading"
+                self._requests.put(ModelRef(found.stored.name, found.stored.version))
+            return bool(found and found.model)
+
+    def has_failed(self, ref: Hashable) -> bool:
+        """Whether a version cannot be loaded."""
+        with self._lock:
+            found = self._versions.get(ref)  # type: ignore[call-overload]
+            return found is None or found.state == "failed"
+
+    def problem(self, ref: ModelRef) -> str:
+        """Why a version cannot be loaded; empty if it can."""
+        with self._lock:
+            found = self._versions.get(ref)
+            return found.problem if found else "The worker that took the job does not have it."
+
+    def get(self, ref: ModelRef) -> KerasModel | None:
+        """A loaded version, for one batch; None if it was unloaded in the meantime."""
+        with self._lock:
+            found = self._versions[ref]
+            found.used_at_s, found.is_used = self._clock(), True
+            return found.model
+
+    # For the heartbeat
+
+    def served_names(self) -> list[str]:
+        """The names of the models whose jobs the worker takes now."""
+        with self._lock:
+            return [name for name in self._served_names() if self._is_usable(name)]
+
+    def held(self) -> list[HeldModel]:
+        """The state of every version that the worker serves."""
+        with self._lock:
+            return [
+                HeldModel(ref.name, ref.version, found.state, found.problem)
+                for ref, found in sorted(self._versions.items(), key=lambda item: (item[0].name, item[0].version))
+            ]
+
+    def live_versions(self) -> list[ModelRef]:
+        """The live version of each model that the worker serves, that of the default model first."""
+        with self._lock:
+            names = sorted(self._served_names(), key=lambda name: name != self._default)
+            return [ref for name in names if (ref := self._live_version(name))]
+
+    def load(self, ref: ModelRef, *, measure: bool = False) -> KerasModel:
+        """Load a version and return it. With `measure`, it may be measured, which disturbs others that work.
+
+        Raises:
+            BundleError: it cannot be loaded.
+        """
+        with self._lock:
+            found = self._versions[ref]
+            found.state = "loading"
+        while self._unload_others(ref) and not self._stopping.wait(_POLL_S):
+            pass
+        gc.collect()
+        before = _memory_bytes()
+        try:
+            model = self._load_bundle(found.stored.folder, measure)
+        # Frameworks can raise anything on a network that they cannot build.
+        except Exception as error:
+            self._fail(found, str(error))
+            raise
+        with self._lock:
+            found.model, found.state, found.problem = model, "ready", ""
+            found.memory_bytes = max(0, _memory_bytes() - before)
+            found.used_at_s, found.is_used = self._clock(), False
+        return model
+
+    def refresh(self) -> None:
+        """Look for new versions in the store, register them, and read which ones are live.
+
+        Raises:
+            UnavailableError: Redis is not responding.
+        """
+        versions = list(self._found())
+        for stored in versions:
+            self._add(stored)
+        if self._registry:
+            names = Counter(stored.name for stored in versions)
+            for stored in versions:
+                self._register(stored, self._registry, is_alone=names[stored.name] == 1)
+            live, default = self._registry.live(), self._registry.default()
+            with self._lock:
+                self._live, self._default = live, default or self._options.default
+        now_s = self._clock()
+        with self._lock:
+            for found in self._versions.values():
+                if found.state == "failed" and found.is_registered and now_s >= found.retry_at_s:
+                    found.state = "waiting"
+
+    def _found(self) -> Iterator[StoredVersion]:
+        base, served = self._options.base, self._options.served
+        if base and (served is None or base.name in served):
+            yield base
+        for stored in self._store.versions() if self._store else ():
+            is_base = base and (base.name, base.version) == (stored.name, stored.version)
+            if not is_base and (served is None or stored.name in served):
+                yield stored
+
+    def _add(self, stored: StoredVersion) -> None:
+        ref = ModelRef(stored.name, stored.version)
+        with self._lock:
+            found = self._versions.get(ref)
+        if found and found.info:
+            return
+        is_new, found = found is None, found or _Version(stored)
+        try:
+            manifest = stored.read_manifest()
+        except BundleError as error:
+            self._fail(found, str(error), quiet=not is_new)
+        else:
+            found.target = Target(manifest.input.height, manifest.input.width)
+            found.info = version_info(manifest, sha256_of(stored.folder / MANIFEST_FILE))
+            found.state = "waiting"
+        with self._lock:
+            self._versions[ref] = found
+
+    def _register(self, stored: StoredVersion, registry: ModelRegistry, *, is_alone: bool) -> None:
+        found = self._versions[ModelRef(stored.name, stored.version)]
+        # Without a live version, Redis has lost its data.
+        if found.info is None or (found.is_registered and stored.name in self._live):
+            return
+        done = registry.register(
+            stored.name,
+            stored.version,
+            found.info,
+            by=self._by,
+            live=stored is self._options.base and is_alone,
+            default=stored.name == self._options.default,
+        )
+        found.is_registered = True
+        if done is Registered.DIFFERENT:
+            self._fail(found, "Another bundle is registered under this name and version. Import it as another version.")
+        if done is Registered.TOO_MANY:
+            self._fail(found, "There are too many models, or versions of this model.")
+
+    def _served_names(self) -> list[str]:
+        return sorted({ref.name for ref in self._versions})
+
+    def _is_usable(self, name: str) -> bool:
+        ref = self._live_version(name)
+        return bool(ref and self._versions[ref].state != "failed")
+
+    def _live_version(self, name: str) -> ModelRef | None:
+        live = ModelRef(name, self._live.get(name, ""))
+        return live if live in self._versions else self._own_version(name)
+
+    def _own_version(self, name: str) -> ModelRef | None:
+        base = self._options.base
+        ref = ModelRef(base.name, base.version) if base else None
+        return ref if ref and ref.name == name and ref in self._versions else None
+
+    def _unload_others(self, ref: ModelRef) -> bool:
+        """Unload the least recently used versions until this one fits; returns whether to try again in a moment."""
+        limit = self._options.memory_bytes
+        if limit is None:
+            return False
+        with self._lock:
+            needed = self._versions[ref].memory_bytes or _size_of(self._versions[ref].stored.folder)
+            loaded = sorted(
+                (found for found in self._versions.values() if found.model), key=lambda item: item.used_at_s
+            )
+            total = sum(found.memory_bytes for found in loaded) + needed
+            for found in loaded:
+                # Jobs wait for a version that was only just loaded.
+                if total > limit and (found.is_used or found.used_at_s < self._clock() - _FIRST_USE_S):
+                    found.model, found.state = None, "waiting"
+                    total -= found.memory_bytes
+                    _log.info("Model unloaded", model=found.stored.name, version=found.stored.version)
+            return total > limit and any(found.model for found in loaded)
+
+    def _fail(self, found: _Version, problem: str, *, quiet: bool = False) -> None:
+        with self._lock:
+            found.state, found.problem = "failed", problem[:_MAX_PROBLEM_CHARS]
+            found.retry_at_s = self._clock() + _RETRY_S
+        if not quiet:
+            _log.error(
+                "The model cannot be served", model=found.stored.name, version=found.stored.version, reason=problem
+            )
+
+    # Threads
+
+    def _keep_up(self) -> None:
+        while not self._stopping.wait(_REFRESH_S):
+            try:
+                with suppress(UnavailableError):
+                    self.refresh()
+                self.changed()
+            # The thread must keep running: without it, no new version is found.
+            except Exception:  # noqa: BLE001
+                _log.exception("The models could not be read")
+
+    def _serve_requests(self) -> None:
+        while ref := self._requests.get():
+            with suppress(Exception):  # `load` has logged it
+                model = self.load(ref)
+                _log.info("Model loaded", model=model.name, version=model.version, precision=model.precision)
+            self.changed()
+
+
+def models_to_serve(settings: Settings, load: Callable[..., KerasModel], registry: ModelRegistry, by: str) -> Models:
+    """The models that a worker with these settings serves; `load` takes a folder, the checksum of its bundle, and
+    whether to measure.
+
+    Raises:
+        BundleError: the bundle of the settings is missing or damaged.
+    """
+    folder = bundle_to_serve(settings.model, settings.state_dir)
+    manifest = read_manifest(folder, settings.model_checksum)
+    base = StoredVersion(manifest.name, manifest.version, folder)
+
+    def load_folder(chosen: Path, measure: bool) -> KerasModel:  # noqa: FBT001 - passed on
+        return load(chosen, settings.model_checksum if chosen == folder else None, measure)
+
+    options = ModelOptions(
+        settings.served_models(), base, settings.default_model or base.name, settings.model_memory_bytes
+    )
+    # With a checksum, a worker runs no other bundle.
+    store = None if settings.model_checksum else ModelStore(store_folder(settings.state_dir))
+    return Models(load_folder, options, store=store, registry=registry, by=by)
+
+
+def version_info(manifest: Manifest, checksum: str) -> VersionInfo:
+    """The description of a bundle for the registry."""
+    return VersionInfo(
+        labels=list(manifest.labels),
+        height=manifest.input.height,
+        width=manifest.input.width,
+        output=manifest.output,
+        architecture=manifest.architecture,
+        metrics={name: metric.model_dump() for name, metric in manifest.metrics.items()},
+        created_at=manifest.created_at or "",
+        checksum=checksum,
+    )
+
+
+def _size_of(folder: Path) -> int:
+    """The size of the files of a bundle: an estimate of the memory of a version that was never loaded."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def _memory_bytes() -> int:
+    """The memory of this process; 0 where it is not known."""
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    return 0
