@@ -94,8 +94,9 @@ def test_the_scanner_is_pinned_and_has_no_access_to_the_docker_socket() -> None:
     assert "docker.sock" not in makefile
 
 
-def test_the_compose_file_matches_the_compose_specification() -> None:
+@pytest.mark.parametrize("name", ["docker-compose.yml", "deploy/compose/two-models.yml"])
+def test_the_compose_files_match_the_compose_specification(name: str) -> None:
     tool = Path(sys.executable).with_name("check-jsonschema")
-    command = [tool, "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml"]
+    command = [tool, "--builtin-schema", "vendor.compose-spec", ROOT / name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,7 @@ def pod(workload: dict[str, Any]) -> dict[str, Any]:
     return workload["spec"]["template"]["spec"]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, "overlays/two-models"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_overlay_is_valid(overlay: str, version: str, documents: Render, monkeypatch: pytest.MonkeyPatch) -> None:
     # kubernetes-validate reads megabytes of schemas for each resource; with a cache the test takes a tenth of the time.
@@ -226,3 +226,19 @@ def test_each_component_can_be_added_to_the_base(tmp_path: Path) -> None:
         finally:
             (folder / "kustomization.yaml").unlink(missing_ok=True)
             folder.rmdir()
+
+
+def test_two_models_have_workers_and_autoscalers_of_their_own(documents: Render) -> None:
+    everything = documents("overlays/two-models")
+    for name, model in (("worker", "cats-dogs"), ("worker-birds", "birds")):
+        kinds = {d["kind"]: d for d in everything if d["metadata"]["name"] == name}
+        assert kinds.keys() == {"Service", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
+        selected = kinds["Deployment"]["spec"]["selector"]["matchLabels"]
+        spec = pod(kinds["Deployment"])
+        assert {"name": "PAWQUEUE_SERVE", "value": model} in spec["containers"][0]["env"]
+        assert "/state/models" in {mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+        scaler = kinds["HorizontalPodAutoscaler"]["spec"]
+        assert scaler["scaleTargetRef"]["name"] == name
+        assert scaler["metrics"][0]["external"]["metric"]["selector"] == {"matchLabels": {"model": model}}
+        for other in (d for d in workloads(everything) if d["metadata"]["name"] not in (name,)):
+            assert not selected.items() <= other["spec"]["template"]["metadata"]["labels"].items()
