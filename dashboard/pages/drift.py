@@ -50,8 +50,10 @@ _PSI_BOUNDS = (0.1, 0.25)
 
 def contents(view: View) -> dict[str, Content]:
     """What each card shows, for the jobs that the viewer may see."""
-    snapshot, jobs = view.snapshot, view.jobs
+    snapshot = view.snapshot
     manifest = snapshot.served.manifest if snapshot.served else {}
+    # Jobs of other models have other training images.
+    jobs = [row for row in view.jobs if row.model.partition("@")[0] in ("", manifest.get("name"))]
     references = {feature: read_reference(manifest, feature) for feature in _FEATURES}
     drifts = {name: compute_drift(jobs, reference, name) for name, reference in references.items() if reference}
     cards = {f"drift-{name}": _overlay(snapshot, drifts.get(name), name) for name in _FEATURES}

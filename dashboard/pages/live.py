@@ -175,7 +175,7 @@ def _error_name(series: Series) -> str:
     return f"job: {code}" if code else f"upload: {series.label('reason')}"
 
 
-_WORKER_HEAD = ("Worker", "Model", "Backend", "Precision", "Busy", "Uptime", "Last heartbeat")
+_WORKER_HEAD = ("Worker", "Models", "Backend", "Precision", "Busy", "Uptime", "Last heartbeat")
 
 
 def _workers(snapshot: Snapshot) -> Content:
@@ -190,13 +190,19 @@ def _workers(snapshot: Snapshot) -> Content:
 def _worker(worker: Heartbeat, now_s: float) -> tuple[str, ...]:
     return (
         worker.id,
-        f"{worker.model_name}@{worker.model_version}",
+        _models(worker),
         worker.backend,
         worker.precision,
         percent(worker.busy_ratio),
         duration(max(0.0, now_s - worker.started_ms / 1000)),
         f"{duration(max(0.0, now_s - worker.seen_ms / 1000))} ago",
     )
+
+
+def _models(worker: Heartbeat) -> str:
+    """The versions that a worker has loaded."""
+    loaded = [f"{held.name}@{held.version}" for held in worker.models if held.state == "ready"]
+    return ", ".join(loaded) or f"{worker.model_name}@{worker.model_version}"
 
 
 def _alerts(metrics: Metrics) -> Content:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from contract.ledger.types import ChosenStrategy, Heartbeat
+from contract.queues import QUEUES
+from contract.status import Status
 from dashboard.data.snapshot import Run, ServedBundle, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.pages.page import Page, View
@@ -15,6 +17,7 @@ from dashboard.parts.card import Card, CardState, Content, Stat, Table, chart_ca
 from dashboard.parts.text import UNKNOWN, date_time, milliseconds, number, percent
 
 CARDS = (
+    Card("models-all", "All models", ("table",), is_wide=True),
     Card("models-served", "Served bundle", ("stats", "table"), is_wide=True),
     Card("models-strategies", "Strategies of the workers", ("table",), is_wide=True),
     Card("models-metrics", "Metrics on the test images", ("table",)),
@@ -29,6 +32,7 @@ def contents(view: View) -> dict[str, Content]:
     """What each card shows, by card id."""
     snapshot = view.snapshot
     return {
+        "models-all": _all_models(snapshot),
         "models-served": _served(snapshot),
         "models-strategies": _strategies(snapshot),
         "models-metrics": _metrics(snapshot),
@@ -39,7 +43,38 @@ def contents(view: View) -> dict[str, Content]:
     }
 
 
-PAGE = Page("models", "/models", "Models", "The served bundle and training runs.", CARDS, contents)
+PAGE = Page("models", "/models", "Models", "All models, the served bundle and training runs.", CARDS, contents)
+
+_MODELS_HEAD = ("Model", "Live version", "Queued", "Running", "Workers", "Loaded by", "Problem")
+
+
+def _all_models(snapshot: Snapshot) -> Content:
+    live = snapshot.status.live
+    content = content_of(
+        snapshot.ledger,
+        "Clients name a model with `?model=`; the default model processes jobs that name none",
+        is_empty=not live,
+        empty="No worker has registered a model yet.",
+    )
+    if not content.has_data:
+        return content
+    return replace(content, table=Table(_MODELS_HEAD, tuple(_model(snapshot.status, name) for name in live)))
+
+
+def _model(status: Status, name: str) -> tuple[str, ...]:
+    is_default = name == status.default_model
+    names = {name, ""} if is_default else {name}
+    rows = [status.stats.of_queue(queue, names) for queue in QUEUES]
+    held = [item for worker in status.workers for item in worker.models if item.name == name]
+    return (
+        f"{name} (default)" if is_default else name,
+        status.live[name],
+        number(sum(row.queued for row in rows)),
+        number(sum(row.running for row in rows)),
+        number(sum(worker.takes_jobs_of(name) for worker in status.workers)),
+        number(sum(item.state == "ready" for item in held)),
+        next((f"{item.version}: {item.problem}" for item in held if item.problem), "-"),
+    )
 
 
 def _served(snapshot: Snapshot) -> Content:

@@ -240,5 +240,5 @@ def test_two_models_have_workers_and_autoscalers_of_their_own(documents: Render)
         scaler = kinds["HorizontalPodAutoscaler"]["spec"]
         assert scaler["scaleTargetRef"]["name"] == name
         assert scaler["metrics"][0]["external"]["metric"]["selector"] == {"matchLabels": {"model": model}}
-        for other in (d for d in workloads(everything) if d["metadata"]["name"] not in (name,)):
+        for other in (d for d in workloads(everything) if d["metadata"]["name"] != name):
             assert not selected.items() <= other["spec"]["template"]["metadata"]["labels"].items()
