@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-MANIFEST = Path(__file__).parent.parent / "deploy" / "k8s" / "base" / "worker.yaml"
+MANIFEST = Path(__file__).parent.parent / "deploy" / "k8s" / "base" / "worker" / "worker.yaml"
 #: Within this relative distance from the target, nothing changes (`--horizontal-pod-autoscaler-tolerance`).
 _TOLERANCE = 0.1
 #: Period of the controller, in seconds (`--horizontal-pod-autoscaler-sync-period`).

@@ -94,7 +94,8 @@ def heartbeat(worker_id: str = "w", version: str = "1") -> Heartbeat:
 def status(queued: int = 3, workers: Sequence[Heartbeat] = (heartbeat(),), **changes: Any) -> Status:
     """The status of a service with jobs in its bulk queue."""
     stats = LedgerStats({"bulk": QueueStats(queued, 1, 2500)}, {("bulk", "succeeded", "cat"): 1200}, dead=2)
-    return replace(Status(stats, workers), **changes)
+    known = {"live": {"cats-dogs": "1"}, "default_model": "cats-dogs"}
+    return replace(Status(stats, workers), **{**known, **changes})
 
 
 def snapshot(**changes: Any) -> Snapshot:

@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from contract.ledger.types import ChosenStrategy
+from contract.ledger.types import ChosenStrategy, HeldModel, LedgerStats, QueueStats
 from contract.status import NO_WORKER, Problem
 from dashboard.app import PAGES
 from dashboard.data.snapshot import Alert, Metrics, Run, Snapshot
@@ -251,3 +251,19 @@ def test_the_predictions_page_counts_only_the_jobs_of_the_viewer() -> None:
     own, none = (predictions.contents(View(jobs, Viewer(name, sees_all=False))) for name in ("me", "someone"))
     assert own["predictions-mix"].note == "Based on the last 1 finished job"
     assert none["predictions-mix"].note == "No jobs have finished recently."
+
+
+def test_all_models_are_listed_with_their_jobs_and_problems() -> None:
+    held = (HeldModel("cats-dogs", "1", "ready"), HeldModel("birds", "3", "failed", "It is damaged."))
+    worker = replace(heartbeat(), serves=("cats-dogs",), models=held)
+    queues = {"bulk": QueueStats(3, 1), "bulk.birds": QueueStats(7), "interactive.cats-dogs": QueueStats(1)}
+    of = status(stats=LedgerStats(queues), workers=(worker,), live={"birds": "3", "cats-dogs": "1"})
+    table = models.contents(view(status=of))["models-all"].table
+    assert table
+    assert table.body == (
+        ("birds", "3", "7", "0", "0", "0", "3: It is damaged."),
+        ("cats-dogs (default)", "1", "4", "1", "1", "1", "-"),
+    )
+    workers = live.contents(view(status=of))["live-workers"].table
+    assert workers
+    assert workers.body[0][1] == "cats-dogs@1"
