@@ -65,6 +65,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     """
     models = models or Models.of(model)
     metrics = metrics or WorkerMetrics(settings.batch_size)
+    metrics.add_model(model.name)
     client = client or connect(settings.redis_address())
     ledger = ledger or Ledger(client)
     images = images or open_image_store(settings.image_store_address(), settings.image_ttl_s)

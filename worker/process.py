@@ -91,7 +91,7 @@ class Worker:
         """Take jobs of models that the worker now serves; `Pipeline.wants` leaves out those that it cannot load."""
         self.pipeline.models_changed()
         for queue in self.models.queue_names():
-            if queue not in subscribed and consumer.consumer:
+            if queue not in subscribed and getattr(consumer, "consumer", None):
                 declare(self.celery, queue)
                 consumer.consumer.call_soon(consumer.consumer.add_task_queue, queue)
                 subscribed.add(queue)

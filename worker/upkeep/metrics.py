@@ -40,6 +40,11 @@ class WorkerMetrics:
             registry=self.registry,
         )
 
+    def add_model(self, name: str) -> None:
+        """Export the counts of a model as 0 before its first batch."""
+        self.batch_size.labels(name)
+        self.images.labels(name)
+
     def observe(self, job: Job, model: str, timings: Timings, finished_ms: int) -> None:
         """Count one finished job of a model."""
         phases = {
