@@ -243,7 +243,9 @@ class Models:
             raise
         with self._lock:
             found.model, found.state, found.problem = model, "ready", ""
-            found.memory_bytes = max(0, _memory_bytes() - before)
+            # The process may have reused the memory of a version that was unloaded.
+            grown = max(0, _memory_bytes() - before)
+            found.memory_bytes = max(found.memory_bytes, grown, _size_of(found.stored.folder))
             found.used_at_s, found.is_used = self._clock(), False
         return model
 
@@ -417,7 +419,9 @@ def version_info(manifest: Manifest, checksum: str) -> VersionInfo:
 
 def _size_of(folder: Path) -> int:
     """The size of the files of a bundle: an estimate of the memory of a version that was never loaded."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    with suppress(OSError):
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return 0
 
 
 def _memory_bytes() -> int:
