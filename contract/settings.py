@@ -122,6 +122,11 @@ class Settings(BaseModel):
         "Where uploaded images are stored until they are processed: a folder, a `redis://` URL, or any fsspec URL. "
         "Unset: the folder `images` in the state folder.",
     )
+    image_fsync: Literal["always", "never"] = _setting(
+        "always",
+        "Whether the gateway syncs uploaded images to disk before it responds: once for each group of images, or not "
+        "at all, which is faster but may lose the images of queued jobs in a power failure. Applies only to a folder.",
+    )
     state_dir: Path = _setting(
         Path("state"),
         "Folder for all data that must survive a restart. `make up` denies other users access to it.",

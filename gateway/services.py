@@ -16,6 +16,7 @@ from contract.ledger.ledger import Ledger
 from contract.purge import Purger
 from contract.rates import RateLimits
 from contract.settings import Settings
+from contract.web.turns import off_loop
 from gateway.accept.acceptor import Acceptor, Publish
 from gateway.accept.admission import Admission
 from gateway.accept.dead_letters import DeadLetters
@@ -76,7 +77,9 @@ def build_services(
     """Create and start the parts of a gateway. An argument replaces the default part; a `ledger` must use `client`."""
     client = client or connect(settings.redis_address())
     ledger = ledger or Ledger(client)
-    images = images or open_image_store(settings.image_store_address(), settings.image_ttl_s)
+    images = images or open_image_store(
+        settings.image_store_address(), settings.image_ttl_s, sync=settings.image_fsync == "always", run=off_loop
+    )
     publish = publish or _publisher(settings)
     admission = Admission(ledger, settings.ledger_max_bytes, clock)
     waiters = Waiters(ledger)

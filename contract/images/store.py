@@ -1,14 +1,18 @@
 """Storage for uploaded images until a worker has processed them. The queue messages contain only job ids."""
 
+import ctypes
+import errno
 import os
 import secrets
-import struct
-import sys
+import threading
 import time
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -17,6 +21,24 @@ from redis.retry import Retry
 from contract.errors import UnavailableError
 from contract.ledger import keys
 from contract.ledger.connection import unavailable_reason
+
+#: Runs a function with its arguments.
+Run = Callable[..., None]
+
+#: How long a process appends to a segment, and how large the segment may be before another one is started.
+_SEGMENT_S, _SEGMENT_BYTES = 60, 128_000_000
+#: After this time, nobody appends to a segment any more, even if a write or a clock is late.
+_LATE_S = 600
+#: Name of a segment: Unix time of its start, then random digits.
+_SEGMENT = "[0-9a-f]" * 24
+_BLOCK_BYTES = 4096
+_PIECE_BYTES = 1 << 20
+#: FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE of fallocate(2), which only Linux has.
+_PUNCH_HOLE = 3
+_fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+if _fallocate:
+    _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 class ImageStore(ABC):
@@ -44,58 +66,94 @@ class ImageStore(ABC):
         return 0
 
 
-def open_image_store(url: str, ttl_s: int) -> ImageStore:
-    """Open the image store at a folder, or at a `file://`, `redis://` or fsspec URL."""
+def _run_here(function: Callable[..., None], *arguments: Any) -> None:
+    function(*arguments)
+
+
+def open_image_store(url: str, ttl_s: int, *, sync: bool = False, run: Run = _run_here) -> ImageStore:
+    """Open the image store at a folder, or at a `file://`, `redis://` or fsspec URL.
+
+    `sync` and `run` are those of `FileImageStore`; the other stores ignore them.
+    """
     if url.startswith(("redis://", "rediss://", "unix://")):
         return RedisImageStore(url, ttl_s)
     if "://" not in url or url.startswith("file://"):
-        return FileImageStore(Path(url.removeprefix("file://")))
+        return FileImageStore(Path(url.removeprefix("file://")), sync=sync, run=run)
     return FsspecImageStore(url)
 
 
 class FileImageStore(ImageStore):
-    """Stores images as files in a folder that the gateway and the workers share."""
+    """Stores images in files of a folder that the gateway and the workers share.
 
-    def __init__(self, folder: Path) -> None:
+    A process appends its images to a file of its own, the segment, and starts another one every minute, so storing a
+    group of images takes one file and one sync. A reference contains the image's place in the segment and its checksum,
+    so a write that a crash interrupted is read as a missing image. Deleting an image makes a hole in the segment, which
+    frees its blocks. `sweep` deletes the segments that contain nothing else.
+
+    A reference of an earlier version is the name of a file with one image.
+    """
+
+    def __init__(
+        self, folder: Path, *, sync: bool = False, run: Run = _run_here, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Open the store at a folder.
+
+        Args:
+            folder: Created if it does not exist.
+            sync: Whether images must survive a power failure.
+            run: Runs a function that waits for the disk. By default it runs in the calling thread.
+            clock: Returns Unix time in seconds.
+        """
         self._folder = folder
         self._root = str(folder)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        spread_subfolders(folder)
+        self._sync = sync
+        self._run = run
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._segment = ""
+        self._started_s = 0.0
+        #: Where the next image starts in the segment.
+        self._end = _SEGMENT_BYTES
+        #: The last segment whose entry in the folder was synced.
+        self._synced = ""
+        self._make_folder()
 
     def put(self, data: bytes) -> str:
-        ref = _new_ref()
-        path = self._path(ref)
-        try:
-            try:
-                _write(path, data)
-            except FileNotFoundError:
-                Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-                _write(path, data)
-        except OSError as error:
-            with suppress(OSError):
-                Path(path).unlink()
-            raise _not_writable(error) from error
-        return ref
+        return self.put_many([data])[0]
 
     def put_many(self, images: Sequence[bytes]) -> list[str]:
-        refs: list[str] = []
+        if not images:
+            return []
+        segment, starts = self._reserve(images)
+        refs = [
+            f"{segment}-{start:x}-{len(data):x}-{zlib.crc32(data):08x}"
+            for start, data in zip(starts, images, strict=True)
+        ]
         try:
-            for data in images:
-                refs.append(self.put(data))  # noqa: PERF401 - if one fails, the images before it are deleted
-        except UnavailableError:
+            if self._sync:
+                self._run(self._write, segment, starts, images)
+            else:
+                self._write(segment, starts, images)  # to the page cache, which is faster than changing the thread
+        except OSError as error:
             with suppress(UnavailableError):
                 self.delete(refs)  # or every retry of a group would fill the disk further
-            raise
+            raise _not_writable(error) from error
         return refs
 
     def get(self, refs: Sequence[str]) -> list[bytes | None]:
-        return [self._read(ref) for ref in refs]
+        found: list[bytes | None] = []
+        try:
+            for path, group in groupby(refs, self._path):
+                found += _read(path, list(group))
+        except OSError as error:
+            raise UnavailableError(f"The image store is not readable ({error.strerror}). Try again later.") from error
+        return found
 
     def delete(self, refs: Sequence[str]) -> None:
         failure: OSError | None = None
-        for ref in refs:
+        for path, group in groupby(sorted(refs), self._path):
             try:
-                os.unlink(self._path(ref))  # noqa: PTH108 - a str: see `_path`
+                _delete(path, list(group))
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -104,72 +162,174 @@ class FileImageStore(ImageStore):
             raise _not_writable(failure) from failure
 
     def sweep(self, older_than_s: float) -> int:
-        before_s, swept = time.time() - older_than_s, 0
-        for path in self._folder.glob("??/*"):
-            try:
-                if path.stat().st_mtime < before_s:
-                    path.unlink()
-                    swept += 1
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise _not_writable(error) from error
+        now_s, swept = self._clock(), 0
+        files = (
+            *((path, _sweep_segment) for path in self._folder.glob(_SEGMENT)),
+            *((path, _sweep_image) for path in self._folder.glob("??/*")),
+        )
+        try:
+            for path, sweep in files:
+                with suppress(FileNotFoundError):  # it has been deleted just now
+                    swept += sweep(path, now_s, older_than_s)
+        except OSError as error:
+            raise _not_writable(error) from error
         return swept
 
-    def _read(self, ref: str) -> bytes | None:
+    def _make_folder(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        if self._sync:
+            _sync_folder(str(self._folder.parent))
+
+    def _reserve(self, images: Sequence[bytes]) -> tuple[str, list[int]]:
+        """Reserve the places of images in a segment; returns where they start."""
+        with self._lock:
+            now_s = self._clock()
+            if self._end >= _SEGMENT_BYTES or not 0 <= now_s - self._started_s < _SEGMENT_S:
+                self._segment = f"{int(now_s):08x}{secrets.token_hex(8)}"
+                self._started_s, self._end = now_s, 0
+            starts = []
+            for data in images:
+                starts.append(self._end)
+                self._end = _block_end(self._end + len(data))
+            return self._segment, starts
+
+    def _write(self, segment: str, starts: Sequence[int], images: Sequence[bytes]) -> None:
+        path, flags = f"{self._root}/{segment}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        # The file is closed after each group: over NFS, others see only what was synced or closed.
         try:
-            with open(self._path(ref), "rb", buffering=0) as file:  # noqa: PTH123 - a str: see `_path`
-                return file.read()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UnavailableError(f"The image store is not readable ({error.strerror}). Try again later.") from error
+            handle = os.open(path, flags, 0o640)
+        except FileNotFoundError:  # somebody has deleted the folder
+            self._make_folder()
+            handle = os.open(path, flags, 0o640)
+        try:
+            for start, data in zip(starts, images, strict=True):
+                _write_at(handle, start, data)
+            if self._sync:
+                _sync_data(handle)
+        finally:
+            os.close(handle)
+        if self._sync and self._synced != segment:
+            _sync_folder(self._root)
+            self._synced = segment
 
     def _path(self, ref: str) -> str:
-        """The path of an image in one of 256 subfolders. Building a `Path` would take as long as reading the file."""
-        return f"{self._root}/{ref[:2]}/{ref}"
+        """The path of an image's file. Building a `Path` would take as long as reading an image."""
+        segment, is_place, _ = ref.partition("-")
+        return f"{self._root}/{segment}" if is_place else f"{self._root}/{ref[:2]}/{ref}"
 
 
 def _not_writable(error: OSError) -> UnavailableError:
     return UnavailableError(f"The image store is not writable ({error.strerror}). Try again later.")
 
 
-def _write(path: str, data: bytes) -> None:
-    # Use system calls, because a file object takes 50% longer.
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+def _block_end(at: int) -> int:
+    """The end of the block that ends at or after `at`. A block contains one image, so that all blocks can be freed."""
+    return -(-at // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def _place(ref: str) -> tuple[int, int, int]:
+    """The image's place in its segment: start, length, checksum."""
+    _, start, length, checksum = ref.split("-")
+    return int(start, 16), int(length, 16), int(checksum, 16)
+
+
+def _write_at(handle: int, at: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(handle, left, at)
+        at, left = at + written, left[written:]
+
+
+def _sync_folder(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(handle, left) :]
+        os.fsync(handle)
     finally:
         os.close(handle)
 
 
-#: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of ioctl_iflags(2), on 64-bit Linux.
-_GET_FLAGS, _SET_FLAGS, _TOPDIR = 0x80086601, 0x40086602, 0x00020000
+def _read(path: str, refs: Sequence[str]) -> list[bytes | None]:
+    """Read images of one file."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a str: see `_path`
+            return [_read_at(file.fileno(), ref) if "-" in ref else file.read() for ref in refs]
+    except FileNotFoundError:
+        return [None] * len(refs)
 
 
-def spread_subfolders(folder: Path) -> bool:
-    """Make ext4 place new subfolders of `folder` in different block groups; returns False on other file systems.
+def _read_at(handle: int, ref: str) -> bytes | None:
+    start, length, checksum = _place(ref)
+    data = os.pread(handle, length, start)
+    return data if len(data) == length and zlib.crc32(data) == checksum else None
 
-    Before ext4 gives a new file an inode, it skips every free inode of the subfolder's block group that was in use in
-    the last few minutes (`recently_deleted` in fs/ext4/ialloc.c). With all images in one block group, that search takes
-    longer than writing the image.
-    """
-    if sys.platform != "linux":
-        return False
-    import fcntl  # noqa: PLC0415 - not available on every system
 
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            flags = bytearray(8)
-            fcntl.ioctl(handle, _GET_FLAGS, flags)
-            fcntl.ioctl(handle, _SET_FLAGS, struct.pack("q", struct.unpack_from("i", flags)[0] | _TOPDIR))
-        finally:
-            os.close(handle)
-        return True
-    return False
+def _delete(path: str, refs: Sequence[str]) -> None:
+    """Delete images of one file."""
+    if "-" not in refs[0]:
+        os.unlink(path)  # noqa: PTH108 - a str: see `FileImageStore._path`
+        return
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        ranges: list[list[int]] = []
+        for start, length, _ in sorted(map(_place, refs)):
+            end = _block_end(start + length)
+            if ranges and ranges[-1][1] == start:
+                ranges[-1][1] = end
+            else:
+                ranges.append([start, end])
+        for start, end in ranges:
+            _clear(handle, start, end)
+    finally:
+        os.close(handle)
+
+
+def _clear(handle: int, start: int, end: int) -> None:
+    """Free the blocks of a range, or write zeros if the file system cannot free them."""
+    if _fallocate:
+        if _fallocate(handle, _PUNCH_HOLE, start, end - start) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise OSError(number, os.strerror(number))
+    end = min(end, os.fstat(handle).st_size)
+    for at in range(start, end, _PIECE_BYTES):
+        _write_at(handle, at, bytes(min(_PIECE_BYTES, end - at)))
+
+
+def _sweep_segment(path: Path, now_s: float, older_than_s: float) -> bool:
+    """Delete a segment whose images are all old; returns whether they were. Also deletes an empty segment."""
+    age_s = now_s - int(path.name[:8], 16) - _SEGMENT_S
+    is_old = age_s > older_than_s
+    if is_old:
+        os.truncate(path, 0)  # processes that have the file open cannot read it any more
+    if is_old or (age_s > _LATE_S and _is_empty(path)):
+        path.unlink()
+    return is_old
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a segment contains nothing but holes and zeros."""
+    with path.open("rb", buffering=0) as file:
+        at = 0
+        while True:
+            try:
+                at = file.seek(at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return True
+                raise
+            data = file.read(_PIECE_BYTES)
+            if data.strip(b"\0"):
+                return False
+            at += len(data)
+
+
+def _sweep_image(path: Path, now_s: float, older_than_s: float) -> bool:
+    """Delete an image of an earlier version if it is old; returns whether it was."""
+    is_old = now_s - path.stat().st_mtime > older_than_s
+    if is_old:
+        path.unlink()
+    return is_old
 
 
 class RedisImageStore(ImageStore):

@@ -6,6 +6,7 @@ already there, would otherwise delay all others until it is finished.
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from gevent.hub import Waiter, get_hub
@@ -63,3 +64,14 @@ def yield_turn() -> None:
     """Let other requests go first if the event loop has worked for some time. Returns at once outside the server."""
     if _turns:
         _turns.yield_turn()
+
+
+def off_loop(function: Callable[..., None], *arguments: Any) -> None:
+    """Run a function that waits for the disk in a thread, so that the event loop can serve other requests meanwhile.
+
+    Outside the server, the calling thread runs it.
+    """
+    if _turns:
+        get_hub().threadpool.apply(function, arguments)
+    else:
+        function(*arguments)

@@ -25,6 +25,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus
 from contract.log import get_logger
 from contract.settings import Settings
+from gateway import GROUP_MAX_BYTES
 from gateway.accept.admission import Admission
 from gateway.accept.check import UploadLimits, check_upload
 from gateway.results.waiters import Waiters
@@ -74,8 +75,8 @@ class Upload:
     #: Set if reading the request already showed that this image cannot be accepted.
     error: UploadError | None = None
 
-    def to_submit(self, image_ref: str) -> Submit:
-        """The job to store, once the image itself is stored under `image_ref`."""
+    def to_submit(self) -> Submit:
+        """The job to store, without the reference of its image."""
         created_ms = now_ms()
         job = Job(
             id=self.job_id,
@@ -87,7 +88,6 @@ class Upload:
             submission=self.submission,
             model=self.model,
             top_k=self.top_k,
-            image=image_ref,
             deadline_ms=None if self.deadline_s is None else created_ms + int(self.deadline_s * 1000),
         )
         # Different owners may choose the same idempotency key.
@@ -105,9 +105,17 @@ class UploadReceipt:
     error: PawqueueError | None = None
 
 
+@dataclass(slots=True)
+class _Entry:
+    """A job to record, and its image; None if the image is already stored."""
+
+    submit: Submit
+    data: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    submit: Submit
+    entry: _Entry
     receipt: "Future[Receipt]" = field(default_factory=Future)
 
 
@@ -124,9 +132,9 @@ class Acceptor:
     A queued job therefore always has its image. If publishing fails, a worker's reconciler publishes the recorded job
     later.
 
-    Concurrent single uploads share one ledger write and one message (group commit): while the group-commit thread is
-    writing, new uploads accumulate, and it writes them as the next group. An upload that arrives alone is written
-    immediately. A list of uploads is already a group, so the calling thread writes it.
+    Concurrent single uploads share one write of their images, one of their records, and one message (group commit):
+    while the group-commit thread is writing, new uploads accumulate, and it writes them as the next group. An upload
+    that arrives alone is written immediately. A list of uploads is already a group, so the calling thread writes it.
     """
 
     def __init__(
@@ -214,7 +222,7 @@ class Acceptor:
         Raises:
             BusyError: the service cannot accept it now.
         """
-        (receipt,) = self._commit([submit])
+        (receipt,) = self._commit([_Entry(submit, None)])
         if error := self._error_for(receipt.status):
             raise error
         return receipt
@@ -230,38 +238,12 @@ class Acceptor:
 
     def _store(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
         self._admission.check(uploads[0].owner)
-        refs = self._images.put_many([upload.data for upload in uploads])
-        submits = [upload.to_submit(ref) for upload, ref in zip(uploads, refs, strict=True)]
-        self._check_ledger_after_failure(refs)
-        try:
-            receipts = self._commit(submits)
-        except UnavailableError:
-            # Keep the images: the ledger may have recorded the jobs before the connection was lost.
-            self._ledger_failed = True
-            raise
-        self._ledger_failed = False
-        self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if not receipt.is_new])
+        entries = [_Entry(upload.to_submit(), upload.data) for upload in uploads]
+        receipts = self._commit(entries)
         return [
-            UploadReceipt(receipt.job_id, _new_job(submit, receipt), self._error_for(receipt.status))
-            for submit, receipt in zip(submits, receipts, strict=True)
+            UploadReceipt(receipt.job_id, _new_job(entry.submit, receipt), self._error_for(receipt.status))
+            for entry, receipt in zip(entries, receipts, strict=True)
         ]
-
-    def _check_ledger_after_failure(self, refs: list[str]) -> None:
-        """In an outage, delete the images before their jobs are sent: the images of all retries would fill the disk."""
-        if not self._ledger_failed:
-            return
-        try:
-            self._ledger.ping()
-        except UnavailableError:
-            self._delete(refs)
-            raise
-
-    def _delete(self, refs: list[str]) -> None:
-        """Delete images that did not become jobs; if that fails, they are deleted when they expire."""
-        try:
-            self._images.delete(refs)
-        except UnavailableError:
-            _log.warning("Could not delete images that did not become jobs", count=len(refs))
 
     def _error_for(self, status: SubmitStatus) -> PawqueueError | None:
         match status:
@@ -282,10 +264,10 @@ class Acceptor:
 
     # Group commit
 
-    def _commit(self, submits: Sequence[Submit]) -> list[Receipt]:
-        if len(submits) > 1:
-            return self._write(submits)
-        pending = _Pending(submits[0])
+    def _commit(self, entries: Sequence[_Entry]) -> list[Receipt]:
+        if len(entries) > 1:
+            return self._write(entries)
+        pending = _Pending(entries[0])
         self._pending.put(pending)
         try:
             return [pending.receipt.result(_COMMIT_TIMEOUT_S)]
@@ -296,7 +278,7 @@ class Acceptor:
         while not self._stopped.is_set():
             group = self._gather()
             try:
-                receipts = self._write([pending.submit for pending in group]) if group else []
+                receipts = self._write([pending.entry for pending in group]) if group else []
                 for pending, receipt in zip(group, receipts, strict=True):
                     pending.receipt.set_result(receipt)
             # Keep the thread alive: without it, all single uploads time out.
@@ -309,25 +291,68 @@ class Acceptor:
 
     def _gather(self) -> list[_Pending]:
         group = [self._pending.get()]
+        size_bytes = 0
         with suppress(queue.Empty):
-            while len(group) < self._group_max_jobs:
+            while group[-1] and len(group) < self._group_max_jobs:
+                size_bytes += group[-1].entry.submit.job.size_bytes
+                if size_bytes >= GROUP_MAX_BYTES:
+                    break
                 group.append(self._pending.get_nowait())
         return [pending for pending in group if pending]
 
-    def _write(self, submits: Sequence[Submit]) -> list[Receipt]:
-        """Record jobs in the ledger and publish the new ones, one message per queue."""
+    def _write(self, entries: Sequence[_Entry]) -> list[Receipt]:
+        """Store images, record their jobs, and publish the new ones, one message per queue."""
         try:
-            receipts = self._ledger.submit(submits, self._queue_limits)
+            refs = self._put_images(entries)
+            receipts = self._record(entries)
         except UnavailableError as error:
             self._fail_pending(error)
             raise
         queued: dict[str, list[str]] = {}
-        for submit, receipt in zip(submits, receipts, strict=True):
+        for entry, receipt in zip(entries, receipts, strict=True):
             if receipt.is_new:
-                queued.setdefault(submit.job.queue_name, []).append(receipt.job_id)
+                queued.setdefault(entry.submit.job.queue_name, []).append(receipt.job_id)
         for name, job_ids in queued.items():
             self._send(name, job_ids)
+        self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if ref and not receipt.is_new])
         return receipts
+
+    def _put_images(self, entries: Sequence[_Entry]) -> list[str]:
+        """Store the images that are not stored yet; returns their references, empty for the others."""
+        stored = iter(self._images.put_many([entry.data for entry in entries if entry.data is not None]))
+        refs = ["" if entry.data is None else next(stored) for entry in entries]
+        for entry, ref in zip(entries, refs, strict=True):
+            if ref:
+                entry.submit = replace(entry.submit, job=replace(entry.submit.job, image=ref))
+        self._check_ledger_after_failure(refs)
+        return refs
+
+    def _check_ledger_after_failure(self, refs: list[str]) -> None:
+        """In an outage, delete the images before their jobs are sent: the images of all retries would fill the disk."""
+        if not self._ledger_failed:
+            return
+        try:
+            self._ledger.ping()
+        except UnavailableError:
+            self._delete([ref for ref in refs if ref])
+            raise
+
+    def _record(self, entries: Sequence[_Entry]) -> list[Receipt]:
+        try:
+            receipts = self._ledger.submit([entry.submit for entry in entries], self._queue_limits)
+        except UnavailableError:
+            # Keep the images: the ledger may have recorded the jobs before the connection was lost.
+            self._ledger_failed = True
+            raise
+        self._ledger_failed = False
+        return receipts
+
+    def _delete(self, refs: list[str]) -> None:
+        """Delete images that did not become jobs; if that fails, they are deleted when they expire."""
+        try:
+            self._images.delete(refs)
+        except UnavailableError:
+            _log.warning("Could not delete images that did not become jobs", count=len(refs))
 
     def _send(self, name: str, job_ids: list[str]) -> None:
         try:

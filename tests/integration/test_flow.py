@@ -19,7 +19,7 @@ from contract.job import new_job_id
 from contract.ledger import keys
 from contract.queues import QUEUES
 from tests.integration.memory import MemoryWatch
-from tests.support.images import draw, png_header_of
+from tests.support.images import draw, png_header_of, stored_images
 from tests.support.services import ROOT, Stack, running_stack, wait_until
 
 
@@ -86,7 +86,7 @@ def test_a_prediction_does_not_depend_on_the_batch(http: httpx.Client) -> None:
 def test_images_are_deleted_when_their_jobs_finish(http: httpx.Client, stack: Stack) -> None:
     assert upload(http, draw()).json()["status"] == "succeeded"
     folder = stack.folder / "state" / "images"
-    wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "the images to be deleted", 10)
+    wait_until(lambda: not stored_images(folder), "the images to be deleted", 10)
 
 
 def test_finished_jobs_are_in_no_queue_and_their_records_expire(http: httpx.Client, stack: Stack) -> None:

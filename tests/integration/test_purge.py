@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from contract.ledger import keys
-from tests.support.images import draw
+from tests.support.images import draw, stored_images
 from tests.support.ledger import contents
 from tests.support.services import Stack, wait_until
 
@@ -26,8 +26,8 @@ def client(stack: Stack) -> Iterator["redis.Redis"]:
         yield connected
 
 
-def stored_images(stack: Stack) -> int:
-    return sum(path.is_file() for path in (stack.folder / "state" / "images").rglob("*"))
+def images(stack: Stack) -> list[bytes]:
+    return stored_images(stack.folder / "state" / "images")
 
 
 def test_no_trace_of_a_finished_job_is_left(http: httpx.Client, stack: Stack, client: "redis.Redis") -> None:
@@ -38,7 +38,7 @@ def test_no_trace_of_a_finished_job_is_left(http: httpx.Client, stack: Stack, cl
     left = contents(client)
     for trace in (job["id"], "secret-name", "secret-key"):
         assert trace not in left
-    wait_until(lambda: not stored_images(stack), "the worker has deleted the image")
+    wait_until(lambda: not images(stack), "the worker has deleted the image")
 
 
 def test_no_trace_of_a_job_that_is_purged_while_it_runs_is_left(
@@ -48,7 +48,7 @@ def test_no_trace_of_a_job_that_is_purged_while_it_runs_is_left(
     job_id = http.post("/v1/jobs", files={"file": ("secret-name.png", image)}).json()["id"]
     wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["status"] != "queued", "a worker has claimed it")
     assert http.delete(f"/v1/jobs/{job_id}?purge=true").status_code == 204
-    wait_until(lambda: not stored_images(stack), "the images are deleted")
+    wait_until(lambda: not images(stack), "the images are deleted")
     # A worker is done with the message when the job of a later one has finished and no message is unacknowledged.
     assert http.post("/v1/jobs", files={"file": ("next.png", draw())}, headers=WAIT).json()["status"] == "succeeded"
     wait_until(lambda: not client.exists(f"{keys.PREFIX}unacked"), "every message is acknowledged")
@@ -69,4 +69,4 @@ def test_no_trace_of_a_submission_is_left(http: httpx.Client, stack: Stack, clie
     left = contents(client)
     for trace in (address.rsplit("/", 1)[-1], "private", *(item["job_id"] for item in accepted)):
         assert trace not in left
-    wait_until(lambda: not stored_images(stack), "the images are deleted")
+    wait_until(lambda: not images(stack), "the images are deleted")

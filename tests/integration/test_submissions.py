@@ -19,7 +19,7 @@ from contract.ledger import keys
 from contract.queues import BULK
 from tests.integration.memory import MemoryWatch
 from tests.support.archives import encrypted, tar_of, zip_of
-from tests.support.images import draw
+from tests.support.images import draw, stored_images
 from tests.support.services import Stack, running_stack, wait_until
 from tests.unit.gateway.test_archives import BOMBS, bomb_tar, deep_zip
 
@@ -201,7 +201,7 @@ def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
             assert (body["status"], body["counts"]["succeeded"]) == ("finished", 120), worker.tail()
             assert [row["n"] for row in rows_of(http, address)] == list(range(1, 121))
             folder = stack.folder / "state" / "images"
-            wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()], "images to be deleted", 30)
+            wait_until(lambda: not stored_images(folder), "images to be deleted", 30)
 
 
 def test_hostile_archives_are_rejected_without_using_much_memory(http: httpx.Client, stack: Stack) -> None:

@@ -16,6 +16,7 @@ from contract.images.thumbnails import ThumbnailStore
 from contract.ledger import keys
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from tests.support.images import stored_images
 from tests.support.ledger import cat, claimed, submitted
 
 
@@ -70,7 +71,7 @@ def test_an_unwritable_folder_makes_the_image_store_unavailable(tmp_path: Path) 
         images.delete(["0" * 32])
 
 
-def test_a_full_disk_makes_the_image_store_unavailable_and_leaves_no_file(tmp_path: Path) -> None:
+def test_a_full_disk_makes_the_image_store_unavailable_and_leaves_no_data(tmp_path: Path) -> None:
     # A limit on the file size makes writes fail as on a full disk.
     program = (
         "import resource, sys; from pathlib import Path; from contract.errors import UnavailableError\n"
@@ -83,7 +84,7 @@ def test_a_full_disk_makes_the_image_store_unavailable_and_leaves_no_file(tmp_pa
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "The image store is not writable (File too large). Try again later.\n"
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not stored_images(tmp_path)
 
 
 def test_an_unreachable_redis_makes_the_image_store_unavailable() -> None:

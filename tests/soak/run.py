@@ -15,6 +15,7 @@ import redis
 from contract.ledger import keys
 from tests.soak.load import Load
 from tests.soak.watch import Watch, lasting_keys
+from tests.support.images import stored_images
 from tests.support.services import Stack, running_stack, wait_until
 
 #: Maximum expiry of the leader key. Workers renew it, so it is never a leftover.
@@ -66,7 +67,7 @@ def _report(plan: Plan, stack: Stack, load: Load, watch: Watch) -> dict[str, Any
         "results": dict(load.results),
         "processes": watch.findings(plan.warm_up),
         "keys_left": lasting_keys(stack.redis_url, max(plan.result_ttl_s, _LEADER_S))[:20],
-        "images_left": sum(path.is_file() for path in (stack.folder / "state" / "images").rglob("*")),
+        "images_left": len(stored_images(stack.folder / "state" / "images")),
     }
 
 

@@ -29,6 +29,7 @@ from contract.queues import QUEUES
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.services import Services, build_services
+from tests.support.images import stored_images
 
 _SETTINGS = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait_s": "5"}
 
@@ -101,8 +102,8 @@ class Gateway:
         return self.publisher.messages
 
     def image_count(self) -> int:
-        """Number of stored images."""
-        return sum(path.is_file() for path in self.image_folder.rglob("*"))
+        """Number of stored images of up to 4096 bytes."""
+        return len(stored_images(self.image_folder))
 
     def image_of(self, job: Job) -> bytes | None:
         """The stored image of a job."""

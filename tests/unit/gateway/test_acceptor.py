@@ -3,12 +3,14 @@
 import gc
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 
 from contract.errors import ConflictError, NotAnImageError, PawqueueError, QueueFullError, UnavailableError
 from contract.job import new_job_id
+from contract.ledger.types import Submit
 from contract.queues import BULK, INTERACTIVE
 from gateway.accept.acceptor import Acceptor, Upload
 from tests.support.images import draw
@@ -18,7 +20,18 @@ from tests.unit.gateway.conftest import Gateway, MakeGateway
 IMAGE = draw()
 
 
-def submit_all(acceptor: Acceptor, uploads: list[Upload]) -> tuple[list[threading.Thread], list[Exception]]:
+@dataclass(slots=True)
+class WatchedUpload(Upload):
+    """An upload that shows when the acceptor has checked it and adds it to a group."""
+
+    is_checked: bool = False
+
+    def to_submit(self) -> Submit:
+        self.is_checked = True
+        return Upload.to_submit(self)
+
+
+def submit_all(acceptor: Acceptor, uploads: Sequence[Upload]) -> tuple[list[threading.Thread], list[Exception]]:
     """Submit each upload in its own thread; returns the threads and the list that collects their errors."""
     errors: list[Exception] = []
 
@@ -84,10 +97,10 @@ def test_concurrent_uploads_to_a_queue_share_messages_of_limited_size(make_gatew
         assert proceed.wait(30)
 
     gateway.publisher.hook = block
-    uploads = [Upload(IMAGE, BULK if n % 3 == 0 else INTERACTIVE) for n in range(9)]
+    uploads = [WatchedUpload(IMAGE, BULK if n % 3 == 0 else INTERACTIVE) for n in range(9)]
     threads, errors = submit_all(gateway.services.acceptor, uploads)
     assert published.wait(30)
-    wait_until(lambda: gateway.image_count() == len(uploads), "all images to be stored", 30)
+    wait_until(lambda: all(upload.is_checked for upload in uploads), "all uploads to arrive", 30)
     proceed.set()
     join(threads)
     assert not errors
@@ -146,9 +159,9 @@ def test_uploads_that_arrive_during_an_outage_fail_together(make_gateway: MakeGa
         raise UnavailableError("The ledger does not respond. Try again later.")
 
     gateway.ledger.hooks["submit"] = fail_late
-    uploads = [Upload(IMAGE, INTERACTIVE) for _ in range(12)]
+    uploads = [WatchedUpload(IMAGE, INTERACTIVE) for _ in range(12)]
     threads, errors = submit_all(gateway.services.acceptor, uploads)
-    wait_until(lambda: gateway.image_count() == len(uploads), "all images to be stored", 30)
+    wait_until(lambda: all(upload.is_checked for upload in uploads), "all uploads to arrive", 30)
     proceed.set()
     join(threads)
     assert len(errors) == len(uploads)

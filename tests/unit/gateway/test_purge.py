@@ -13,7 +13,7 @@ from contract.errors import UnavailableError
 from contract.job import new_job_id
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
-from tests.support.images import draw
+from tests.support.images import draw, stored_images
 from tests.unit.gateway.conftest import Gateway, MakeGateway, assert_problem, upload
 from tests.unit.gateway.test_auth import key, submit
 from tests.unit.gateway.test_submissions import RED, ids, open_submission, read, results, send
@@ -33,11 +33,12 @@ def dead_job(gateway: Gateway) -> str:
 @pytest.mark.parametrize("state", ["queued", "running", "succeeded"])
 def test_a_purged_job_and_its_image_are_gone(gateway: Gateway, state: str) -> None:
     job_id = upload(gateway, draw(), "secret.png", **{"Idempotency-Key": "k"}).get_json()["id"]
+    image = gateway.job(job_id).image
     if state == "running":
         gateway.ledger.claim([job_id], 10_000, 60)
     if state == "succeeded":
         gateway.finish([job_id])
-        gateway.images.delete([path.name for path in gateway.image_folder.rglob("*") if path.is_file()])
+        gateway.images.delete([image])
     url = f"/v1/jobs/{job_id}"
     response = purge(gateway, url)
     assert (response.status_code, response.data) == (204, b"")
@@ -75,7 +76,7 @@ def test_a_purged_submission_and_its_images_are_gone(gateway: Gateway) -> None:
         assert_problem(gateway.client.get(path), 404, "not_found")
     listed = gateway.client.get("/v1/submissions").get_json()["submissions"]
     assert [submission["urls"]["self"] for submission in listed] == [other]
-    assert gateway.images.get([ref.name for ref in gateway.image_folder.rglob("*") if ref.is_file()]) == [RED]
+    assert stored_images(gateway.image_folder) == [RED]
     assert_problem(purge(gateway, url), 404, "not_found")
 
 
@@ -101,17 +102,17 @@ def test_a_request_that_waits_for_a_purged_job_or_submission_gets_a_404_immediat
 
 def test_images_that_the_store_could_not_delete_stay_marked_for_deletion(gateway: Gateway) -> None:
     url = upload(gateway, draw()).headers["Location"]
-    folder = next(path.parent for path in gateway.image_folder.rglob("*") if path.is_file())
-    (image,) = folder.iterdir()
-    image.rename(folder.with_suffix(".aside"))
-    image.mkdir()  # cannot be deleted like a file
+    image = gateway.job(url.rsplit("/", 1)[-1]).image
+    (segment,) = gateway.image_folder.iterdir()
+    aside = segment.rename(segment.with_suffix(".aside"))
+    segment.mkdir()  # cannot be opened like a file
     assert purge(gateway, url).status_code == 204
-    assert gateway.ledger.discarded(10) == [image.name]
+    assert gateway.ledger.discarded(10) == [image]
     with pytest.raises(UnavailableError):
         gateway.services.purger.delete_discarded(10)
-    assert gateway.ledger.discarded(10) == [image.name]
-    image.rmdir()
-    folder.with_suffix(".aside").rename(image)
+    assert gateway.ledger.discarded(10) == [image]
+    segment.rmdir()
+    aside.rename(segment)
     gateway.services.purger.delete_discarded(10)
     assert (gateway.ledger.discarded(10), gateway.image_count()) == ([], 0)
 

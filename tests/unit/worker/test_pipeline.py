@@ -1,5 +1,6 @@
 """The path of a message through the worker: each job gets its own result, and a bad image does not affect others."""
 
+import os
 import threading
 from typing import Any
 
@@ -10,7 +11,7 @@ from contract.job import JobStatus, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
-from tests.support.images import draw
+from tests.support.images import draw, stored_images
 from tests.support.services import wait_until
 from tests.support.tiff import tiff
 from tests.unit.worker.conftest import Bench, unavailable
@@ -115,6 +116,21 @@ def test_a_job_fails_if_its_image_is_missing(bench: Bench) -> None:
     assert bench.job(job_id).status is JobStatus.FAILED
 
 
+@pytest.mark.parametrize("cut", [0.05, 0.5, 0.95])
+def test_jobs_whose_images_a_crash_left_incomplete_fail_alone(bench: Bench, cut: float) -> None:
+    ids = [bench.submit(draw((64, 48), form="BMP")) for _ in range(8)]
+    (segment,) = bench.folder.iterdir()
+    os.truncate(segment, int(segment.stat().st_size * cut))
+    bench.process(*ids)
+    jobs = [bench.job(job_id) for job_id in ids]
+    whole = int(8 * cut)
+    assert [job.status for job in jobs] == [JobStatus.SUCCEEDED] * whole + [JobStatus.FAILED] * (8 - whole)
+    for job in jobs[whole:]:
+        assert job.result
+        assert job.result.error
+        assert "it is no longer in the image store" in job.result.error.detail
+
+
 def test_jobs_of_other_workers_and_unknown_ids_are_skipped(bench: Bench) -> None:
     held, ours = bench.submit(draw()), bench.submit(draw())
     bench.ledger.claim([held], 60_000, 60)
@@ -145,7 +161,7 @@ def test_finished_jobs_leave_no_images_and_no_leases(bench: Bench) -> None:
     costly = bench.submit(b"broken")
     bench.process(bench.submit(draw()), costly)
     bench.wait_finished(costly)
-    wait_until(lambda: not any(path.is_file() for path in bench.folder.rglob("*")), "the images to be deleted", 10)
+    wait_until(lambda: not stored_images(bench.folder), "the images to be deleted", 10)
     assert bench.worker.leases.held() == []
 
 
@@ -226,11 +242,11 @@ def test_a_message_with_a_purged_job_is_harmless(bench: Bench) -> None:
 def test_an_image_that_could_not_be_deleted_is_marked_for_deletion(bench: Bench) -> None:
     job_id = bench.submit(draw())
     ref = bench.job(job_id).image
-    path = bench.folder / ref[:2] / ref
+    (segment,) = bench.folder.iterdir()
 
     def block() -> None:
-        path.unlink()
-        path.mkdir()  # cannot be deleted like a file
+        segment.unlink()
+        segment.mkdir()  # cannot be opened like a file
 
     bench.model.during_call = block
     bench.process(job_id)

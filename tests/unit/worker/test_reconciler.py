@@ -1,7 +1,6 @@
 """How lost jobs return to their queue, and which images are deleted."""
 
 import itertools
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,8 +88,7 @@ def test_discarded_images_are_deleted(ledger: FaultyLedger, images: FileImageSto
 
 def test_expired_images_are_deleted(ledger: FaultyLedger, messages: Messages, tmp_path: Path) -> None:
     images = FileImageStore(tmp_path)
-    old, new = images.put(b"old"), images.put(b"new")
-    os.utime(tmp_path / old[:2] / old, (0, 0))
+    old, new = FileImageStore(tmp_path, clock=lambda: time.time() - 130).put(b"old"), images.put(b"new")
     reconciler_of(ledger, images, messages).sweep()
     assert images.get([old, new]) == [None, b"new"]
 
@@ -162,11 +160,10 @@ def test_an_interrupted_purge_is_completed(
 def test_images_stay_marked_for_deletion_until_the_store_has_deleted_them(
     ledger: FaultyLedger, images: FileImageStore, messages: Messages, tmp_path: Path
 ) -> None:
-    blocked, *others = (images.put(b"bytes") for _ in range(1001))  # one more than a sweep deletes
-    ledger.discard([blocked, *others])
+    blocked, others = "0" * 32, images.put_many([b"bytes"] * 1000)
+    ledger.discard([blocked, *others])  # one more than a sweep deletes
     path = tmp_path / "images" / blocked[:2] / blocked
-    path.unlink()
-    path.mkdir()  # cannot be deleted like a file
+    path.mkdir(parents=True)  # cannot be deleted like a file
     reconciler = reconciler_of(ledger, images, messages)
     with pytest.raises(UnavailableError):
         reconciler.sweep()
