@@ -4,7 +4,7 @@
 SETUP := sh deploy/local/setup.sh
 RUN := exec env VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-LOCKS_run := gateway worker dashboard client local
+LOCKS_run := gateway worker dashboard client local keras2
 LOCKS_train := training local
 LOCKS_measure := performance local
 LOCKS_develop := $(LOCKS_run) performance training dev
@@ -56,8 +56,8 @@ $(addprefix $(READY),run train measure develop): $(READY)%: $(MOVED)
 RUN_NEEDS := $(READY)run $(if $(PAWQUEUE_REDIS_URL),,.venv/.redis)
 TEST_NEEDS := $(READY)develop .venv/.redis
 
-demo: $(RUN_NEEDS)  ## classify a folder of images with temporary services: PHOTOS=folder OUT=results.csv
-	@$(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)"
+demo: $(RUN_NEEDS)  ## classify a folder of images with temporary services: PHOTOS=folder OUT=results.csv MODEL=file LABELS=a,b IMPORT="--scale 0..1"
+	@$(RUN) python -m deploy.local demo --photos "$(PHOTOS)" --out "$(OUT)" $(if $(MODEL),--import "$(MODEL)" $(if $(LABELS),--labels "$(LABELS)") $(IMPORT))
 
 up: $(RUN_NEEDS)  ## start all services and keep them running until Ctrl-C
 	@$(RUN) python -m deploy.local up
@@ -121,6 +121,7 @@ lock:  ## resolve requirements/*.in into the lock files
 	  $(COMPILE) --generate-hashes -c constraints.txt $$name.in -o $$name.txt || exit 1; \
 	done
 	@$(COMPILE) --generate-hashes uv.in -o uv.txt
+	@$(COMPILE) --generate-hashes --no-deps keras2.in -o keras2.txt
 	@for name in $(PEERS); do $(COMPILE) --generate-hashes peers/$$name.in -o peers/$$name.txt || exit 1; done
 
 train: $(READY)train  ## train a model: DATA=folder of labeled images

@@ -13,6 +13,7 @@ from pillow_heif import register_heif_opener
 from bundle.color import Converter
 from bundle.cost import WastefulImageError, check_bytes, check_opened, webp_pixels
 from bundle.samples import STRIP_ROWS, UnsupportedSamplesError
+from bundle.target import Filter, Resize, Target
 from bundle.unreadable import unreadable_samples
 
 #: Supported formats, by their names in Pillow. The gateway rejects all others; it has its own copy of this list.
@@ -37,6 +38,12 @@ _UPRIGHT = {
 #: An image resized to half its size or less is first reduced by an integer factor, which is fast (decisions/030).
 _REDUCING_GAP = 1.0
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+    "area": Image.Resampling.BOX,
+}
 
 
 class UndecodableImageError(ValueError):
@@ -57,9 +64,15 @@ class DecodedImage:
 
 
 def decode(
-    data: bytes, height: int, width: int, *, before_loading: Callable[[int], None] = lambda _: None
+    data: bytes,
+    height: int,
+    width: int,
+    resize: Resize = "squash",
+    filter: Filter = "bilinear",  # noqa: A002 - its name in the manifest
+    *,
+    before_loading: Callable[[int], None] = lambda _: None,
 ) -> DecodedImage:
-    """Decode `data`, apply its EXIF rotation and resize it to `height` x `width`, ignoring the aspect ratio.
+    """Decode `data`, apply its EXIF rotation and resize it to `height` x `width` pixels.
 
     The pixels are sRGB: color profiles are applied, and samples of other types and ranges are scaled. An animation is
     decoded to its first frame. Transparent images are placed on white. `before_loading` is called with the number of
@@ -76,7 +89,7 @@ def decode(
             check_opened(image, data)
             if not pixels:
                 before_loading(image.width * image.height)
-            return _decode_opened(image, height, width)
+            return _decode_opened(image, Target(height, width, resize, filter))
     except MemoryError:
         raise
     except (WastefulImageError, UnsupportedSamplesError) as error:
@@ -90,38 +103,76 @@ def decode(
         raise UndecodableImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _decode_opened(image: ImageFile.ImageFile, height: int, width: int) -> DecodedImage:
-    longest = max(height, width)
+def _decode_opened(image: ImageFile.ImageFile, target: Target) -> DecodedImage:
     full_width, full_height = image.size
-    # JPEG only: decode at 1/2, 1/4 or 1/8 of the size, if that is still at least the size of the input.
-    image.draft("RGB", (longest, longest))
+    if target.filter == "bilinear":
+        # JPEG only: decode at 1/2, 1/4 or 1/8 of the size, if that is still at least the size of the input.
+        image.draft("RGB", _draft_size(image.size, target))
     converter = Converter(image)
     orientation = _orientation(image)
     if image.format in ("TIFF", "HEIF"):
         full_width, full_height = image.size  # already rotated; the crop of a HEIC may claim more than there is
     elif orientation in _SWAPS_SIDES:
         full_width, full_height = full_height, full_width
-    target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
+    if orientation in _SWAPS_SIDES:
+        target = target._replace(height=target.width, width=target.height)
     small = converter.finish(_resize(converter, image.size, target))
+    if target.resize == "pad" and small.size != (target.width, target.height):
+        padded = Image.new(small.mode, (target.width, target.height))
+        padded.paste(small, ((target.width - small.width) // 2, (target.height - small.height) // 2))
+        small = padded
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
     return DecodedImage(np.asarray(small, dtype=np.uint8), full_width, full_height, converter.warnings)
 
 
-def _resize(converter: Converter, size: tuple[int, int], target: tuple[int, int]) -> Image.Image:
+def _draft_size(size: tuple[int, int], target: Target) -> tuple[int, int]:
+    """The smallest size, as width and height, at which a JPEG may be decoded."""
+    longest = max(target.height, target.width)
+    if target.resize != "crop":
+        return longest, longest
+    # Only a part of the image is used: the whole of it has to be larger by that factor.
+    left, top, right, bottom = _box(size, target)
+    return math.ceil(longest * size[0] / (right - left)), math.ceil(longest * size[1] / (bottom - top))
+
+
+def _box(size: tuple[int, int], target: Target) -> tuple[int, int, int, int]:
+    """The part of the image that is used: left, top, right and bottom, the same as Keras's `smart_resize` crops."""
+    width, height = size
+    if target.resize != "crop":
+        return 0, 0, width, height
+    used_width = max(1, min(width, height * target.width // target.height))
+    used_height = max(1, min(height, width * target.height // target.width))
+    left, top = (width - used_width) // 2, (height - used_height) // 2
+    return left, top, left + used_width, top + used_height
+
+
+def _inner_size(size: tuple[int, int], target: Target) -> tuple[int, int]:
+    """Width and height to which the image is resized, without borders."""
+    if target.resize != "pad":
+        return target.width, target.height
+    scale = min(target.width / size[0], target.height / size[1])
+    width, height = (max(1, round(side * scale)) for side in size)
+    return min(width, target.width), min(height, target.height)
+
+
+def _resize(converter: Converter, size: tuple[int, int], target: Target) -> Image.Image:
     """Convert and resize. The result equals that of `Image.resize`, but the conversion needs less memory."""
     width, height = size
-    x_factor = max(1, int(width / target[0] / _REDUCING_GAP))
-    y_factor = max(1, int(height / target[1] / _REDUCING_GAP))
+    box, inner, how = _box(size, target), _inner_size(size, target), _FILTERS[target.filter]
+    if target.filter != "bilinear":
+        return converter.rows(0, height).resize(inner, how, box=box)
+    x_factor = max(1, int((box[2] - box[0]) / inner[0] / _REDUCING_GAP))
+    y_factor = max(1, int((box[3] - box[1]) / inner[1] / _REDUCING_GAP))
     if (x_factor, y_factor) == (1, 1) or converter.is_plain:
-        whole = converter.rows(0, height)
-        return whole.resize(target, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
+        return converter.rows(0, height).resize(inner, how, box=box, reducing_gap=_REDUCING_GAP)
     reduced = Image.new(converter.mode, (math.ceil(width / x_factor), math.ceil(height / y_factor)))
     strip_rows = y_factor * math.ceil(STRIP_ROWS / y_factor)
     for top in range(0, height, strip_rows):
         strip = converter.rows(top, min(height, top + strip_rows))
         reduced.paste(strip.reduce((x_factor, y_factor)), (0, top // y_factor))
-    return reduced.resize(target, Image.Resampling.BILINEAR, box=(0, 0, width / x_factor, height / y_factor))
+    left, top, right, bottom = box
+    return reduced.resize(inner, how, box=(left / x_factor, top / y_factor, right / x_factor, bottom / y_factor))
 
 
 def _orientation(image: Image.Image) -> int:

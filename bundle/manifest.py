@@ -8,8 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bundle.target import Filter, Resize, Target
+
 SCHEMA = 1
+#: Files that hold a network, but are not a bundle.
+MODEL_SUFFIXES = frozenset({".keras", ".h5", ".hdf5", ".zip"})
 MODEL_FILE = "model.keras"
+#: The network as a TensorFlow graph with constant weights, if it is not a Keras file; see `operations.py`.
+GRAPH_FILE = "model.pb"
 MANIFEST_FILE = "manifest.json"
 
 
@@ -26,8 +32,13 @@ class InputSpec(_Part):
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
-    #: `squash`: resize the whole image, ignoring its aspect ratio.
-    resize: Literal["squash"] = "squash"
+    resize: Resize = "squash"
+    filter: Filter = "bilinear"
+
+    @property
+    def target(self) -> Target:
+        """What `decode` makes of an image for this model."""
+        return Target(self.height, self.width, self.resize, self.filter)
 
 
 class Interval(_Part):
@@ -72,6 +83,21 @@ class Familiarity(_Part):
         return found.astype(np.float32)
 
 
+class Imported(_Part):
+    """Where an imported network came from, for information; see `importer/`."""
+
+    #: `keras 3`, `keras 2`, `saved model`, ...
+    kind: str
+    file: str
+    #: SHA-256 (hex) of the file, or of all files of the folder.
+    sha256: str
+    scale: str
+    #: SHA-256 (hex) of the Python files that rebuilt its layers, by name. They are not part of the bundle.
+    modules: dict[str, str] = {}
+    #: Whether code in the file was run to read it (`--trust-code`).
+    trusted_code: bool = False
+
+
 class Outputs(NamedTuple):
     """What a model returns for a batch of images."""
 
@@ -90,8 +116,13 @@ class Manifest(_Part):
     architecture: str
     labels: list[str] = Field(min_length=2)
     input: InputSpec
-    #: `sigmoid`: one unit, the probability of `labels[1]`. `softmax`: one unit per label.
-    output: Literal["sigmoid", "softmax"]
+    #: `sigmoid`: one unit, the probability of `labels[1]`. `softmax`: one unit per label. `multi_label`: the same, but
+    #: each label has its own probability.
+    output: Literal["sigmoid", "softmax", "multi_label"]
+    #: Of a `multi_label` model: an image has the labels whose probability is at least this.
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    #: `keras`: the file `model.keras`. `graph`: the file `model.pb`, which runs in float32.
+    format: Literal["keras", "graph"] = "keras"
     #: Calibration temperature, for information only: the last layer already applies it.
     temperature: float = Field(default=1.0, gt=0)
     metrics: dict[str, Interval] = {}
@@ -108,6 +139,15 @@ class Manifest(_Part):
     libraries: dict[str, str] = {}
     git_revision: str | None = None
     created_at: str | None = None
+    imported: Imported | None = None
+    #: Operations of the graph that may do more than compute, such as read files. Workers refuse them unless
+    #: `PAWQUEUE_TRUST_BUNDLE_CODE` is `true`.
+    unsafe_operations: list[str] = []
+
+    @property
+    def model_file(self) -> str:
+        """Name of the file with the network."""
+        return GRAPH_FILE if self.format == "graph" else MODEL_FILE
 
     def to_json(self) -> str:
         """The manifest as indented JSON, with members in the order of the fields."""
@@ -147,7 +187,8 @@ def read_manifest(folder: Path, checksum: str | None = None) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise BundleError(
-            f"No bundle at {folder}: {MANIFEST_FILE} is missing. "
+            import_advice(folder)
+            or f"No bundle at {folder}: {MANIFEST_FILE} is missing. "
             "Set PAWQUEUE_MODEL to a bundle, or create one with `make train`."
         )
     content = path.read_bytes()
@@ -171,9 +212,22 @@ def read_manifest(folder: Path, checksum: str | None = None) -> Manifest:
     return manifest
 
 
+def import_advice(path: Path) -> str | None:
+    """What to do with a file or folder that holds a network, but is not a bundle; None if it is something else."""
+    is_folder = any((path / name).is_file() for name in ("saved_model.pb", "keras_model.h5"))
+    if not is_folder and not (path.suffix in MODEL_SUFFIXES and path.is_file()):
+        return None
+    return (
+        f"{path} is a Keras model, not a bundle. Import it with `.venv/bin/pawqueue models import {path} --name NAME "
+        "--labels LABEL,LABEL`, which prints how to serve it."
+    )
+
+
 def _verify_files(folder: Path, manifest: Manifest) -> None:
-    if MODEL_FILE not in manifest.sha256:
-        raise BundleError(f"{folder / MANIFEST_FILE} contains no checksum for {MODEL_FILE}. Export the bundle again.")
+    if manifest.model_file not in manifest.sha256:
+        raise BundleError(
+            f"{folder / MANIFEST_FILE} contains no checksum for {manifest.model_file}. Export the bundle again."
+        )
     for name, expected in manifest.sha256.items():
         path = folder / name
         if not path.is_file():

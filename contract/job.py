@@ -66,11 +66,13 @@ class Prediction:
     label: str
     #: Probability of `label`, 0..1.
     confidence: float
-    #: Probability of each label, in the order of the model; they sum to 1. Of the most likely labels only, most likely
-    #: first, if the job has a `top_k` or the model has many labels.
+    #: Probability of each label, in the order of the model; they sum to 1, unless an image can have several labels. Of
+    #: the most likely labels only, most likely first, if the job has a `top_k` or the model has many labels.
     probabilities: dict[str, float]
     #: Share of the validation images that differ more from the training images, 0..1; None if the model cannot tell.
     familiarity: float | None = None
+    #: Of a model with several labels per image: those that the image has, most probable first. Else None.
+    labels: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,9 @@ class JobResult:
         parts = self.all_parts()
         if not self.warnings:
             del parts["warnings"]
-        if self.prediction and self.prediction.familiarity is None:
-            del parts["prediction"]["familiarity"]
+        for name in ("familiarity", "labels"):
+            if self.prediction and getattr(self.prediction, name) is None:
+                del parts["prediction"][name]
         return {name: value for name, value in parts.items() if value is not None}
 
     def all_parts(self) -> dict[str, Any]:

@@ -150,6 +150,11 @@ class Settings(BaseModel):
     model: Path | None = _setting(
         None, "Folder of the bundle to serve. Unset: the promoted bundle if there is one, else the included one."
     )
+    trust_bundle_code: bool = _setting(
+        False,  # noqa: FBT003 - the default
+        "Whether workers also serve a bundle whose graph contains operations that may do more than compute, such as "
+        "read files. `pawqueue models import --trust-code` makes such bundles.",
+    )
     model_checksum: str | None = _setting(
         None,
         "Checksum of the bundle to serve, which `pawqueue models promote` prints: a worker loads no other bundle. "
@@ -529,7 +534,14 @@ def _type_name(kind: Any) -> str:
     if choices := get_args(kind):
         *others, last = (f"`{choice}`" for choice in choices)
         return f"{', '.join(others)} or {last}"
-    return {"str": "text", "int": "integer", "float": "number", "Path": "path", "SecretStr": "secret"}[kind.__name__]
+    return {
+        "bool": "`true` or `false`",
+        "str": "text",
+        "int": "integer",
+        "float": "number",
+        "Path": "path",
+        "SecretStr": "secret",
+    }[kind.__name__]
 
 
 if __name__ == "__main__":

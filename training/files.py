@@ -1,11 +1,6 @@
-"""The files that stages read and write: their names, their command-line options, and output folders."""
+"""The files that stages read and write: their names, and their command-line options."""
 
 import argparse
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 PARAMS_FILE = Path("params.yaml")
@@ -26,26 +21,3 @@ def parse_paths(module: str, description: str | None, **defaults: Path) -> argpa
     for name, path in defaults.items():
         parser.add_argument(f"--{name}", type=Path, default=path, metavar="PATH", help=f"default: {path}")
     return parser.parse_args()
-
-
-@contextmanager
-def staged_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder that replaces `folder` on success. On an error, `folder` stays unchanged."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield staging
-        staging.chmod(0o755)  # mkdtemp creates private folders
-        _replace(folder, staging)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _replace(folder: Path, new: Path) -> None:
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}-old-{os.getpid()}")
-    folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old)

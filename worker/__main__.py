@@ -65,6 +65,7 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
             checksum,
             measure_s=settings.measure_s if measure else 0,
             memory=settings.state_dir / "strategies",
+            trust_code=settings.trust_bundle_code,
         )
 
     try:

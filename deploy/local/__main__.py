@@ -15,7 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(argv)
     try:
-        return up(os.environ) if options.command == "up" else demo(os.environ, options.photos, options.out)
+        if options.command == "up":
+            return up(os.environ)
+        return demo(os.environ, options.photos, options.out, options.model)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return UsageError.exit_status
@@ -31,6 +33,14 @@ def _parser() -> argparse.ArgumentParser:
     example = commands.add_parser("demo", help="start temporary services, classify a folder of images, stop")
     example.add_argument("--photos", type=Path, default=Path("examples/photos"), help="folder of images")
     example.add_argument("--out", type=Path, default=Path("results.csv"), help="CSV file for the results")
+    example.add_argument(
+        "--import",
+        dest="model",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="ARGUMENT",
+        help="serve this model: the arguments of `pawqueue models import`, without --name",
+    )
     return parser
 
 

@@ -27,7 +27,7 @@ from deploy.local.stack import ROOT
 _PYTHONS = ((3, 11), (3, 12), (3, 13))
 LOCK_FILES = ROOT / "requirements"
 #: The lock files that `make up` installs: `LOCKS_run` in the Makefile.
-RUN_LOCKS = ("gateway", "worker", "dashboard", "client", "local")
+RUN_LOCKS = ("gateway", "worker", "dashboard", "client", "local", "keras2")
 #: Known variables that are not settings of a service: those of the CLI, tests, training and Compose.
 _OTHER_VARIABLES = (
     "URL",

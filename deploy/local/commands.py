@@ -1,13 +1,15 @@
 """The commands: `up` runs the services until it is stopped, `demo` classifies a folder with temporary services."""
 
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bundle.manifest import import_advice
 from contract.settings import PREFIX, Settings, load_settings
 from deploy.local.checks import Level, check_variables
 from deploy.local.errors import UsageError
@@ -24,6 +26,7 @@ _INTERRUPTED = 130
 def up(environ: Mapping[str, str]) -> int:
     """Start all services, print their addresses, and keep the services running until a signal arrives."""
     settings = load_settings(environ)
+    _check_model(settings)
     with stop_signals() as stop, _services(settings, environ, stop) as watch:
         if wait_until_ready(lambda: is_serving(settings), watch, stop):
             say(_addresses(settings))
@@ -34,13 +37,19 @@ def up(environ: Mapping[str, str]) -> int:
     return 0
 
 
-def demo(environ: Mapping[str, str], photos: Path, out: Path) -> int:
-    """Classify a folder with temporary services on free ports; returns the exit status of the client."""
+def demo(environ: Mapping[str, str], photos: Path, out: Path, model: Sequence[str] = ()) -> int:
+    """Classify a folder with temporary services on free ports; returns the exit status of the client.
+
+    `model` is what to import first: the arguments of `pawqueue models import`, without the name.
+    """
     _check_photos(photos)
     _check_out(out)
     with _demo_folder(environ) as folder:
         chosen = demo_environ(environ, folder)
+        if model:
+            chosen[f"{PREFIX}MODEL"] = _import(model, chosen)
         settings = load_settings(chosen)
+        _check_model(settings)
         with stop_signals() as stop, _services(settings, chosen, stop) as watch:
             if not wait_until_ready(lambda: is_serving(settings), watch, stop):
                 return _INTERRUPTED
@@ -95,6 +104,23 @@ def _addresses(settings: Settings) -> str:
 
 def _dashboard_line(settings: Settings) -> str:
     return f"  dashboard  http://127.0.0.1:{settings.dashboard_port}"
+
+
+def _check_model(settings: Settings) -> None:
+    if settings.model and (advice := import_advice(settings.model)):
+        raise UsageError(f"{PREFIX}MODEL: {advice}")
+
+
+def _import(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Import a model, which prints what it finds; returns the folder of the bundle."""
+    say("Importing the model.")
+    command = [sys.executable, "-m", "pawqueue", "models", "import", *arguments, "--name", "demo", "--json"]
+    done = subprocess.run(command, env=dict(environ), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise UsageError("The model was not imported (see above). Fix MODEL, LABELS or IMPORT, then run again.")
+    result = json.loads(done.stdout)
+    say(f"Serving {result['version']}: {', '.join(result['labels'][:10])}.")
+    return str(result["folder"])
 
 
 def _check_photos(photos: Path) -> None:

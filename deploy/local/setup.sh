@@ -90,7 +90,7 @@ case $1 in
 packages)
     shift
     echo "Installing packages. The first time takes a minute or two."
-    install --require-hashes "$@" ||
+    install --no-deps --require-hashes "$@" ||  # the lock files contain all dependencies
         fail "The packages could not be installed (see above). Check the network and the disk space"
     # Compat mode adds the project to the module path. The default mode finds a package only if no folder of the same
     # name, such as a clone of this project, is next to the user's script.

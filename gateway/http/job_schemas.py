@@ -114,14 +114,18 @@ class PredictionObject(BaseModel):
     label: str
     confidence: float = Field(ge=0, le=1, description="Probability of `label`.")
     probabilities: dict[str, float] = Field(
-        description="Probability of each label; they sum to 1. With `top_k`, or if the model has more than 100 labels, "
-        "only of the most likely labels, most likely first."
+        description="Probability of each label; they sum to 1, unless an image can have several labels. With `top_k`, "
+        "or if the model has more than 100 labels, only of the most likely labels, most likely first."
     )
     familiarity: float | None = Field(
         ge=0,
         le=1,
         description="Share of the validation images that differ more from the training images than this image does. "
         "Below 0.01, `warnings` contains `unfamiliar_image`. Null if the model does not measure it.",
+    )
+    labels: list[str] | None = Field(
+        description="The labels that the image has, most probable first, if the model gives several labels to an "
+        "image. Otherwise null."
     )
 
 
@@ -236,6 +240,7 @@ PREDICTION: dict[str, Any] = {
     "confidence": 0.97,
     "probabilities": {"cat": 0.97, "dog": 0.03},
     "familiarity": 0.64,
+    "labels": None,
 }
 QUEUED_JOB = example_job(JobStatus.QUEUED)
 WAITING_JOB = example_job(JobStatus.QUEUED, queue_position=12, estimated_wait_s=0.1)

@@ -17,10 +17,9 @@ INTERRUPTED = 130
 #: The entry point group through which services add their own commands.
 GROUP = "pawqueue.commands"
 
-_OWN = ("cancel", "completion", "dead", "fetch", "predict", "purge", "status", "submit", "watch")
+_OWN = ("cancel", "completion", "dead", "fetch", "models", "predict", "purge", "status", "submit", "watch")
 #: Help texts of the services' commands. Importing these commands takes a second, and fails without their packages.
 _SERVICE_HELP = {
-    "models": "List, compare and promote models.",
     "keys": "Create, list and revoke API keys.",
     "doctor": "Check this installation and suggest fixes.",
 }
@@ -37,14 +36,14 @@ class CommandGroup(click.Group):
             own: click.Command = EntryPoint(cmd_name, f"pawqueue.cli.{cmd_name}:{cmd_name}", GROUP).load()
             return own
         entry = _service_commands().get(cmd_name)
-        return ServiceCommand(entry) if entry else None
+        return ServiceCommand(entry, _SERVICE_HELP.get(cmd_name)) if entry else None
 
 
 class ServiceCommand(click.Command):
     """A command of a service, imported when it is run."""
 
-    def __init__(self, entry: EntryPoint) -> None:
-        super().__init__(entry.name, short_help=_SERVICE_HELP.get(entry.name, f"See pawqueue {entry.name} --help."))
+    def __init__(self, entry: EntryPoint, short_help: str | None = None) -> None:
+        super().__init__(entry.name, short_help=short_help or "See its --help.")
         self._entry = entry
 
     def make_context(

@@ -18,7 +18,7 @@ import numpy as np
 from worker.runtime.keras import choose_backend, load_model
 choose_backend(sys.argv[1], 1)
 model = load_model(Path("models/cats-dogs"), "float32", 4, 1)
-pixels = np.random.default_rng(0).integers(0, 255, (5, model.height, model.width, 3), dtype=np.uint8)
+pixels = np.random.default_rng(0).integers(0, 255, (5, model.target.height, model.target.width, 3), dtype=np.uint8)
 shapes = [model.predict(pixels[:3]).probabilities.shape, model.predict(pixels[:4]).probabilities.shape]
 print(json.dumps([model.backend, *shapes]))
 """
@@ -33,7 +33,7 @@ model = load_model(Path("models/cats-dogs"), "float32", 4, int(sys.argv[1]))
 for thread in threading.enumerate():
     if thread.name == BUILDER_THREAD:
         thread.join()
-pixels = np.random.default_rng(0).integers(0, 255, (9, model.height, model.width, 3), dtype=np.uint8)
+pixels = np.random.default_rng(0).integers(0, 255, (9, model.target.height, model.target.width, 3), dtype=np.uint8)
 single = np.concatenate([model.predict(pixels[at : at + 1]).probabilities for at in range(len(pixels))])
 began_s, used_s = time.perf_counter(), time.process_time()
 for _ in range(10):

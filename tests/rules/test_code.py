@@ -11,7 +11,7 @@ import pytest
 from contract.ledger import keys
 from tests.support.services import ROOT
 
-PACKAGES = ("bundle", "contract", "dashboard", "deploy", "gateway", "pawqueue", "training", "worker")
+PACKAGES = ("bundle", "contract", "dashboard", "deploy", "gateway", "importer", "pawqueue", "training", "worker")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 

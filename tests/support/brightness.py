@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.manifest import Outputs
+from bundle.target import Target
 from contract.ledger.types import ChosenStrategy
 
 
@@ -13,7 +14,8 @@ class BrightnessModel:
     """Stands in for `worker.runtime.keras.KerasModel`."""
 
     name, version, labels = "brightness", "1", ("dark", "bright")
-    height = width = 16
+    target = Target(16, 16)
+    threshold: float | None = None
     backend, precision = "numpy", "float32"
     strategies: Sequence[ChosenStrategy] = ()
 

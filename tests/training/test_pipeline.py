@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 import training.run
 from bundle.manifest import read_manifest
+from pawqueue.cli.models import models as command
 from tests.support.mlflow import starting_mlflow, wait_for_mlflow
 from tests.training.synthetic import ROOT, tiny_params, write_folders
 from training.errors import TrainingError
-from training.release import models_cli
 from training.release.tracking import EXPERIMENT, record_result
 
 
@@ -53,7 +53,7 @@ def run(project: Path, module: str, *args: str) -> subprocess.CompletedProcess[s
 
 def models(*args: str) -> Result:
     """Run `pawqueue models` in this process, where MLflow is imported once."""
-    return CliRunner().invoke(models_cli.models, [*args, "--name", "stripes"])
+    return CliRunner().invoke(command, [*args, "--name", "stripes"])
 
 
 def check_recorded(uri: str, bundle_version: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from bundle.staging import staged_folder
 from training.errors import TrainingError
-from training.files import HISTORY_FILE, SPEC_FILE, WEIGHTS_FILE, staged_folder
+from training.files import HISTORY_FILE, SPEC_FILE, WEIGHTS_FILE
 from training.networks.architectures import NetworkSpec, build_network
 from training.networks.transfer import fold_batch_normalization
 from training.params import Params

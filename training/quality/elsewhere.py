@@ -95,7 +95,7 @@ def measure_elsewhere(bundle: Path, prepared: Path, paths: list[Path], params: P
     truth = np.array([manifest.labels.index(file.label) for file in files])
     shares = {}
     for name, encode in tqdm(ENCODINGS.items(), unit=" encodings"):
-        pixels = [decode(encode(image), manifest.input.height, manifest.input.width).pixels for image in images]
+        pixels = [decode(encode(image), *manifest.input.target).pixels for image in images]
         correct = int((predict(network, np.stack(pixels)).argmax(axis=1) == truth).sum())
         shares[name] = share_with_interval(correct, len(truth)).model_dump()
     return {"version": manifest.version, "pictures": len(files), "left_out": len(found) - len(files), "sent": shares}

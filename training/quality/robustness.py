@@ -109,7 +109,7 @@ def compare_robustness(bundles: list[Path], data: list[Path], params: PreparePar
 
 def _measure_bundle(bundle: Path, files: dict[str, LabeledFile]) -> dict[str, float]:
     manifest = read_manifest(bundle)
-    images = [decode(file.data, manifest.input.height, manifest.input.width) for file in files.values()]
+    images = [decode(file.data, *manifest.input.target) for file in files.values()]
     facts = [
         ImageFacts(file.name, file.label, checksum, image.width, image.height)
         for (checksum, file), image in zip(files.items(), images, strict=True)

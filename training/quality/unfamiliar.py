@@ -36,11 +36,11 @@ def measure_unfamiliar(bundle: Path, prepared: Path, paths: list[Path], params: 
     manifest = read_manifest(bundle)
     if manifest.familiarity is None:
         raise TrainingError(f"{bundle} has no prototypes. Train it again, and export it.")
-    size = manifest.input.height, manifest.input.width
+    target = manifest.input.target
     strange = []
     for file in read_sources(paths, rename=params.rename, max_unpacked_bytes=params.max_unpacked_gb * 1e9):
         try:
-            strange.append(decode(file.data, *size).pixels)
+            strange.append(decode(file.data, *target).pixels)
         except UndecodableImageError:
             continue
     if not strange:

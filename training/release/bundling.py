@@ -34,8 +34,8 @@ from bundle.manifest import (
     read_manifest,
     sha256_of,
 )
+from bundle.staging import staged_folder
 from training.errors import ERROR_FILE_VARIABLE, TrainingError, run_command
-from training.files import staged_folder
 
 if TYPE_CHECKING:
     import keras

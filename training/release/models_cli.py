@@ -1,4 +1,4 @@
-"""`pawqueue models`: list trained models, compare two of them, promote one to serve."""
+"""`pawqueue models list|compare|promote`: list trained models, compare two of them, promote one to serve."""
 
 import json
 import os
@@ -45,20 +45,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--name", default=_NAME, show_default=True, help="Registered model.")(command)
 
 
-@click.group()
-def models() -> None:
-    """List, compare and promote trained models.
-
-    \b
-    Examples:
-      pawqueue models list
-      pawqueue models compare build/bundle champion
-      pawqueue models promote 3
-      pawqueue models list --json | jq .versions
-    """  # noqa: D301 - click needs the character
-
-
-@models.command("list")
+@click.command("list")
 @_common
 def list_command(name: str, *, as_json: bool) -> None:
     """List the registered versions, and the bundle to serve."""
@@ -79,7 +66,7 @@ def list_command(name: str, *, as_json: bool) -> None:
         click.echo(f"{model.version:>4}  {model.bundle_version:24}  {accuracy:>8}  {created:%Y-%m-%d %H:%M}{star}")
 
 
-@models.command("compare")
+@click.command("compare")
 @click.argument("challenger")
 @click.argument("champion")
 @_common
@@ -96,7 +83,7 @@ def compare_command(challenger: str, champion: str, name: str, *, as_json: bool)
         _print_comparison(found)
 
 
-@models.command("promote")
+@click.command("promote")
 @click.argument("version")
 @click.option("--force", "reason", metavar="REASON", help="Promote without comparison, and record the reason.")
 @_common

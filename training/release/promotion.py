@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bundle.locate import bundle_to_serve, champion_folder
 from bundle.manifest import BundleError, read_manifest
+from bundle.staging import staged_folder
 from training.errors import TrainingError
-from training.files import staged_folder
 from training.quality.comparison import SIGNIFICANCE, Comparison, compare, read_predictions
 from training.release.bundling import check_parity
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bundle.locate import INCLUDED
 from bundle.manifest import MANIFEST_FILE, Interval, Manifest, read_manifest
+from bundle.staging import staged_folder
 from training.errors import TrainingError, run_command
 from training.files import (
     BUNDLE,
@@ -22,7 +23,6 @@ from training.files import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
     TRAINED,
-    staged_folder,
 )
 from training.networks.transfer import BACKBONES
 from training.quality.cost import COLUMNS as COST_COLUMNS

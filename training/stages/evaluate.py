@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.familiarity import UNFAMILIAR_BELOW
+from bundle.staging import staged_folder
 from training.data.splits import read_split
 from training.errors import run_command
 from training.files import (
@@ -16,7 +17,6 @@ from training.files import (
     RESULTS_FILE,
     TRAINED,
     parse_paths,
-    staged_folder,
 )
 from training.networks.architectures import predict
 from training.networks.checkpoint import load_trained

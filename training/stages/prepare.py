@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.decode import decode
+from bundle.staging import staged_folder
 from training.data.sources import SOURCES_FILE, LabeledFile, read_locations, read_sources
 from training.data.splits import SPLITS, ImageFacts, read_split, split_writers, write_labels
 from training.data.survey import SurveyedImage, map_in_threads, survey
 from training.errors import TrainingError, run_command
-from training.files import PARAMS_FILE, PREPARED, parse_paths, staged_folder
+from training.files import PARAMS_FILE, PREPARED, parse_paths
 from training.params import Params, read_params
 from training.terminal import progress_bar
 

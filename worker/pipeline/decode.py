@@ -20,8 +20,8 @@ from worker.pipeline.gate import ClosedError, Gate
 from worker.pipeline.guard import Guard, StoppedError
 from worker.pipeline.item import Item
 
-#: Turns (bytes, height, width) into pixels.
-Decode = Callable[[bytes, int, int], DecodedImage]
+#: Turns bytes and the members of a `Target` into pixels.
+Decode = Callable[..., DecodedImage]
 
 
 class Decoder:
@@ -195,7 +195,7 @@ class CostlyDecoder:
 def _fill(item: Item, data: bytes | None, decode: Decode) -> None:
     if data is None:
         raise UndecodableImageError("it is no longer in the image store")
-    image = decode(data, item.target.height, item.target.width)
+    image = decode(data, *item.target)
     brightness, contrast = brightness_contrast(image.pixels)
     item.pixels, item.warnings = image.pixels, image.warnings
     item.features = Features(image.width, image.height, round(brightness, 4), round(contrast, 4))

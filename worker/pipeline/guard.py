@@ -18,11 +18,12 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
 from bundle.decode import DecodedImage, UndecodableImageError, decode
+from bundle.target import Filter, Resize, Target
 from contract.log import get_logger
 
 _log = get_logger(__name__)
@@ -42,8 +43,8 @@ _PIPE_BYTES = 1024 * 1024
 #: Helpers leave the CPU to the model and to cheap images.
 _NICENESS = 5
 
-#: Length of the image in bytes; height and width of the model's input.
-_REQUEST = struct.Struct("<QII")
+#: Length of the image in bytes; the members of the `Target`.
+_REQUEST = struct.Struct("<QII8s8s")
 #: Length of the answer, a JSON object. After a decoded image its pixels follow. 0 asks whether a large image may be
 #: decoded now; the answer to that is one byte.
 _ANSWER = struct.Struct("<I")
@@ -67,20 +68,28 @@ class Guard:
         self._helpers: set[_Helper] = set()
         self._stopping = threading.Event()
 
-    def decode(self, data: bytes, height: int, width: int) -> DecodedImage:
+    def decode(
+        self,
+        data: bytes,
+        height: int,
+        width: int,
+        resize: Resize = "squash",
+        filter: Filter = "bilinear",  # noqa: A002 - as in `bundle.decode.decode`
+    ) -> DecodedImage:
         """Like `bundle.decode.decode`. An image that a used helper fails on is retried on a new one.
 
         Raises:
             UndecodableImageError: also if decoding takes too long, needs too much memory or ends the helper.
             StoppedError: `stop` was called.
         """
+        target = Target(height, width, resize, filter)
         try:
             helper = self._idle.get_nowait()
         except queue.Empty:
             helper = self._start()
         while True:
             try:
-                image = helper.decode(data, height, width)
+                image = helper.decode(data, target)
             except _HelperLostError as error:
                 self._remove(helper)
                 if self._stopping.is_set():
@@ -163,17 +172,19 @@ class _Helper:
             self.end()
             raise
 
-    def decode(self, data: bytes, height: int, width: int) -> DecodedImage:
+    def decode(self, data: bytes, target: Target) -> DecodedImage:
         """Decode an image.
 
         Raises:
             UndecodableImageError: the helper cannot decode it.
             _HelperLostError: the helper has ended.
         """
-        answer = self._ask(height * width * 3, _REQUEST.pack(len(data), height, width), data)
+        pixel_bytes = target.height * target.width * 3
+        rules = target.resize.encode(), target.filter.encode()
+        answer = self._ask(pixel_bytes, _REQUEST.pack(len(data), target.height, target.width, *rules), data)
         if answer is None:
             with self._large:
-                answer = self._ask(height * width * 3, _GO_ON)
+                answer = self._ask(pixel_bytes, _GO_ON)
         if answer is None:
             raise _HelperLostError("it asked twice")
         found, pixels = answer
@@ -181,7 +192,7 @@ class _Helper:
             if "error" in found:
                 raise UndecodableImageError(str(found["error"]))
             return DecodedImage(
-                np.frombuffer(pixels, np.uint8).reshape(height, width, 3),
+                np.frombuffer(pixels, np.uint8).reshape(target.height, target.width, 3),
                 int(found["width"]),
                 int(found["height"]),
                 tuple(map(str, found["warnings"])),
@@ -253,7 +264,8 @@ def main(max_pixels: int, limit_s: float, worker_pid: int) -> None:
     answers.flush()
     started_bytes = _size_bytes()
     while len(head := requests.read(_REQUEST.size)) == _REQUEST.size:
-        length, height, width = _REQUEST.unpack(head)
+        length, height, width, *rules = _REQUEST.unpack(head)
+        resize, how = (cast("Any", rule.rstrip(b"\0").decode()) for rule in rules)
         data = requests.read(length)
         used_s = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
         _limit(resource.RLIMIT_CPU, int(used_s + limit_s) + 2)
@@ -262,7 +274,7 @@ def main(max_pixels: int, limit_s: float, worker_pid: int) -> None:
         approve = partial(_approve, requests, answers, base_bytes + _needed_bytes(max_pixels))
         pixels = b""
         try:
-            image = decode(data, height, width, before_loading=approve)
+            image = decode(data, height, width, resize, how, before_loading=approve)
             pixels = image.pixels.tobytes()
             answer: dict[str, Any] = {"width": image.width, "height": image.height, "warnings": image.warnings}
         except UndecodableImageError as error:

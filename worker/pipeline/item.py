@@ -7,9 +7,9 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.target import Target
 from contract.job import Features, ModelRef
 from contract.ledger.types import Claim
-from worker.runtime.models import Target
 
 
 class JobGroup:
@@ -42,7 +42,7 @@ class Item:
     group: JobGroup
     #: Position of the job's queue in `QUEUES`; lower ranks are predicted first.
     rank: int
-    #: The version that predicts it, and the size of its input.
+    #: The version that predicts it, and how images are resized for it.
     model: ModelRef
     target: Target
     #: uint8, (height, width, 3); None until decoded.

@@ -119,7 +119,7 @@ def _result(model: KerasModel, item: Item, outputs: Outputs, at: int, started_s:
     confidence = round(float(row[best]), _DIGITS)
     kept = probabilities(row, model.labels, item.claim.job.top_k)
     return JobResult(
-        prediction=Prediction(model.labels[best], confidence, kept, familiarity),
+        prediction=Prediction(model.labels[best], confidence, kept, familiarity, _labels_of(row, model)),
         model=item.model,
         batch_size=len(outputs.probabilities),
         timings=Timings(
@@ -142,3 +142,11 @@ def probabilities(row: NDArray[np.float32], labels: Sequence[str], top_k: int) -
     largest = np.argpartition(-row, count - 1)[:count]  # sorting thousands of labels takes much longer
     order = largest[np.argsort(-row[largest], kind="stable")]
     return {labels[at]: round(float(row[at]), _DIGITS) for at in order}
+
+
+def _labels_of(row: NDArray[np.float32], model: KerasModel) -> list[str] | None:
+    """The labels of an image, most likely first; None if the model gives exactly one."""
+    if model.threshold is None:
+        return None
+    found = np.flatnonzero(row >= model.threshold)
+    return [model.labels[at] for at in found[np.argsort(-row[found], kind="stable")]]

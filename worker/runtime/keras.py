@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,10 @@ class KerasModel:
         self.name, self.version = manifest.name, manifest.version
         #: Labels, in the order of the probabilities.
         self.labels = tuple(manifest.labels)
-        #: Size of the input, in pixels.
-        self.height, self.width = manifest.input.height, manifest.input.width
+        #: How images are resized to the input.
+        self.target = manifest.input.target
+        #: An image has the labels whose probability is at least this; None if it has exactly one label.
+        self.threshold = manifest.threshold if manifest.output == "multi_label" else None
         #: Keras backend: `tensorflow`, `jax` or `torch`.
         self.backend = backend
         #: `float32` or `bfloat16`.
@@ -76,7 +78,7 @@ class KerasModel:
 
     def warm_up(self) -> None:
         """Prepare for serving: run batches once, so that no job waits for compilation, and start to build the rest."""
-        pixels = np.zeros((self.strategies[-1].images, self.height, self.width, 3), np.uint8)
+        pixels = np.zeros((self.strategies[-1].images, self.target.height, self.target.width, 3), np.uint8)
         self._call.build(pixels, partial(_check_golden, precision=self.precision, manifest=self._manifest))
         for size in _batch_sizes(len(pixels)):
             self._call(pixels[:size])
@@ -110,23 +112,29 @@ def load_model(  # noqa: PLR0913 - the bundle, the settings and, for tests, the 
     measure_s: float = 0.0,
     memory: Path | None = None,
     clock: Clock = time.perf_counter,
+    trust_code: bool = False,
 ) -> KerasModel:
     """Load, check and warm up the bundle at `folder`; the model runs on `cores` CPU cores.
 
     `precision` is `float32`, `bfloat16` or `auto`: the faster one that agrees with the golden outputs. Strategies are
     read from the folder `memory`, or else measured for `measure_s` and written there.
 
-    With a checksum, only the bundle that has it is loaded.
+    With a checksum, only the bundle that has it is loaded. A graph with operations that may do more than compute is
+    loaded only with `trust_code`.
 
     Raises:
         BundleError: the bundle is missing or damaged, or the model does not predict as it did at export.
     """
     manifest = read_manifest(folder, checksum)
     cores = min(cores, batch_size)  # more cores would be idle
-    load = cache(partial(_load_network, folder, manifest, batch_size=batch_size, cores=cores))
+    load = cache(partial(_load_network, folder, manifest, batch_size=batch_size, cores=cores, trust_code=trust_code))
     make = partial(_make_model, manifest, load, cores)
     precisions = [precision]
-    if precision == "auto":
+    if manifest.format == "graph":
+        precisions = ["float32"]
+        if precision == "bfloat16":
+            _log.warning("The bundle holds a graph, which runs in float32", model=manifest.name)
+    elif precision == "auto":
         precisions = ["float32", "bfloat16"] if processor_has_bfloat16() else ["float32"]
     sizes = sizes_to_measure(batch_size)
     remembered = Remembered(memory, _key(folder, precisions, batch_size, cores)) if memory else None
@@ -138,7 +146,7 @@ def load_model(  # noqa: PLR0913 - the bundle, the settings and, for tests, the 
         model.check()
         if measure_s:
             pixels = np.random.default_rng(0).integers(
-                256, size=(batch_size, model.height, model.width, 3), dtype=np.uint8
+                256, size=(batch_size, model.target.height, model.target.width, 3), dtype=np.uint8
             )
             check = partial(_check_golden, manifest=manifest)
             measured = measure({name: load(name) for name in precisions}, pixels, cores, check, measure_s, clock)
@@ -211,8 +219,17 @@ def _make_model(
     return KerasModel(manifest, load(precision), backend, precision, strategies, cores)
 
 
-def _load_network(folder: Path, manifest: Manifest, precision: str, *, batch_size: int, cores: int) -> Network:
+def _load_network(
+    folder: Path, manifest: Manifest, precision: str, *, batch_size: int, cores: int, trust_code: bool
+) -> Network:
     keras = _import_keras()
+    if manifest.format == "graph":
+        if keras.backend.backend() != "tensorflow":
+            raise BundleError(f"{manifest.name} is a TensorFlow graph. Set PAWQUEUE_BACKEND=tensorflow to serve it.")
+        from worker.runtime.tensorflow import GraphNetwork, TensorflowNetwork  # noqa: PLC0415 - see below
+
+        graph = GraphNetwork(folder / manifest.model_file, trust_code=trust_code)
+        return TensorflowNetwork(graph, manifest.input.height, manifest.input.width, precision, cores)
     network = _read_network(keras, folder / MODEL_FILE)
     if precision == "bfloat16":
         _use_bfloat16(network)
@@ -266,10 +283,24 @@ def _read_network(keras: Any, path: Path) -> Any:
 
 
 def _use_bfloat16(network: Any) -> None:
-    """Compute in bfloat16; weights and the last layer stay in float32, so that probabilities keep their precision."""
-    *inner, _last = network._flatten_layers(include_self=False)  # Keras has no public way to walk nested models
-    for layer in inner:
-        layer.dtype_policy = "mixed_bfloat16"
+    """Compute in bfloat16; weights, the last layer that has any, and those after it stay in float32.
+
+    So probabilities keep their precision.
+    """
+    layers = list(_leaves(network))
+    head = max((at for at, layer in enumerate(layers) if layer.weights), default=len(layers) - 1)
+    for leaf in layers[:head]:
+        for layer in leaf._flatten_layers():  # Keras has no public way to walk the layers inside a layer
+            layer.dtype_policy = "mixed_bfloat16"
+
+
+def _leaves(network: Any) -> Iterator[Any]:
+    """The layers of a network and of the networks nested in it, in the order of the calls."""
+    for layer in network.layers:
+        if getattr(layer, "layers", None):
+            yield from _leaves(layer)
+        else:
+            yield layer
 
 
 def _batch_sizes(largest: int) -> list[int]:

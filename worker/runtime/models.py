@@ -14,6 +14,7 @@ from pathlib import Path
 from bundle.locate import bundle_to_serve, store_folder
 from bundle.manifest import MANIFEST_FILE, BundleError, Manifest, read_manifest, sha256_of
 from bundle.store import ModelStore, StoredVersion
+from bundle.target import Target
 from contract.errors import UnavailableError
 from contract.job import ModelRef, split_model
 from contract.ledger.models import ModelRegistry, Registered, VersionInfo
@@ -41,14 +42,6 @@ class UnusableModelError(Exception):
     def __init__(self, ref: ModelRef, problem: str) -> None:
         super().__init__(f"The model {ref.name}@{ref.version} cannot be used. {problem}")
         self.ref = ref
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What the decoder makes of an image for a version."""
-
-    height: int
-    width: int
 
 
 @dataclass(slots=True)
@@ -124,8 +117,7 @@ class Models:
         ref = ModelRef(model.name, model.version)
         stored = StoredVersion(model.name, model.version, Path())
         models = cls(lambda *_: model, ModelOptions(base=stored, default=model.name))
-        target = Target(model.height, model.width)
-        models._versions[ref] = _Version(stored, target, state="ready", model=model, is_used=True)
+        models._versions[ref] = _Version(stored, model.target, state="ready", model=model, is_used=True)
         return models
 
     def start(self) -> None:
@@ -292,7 +284,7 @@ class Models:
         except BundleError as error:
             self._fail(found, str(error), quiet=not is_new)
         else:
-            found.target = Target(manifest.input.height, manifest.input.width)
+            found.target = manifest.input.target
             found.info = version_info(manifest, sha256_of(stored.folder / MANIFEST_FILE))
             found.state = "waiting"
         with self._lock:

@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from bundle.manifest import BundleError
+from bundle.operations import unsafe_operations
 from worker.runtime.strategies import Call, Kind
 
 #: Larger networks have only one call, because another one would hold a second copy of the weights.
@@ -60,6 +64,45 @@ class TensorflowNetwork:
     def _constant_function(self) -> Any:
         """The function with constant weights: TensorFlow computes batch normalization and conversions only once."""
         return convert_variables_to_constants_v2(self._function)
+
+
+class GraphNetwork:
+    """The graph of a bundle, called like a Keras network.
+
+    Raises:
+        BundleError: it cannot be read, or contains operations that may do more than compute.
+    """
+
+    def __init__(self, path: Path, *, trust_code: bool = False) -> None:
+        graph = tf.compat.v1.GraphDef()
+        content = path.read_bytes()
+        try:
+            graph.ParseFromString(content)
+        except DecodeError as error:
+            raise BundleError(f"{path} is not a TensorFlow graph. Export or copy the bundle again.") from error
+        unsafe = unsafe_operations(operations(graph))
+        if unsafe and not trust_code:
+            raise BundleError(
+                f"{path} contains operations that may do more than compute ({', '.join(unsafe)}). If you trust whoever "
+                "made the model, set PAWQUEUE_TRUST_BUNDLE_CODE=true; otherwise import it again without them."
+            )
+        self._floats = len(content) // 4
+        self._graph = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
+        self._graph.node.extend(node for node in graph.node if node.name != "pixels")
+
+    def __call__(self, pixels: Any, *, training: bool = False) -> Any:  # noqa: ARG002 - as in Keras
+        """The outputs for float32 pixels, in the graph that is being built."""
+        return tf.graph_util.import_graph_def(self._graph, {"pixels:0": pixels}, ["probabilities:0"], name="bundle")[0]
+
+    def count_params(self) -> int:
+        """About the number of weights."""
+        return self._floats
+
+
+def operations(graph: Any) -> set[str]:
+    """The names of the operations of a graph and its functions."""
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return {node.op for node in nodes} - {function.signature.name for function in graph.library.function}
 
 
 def _on_all_cores(function: Any) -> Call:

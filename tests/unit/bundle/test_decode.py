@@ -256,3 +256,59 @@ def test_a_large_image_needs_little_more_memory_than_its_pixels(draw: str) -> No
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
     assert int(done.stdout) < 100_000  # KiB; the pixels take 35,000 when drawn, and again when decoded
+
+
+def striped(width: int, height: int) -> Image.Image:
+    """Red, green and blue thirds along the longer side."""
+    image = Image.new("RGB", (width, height))
+    for at, color in enumerate(("red", "lime", "blue")):
+        box = (at * width // 3, 0, (at + 1) * width // 3, height)
+        if height > width:
+            box = (0, at * height // 3, width, (at + 1) * height // 3)
+        image.paste(color, box)
+    return image
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("size", [(300, 100), (100, 300), (1200, 400)])
+def test_crop_uses_the_middle_and_pad_adds_black_borders(form: str, size: tuple[int, int]) -> None:
+    data = encode(striped(*size), form)
+    cropped = decode(data, 30, 30, "crop").pixels
+    assert np.abs(cropped[2:-2, 2:-2].astype(int) - [0, 255, 0]).max() < 60
+    padded = decode(data, 30, 30, "pad").pixels
+    if size[0] < size[1]:
+        padded = padded.transpose(1, 0, 2)
+    assert padded[:9].max() < 20
+    assert padded[-9:].max() < 20
+    middle = [padded[15, x].argmax() for x in (4, 15, 25)]
+    assert middle == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["bicubic", "nearest", "area"])
+def test_other_filters_give_the_pixels_of_pillow(name: Any) -> None:
+    how = {"bicubic": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST, "area": Image.Resampling.BOX}[name]
+    random = np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8)
+    data = encode(Image.fromarray(random), "JPEG")
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image.resize((48, 32), how))
+        cropped = np.asarray(image.resize((32, 32), how, box=(100, 0, 400, 300)))
+    assert np.array_equal(decode(data, 32, 48, filter=name).pixels, expected)
+    assert np.array_equal(decode(data, 32, 32, "crop", name).pixels, cropped)
+
+
+def test_a_rotated_image_is_cropped_and_padded_like_an_upright_one() -> None:
+    upright, exif = striped(300, 100), Image.Exif()
+    exif[0x0112] = 6
+    rotated = encode(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif.tobytes(), quality=95)
+    for rule in ("crop", "pad", "squash"):
+        expected = decode(encode(upright, "PNG"), 20, 40, rule).pixels.astype(int)
+        assert np.abs(decode(rotated, 20, 40, rule).pixels - expected).mean() < 8
+
+
+def test_crop_keeps_the_resolution_of_a_large_jpeg() -> None:
+    """The image is not decoded at a resolution that is enough only for the whole of it."""
+    image = Image.new("RGB", (3200, 400), "gray")
+    for x in range(1400, 1800, 8):
+        image.paste("white", (x, 0, x + 4, 400))
+    pixels = decode(encode(image, "JPEG", quality=95), 200, 200, "crop").pixels
+    assert pixels[100].std() > 30

@@ -68,11 +68,11 @@ def test_the_command_also_runs_as_a_module() -> None:
 def added_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A command that a service adds; returns the name of its module."""
     (tmp_path / "added_command.py").write_text(
-        "import click\n@click.command()\n@click.argument('word')\ndef models(word):\n    click.echo('got ' + word)\n"
+        "import click\n@click.command()\n@click.argument('word')\ndef words(word):\n    click.echo('got ' + word)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "added_command", raising=False)
-    entries = [EntryPoint("models", "added_command:models", app.GROUP), EntryPoint("broken", "no_such:x", app.GROUP)]
+    entries = [EntryPoint("words", "added_command:words", app.GROUP), EntryPoint("broken", "no_such:x", app.GROUP)]
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: entries if group == app.GROUP else [])
     return "added_command"
 
@@ -82,7 +82,7 @@ def test_a_service_command_is_listed_without_being_imported(
 ) -> None:
     assert pawqueue("--help") == 0
     text = capsys.readouterr().out
-    assert "models  " in text
+    assert "words  " in text
     assert "broken  " in text
     assert "submit  " in text
     assert added_command not in sys.modules
@@ -91,7 +91,7 @@ def test_a_service_command_is_listed_without_being_imported(
 def test_a_service_command_is_imported_when_it_is_called(
     added_command: str, capsys: Capture, pawqueue: Command
 ) -> None:
-    assert pawqueue("models", "it") == 0
+    assert pawqueue("words", "it") == 0
     assert capsys.readouterr().out == "got it\n"
     assert added_command in sys.modules
 

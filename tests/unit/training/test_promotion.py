@@ -9,11 +9,11 @@ from scipy.stats import binom
 
 from bundle.locate import champion_folder
 from bundle.manifest import MODEL_FILE, BundleError
+from pawqueue.cli.models import models
 from tests.training.synthetic import write_fake_bundle
 from training.errors import TrainingError
 from training.files import PREDICTIONS_FILE
 from training.quality.comparison import Comparison, mcnemar
-from training.release.models_cli import models
 from training.release.promotion import RECORD_FILE, current_champion, promote
 
 IMAGES = 400

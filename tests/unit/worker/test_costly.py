@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ class HeldGuard(Guard):
         self.entered, self.allowed = threading.Semaphore(0), threading.Semaphore(0)
         self._stopped = False
 
-    def decode(self, data: bytes, height: int, width: int) -> DecodedImage:
+    def decode(self, data: bytes, height: int, width: int, *rules: Any) -> DecodedImage:
         self.entered.release()
         assert self.allowed.acquire(timeout=60)
         if self._stopped:

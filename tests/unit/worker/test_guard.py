@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bundle.decode import UndecodableImageError, decode
-from tests.support.images import draw
+from tests.support.images import draw, encode
 from tests.support.services import wait_until
 from tests.support.tiff import tiff
 from worker.pipeline.guard import Guard, StoppedError
@@ -76,6 +77,14 @@ def test_an_image_has_the_same_pixels_as_in_the_worker(shared_guard: Guard, form
     found, expected = shared_guard.decode(data, 32, 24), decode(data, 32, 24)
     assert np.array_equal(found.pixels, expected.pixels)
     assert (found.width, found.height, found.warnings) == (expected.width, expected.height, expected.warnings)
+
+
+def test_the_resize_rule_and_the_filter_reach_the_helper(shared_guard: Guard) -> None:
+    data = encode(Image.effect_noise((90, 60), 80).convert("RGB"))
+    for resize in ("squash", "crop", "pad"):
+        for how in ("bilinear", "bicubic", "nearest", "area"):
+            expected = decode(data, 32, 24, resize, how).pixels
+            assert np.array_equal(shared_guard.decode(data, 32, 24, resize, how).pixels, expected)
 
 
 def test_warnings_and_reasons_are_those_of_the_decoder(shared_guard: Guard) -> None:

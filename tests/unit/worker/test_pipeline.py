@@ -75,6 +75,17 @@ def test_a_model_without_familiarity_gives_none_and_no_warning(bench: Bench) -> 
     assert (result.prediction.familiarity, result.warnings) == (None, ())
 
 
+def test_an_image_has_all_labels_above_the_threshold_if_the_model_gives_several(bench: Bench) -> None:
+    bench.model.threshold = 0.3
+    job_id = bench.submit(draw(color=(150, 150, 150)))
+    bench.process(job_id)
+    result = bench.job(job_id).result
+    assert result
+    assert result.prediction
+    assert result.prediction.labels == ["bright", "dark"]
+    assert result.to_dict()["prediction"]["labels"] == ["bright", "dark"]
+
+
 def test_a_tiff_that_cannot_be_read_correctly_fails_with_the_reason(bench: Bench) -> None:
     job_id = bench.submit(tiff(np.zeros((8, 8, 3), np.uint16), 2, planar=True))
     bench.process(job_id)

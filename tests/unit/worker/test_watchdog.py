@@ -21,11 +21,11 @@ class HeldDecode:
         self.entered, self.release = threading.Semaphore(0), threading.Event()
         self._held = held
 
-    def __call__(self, data: bytes, height: int, width: int) -> DecodedImage:
+    def __call__(self, data: bytes, *target: Any) -> DecodedImage:
         if data == self._held:
             self.entered.release()
             assert self.release.wait(30)
-        return decode(data, height, width)
+        return decode(data, *target)
 
 
 class FakeExit:

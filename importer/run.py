@@ -1,0 +1,182 @@
+"""The import, step by step, once the source is known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.golden import golden_inputs
+from bundle.manifest import Imported, InputSpec
+from importer import keras_files, saved_models, wrap
+from importer.check import check_folder
+from importer.files import KerasFile
+from importer.labels import check_labels
+from importer.modules import checksums
+from importer.network import Network
+from importer.outputs import Meaning, check_probabilities, decide
+from importer.proof import prove
+from importer.request import Request
+from importer.scale import SCALES, Scale, missing_scale
+from importer.source import Source
+from importer.writing import Plan, write
+
+#: Called with a topic and what there is to say about it.
+Say = Callable[[str, str], None]
+#: More labels are shown shortened.
+_SHOWN_LABELS = 40
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known before TensorFlow is loaded."""
+
+    source: Source
+    #: None for a SavedModel.
+    file: KerasFile | None
+    labels: list[str] | None
+    scale: Scale | None
+    #: For temporary files.
+    folder: Path
+
+
+def import_network(
+    request: Request, found: Found, say: Say, prove: Callable[..., dict[str, float]] = prove
+) -> dict[str, Any]:
+    """Import a network; returns what was made, as plain values.
+
+    `prove` is called with the new bundle, pixels and what the network returns for them, before the bundle is kept.
+
+    Raises:
+        ImportFailedError: it cannot be imported as requested. The store is unchanged.
+    """
+    source = found.source
+    if found.file is not None:
+        network = keras_files.build(found.file, request, found.folder)
+    else:
+        network = saved_models.build(source.path, source.shown, request)
+    form = network.form
+    color = "RGB" if form.channels == 3 else "grey"
+    say("network", f"{network.name}: {form.height} x {form.width} {color}")
+    for note in network.notes:
+        say("note", note)
+    scale = _choose_scale(network, found, say)
+    images = _test_images(form.height, form.width)
+    meaning = decide(
+        network.raw(wrap.prepared(images, form, scale)),
+        network.last_operation(),
+        network.loss,
+        multi_label=request.multi_label,
+    )
+    say("outputs", meaning.text)
+    labels = _say_labels(found.labels, meaning, say)
+    resize = request.resize or ("crop" if source.is_machine else "squash")
+    how = request.filter or "bilinear"
+    of_machine = " (Teachable Machine)" if source.is_machine else " (default)"
+    say("resize", f"{resize}{'' if request.resize else of_machine}, {how}{'' if request.filter else ' (default)'}")
+    plan = Plan(
+        name=request.name,
+        network=network,
+        scale=scale,
+        meaning=meaning,
+        labels=labels,
+        input=InputSpec(height=form.height, width=form.width, resize=resize, filter=how),
+        imported=Imported(
+            kind=_kind(found),
+            file=Path(source.shown).name if not source.shown.startswith("hf://") else source.shown,
+            sha256=source.sha256(),
+            scale=scale.name,
+            modules=checksums(request.modules),
+            trusted_code=request.trust_code,
+        ),
+    )
+    expected = plan.probabilities(images)
+    check_probabilities(wrap.finished(network.raw(wrap.prepared(images, form, scale)), meaning.end), meaning)
+    differences: dict[str, float] = {}
+
+    def check(folder: Path) -> None:
+        differences.update(prove(folder, images, expected, trust_code=request.trust_code))
+
+    folder, manifest = write(plan, Path(request.store), _libraries(), check)
+    for precision, difference in differences.items():
+        say("proof", f"loaded in a fresh process, in {precision}: within {difference:.7f} of the network")
+    checked = check_folder(plan, Path(request.check)) if request.check else None
+    for line in checked.lines() if checked else ():
+        say("check", line)
+    if manifest.unsafe_operations:
+        say(
+            "note",
+            f"Workers load this bundle only with PAWQUEUE_TRUST_BUNDLE_CODE=true: it contains "
+            f"{', '.join(manifest.unsafe_operations)}.",
+        )
+    return {
+        "name": plan.name,
+        "version": plan.version,
+        "folder": str(folder),
+        "format": manifest.format,
+        "labels": labels,
+        "input": manifest.input.model_dump(),
+        "scale": scale.name,
+        "output": meaning.output,
+        "differences": differences,
+        "check": vars(checked) | {"advice": [vars(one) for one in checked.advice]} if checked else None,
+        "unsafe_operations": manifest.unsafe_operations,
+    }
+
+
+def _choose_scale(network: Network, found: Found, say: Say) -> Scale:
+    inside, given = network.scaling(), found.scale
+    if given is None and not inside:
+        raise missing_scale()
+    scale = given or SCALES["none"]
+    wrap.check_scale(network.form, scale)
+    if inside and not scale.is_none:
+        say(
+            "warning",
+            f"The network scales its input itself ({', '.join(inside)}), and --scale {scale.name} comes before it.",
+        )
+    elif given is None:
+        say("scale", f"in the network ({', '.join(inside)})")
+        return scale
+    say("scale", scale.name + (" (Teachable Machine)" if found.source.is_machine else ""))
+    return scale
+
+
+def _say_labels(labels: list[str] | None, meaning: Meaning, say: Say) -> list[str]:
+    warnings = check_labels(labels, meaning.labels)
+    assert labels is not None  # noqa: S101 - `check_labels` refuses None
+    shown = list(enumerate(labels))
+    if len(shown) > _SHOWN_LABELS:
+        shown = [*shown[: _SHOWN_LABELS // 2], *shown[-_SHOWN_LABELS // 2 :]]
+    say("labels", ", ".join(f"{number} {label}" for number, label in shown))
+    for warning in warnings:
+        say("warning", warning)
+    return labels
+
+
+def _test_images(height: int, width: int) -> NDArray[np.uint8]:
+    """The golden inputs, and noise of several kinds."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (4, height, width, 3), dtype=np.uint8)
+    flat = np.broadcast_to(random.integers(0, 256, (4, 1, 1, 3), dtype=np.uint8), (4, height, width, 3))
+    return np.concatenate([golden_inputs(height, width), noise, flat])
+
+
+def _kind(found: Found) -> str:
+    if found.file is None:
+        return "saved model"
+    machine = " (Teachable Machine)" if found.source.is_machine else ""
+    return f"keras {found.file.keras_version}{machine}"
+
+
+def _libraries() -> dict[str, str]:
+    versions = {}
+    for name in ("numpy", "tf-keras"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
