@@ -96,7 +96,8 @@ def import_command(  # noqa: PLR0913 - one argument for each option
         return 0
     click.echo(f"Imported {result['name']} {result['version']}.")
     trust = "PAWQUEUE_TRUST_BUNDLE_CODE=true " if result["unsafe_operations"] else ""
-    click.echo(f"Try it: {trust}PAWQUEUE_MODEL={result['folder']} make up")
+    model = f"{result['name']}@{result['version']}"
+    click.echo(f"Try it: {trust}make up, and then .venv/bin/pawqueue predict IMAGE --model {model}")
     return 0
 
 

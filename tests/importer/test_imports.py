@@ -142,7 +142,7 @@ def test_a_network_is_imported_and_the_last_line_says_how_to_serve_it(
     assert done.returncode == 0, done.stderr
     assert "loaded in a fresh process, in float32" in done.stdout
     (folder,) = (tmp_path / "state" / "models" / "pets").iterdir()
-    assert done.stdout.splitlines()[-1] == f"Try it: PAWQUEUE_MODEL={folder} make up"
+    assert done.stdout.splitlines()[-1].endswith(f"pawqueue predict IMAGE --model pets@{folder.name}")
     manifest = read_manifest(folder)
     assert (manifest.labels, manifest.output, manifest.input.resize) == (["cat", "dog"], "sigmoid", "crop")
     assert manifest.version == folder.name

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bundle.cost import CHEAP_FILE_MAX_BYTES, is_costly
+from bundle.target import Target
 from contract import errors
 from contract.errors import UnavailableError
 from contract.images.store import ImageStore
@@ -22,7 +23,7 @@ from worker.pipeline.decode import CostlyDecoder, Decoder
 from worker.pipeline.gate import ClosedError, Gate, SoloLock
 from worker.pipeline.item import Item, JobGroup
 from worker.pipeline.predict import Predictor
-from worker.runtime.models import Models, Target, UnusableModelError
+from worker.runtime.models import Models, UnusableModelError
 from worker.upkeep.leases import LeaseKeeper
 
 #: A worker with this many unfinished costly jobs of a queue fetches no more messages from it.
