@@ -128,8 +128,8 @@ def _download(given: str) -> Path:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ImportFailedError(
-            f"{given} needs the package huggingface-hub: run `.venv/bin/python -m pip install 'pawqueue[hub]'`, or "
-            "download the file and import it."
+            f"{given} needs the package huggingface-hub: run `sh deploy/local/setup.sh uv pip install --python "
+            ".venv/bin/python huggingface-hub`, or download the file and import it."
         ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))

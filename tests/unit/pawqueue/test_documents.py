@@ -16,9 +16,9 @@ from tests.support.services import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def command(name: str) -> click.Command:
-    assert isinstance(cli, CommandGroup)
-    found = cli.get_command(click.Context(cli), name)
+def command(name: str, group: click.Command = cli) -> click.Command:
+    assert isinstance(group, click.Group)
+    found = group.get_command(click.Context(group), name)
     assert found, f"there is no command {name}"
     return found.load() if isinstance(found, ServiceCommand) else found
 
@@ -47,8 +47,8 @@ def test_documented_commands_and_options_exist(page: Path) -> None:
     for name, *words in calls(page):
         known = command(name)
         while isinstance(known, click.Group) and words:
-            known = known.commands[words.pop(0)]
-        options = {option for parameter in known.params for option in parameter.opts}
+            known = command(words.pop(0), known)
+        options = {option for parameter in known.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for word in words:
             assert not word.startswith("-") or word == "-" or word in options, f"`{name}` has no option {word}"
 
