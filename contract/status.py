@@ -14,7 +14,7 @@ from contract.job import time_text
 from contract.ledger.ledger import Ledger
 from contract.ledger.requirements import server_fault
 from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisServer
-from contract.queues import QUEUES, split_queue_name
+from contract.queues import QUEUES, queue_name, split_queue_name
 
 #: Share of Redis's own memory limit at which uploads are refused. The rest is reserved for finishing accepted jobs.
 _SERVER_SHARE = 0.8
@@ -57,6 +57,11 @@ class Status:
     def is_ready(self) -> bool:
         """Whether jobs can be accepted."""
         return not any(problem.blocks_uploads for problem in self.problems)
+
+    def queue_names_of(self, model: str) -> list[str]:
+        """The queues of a model; for the default model, also those of jobs that name none."""
+        names = [model, ""] if model == self.default_model else [model]
+        return [queue_name(queue, name) for queue in QUEUES for name in names]
 
     def to_dict(self) -> dict[str, Any]:
         """The status object of the HTTP API: RFC 3339 times, ages in seconds, every member present."""

@@ -1,7 +1,7 @@
 """The quantities that the dashboard shows over time, and the PromQL query for each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 #: Window of rates, and window of quantiles, means and histograms, in seconds.
@@ -30,6 +30,10 @@ class Series:
     def label(self, name: str) -> str:
         """The value of a label; empty if there is no such label."""
         return dict(self.labels).get(name, "")
+
+    def without(self, name: str) -> "Series":
+        """The same series without a label."""
+        return Series(tuple(pair for pair in self.labels if pair[0] != name), self.points)
 
 
 def total(series: Sequence[Series], **labels: str) -> float | None:
@@ -68,12 +72,13 @@ class Quantity:
 
 
 _TOTAL = {"phase": "total"}
+_OLDEST = "pawqueue_oldest_job_age_seconds"
 
-QUANTITIES = (
+_OF_ALL_MODELS = (
     Quantity("finished", "rate", "pawqueue_jobs_total", "gateway", by=("status",)),
     Quantity("accepted", "accepted", "pawqueue_jobs_total", "gateway"),
     Quantity("jobs", "gauge", "pawqueue_queue_jobs", "gateway", by=("queue", "state")),
-    Quantity("oldest", "gauge", "pawqueue_oldest_job_age_seconds", "gateway", by=("queue",)),
+    Quantity("oldest", "gauge", _OLDEST, "gateway", by=("queue",)),
     Quantity("errors", "rate", "pawqueue_job_errors_total", "gateway", by=("code",)),
     Quantity("refused", "rate", "pawqueue_refused_total", "gateway", by=("reason",)),
     Quantity("p50", "quantile", "pawqueue_job_seconds", "workers", where=_TOTAL, quantile=0.5),
@@ -83,6 +88,17 @@ QUANTITIES = (
     Quantity("batch_sizes", "buckets", "pawqueue_batch_size", "workers", by=("le",)),
     Quantity("images", "rate", "pawqueue_worker_images_total", "workers", by=("instance",)),
     Quantity("busy", "gauge", "pawqueue_worker_busy_ratio", "workers", by=("instance",)),
+)
+#: Quantities that are also read for each model, and the ending of their names then.
+_EACH_MODEL = ("finished", "accepted", "jobs", "oldest", "p50", "p95", "p99", "batch_mean", "batch_sizes")
+BY_MODEL = "_by_model"
+QUANTITIES = (
+    *_OF_ALL_MODELS,
+    *(
+        replace(quantity, name=quantity.name + BY_MODEL, by=("model", *quantity.by))
+        for quantity in _OF_ALL_MODELS
+        if quantity.name in _EACH_MODEL
+    ),
 )
 SOURCE_OF = {quantity.name: quantity.source for quantity in QUANTITIES}
 
@@ -100,7 +116,7 @@ def _gauge(quantity: Quantity) -> str:
     if quantity.metric in _LEDGER_GAUGES:
         # Every gateway reports the same ledger, so the maximum is the value.
         every = f"max by ({', '.join(_LEDGER_GAUGES[quantity.metric])}) ({quantity.metric})"
-        return f"{'max' if quantity.name == 'oldest' else 'sum'}{_by(quantity.by)}({every})"
+        return f"{'max' if quantity.metric == _OLDEST else 'sum'}{_by(quantity.by)}({every})"
     return f"max{_by(quantity.by)}({_selector(quantity.metric, quantity)})"
 
 
@@ -111,24 +127,28 @@ def _rate(quantity: Quantity) -> str:
     return f"sum{_by(quantity.by)}({rate})"
 
 
-def _accepted(_quantity: Quantity) -> str:
-    finished = f"sum(max by (model, queue, status, label) (rate(pawqueue_jobs_total[{RATE_S}s])))"
-    growth = f"sum(max by (model, queue, state) (deriv(pawqueue_queue_jobs[{RATE_S}s])))"
+def _accepted(quantity: Quantity) -> str:
+    sums = f"sum{_by(quantity.by)}"
+    finished = f"{sums}(max by (model, queue, status, label) (rate(pawqueue_jobs_total[{RATE_S}s])))"
+    growth = f"{sums}(max by (model, queue, state) (deriv(pawqueue_queue_jobs[{RATE_S}s])))"
     return f"clamp_min({finished} + {growth}, 0)"
 
 
 def _quantile(quantity: Quantity) -> str:
-    buckets = f"sum by (le) (rate({_selector(quantity.metric + '_bucket', quantity)}[{DISTRIBUTION_S}s]))"
+    buckets = (
+        f"sum{_by(('le', *quantity.by))}(rate({_selector(quantity.metric + '_bucket', quantity)}[{DISTRIBUTION_S}s]))"
+    )
     return f"histogram_quantile({quantity.quantile}, {buckets})"
 
 
 def _mean(quantity: Quantity) -> str:
-    images, batches = (f"sum(rate({quantity.metric}_{part}[{DISTRIBUTION_S}s]))" for part in ("sum", "count"))
+    sums = f"sum{_by(quantity.by)}"
+    images, batches = (f"{sums}(rate({quantity.metric}_{part}[{DISTRIBUTION_S}s]))" for part in ("sum", "count"))
     return f"{images} / ({batches} > 0)"
 
 
 def _buckets(quantity: Quantity) -> str:
-    return f"sum by (le) (increase({quantity.metric}_bucket[{DISTRIBUTION_S}s]))"
+    return f"sum{_by(quantity.by)}(increase({quantity.metric}_bucket[{DISTRIBUTION_S}s]))"
 
 
 _QUERIES = {
@@ -142,7 +162,7 @@ _QUERIES = {
 #: Gauges of the ledger with their labels.
 _LEDGER_GAUGES = {
     "pawqueue_queue_jobs": ("model", "queue", "state"),
-    "pawqueue_oldest_job_age_seconds": ("model", "queue"),
+    _OLDEST: ("model", "queue"),
 }
 #: Counters of the ledger with their labels. Every gateway reports the same values.
 _LEDGER_COUNTERS = {

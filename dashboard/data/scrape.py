@@ -146,19 +146,24 @@ def _over_time(quantity: Quantity, before: Targets, after: Targets, elapsed_s: f
     if quantity.kind == "rate":
         return {labels: value / elapsed_s for labels, value in increase(quantity.metric, quantity.by).items()}
     if quantity.kind == "accepted":
-        finished = sum(increase(quantity.metric).values())
+        finished = increase(quantity.metric, quantity.by)
         was_unfinished, is_unfinished = (
-            sum(value for _, value in _select(quantity, "pawqueue_queue_jobs", targets)) for targets in (before, after)
+            _sums(_select(quantity, "pawqueue_queue_jobs", targets), quantity.by) for targets in (before, after)
         )
-        return {(): max(0.0, finished + is_unfinished - was_unfinished) / elapsed_s}
+        groups = {*finished, *was_unfinished, *is_unfinished} if quantity.by else {()}
+        growth = {labels: is_unfinished.get(labels, 0.0) - was_unfinished.get(labels, 0.0) for labels in groups}
+        return {labels: max(0.0, finished.get(labels, 0.0) + growth[labels]) / elapsed_s for labels in groups}
     if quantity.kind == "mean":
-        images, batches = (sum(increase(f"{quantity.metric}_{part}").values()) for part in ("sum", "count"))
-        return {(): images / batches} if batches else {}
-    buckets = increase(f"{quantity.metric}_bucket", ("le",))
+        images, batches = (increase(f"{quantity.metric}_{part}", quantity.by) for part in ("sum", "count"))
+        return {labels: images[labels] / count for labels, count in batches.items() if count}
     if quantity.kind == "buckets":
-        return buckets
-    value = quantile(quantity.quantile, [(float(dict(labels)["le"]), count) for labels, count in buckets.items()])
-    return {} if value is None else {(): value}
+        return increase(f"{quantity.metric}_bucket", quantity.by)
+    buckets: dict[Labels, list[tuple[float, float]]] = {}
+    for labels, count in increase(f"{quantity.metric}_bucket", ("le", *quantity.by)).items():
+        group = tuple(pair for pair in labels if pair[0] != "le")
+        buckets.setdefault(group, []).append((float(dict(labels)["le"]), count))
+    found = {labels: quantile(quantity.quantile, rows) for labels, rows in buckets.items()}
+    return {labels: value for labels, value in found.items() if value is not None}
 
 
 def quantile(share: float, buckets: Iterable[tuple[float, float]]) -> float | None:

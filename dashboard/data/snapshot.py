@@ -1,13 +1,13 @@
 """A snapshot: everything the pages show, read at one moment and never changed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contract.ledger.types import Heartbeat
 from contract.status import Status
 from dashboard.data.jobs import JobRow
-from dashboard.data.quantities import SOURCE_OF, Series
+from dashboard.data.quantities import BY_MODEL, SOURCE_OF, Series
 from dashboard.data.source import BUNDLE, GATEWAY, GATEWAY_METRICS, WORKERS, SourceState
 
 
@@ -36,6 +36,15 @@ class Metrics:
     def of(self, quantity: str) -> tuple[Series, ...]:
         """The series of a quantity; empty if there are none."""
         return self.series.get(quantity, ())
+
+    def of_model(self, model: str) -> "Metrics":
+        """The same metrics of one model, where they are measured for each model."""
+        own = {
+            name.removesuffix(BY_MODEL): tuple(item.without("model") for item in items if item.label("model") == model)
+            for name, items in self.series.items()
+            if name.endswith(BY_MODEL)
+        }
+        return replace(self, series={**self.series, **own})
 
     def source_of(self, quantity: str) -> SourceState:
         """The state of the source that provides a quantity."""

@@ -7,7 +7,7 @@ from contract.ledger.types import Heartbeat
 from contract.status import NO_WORKER, Status
 from dashboard.data.quantities import Line, Series, summed, total
 from dashboard.data.snapshot import Metrics, Snapshot
-from dashboard.pages.page import Page, View
+from dashboard.pages.page import Page, View, model_in, with_model_links
 from dashboard.parts import figures
 from dashboard.parts.card import Card, CardState, Content, Stat, Table, chart_card, content_of, line_content
 from dashboard.parts.text import UNKNOWN, clock, count, duration, number, percent
@@ -34,36 +34,49 @@ CARDS = (
 def contents(view: View) -> dict[str, Content]:
     """What each card shows, by card id."""
     snapshot, metrics = view.snapshot, view.snapshot.metrics
+    if view.model:
+        metrics = metrics.of_model(view.model)
     return {
-        "live-now": _now(snapshot),
+        "live-now": _now(snapshot, metrics, view.model),
         "live-flow": _chart(metrics, "accepted", _flow(metrics), "jobs/s", "Rates appear after the second reading."),
         "live-queue": _chart(metrics, "jobs", _queue(metrics), "jobs", "The queues have not been read yet."),
         "live-latency": _chart(metrics, "p50", _latency(metrics), "s", "No jobs finished in the last 5 minutes."),
         "live-oldest": _chart(metrics, "oldest", _oldest(metrics), "s", "No jobs are queued."),
         "live-batches": _batches(metrics),
         "live-errors": _errors(metrics),
-        "live-workers": _workers(snapshot),
+        "live-workers": _workers(snapshot, view.model),
         "live-alerts": _alerts(metrics),
     }
 
 
-PAGE = Page("live", "/", "Live", "What the service is doing right now.", CARDS, contents)
+PAGE = Page(
+    "live",
+    "/",
+    "Live",
+    "What the service is doing right now.",
+    CARDS,
+    contents,
+    with_model_links,
+    filters=model_in,
+)
 
 
-def _now(snapshot: Snapshot) -> Content:
+def _now(snapshot: Snapshot, metrics: Metrics, model: str) -> Content:
     status = snapshot.status
     content = content_of(snapshot.ledger, "Current counts, and rates over the last minute")
     if not content.has_data:
         return content
-    queues = status.stats.queues.values()
+    names = status.queue_names_of(model) if model else status.stats.queues
+    queues = [row for name, row in status.stats.queues.items() if name in names]
+    finished = sum(count for (name, _, _), count in status.stats.totals.items() if not model or name in names)
     oldest_ms = max((queue.oldest_age_ms for queue in queues), default=0)
     stats = (
         Stat("Service", UNKNOWN if snapshot.ledger.is_down else _condition(status)),
-        *_rates(snapshot.metrics),
+        *_rates(metrics),
         Stat("Queued", number(sum(queue.queued for queue in queues)), "jobs"),
         Stat("Running", number(sum(queue.running for queue in queues)), "jobs"),
         Stat("Oldest queued", duration(oldest_ms / 1000) if oldest_ms else "none"),
-        Stat("Finished", number(sum(status.stats.totals.values())), "jobs in total"),
+        Stat("Finished", number(finished), "jobs in total"),
         Stat("Dead letters", number(status.stats.dead), "jobs"),
     )
     notes = [content.note] if snapshot.ledger.is_down else [problem.detail for problem in status.problems]
@@ -178,8 +191,8 @@ def _error_name(series: Series) -> str:
 _WORKER_HEAD = ("Worker", "Models", "Backend", "Precision", "Busy", "Uptime", "Last heartbeat")
 
 
-def _workers(snapshot: Snapshot) -> Content:
-    workers = snapshot.workers
+def _workers(snapshot: Snapshot, model: str) -> Content:
+    workers = [worker for worker in snapshot.workers if worker.takes_jobs_of(model)]
     note = f"{count(len(workers), 'worker')} with a heartbeat"
     content = content_of(snapshot.ledger, note, is_empty=not workers, empty=NO_WORKER.detail)
     if not content.has_data:

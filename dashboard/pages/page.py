@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, quote
 
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html
 from dash.development.base_component import Component
@@ -13,7 +14,7 @@ from plotly.io.json import to_json_plotly as to_json
 
 from dashboard.data.jobs import JobRow
 from dashboard.data.snapshot import Snapshot
-from dashboard.parts.card import Card, Content, card_outputs, card_values
+from dashboard.parts.card import Card, Content, aria, card_outputs, card_values
 from dashboard.services import Services
 from dashboard.sign_in import Viewer, current_viewer
 
@@ -32,6 +33,12 @@ class View:
     root: str = ""
 
     @property
+    def model(self) -> str:
+        """The model in the address of the page; empty for all models."""
+        model = model_in(self.search)
+        return model if model in self.snapshot.status.live else ""
+
+    @property
     def jobs(self) -> list[JobRow]:
         """The finished jobs that the viewer may see, newest first."""
         return self.viewer.visible(self.snapshot.jobs)
@@ -40,6 +47,26 @@ class View:
 def current_view(services: Services, search: str | None) -> View:
     """The newest snapshot for the current request, whose page address has the query `search`."""
     return View(services.reader.latest, current_viewer(), search or "", request.script_root)
+
+
+def model_in(search: str) -> str:
+    """The parameter `model` of a query; empty if it is missing."""
+    return parse_qs(search.lstrip("?")).get("model", [""])[-1]
+
+
+def with_model_links(view: View, cards: list[Component]) -> list[Component]:
+    """Links that select a model, if there are several, above the cards."""
+    live = view.snapshot.status.live
+    if len(live) < 2:
+        return _cards_only(view, cards)
+    links = [_model_link(name, is_current=name == view.model) for name in ("", *live)]
+    return [html.Nav(links, className="models", **aria(label="Model")), *_cards_only(view, cards)]
+
+
+def _model_link(name: str, *, is_current: bool) -> Component:
+    current: dict[str, Any] = {"aria-current": "true"} if is_current else {}
+    link: Component = html.A(name or "All models", href=f"?model={quote(name)}" if name else "?", **current)
+    return link
 
 
 def _cards_only(_view: View, cards: list[Component]) -> list[Component]:
@@ -79,8 +106,7 @@ class Page:
 def register_refresh(app: Dash, services: Services, page: Page) -> None:
     """Refresh the cards of a page with every new snapshot."""
     inputs = [Input(f"{page.name}-tick", "n_intervals"), State(f"{page.name}-seen", "data")]
-    if page.location:
-        inputs.append(Input(page.location, "search"))
+    inputs.append(Input(page.location, "search") if page.location else State("url", "search"))
 
     @app.callback(
         [Output(f"{page.name}-seen", "data"), *(output for card in page.cards for output in card_outputs(card))],

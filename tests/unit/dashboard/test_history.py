@@ -10,6 +10,7 @@ from contract.status import NO_WORKER
 from dashboard.data.prometheus import PrometheusSource, parse_alert
 from dashboard.data.quantities import QUANTITIES
 from dashboard.data.scrape import History, ScrapeSource, parse, quantile
+from dashboard.data.snapshot import Metrics
 from dashboard.data.source import GATEWAY, GATEWAY_METRICS, PROMETHEUS, WORKERS, SourceState, describe
 from tests.unit.dashboard.conftest import NOW, FakeServer, heartbeat, labels
 
@@ -49,6 +50,41 @@ def test_rates_cover_a_minute_and_accepted_jobs_follow_from_finished_and_queued_
     assert last(history, "accepted") == {(): 3.0}
     assert last(history, "jobs") == {labels(queue="bulk", state="queued"): 130}
     assert len(history.series()["finished"][0].points) == 13  # the first reading gives no rate
+
+
+_TWO_MODELS = """# TYPE pawqueue_jobs counter
+pawqueue_jobs_total{{model="birds",queue="bulk",status="succeeded",label="owl"}} {birds}
+pawqueue_jobs_total{{model="cats-dogs",queue="bulk",status="succeeded",label="cat"}} {cats}
+# TYPE pawqueue_queue_jobs gauge
+pawqueue_queue_jobs{{model="birds",queue="bulk",state="queued"}} {birds}
+"""
+_SECONDS = """# TYPE pawqueue_job_seconds histogram
+pawqueue_job_seconds_bucket{{model="birds",queue="bulk",phase="total",le="1.0"}} {count}
+pawqueue_job_seconds_bucket{{model="birds",queue="bulk",phase="total",le="+Inf"}} {count}
+# TYPE pawqueue_batch_size histogram
+pawqueue_batch_size_bucket{{model="birds",le="8.0"}} {count}
+pawqueue_batch_size_sum{{model="birds"}} {size}
+pawqueue_batch_size_count{{model="birds"}} {count}
+"""
+
+
+def test_quantities_are_also_computed_for_each_model() -> None:
+    history = History()
+    for at in range(2):
+        gateways = {"g": parse(_TWO_MODELS.format(birds=10 * at, cats=30 * at))}
+        workers = {"w": parse(_SECONDS.format(count=4 * at, size=32 * at))}
+        history.add(NOW + 10 * at, {"gateway": gateways, "workers": workers})
+    assert last(history, "finished") == {labels(status="succeeded"): 4.0}
+    assert last(history, "finished_by_model") == {
+        labels(model="birds", status="succeeded"): 1.0,
+        labels(model="cats-dogs", status="succeeded"): 3.0,
+    }
+    assert last(history, "accepted_by_model") == {labels(model="birds"): 2.0, labels(model="cats-dogs"): 3.0}
+    assert last(history, "batch_mean_by_model") == {labels(model="birds"): 8.0}
+    assert last(history, "p50_by_model") == {labels(model="birds"): 0.5}
+    of_birds = Metrics(history.series()).of_model("birds")
+    assert {line.labels: line.last for line in of_birds.of("finished")} == {labels(status="succeeded"): 1.0}
+    assert {line.labels: line.last for line in of_birds.of("batch_mean")} == {(): 8.0}
 
 
 def test_a_restarted_counter_gives_no_negative_rate() -> None:

@@ -267,3 +267,21 @@ def test_all_models_are_listed_with_their_jobs_and_problems() -> None:
     workers = live.contents(view(status=of))["live-workers"].table
     assert workers
     assert workers.body[0][1] == "cats-dogs@1"
+
+
+def test_the_live_page_shows_one_model_if_its_address_names_it() -> None:
+    queues = {"bulk": QueueStats(3, 1), "bulk.birds": QueueStats(7), "interactive.birds": QueueStats(2)}
+    totals = {("bulk", "succeeded", "cat"): 5, ("bulk.birds", "succeeded", "owl"): 11}
+    of = status(stats=LedgerStats(queues, totals), live={"birds": "3", "cats-dogs": "1"})
+
+    def now(search: str) -> dict[str, str]:
+        content = live.contents(View(snapshot(status=of), ANYONE, search))["live-now"]
+        return {stat.name: stat.value for stat in content.stats}
+
+    assert (now("")["Queued"], now("")["Finished"]) == ("12", "16")
+    assert (now("?model=birds")["Queued"], now("?model=birds")["Finished"]) == ("9", "11")
+    assert now("?model=cats-dogs")["Queued"] == "3"
+    assert now("?model=made-up") == now("")
+    links = str(live.PAGE.layout(View(snapshot(status=of), ANYONE, "?model=birds"), []))
+    assert "?model=birds" in links
+    assert str(live.PAGE.layout(view(), [])).count("?model=") == 0
