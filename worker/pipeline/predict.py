@@ -145,8 +145,8 @@ def probabilities(row: NDArray[np.float32], labels: Sequence[str], top_k: int) -
 
 
 def _labels_of(row: NDArray[np.float32], model: KerasModel) -> list[str] | None:
-    """The labels of an image, most likely first; None if the model gives exactly one."""
+    """The labels of an image, most likely first, at most `_ALL_LABELS_MAX`; None if the model gives exactly one."""
     if model.threshold is None:
         return None
     found = np.flatnonzero(row >= model.threshold)
-    return [model.labels[at] for at in found[np.argsort(-row[found], kind="stable")]]
+    return [model.labels[at] for at in found[np.argsort(-row[found], kind="stable")][:_ALL_LABELS_MAX]]

@@ -48,3 +48,19 @@ def test_a_job_of_a_model_with_21843_labels_takes_less_than_2_kb(bench: Bench, m
     stored = bench.ledger.client.hgetall(keys.job(job_id))
     assert sum(map(len, (*stored, *stored.values()))) < 2000
     assert len(json.dumps(job.to_dict())) < 2000
+
+
+def test_an_image_of_a_model_with_several_labels_per_image_has_at_most_100(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.model, "labels", LABELS)
+    monkeypatch.setattr(bench.model, "threshold", 0.0)
+    monkeypatch.setattr(bench.model, "predict", lambda pixels: Outputs(np.tile(row(len(LABELS)), (len(pixels), 1))))
+    job_id = bench.submit(draw())
+    bench.process(job_id)
+    result = bench.job(job_id).result
+    assert result
+    assert result.prediction
+    assert result.prediction.labels
+    assert len(result.prediction.labels) == 100
+    assert result.prediction.labels[0] == LABELS[-1]
