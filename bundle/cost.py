@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from PIL import ImageFile, TiffImagePlugin
@@ -10,7 +11,9 @@ from PIL import ImageFile, TiffImagePlugin
 CHEAP_FILE_MAX_BYTES = 1_000_000
 #: The largest images that count as cheap, in pixels: decoding one takes at most about 64 MB and 0.2 s.
 _BASELINE_JPEG_MAX = _PNG_MAX = _BMP_MAX = 16_000_000
-_OTHER_JPEG_MAX = _GIF_MAX = 8_000_000  # all coefficients of a progressive JPEG are kept: 6 bytes per pixel
+_OTHER_JPEG_MAX = _GIF_MAX = 8_000_000  # all coefficients of a JPEG with several scans are kept: 6 bytes per pixel
+#: Cheap images with several scans have at most so many, including those of thumbnails.
+_CHEAP_SCANS_MAX = 20
 _WEBP_MAX = 4_000_000  # a canvas for the animation, one for its previous frame, and two copies
 #: A longer walk to the size in the header is left to a helper process.
 _STEPS_MAX = 100
@@ -25,10 +28,13 @@ _TILE_SHARE_MAX = 4
 
 _PNG_START, _PNG_HEADER = b"\x89PNG\r\n\x1a\n", struct.Struct(">II")
 _RIFF_HEADER_SIZE = 12
-#: A segment: 0xFF and kind, length; a frame continues with depth, height, width.
-_JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">HH"), struct.Struct(">HH")
+#: A segment: 0xFF and kind, length. A frame continues with depth, height, width, number of components; the start of a
+#: scan with its number of components.
+_JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">HH"), struct.Struct(">HHB")
+_JPEG_SCAN = 0xFFDA
 #: The largest cheap image by kind of frame: baseline and extended, then progressive, lossless and arithmetic coding.
-_JPEG_FRAMES = dict.fromkeys((0xFFC0, 0xFFC1), _BASELINE_JPEG_MAX) | dict.fromkeys(
+_JPEG_SEQUENTIAL = frozenset({0xFFC0, 0xFFC1})
+_JPEG_FRAMES = dict.fromkeys(_JPEG_SEQUENTIAL, _BASELINE_JPEG_MAX) | dict.fromkeys(
     (0xFFC2, 0xFFC3, 0xFFC9, 0xFFCA), _OTHER_JPEG_MAX
 )
 #: Tables, application data and comments.
@@ -96,7 +102,7 @@ def check_opened(image: ImageFile.ImageFile, data: bytes) -> None:
         tile = _integer(image.tag_v2.get(_TILE_WIDTH)) * _integer(image.tag_v2.get(_TILE_LENGTH))
         if tile > max(_TILE_MAX_PIXELS, _TILE_SHARE_MAX * image.width * image.height):
             raise WastefulImageError(f"its tiles of {tile:,} pixels are much larger than the image")
-    elif "progressive" in image.info and data.count(b"\xff\xda") > _SCANS_MAX:
+    elif data.startswith(b"\xff\xd8") and _jpeg_scans(data) > _SCANS_MAX:
         raise WastefulImageError(f"it has more than {_SCANS_MAX} scans")
 
 
@@ -119,15 +125,39 @@ def _check_chunks(data: bytes, position: int, order: Any, around: int) -> None:
 
 
 def _is_costly_jpeg(data: bytes) -> bool:
-    position, kind = 2, 0
+    frame = _after_segments(data, 2)
+    (kind, _), (height, width, _) = _JPEG_SEGMENT.unpack_from(data, frame), _JPEG_SIZE.unpack_from(data, frame + 5)
+    limit = _JPEG_FRAMES.get(kind, 0)
+    scans = _jpeg_scans(data)
+    if scans > 1:
+        limit = min(limit, _OTHER_JPEG_MAX)
+    return scans > _CHEAP_SCANS_MAX or not 0 < width * height <= limit
+
+
+def _jpeg_scans(data: bytes) -> int:
+    """At least as many as the scans of a JPEG; 1 only if the first scan is surely the last one."""
+    with suppress(struct.error, IndexError):
+        frame = _after_segments(data, 2)
+        (kind, length), (*_, components) = (
+            _JPEG_SEGMENT.unpack_from(data, frame),
+            _JPEG_SIZE.unpack_from(data, frame + 5),
+        )
+        scan = _after_segments(data, frame + 2 + length)
+        (start, _) = _JPEG_SEGMENT.unpack_from(data, scan)
+        # Decoders reject a second scan if the first one contains all components, unless the frame is progressive.
+        if kind in _JPEG_SEQUENTIAL and start == _JPEG_SCAN and data[scan + 4] == components:
+            return 1
+    return max(2, data.count(_JPEG_SCAN.to_bytes(2, "big")))
+
+
+def _after_segments(data: bytes, position: int) -> int:
+    """The position of the first segment that is no table, application data or comment."""
     for _ in range(_STEPS_MAX):
         kind, length = _JPEG_SEGMENT.unpack_from(data, position)
         if kind not in _JPEG_SEGMENTS:
             break
         position += 2 + length
-    limit = _JPEG_FRAMES.get(kind, 0)
-    height, width = _JPEG_SIZE.unpack_from(data, position + 5)
-    return not 0 < width * height <= limit
+    return position
 
 
 def _is_costly_png(data: bytes) -> bool:
