@@ -1,13 +1,16 @@
 """The health checks and metrics that a worker serves."""
 
+import socket
 import threading
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, closing
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.metrics_port import serve_metrics
+from tests.support.services import wait_until
 from worker.upkeep.health import Health, check_threads, health_app
 from worker.upkeep.metrics import WorkerMetrics
 
@@ -59,6 +62,20 @@ def test_metrics_are_served_on_the_same_port(served: tuple[Health, str]) -> None
     status, text = get(f"{served[1]}/metrics")
     assert status == 200
     assert "pawqueue_worker_busy_ratio" in text
+
+
+def test_silent_connections_make_room_for_new_ones(served: tuple[Health, str]) -> None:
+    _, url = served
+    threads = threading.active_count()
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    with ExitStack() as stack:
+        silent = [stack.enter_context(closing(socket.create_connection(address, 10))) for _ in range(100)]
+        assert get(f"{url}/healthz") == (200, "ok\n")
+        assert silent[0].recv(1) == b""
+        wait_until(lambda: threading.active_count() - threads < 50, "displaced connections to be closed", 5)
+        silent[-1].settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            silent[-1].recv(1)  # still open
 
 
 def test_a_port_in_use_raises_an_error() -> None:
