@@ -46,6 +46,8 @@ class _Address:
     count: int = 0
     #: Connections without a request in progress, longest idle first, and when they became idle.
     idle: dict[Any, float] = field(default_factory=dict)
+    #: Its place in the order in which addresses lose connections; None without idle ones.
+    rank: tuple[bool, int] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +71,8 @@ class Connections:
         self._refusals = refusals
         self._open: dict[Any, _Connection] = {}
         self._addresses: dict[str, _Address] = {}
+        #: The addresses with idle connections by rank. There are many addresses, but few ranks.
+        self._by_rank: dict[tuple[bool, int], dict[_Address, None]] = {}
         self._active = 0
         self._active_by_client: dict[str, int] = {}
 
@@ -81,11 +85,11 @@ class Connections:
         found.count += 1
         found.idle[sock] = time.monotonic()
         self._open[sock] = _Connection(address)
+        self._update_rank(found)
         if found.count > self._limits.connections_per_address + SPARE and not found.is_trusted:
             self._displace(found)
         elif len(self._open) > self._limits.connections + SPARE:
-            idle = (other for other in self._addresses.values() if other.idle)
-            self._displace(max(idle, key=lambda other: (not other.is_trusted, other.count)))
+            self._displace(next(iter(self._by_rank[max(self._by_rank)])))
 
     def begin(self, sock: Any, client: str, *, is_check: bool) -> bool:
         """Register that a request of `client` is complete up to its body; False if it must be refused."""
@@ -99,7 +103,9 @@ class Connections:
             self._refusals.count(Refusal.TOO_MANY_REQUESTS)
             return False
         connection.client = client
-        self._addresses[connection.address].idle.pop(sock, None)
+        address = self._addresses[connection.address]
+        address.idle.pop(sock, None)
+        self._update_rank(address)
         self._active += 1
         self._active_by_client[client] = active + 1
         return True
@@ -116,7 +122,9 @@ class Connections:
         else:
             del self._active_by_client[connection.client]
         connection.client = None
-        self._addresses[connection.address].idle[sock] = time.monotonic()
+        address = self._addresses[connection.address]
+        address.idle[sock] = time.monotonic()
+        self._update_rank(address)
 
     def remove(self, sock: Any) -> None:
         """Register that a connection is closed."""
@@ -127,6 +135,7 @@ class Connections:
         address = self._addresses[connection.address]
         address.idle.pop(sock, None)
         address.count -= 1
+        self._update_rank(address)
         if address.count == 0:
             del self._addresses[connection.address]
 
@@ -136,6 +145,19 @@ class Connections:
         return [
             sock for address in self._addresses.values() for sock, since_s in address.idle.items() if since_s < start_s
         ]
+
+    def _update_rank(self, address: _Address) -> None:
+        rank = (not address.is_trusted, address.count) if address.idle else None
+        if rank == address.rank:
+            return
+        if address.rank:
+            others = self._by_rank[address.rank]
+            del others[address]
+            if not others:
+                del self._by_rank[address.rank]
+        if rank:
+            self._by_rank.setdefault(rank, {})[address] = None
+        address.rank = rank
 
     def _displace(self, address: _Address) -> None:
         sock = next(iter(address.idle))
