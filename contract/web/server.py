@@ -44,9 +44,9 @@ from contract.errors import (
 )
 from contract.proxy import Network, TrustedProxies
 from contract.web.bodies import BODY, Body, BodyBudget
-from contract.web.connections import SPARE, Connections, is_check
+from contract.web.connections import SPARE, Connections, caller_of, is_check
 from contract.web.limits import Refusal, Refusals, WebLimits
-from contract.web.turns import start_turns, yield_turn
+from contract.web.turns import start_turns, take_turns_of, yield_turn
 
 #: A client that reads nothing of its response for this long is disconnected.
 _STALLED_S = 30.0
@@ -389,6 +389,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Handle the requests of one connection."""
         self._connections.add(client, addr[0])
+        take_turns_of(caller_of(addr[0]))
         try:
             if _sends(client, self._limits.head_s):
                 super().handle(listener, client, addr)
@@ -440,6 +441,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
                 ),
             )
             raise StopIteration
+        take_turns_of(caller_of(client))
         unreader: _Unreader = req.unreader
         # gunicorn would ask for the body before the application has decided whether to read it.
         is_chunked = isinstance(req.body.reader, ChunkedReader)

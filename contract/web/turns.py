@@ -9,18 +9,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from gevent import getcurrent
 from gevent.hub import Waiter, get_hub
 
 #: How long the loop may work before those that call `yield_turn` let others go first.
 _TURN_S = 0.002
+#: The attribute of a greenlet that names the client of its request.
+_CLIENT = "pawqueue_client"
 
 
 class _Turns:
-    """Gives turns in order, after all that is ready in one iteration of the loop."""
+    """Gives turns to the clients in rotation, after all that is ready in one iteration of the loop."""
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
-        self._waiting: deque[Waiter[None]] = deque()
+        #: The requests that wait, by client; the client that is next comes first.
+        self._waiting: dict[str, deque[Waiter[None]]] = {}
         self._began_s = time.monotonic()
         self._after_poll = hub.loop.check(ref=False)
         self._before_poll = hub.loop.prepare(ref=False)
@@ -33,9 +37,9 @@ class _Turns:
         if time.monotonic() - self._began_s < _TURN_S:
             return
         waiter: Waiter[None] = Waiter(self._hub)
-        self._waiting.append(waiter)
-        if len(self._waiting) == 1:
+        if not self._waiting:
             self._no_wait.start(lambda: None)
+        self._waiting.setdefault(getattr(getcurrent(), _CLIENT, ""), deque()).append(waiter)
         waiter.get()
 
     def _begin(self) -> None:
@@ -46,7 +50,12 @@ class _Turns:
             return
         self._begin()
         while self._waiting and time.monotonic() - self._began_s < _TURN_S:
-            self._waiting.popleft().switch(None)
+            client = next(iter(self._waiting))
+            requests = self._waiting.pop(client)
+            waiter = requests.popleft()
+            if requests:
+                self._waiting[client] = requests
+            waiter.switch(None)
         if not self._waiting:
             self._no_wait.stop()
 
@@ -58,6 +67,11 @@ def start_turns() -> None:
     """Divide the event loop of this thread; the server calls it in the process that serves requests."""
     global _turns  # noqa: PLW0603 - a process has one event loop that serves requests
     _turns = _Turns(get_hub())
+
+
+def take_turns_of(client: str) -> None:
+    """Count the turns of this request as those of `client`: clients get turns in rotation."""
+    setattr(getcurrent(), _CLIENT, client)
 
 
 def yield_turn() -> None:

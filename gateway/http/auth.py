@@ -10,6 +10,7 @@ from contract.job import Job
 from contract.rates import RateLimits, Window
 from contract.settings import Settings
 from contract.web.bodies import CALLER
+from contract.web.turns import take_turns_of
 from gateway.http.routing import Routes
 
 _BEARER = "bearer "
@@ -71,6 +72,7 @@ def require_keys(app: Flask, access: Access, rates: RateLimits, settings: Settin
         if scope is not None and request.method != "OPTIONS":
             g.caller = access.check(_credential(), scope)
             request.environ[CALLER] = g.caller.owner
+            take_turns_of(g.caller.owner)
             g.rate_window = rates.count(g.caller.owner, g.caller.rate_limit)
             g.rate_window.check("This API key has reached its rate limit.")
 

@@ -17,8 +17,9 @@ import pytest
 from contract.web.connections import SPARE
 from tests.support.services import Process, accepts_connections, free_port, running, wait_until
 
-#: Counts the bytes of the body. `/hold` responds when `/let-go` is requested, `/work` computes until then, and
-#: `/refusals` responds with the server's counts.
+#: Counts the bytes of the body. `/hold` responds when `/let-go` is requested, `/work` computes until then. `/turns`
+#: waits for 20 turns and responds with the number of turns that others had. `/refusals` responds with the server's
+#: counts.
 _SERVICE = """
 import json, sys, threading, time
 from contract.errors import UnavailableError
@@ -31,6 +32,7 @@ networks = parse_networks("127.0.0.2")
 
 def make_app(refusals):
     let_go = threading.Event()
+    turns = []
 
     def app(environ, start_response):
         size, status, headers, path = 0, "200 OK", [], environ["PATH_INFO"]
@@ -48,7 +50,17 @@ def make_app(refusals):
             end_s = time.monotonic() + 20
             while not let_go.is_set() and time.monotonic() < end_s:
                 yield_turn()
+                if not turns or turns[-1] is not environ:
+                    turns.append(environ)
             status = "200 OK" if let_go.is_set() else "500 Nobody else was served"
+        if path == "/turns":
+            size -= len(turns)
+            for _ in range(20):
+                end_s = time.monotonic() + 0.003
+                while time.monotonic() < end_s:
+                    pass
+                yield_turn()
+            size += len(turns)
         if path == "/let-go":
             let_go.set()
         body = json.dumps(refusals.counts if path == "/refusals" else size).encode()
@@ -235,6 +247,16 @@ def test_a_connection_that_always_has_input_lets_others_go_first(patient: Servic
                 assert patient.cpu_s() - before_s < 0.5
         finally:
             busy.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_requests_of_one_client_have_together_as_many_turns_as_another_client(patient: Service) -> None:
+    work = head("GET /work", "Connection: close", "X-Forwarded-For: 192.0.2.5")
+    with ExitStack() as stack:
+        working = [stack.enter_context(closing(patient.connect(work, through=_PROXY))) for _ in range(15)]
+        _, turns = patient.send(head("GET /turns", "Connection: close"))
+        assert 10 < int(turns) < 80
+        assert patient.send(head("GET /let-go", "Connection: close"))[0] == 200
+        assert [response(sock)[0] for sock in working] == [200] * 15
 
 
 def test_a_health_check_with_a_body_is_an_ordinary_request(patient: Service) -> None:
