@@ -17,8 +17,8 @@ from contract.ledger.ledger import Ledger
 from contract.result_row import CSV_COLUMNS, ResultRow
 from contract.web.turns import yield_turn
 
-#: Maximum number of jobs read from the ledger in one call.
-_PAGE_MAX_JOBS = 200
+#: Maximum number of jobs read from the ledger in one call, which cannot be interrupted: 2 ms.
+_PAGE_MAX_JOBS = 50
 #: The statuses that are included by default.
 FINAL_STATUSES = tuple(status for status in JobStatus if status.is_final)
 _JOB_MEMBERS = (
@@ -75,6 +75,7 @@ def to_csv(pages: Iterable[list[Listed]], *, with_cursor: bool = False) -> Itera
 
 def _finished(ledger: Ledger, submission_id: str, cursor: int) -> Iterator[list[Listed]]:
     while found := ledger.submission_finished(submission_id, cursor, _PAGE_MAX_JOBS):
+        yield_turn()
         jobs = ledger.get([job_id for _, job_id in found])
         places = enumerate(zip(jobs, found, strict=True), cursor + 1)
         yield [Listed(job, n, place) for place, (job, (n, _)) in places if job and _is_numbered(job, n)]
@@ -83,6 +84,7 @@ def _finished(ledger: Ledger, submission_id: str, cursor: int) -> Iterator[list[
 
 def _accepted(ledger: Ledger, submission_id: str, after: int) -> Iterator[list[Listed]]:
     while job_ids := ledger.submission_job_ids(submission_id, after, _PAGE_MAX_JOBS):
+        yield_turn()
         jobs = enumerate(ledger.get(job_ids), after + 1)
         yield [Listed(job, n) for n, job in jobs if job and _is_numbered(job, n)]
         after += len(job_ids)
