@@ -21,6 +21,7 @@ from typing import Any
 from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.http import message as http_message
 from gunicorn.http import parser, wsgi
 from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import (
@@ -337,6 +338,23 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
         return data
 
 
+class _ChunkedReader(ChunkedReader):  # type: ignore[misc]  # gunicorn is untyped
+    """Reads a body in chunks, whose sizes must end with CR and LF.
+
+    gunicorn takes a single LF as part of a chunk extension. A proxy for which it ends the line would find other
+    requests in the same bytes.
+    """
+
+    def parse_chunk_size(self, unreader: Any, data: bytes | None = None) -> Any:
+        """Read the size of the next chunk."""
+        data = data or b""
+        while (end := data.find(b"\n")) < 0 and (more := unreader.read()):
+            data += more
+        if end >= 0 and not data.startswith(b"\r\n", max(0, end - 1)):
+            raise InvalidChunkExtension("bare LF not allowed")
+        return super().parse_chunk_size(unreader, data)
+
+
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     """The process that serves requests."""
 
@@ -354,6 +372,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         util.write_error = write_problem
         parser.SocketUnreader = partial(_Unreader, server.limits, server.refusals)
         wsgi.Response = _Response
+        http_message.ChunkedReader = _ChunkedReader
         # gunicorn looks up a dozen settings for each request, which are then plain attributes.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         StreamServer.max_accept = _ACCEPTED_AT_ONCE

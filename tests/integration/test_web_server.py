@@ -225,6 +225,7 @@ def test_a_request_with_much_work_lets_others_go_first(patient: Service) -> None
     ids=["requests without a pause", "tiny chunks"],
 )
 def test_a_connection_that_always_has_input_lets_others_go_first(patient: Service, request_text: bytes) -> None:
+    assert patient.is_healthy()  # it has started
     pieces = request_text * max(1, 50_000 // len(request_text))
 
     def send() -> None:
@@ -257,6 +258,25 @@ def test_the_requests_of_one_client_have_together_as_many_turns_as_another_clien
         assert 10 < int(turns) < 80
         assert patient.send(head("GET /let-go", "Connection: close"))[0] == 200
         assert [response(sock)[0] for sock in working] == [200] * 15
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        head("POST /", "Transfer-Encoding: chunked") + b"1;a\nx\r\nq\r\n0\r\n\r\n",
+        head("POST /", "Transfer-Encoding: chunked") + b"\n1\r\nq\r\n0\r\n\r\n",
+        head("POST /", "Transfer-Encoding: chunked", "Content-Length: 5") + b"0\r\n\r\n",
+        head("POST /", "Transfer-Encoding: chunked, identity") + b"0\r\n\r\n",
+        head("POST /", "Transfer-Encoding:\x0bchunked") + b"0\r\n\r\n",
+        head("POST /", "Content-Length: 0", "Content-Length: 0"),
+        head("POST /", "Content-Length:", " 0"),
+        head("POST /", "X: a\nContent-Length: 0"),
+    ],
+    ids=["LF in an extension", "LF before a size", "length and chunks", "another coding last", "vertical tab",
+         "two lengths", "folded field", "LF in a field"],
+)  # fmt: skip
+def test_a_body_whose_end_proxies_may_see_elsewhere_is_rejected(patient: Service, request_text: bytes) -> None:
+    assert patient.send(request_text)[0] == 400
 
 
 def test_a_health_check_with_a_body_is_an_ordinary_request(patient: Service) -> None:
