@@ -1,8 +1,7 @@
 """Predicts labeled images with an imported network; if many are wrong, finds out which options would be better."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,9 @@ from importer.writing import Plan
 _MAX_IMAGES, _TRIED_IMAGES = 2000, 240
 #: Below this accuracy, other options are tried.
 _LOW = 0.9
-#: By how much another option must be better to be worth telling.
-_BETTER = 0.03
+#: By how much another option must be better to be worth telling. An order of the labels is chosen among many, so the
+#: best one is better by chance, too.
+_BETTER, _CLEARLY_BETTER = 0.03, 0.15
 _RESIZES: tuple[Resize, ...] = ("squash", "crop", "pad")
 
 
@@ -44,7 +44,7 @@ class Checked:
     confusion: list[list[int]]
     #: Of the same images with which the advice was found; None if nothing else was tried.
     accuracy_of_tried: float | None = None
-    advice: list[Advice] = field(default_factory=list)
+    advice: Advice | None = None
 
     def lines(self) -> list[str]:
         """The findings as text."""
@@ -52,11 +52,12 @@ class Checked:
         if self.skipped:
             found.append(f"{self.skipped} files are no readable images and were skipped")
         if self.accuracy_of_tried is not None:
-            best = [f"{advice.accuracy:.0%} with {advice.options}".replace("%", " %", 1) for advice in self.advice]
-            given = f"{self.accuracy_of_tried:.0%} as given".replace("%", " %")
-            found.append(
-                "; ".join([given, *best]) if best else f"{given}; no other scale, resize rule or label order is better"
-            )
+            text = f"{self.accuracy_of_tried:.0%} as given; ".replace("%", " %")
+            if self.advice:
+                text += f"{self.advice.accuracy:.0%} with ".replace("%", " %") + self.advice.options
+            else:
+                text += "no other scale, resize rule or order of the labels is better"
+            found.append(text)
         return [*found, *self._matrix()]
 
     def _matrix(self) -> list[str]:
@@ -103,7 +104,7 @@ def check_folder(plan: Plan, folder: Path) -> Checked:
         return found
     tried = _spread(used, _TRIED_IMAGES)
     of_given, advice = _try_others(plan, tried)
-    return Checked(**(vars(found) | {"accuracy_of_tried": of_given, "advice": advice}))
+    return replace(found, accuracy_of_tried=of_given, advice=advice)
 
 
 _File = tuple[Path, int]
@@ -152,58 +153,51 @@ def _confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: i
     return np.bincount(truth * labels + predicted, minlength=labels**2).reshape(labels, labels)
 
 
-def _try_others(plan: Plan, files: Sequence[_File]) -> tuple[float, list[Advice]]:
-    """The accuracy of the given options for these images, and what is better, the best first.
+def _try_others(plan: Plan, files: Sequence[_File]) -> tuple[float, Advice | None]:
+    """The accuracy of the given options for these images, and options that are better, if there are any.
 
-    One option after the other is changed: first the scale, then the resize rule, then the order of the labels.
+    First the scale and the order of the labels are changed, then the resize rule.
     """
     pixels, truth, _ = _decode(files, plan.input.target)
-    given = best = _accuracy(plan, pixels, truth, plan.scale)
-    scale, options, advice = plan.scale, [], []
-    scales = [] if plan.network.form.channels == 1 else list(SCALES.values())
-    scales = scales or [one for one in SCALES.values() if len(one.factors) == 1]
-    for other in scales:
-        accuracy = _accuracy(plan, pixels, truth, other)
-        if other != plan.scale and accuracy > best + _BETTER:
-            scale, best, options = other, accuracy, [f"--scale {other.name}"]
-    if options:
-        advice.append(Advice(" ".join(options), best))
-    best_pixels, before = pixels, best
-    resize_options: list[str] = []
+    given = _predicted(plan, pixels, plan.scale)
+    found = of_given = float((given == truth).mean())
+    scale, order, options = plan.scale, list(range(len(plan.labels))), []
+    is_grey = plan.network.form.channels == 1
+    usable = [
+        one for one in SCALES.values() if one != plan.scale and not (is_grey and (one.bgr or len(one.factors) > 1))
+    ]
+    for other in (plan.scale, *usable):
+        predicted = given if other == plan.scale else _predicted(plan, pixels, other)
+        changed = [f"--scale {other.name}"] if other != plan.scale else []
+        right = float((predicted == truth).mean())
+        if right > found + _BETTER:
+            scale, order, options, found = other, list(range(len(plan.labels))), changed, right
+        better_order = _best_order(truth, predicted, len(plan.labels))
+        right = float((np.array(better_order)[predicted] == truth).mean())
+        if right > found + _CLEARLY_BETTER:
+            names = ",".join(plan.labels[at] for at in better_order)
+            scale, order, options, found = other, better_order, [*changed, f"--labels {names}"], right
+    before, chosen = found, list(options)
     for resize in _RESIZES:
-        if resize == plan.input.resize:
-            continue
-        resized, _, _ = _decode(files, plan.input.target._replace(resize=resize))
-        accuracy = _accuracy(plan, resized, truth, scale)
-        if accuracy > max(best, before + _BETTER):
-            best, best_pixels, resize_options = accuracy, resized, [f"--resize {resize}"]
-    if resize_options:
-        options += resize_options
-        advice.append(Advice(" ".join(options), best))
-    order = _better_order(plan.labels, truth, plan.probabilities(best_pixels, scale).argmax(axis=1))
-    if order and order[1] > best + _BETTER:
-        advice.append(Advice(" ".join([*options, f"--labels {','.join(order[0])}"]), order[1]))
-    advice.sort(key=lambda one: one.accuracy, reverse=True)
-    return given, advice
+        if resize != plan.input.resize:
+            resized, _, _ = _decode(files, plan.input.target._replace(resize=resize))
+            right = float((np.array(order)[_predicted(plan, resized, scale)] == truth).mean())
+            if right > max(found, before + _BETTER):
+                found, options = right, [*chosen, f"--resize {resize}"]
+    return of_given, Advice(" ".join(options), found) if options else None
 
 
-def _accuracy(plan: Plan, pixels: NDArray[np.uint8], truth: NDArray[np.int64], scale: Scale) -> float:
-    values = plan.probabilities(pixels, scale)
-    return float((values.argmax(axis=1) == truth).mean()) if np.isfinite(values).all() else 0.0
+def _predicted(plan: Plan, pixels: NDArray[np.uint8], scale: Scale) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = plan.probabilities(pixels, scale).argmax(axis=1)
+    return found
 
 
-def _better_order(
-    labels: Sequence[str], truth: NDArray[np.int64], predicted: NDArray[np.int64]
-) -> tuple[list[str], float] | None:
-    """The labels in the order with which most images are right, and their share; None if it is the given one."""
-    left = _confusion(truth, predicted, len(labels)).astype(np.int64)
-    total, order = int(left.sum()), [-1] * len(labels)
-    right = 0
-    for _ in labels:  # the most frequent pair of true and predicted label first
+def _best_order(truth: NDArray[np.int64], predicted: NDArray[np.int64], count: int) -> list[int]:
+    """For each output, the label that makes most images right; each label is used once."""
+    left = _confusion(truth, predicted, count).astype(np.int64)
+    order = [0] * count
+    for _ in range(count):  # the most frequent pair of true label and output first
         row, column = (int(at) for at in np.unravel_index(left.argmax(), left.shape))
         order[column] = row
-        right += max(0, int(left[row, column]))
         left[row, :] = left[:, column] = -1
-    if all(one < other for one, other in pairwise(order)):
-        return None
-    return [labels[at] for at in order], right / total
+    return order

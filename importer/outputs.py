@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from importer.errors import ImportFailedError
-from importer.wrap import End
 
+#: What is added after the network. `shares`: each output is divided by their sum.
+End = Literal["none", "softmax", "sigmoid", "shares"]
 #: How far a sum may be from 1, and a value outside of 0..1.
 _SLACK = 1e-3
 

@@ -1,7 +1,7 @@
 """The import, step by step, once the source is known."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def import_network(
         "scale": scale.name,
         "output": meaning.output,
         "differences": differences,
-        "check": vars(checked) | {"advice": [vars(one) for one in checked.advice]} if checked else None,
+        "check": asdict(checked) if checked else None,
         "unsafe_operations": manifest.unsafe_operations,
     }
 

@@ -1,6 +1,6 @@
 """Puts layers around a network, so that it takes RGB pixels of 0..255 and returns probabilities."""
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from importer import graph
 from importer.errors import ImportFailedError
 from importer.network import Form, Network
+from importer.outputs import End
 from importer.scale import Scale
 
-#: What is added after the network. `shares`: each output is divided by their sum.
-End = Literal["none", "softmax", "sigmoid", "shares"]
 #: Weights of red, green and blue in grey, as in Pillow's mode L.
 _LUMA = (0.299, 0.587, 0.114)
 
