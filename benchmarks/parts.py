@@ -26,9 +26,7 @@ from deploy.local.ports import pick_ports
 #: Number of clients and mode of each measurement in `serving`.
 _LOADS = ((1, "wait"), (8, "wait"), (32, "wait"), (128, "wait"), (32, "poll"))
 #: The libraries that the gateway imports; its start is compared with importing them alone.
-_LIBRARIES = (
-    "gunicorn.app.base, gevent, flask, pydantic, flask_cors, redis, celery, kombu, structlog, prometheus_client"
-)
+_LIBRARIES = "gunicorn.app.base, gevent, flask, pydantic, flask_cors, redis, structlog, prometheus_client"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ _GATEWAY = {
     "header check": ("contract/uploads", "gateway/accept/check"),
     "image store": ("contract/images/",),
     "ledger": ("contract/ledger/",),
-    "Celery: publish": ("celery/", "kombu/"),
     "waiters": ("gateway/results/",),
     "JSON responses": ("contract/job.py", "flask/json"),
     "metrics and headers": ("prometheus_client", "gateway/metrics", "gateway/http/headers", "structlog"),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT, BenchmarkError, Process, cpu_s, process_tree, running, wait_until
-from contract.broker import MESSAGE_MAX_JOBS, make_celery, publish
 from contract.images.store import open_image_store
 from contract.job import Job, new_job_id, now_ms
 from contract.ledger.connection import connect
@@ -21,6 +20,8 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Submit
 from deploy.local.ports import pick_ports
 from deploy.local.redis_server import find_redis_server, redis_command
+
+_FILLED_AT_ONCE = 32
 
 
 @dataclass
@@ -113,16 +114,15 @@ def service(folder: Path, *, workers: int = 1, **settings: Any) -> Iterator[Serv
 
 
 def fill_queue(redis_url: str, state_dir: Path, queue: str, count: int, data: bytes) -> None:
-    """Write jobs, images and messages as a gateway does, but directly to Redis and the image store."""
-    ledger, celery = Ledger(connect(redis_url)), make_celery(redis_url)
+    """Write jobs and images as a gateway does, but directly to Redis and the image store."""
+    ledger = Ledger(connect(redis_url))
     images, limits = open_image_store(str(state_dir / "images"), 86_400), QueueLimits(10**9, 10**15)
-    for at in range(0, count, MESSAGE_MAX_JOBS):
+    for at in range(0, count, _FILLED_AT_ONCE):
         jobs = [
             Job(new_job_id(), queue, now_ms(), file="image.jpg", size_bytes=len(data), image=images.put(data))
-            for _ in range(min(MESSAGE_MAX_JOBS, count - at))
+            for _ in range(min(_FILLED_AT_ONCE, count - at))
         ]
         ledger.submit([Submit(job) for job in jobs], limits)
-        publish(celery, queue, [job.id for job in jobs])
 
 
 def run_load(port: int, *arguments: Any) -> dict[str, Any]:

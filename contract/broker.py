@@ -1,43 +1,28 @@
-"""The queues in Celery: the application that the gateway and the worker share, and how job ids are published."""
+"""The Celery application of a worker. `ledger/tickets.py` defines the messages that it consumes."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import redis
 from celery import Celery
 from kombu import Queue
-from kombu.exceptions import OperationalError
 from kombu.utils.scheduling import priority_cycle
 
-from contract.errors import UnavailableError
-from contract.job import now_ms
 from contract.ledger import keys
 from contract.queues import INTERACTIVE, QUEUES
 
-#: Name of the only task. Its argument is a list of job ids.
-TASK = "pawqueue.predict"
-
-#: Maximum number of job ids in a message. Batches may be larger: they combine messages.
-MESSAGE_MAX_JOBS = 32
-
-#: An unacknowledged message is redelivered after this time. The leases in the ledger prevent its jobs from being
-#: processed twice.
+#: An unacknowledged ticket is redelivered after this time; a worker may hold one for longer while it is busy. A ticket
+#: too many is harmless: its worker finds no job.
 _VISIBILITY_TIMEOUT_S = 60
 _RESTORE_INTERVAL_S = 5
 
+#: Redis counts as unavailable after this time without a reply.
+_TIMEOUT_S = 30.0
 #: Short, because a connection attempt delays a worker's next retry.
 _CONNECT_TIMEOUT_S = 3.0
 
-#: Message header: time of publication.
-_PUBLISHED_MS = "published_ms"
 
-
-def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
-    """Build the Celery application; opens no connection.
-
-    Redis counts as unavailable after `timeout_s` without a reply; use a short timeout if a request waits for `publish`.
-    """
+def make_celery(redis_url: str) -> Celery:
+    """Build the Celery application; opens no connection."""
     app = Celery("pawqueue", broker=redis_url.replace("unix://", "redis+socket://", 1))  # kombu's name for it
     app.conf.update(
         accept_content=["json"],
@@ -55,40 +40,9 @@ def make_celery(redis_url: str, timeout_s: float = 30.0) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,  # a full Redis refuses writes: a worker waits until there is room
-        broker_transport_options=_transport_options(timeout_s),
-        # Retry once, on a new connection: the pooled one may be stale. After that, the caller decides.
-        task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
+        broker_transport_options=_transport_options(),
     )
     return app
-
-
-def fetch_only_wanted(
-    app: Celery, wants: Callable[[str], bool], order: Callable[[Sequence[str]], Sequence[str]]
-) -> None:
-    """Let the worker of `app` fetch messages only from queues for which `wants(queue)` is true at that moment.
-
-    `order` returns these queues in the order in which to fetch.
-    """
-
-    class WantedQueues(priority_cycle):  # type: ignore[misc]
-        def consume(self, n: int) -> list[str]:
-            return list(order([queue for queue in super().consume(n) if wants(queue)]))
-
-    app.conf.broker_transport_options["queue_order_strategy"] = WantedQueues
-
-
-def _transport_options(timeout_s: float) -> dict[str, Any]:
-    return {
-        "global_keyprefix": keys.PREFIX,
-        "queue_order_strategy": "priority",
-        "visibility_timeout": _VISIBILITY_TIMEOUT_S,
-        "unacked_restore_interval": _RESTORE_INTERVAL_S,
-        "unacked_restore_throttle": 1,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": min(timeout_s, _CONNECT_TIMEOUT_S),
-        "socket_keepalive": True,
-        "health_check_interval": 15,
-    }
 
 
 def declare(app: Celery, queue: str) -> None:
@@ -97,31 +51,25 @@ def declare(app: Celery, queue: str) -> None:
         app.amqp.queues.add(Queue(queue))
 
 
-def oldest_message_ms(client: "redis.Redis", queue: str) -> int:
-    """When the oldest message still in the queue was published, in Unix milliseconds; 0 if the queue is empty.
+def fetch_only_wanted(app: Celery, wants: Callable[[str], bool]) -> None:
+    """Let the worker of `app` fetch tickets only from queues for which `wants(queue)` is true at that moment."""
 
-    Raises:
-        UnavailableError: Redis is not responding.
-    """
-    try:
-        text = client.lindex(keys.PREFIX + queue, -1)
-    except redis.RedisError as error:
-        raise UnavailableError("The queue (Redis) is not responding. Try again shortly.") from error
-    return int(json.loads(text)["headers"].get(_PUBLISHED_MS, 0)) if text else 0
+    class WantedQueues(priority_cycle):  # type: ignore[misc]
+        def consume(self, n: int) -> list[str]:
+            return [queue for queue in super().consume(n) if wants(queue)]
+
+    app.conf.broker_transport_options["queue_order_strategy"] = WantedQueues
 
 
-def publish(app: Celery, queue: str, job_ids: Sequence[str]) -> None:
-    """Publish a message with up to `MESSAGE_MAX_JOBS` job ids to `queue`.
-
-    Raises:
-        UnavailableError: Redis is not responding.
-    """
-    try:
-        declare(app, queue)
-        headers = {_PUBLISHED_MS: now_ms()}
-        # `argsrepr` would repeat the ids as text; without it a message is a third smaller.
-        app.send_task(
-            TASK, args=[list(job_ids)], queue=queue, ignore_result=True, headers=headers, argsrepr="", kwargsrepr=""
-        )
-    except (OperationalError, OSError, redis.RedisError) as error:
-        raise UnavailableError("The queue (Redis) is not responding. Try again shortly.") from error
+def _transport_options() -> dict[str, Any]:
+    return {
+        "global_keyprefix": keys.PREFIX,
+        "queue_order_strategy": "priority",
+        "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+        "unacked_restore_interval": _RESTORE_INTERVAL_S,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": _TIMEOUT_S,
+        "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+    }

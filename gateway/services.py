@@ -3,12 +3,10 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import redis
 from flask import current_app
 
-from contract import broker
 from contract.access import Access, KeyStore
 from contract.images.store import ImageStore, open_image_store
 from contract.ledger.connection import connect
@@ -17,7 +15,7 @@ from contract.purge import Purger
 from contract.rates import RateLimits
 from contract.settings import Settings
 from contract.web.turns import off_loop
-from gateway.accept.acceptor import Acceptor, Publish
+from gateway.accept.acceptor import Acceptor
 from gateway.accept.admission import Admission
 from gateway.accept.dead_letters import DeadLetters
 from gateway.accept.model_names import ModelNames
@@ -26,9 +24,6 @@ from gateway.accept.spool import Spool
 from gateway.accept.submissions import Submissions
 from gateway.metrics import GatewayMetrics
 from gateway.results.waiters import Waiters
-
-#: Publishing fails fast: the jobs are already recorded, and the client is waiting.
-_PUBLISH_TIMEOUT_S = 0.9
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,6 @@ def build_services(
     client: "redis.Redis | None" = None,
     ledger: Ledger | None = None,
     images: ImageStore | None = None,
-    publish: Publish | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Services:
     """Create and start the parts of a gateway. An argument replaces the default part; a `ledger` must use `client`."""
@@ -80,10 +74,9 @@ def build_services(
     images = images or open_image_store(
         settings.image_store_address(), settings.image_ttl_s, sync=settings.image_fsync == "always", run=off_loop
     )
-    publish = publish or _publisher(settings)
     admission = Admission(ledger, settings.ledger_max_bytes, clock)
     waiters = Waiters(ledger)
-    acceptor = Acceptor(settings, ledger, images, publish, admission, waiters)
+    acceptor = Acceptor(settings, ledger, images, admission, waiters)
     purger = Purger(ledger, images, settings.result_ttl_s)
     own_ids, models = OwnIds(ledger), ModelNames(ledger.models, clock)
     services = Services(
@@ -113,7 +106,3 @@ def current_services() -> Services:
     """The services of the application that handles the current request."""
     services: Services = current_app.config["SERVICES"]
     return services
-
-
-def _publisher(settings: Settings) -> Publish:
-    return partial(broker.publish, broker.make_celery(settings.redis_address(), _PUBLISH_TIMEOUT_S))

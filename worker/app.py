@@ -2,15 +2,14 @@
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import redis
 
 from bundle.decode import decode as decode_image
-from contract.broker import fetch_only_wanted, make_celery, oldest_message_ms
-from contract.broker import publish as publish_with_celery
+from contract.broker import fetch_only_wanted, make_celery
 from contract.images.store import ImageStore, open_image_store
 from contract.images.thumbnails import ThumbnailStore
 from contract.job import new_job_id, now_ms
@@ -22,7 +21,7 @@ from contract.settings import Settings
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import CostlyDecoder, Decode, Decoder
-from worker.pipeline.gate import Gate, SoloLock
+from worker.pipeline.gate import Gate
 from worker.pipeline.guard import Guard
 from worker.pipeline.item import Item
 from worker.pipeline.pipeline import Pipeline
@@ -54,7 +53,6 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     ledger: Ledger | None = None,
     images: ImageStore | None = None,
     thumbnails: ThumbnailStore | None = None,
-    publish: Callable[[str, Sequence[str]], None] | None = None,
     decode: Decode = decode_image,
     guard: Guard | None = None,
     end_process: Callable[[int], object] = os._exit,
@@ -71,13 +69,13 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     images = images or open_image_store(settings.image_store_address(), settings.image_ttl_s)
     thumbnails = thumbnails or ThumbnailStore(client, settings.thumbnail_ttl_s)
     celery = make_celery(settings.redis_address())
-    publish = publish or partial(publish_with_celery, celery)
     heartbeat = _heartbeat(model, metrics_address)
 
     report = partial(_report, models)
     leases = LeaseKeeper(ledger, settings.lease_s, heartbeat, metrics.busy.sample, report)
     thumbnailer = Thumbnailer(thumbnails, settings.thumbnails_per_s, settings.thumbnail_pixels)
-    committer = Committer(ledger, images, leases, thumbnailer, metrics, settings.result_ttl_s)
+    gate = Gate(_BATCHES_HELD * settings.batch_size)
+    committer = Committer(gate, ledger, images, leases, thumbnailer, metrics, settings.result_ttl_s)
     batcher: Batcher[Item] = Batcher(
         settings.batch_size, settings.batch_wait_ms / 1000, ranks=len(QUEUES), is_ready=models.is_ready
     )
@@ -89,7 +87,6 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         limit_s=settings.decode_limit_s,
         decode=decode,
     )
-    gate = Gate(_BATCHES_HELD * settings.batch_size)
     costly = CostlyDecoder(
         gate,
         ledger,
@@ -105,22 +102,20 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         leases=leases,
         models=models,
         gate=gate,
-        solo_lock=SoloLock(),
         decoder=decoder,
         batcher=batcher,
         costly=costly,
         predictor=predictor,
         committer=committer,
+        batch_size=settings.batch_size,
         lease_s=settings.lease_s,
         result_ttl_s=settings.result_ttl_s,
     )
     register_task(celery, pipeline)
-    fetch_only_wanted(celery, pipeline.wants, pipeline.order)
+    fetch_only_wanted(celery, pipeline.wants)
     reconciler = Reconciler(
         ledger=ledger,
         images=images,
-        publish=publish,
-        oldest_message_ms=partial(oldest_message_ms, client),
         worker_id=heartbeat.id,
         sweep_s=settings.sweep_s,
         grace_s=settings.lease_s,
@@ -138,7 +133,6 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     return Worker(
         celery=celery,
         ledger=ledger,
-        publish=publish,
         models=models,
         pipeline=pipeline,
         leases=leases,

@@ -1,9 +1,8 @@
-"""One worker process from start to stop: consumes messages, drains on SIGTERM, releases unfinished jobs."""
+"""One worker process from start to stop: consumes tickets, drains on SIGTERM, releases unfinished jobs."""
 
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from contract.broker import MESSAGE_MAX_JOBS, declare
+from contract.broker import declare
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
 from contract.log import get_logger
@@ -25,9 +24,6 @@ from worker.upkeep.watchdog import Watchdog
 
 _log = get_logger(__name__)
 
-#: Maximum number of messages in progress. The gate limits the jobs: more messages would only wait here, while
-#: another worker could process them.
-_MESSAGES = 16
 #: If one of these threads stops, the worker holds jobs that never finish.
 _THREADS = ("predict", "commit", "leases", "reconciler", "watchdog", "costly", "models", "load")
 
@@ -38,8 +34,6 @@ class Worker:
 
     celery: Celery
     ledger: Ledger
-    #: Publishes job ids to a queue as one message.
-    publish: Callable[[str, Sequence[str]], None]
     models: Models
     pipeline: Pipeline
     leases: LeaseKeeper
@@ -50,7 +44,7 @@ class Worker:
     drain_s: float
 
     def run(self) -> int:
-        """Consume messages until SIGTERM or SIGINT, then finish the held jobs; returns the exit status."""
+        """Consume tickets until SIGTERM or SIGINT, then finish the held jobs; returns the exit status."""
         for part in (self.thumbnailer, self.pipeline, self.leases, self.reconciler, self.watchdog):
             part.start()
         with suppress(UnavailableError):
@@ -62,7 +56,7 @@ class Worker:
         signals.setup_logging.connect(_keep_logging, weak=False)
         consumer = self.celery.Worker(
             pool="threads",
-            concurrency=_MESSAGES,
+            concurrency=1,
             hostname=f"pawqueue@{socket.gethostname()}",
             without_mingle=True,
             without_gossip=True,
@@ -97,14 +91,14 @@ class Worker:
                 subscribed.add(queue)
 
     def _connection_problem(self, consumer: Any) -> str:
-        """Why the worker receives no messages; empty if it receives them."""
+        """Why the worker receives no tickets; empty if it receives them."""
         if problem := self.leases.connection_problem():
             return problem
         connection = getattr(consumer.consumer, "connection", None)
         return "" if connection and connection.connected else "The queue (Redis) is not connected."
 
     def _drain(self, **_: Any) -> None:
-        """Stop accepting messages; exit after `drain_s` even if some jobs are not finished."""
+        """Stop claiming jobs; exit after `drain_s` even if some jobs are not finished."""
         self.health.drain()
         self.pipeline.drain()
         timer = threading.Timer(self.drain_s, self._exit_now)
@@ -117,15 +111,11 @@ class Worker:
         os._exit(0)
 
     def _release(self) -> None:
-        """Return the held jobs to their queues, and publish them again."""
+        """Return the held jobs to their queues."""
         claims = self.leases.held()
         try:
-            released = self.ledger.release(claims) if claims else []
-            for queue in sorted({claim.job.queue_name for claim in claims}):
-                pairs = zip(claims, released, strict=True)
-                ids = [claim.job.id for claim, is_released in pairs if is_released and claim.job.queue_name == queue]
-                for at in range(0, len(ids), MESSAGE_MAX_JOBS):
-                    self.publish(queue, ids[at : at + MESSAGE_MAX_JOBS])
+            if claims:
+                self.ledger.release(claims)
         except UnavailableError:
             _log.warning(
                 "Redis is unavailable; held jobs return to the queue when their leases expire", jobs=len(claims)

@@ -1,4 +1,4 @@
-"""Storage for uploaded images until a worker has processed them. The queue messages contain only job ids."""
+"""Storage for uploaded images until a worker has processed them. Queues contain only job ids."""
 
 import ctypes
 import errno

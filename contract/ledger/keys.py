@@ -3,6 +3,8 @@
 #: The prefix of every key, including Celery's.
 PREFIX = "pawqueue:"
 
+#: List per queue: its tickets, which Celery reads. Celery calls this key by the name of the queue.
+TICKETS = PREFIX
 #: Hash per job: its record.
 JOB = f"{PREFIX}job:"
 #: Sorted set per queue: ids of waiting jobs by time of acceptance.
@@ -33,7 +35,7 @@ SUBMISSIONS = f"{PREFIX}submissions:"
 OPEN_SUBMISSIONS = f"{PREFIX}open-submissions:"
 #: Hash per idempotency key, with expiry: fingerprint of the image and id of the job.
 IDEMPOTENCY = f"{PREFIX}idempotency:"
-#: Sorted set per queue: ids of waiting jobs without a message, by the time a sweep detected it.
+#: Sorted set per queue: written by version 0.1, deleted by the next sweep.
 UNSEEN = f"{PREFIX}unseen:"
 #: Sorted set: ids of jobs with a deadline, by deadline.
 DEADLINES = f"{PREFIX}deadlines"

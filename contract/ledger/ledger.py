@@ -27,6 +27,7 @@ from contract.ledger.records import (
     submission_to_fields,
     submit_to_row,
 )
+from contract.ledger.tickets import new_ticket
 from contract.ledger.types import (
     EMPTY_SUBMISSION_TTL_S,
     EXPIRED,
@@ -72,13 +73,14 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
-        """Store new jobs, up to the limits of their queues; a repeated submit returns the id of the existing job.
+        """Store new jobs, up to the limits of their queues, and wake a worker.
 
-        A job with a submission is added to it, or rejected if the submission is closed.
+        A repeated submit returns the id of the existing job. A job with a submission is added to it, or rejected if the
+        submission is closed.
         """
         rows = [value for submit in submits for value in submit_to_row(submit)]
         maximums = (limits.max_jobs, limits.max_bytes, limits.owner_max_jobs, limits.owner_max_bytes)
-        results = self._run("submit", *maximums, IDEMPOTENCY_TTL_S, *rows)
+        results = self._run("submit", *maximums, IDEMPOTENCY_TTL_S, new_ticket(), *rows)
         return [Receipt(SubmitStatus(result), job_id) for result, job_id in results]
 
     @redis_errors_as_unavailable
@@ -96,17 +98,25 @@ class Ledger:
         return _flags(pipeline.execute())
 
     @redis_errors_as_unavailable
-    def claim(self, job_ids: Sequence[str], lease_ms: int, ttl_s: int, now_ms: int = 0) -> list[Claim | None]:
-        """Lease jobs that are queued, or running with an expired lease; None for all others.
+    def claim(self, counts: Mapping[str, int], lease_ms: int, ttl_s: int, now_ms: int = 0) -> list[Claim]:
+        """Lease the oldest waiting jobs, at most `counts` of each queue, and count an attempt for them.
 
-        A job whose deadline has passed expires instead; its record is kept for `ttl_s`.
+        At most one of them must be processed alone. A job whose deadline has passed expires instead; its record is kept
+        for `ttl_s`. If jobs are left, another worker is woken.
         """
-        rows = self._run("claim", now_ms, lease_ms, ttl_s, result_to_json(EXPIRED), code_of(EXPIRED), *job_ids)
-        return [claim_from_row(job_id, row) for job_id, row in zip(job_ids, rows, strict=True)]
+        queues = [value for item in counts.items() for value in item]
+        expired = (result_to_json(EXPIRED), code_of(EXPIRED))
+        rows = self._run("claim", now_ms, lease_ms, ttl_s, *expired, new_ticket(), *queues)
+        return [claim_from_row(job_id, row) for job_id, row in rows]
+
+    @redis_errors_as_unavailable
+    def postpone(self, claims: Sequence[Claim]) -> None:
+        """Take back the attempt of jobs that wait in their worker, where they cannot kill it."""
+        self._run("postpone", *_claim_arguments(claims))
 
     @redis_errors_as_unavailable
     def begin(self, claims: Sequence[Claim]) -> None:
-        """Count an attempt for these jobs; call this before decoding them."""
+        """Count an attempt for postponed jobs; call this before decoding them."""
         self._run("begin", *_claim_arguments(claims))
 
     @redis_errors_as_unavailable
@@ -116,8 +126,8 @@ class Ledger:
 
     @redis_errors_as_unavailable
     def release(self, claims: Sequence[Claim]) -> list[bool]:
-        """Return jobs to their old position in the queue, without counting the attempt."""
-        return _flags(self._run("release", *_claim_arguments(claims)))
+        """Return jobs to their old position in the queue, without counting the attempt, and wake a worker."""
+        return _flags(self._run("release", new_ticket(), *_claim_arguments(claims)))
 
     @redis_errors_as_unavailable
     def commit(self, results: Sequence[tuple[Claim, JobResult]], ttl_s: int, now_ms: int = 0) -> list[bool]:
@@ -272,16 +282,14 @@ class Ledger:
     # Recovery
 
     @redis_errors_as_unavailable
-    def recover(self, sweep: Sweep, now_ms: int = 0) -> list[str]:
+    def recover(self, sweep: Sweep, now_ms: int = 0) -> int:
         """Requeue running jobs whose lease has expired; finish those that have no attempts or no time left.
 
-        Returns:
-            Ids of the jobs to publish: jobs that were requeued, and jobs that have waited too long without a message.
+        Wakes a worker if jobs are waiting. Returns the number of requeued jobs.
         """
-        limits = (sweep.oldest_message_ms, sweep.grace_ms, sweep.max_attempts, sweep.limit, sweep.ttl_s)
+        limits = (sweep.max_attempts, sweep.limit, sweep.ttl_s)
         final_results = (code_of(LOST), result_to_json(LOST), code_of(EXPIRED), result_to_json(EXPIRED))
-        orphans: list[str] = self._run("recover", sweep.queue, now_ms, *limits, *final_results)
-        return orphans
+        return int(self._run("recover", sweep.queue, now_ms, *limits, *final_results, new_ticket()))
 
     @redis_errors_as_unavailable
     def lead(self, worker_id: str, ttl_ms: int) -> bool:

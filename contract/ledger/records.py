@@ -50,19 +50,19 @@ def code_of(result: JobResult) -> str:
     return result.error.code if result.error else ""
 
 
-def claim_from_row(job_id: str, row: list[str] | None) -> Claim | None:
-    """Read a claim from a reply of `claim.lua`; None if the job was not claimed."""
-    if not row:
-        return None
+def claim_from_row(job_id: str, row: list[str]) -> Claim:
+    """Read a claim from a reply of `claim.lua`."""
     fields = dict(pairs(row))
-    job = job_from_fields(job_id, fields)
-    return Claim(job, job.fence, fields.get("routed", ""), alone="alone" in fields) if job else None
+    job = _job_of(job_id, fields)
+    return Claim(job, job.fence, fields.get("routed", ""), alone="alone" in fields)
 
 
 def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:
     """Read a job from its stored fields; None if there are none. Unknown fields, from a newer version, are ignored."""
-    if not fields:
-        return None
+    return _job_of(job_id, fields) if fields else None
+
+
+def _job_of(job_id: str, fields: dict[str, str]) -> Job:
     result = fields.get("outcome")  # the name of the result in stored records
     return Job(
         id=job_id,

@@ -265,10 +265,6 @@ class Sweep:
     """The parameters of a search for lost jobs in a queue."""
 
     queue: str
-    #: When the oldest message still in the queue was published; 0 if the queue is empty.
-    oldest_message_ms: int
-    #: How long a job may wait without a message before it gets a new one.
-    grace_ms: int
     max_attempts: int
     #: How long finished jobs are kept.
     ttl_s: int

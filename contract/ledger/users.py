@@ -80,16 +80,16 @@ def _script_commands() -> set[str]:
 GATEWAY = RedisUser(
     "gateway",
     f"{_SCRIPTS} SUBSCRIBE HGET HGETALL HVALS EXISTS ZRANK ZREVRANGE ZSCORE LRANGE LREM RPUSH "  # ledger and API keys
-    "HKEYS "  # models
-    "GET SET INCRBY TTL SADD SMEMBERS LPUSH "  # secret, rate limits, Celery
+    "HKEYS SMEMBERS "  # models
+    "GET SET INCRBY TTL "  # secret, rate limits
     "MGET UNLINK",  # images, in a Redis of their own
-    changed_keys=(*_JOBS, *_RATES, *_QUEUES, *_BINDINGS, keys.SECRET),
+    changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET),
     read_keys=(keys.API_KEYS, *_WORKERS, *_MODELS),
     channels=(keys.DONE,),
 )
 WORKER = RedisUser(
     "worker",
-    f"{_SCRIPTS} ZRANGEBYSCORE TIME LRANGE LREM RPUSH LINDEX HDEL HGETALL ZREM "  # ledger
+    f"{_SCRIPTS} ZRANGEBYSCORE TIME LRANGE LREM RPUSH HDEL HGETALL ZREM "  # ledger
     "BRPOP RPOP LPOP LPUSH LLEN SADD SMEMBERS HSET HGET HDEL ZADD ZREM ZREVRANGE WATCH GET SET DEL EXPIRE "  # Celery
     "MGET UNLINK",  # images
     changed_keys=(

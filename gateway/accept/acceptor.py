@@ -8,7 +8,6 @@ from contextlib import nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 
-from contract.broker import MESSAGE_MAX_JOBS
 from contract.errors import (
     BusyError,
     ConflictError,
@@ -32,9 +31,8 @@ from gateway.results.waiters import Waiters
 
 _log = get_logger(__name__)
 
-#: Publishes job ids to a queue as one message; raises `UnavailableError`.
-Publish = Callable[[str, Sequence[str]], None]
-
+#: Maximum number of jobs in one write.
+GROUP_MAX_JOBS = 32
 #: How long a request waits for its group to be written.
 _COMMIT_TIMEOUT_S = 10.0
 #: `Retry-After` of a full queue is the estimated time until this many jobs have finished.
@@ -127,14 +125,11 @@ def _new_job(submit: Submit, receipt: Receipt) -> Job | None:
 
 
 class Acceptor:
-    """Checks images, stores them, records their jobs and publishes them, in that order.
+    """Checks images, stores them and records their jobs, in that order: a queued job always has its image.
 
-    A queued job therefore always has its image. If publishing fails, a worker's reconciler publishes the recorded job
-    later.
-
-    Concurrent single uploads share one write of their images, one of their records, and one message (group commit):
-    while the group-commit thread is writing, new uploads accumulate, and it writes them as the next group. An upload
-    that arrives alone is written immediately. A list of uploads is already a group, so the calling thread writes it.
+    Concurrent single uploads share one write of their images and one of their records (group commit): while the
+    group-commit thread is writing, new uploads accumulate, and it writes them as the next group. An upload that arrives
+    alone is written immediately. A list of uploads is already a group, so the calling thread writes it.
     """
 
     def __init__(
@@ -142,18 +137,16 @@ class Acceptor:
         settings: Settings,
         ledger: Ledger,
         images: ImageStore,
-        publish: Publish,
         admission: Admission,
         waiters: Waiters,
     ) -> None:
         self._ledger = ledger
         self._images = images
-        self._publish = publish
         self._admission = admission
         self._waiters = waiters
         self._upload_limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
         self._queue_limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
-        self._group_max_jobs = min(settings.batch_size, MESSAGE_MAX_JOBS)
+        self._group_max_jobs = min(settings.batch_size, GROUP_MAX_JOBS)
         #: Whether the last write to the ledger failed.
         self._ledger_failed = False
         self._pending: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
@@ -200,7 +193,7 @@ class Acceptor:
         return earlier
 
     def accept(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
-        """Accept images with one write each to the image store, the ledger and the queue.
+        """Accept images with one write each to the image store and the ledger.
 
         Returns a receipt for each upload; expected errors are returned, not raised.
         """
@@ -217,7 +210,7 @@ class Acceptor:
         self._admission.check(owner)
 
     def resubmit(self, submit: Submit) -> Receipt:
-        """Record and publish a job whose image is already stored.
+        """Record a job whose image is already stored.
 
         Raises:
             BusyError: the service cannot accept it now.
@@ -301,19 +294,13 @@ class Acceptor:
         return [pending for pending in group if pending]
 
     def _write(self, entries: Sequence[_Entry]) -> list[Receipt]:
-        """Store images, record their jobs, and publish the new ones, one message per queue."""
+        """Store images and record their jobs."""
         try:
             refs = self._put_images(entries)
             receipts = self._record(entries)
         except UnavailableError as error:
             self._fail_pending(error)
             raise
-        queued: dict[str, list[str]] = {}
-        for entry, receipt in zip(entries, receipts, strict=True):
-            if receipt.is_new:
-                queued.setdefault(entry.submit.job.queue_name, []).append(receipt.job_id)
-        for name, job_ids in queued.items():
-            self._send(name, job_ids)
         self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if ref and not receipt.is_new])
         return receipts
 
@@ -353,16 +340,6 @@ class Acceptor:
             self._images.delete(refs)
         except UnavailableError:
             _log.warning("Could not delete images that did not become jobs", count=len(refs))
-
-    def _send(self, name: str, job_ids: list[str]) -> None:
-        try:
-            self._publish(name, job_ids)
-        except UnavailableError as error:
-            _log.warning("Jobs are recorded but not published; the reconciler will publish them", job_ids=job_ids)
-            self._fail_pending(error)
-        # These jobs are committed, so the client must get a success response.
-        except Exception:  # noqa: BLE001
-            _log.exception("Jobs are recorded but not published; the reconciler will publish them", job_ids=job_ids)
 
     def _fail_pending(self, error: PawqueueError) -> None:
         """Fail the uploads that arrived during an outage; otherwise each group of them waits for its own timeout."""

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from contract.access import Caller
-from contract.broker import MESSAGE_MAX_JOBS
 from contract.errors import (
     BusyError,
     ConflictError,
@@ -27,7 +26,7 @@ from contract.purge import Purger
 from contract.submission import Submission, image_job_id, named_submission_id
 from contract.web.turns import yield_turn
 from gateway import GROUP_MAX_BYTES
-from gateway.accept.acceptor import Acceptor, SubmissionClosedError, Upload
+from gateway.accept.acceptor import GROUP_MAX_JOBS, Acceptor, SubmissionClosedError, Upload
 from gateway.accept.model_names import ModelNames
 from gateway.accept.own_ids import OwnIds
 from gateway.accept.received import ReceivedImage
@@ -35,8 +34,6 @@ from gateway.results.waiters import Waiters
 
 #: How many rejected images, and how many system files, a response lists. A form cannot contain more.
 LISTED_MAX = 100
-#: A group of images is accepted as soon as it reaches this limit, or `GROUP_MAX_BYTES`.
-_GROUP_MAX_JOBS = MESSAGE_MAX_JOBS
 #: Jobs canceled in one ledger call; more would block Redis for too long.
 _CANCEL_GROUP = 500
 _FINGERPRINT_BYTES = 16
@@ -326,7 +323,7 @@ def _groups(images: Iterable[ReceivedImage]) -> Iterator[list[ReceivedImage]]:
         for image in images:
             group.append(image)
             size += len(image.data)
-            if len(group) == _GROUP_MAX_JOBS or size >= GROUP_MAX_BYTES:
+            if len(group) == GROUP_MAX_JOBS or size >= GROUP_MAX_BYTES:
                 yield group
                 group, size = [], 0
     except UploadError:

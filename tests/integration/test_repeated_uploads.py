@@ -13,7 +13,7 @@ import pytest
 from contract.ledger.ledger import Ledger
 from contract.queues import INTERACTIVE, QUEUES
 from tests.support.images import draw
-from tests.support.ledger import cat
+from tests.support.ledger import cat, claim_jobs
 from tests.support.services import accepts_connections, free_port, running, wait_until
 
 IMAGE = draw()
@@ -54,7 +54,7 @@ def test_a_repeated_upload_returns_the_queued_job_and_then_its_result(gateways: 
     assert upload(gateways[1]) == (202, job_id)
     with ThreadPoolExecutor(5) as pool:
         waiting = [pool.submit(upload, gateways[number % 2], 60) for number in range(5)]
-        (claim,) = ledger.claim([job_id], 60_000, 60)
+        (claim,) = claim_jobs(ledger, [job_id], 60_000, 60)
         assert claim
         assert upload(gateways[1]) == (202, job_id)  # while it is running
         assert not any(request.done() for request in waiting)

@@ -11,7 +11,7 @@ from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
 from contract.queues import BULK
-from tests.support.ledger import store
+from tests.support.ledger import claim_jobs, store
 from tests.support.services import running_redis, wait_until
 
 RESULT = JobResult(prediction=Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}), model=ModelRef("cats-dogs", "1"))
@@ -25,7 +25,7 @@ def waiting_job(ledger: Ledger) -> str:
 
 def finished_job(ledger: Ledger) -> str:
     job_id = waiting_job(ledger)
-    (claim,) = ledger.claim([job_id], 1000, 60, now_ms())
+    (claim,) = claim_jobs(ledger, [job_id], 1000, 60, now_ms())
     assert isinstance(claim, Claim)
     ledger.commit([(claim, RESULT)], 3600, now_ms())
     return job_id
@@ -60,4 +60,4 @@ def test_a_backup_restores_jobs_results_and_api_keys(tmp_path: Path) -> None:
         assert second.result == RESULT
         assert third is None  # submitted after the backup
         assert [key.id for key in KeyStore(connect(url)).all()] == [stored.id]
-        assert isinstance(restored.claim([waiting], 1000, 60, now_ms())[0], Claim)
+        assert isinstance(claim_jobs(restored, [waiting], 1000, 60, now_ms())[0], Claim)

@@ -59,7 +59,7 @@ def test_accepted_jobs_finish_in_every_way_while_redis_is_full(ledger: Ledger, r
         assert ledger.renew(claims[:2], 2 * LEASE_MS, NOW) == [True, True]
         assert ledger.commit([(claims[0], cat())], 60, NOW) == [True]
         assert ledger.release([claims[1]]) == [True]
-        assert ledger.recover(Sweep(INTERACTIVE, 0, 10**9, 1, 60), NOW + LEASE_MS) == []
+        assert ledger.recover(Sweep(INTERACTIVE, max_attempts=1, ttl_s=60), NOW + LEASE_MS) == 0
         assert ledger.remove_dead(lost.id) == "ref-1"
         assert ledger.cancel([unwanted.id], 60, NOW) == [True]
         assert ledger.purge([purged.id], 60, NOW).jobs == 1

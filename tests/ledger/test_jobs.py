@@ -8,7 +8,7 @@ from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, Heartbeat, QueueLimits, Receipt, Submit, SubmitStatus
 from contract.queues import BULK, INTERACTIVE, QUEUES
-from tests.support.ledger import LEASE_MS, NOW, cat, claimed, make_job, read, store, submitted
+from tests.support.ledger import LEASE_MS, NOW, cat, claim_jobs, claimed, make_job, read, store, submitted
 
 
 def test_a_submitted_job_is_read_back_unchanged(ledger: Ledger) -> None:
@@ -71,13 +71,13 @@ def test_a_job_is_claimed_once(ledger: Ledger) -> None:
     claim = claimed(ledger, job, NOW + 10)
     assert (claim.fence, claim.job.status, claim.job.started_ms) == (1, JobStatus.RUNNING, NOW + 10)
     assert claim.job.image == "ref-1"
-    assert ledger.claim([job.id, new_job_id()], LEASE_MS, 60, NOW + 11) == [None, None]
+    assert claim_jobs(ledger, [job.id, new_job_id()], LEASE_MS, 60, NOW + 11) == [None, None]
 
 
 def test_a_job_with_an_expired_lease_is_claimed_again_with_a_higher_fence(ledger: Ledger) -> None:
     job = submitted(ledger)
     claimed(ledger, job)
-    assert ledger.claim([job.id], LEASE_MS, 60, NOW + LEASE_MS - 1) == [None]
+    assert claim_jobs(ledger, [job.id], LEASE_MS, 60, NOW + LEASE_MS - 1) == [None]
     assert claimed(ledger, job, NOW + LEASE_MS).fence == 2
 
 
@@ -85,7 +85,7 @@ def test_renew_extends_the_lease(ledger: Ledger) -> None:
     job = submitted(ledger)
     claim = claimed(ledger, job)
     assert ledger.renew([claim], LEASE_MS, NOW + 900) == [True]
-    assert ledger.claim([job.id], LEASE_MS, 60, NOW + 1899) == [None]
+    assert claim_jobs(ledger, [job.id], LEASE_MS, 60, NOW + 1899) == [None]
     assert claimed(ledger, job, NOW + 1900).fence == 2
     assert ledger.renew([claim], LEASE_MS, NOW + 1901) == [False]
 
@@ -129,7 +129,7 @@ def test_a_finished_job_never_changes(ledger: Ledger) -> None:
     assert ledger.commit([(claim, cat(0.6))], 60, NOW) == [False]
     assert ledger.release([claim]) == [False]
     assert ledger.renew([claim], LEASE_MS, NOW) == [False]
-    assert ledger.claim([job.id], LEASE_MS, 60, NOW + 10 * LEASE_MS) == [None]
+    assert claim_jobs(ledger, [job.id], LEASE_MS, 60, NOW + 10 * LEASE_MS) == [None]
     assert read(ledger, job).result == cat(0.9)
 
 
@@ -204,7 +204,8 @@ def test_concurrent_claims_return_each_job_once(ledger: Ledger) -> None:
     claims: list[Claim] = []
 
     def work() -> None:
-        claims.extend(claim for claim in ledger.claim([job.id for job in jobs], LEASE_MS, 60) if claim)
+        while found := ledger.claim({INTERACTIVE: 3}, LEASE_MS, 60):
+            claims.extend(found)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -215,7 +216,7 @@ def test_concurrent_claims_return_each_job_once(ledger: Ledger) -> None:
 
 
 def test_empty_lists_are_accepted(ledger: Ledger) -> None:
-    assert ledger.claim([], LEASE_MS, 60) == []
+    assert ledger.claim({}, LEASE_MS, 60) == []
     assert ledger.get([]) == []
 
 
@@ -239,7 +240,7 @@ def test_labels_beyond_the_limit_are_counted_together(ledger: Ledger) -> None:
     ]
     jobs = [make_job() for _ in results]
     store(ledger, jobs)
-    claims = [claim for claim in ledger.claim([job.id for job in jobs], LEASE_MS, 60, NOW) if claim]
+    claims = [claim for claim in claim_jobs(ledger, [job.id for job in jobs], LEASE_MS, 60, NOW) if claim]
     ledger.commit(list(zip(claims, results, strict=True)), 60, NOW)
     totals = ledger.stats([INTERACTIVE]).totals
     assert len(totals) == keys.TOTALS_KEPT + 1

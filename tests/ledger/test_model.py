@@ -1,8 +1,10 @@
 """Model-based test: the guarantees of the ledger hold for any sequence of operations."""
 
+import itertools
 from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import hypothesis.strategies as st
 import redis
@@ -20,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from contract.job import Job, JobError, JobResult, JobStatus, new_job_id
+from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, SubmitStatus, Sweep
 from contract.queues import QUEUES
@@ -41,6 +44,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.client = client
         self.ledger = Ledger(client)
         self.now_ms = 1_000_000
+        self.numbers = itertools.count()
         self.known: list[str] = []
         #: Ids of the jobs of each submission in order of acceptance, including those of rejected images.
         self.sent: dict[str, list[str]] = {}
@@ -51,6 +55,8 @@ class LedgerMachine(RuleBasedStateMachine):
         #: Numbers of the finished jobs of each submission, in the order in which they finished.
         self.order: dict[str, list[int]] = {}
         self.fences: dict[str, int] = {}
+        #: Queues whose ticket was received since the last sweep.
+        self.lost: set[str] = set()
         self.committed: dict[str, int] = {}
         self.purged: list[str] = []
         #: Number of purged jobs of each submission by final status: they stay in its counts.
@@ -73,7 +79,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def submit(self, queue: str, deadline_in_ms: int | None, submission_id: str, count: int) -> Any:
         deadline_ms = self.now_ms + deadline_in_ms if deadline_in_ms else None
         job = Job("", queue, self.now_ms, image="ref", deadline_ms=deadline_ms, submission=submission_id)
-        jobs = [replace(job, id=new_job_id()) for _ in range(count)]
+        # Not random: of jobs that were accepted at the same time, the lowest id is claimed first.
+        jobs = [replace(job, id=str(UUID(int=next(self.numbers)))) for _ in range(count)]
         results = store(self.ledger, jobs)
         if submission_id in self.closed:
             assert results == [SubmitStatus.CLOSED] * count
@@ -101,14 +108,26 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.close_submission(submission_id, 60, self.now_ms, cancel=cancel)
         self.closed.add(submission_id)
 
-    @rule(target=claims, job_id=jobs)
-    def claim(self, job_id: str) -> Any:
-        (claim,) = self.ledger.claim([job_id], LEASE_MS, 60, self.now_ms)
-        if claim is None:
-            return multiple()
-        assert claim.fence > self.fences.get(job_id, 0), "each claim has a higher fence"
-        self.fences[job_id] = claim.fence
-        return claim
+    @rule(target=claims, counts=st.fixed_dictionaries(dict.fromkeys(QUEUES, st.integers(0, 3))))
+    def claim(self, counts: dict[str, int]) -> Any:
+        claims = self.ledger.claim(counts, LEASE_MS, 60, self.now_ms)
+        assert sum(claim.alone for claim in claims) <= 1
+        for claim in claims:
+            assert claim.job.id not in self.fences or claim.fence > self.fences[claim.job.id], "fences grow"
+            self.fences[claim.job.id] = claim.fence
+            counts[claim.job.queue] -= 1
+        assert min(counts.values()) >= 0
+        return multiple(*claims)
+
+    @rule(queue=st.sampled_from(QUEUES))
+    def receive_ticket(self, queue: str) -> None:
+        """A worker receives a ticket and claims until the queue is empty, or is killed before it does."""
+        self.client.rpop(keys.TICKETS + queue)
+        self.lost.add(queue)
+
+    @rule(claim=claims)
+    def postpone(self, claim: Claim) -> None:
+        self.ledger.postpone([claim])
 
     @rule(claim=claims)
     def begin(self, claim: Claim) -> None:
@@ -174,17 +193,24 @@ class LedgerMachine(RuleBasedStateMachine):
     def sent_jobs(self, submission_id: str) -> list[Job]:
         return [job for job in self.ledger.get(self.sent[submission_id]) if job]
 
-    @rule(queue=st.sampled_from(QUEUES), oldest_message_age_ms=st.one_of(st.none(), st.integers(0, 3000)))
-    def recover(self, queue: str, oldest_message_age_ms: int | None) -> None:
-        oldest_ms = 0 if oldest_message_age_ms is None else self.now_ms - oldest_message_age_ms
-        orphans = self.ledger.recover(Sweep(queue, oldest_ms, 500, MAX_ATTEMPTS, 60), self.now_ms)
-        for job in self.ledger.get(orphans):
-            assert job
-            assert job.status is JobStatus.QUEUED, "only waiting jobs are published"
+    @rule(queue=st.sampled_from(QUEUES))
+    def recover(self, queue: str) -> None:
+        before = self.ledger.stats(QUEUES, self.now_ms).queues[queue]
+        requeued = self.ledger.recover(Sweep(queue, MAX_ATTEMPTS, 60), self.now_ms)
+        after = self.ledger.stats(QUEUES, self.now_ms).queues[queue]
+        assert requeued <= before.running - after.running
+        self.lost.discard(queue)
 
     @rule(elapsed_ms=st.integers(1, 1500))
     def wait(self, elapsed_ms: int) -> None:
         self.now_ms += elapsed_ms
+
+    @invariant()
+    def waiting_jobs_have_one_ticket(self) -> None:
+        for queue, stats in self.ledger.stats(QUEUES, self.now_ms).queues.items():
+            count = self.client.llen(keys.TICKETS + queue)
+            assert count <= 1
+            assert count or not stats.queued or queue in self.lost
 
     @invariant()
     def jobs_keep_their_guarantees(self) -> None:

@@ -13,7 +13,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus, Sweep
 from contract.queues import BULK, INTERACTIVE, QUEUES
 from contract.submission import Counts, Submission, image_job_id
-from tests.support.ledger import LEASE_MS, NOW, cat, claimed, contents, make_job, read, store, submitted
+from tests.support.ledger import LEASE_MS, NOW, cat, claim_jobs, claimed, contents, make_job, read, store, submitted
 
 TTL_S = 60
 _LIMITS = QueueLimits(10_000, 10**12)
@@ -46,7 +46,7 @@ def reject(ledger: Ledger, submission: Submission, custom_id: str) -> None:
 def kill_workers(ledger: Ledger, job: Job) -> None:
     """Make a job a dead letter."""
     ledger.begin([claimed(ledger, job)])
-    ledger.recover(Sweep(job.queue, 0, 10**9, max_attempts=1, ttl_s=TTL_S), NOW + LEASE_MS)
+    ledger.recover(Sweep(job.queue, max_attempts=1, ttl_s=TTL_S), NOW + LEASE_MS)
     assert ledger.dead(10) == [job.id]
 
 
@@ -63,7 +63,7 @@ def start(ledger: Ledger, job: Job) -> None:
 
 
 def lose_message(ledger: Ledger, job: Job) -> None:
-    ledger.recover(Sweep(job.queue, 0, 10**9, max_attempts=1, ttl_s=TTL_S), NOW)
+    ledger.recover(Sweep(job.queue, max_attempts=1, ttl_s=TTL_S), NOW)
 
 
 @pytest.mark.parametrize("bring_to_state", [leave_queued, lose_message, start, finish, kill_workers])
@@ -114,7 +114,7 @@ def test_a_worker_writes_nothing_for_a_purged_job(ledger: Ledger, redis_client: 
     ledger.begin([claim])
     assert ledger.renew([claim], LEASE_MS, NOW) == [False]
     assert ledger.release([claim]) == [False]
-    assert ledger.claim([job.id], LEASE_MS, TTL_S, NOW) == [None]
+    assert claim_jobs(ledger, [job.id], LEASE_MS, TTL_S, NOW) == [None]
     assert not ThumbnailStore(redis_client, 60).put(job.id, b"pixels", claim.fence)
     assert contents(redis_client) == before
     assert ledger.commit([(claim, cat())], TTL_S, NOW) == [False]
@@ -175,7 +175,9 @@ def test_other_jobs_of_a_submission_keep_their_positions_and_counts(ledger: Ledg
 
 def test_nothing_of_a_purged_submission_is_left(ledger: Ledger, redis_client: "redis.Redis") -> None:
     other = opened(ledger)
-    kept = read(ledger, add(ledger, other, 1)[0])
+    (running,) = add(ledger, other, 1)
+    start(ledger, running)
+    kept = read(ledger, running)
     before = contents(redis_client)
     submission = opened(ledger)
     jobs = add(ledger, submission, 5)

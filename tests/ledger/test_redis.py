@@ -8,16 +8,17 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from contract.broker import make_celery, publish
+from contract.broker import make_celery
 from contract.errors import UnavailableError
 from contract.job import Job, JobError, JobResult, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from contract.ledger.tickets import TASK
 from contract.ledger.types import QueueLimits, RedisServer, Submit, Sweep
 from contract.queues import BULK, INTERACTIVE, QUEUES
 from contract.submission import Submission, image_job_id
-from tests.support.ledger import cat, store
+from tests.support.ledger import cat, claim_jobs, store
 from tests.support.proxy import cuttable
 from tests.support.services import free_port
 
@@ -26,7 +27,7 @@ def test_a_finished_job_expires_after_its_ttl(ledger: Ledger, redis_client: "red
     job = Job(new_job_id(), INTERACTIVE, now_ms(), image="x")
     store(ledger, [job])
     assert redis_client.ttl(keys.job(job.id)) == -1
-    (claim,) = ledger.claim([job.id], 1000, 60)
+    (claim,) = claim_jobs(ledger, [job.id], 1000, 60)
     assert claim
     ledger.commit([(claim, JobResult(error=JobError("predict_failed", "")))], 77)
     assert redis_client.ttl(keys.job(job.id)) == 77
@@ -40,11 +41,11 @@ def test_an_idempotency_key_is_kept_for_a_day(ledger: Ledger, redis_client: "red
 def test_the_ledger_uses_the_redis_clock_unless_a_time_is_given(ledger: Ledger) -> None:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
-    (claim,) = ledger.claim([job.id], 60_000, 60)
+    (claim,) = claim_jobs(ledger, [job.id], 60_000, 60)
     assert claim
     assert claim.job.started_ms
     assert abs(claim.job.started_ms - now_ms()) < 10_000
-    assert ledger.claim([job.id], 60_000, 60) == [None]
+    assert claim_jobs(ledger, [job.id], 60_000, 60) == [None]
 
 
 def test_a_job_of_a_submission_takes_little_memory(ledger: Ledger, redis_client: "redis.Redis") -> None:
@@ -69,9 +70,8 @@ def test_a_job_of_a_submission_takes_little_memory(ledger: Ledger, redis_client:
     for at in range(0, count, 100):  # in small requests: a single large one would make the Redis buffers grow
         ledger.submit(submits[at : at + 100], QueueLimits(10_000, 10**12))
     assert (redis_client.info("memory")["used_memory"] - before) / count < 600
-    for at in range(0, count, 100):
-        claims = ledger.claim([job.id for job in jobs[at : at + 100]], 60_000, 60)
-        ledger.commit([(claim, cat()) for claim in claims if claim], 60)
+    while claims := ledger.claim({BULK: 100}, 60_000, 60):
+        ledger.commit([(claim, cat()) for claim in claims], 60)
     assert (redis_client.info("memory")["used_memory"] - before) / count < 1000
 
 
@@ -113,14 +113,8 @@ def test_an_unreachable_redis_is_reported_immediately() -> None:
     assert time.monotonic() - started_s < 5
 
 
-def test_publishing_to_an_unreachable_redis_raises_unavailable() -> None:
-    app = make_celery(f"redis://127.0.0.1:{free_port()}/0")
-    with pytest.raises(UnavailableError, match="Try again"):
-        publish(app, INTERACTIVE, [new_job_id()])
-
-
 def test_all_keys_of_the_queues_start_with_the_prefix(clean_redis: str) -> None:
-    publish(make_celery(clean_redis), BULK, [new_job_id(), new_job_id()])
+    make_celery(clean_redis).send_task(TASK, queue=BULK)
     names = {name.decode() for name in redis.Redis.from_url(clean_redis).scan_iter()}
     assert f"{keys.PREFIX}{BULK}" in names
     assert all(name.startswith(keys.PREFIX) for name in names)
@@ -131,11 +125,11 @@ def test_a_claim_on_an_expired_job_is_not_valid_for_a_new_job_with_the_same_id(
 ) -> None:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
-    (old,) = ledger.claim([job.id], 60_000, 60)
+    (old,) = claim_jobs(ledger, [job.id], 60_000, 60)
     ledger.cancel([job.id], 60)
     redis_client.delete(keys.job(job.id))  # as if it had expired
     store(ledger, [job])
-    (new,) = ledger.claim([job.id], 60_000, 60)
+    (new,) = claim_jobs(ledger, [job.id], 60_000, 60)
     assert old
     assert new
     result = JobResult(error=JobError("predict_failed", ""))
@@ -146,10 +140,10 @@ def test_a_claim_on_an_expired_job_is_not_valid_for_a_new_job_with_the_same_id(
 def test_a_dead_letter_is_removed_when_its_record_expires(ledger: Ledger, redis_client: "redis.Redis") -> None:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
-    (claim,) = ledger.claim([job.id], 1, 60, 1000)
+    (claim,) = claim_jobs(ledger, [job.id], 1, 60, 1000)
     assert claim
     ledger.begin([claim])
-    sweep = Sweep(INTERACTIVE, 0, 1000, max_attempts=1, ttl_s=60)
+    sweep = Sweep(INTERACTIVE, max_attempts=1, ttl_s=60)
     ledger.recover(sweep, 2000)
     ledger.recover(sweep, 2000 + 61_000)
     assert ledger.stats(QUEUES).dead == 1  # its record still exists

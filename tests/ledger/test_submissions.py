@@ -11,7 +11,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Submit, SubmitStatus, Sweep
 from contract.queues import BULK
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
-from tests.support.ledger import LEASE_MS, NOW, cat, claimed, forget_order, make_job, read, store
+from tests.support.ledger import LEASE_MS, NOW, cat, claim_jobs, claimed, forget_order, make_job, read, store
 
 TTL_S = 60
 
@@ -140,8 +140,8 @@ def test_counts_include_expired_and_lost_jobs(ledger: Ledger) -> None:
     late = replace(make_job(BULK), submission=submission.id, deadline_ms=NOW + 10)
     later = replace(make_job(BULK), submission=submission.id, deadline_ms=NOW + 10)
     store(ledger, [late, later])
-    assert ledger.claim([late.id], LEASE_MS, TTL_S, NOW + 20) == [None]
-    sweep = Sweep(BULK, oldest_message_ms=0, grace_ms=10**9, max_attempts=1, ttl_s=TTL_S)
+    assert claim_jobs(ledger, [late.id], LEASE_MS, TTL_S, NOW + 20) == [None]
+    sweep = Sweep(BULK, max_attempts=1, ttl_s=TTL_S)
     ledger.recover(sweep, NOW + 20)
     assert counts(ledger, submission) == Counts(queued=2, expired=2)
     claimed(ledger, lost, NOW + 20)
@@ -166,7 +166,7 @@ def test_a_rejected_image_is_counted_once_and_stored_as_a_failed_job(ledger: Led
     assert counts(ledger, submission) == Counts(queued=1, rejected=1)
     assert read(ledger, job) == replace(job, finished_ms=NOW, number=2)
     assert ledger.submission_job_ids(submission.id, 0, 10) == [first.id, job.id]
-    assert ledger.claim([job.id], LEASE_MS, TTL_S, NOW) == [None]
+    assert claim_jobs(ledger, [job.id], LEASE_MS, TTL_S, NOW) == [None]
     assert not ledger.stats([BULK]).totals
 
 
@@ -204,8 +204,8 @@ def test_jobs_are_listed_in_the_order_in_which_they_finish_in_any_way(ledger: Le
     ledger.commit([(claimed(ledger, jobs[2]), cat())], TTL_S, NOW)
     ledger.cancel([jobs[4].id], TTL_S, NOW)
     reject(ledger, submission, "notes.txt")
-    ledger.claim([late[1].id], LEASE_MS, TTL_S, NOW + 20)
-    sweep = Sweep(BULK, oldest_message_ms=0, grace_ms=10**9, max_attempts=1, ttl_s=TTL_S)
+    claim_jobs(ledger, [late[1].id], LEASE_MS, TTL_S, NOW + 20)
+    sweep = Sweep(BULK, max_attempts=1, ttl_s=TTL_S)
     ledger.recover(sweep, NOW + 20)
     ledger.begin([claimed(ledger, jobs[0], NOW + 20)])
     ledger.recover(sweep, NOW + 20 + LEASE_MS)

@@ -7,7 +7,7 @@ import redis
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings, new_job_id
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Claim, QueueLimits, Submit, SubmitStatus
+from contract.ledger.types import Claim, QueueLimits, Submit, SubmitStatus, Sweep
 from contract.queues import INTERACTIVE
 
 #: The time at which tests start; they pass later times instead of sleeping.
@@ -47,9 +47,26 @@ def submitted(ledger: Ledger, queue: str = INTERACTIVE, created_ms: int = NOW) -
 
 def claimed(ledger: Ledger, job: Job, now_ms: int = NOW) -> Claim:
     """Claim a job; fails if it cannot be claimed."""
-    (claim,) = ledger.claim([job.id], LEASE_MS, 60, now_ms)
+    (claim,) = claim_jobs(ledger, [job.id], LEASE_MS, 60, now_ms)
     assert claim is not None
     return claim
+
+
+def claim_jobs(
+    ledger: Ledger, job_ids: Sequence[str], lease_ms: int, ttl_s: int, now_ms: int = 0
+) -> list[Claim | None]:
+    """Claim these jobs without counting an attempt, after a sweep; None for those that are not waiting then.
+
+    A worker claims the oldest jobs; this claims all, and releases those that the test does not ask for.
+    """
+    for queue in ledger.queue_names():
+        ledger.recover(Sweep(queue, max_attempts=100, ttl_s=ttl_s), now_ms)
+    found: dict[str, Claim] = {}
+    while claims := ledger.claim(dict.fromkeys(ledger.queue_names(), 1000), lease_ms, ttl_s, now_ms):
+        found |= {claim.job.id: claim for claim in claims}
+    ledger.postpone(list(found.values()))
+    ledger.release([claim for job_id, claim in found.items() if job_id not in job_ids])
+    return [found.get(job_id) for job_id in job_ids]
 
 
 def read(ledger: Ledger, job: Job) -> Job:

@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ from contract.job import JobResult, Timings, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import final_status
 from contract.log import get_logger
+from worker.pipeline.gate import Gate
 from worker.pipeline.item import Item
 from worker.upkeep.leases import LeaseKeeper
 from worker.upkeep.metrics import WorkerMetrics
@@ -27,10 +29,11 @@ _RETRY_S = 0.5
 
 
 class Committer:
-    """A thread that commits results, then drops the leases, deletes the images and completes the job groups."""
+    """A thread that commits results, then drops the leases, deletes the images and frees the room in the gate."""
 
     def __init__(
         self,
+        gate: Gate,
         ledger: Ledger,
         images: ImageStore,
         leases: LeaseKeeper,
@@ -38,6 +41,7 @@ class Committer:
         metrics: WorkerMetrics,
         result_ttl_s: int,
     ) -> None:
+        self._gate = gate
         self._ledger = ledger
         self._images = images
         self._leases = leases
@@ -68,8 +72,7 @@ class Committer:
             except Exception:  # noqa: BLE001
                 _log.exception("Results could not be written", jobs=len(group))
                 self._leases.drop(item.claim for item, _ in group)
-                for item, _ in group:
-                    item.group.finish_one()
+                self._leave(group)
 
     def _gather(self) -> list[tuple[Item, JobResult]]:
         """Wait for results and return all that have arrived; returns an empty list after `stop`."""
@@ -99,8 +102,10 @@ class Committer:
             else:
                 self._metrics.late_commits.inc()
         self._delete_images([item for (item, _), is_committed in zip(group, committed, strict=True) if is_committed])
-        for item, _ in group:
-            item.group.finish_one()
+        self._leave(group)
+
+    def _leave(self, group: Sequence[tuple[Item, JobResult]]) -> None:
+        self._gate.leave(Counter(item.claim.job.queue_name for item, _ in group if item.counted))
 
     def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[bool]:
         """Commit results, retrying until the ledger is available; returns False for results that came too late."""

@@ -1,9 +1,8 @@
-"""Locks at the entrance of the pipeline: they limit how many jobs a worker holds, and let a suspect job run alone."""
+"""Limits how many jobs a worker holds: enough to keep the model busy, few enough to leave work for other workers."""
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from contract.errors import UnavailableError
@@ -19,49 +18,67 @@ class ClosedError(Exception):
 
 
 class Gate:
-    """Limits how many jobs a worker holds: enough to keep the model busy, few enough to leave work for other workers.
-
-    The limit applies to each queue separately, so the jobs of one never keep those of another waiting.
-    """
+    """Counts the jobs in the pipeline by queue. Jobs of one queue take no room from another."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        #: By name of the queue: jobs, and messages.
+        #: By name of the queue.
         self._held: Counter[str] = Counter()
-        self._messages: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._closed = False
 
-    def enter(self, count: int, queue: str) -> None:
-        """Wait until `count` more jobs fit; a message larger than the capacity waits until its queue has none here.
+    def room(self, queue: str) -> int:
+        """How many more jobs of a queue the pipeline can hold."""
+        with self._changed:
+            return self._capacity - self._held[queue]
+
+    def is_empty(self) -> bool:
+        """Whether the pipeline holds no jobs."""
+        with self._changed:
+            return not self._held.total()
+
+    def enter(self, queue: str) -> None:
+        """Count a job that enters the pipeline."""
+        with self._changed:
+            self._held[queue] += 1
+
+    def leave(self, counts: Counter[str]) -> None:
+        """Free the room of jobs that have left the pipeline, by queue."""
+        with self._changed:
+            self._held.subtract(counts)
+            self._changed.notify_all()
+
+    def wait_empty(self) -> None:
+        """Wait until the pipeline holds no jobs.
 
         Raises:
             ClosedError: the worker is stopping.
         """
         with self._changed:
-            self._messages[queue] += 1
-            self._changed.wait_for(lambda: self._closed or self._fits(count, queue))
-            if self._closed:
-                raise ClosedError
-            self._held[queue] += count
+            self._changed.wait_for(lambda: self._closed or not self._held.total())
+            self._check()
 
-    def leave(self, count: int, queue: str) -> None:
-        """Free the capacity of `count` jobs that have left the pipeline."""
+    def pause(self, seconds: float) -> None:
+        """Pause, but not for longer than the pipeline holds jobs.
+
+        Raises:
+            ClosedError: the worker is stopping.
+        """
         with self._changed:
-            self._held[queue] -= count
-            self._messages[queue] -= 1
-            self._changed.notify_all()
+            was_empty = not self._held.total()
+            self._changed.wait_for(lambda: self._closed or (not was_empty and not self._held.total()), seconds)
+            self._check()
 
     def close(self) -> None:
-        """Raise `ClosedError` in all current and future calls of `enter`."""
+        """Raise `ClosedError` in all current and future calls that wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def wait_closed(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` for the gate to close; returns whether it is closed."""
+    def check(self) -> None:
+        """Raise `ClosedError` if the worker is stopping."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._closed, timeout_s)
+            self._check()
 
     def retry(self, method: Callable[..., R], *arguments: Any) -> R:
         """Call a method of the ledger or the image store, and retry while it is unavailable.
@@ -73,54 +90,10 @@ class Gate:
             try:
                 return method(*arguments)
             except UnavailableError:
-                if self.wait_closed(_RETRY_S):
-                    raise ClosedError from None
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._closed, _RETRY_S):
+                        raise ClosedError from None
 
-    def messages(self, queue: str) -> int:
-        """The number of messages of a queue that are in the pipeline or wait to enter it."""
-        with self._changed:
-            return self._messages[queue]
-
-    def _fits(self, count: int, queue: str) -> bool:
-        return self._held[queue] == 0 or self._held[queue] + count <= self._capacity
-
-
-class SoloLock:
-    """A shared/exclusive lock. A thread waiting for exclusive access takes precedence.
-
-    A job that may have killed a worker is processed alone: if it kills this worker too, no other job is affected.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._sharing = 0
-        self._alone = False
-        self._waiting_alone = 0
-
-    @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Hold the lock together with other threads."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._alone and not self._waiting_alone)
-            self._sharing += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._sharing -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the lock alone: wait until all other threads have released it, and keep them out."""
-        with self._changed:
-            self._waiting_alone += 1
-            self._changed.wait_for(lambda: not self._alone and not self._sharing)
-            self._waiting_alone -= 1
-            self._alone = True
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._alone = False
-                self._changed.notify_all()
+    def _check(self) -> None:
+        if self._closed:
+            raise ClosedError

@@ -1,9 +1,10 @@
-"""Processes the jobs of one message, from claim to commit.
+"""Claims jobs and starts them on their way through the worker.
 
-Celery's threads claim jobs and read their images. Several threads decode, one predicts, and one commits. The next
+One thread of Celery claims jobs and reads their images. Several threads decode, one predicts, and one commits. The next
 batch is decoded while the current one is predicted. Images that are costly to decode take a path of their own.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,18 +17,24 @@ from contract.images.store import ImageStore
 from contract.job import JobError, JobResult, ModelRef, split_model
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
-from contract.queues import QUEUES, split_queue_name
+from contract.queues import QUEUES
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import CostlyDecoder, Decoder
-from worker.pipeline.gate import ClosedError, Gate, SoloLock
-from worker.pipeline.item import Item, JobGroup
+from worker.pipeline.gate import ClosedError, Gate
+from worker.pipeline.item import Item
 from worker.pipeline.predict import Predictor
 from worker.runtime.models import Models, UnusableModelError
 from worker.upkeep.leases import LeaseKeeper
 
-#: A worker with this many unfinished costly jobs of a queue fetches no more messages from it.
+#: A worker with this many unfinished costly jobs of a queue claims no more jobs of it.
 _COSTLY_HELD = 64
+#: A busy worker looks for new jobs a few times in each batch, so that most images that arrive in the meantime are
+#: decoded when the next batch begins: as soon as it is idle, and otherwise after a pause within these limits.
+_CLAIMS_PER_BATCH = 4
+_PAUSE_MIN_S, _PAUSE_MAX_S = 0.02, 0.1
+#: The minimum if the last claim left jobs waiting: long enough for an idle worker to claim them.
+_BACKLOG_PAUSE_MIN_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,13 @@ class Pipeline:
     leases: LeaseKeeper
     models: Models
     gate: Gate
-    solo_lock: SoloLock
     decoder: Decoder
     batcher: Batcher[Item]
     costly: CostlyDecoder
     predictor: Predictor
     committer: Committer
+    #: Maximum number of jobs of a queue in one claim. What is left wakes other workers.
+    batch_size: int
     lease_s: float
     result_ttl_s: int
 
@@ -55,26 +63,27 @@ class Pipeline:
         self.costly.start()
 
     def wants(self, queue: str) -> bool:
-        """Whether the worker should fetch more messages from a queue."""
-        return self.costly.unfinished(queue) < _COSTLY_HELD and queue in self.models.queue_names()
+        """Whether the worker should fetch tickets of a queue."""
+        return queue in self.models.queue_names()
 
-    def order(self, queues: Sequence[str]) -> list[str]:
-        """Queues in the order in which to fetch messages: by priority, then those of which it holds the fewest."""
-        return sorted(queues, key=lambda queue: (_rank(queue), self.gate.messages(queue)))
-
-    def process(self, queue: str, job_ids: Sequence[str]) -> None:
-        """Finish the jobs of one message; skips those that have finished or that another worker holds.
+    def serve(self) -> None:
+        """Process waiting jobs until no queue has any.
 
         Jobs whose image is costly to decode may still be unfinished: the worker keeps their leases.
 
         Raises:
-            ClosedError: the worker is stopping. The message must go back to the queue.
+            ClosedError: the worker is stopping. The ticket must go back to the queue.
         """
-        self.gate.enter(len(job_ids), queue)
-        try:
-            self._run(self._claim(job_ids), _rank(queue))
-        finally:
-            self.gate.leave(len(job_ids), queue)
+        while True:
+            self.gate.check()
+            rooms = {queue: self._room(queue) for queue in self.models.queue_names()}
+            claims = self._claim(rooms)
+            self._run(claims)
+            claimed = Counter(claim.job.queue_name for claim in claims)
+            if not claims and all(rooms.values()) and self.gate.is_empty():
+                return
+            has_backlog = any(0 < room <= claimed[queue] for queue, room in rooms.items())
+            self.gate.pause(self._pause_s(has_backlog=has_backlog))
 
     def models_changed(self) -> None:
         """Release the batches of versions that were loaded, and the jobs of those that cannot be."""
@@ -90,83 +99,94 @@ class Pipeline:
             return
         claims = [item.claim for item in returned]
         with suppress(UnavailableError):  # the leases expire
-            self.ledger.release(claims)  # the reconciler publishes them again
+            self.ledger.release(claims)
         self.leases.drop(claims)
-        for item in returned:
-            item.group.finish_one()
+        self.gate.leave(Counter(item.claim.job.queue_name for item in returned if item.counted))
 
     def drain(self) -> None:
-        """Accept no more messages."""
+        """Claim no more jobs."""
         self.gate.close()
 
     def stop(self) -> None:
-        """Stop the threads; call it when no message is being processed. Costly images that wait are not decoded."""
+        """Finish the jobs in the pipeline and stop the threads. Costly images that wait are not decoded."""
         self.costly.stop()
         self.decoder.stop()
         self.predictor.stop()
         self.committer.stop()
 
-    def _claim(self, job_ids: Sequence[str]) -> list[Claim]:
-        claims = self.gate.retry(self.ledger.claim, job_ids, int(self.lease_s * 1000), self.result_ttl_s)
-        return [claim for claim in claims if claim]
+    def _room(self, queue: str) -> int:
+        if self.costly.unfinished(queue) >= _COSTLY_HELD:
+            return 0
+        return min(self.gate.room(queue), self.batch_size)
 
-    def _run(self, claims: Sequence[Claim], rank: int) -> None:
+    def _claim(self, rooms: dict[str, int]) -> list[Claim]:
+        if not any(rooms.values()):
+            return []
+        claims = self.gate.retry(self.ledger.claim, rooms, int(self.lease_s * 1000), self.result_ttl_s)
         self.leases.hold(claims)
+        return claims
+
+    def _pause_s(self, *, has_backlog: bool) -> float:
+        minimum_s = _BACKLOG_PAUSE_MIN_S if has_backlog else _PAUSE_MIN_S
+        return min(max(self.predictor.last_s / _CLAIMS_PER_BATCH, minimum_s), _PAUSE_MAX_S)
+
+    def _run(self, claims: Sequence[Claim]) -> None:
         try:
-            shared = [claim for claim in claims if not claim.alone]
-            if shared:
-                with self.solo_lock.shared():
-                    self._begin(shared, rank).wait()
+            if together := [claim for claim in claims if not claim.alone]:
+                self._start(together)
             for claim in claims:
                 if claim.alone:
-                    with self.solo_lock.alone():
-                        self._begin([claim], rank).wait()
+                    self._run_alone(claim)
         except ClosedError:
             raise  # keep the leases: `Worker` releases all held jobs when it stops
         except Exception:
+            self.gate.retry(self.ledger.postpone, claims)  # this error is no reason to suspect their images
             self.leases.drop(claims)  # otherwise their leases would be renewed, and the jobs never retried
             raise
 
-    def _begin(self, claims: Sequence[Claim], rank: int) -> JobGroup:
+    def _run_alone(self, claim: Claim) -> None:
+        """Process a job that may have killed a worker: if it kills this one too, no other job is affected."""
+        self.gate.retry(self.ledger.postpone, [claim])
+        self.gate.wait_empty()
+        self.gate.retry(self.ledger.begin, [claim])
+        self._start([claim])
+        self.gate.wait_empty()
+
+    def _start(self, claims: Sequence[Claim]) -> None:
         """Start decoding; costly images do not hold up the others, unless a job must be alone.
 
-        A message's large images are read when they are decoded, so that a worker holds few of them at a time.
+        Large images are read when they are decoded, so that a worker holds few of them at a time.
         """
-        models, unusable = self._choose(claims)
+        models = self._choose(claims)
         claims = [claim for claim in claims if claim.job.id in models]
         small = [claim for claim in claims if claim.job.size_bytes <= CHEAP_FILE_MAX_BYTES]
-        images = self.gate.retry(self.images.get, [claim.job.image for claim in small])
+        images = self.gate.retry(self.images.get, [claim.job.image for claim in small]) if small else []
         cheap = [
             (claim, data) for claim, data in zip(small, images, strict=True) if data is None or not is_costly(data)
         ]
         cheap_ids = {claim.job.id for claim, _ in cheap}
         costly = [claim for claim in claims if claim.job.id not in cheap_ids]
-        group = JobGroup(len(cheap) + sum(claim.alone for claim in costly) + len(unusable))
-
-        def item_of(claim: Claim, group: JobGroup) -> Item:
-            ref = models[claim.job.id]
-            return Item(claim, group, rank, ref, self.models.target(ref), queue_ms=_queue_ms(claim))
-
-        for claim, error in unusable:
-            self.committer.put(Item(claim, group, rank, error.ref, _NO_TARGET), _failure(error))
-        if cheap:
-            self.gate.retry(self.ledger.begin, [claim for claim, _ in cheap])
+        if costly:
+            self.gate.retry(self.ledger.postpone, costly)
         for claim in costly:
-            own_group = group if claim.alone else JobGroup(1)
-            self.costly.submit(item_of(claim, own_group))
-        items = [item_of(claim, group) for claim, _ in cheap]
+            self.costly.submit(self._item(claim, models[claim.job.id], counted=claim.alone))
+        items = [self._item(claim, models[claim.job.id]) for claim, _ in cheap]
         self.decoder.submit(items, [data for _, data in cheap])
-        return group
 
-    def _choose(self, claims: Sequence[Claim]) -> tuple[dict[str, ModelRef], list[tuple[Claim, UnusableModelError]]]:
-        """The version that processes each job, by job id, and the jobs that no version can process."""
-        chosen, unusable = {}, []
+    def _choose(self, claims: Sequence[Claim]) -> dict[str, ModelRef]:
+        """The version that processes each job, by job id; fails the jobs that no version can process."""
+        chosen = {}
         for claim in claims:
             try:
                 chosen[claim.job.id] = self.models.choose(claim.routed, claim.job.model)
             except UnusableModelError as error:
-                unusable.append((claim, error))
-        return chosen, unusable
+                self.committer.put(Item(claim, _rank(claim), error.ref, _NO_TARGET, counted=False), _failure(error))
+        return chosen
+
+    def _item(self, claim: Claim, ref: ModelRef, *, counted: bool = True) -> Item:
+        if counted:
+            self.gate.enter(claim.job.queue_name)
+        return Item(claim, _rank(claim), ref, self.models.target(ref), counted)
 
 
 #: Of jobs whose image is not decoded.
@@ -177,9 +197,5 @@ def _failure(error: UnusableModelError) -> JobResult:
     return JobResult(error=JobError(errors.UnusableModelError.code, f"{error} Name another version, and resend it."))
 
 
-def _rank(queue_name: str) -> int:
-    return QUEUES.index(split_queue_name(queue_name)[0])
-
-
-def _queue_ms(claim: Claim) -> float:
-    return max(0, (claim.job.started_ms or claim.job.created_ms) - claim.job.created_ms)
+def _rank(claim: Claim) -> int:
+    return QUEUES.index(claim.job.queue)

@@ -37,6 +37,8 @@ class Predictor:
         self._committer = committer
         self._metrics = metrics
         self._call_began_s: float | None = None
+        #: How long the last batch took, in seconds.
+        self.last_s = 0.0
         self._thread = threading.Thread(target=self._run, name="predict", daemon=True)
 
     def start(self) -> None:
@@ -73,6 +75,7 @@ class Predictor:
             self._predict_one_by_one(model, batch)
             return
         predict_s = time.monotonic() - started_s
+        self.last_s = predict_s
         self._metrics.busy.add(predict_s)
         self._metrics.batch_size.labels(model.name).observe(len(batch))
         self._metrics.images.labels(model.name).inc(len(batch))

@@ -2,10 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from contract.broker import MESSAGE_MAX_JOBS
 from contract.errors import UnavailableError
 from contract.images.store import ImageStore
 from contract.ledger.ledger import Ledger
@@ -27,13 +25,9 @@ class Reconciler:
 
     ledger: Ledger
     images: ImageStore
-    #: Publishes job ids to a queue as one message.
-    publish: Callable[[str, Sequence[str]], None]
-    #: When the oldest message still in a queue was published, in milliseconds; 0 if the queue is empty.
-    oldest_message_ms: Callable[[str], int]
     worker_id: str
     sweep_s: float
-    #: How long a job may wait without a message before it gets a new one.
+    #: How long a worker may take to renew its leases, or a purge to make progress.
     grace_s: float
     max_attempts: int
     result_ttl_s: int
@@ -69,20 +63,10 @@ class Reconciler:
         return recovered
 
     def _sweep_queue(self, queue: str) -> int:
-        orphans = self.ledger.recover(
-            Sweep(
-                queue=queue,
-                oldest_message_ms=self.oldest_message_ms(queue),
-                grace_ms=int(self.grace_s * 1000),
-                max_attempts=self.max_attempts,
-                ttl_s=self.result_ttl_s,
-            )
-        )
-        for at in range(0, len(orphans), MESSAGE_MAX_JOBS):
-            self.publish(queue, orphans[at : at + MESSAGE_MAX_JOBS])
-        if orphans:
-            _log.warning("Requeued jobs that no worker held", action="recovered", queue=queue, jobs=len(orphans))
-        return len(orphans)
+        requeued = self.ledger.recover(Sweep(queue, self.max_attempts, self.result_ttl_s))
+        if requeued:
+            _log.warning("Requeued jobs that no worker held", action="recovered", queue=queue, jobs=requeued)
+        return requeued
 
     def _sweep_images(self) -> None:
         """Delete expired images, at most once every `_SWEEP_IMAGES_S`."""

@@ -1,38 +1,39 @@
--- Lease jobs. A job whose deadline has passed expires instead.
--- ARGV: now_ms (0: Redis clock), lease_ms, ttl_s, result (JSON) and error code of an expired job, ids.
--- Returns, per job: its record as a flat list, or false if it was not leased.
+-- Lease the oldest waiting jobs of queues, and count an attempt for them. A job whose deadline has passed expires instead.
+-- At most one job is claimed that must be processed alone.
+-- ARGV: now_ms (0: Redis clock), lease_ms, ttl_s, result (JSON) and error code of an expired job, ticket,
+-- then per queue: name, maximum number of jobs.
+-- Returns, per claimed job: {id, its record as a flat list}.
 write_when_full()
-local now, lease, ttl_s = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local now, lease, ttl_s, ticket = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[6]
+local claims, expired, has_alone = {}, {}, false
 
-local function is_free(id, status, queue)
-  if status ~= 'running' then
-    return status == 'queued'
-  end
-  local lease_end = redis.call('ZSCORE', K.running .. queue, id)
-  return not lease_end or tonumber(lease_end) <= now
-end
-
-local claims, expired = {}, {}
-for at = 6, #ARGV do
-  local id = ARGV[at]
+local function claim(id, queue)
   local key = K.job .. id
-  local status, queue, deadline_ms, submission, model =
-    unpack(redis.call('HMGET', key, 'status', 'queue', 'deadline_ms', 'submission', 'model'))
-  claims[#claims + 1] = false
-  if not is_free(id, status, queue) then
-    -- Another worker has a lease on it, or it is finished.
-  elseif deadline_ms and tonumber(deadline_ms) <= now then
+  local deadline_ms, submission, alone, model =
+    unpack(redis.call('HMGET', key, 'deadline_ms', 'submission', 'alone', 'model'))
+  if deadline_ms and tonumber(deadline_ms) <= now then
     discard(finish(id, now, ttl_s, 'expired', '', ARGV[5], ARGV[4]))
     expired[#expired + 1] = id
-  else
+  elseif not (alone and has_alone) then
+    has_alone = has_alone or alone
     -- Fences are unique across all jobs: a claim on an expired job must not be valid for a new job with the same id.
-    local fence = redis.call('HINCRBY', K.counters, 'claims', 1)
-    redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', text(fence), 'routed', route(model))
+    local fence = text(redis.call('HINCRBY', K.counters, 'claims', 1))
+    redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', fence, 'begun', fence,
+      'routed', route(model))
+    redis.call('HINCRBY', key, 'attempts', 1)
     leave_queue(id, queue)
-    move(submission, status, 'running')
+    move(submission, 'queued', 'running')
     redis.call('ZADD', K.running .. queue, text(now + lease), id)
-    claims[#claims] = redis.call('HGETALL', key)
+    claims[#claims + 1] = {id, redis.call('HGETALL', key)}
   end
+end
+
+for at = 7, #ARGV, 2 do
+  local queue, count = ARGV[at], tonumber(ARGV[at + 1])
+  for _, id in ipairs(count > 0 and redis.call('ZRANGE', K.queued .. queue, 0, count - 1) or {}) do
+    claim(id, queue)
+  end
+  offer_ticket_if_waiting(queue, ticket) -- another worker may be idle
 end
 notify(expired)
 write_counts(now, ttl_s)

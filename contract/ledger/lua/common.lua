@@ -63,7 +63,6 @@ local function leave_queue(id, queue)
   if redis.call('ZREM', K.queued .. queue, id) == 1 then
     count_waiting(id, queue, -1)
   end
-  redis.call('ZREM', K.unseen .. queue, id)
 end
 
 -- Count the records that clients sent in the current hour, by owner.
@@ -119,6 +118,29 @@ local function route(model)
     live[name] = redis.call('HGET', K.model .. name, 'live') or ''
   end
   return live[name] == '' and '' or name .. '@' .. live[name]
+end
+
+-- Wake a worker for a queue, unless a ticket is waiting there: whoever receives it claims jobs until the queue is empty.
+-- `ticket` is a Celery message in which QUEUE stands for the name of its queue.
+local function offer_ticket(queue, ticket)
+  if redis.call('LLEN', K.tickets .. queue) == 0 then
+    redis.call('LPUSH', K.tickets .. queue, (string.gsub(ticket, 'QUEUE', queue)))
+  end
+end
+
+-- The same, unless no job is waiting.
+local function offer_ticket_if_waiting(queue, ticket)
+  if redis.call('ZCARD', K.queued .. queue) > 0 then
+    offer_ticket(queue, ticket)
+  end
+end
+
+-- Take back the attempt of a job whose claim is current.
+local function take_back_attempt(id, fence)
+  if redis.call('HGET', K.job .. id, 'begun') == fence then
+    redis.call('HINCRBY', K.job .. id, 'attempts', -1)
+    redis.call('HDEL', K.job .. id, 'begun')
+  end
 end
 
 -- Return a job to its old position in the queue.

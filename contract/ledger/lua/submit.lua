@@ -1,5 +1,5 @@
--- Store new jobs.
--- ARGV: maximum jobs and bytes waiting in a queue, maximum jobs and bytes per owner, ttl_s of an idempotency key,
+-- Store new jobs, and wake a worker.
+-- ARGV: maximum jobs and bytes waiting in a queue, maximum jobs and bytes per owner, ttl_s of an idempotency key, ticket,
 -- then per job: id, queue, created_ms, deadline_ms (0: none), size in bytes, idempotency key (or ''),
 -- fingerprint (or ''), owner (or ''), submission (or ''), id to use if another owner uses the first (or ''),
 -- n, n values (name, value ...).
@@ -7,7 +7,7 @@
 -- 4 the idempotency key was used with a different image, 5 the owner's share of the queue is full,
 -- 6 the submission is closed.
 local max_jobs, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
-local owner_max_jobs, owner_max_bytes, key_ttl_s = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local owner_max_jobs, owner_max_bytes, key_ttl_s, ticket = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
 
 -- The reply if the id or the idempotency key is already in use; else nil.
 local function reply_if_known(id, idempotency_key, fingerprint, owner)
@@ -40,8 +40,8 @@ local function reply_if_full(id, queue, size, owner)
   end
 end
 
--- Number of stored jobs by owner.
-local stored = {}
+-- Number of stored jobs by owner, and the queues that got a job.
+local stored, filled = {}, {}
 
 -- Cache: whether a submission is open, by id.
 local is_open = {}
@@ -61,6 +61,7 @@ end
 local function store(id, queue, created_ms, deadline_ms, idempotency_key, fingerprint, owner, submission, from, count)
   redis.call('HSET', K.job .. id, unpack(ARGV, from, from + count - 1))
   enter_queue(id, queue, created_ms)
+  filled[queue] = true
   if deadline_ms ~= '0' then
     redis.call('ZADD', K.deadlines, deadline_ms, id)
   end
@@ -82,7 +83,7 @@ local function store(id, queue, created_ms, deadline_ms, idempotency_key, finger
   return {1, id}
 end
 
-local results, at = {}, 6
+local results, at = {}, 7
 while at <= #ARGV do
   local id, queue, created_ms, deadline_ms, size, idempotency_key, fingerprint, owner, submission, own_id, count =
     unpack(ARGV, at, at + 10)
@@ -100,6 +101,9 @@ for submission in pairs(moved) do
   redis.call('PERSIST', K.submission_finished .. submission)
   count_open(submission, '+inf')
 end
-count_records(ARGV[8], stored)
+count_records(ARGV[9], stored)
+for queue in pairs(filled) do
+  offer_ticket(queue, ticket)
+end
 write_counts()
 return results

@@ -28,7 +28,7 @@ from dashboard.data.scrape import ScrapeSource
 from dashboard.data.snapshot import Metrics, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.services import Services
-from tests.support.ledger import store
+from tests.support.ledger import claim_jobs, store
 from tests.support.services import ROOT
 
 NOW = 1_800_000_000.0
@@ -170,7 +170,7 @@ class World:
         now_ms = round(self.clock.now_s * 1000)
         made = Job(new_job_id(), "bulk", now_ms, file=file, owner=owner)
         store(self.ledger, [made])
-        claim = self.ledger.claim([made.id], 1000, 60, now_ms)[0]
+        claim = claim_jobs(self.ledger, [made.id], 1000, 60, now_ms)[0]
         assert isinstance(claim, Claim)
         result = job(label).result
         assert result

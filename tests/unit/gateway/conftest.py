@@ -1,4 +1,4 @@
-"""A gateway in the test process: the real application with a real Redis, and a publisher that only records messages.
+"""A gateway in the test process: the real application with a real Redis, and a ledger that records new jobs.
 
 There is no worker: tests claim and finish jobs in the ledger.
 """
@@ -6,7 +6,7 @@ There is no worker: tests claim and finish jobs in the ledger.
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,26 +24,41 @@ from contract.errors import UnavailableError
 from contract.images.store import FileImageStore
 from contract.job import Features, Job, JobResult, ModelRef, Prediction, Timings
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import Heartbeat, Receipt
+from contract.ledger.types import Heartbeat, QueueLimits, Receipt, Submit
 from contract.queues import QUEUES
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.services import Services, build_services
 from tests.support.images import stored_images
+from tests.support.ledger import claim_jobs
 
 _SETTINGS = {"upload_max_bytes": "100000", "queue_max_jobs": "50", "predict_wait_s": "5"}
 
 
 class HookedLedger(Ledger):
-    """A ledger with hooks. A hook runs before the method of the same name: to fail, to block, or to count calls."""
+    """A ledger with hooks. A hook runs before the method of the same name: to fail, to block, or to count calls.
+
+    `on_new_jobs` is called with the ids of new jobs of a queue after they have been stored.
+    """
 
     def __init__(self, client: "redis.Redis") -> None:
         super().__init__(client)
         self.hooks: dict[str, Callable[[], Any]] = {}
+        self.on_new_jobs: Callable[[list[str]], object] = lambda _: None
+        #: New jobs by write: (queue, job ids).
+        self.new_jobs: list[tuple[str, list[str]]] = []
 
-    def submit(self, *arguments: Any) -> list[Receipt]:
+    def submit(self, submits: Sequence[Submit], limits: QueueLimits) -> list[Receipt]:
         self._hook("submit")
-        return super().submit(*arguments)
+        receipts = super().submit(submits, limits)
+        new: dict[str, list[str]] = {}
+        for submit, receipt in zip(submits, receipts, strict=True):
+            if receipt.is_new:
+                new.setdefault(submit.job.queue_name, []).append(receipt.job_id)
+        for queue, job_ids in new.items():
+            self.on_new_jobs(job_ids)
+            self.new_jobs.append((queue, job_ids))
+        return receipts
 
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
         self._hook("get")
@@ -71,20 +86,6 @@ class HookedLedger(Ledger):
 
 
 @dataclass
-class Publisher:
-    """Records messages instead of sending them."""
-
-    messages: list[tuple[str, list[str]]] = field(default_factory=list)
-    #: Called with the job ids before a message is recorded; may raise an exception.
-    hook: Callable[[list[str]], None] | None = None
-
-    def __call__(self, queue: str, job_ids: Sequence[str]) -> None:
-        if self.hook:
-            self.hook(list(job_ids))
-        self.messages.append((queue, list(job_ids)))
-
-
-@dataclass
 class Gateway:
     """The application and its parts."""
 
@@ -93,13 +94,12 @@ class Gateway:
     ledger: HookedLedger
     images: FileImageStore
     image_folder: Path
-    publisher: Publisher
     keys: KeyStore
 
     @property
-    def published(self) -> list[tuple[str, list[str]]]:
-        """Messages: (queue, job ids)."""
-        return self.publisher.messages
+    def new_jobs(self) -> list[tuple[str, list[str]]]:
+        """New jobs by write: (queue, job ids)."""
+        return self.ledger.new_jobs
 
     def image_count(self) -> int:
         """Number of stored images of up to 4096 bytes."""
@@ -111,12 +111,12 @@ class Gateway:
 
     def finish(self, job_ids: list[str], result: JobResult | None = None) -> None:
         """Finish jobs as a worker does."""
-        claims = [claim for claim in self.ledger.claim(job_ids, 10_000, 60) if claim]
+        claims = [claim for claim in claim_jobs(self.ledger, job_ids, 10_000, 60) if claim]
         self.ledger.commit([(claim, result or cat()) for claim in claims], 60)
 
-    def finish_when_published(self, result: JobResult | None = None) -> None:
-        """Finish every job as soon as it is published."""
-        self.publisher.hook = lambda job_ids: self.finish(job_ids, result)
+    def finish_new_jobs(self, result: JobResult | None = None) -> None:
+        """Finish every job as soon as it is stored."""
+        self.ledger.on_new_jobs = lambda job_ids: self.finish(job_ids, result)
 
     def job(self, job_id: str) -> Job:
         """Read a job."""
@@ -168,18 +168,18 @@ def running_gateway(
     settings = load_settings({f"PAWQUEUE_{name.upper()}": value for name, value in chosen.items()})
     # A long timeout, for busy machines.
     client = redis.Redis.from_url(redis_url, decode_responses=True, socket_timeout=60, retry=Retry(NoBackoff(), 0))
-    ledger, images, publisher = HookedLedger(client), FileImageStore(folder), Publisher()
+    ledger, images = HookedLedger(client), FileImageStore(folder)
     parts: dict[str, Any] = {"clock": clock} if clock else {}
-    services = build_services(settings, client=client, ledger=ledger, images=images, publish=publisher, **parts)
+    services = build_services(settings, client=client, ledger=ledger, images=images, **parts)
     flask_client = create_app(services).test_client()
     try:
-        yield Gateway(flask_client, services, ledger, images, folder, publisher, KeyStore(client))
+        yield Gateway(flask_client, services, ledger, images, folder, KeyStore(client))
     finally:
         services.close()
 
 
 def unavailable(*_: object) -> None:
-    """A hook for the ledger or publisher during an outage."""
+    """A hook for the ledger during an outage."""
     raise UnavailableError("Redis does not respond.")
 
 
@@ -217,7 +217,7 @@ def session_gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) ->
 def shared_gateway(session_gateway: Gateway) -> Iterator[Gateway]:
     """A gateway that tests share. Checks that none of their images was accepted."""
     yield session_gateway
-    assert not session_gateway.published
+    assert not session_gateway.new_jobs
     assert not session_gateway.image_count()
     assert not any(queue.queued for queue in session_gateway.ledger.stats(QUEUES).queues.values())
 

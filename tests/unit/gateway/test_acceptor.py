@@ -62,7 +62,7 @@ def fail_with(error: Exception) -> Callable[..., None]:
 
 def test_a_single_upload_is_accepted_immediately(gateway: Gateway) -> None:
     job = gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
-    assert gateway.published == [(INTERACTIVE, [job.id])]
+    assert gateway.new_jobs == [(INTERACTIVE, [job.id])]
     assert gateway.job(job.id) == job
     assert gateway.image_of(job) == IMAGE
 
@@ -88,27 +88,27 @@ def is_rejected(acceptor: Acceptor, data: bytes) -> bool:
     return False
 
 
-def test_concurrent_uploads_to_a_queue_share_messages_of_limited_size(make_gateway: MakeGateway) -> None:
+def test_concurrent_uploads_share_writes_of_limited_size(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(batch_size="4")
-    published, proceed = threading.Event(), threading.Event()
+    stored, proceed = threading.Event(), threading.Event()
 
     def block(_: list[str]) -> None:
-        published.set()
+        stored.set()
         assert proceed.wait(30)
 
-    gateway.publisher.hook = block
+    gateway.ledger.on_new_jobs = block
     uploads = [WatchedUpload(IMAGE, BULK if n % 3 == 0 else INTERACTIVE) for n in range(9)]
     threads, errors = submit_all(gateway.services.acceptor, uploads)
-    assert published.wait(30)
+    assert stored.wait(30)
     wait_until(lambda: all(upload.is_checked for upload in uploads), "all uploads to arrive", 30)
     proceed.set()
     join(threads)
     assert not errors
     queue_of = {upload.job_id: upload.queue for upload in uploads}
-    assert sorted(job_id for _, ids in gateway.published for job_id in ids) == sorted(queue_of)
-    assert len(gateway.published) < len(uploads)
-    assert all(len(ids) <= 4 for _, ids in gateway.published)
-    assert all(queue_of[job_id] == queue for queue, ids in gateway.published for job_id in ids)
+    assert sorted(job_id for _, ids in gateway.new_jobs for job_id in ids) == sorted(queue_of)
+    assert len(gateway.new_jobs) < len(uploads)
+    assert all(len(ids) <= 4 for _, ids in gateway.new_jobs)
+    assert all(queue_of[job_id] == queue for queue, ids in gateway.new_jobs for job_id in ids)
 
 
 def test_a_list_of_uploads_is_recorded_in_one_call_without_its_invalid_images(
@@ -119,7 +119,7 @@ def test_a_list_of_uploads_is_recorded_in_one_call_without_its_invalid_images(
     uploads = [Upload(data, BULK) for data in (IMAGE, b"not an image", IMAGE)]
     first, second, third = gateway.services.acceptor.accept(uploads)
     assert isinstance(second.error, NotAnImageError)
-    assert gateway.published == [(BULK, [first.job_id, third.job_id])]
+    assert gateway.new_jobs == [(BULK, [first.job_id, third.job_id])]
     assert (len(calls), gateway.image_count()) == (1, 2)
 
 
@@ -138,14 +138,6 @@ def test_an_id_that_belongs_to_another_image_is_a_conflict(gateway: Gateway) -> 
     with pytest.raises(ConflictError):
         gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE, job_id=job_id))
     assert gateway.image_count() == 1
-
-
-@pytest.mark.parametrize("error", [UnavailableError("Redis does not respond."), RuntimeError("unexpected")])
-def test_a_recorded_job_is_accepted_even_if_publishing_fails(gateway: Gateway, error: Exception) -> None:
-    gateway.publisher.hook = fail_with(error)
-    job = gateway.services.acceptor.submit(Upload(IMAGE, INTERACTIVE))
-    assert gateway.job(job.id) == job
-    assert gateway.image_of(job) == IMAGE
 
 
 def test_uploads_that_arrive_during_an_outage_fail_together(make_gateway: MakeGateway) -> None:

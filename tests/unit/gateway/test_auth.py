@@ -9,6 +9,7 @@ from contract.access import Scope, make_key
 from contract.job import new_job_id
 from contract.ledger.types import Sweep
 from tests.support.images import draw
+from tests.support.ledger import claim_jobs
 from tests.unit.gateway.conftest import Gateway, MakeGateway, assert_problem
 
 
@@ -95,9 +96,9 @@ def test_a_retried_dead_job_keeps_its_owner(gateway: Gateway) -> None:
     ada = key(gateway)
     job_id = submit(gateway, ada).get_json()["id"]
     for _ in range(2):
-        claims = [claim for claim in gateway.ledger.claim([job_id], 1, 60, 1) if claim]
+        claims = [claim for claim in claim_jobs(gateway.ledger, [job_id], 1, 60, 1) if claim]
         gateway.ledger.begin(claims)
-        gateway.ledger.recover(Sweep("interactive", 0, 0, 1, 60), 10)
+        gateway.ledger.recover(Sweep("interactive", max_attempts=1, ttl_s=60), 10)
     retried = gateway.client.post(f"/v1/dead/{job_id}/retry", headers=key(gateway, Scope.ADMIN))
     assert retried.status_code == 202
     assert gateway.client.get(retried.headers["Location"], headers=ada).get_json()["status"] == "queued"
@@ -112,7 +113,7 @@ def test_a_key_can_fill_only_its_share_of_the_queue(gateway: Gateway) -> None:
     assert int(responses[-1].headers["Retry-After"]) >= 1
     assert gateway.image_count() == 25
     assert submit(gateway, bob).status_code == 202
-    gateway.finish(gateway.published[0][1])
+    gateway.finish(gateway.new_jobs[0][1])
     assert submit(gateway, ada).status_code == 202
 
 
@@ -135,7 +136,7 @@ def test_requests_without_a_key_have_no_rate_limit(gateway: Gateway) -> None:
 
 def test_predict_requires_a_key_and_keeps_its_error_format(gateway: Gateway) -> None:
     gateway.serve_model()
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
 
     def predict(headers: dict[str, str]) -> TestResponse:
         form = {"file": (io.BytesIO(draw()), "x.png", "image/png")}

@@ -4,15 +4,16 @@ from contract.job import Job, JobStatus, new_job_id
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
 from tests.support.images import draw
+from tests.support.ledger import claim_jobs
 from tests.unit.gateway.conftest import Gateway, assert_problem, unavailable, upload
 
 
 def dead_job(gateway: Gateway) -> Job:
     """A job whose worker died in its only attempt."""
     job_id = upload(gateway, draw(), "killer.png").get_json()["id"]
-    gateway.ledger.begin([claim for claim in gateway.ledger.claim([job_id], 1, 60, 1000) if claim])
-    gateway.ledger.recover(Sweep(INTERACTIVE, 0, 1000, max_attempts=1, ttl_s=60))
-    gateway.published.clear()
+    gateway.ledger.begin([claim for claim in claim_jobs(gateway.ledger, [job_id], 1, 60, 1000) if claim])
+    gateway.ledger.recover(Sweep(INTERACTIVE, max_attempts=1, ttl_s=60))
+    gateway.new_jobs.clear()
     return gateway.job(job_id)
 
 
@@ -31,7 +32,7 @@ def test_a_retry_creates_a_new_job_with_the_same_image(gateway: Gateway) -> None
     new = gateway.job(response.get_json()["id"])
     assert (response.status_code, response.headers["Location"]) == (202, f"/v1/jobs/{new.id}")
     assert (new.file, new.attempts, gateway.image_of(new)) == ("killer.png", 0, draw())
-    assert gateway.published == [(INTERACTIVE, [new.id])]
+    assert gateway.new_jobs == [(INTERACTIVE, [new.id])]
     assert gateway.job(job.id).status is JobStatus.FAILED
     assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
     assert_problem(gateway.client.post(f"/v1/dead/{job.id}/retry"), 404, "not_found")
@@ -51,7 +52,7 @@ def test_an_interrupted_retry_can_be_repeated_without_a_second_job(gateway: Gate
     assert_problem(gateway.client.post(f"/v1/dead/{job.id}/retry"), 503, "unavailable")
     gateway.ledger.hooks.clear()
     new_id = gateway.client.post(f"/v1/dead/{job.id}/retry").get_json()["id"]
-    assert gateway.published == [(INTERACTIVE, [new_id])]
+    assert gateway.new_jobs == [(INTERACTIVE, [new_id])]
     assert gateway.client.get("/v1/dead").get_json() == {"jobs": []}
 
 

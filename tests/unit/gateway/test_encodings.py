@@ -77,7 +77,7 @@ def test_an_encoded_body_is_decoded(gateway: Gateway, way: str) -> None:
         gateway.finish(job_ids)
 
     gateway.serve_model()
-    gateway.publisher.hook = finish
+    gateway.ledger.on_new_jobs = finish
     for name, (encoding, encode) in ENCODINGS.items():
         response = send_encoded(gateway, way, encoding, encode)
         assert response.status_code in (200, 202), f"{name}: {response.text}"

@@ -233,6 +233,6 @@ def test_long_names_of_rejected_parts_do_not_fill_the_response(gateway: Gateway)
 
 def test_predict_accepts_a_name_that_is_not_utf_8(gateway: Gateway) -> None:
     gateway.serve_model()
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
     head = b'name=file; filename="K\xe4tzchen.png"\r\nContent-Type: image/png'
     assert post_form(gateway, "/predict", form(part(head))).status_code == 200

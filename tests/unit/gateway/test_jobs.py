@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from contract.job import JobError, JobResult, JobStatus, new_job_id
-from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE, QUEUES
 from tests.support.images import draw, png_header_of
 from tests.unit.gateway.conftest import Gateway, assert_problem, cat, unavailable, upload
@@ -25,7 +24,7 @@ def test_an_image_is_accepted_as_a_job(gateway: Gateway) -> None:
         "cat.png",
         len(draw()),
     )
-    assert gateway.published == [("interactive", [job["id"]])]
+    assert gateway.new_jobs == [("interactive", [job["id"]])]
     assert gateway.image_of(gateway.job(job["id"])) == draw()
 
 
@@ -76,7 +75,7 @@ def test_a_url_with_bytes_that_are_not_utf_8_is_accepted(gateway: Gateway) -> No
 def test_a_job_can_be_polled_until_it_has_finished(gateway: Gateway) -> None:
     url = upload(gateway, draw()).headers["Location"]
     assert gateway.client.get(url).headers["Retry-After"] == "1"
-    gateway.finish(gateway.published[0][1], cat())
+    gateway.finish(gateway.new_jobs[0][1], cat())
     response = gateway.client.get(url)
     job = response.get_json()
     assert (job["status"], job["prediction"]["label"], job["prediction"]["confidence"]) == ("succeeded", "cat", 0.75)
@@ -84,7 +83,7 @@ def test_a_job_can_be_polled_until_it_has_finished(gateway: Gateway) -> None:
 
 
 def test_an_upload_with_prefer_wait_returns_the_result(gateway: Gateway) -> None:
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
     response = upload(gateway, draw(), Prefer="wait=10")
     assert (response.status_code, response.get_json()["status"]) == (200, "succeeded")
     assert response.headers["Preference-Applied"] == "wait=10"
@@ -97,7 +96,7 @@ def test_an_upload_whose_wait_is_too_short_returns_202(gateway: Gateway) -> None
 
 def test_a_waiting_request_returns_when_the_job_finishes(gateway: Gateway) -> None:
     url = upload(gateway, draw()).headers["Location"]
-    ids = gateway.published[0][1]
+    ids = gateway.new_jobs[0][1]
     reads: list[int] = []
     gateway.ledger.hooks["get"] = lambda: reads.append(1)
     worker = threading.Timer(0.05, gateway.finish, (ids, cat()))
@@ -116,7 +115,7 @@ def test_an_invalid_preference_is_ignored(gateway: Gateway, prefer: str) -> None
 
 
 def test_the_wait_is_found_among_other_preferences(gateway: Gateway) -> None:
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
     assert upload(gateway, draw(), Prefer="respond-async, wait=5").status_code == 200
 
 
@@ -165,13 +164,13 @@ def test_a_truncated_body_is_rejected(gateway: Gateway) -> None:
         f"/v1/jobs/{new_job_id()}", input_stream=io.BytesIO(data[:-10]), environ_overrides=headers
     )
     assert response.status_code == 400
-    assert not gateway.published
+    assert not gateway.new_jobs
 
 
 def test_a_rejected_image_is_not_stored(gateway: Gateway) -> None:
     assert_problem(upload(gateway, b"hello"), 415, "not_an_image")
     assert not gateway.image_count()
-    assert not gateway.published
+    assert not gateway.new_jobs
 
 
 def test_unknown_and_malformed_ids_are_not_found(gateway: Gateway) -> None:
@@ -210,15 +209,6 @@ def test_uploads_are_refused_while_the_ledger_is_unavailable(gateway: Gateway) -
     assert upload(gateway, draw()).status_code == 202
 
 
-def test_a_recorded_job_is_accepted_even_if_its_message_is_not_sent(gateway: Gateway) -> None:
-    gateway.publisher.hook = unavailable
-    response = upload(gateway, draw())
-    assert response.status_code == 202
-    job = gateway.job(response.get_json()["id"])
-    assert gateway.ledger.recover(Sweep(INTERACTIVE, 0, 0, 3, 60)) == [job.id]
-    assert gateway.image_of(job) == draw()
-
-
 def test_an_image_that_cannot_be_stored_is_refused(gateway: Gateway) -> None:
     large = draw() + bytes(90_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -252,7 +242,7 @@ def test_file_names_are_shortened_and_stored_without_control_characters(gateway:
 
 def test_a_failed_job_shows_its_error(gateway: Gateway) -> None:
     url = upload(gateway, draw()).headers["Location"]
-    gateway.finish(gateway.published[0][1], JobResult(error=JobError("undecodable_image", "truncated")))
+    gateway.finish(gateway.new_jobs[0][1], JobResult(error=JobError("undecodable_image", "truncated")))
     job = gateway.client.get(url).get_json()
     assert (job["status"], job["error"]["code"], job["prediction"]) == ("failed", "undecodable_image", None)
 

@@ -32,7 +32,7 @@ def test_health_always_returns_200(gateway: Gateway) -> None:
 
 def test_predict_returns_the_prediction(gateway: Gateway) -> None:
     gateway.serve_model()
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
     response = predict(gateway, draw(form="JPEG"))
     assert response.status_code == 200
     assert response.get_json() == {
@@ -75,7 +75,7 @@ def test_predict_rejects_a_part_with_another_content_type(gateway: Gateway, kind
 def test_predict_rejects_corrupt_images_with_400(gateway: Gateway) -> None:
     gateway.serve_model()
     assert predict(gateway, b"not an image").status_code == 400
-    gateway.finish_when_published(JobResult(error=JobError("undecodable_image", "truncated")))
+    gateway.finish_new_jobs(JobResult(error=JobError("undecodable_image", "truncated")))
     response = predict(gateway, draw())
     assert response.status_code == 400
     assert response.get_json()["detail"] == "truncated"

@@ -45,9 +45,9 @@ def values(gateway: Gateway) -> dict[str, set[str]]:
 def use_every_part(gateway: Gateway) -> None:
     """Send requests of each kind, with names that a client makes up, and finish three jobs."""
     gateway.ledger.models.register("cats-dogs", "1", VersionInfo(["cat", "dog"], 8, 8), "w", default=True)
-    gateway.finish_when_published(JobResult(error=JobError("predict_failed", "Made up.")))
+    gateway.finish_new_jobs(JobResult(error=JobError("predict_failed", "Made up.")))
     upload(gateway, draw())
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
     job_id = upload(gateway, draw(), name="made-up-file.png", **{"Idempotency-Key": "made-up-key"}).get_json()["id"]
     upload(gateway, b"no")
     for query in ("?model=cats-dogs", "?model=made-up-model"):

@@ -40,14 +40,14 @@ def beat(gateway: Gateway, *held: HeldModel) -> None:
 def test_a_job_names_its_model(gateway: Gateway) -> None:
     job = submit(gateway, "?model=birds@2&queue=bulk&top_k=3").json
     assert (job["queue"], job["requested_model"], job["model"]) == ("bulk", "birds@2", None)
-    assert gateway.published == [("bulk.birds", [job["id"]])]
+    assert gateway.new_jobs == [("bulk.birds", [job["id"]])]
     assert gateway.job(job["id"]).top_k == 3
 
 
 def test_a_job_without_a_model_waits_in_the_common_queue(gateway: Gateway) -> None:
     job = submit(gateway, "").json
     assert job["requested_model"] is None
-    assert gateway.published == [("interactive", [job["id"]])]
+    assert gateway.new_jobs == [("interactive", [job["id"]])]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_an_unknown_model_is_rejected_with_the_names_there_are(gateway: Gateway,
     form = {"file": (io.BytesIO(IMAGE), "x.png", "image/png")}
     response = gateway.client.post(f"/predict?model={model}", data=form)
     assert (response.status_code, response.json["detail"]) == (404, detail)
-    assert gateway.published == []
+    assert gateway.new_jobs == []
 
 
 def test_a_model_that_was_just_registered_can_be_named(gateway: Gateway) -> None:
@@ -132,7 +132,7 @@ def test_a_model_has_versions_with_states(gateway: Gateway) -> None:
 
 def test_predict_needs_a_worker_of_the_model(gateway: Gateway) -> None:
     beat(gateway, HeldModel("birds", "1", "ready"))
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
 
     def predict(query: str) -> Any:
         form = {"file": (io.BytesIO(IMAGE), "x.png", "image/png")}

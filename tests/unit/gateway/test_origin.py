@@ -32,7 +32,7 @@ def test_a_foreign_page_can_neither_submit_nor_read(gateway: Gateway, headers: d
 @pytest.mark.parametrize("headers", [FOREIGN, REBOUND])
 def test_the_old_endpoints_reject_it_in_their_format(gateway: Gateway, headers: dict[str, str]) -> None:
     gateway.serve_model()
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
 
     def predict(headers: dict[str, str]) -> TestResponse:
         form = {"file": (io.BytesIO(draw()), "x.png", "image/png")}
@@ -42,7 +42,7 @@ def test_the_old_endpoints_reject_it_in_their_format(gateway: Gateway, headers: 
     for response in (predict(headers), gateway.client.get("/", headers=headers)):
         assert response.status_code == 403
         assert response.get_json().keys() == {"error", "detail"}
-    assert len(gateway.published) == 1
+    assert len(gateway.new_jobs) == 1
 
 
 def test_pages_of_configured_origins_may_submit(make_gateway: MakeGateway) -> None:

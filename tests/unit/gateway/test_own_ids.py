@@ -12,6 +12,7 @@ from contract.job import new_job_id
 from contract.ledger.types import Sweep
 from contract.submission import image_job_id, named_submission_id
 from tests.support.images import draw
+from tests.support.ledger import claim_jobs
 from tests.unit.gateway.conftest import Gateway, MakeGateway, assert_problem
 from tests.unit.gateway.test_auth import key
 
@@ -44,7 +45,7 @@ def test_two_owners_can_use_the_same_job_id_without_learning_of_each_other(gatew
     for response in (first, second, put(gateway, bob, job_id, BLUE)):
         assert (response.status_code, response.get_json()["id"]) == (202, job_id)
         assert (response.headers["Location"], response.get_json()["urls"]["self"]) == (url, url)
-    assert len(gateway.published) == 2
+    assert len(gateway.new_jobs) == 2
     assert_problem(put(gateway, bob, job_id, RED), 409, "conflict")
     sizes = [gateway.client.get(url, headers=who).get_json()["size_bytes"] for who in (ada, bob)]
     assert sizes == [len(RED), len(BLUE)]
@@ -57,7 +58,7 @@ def test_two_owners_can_use_the_same_job_id_without_learning_of_each_other(gatew
 def test_an_upload_under_an_id_of_another_owner_can_wait_for_its_result(gateway: Gateway) -> None:
     ada, bob, job_id = key(gateway), key(gateway), new_job_id()
     put(gateway, ada, job_id, RED)
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
     done = put(gateway, bob, job_id, BLUE, Prefer="wait=30")
     assert (done.status_code, done.get_json()["id"], done.get_json()["status"]) == (200, job_id, "succeeded")
     read = gateway.client.get(f"/v1/jobs/{job_id}", headers=bob | {"Prefer": "wait=30"})
@@ -71,7 +72,7 @@ def test_two_gateways_find_the_same_job(gateway: Gateway, make_gateway: MakeGate
     put(gateway, bob, job_id, BLUE)
     put(other, bob, job_id, BLUE)
     assert other.client.get(f"/v1/jobs/{job_id}", headers=bob).get_json()["size_bytes"] == len(BLUE)
-    assert not other.published
+    assert not other.new_jobs
 
 
 def test_nobody_can_take_the_ids_of_the_images_of_a_submission(gateway: Gateway) -> None:
@@ -122,8 +123,8 @@ def test_nobody_can_take_the_id_of_a_retry(gateway: Gateway) -> None:
     ada, eve, admin = key(gateway), key(gateway), key(gateway, Scope.ADMIN)
     job_id = gateway.client.post("/v1/jobs", data=RED, content_type="image/png", headers=ada).get_json()["id"]
     for _ in range(2):
-        gateway.ledger.begin([claim for claim in gateway.ledger.claim([job_id], 1, 60, 1) if claim])
-        gateway.ledger.recover(Sweep("interactive", 0, 0, 1, 60), 10)
+        gateway.ledger.begin([claim for claim in claim_jobs(gateway.ledger, [job_id], 1, 60, 1) if claim])
+        gateway.ledger.recover(Sweep("interactive", max_attempts=1, ttl_s=60), 10)
     taken = str(uuid.uuid5(uuid.UUID(job_id), "retry"))
     assert put(gateway, eve, taken, BLUE).status_code == 202
     retried = gateway.client.post(f"/v1/dead/{job_id}/retry", headers=admin)

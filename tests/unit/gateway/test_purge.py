@@ -14,6 +14,7 @@ from contract.job import new_job_id
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
 from tests.support.images import draw, stored_images
+from tests.support.ledger import claim_jobs
 from tests.unit.gateway.conftest import Gateway, MakeGateway, assert_problem, upload
 from tests.unit.gateway.test_auth import key, submit
 from tests.unit.gateway.test_submissions import RED, ids, open_submission, read, results, send
@@ -25,8 +26,8 @@ def purge(gateway: Gateway, url: str, headers: dict[str, str] | None = None) -> 
 
 def dead_job(gateway: Gateway) -> str:
     job_id = str(upload(gateway, draw(), "killer.png").get_json()["id"])
-    gateway.ledger.begin([claim for claim in gateway.ledger.claim([job_id], 1, 60, 1000) if claim])
-    gateway.ledger.recover(Sweep(INTERACTIVE, 0, 1000, max_attempts=1, ttl_s=60))
+    gateway.ledger.begin([claim for claim in claim_jobs(gateway.ledger, [job_id], 1, 60, 1000) if claim])
+    gateway.ledger.recover(Sweep(INTERACTIVE, max_attempts=1, ttl_s=60))
     return job_id
 
 
@@ -35,7 +36,7 @@ def test_a_purged_job_and_its_image_are_gone(gateway: Gateway, state: str) -> No
     job_id = upload(gateway, draw(), "secret.png", **{"Idempotency-Key": "k"}).get_json()["id"]
     image = gateway.job(job_id).image
     if state == "running":
-        gateway.ledger.claim([job_id], 10_000, 60)
+        claim_jobs(gateway.ledger, [job_id], 10_000, 60)
     if state == "succeeded":
         gateway.finish([job_id])
         gateway.images.delete([image])
@@ -143,7 +144,7 @@ def test_a_retry_of_a_job_that_is_purged_meanwhile_leaves_nothing(gateway: Gatew
     job_id = dead_job(gateway)
     gateway.ledger.hooks["remove_dead"] = lambda: gateway.ledger.purge([job_id], 60)
     assert_problem(gateway.client.post(f"/v1/dead/{job_id}/retry"), 404, "not_found")
-    ((_, (retry_id,)),) = gateway.published[1:]
+    ((_, (retry_id,)),) = gateway.new_jobs[1:]
     assert gateway.ledger.get([retry_id]) == [None]
 
 

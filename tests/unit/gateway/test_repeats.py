@@ -25,7 +25,7 @@ def test_the_same_key_and_image_return_the_same_job(gateway: Gateway) -> None:
     first, second = with_key(gateway, "a", RED), with_key(gateway, "a", RED)
     assert first.get_json()["id"] == second.get_json()["id"]
     assert (first.status_code, second.status_code) == (202, 202)
-    assert len(gateway.published) == 1
+    assert len(gateway.new_jobs) == 1
     assert gateway.image_count() == 1
     gateway.finish([first.get_json()["id"]])
     third = with_key(gateway, "a", RED)
@@ -40,25 +40,25 @@ def test_the_same_key_with_another_image_is_rejected(gateway: Gateway) -> None:
 
 
 def test_concurrent_uploads_with_the_same_key_return_the_same_job(gateway: Gateway) -> None:
-    published, proceed = threading.Event(), threading.Event()
+    stored, proceed = threading.Event(), threading.Event()
 
     def block(_: list[str]) -> None:
-        published.set()
+        stored.set()
         assert proceed.wait(30)
 
-    gateway.publisher.hook = block
+    gateway.ledger.on_new_jobs = block
     ids: list[str] = []
     threads = [
         threading.Thread(target=lambda: ids.append(with_key(gateway, "a", RED).get_json()["id"])) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
-    assert published.wait(30)
+    assert stored.wait(30)
     proceed.set()
     for thread in threads:
         thread.join(30)
     assert len(ids) == len(threads)
-    assert [("interactive", [ids[0]])] == gateway.published
+    assert [("interactive", [ids[0]])] == gateway.new_jobs
     assert set(ids) == {ids[0]}
     assert gateway.image_count() == 1
 
@@ -71,14 +71,14 @@ def test_putting_the_same_image_twice_creates_one_job(gateway: Gateway) -> None:
     job_id = new_job_id()
     first, second = put(gateway, job_id, RED), put(gateway, job_id, RED)
     assert first.get_json()["id"] == second.get_json()["id"] == job_id
-    assert len(gateway.published) == 1
+    assert len(gateway.new_jobs) == 1
     assert_problem(put(gateway, job_id, BLUE), 409, "conflict")
     assert gateway.image_of(gateway.job(job_id)) == RED
 
 
 def test_put_of_a_finished_job_with_prefer_wait_returns_immediately(gateway: Gateway) -> None:
     url = f"/v1/jobs/{new_job_id()}"
-    gateway.finish_when_published()
+    gateway.finish_new_jobs()
     gateway.client.put(url, data=draw(), content_type="image/png")
     start_s = time.monotonic()
     response = gateway.client.put(url, data=draw(), content_type="image/png", headers={"Prefer": "wait=30"})

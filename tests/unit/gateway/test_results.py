@@ -17,7 +17,7 @@ from contract.queues import BULK
 from contract.result_row import CSV_COLUMNS
 from contract.submission import image_job_id
 from gateway.http.submission_schemas import ResultLine
-from tests.support.ledger import forget_order, store
+from tests.support.ledger import claim_jobs, forget_order, store
 from tests.unit.gateway.conftest import Gateway, assert_problem
 from tests.unit.gateway.test_submissions import RED, ids, open_submission, results, send
 
@@ -241,10 +241,10 @@ class Readers(RuleBasedStateMachine):
     @rule(job_id=consumes(waiting))
     def lose(self, job_id: str) -> None:
         """The only attempt kills its worker."""
-        (claim,) = self.gateway.ledger.claim([job_id], 1, TTL_S)
+        (claim,) = claim_jobs(self.gateway.ledger, [job_id], 1, TTL_S)
         assert claim
         self.gateway.ledger.begin([claim])
-        self.gateway.ledger.recover(Sweep(BULK, 0, grace_ms=10**15, max_attempts=1, ttl_s=TTL_S), _LATER_MS)
+        self.gateway.ledger.recover(Sweep(BULK, max_attempts=1, ttl_s=TTL_S), _LATER_MS)
 
     @rule(job_id=consumes(waiting), stored_by=st.sampled_from(["0.1", "this version"]))
     def finish_in_a_worker_of_version_0_1(self, job_id: str, stored_by: str) -> None:

@@ -1,8 +1,6 @@
 """Runs the real gateway in this process with a real Redis and a simulated worker, and simulates network failures."""
 
-import base64
 import io
-import json
 import tarfile
 import threading
 from collections.abc import Callable, Iterable
@@ -24,6 +22,7 @@ from gateway.services import build_services
 from pawqueue import Pawqueue
 from pawqueue.client.connection import Connection
 from tests.support.images import draw
+from tests.support.ledger import claim_jobs
 
 URL = "http://gateway.localhost"
 _TTL_S = 600
@@ -87,7 +86,6 @@ class Service:
         #: Called with the name of each file before its job is finished.
         self.on_job: Callable[[str], object] = lambda _name: None
         self.requests: list[Request] = []
-        self._waiting: list[str] = []
         self.start_worker()
 
     def start_worker(self) -> None:
@@ -145,23 +143,18 @@ class Service:
         return sum(request.method == "POST" and request.path.endswith("/jobs") for request in self.requests)
 
     def _work(self) -> None:
-        names = [keys.PREFIX + queue for queue in QUEUES]
-        while not self._closing.is_set():
-            message: Any = self._redis.brpop(names, timeout=0.02)
-            if message:
-                self._waiting += json.loads(base64.b64decode(json.loads(message[1])["body"]))[0][0]
-            jobs = [job for job in self.ledger.get(self._waiting) if job] if self._waiting else []
+        while not self._closing.wait(0.01):
+            waiting = [job_id for queue in QUEUES for job_id in self._redis.zrange(keys.queued(queue), 0, -1)]
             # Read once, because a test may replace the set while this loop runs.
             held = self.held
-            ready = [job for job in jobs if job.file not in held]
+            ready = [job for job in self.ledger.get(waiting) if job and job.file not in held]
             for job in ready:
                 self.on_job(job.file)
             self._finish([job.id for job in ready])
-            self._waiting = [job.id for job in jobs if job.file in held]
 
     def _finish(self, job_ids: list[str]) -> None:
         if job_ids:
-            claims = [claim for claim in self.ledger.claim(job_ids, 60_000, _TTL_S) if claim]
+            claims = [claim for claim in claim_jobs(self.ledger, job_ids, 60_000, _TTL_S) if claim]
             self.ledger.begin(claims)
             self.ledger.commit([(claim, self.results.get(claim.job.file, predicted())) for claim in claims], _TTL_S)
 

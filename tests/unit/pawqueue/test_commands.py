@@ -19,6 +19,7 @@ from pawqueue.bulk.results import read_rows
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.submissions import Submissions
 from tests.support.images import draw
+from tests.support.ledger import claim_jobs
 from tests.support.services import free_port
 from tests.unit.pawqueue.conftest import Command
 from tests.unit.pawqueue.service import Service, failed, predicted, write_images
@@ -151,10 +152,10 @@ def dead_id(service: Service) -> str:
     """A job on the dead-letter list."""
     service.held = {"a.jpg"}
     job = service.client().submit(IMAGE, name="a.jpg")
-    (claim,) = service.ledger.claim([job.id], 1, 600)
+    (claim,) = claim_jobs(service.ledger, [job.id], 1, 600)
     assert claim
     service.ledger.begin([claim])
-    service.ledger.recover(Sweep("interactive", 0, grace_ms=0, max_attempts=1, ttl_s=600), now_ms() + 60_000)
+    service.ledger.recover(Sweep("interactive", max_attempts=1, ttl_s=600), now_ms() + 60_000)
     return job.id
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bundle.manifest import Outputs
 from contract.errors import UnavailableError
 from contract.images.store import FileImageStore
-from contract.job import Job, new_job_id, now_ms
+from contract.job import Job, JobStatus, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat
 from contract.queues import INTERACTIVE
@@ -109,7 +109,7 @@ def heartbeat() -> Heartbeat:
 
 @dataclass
 class Bench:
-    """A worker without a queue: tests pass messages directly to its pipeline."""
+    """A worker without Celery: tests call its pipeline directly."""
 
     worker: Worker
     ledger: FaultyLedger
@@ -123,11 +123,13 @@ class Bench:
         store(self.ledger, [job])
         return job.id
 
-    def process(self, *job_ids: str, queue: str = INTERACTIVE) -> None:
-        self.worker.pipeline.process(queue, job_ids)
+    def process(self, *job_ids: str) -> None:
+        """Process all waiting jobs; `job_ids` must be among them."""
+        self.worker.pipeline.serve()
+        assert all(job.status is not JobStatus.QUEUED for job in self.ledger.get(job_ids) if job)
 
     def wait_finished(self, *job_ids: str) -> None:
-        """Wait for jobs whose image is costly to decode; the message does not wait for them."""
+        """Wait for jobs whose image is costly to decode; `process` does not wait for them."""
         wait_until(lambda: all(job.result for job in map(self.job, job_ids)), "the jobs to finish", 60)
 
     def job(self, job_id: str) -> Job:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,15 +10,13 @@ from bundle.decode import DecodedImage, decode
 from contract.images.store import FileImageStore
 from contract.job import JobStatus
 from contract.ledger import keys
-from contract.queues import BULK, INTERACTIVE
+from contract.queues import BULK
 from tests.support.images import draw
 from tests.support.services import wait_until
 from tests.unit.worker.conftest import Bench
 from worker.pipeline.guard import Guard, StoppedError
 
 CHEAP, COSTLY = draw(), draw(form="TIFF")
-#: The number of messages that a worker processes at a time.
-MESSAGES = 16
 
 
 class HeldGuard(Guard):
@@ -69,22 +66,18 @@ def held(make_bench: Callable[..., Bench], guard: HeldGuard) -> Bench:
 
 def test_an_interactive_image_does_not_wait_for_costly_bulk_images(held: Bench, guard: HeldGuard) -> None:
     bulk = [held.submit(COSTLY, BULK) for _ in range(20)]
+    held.process(*bulk)
+    assert guard.entered.acquire(timeout=60)
     interactive = held.submit(CHEAP)
-    with ThreadPoolExecutor(MESSAGES) as messages:
-        for job_id in bulk:
-            messages.submit(held.process, job_id, queue=BULK)
-        assert guard.entered.acquire(timeout=60)
-        try:
-            messages.submit(held.process, interactive).result(timeout=30)
-            assert held.job(interactive).status is JobStatus.SUCCEEDED
-            assert not any(held.job(job_id).result for job_id in bulk)
-        finally:
-            guard.allow()
+    held.process(interactive)
+    assert held.job(interactive).status is JobStatus.SUCCEEDED
+    assert not any(held.job(job_id).result for job_id in bulk)
+    guard.allow()
     held.wait_finished(*bulk)
     assert all(held.job(job_id).status is JobStatus.SUCCEEDED for job_id in bulk)
 
 
-def test_a_costly_image_does_not_delay_the_cheap_ones_of_its_message(held: Bench, guard: HeldGuard) -> None:
+def test_a_costly_image_does_not_delay_the_cheap_ones(held: Bench, guard: HeldGuard) -> None:
     costly, cheap = held.submit(COSTLY), held.submit(CHEAP)
     held.process(costly, cheap)
     assert [held.job(job_id).status for job_id in (costly, cheap)] == [JobStatus.RUNNING, JobStatus.SUCCEEDED]
@@ -93,11 +86,11 @@ def test_a_costly_image_does_not_delay_the_cheap_ones_of_its_message(held: Bench
 
 def test_costly_interactive_images_come_before_bulk_ones(held: Bench, guard: HeldGuard) -> None:
     first = [held.submit(COSTLY, BULK) for _ in range(2)]
-    held.process(*first, queue=BULK)
+    held.process(*first)
     for _ in first:
         assert guard.entered.acquire(timeout=60)
     bulk, interactive = held.submit(COSTLY, BULK), held.submit(COSTLY)
-    held.process(bulk, queue=BULK)
+    held.process(bulk)
     held.process(interactive)
     guard.allow(1)
     assert guard.entered.acquire(timeout=60)
@@ -122,16 +115,19 @@ def test_a_waiting_image_counts_no_attempt_and_is_not_in_memory(
     assert all(held.job(job_id).attempts == 1 for job_id in ids)
 
 
-def test_a_worker_with_many_costly_jobs_of_a_queue_wants_no_more_of_them(held: Bench, guard: HeldGuard) -> None:
-    ids = [held.submit(COSTLY, BULK) for _ in range(64)]
-    held.process(*ids[1:], queue=BULK)
-    assert held.worker.pipeline.wants(BULK)
-    held.process(ids[0], queue=BULK)
-    assert not held.worker.pipeline.wants(BULK)
-    assert held.worker.pipeline.wants(INTERACTIVE)
+def test_a_worker_with_many_costly_jobs_of_a_queue_claims_no_more_of_them(held: Bench, guard: HeldGuard) -> None:
+    ids = [held.submit(COSTLY, BULK) for _ in range(70)]
+    serving = threading.Thread(target=held.process, args=ids)
+    serving.start()
+    read = held.ledger.stats
+    wait_until(lambda: read([BULK]).queues[BULK].running == 64, "the worker to claim 64 jobs", 20)
+    interactive = held.submit(CHEAP)
+    held.wait_finished(interactive)
+    assert read([BULK]).queues[BULK].queued == 6
     guard.allow()
     held.wait_finished(*ids)
-    wait_until(lambda: held.worker.pipeline.wants(BULK), "the queue to be wanted again", 20)
+    serving.join(20)
+    assert not serving.is_alive()
 
 
 def test_a_suspect_job_is_decoded_alone_even_if_it_is_costly(held: Bench, guard: HeldGuard) -> None:

@@ -1,75 +1,72 @@
-"""How many jobs a worker holds, and which jobs it processes alone."""
+"""How many jobs a worker holds."""
 
 import threading
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
-from worker.pipeline.gate import ClosedError, Gate, SoloLock
+from contract.queues import BULK, INTERACTIVE
+from worker.pipeline.gate import ClosedError, Gate
 
 
-def enter_in_thread(gate: Gate, count: int, rank: int) -> tuple[threading.Thread, list[str]]:
-    result: list[str] = []
+def gate_with(jobs: int) -> Gate:
+    gate = Gate(4)
+    for _ in range(jobs):
+        gate.enter(BULK)
+    return gate
 
-    def enter() -> None:
-        try:
-            gate.enter(count, rank)
-        except ClosedError:
-            result.append("rejected")
-        else:
-            result.append("entered")
 
-    thread = threading.Thread(target=enter, daemon=True)
+def leave(gate: Gate, jobs: int) -> None:
+    gate.leave(Counter({BULK: jobs}))
+
+
+def test_jobs_of_one_queue_take_no_room_from_another() -> None:
+    gate = gate_with(3)
+    assert (gate.room(INTERACTIVE), gate.room(BULK)) == (4, 1)
+    leave(gate, 2)
+    assert gate.room(BULK) == 3
+
+
+def test_a_gate_is_empty_when_all_jobs_have_left() -> None:
+    assert Gate(4).is_empty()
+    gate = gate_with(2)
+    leave(gate, 1)
+    assert not gate.is_empty()
+    leave(gate, 1)
+    assert gate.is_empty()
+    gate.wait_empty()
+
+
+def test_a_pause_ends_when_the_last_job_leaves() -> None:
+    gate, ended = gate_with(2), threading.Event()
+    thread = threading.Thread(target=lambda: (gate.pause(600), ended.set()), daemon=True)
     thread.start()
-    return thread, result
+    leave(gate, 1)
+    assert not ended.wait(0.05)
+    leave(gate, 1)
+    assert ended.wait(20)
 
 
-@pytest.mark.parametrize(("first", "second"), [(3, 2), (32, 1)], ids=["over capacity", "behind an oversized one"])
-def test_a_message_waits_until_it_fits(first: int, second: int) -> None:
-    gate = Gate(4)
-    gate.enter(first, 0)
-    thread, result = enter_in_thread(gate, second, 0)
-    thread.join(0.05)
-    assert not result
-    gate.leave(first, 0)
-    thread.join(10)
-    assert result == ["entered"]
+def test_a_pause_without_jobs_takes_its_time() -> None:
+    gate, paused = Gate(4), threading.Event()
+    threading.Thread(target=lambda: (gate.pause(600), paused.set()), daemon=True).start()
+    assert not paused.wait(0.05)
 
 
-def test_bulk_jobs_never_block_interactive_jobs() -> None:
-    gate = Gate(4)
-    gate.enter(4, 1)
-    gate.enter(4, 0)
+@pytest.mark.parametrize("wait", [Gate.wait_empty, lambda gate: gate.pause(600)], ids=["wait_empty", "pause"])
+def test_a_closed_gate_ends_all_waits(wait: Callable[[Gate], None]) -> None:
+    gate, closed = gate_with(1), threading.Event()
 
+    def work() -> None:
+        try:
+            wait(gate)
+        except ClosedError:
+            closed.set()
 
-def test_a_closed_gate_rejects_waiting_and_new_messages() -> None:
-    gate = Gate(1)
-    gate.enter(1, 0)
-    thread, result = enter_in_thread(gate, 1, 0)
+    threading.Thread(target=work, daemon=True).start()
+    assert not closed.wait(0.05)
     gate.close()
-    thread.join(10)
-    assert result == ["rejected"]
+    assert closed.wait(20)
     with pytest.raises(ClosedError):
-        gate.enter(1, 1)
-
-
-def test_a_thread_that_holds_the_lock_alone_excludes_all_others() -> None:
-    lock, inside, seen_alone = SoloLock(), [0], set()
-    counting = threading.Lock()
-
-    def hold(*, alone: bool) -> None:
-        with lock.alone() if alone else lock.shared():
-            with counting:
-                inside[0] += 10 if alone else 1
-            threading.Event().wait(0.005)
-            with counting:
-                if alone:
-                    seen_alone.add(inside[0])
-                inside[0] -= 10 if alone else 1
-
-    threads = [threading.Thread(target=hold, kwargs={"alone": number % 4 == 0}) for number in range(24)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    assert seen_alone == {10}
+        gate.check()

@@ -4,7 +4,7 @@ from contract.job import Job, new_job_id, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim
 from contract.queues import INTERACTIVE
-from tests.support.ledger import store
+from tests.support.ledger import claim_jobs, store
 from tests.support.services import wait_until
 from tests.unit.worker.conftest import FaultyLedger, heartbeat, unavailable
 from worker.upkeep.leases import LeaseKeeper
@@ -13,7 +13,7 @@ from worker.upkeep.leases import LeaseKeeper
 def claimed(ledger: Ledger, lease_ms: int) -> Claim:
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])
-    (claim,) = ledger.claim([job.id], lease_ms, 60)
+    (claim,) = claim_jobs(ledger, [job.id], lease_ms, 60)
     assert claim
     return claim
 
@@ -28,16 +28,16 @@ def test_a_held_lease_is_renewed_until_it_is_dropped(ledger: FaultyLedger) -> No
     keeper.start()
     end_ms = now_ms() + 800
     wait_until(lambda: now_ms() > end_ms, "the first lease to expire", 10)
-    assert ledger.claim([claim.job.id], 600, 60) == [None]
+    assert claim_jobs(ledger, [claim.job.id], 600, 60) == [None]
     keeper.drop([claim])
-    wait_until(lambda: ledger.claim([claim.job.id], 600, 60) != [None], "the dropped lease to expire", 10)
+    wait_until(lambda: claim_jobs(ledger, [claim.job.id], 600, 60) != [None], "the dropped lease to expire", 10)
     keeper.stop()
 
 
 def test_a_lost_lease_is_no_longer_held(ledger: FaultyLedger) -> None:
     keeper, claim = keeper_of(ledger, 0.1), claimed(ledger, 1)
     keeper.hold([claim])
-    wait_until(lambda: ledger.claim([claim.job.id], 60_000, 60) != [None], "another claim", 10)
+    wait_until(lambda: claim_jobs(ledger, [claim.job.id], 60_000, 60) != [None], "another claim", 10)
     keeper.start()
     wait_until(lambda: not keeper.held(), "the lost lease to be dropped", 10)
     keeper.stop()
@@ -76,7 +76,7 @@ def test_heartbeats_continue_after_an_unexpected_error(ledger: FaultyLedger) -> 
 
 def test_dropping_an_old_claim_keeps_a_later_one_of_the_same_job(ledger: FaultyLedger) -> None:
     keeper, old = keeper_of(ledger, 10), claimed(ledger, 1)
-    (new,) = ledger.claim([old.job.id], 60_000, 60, now_ms() + 1000)
+    (new,) = claim_jobs(ledger, [old.job.id], 60_000, 60, now_ms() + 1000)
     assert new
     keeper.hold([old])
     keeper.hold([new])

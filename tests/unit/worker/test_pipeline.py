@@ -1,4 +1,4 @@
-"""The path of a message through the worker: each job gets its own result, and a bad image does not affect others."""
+"""The path of jobs through the worker: each job gets its own result, and a bad image does not affect others."""
 
 import os
 import threading
@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.job import JobStatus, new_job_id, now_ms
+from contract.job import JobStatus, now_ms
 from contract.ledger import keys
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
 from tests.support.images import draw, stored_images
+from tests.support.ledger import claim_jobs
 from tests.support.services import wait_until
 from tests.support.tiff import tiff
-from tests.unit.worker.conftest import Bench, unavailable
+from tests.unit.worker.conftest import BATCH_SIZE, Bench, unavailable
 from worker.pipeline.gate import ClosedError
 
 BRIGHT, DARK = (250, 250, 250), (5, 5, 5)
@@ -142,15 +143,15 @@ def test_jobs_whose_images_a_crash_left_incomplete_fail_alone(bench: Bench, cut:
         assert "it is no longer in the image store" in job.result.error.detail
 
 
-def test_jobs_of_other_workers_and_unknown_ids_are_skipped(bench: Bench) -> None:
+def test_jobs_of_other_workers_are_skipped(bench: Bench) -> None:
     held, ours = bench.submit(draw()), bench.submit(draw())
-    bench.ledger.claim([held], 60_000, 60)
-    bench.process(held, ours, new_job_id())
+    claim_jobs(bench.ledger, [held], 60_000, 60)
+    bench.process(held, ours)
     assert bench.job(held).status is JobStatus.RUNNING
     assert bench.job(ours).status is JobStatus.SUCCEEDED
 
 
-def test_a_message_that_is_delivered_twice_is_predicted_once(bench: Bench) -> None:
+def test_two_tickets_at_once_predict_each_image_once(bench: Bench) -> None:
     ids = [bench.submit(draw()) for _ in range(4)]
     threads = [threading.Thread(target=bench.process, args=ids) for _ in range(2)]
     for thread in threads:
@@ -181,7 +182,8 @@ def test_calls_are_retried_while_the_ledger_is_unavailable(bench: Bench) -> None
     bench.ledger.errors = {"claim": [unavailable()], "commit": [unavailable()]}
     bench.process(job_id)
     assert bench.job(job_id).status is JobStatus.SUCCEEDED
-    assert bench.ledger.calls == {"claim": 2, "commit": 2}
+    assert not any(bench.ledger.errors.values())
+    assert bench.ledger.calls["commit"] == 2
 
 
 def test_a_stopping_worker_does_not_wait_for_an_unavailable_ledger(bench: Bench) -> None:
@@ -209,16 +211,18 @@ def test_jobs_are_retried_after_an_unexpected_error(bench: Bench) -> None:
         bench.process(job_id)
     bench.images.fails = False
     assert bench.worker.leases.held() == []
-    bench.ledger.recover(Sweep(INTERACTIVE, 0, 0, 3, 60), now_ms() + 11_000)
+    bench.ledger.recover(Sweep(INTERACTIVE, max_attempts=3, ttl_s=60), now_ms() + 11_000)
     bench.process(job_id)
     assert bench.job(job_id).status is JobStatus.SUCCEEDED
+    assert bench.job(job_id).attempts == 1, "the error is no reason to suspect the image"
 
 
 def test_results_are_still_written_after_an_unexpected_error(bench: Bench) -> None:
-    first, second = bench.submit(draw()), bench.submit(draw())
+    first = bench.submit(draw())
     bench.ledger.errors = {"commit": [RuntimeError("surprise")]}
     bench.process(first)
     assert (bench.job(first).status, bench.worker.leases.held()) == (JobStatus.RUNNING, [])
+    second = bench.submit(draw())
     bench.process(second)
     assert bench.job(second).status is JobStatus.SUCCEEDED
 
@@ -242,14 +246,6 @@ def test_a_job_that_is_purged_while_it_is_predicted_leaves_nothing(bench: Bench)
     assert [job_id for _, job_id in bench.ledger.recent(10)] == [kept]
 
 
-def test_a_message_with_a_purged_job_is_harmless(bench: Bench) -> None:
-    purged, kept = bench.submit(draw()), bench.submit(draw())
-    bench.ledger.purge([purged], 60)
-    bench.process(purged, kept)
-    assert bench.job(kept).status is JobStatus.SUCCEEDED
-    assert sum(bench.model.batches) == 1
-
-
 def test_an_image_that_could_not_be_deleted_is_marked_for_deletion(bench: Bench) -> None:
     job_id = bench.submit(draw())
     ref = bench.job(job_id).image
@@ -263,3 +259,34 @@ def test_an_image_that_could_not_be_deleted_is_marked_for_deletion(bench: Bench)
     bench.process(job_id)
     assert bench.job(job_id).status is JobStatus.SUCCEEDED
     assert bench.ledger.discarded(10) == [ref]
+
+
+def test_a_worker_claims_more_while_it_predicts(bench: Bench) -> None:
+    first, later = bench.submit(draw()), list[str]()
+
+    def submit_more() -> None:
+        if not later:
+            later.append(bench.submit(draw()))
+            wait_until(lambda: bench.job(later[0]).status is JobStatus.RUNNING, "the second job to be claimed", 20)
+
+    bench.model.during_call = submit_more
+    bench.process(first)
+    assert [bench.job(job_id).status for job_id in (first, *later)] == [JobStatus.SUCCEEDED] * 2
+    assert bench.model.batches == [1, 1]
+
+
+def test_a_worker_leaves_jobs_for_others_while_it_has_two_batches(bench: Bench) -> None:
+    ids = [bench.submit(draw()) for _ in range(3 * BATCH_SIZE)]
+    running: list[int] = []
+
+    def count_running() -> None:
+        if not running:
+            read = bench.ledger.stats
+            wait_until(lambda: read([INTERACTIVE]).queues[INTERACTIVE].running == 2 * BATCH_SIZE, "two batches", 20)
+            threading.Event().wait(0.1)  # it would claim more in this time
+            running.append(read([INTERACTIVE]).queues[INTERACTIVE].running)
+
+    bench.model.during_call = count_running
+    bench.process(*ids)
+    assert running == [2 * BATCH_SIZE]
+    assert bench.model.batches == [BATCH_SIZE] * 3
