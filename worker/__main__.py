@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import redis
+
 from bundle.manifest import BundleError
 from contract.errors import UnavailableError
 from contract.job import ModelRef
@@ -109,7 +111,8 @@ def _load_first(models: Models, health: Health) -> KerasModel | None:
 
 
 def _find(models: Models) -> list[ModelRef]:
-    with suppress(UnavailableError):
+    # A Redis that started after this worker is not checked yet; `require_redis` reports what is wrong with it.
+    with suppress(UnavailableError, redis.ResponseError):
         models.refresh()
     return models.live_versions()
 

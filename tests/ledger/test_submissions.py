@@ -198,7 +198,8 @@ def finished(ledger: Ledger, submission: Submission, start: int = 0, count: int 
 def test_jobs_are_listed_in_the_order_in_which_they_finish_in_any_way(ledger: Ledger) -> None:
     submission = opened(ledger)
     jobs = sent(ledger, submission, 5)
-    late = [replace(make_job(BULK), submission=submission.id, deadline_ms=NOW + 10) for _ in range(2)]
+    deadlines = (NOW + 25, NOW + 10)
+    late = [replace(make_job(BULK), submission=submission.id, deadline_ms=deadline) for deadline in deadlines]
     store(ledger, late)
     assert finished(ledger, submission) == []
     ledger.commit([(claimed(ledger, jobs[2]), cat())], TTL_S, NOW)

@@ -125,6 +125,10 @@ _LASTING = {
     keys.COUNTERS: 20,
     keys.QUEUED_BYTES: 2,
     keys.SECRET: 64,  # characters
+    keys.MODELS: 1,
+    keys.model("cats-dogs"): 20,
+    keys.DEFAULT_MODEL: 64,  # characters
+    keys.MODEL_CHANGES: 10,
     keys.WORKERS: 20,
     keys.WORKERS_ALIVE: 20,
     # The cap is approximate: Redis removes whole nodes.
