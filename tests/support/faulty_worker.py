@@ -88,8 +88,8 @@ def held(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
 def deadly_image(decode: Callable[..., DecodedImage], _: Path) -> Callable[..., DecodedImage]:
     """Wrap `decode` so that the process dies on a magenta image."""
 
-    def deadly(data: bytes, height: int, width: int) -> DecodedImage:
-        image = decode(data, height, width)
+    def deadly(data: bytes, *target: Any) -> DecodedImage:
+        image = decode(data, *target)
         if tuple(image.pixels[0, 0]) == _MAGENTA:
             os.kill(os.getpid(), signal.SIGKILL)
         return image
