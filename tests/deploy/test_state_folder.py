@@ -73,8 +73,9 @@ def test_queued_jobs_of_an_earlier_revision_finish_and_its_results_can_be_read(t
         with current.gateway() as http, current.worker():
             for job in finished:
                 # Members that did not exist then are empty; all others are unchanged.
-                prediction = job["prediction"] | {"familiarity": None}
-                assert http.get(f"/v1/jobs/{job['id']}").json() == job | {"prediction": prediction, "warnings": []}
+                prediction = job["prediction"] | {"familiarity": None, "labels": None}
+                added = {"prediction": prediction, "warnings": [], "requested_model": None}
+                assert http.get(f"/v1/jobs/{job['id']}").json() == job | added
             for job in queued:
                 result = http.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=60"}).json()
                 assert (result["status"], result["attempts"]) == ("succeeded", 1)
