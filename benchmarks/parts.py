@@ -43,7 +43,7 @@ class Scale:
 
 FULL = Scale(rounds=3, seconds=6, files=2000, backlog=100_000, waiters=1000, starts=3)
 QUICK = Scale(rounds=1, seconds=3, files=200, backlog=3000, waiters=200, starts=1)
-TINY = Scale(rounds=1, seconds=1.5, files=16, backlog=100, waiters=20, starts=1)
+TINY = Scale(rounds=1, seconds=1, files=16, backlog=100, waiters=20, starts=1)
 
 
 @dataclass
