@@ -10,6 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from bundle.operations import unsafe_operations
 from importer.errors import ImportFailedError
+from worker.runtime.tensorflow import operations, remove_node
 
 #: Name of the input of every graph made here.
 INPUT = "pixels"
@@ -62,8 +63,9 @@ def freeze(call: Call, shape: Sequence[int | None], dtype: Any = tf.float32, nam
 
 def caller(graph: Any, output: str = "output_0") -> Callable[[Any], Any]:
     """A function that puts the graph into the one that is being built; it takes and returns a tensor."""
-    inner = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
-    inner.node.extend(node for node in graph.node if node.name != INPUT)
+    inner = tf.compat.v1.GraphDef()
+    inner.CopyFrom(graph)
+    remove_node(inner, INPUT)
 
     def call(pixels: Any) -> Any:
         return tf.graph_util.import_graph_def(inner, {f"{INPUT}:0": pixels}, [f"{output}:0"], name="network")[0]
@@ -82,13 +84,6 @@ def runner(graph: Any, output: str = "output_0") -> Callable[[NDArray[np.floatin
         return found
 
     return run
-
-
-def operations(graph: Any) -> set[str]:
-    """The names of the operations of a graph and its functions."""
-    functions = graph.library.function
-    nodes = [*graph.node, *(node for function in functions for node in function.node_def)]
-    return {node.op for node in nodes} - {function.signature.name for function in functions}
 
 
 def require_pure(graph: Any, shown: str, *, trusted: bool) -> list[str]:

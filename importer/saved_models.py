@@ -12,6 +12,7 @@ from importer import graph
 from importer.errors import ImportFailedError
 from importer.network import Network, choose_output, from_graph, read_form
 from importer.request import Request
+from worker.runtime.tensorflow import operations
 
 _DEFAULT = "serving_default"
 _INTERNAL = "__saved_model_init_op"
@@ -78,7 +79,7 @@ def _check(path: Path, shown: str, *, trusted: bool) -> None:
         saved.ParseFromString(path.read_bytes())
     except (DecodeError, OSError) as error:
         raise ImportFailedError(f"{shown} is damaged or incomplete ({error}).") from error
-    used = {name for meta in saved.meta_graphs for name in graph.operations(meta.graph_def)}
+    used = {name for meta in saved.meta_graphs for name in operations(meta.graph_def)}
     unsafe = unsafe_operations(used, also=_WEIGHTS)
     if unsafe and not trusted:
         raise ImportFailedError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,8 @@ class GraphNetwork:
                 "made the model, set PAWQUEUE_TRUST_BUNDLE_CODE=true; otherwise import it again without them."
             )
         self._floats = len(content) // 4
-        self._graph = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
-        self._graph.node.extend(node for node in graph.node if node.name != "pixels")
+        remove_node(graph, "pixels")
+        self._graph = graph
 
     def __call__(self, pixels: Any, *, training: bool = False) -> Any:  # noqa: ARG002 - as in Keras
         """The outputs for float32 pixels, in the graph that is being built."""
@@ -101,8 +102,15 @@ class GraphNetwork:
 
 def operations(graph: Any) -> set[str]:
     """The names of the operations of a graph and its functions."""
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    return {node.op for node in nodes} - {function.signature.name for function in graph.library.function}
+    functions = attrgetter("library.function")(graph)
+    nodes = [*graph.node, *(node for function in functions for node in function.node_def)]
+    return {node.op for node in nodes} - {function.signature.name for function in functions}
+
+
+def remove_node(graph: Any, name: str) -> None:
+    """Remove the placeholder of a graph's input, if there is one: the input is passed when the graph is imported."""
+    for at in [at for at, node in enumerate(graph.node) if node.name == name]:
+        del graph.node[at]
 
 
 def _on_all_cores(function: Any) -> Call:
