@@ -106,8 +106,7 @@ def running_redis(folder: Path) -> Iterator[str]:
     """Start Redis as `make up` does; yields its URL."""
     port, data = free_port(), folder / "redis"
     data.mkdir(parents=True, exist_ok=True)
-    with running("redis", redis_command(find_redis_server(), port, data), folder):
-        wait_until(lambda: accepts_connections(port), "Redis to accept connections", 15)
+    with _serving(redis_command(find_redis_server(), port, data), folder):
         yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -115,9 +114,23 @@ def running_redis(folder: Path) -> Iterator[str]:
 def running_redis_with(folder: Path, port: int, *options: str, config: Sequence[str] = ()) -> Iterator[str]:
     """Start Redis with these options after an optional configuration file; yields its URL."""
     command = [str(find_redis_server()), *config, "--port", str(port), "--dir", str(folder), "--save", "", *options]
-    with running("redis", command, folder):
-        wait_until(lambda: accepts_connections(port), "Redis accepting connections", 15)
+    with _serving(command, folder):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def _serving(command: list[str], folder: Path) -> Iterator[None]:
+    """Run Redis; enters once it has read its data. It accepts connections before that, but refuses all commands."""
+    before = len(_ready_lines(folder))
+    with running("redis", command, folder):
+        wait_until(lambda: len(_ready_lines(folder)) > before, "Redis reading its data")
+        yield
+
+
+def _ready_lines(folder: Path) -> list[str]:
+    log = folder / "redis.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return [line for line in lines if "Ready to accept connections" in line]
 
 
 @dataclass
