@@ -128,9 +128,10 @@ def _serving(command: list[str], folder: Path) -> Iterator[None]:
 
 
 def _ready_lines(folder: Path) -> list[str]:
+    """The last line that Redis, or a Sentinel, logs when it starts."""
     log = folder / "redis.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return [line for line in lines if "Ready to accept connections" in line]
+    return [line for line in lines if "Ready to accept connections" in line or "Sentinel ID is" in line]
 
 
 @dataclass
