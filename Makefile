@@ -76,7 +76,7 @@ test-unit-core: $(TEST_NEEDS)
 	@$(RUN) python -m pytest $(filter-out $(addprefix tests/unit/,$(UNIT_EDGE)),$(patsubst %/__init__.py,%,$(wildcard tests/unit/*/__init__.py)))
 
 test-slow: $(TEST_NEEDS)  ## run the slow tests, which take minutes
-	@$(RUN) python -m pytest -m slow
+	@$(RUN) python -m pytest $(PARALLEL) -m slow
 
 coverage: $(TEST_NEEDS)  ## run the fast tests and write coverage.xml
 	@$(RUN) python -m pytest $(PARALLEL) -m "not slow and not long" --cov --cov-report=term --cov-report=xml

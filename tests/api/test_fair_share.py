@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.images import draw
-from tests.support.services import Gateway, running_stack, wait_until
+from tests.support.services import Gateway, light_worker, running_stack, wait_until
 
 _UPLOADS = 15
 _FLOODERS = 12
@@ -80,7 +80,7 @@ def under_flood(gateway: Gateway, flooder: str, other: str, flooded: str, queue:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_flood_of_uploads_with_one_api_key_does_not_block_another_key(tmp_path: Path) -> None:
-    with running_stack(tmp_path, access="required", queue_max_jobs=60) as stack:
+    with running_stack(tmp_path, light_worker(), access="required", queue_max_jobs=60) as stack:
         gateway = Gateway(stack.url, stack.gateway, stack.environ)
         flooder, other = gateway.make_key(), gateway.make_key()
         alone = upload(stack.url, other, "interactive", _UPLOADS)

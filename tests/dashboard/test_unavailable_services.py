@@ -63,6 +63,7 @@ def test_the_last_known_values_are_marked_as_stale_when_the_gateway_stops(
         expect(page.locator("#live-queue .js-plotly-plot")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_an_unreachable_prometheus_is_reported(environ: dict[str, str], new_tab: Any, tmp_path: Path) -> None:
     with running_dashboard(tmp_path, environ, prometheus_url=f"http://127.0.0.1:{free_port()}") as dashboard:
         page = new_tab(dashboard.url).open("/capacity")
@@ -73,6 +74,7 @@ def test_an_unreachable_prometheus_is_reported(environ: dict[str, str], new_tab:
             expect(page.locator(f"#live-{card}-note")).to_contain_text(re.compile(f"{SINCE}. Prometheus"))
 
 
+@pytest.mark.slow
 def test_an_unreachable_redis_is_reported_and_other_cards_still_work(
     environ: dict[str, str], new_tab: Any, tmp_path: Path
 ) -> None:

@@ -133,6 +133,7 @@ def refusal(folder: Path, *arguments: Any) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_network_is_imported_and_the_last_line_says_how_to_serve_it(
     fast_folder: Path, fast_results: Results, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from contract.ledger import keys
 from contract.queues import QUEUES
 from tests.integration.memory import MemoryWatch
 from tests.support.images import draw, png_header_of, stored_images
-from tests.support.services import ROOT, Stack, running_stack, wait_until
+from tests.support.services import ROOT, Stack, free_port, light_worker, running_stack, wait_until
 
 
 @pytest.fixture
@@ -218,30 +218,50 @@ def test_the_status_shows_how_a_worker_runs_batches(http: httpx.Client) -> None:
     ]
 
 
-def test_a_stopping_worker_finishes_its_jobs_and_leaves_the_others_queued(tmp_path: Path) -> None:
-    with running_stack(tmp_path) as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
-        data = draw((500, 375), form="JPEG")
-        addresses = [http.post("/v1/jobs", files={"file": ("x.jpg", data)}).headers["Location"] for _ in range(60)]
-        worker = stack.workers[0]
-        assert worker.stop(signal.SIGTERM) == 0, worker.tail()
+@pytest.fixture
+def held_stack(tmp_path: Path) -> Iterator[Stack]:
+    """Services whose worker predicts nothing while the file `held` exists."""
+    (tmp_path / "held").touch()
+    worker = light_worker("held_in_predict", tmp_path / "held")
+    settings = {"batch_size": 4, "worker_metrics_port": free_port(), "lease_s": 1, "sweep_s": 0.2}
+    with running_stack(tmp_path, worker, **settings) as stack:
+        yield stack
+
+
+def submit_many(http: httpx.Client) -> list[str]:
+    """Submit more images than a worker takes at once, and wait until it has taken some; returns their addresses."""
+    data = draw((500, 375), form="JPEG")
+    addresses = [http.post("/v1/jobs", files={"file": ("x.jpg", data)}).headers["Location"] for _ in range(60)]
+    wait_until(lambda: http.get("/v1/status").json()["queues"]["interactive"]["running"] > 0, "jobs to be claimed")
+    return addresses
+
+
+def test_a_stopping_worker_finishes_its_jobs_and_leaves_the_others_queued(held_stack: Stack) -> None:
+    with httpx.Client(base_url=held_stack.url, timeout=60) as http:
+        addresses = submit_many(http)
+        worker = held_stack.workers[0]
+        worker.handle.send_signal(signal.SIGTERM)
+        ready = f"http://127.0.0.1:{held_stack.environ['PAWQUEUE_WORKER_METRICS_PORT']}/readyz"
+        wait_until(lambda: httpx.get(ready).status_code == 503, "the worker to stop claiming jobs")
+        (held_stack.folder / "held").unlink()
+        assert worker.handle.wait(45) == 0, worker.tail()
         assert http.get("/v1/status").json()["workers"] == []
         jobs = [http.get(address).json() for address in addresses]
-        assert {job["status"] for job in jobs} <= {"succeeded", "queued"}
-        with stack.another_worker() as second:
+        assert {job["status"] for job in jobs} == {"succeeded", "queued"}
+        with held_stack.another_worker(light_worker()) as second:
             finished = [http.get(address, headers={"Prefer": "wait=30"}).json() for address in addresses]
             assert {job["status"] for job in finished} == {"succeeded"}, second.tail()
         assert all(job["attempts"] == 1 for job in finished)
 
 
-def test_another_worker_finishes_the_jobs_of_a_killed_worker(tmp_path: Path) -> None:
-    settings = {"lease_s": 1, "sweep_s": 0.2}
-    with running_stack(tmp_path, **settings) as stack, httpx.Client(base_url=stack.url, timeout=60) as http:
-        data = draw((500, 375), form="JPEG")
-        addresses = [http.post("/v1/jobs", files={"file": ("x.jpg", data)}).headers["Location"] for _ in range(40)]
-        stack.workers[0].stop(signal.SIGKILL)
-        with stack.another_worker():
+def test_another_worker_finishes_the_jobs_of_a_killed_worker(held_stack: Stack) -> None:
+    with httpx.Client(base_url=held_stack.url, timeout=60) as http:
+        addresses = submit_many(http)
+        held_stack.workers[0].stop(signal.SIGKILL)
+        with held_stack.another_worker(light_worker()):
             jobs = [http.get(address, headers={"Prefer": "wait=30"}).json() for address in addresses]
         assert {job["status"] for job in jobs} == {"succeeded"}
+        assert {job["attempts"] for job in jobs} == {1, 2}
 
 
 @pytest.mark.slow

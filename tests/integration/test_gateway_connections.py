@@ -174,6 +174,7 @@ def test_a_stopping_gateway_aborts_endless_uploads(tmp_path: Path, clean_redis: 
     assert Ledger(patient_client(clean_redis)).stats(QUEUES).queues[INTERACTIVE].queued == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_client_below_the_minimum_rate_is_disconnected_and_a_slow_one_is_not(
     tmp_path: Path, clean_redis: str
@@ -207,6 +208,7 @@ def test_a_client_that_sends_everything_before_it_reads_gets_the_response(tmp_pa
             assert (status, problem["code"]) == (expected, code)
 
 
+@pytest.mark.slow
 def test_a_gateway_process_that_hangs_is_replaced(tmp_path: Path, clean_redis: str) -> None:
     with gateway(tmp_path, clean_redis, "-c", _WITH_A_SHORT_WORKER_TIMEOUT) as (port, process):
         (serving,) = psutil.Process(process.handle.pid).children()

@@ -87,7 +87,7 @@ def test_a_model_that_cannot_be_loaded_is_reported_and_its_jobs_wait(http: httpx
     manifest["golden"]["outputs"] = [[0.5, 0.5] for _ in manifest["golden"]["outputs"]]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     wait_until(lambda: http.get("/v1/models/planes").status_code == 200, "the model to be registered", 30)
-    pinned, waiting = predict(http, model="planes@1"), predict(http, model="planes", deadline_s="15")
+    pinned, waiting = predict(http, model="planes@1"), predict(http, model="planes", deadline_s="2")
     assert pinned["error"]["code"] == "unusable_model"
     assert "golden outputs" in pinned["error"]["detail"]
     assert waiting["status"] == "expired"

@@ -13,7 +13,6 @@ import httpx
 import redis
 
 from tests.ledger.test_requirements import RIGHTS
-from tests.support.faulty_worker import NO_POINT
 from tests.support.images import draw
 from tests.support.services import (
     ROOT,
@@ -21,6 +20,7 @@ from tests.support.services import (
     accepts_connections,
     cluster_port,
     free_port,
+    light_worker,
     running,
     running_redis_with,
     wait_until,
@@ -29,8 +29,6 @@ from tests.support.services import (
 GATEWAY = [sys.executable, "-m", "gateway"]
 WORKER = [sys.executable, "-m", "worker"]
 UP = [sys.executable, "-m", "deploy.local", "up"]
-#: A worker that serves a trivial model, which loads faster.
-LIGHT_WORKER = [sys.executable, "-m", "tests.support.faulty_worker", NO_POINT, "-", "--light"]
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -60,7 +58,7 @@ def running_services(redis_url: str, folder: Path) -> Iterator[Services]:
     environ = environ_for(redis_url, folder)
     port = int(environ["PAWQUEUE_GATEWAY_PORT"])
     with (
-        running("worker", LIGHT_WORKER, folder, environ) as worker,
+        running("worker", light_worker(), folder, environ) as worker,
         running("gateway", GATEWAY, folder, environ) as gateway,
     ):
         wait_until(lambda: accepts_connections(port), "the gateway responding")
@@ -114,7 +112,7 @@ def test_services_that_start_before_redis_wait_for_it(tmp_path: Path) -> None:
 def test_a_worker_that_waited_exits_if_redis_turns_out_to_be_a_cluster(tmp_path: Path) -> None:
     port = cluster_port()
     environ = environ_for(f"redis://127.0.0.1:{port}/0", tmp_path)
-    with running("worker", LIGHT_WORKER, tmp_path, environ) as worker:
+    with running("worker", light_worker(), tmp_path, environ) as worker:
         wait_until(lambda: "does not respond" in worker.tail(), "the worker waiting")
         with running_redis_with(tmp_path, port, "--cluster-enabled", "yes"):
             assert worker.handle.wait(30) == 2

@@ -20,11 +20,19 @@ from contract.ledger.users import USERS, USERS_FILE, users_file
 from contract.settings import load_settings
 from dashboard.services import build_services
 from gateway.keys_cli import keys as keys_command
-from tests.integration.test_redis_requirements import DURABLE, GATEWAY, LIGHT_WORKER, environ_for
+from tests.integration.test_redis_requirements import DURABLE, GATEWAY, environ_for
 from tests.support.images import draw
 from tests.support.ledger import read, submitted
 from tests.support.redis_users import NAMES, make_users
-from tests.support.services import ROOT, accepts_connections, free_port, running, running_redis_with, wait_until
+from tests.support.services import (
+    ROOT,
+    accepts_connections,
+    free_port,
+    light_worker,
+    running,
+    running_redis_with,
+    wait_until,
+)
 
 SERVICES = [user.name for user in USERS]
 
@@ -87,7 +95,7 @@ def test_all_services_work_and_redis_denies_them_nothing(users: Users, tmp_path:
     port = int(environ["PAWQUEUE_GATEWAY_PORT"])
     as_user = {name: environ | {"PAWQUEUE_REDIS_URL": url} for name, url in users.urls.items()}
     with (
-        running("worker", LIGHT_WORKER, tmp_path, as_user["worker"]),
+        running("worker", light_worker(), tmp_path, as_user["worker"]),
         running("gateway", GATEWAY, tmp_path, as_user["gateway"]),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):

@@ -82,6 +82,7 @@ def test_split_batches_predict_like_single_images_and_use_only_the_allowed_cores
     assert busy_cores < cores + 0.3
 
 
+@pytest.mark.slow
 def test_a_bundle_is_measured_once_for_each_processor_and_again_if_its_file_is_damaged(tmp_path: Path) -> None:
     done = run(MEASURING, str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from contract.queues import BULK
 from tests.integration.memory import MemoryWatch
 from tests.support.archives import encrypted, tar_of, zip_of
 from tests.support.images import draw, stored_images
-from tests.support.services import Stack, running_stack, wait_until
+from tests.support.services import Stack, light_worker, running_stack, wait_until
 from tests.unit.gateway.test_archives import BOMBS, bomb_tar, deep_zip
 
 TAR, ZIP = "application/x-tar", "application/zip"
@@ -174,7 +174,10 @@ def test_canceling_a_submission_cancels_its_unfinished_jobs(http: httpx.Client) 
 
 @pytest.mark.slow
 def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
-    with running_stack(tmp_path, queue_max_jobs=50) as stack, httpx.Client(base_url=stack.url, timeout=120) as http:
+    with (
+        running_stack(tmp_path, light_worker(), queue_max_jobs=50) as stack,
+        httpx.Client(base_url=stack.url, timeout=120) as http,
+    ):
         stack.workers[0].stop(signal.SIGTERM)
         members = images(0, 120)
         canceled = open_submission(http)
@@ -189,7 +192,7 @@ def test_images_refused_by_a_full_queue_can_be_resent(tmp_path: Path) -> None:
         address, left = open_submission(http), dict(members)
         response = http.post(f"{address}/jobs", **as_tar(left))
         assert (response.status_code, len(response.json()["accepted"])) == (429, 50)
-        with stack.another_worker() as worker, redis.Redis.from_url(stack.redis_url) as client:
+        with stack.another_worker(light_worker()) as worker, redis.Redis.from_url(stack.redis_url) as client:
             while response.status_code == 429:
                 for item in response.json()["accepted"]:
                     left.pop(item["custom_id"])

@@ -10,6 +10,7 @@ from tests.soak.run import SHORT, draw_plot, failed_checks, run
 from tests.soak.watch import lasting_keys, slope
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_steady_load_leaves_no_keys_or_images_behind(tmp_path: Path) -> None:
     report, watch = run(SHORT, tmp_path)

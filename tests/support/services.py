@@ -25,6 +25,12 @@ ROOT = Path(__file__).parent.parent.parent
 _START_S = 90.0
 #: Longer than `PAWQUEUE_DRAIN_S`.
 _STOP_S = 45.0
+WORKER = [sys.executable, "-m", "worker"]
+
+
+def light_worker(point: str = "none", flag: Path | str = "-") -> list[str]:
+    """The command of a worker that serves a trivial model and starts faster; `faulty_worker` explains the arguments."""
+    return [sys.executable, "-m", "tests.support.faulty_worker", point, str(flag), "--light"]
 
 
 def free_port() -> int:
@@ -151,10 +157,10 @@ class Stack:
         return _metrics_url(self.environ)
 
     @contextmanager
-    def another_worker(self) -> Iterator[Process]:
+    def another_worker(self, command: list[str] = WORKER) -> Iterator[Process]:
         """Start another worker; yields once it sends heartbeats."""
         before = _worker_ids(self.redis_url)
-        with running("worker-2", [sys.executable, "-m", "worker"], self.folder, self.environ) as worker:
+        with running("worker-2", command, self.folder, self.environ) as worker:
             wait_until(lambda: _is_running(worker) and bool(_worker_ids(self.redis_url) - before), "another worker")
             yield worker
 
@@ -202,14 +208,16 @@ def as_variables(settings: dict[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def running_stack(folder: Path, **settings: Any) -> Iterator[Stack]:
+def running_stack(folder: Path, worker: list[str] = WORKER, **settings: Any) -> Iterator[Stack]:
     """Start Redis, a gateway and a worker with `settings`; yields once a model is served."""
-    with running_redis(folder) as redis_url, running_gateway_and_worker(folder, redis_url, **settings) as stack:
+    with running_redis(folder) as redis_url, running_gateway_and_worker(folder, redis_url, worker, **settings) as stack:
         yield stack
 
 
 @contextmanager
-def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) -> Iterator[Stack]:
+def running_gateway_and_worker(
+    folder: Path, redis_url: str, command: list[str] = WORKER, **settings: Any
+) -> Iterator[Stack]:
     """Start a gateway and a worker on a running Redis; yields once a model is served."""
     with ExitStack() as services:
         port = free_port()
@@ -222,7 +230,7 @@ def running_gateway_and_worker(folder: Path, redis_url: str, **settings: Any) ->
             **as_variables(settings),
         }
         gateway = services.enter_context(running("gateway", [sys.executable, "-m", "gateway"], folder, environ))
-        worker = services.enter_context(running("worker", [sys.executable, "-m", "worker"], folder, environ))
+        worker = services.enter_context(running("worker", command, folder, environ))
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _is_running(gateway) and _is_running(worker) and serves_model(url), "a model to be served")
         yield Stack(url, redis_url, folder, environ, gateway, [worker])

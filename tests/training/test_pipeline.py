@@ -21,6 +21,8 @@ from tests.training.synthetic import ROOT, tiny_params, write_folders
 from training.errors import TrainingError
 from training.release.tracking import EXPERIMENT, record_result
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -98,7 +100,6 @@ def tracked(project: Path, trained: object, mlflow_server: str, monkeypatch: pyt
     return mlflow_server
 
 
-@pytest.mark.timeout(400)
 def test_one_command_turns_images_into_a_bundle(project: Path, trained: subprocess.CompletedProcess[str]) -> None:
     manifest = read_manifest(project / "build" / "bundle")
     assert manifest.labels == ["lying", "standing"]
@@ -114,7 +115,6 @@ def test_one_command_turns_images_into_a_bundle(project: Path, trained: subproce
     assert run(project, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
 
 
-@pytest.mark.timeout(400)
 def test_a_second_run_trains_nothing_and_records_the_result_once(
     project: Path, tracked: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +131,6 @@ def test_a_second_run_trains_nothing_and_records_the_result_once(
         training.run.main()
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("tracked")
 def test_a_registered_model_is_promoted_with_a_reason_or_if_it_is_better(project: Path) -> None:
     record_result(project / "build")
@@ -150,7 +149,6 @@ def test_a_registered_model_is_promoted_with_a_reason_or_if_it_is_better(project
     assert "McNemar" in rejected.output
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("tracked")
 def test_the_result_is_kept_if_the_server_is_unreachable(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAWQUEUE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -159,7 +157,6 @@ def test_the_result_is_kept_if_the_server_is_unreachable(project: Path, monkeypa
     assert read_manifest(project / "build" / "bundle")
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("trained")
 def test_a_changed_parameter_reruns_only_the_stages_that_depend_on_it(project: Path) -> None:
     values = (project / "params.yaml").read_text(encoding="utf-8")

@@ -60,6 +60,7 @@ def test_batches_depend_on_the_epoch_and_the_seed(prepared: Path) -> None:
     assert one[1][1].shape == (16, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_compact")
 def test_an_interrupted_run_gives_the_same_result_as_an_uninterrupted_one(
     prepared: Path, tmp_path: Path, interrupted: Callable[..., None]

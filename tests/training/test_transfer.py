@@ -45,6 +45,7 @@ def test_the_head_is_trained_on_frozen_features(three_classes: Path, tmp_path: P
     assert (predict(network, test.pixels).argmax(axis=1) == test.targets).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_bundle_whose_normalization_was_folded(three_classes: Path, tmp_path: Path) -> None:
     spec = NetworkSpec("transfer", 64, 64, classes=3)
     trained = build_network(spec)
