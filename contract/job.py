@@ -4,6 +4,7 @@ import re
 import secrets
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -280,7 +281,12 @@ def _build(kind: type[Any], values: dict[str, Any] | None) -> Any:
     """A dataclass from the output of `_plain`."""
     if values is None:
         return None
-    return kind(**{name: values[name] for name in kind.__dataclass_fields__ if name in values})
+    return kind(**known_fields(kind, values))
+
+
+def known_fields(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the fields that a dataclass has; a record from a newer version may have more."""
+    return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
 
 
 def split_model(model: str) -> tuple[str, str]:

@@ -87,7 +87,9 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
             print(error, file=sys.stderr)
             return 2
     metrics_address = f"http://{host}:{port}/metrics"
-    return build(settings, model, models=models, metrics=metrics, health=health, metrics_address=metrics_address).run()
+    worker = build(settings, model, models=models, metrics=metrics, health=health, metrics_address=metrics_address)
+    del model  # otherwise its memory would never be freed
+    return worker.run()
 
 
 def _load_first(models: Models, health: Health) -> KerasModel | None:
@@ -100,13 +102,9 @@ def _load_first(models: Models, health: Health) -> KerasModel | None:
         time.sleep(_FIND_S)
     for ref in refs:
         try:
-            model = models.load(ref, measure=True)
+            return models.load(ref, measure=True)
         except BundleError:
             continue  # it is logged
-        _log.info(
-            "Model loaded", model=model.name, version=model.version, precision=model.precision, backend=model.backend
-        )
-        return model
     return None
 
 

@@ -360,10 +360,9 @@ class Ledger:
 
     # Status
 
-    @redis_errors_as_unavailable
     def queue_names(self) -> list[str]:
         """The queues of all models, in order of priority."""
-        return queue_names(sorted(cast("set[str]", self._redis.smembers(keys.MODELS))))
+        return queue_names(self.models.names())
 
     @redis_errors_as_unavailable
     def stats(self, queues: Sequence[str] = (), now_ms: int = 0) -> LedgerStats:

@@ -12,6 +12,7 @@ from typing import cast
 
 import redis
 
+from contract.job import known_fields
 from contract.ledger import keys
 from contract.ledger.connection import read_scripts, redis_errors_as_unavailable
 
@@ -52,8 +53,7 @@ class VersionInfo:
     @classmethod
     def from_json(cls, text: str) -> "VersionInfo":
         """Read a stored description; unknown fields, from a newer version, are ignored."""
-        values = json.loads(text)
-        return cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})
+        return cls(**known_fields(cls, json.loads(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +92,8 @@ class ModelRegistry:
                 the same name.
             default: Make its model the default model.
         """
-        arguments: list[str | int] = [
-            name,
-            version,
-            json.dumps(asdict(info)),
-            info.checksum,
-            by,
-            int(live),
-            int(default),
-        ]
+        description = json.dumps(asdict(info))
+        arguments: list[str | int] = [name, version, description, info.checksum, by, int(live), int(default)]
         return Registered(int(cast("int", self._register(args=arguments))))
 
     @redis_errors_as_unavailable
@@ -111,7 +104,7 @@ class ModelRegistry:
     @redis_errors_as_unavailable
     def versions(self) -> dict[str, list[str]]:
         """The versions of all models, by name, without their descriptions."""
-        names = sorted(cast("set[str]", self._redis.smembers(keys.MODELS)))
+        names = self.names()
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
             pipeline.hkeys(keys.model(name))
@@ -121,7 +114,7 @@ class ModelRegistry:
     @redis_errors_as_unavailable
     def live(self) -> dict[str, str]:
         """The live version of each model, by name, sorted."""
-        names = sorted(cast("set[str]", self._redis.smembers(keys.MODELS)))
+        names = self.names()
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
             pipeline.hget(keys.model(name), "live")
@@ -135,7 +128,7 @@ class ModelRegistry:
     @redis_errors_as_unavailable
     def models(self) -> list[Model]:
         """All models, sorted by name."""
-        names = sorted(cast("set[str]", self._redis.smembers(keys.MODELS)))
+        names = self.names()
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.get(keys.DEFAULT_MODEL)
         for name in names:

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 from contract.errors import DeadlineExpiredError, WorkerLostError
-from contract.job import Job, JobError, JobResult, JobStatus
+from contract.job import Job, JobError, JobResult, JobStatus, known_fields
 from contract.queues import split_queue_name
 
 #: Maximum number of labels in a heartbeat.
@@ -166,14 +166,11 @@ class Heartbeat:
     @classmethod
     def from_json(cls, text: str) -> "Heartbeat":
         """Read a stored heartbeat; unknown fields, from a newer version, are ignored."""
-        values = {name: value for name, value in json.loads(text).items() if name in cls.__dataclass_fields__}
-        strategies = tuple(
-            ChosenStrategy(item["images"], item["strategy"], item["measured_ms"])
-            for item in values.pop("strategies", ())
-        )
-        models = tuple(HeldModel(**item) for item in values.pop("models", ()))
-        serves = tuple(values.pop("serves", ()))
-        return cls(**values, strategies=strategies, serves=serves, models=models)
+        values = known_fields(cls, json.loads(text))
+        for name, kind in (("strategies", ChosenStrategy), ("models", HeldModel)):
+            values[name] = tuple(kind(**known_fields(kind, item)) for item in values.get(name, ()))
+        values["serves"] = tuple(values.get("serves", ()))
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,13 @@ def test_there_is_a_maximum_number_of_models(registry: ModelRegistry) -> None:
     assert registry.register("model-3", "2", info("b"), "w") is Registered.CHANGED
 
 
+def test_there_is_a_maximum_number_of_versions_of_a_model(registry: ModelRegistry) -> None:
+    done = {registry.register("birds", str(number), info("a"), "w") for number in range(keys.VERSIONS_KEPT)}
+    assert done == {Registered.CHANGED}
+    assert registry.register("birds", "one more", info("a"), "w") is Registered.TOO_MANY
+    assert registry.register("birds", "1", info("a"), "w") is Registered.KNOWN
+
+
 def test_each_model_has_queues_and_limits_of_its_own(ledger: Ledger) -> None:
     ledger.models.register("birds", "1", info("a"), "w")
     birds, none, bulk = job_of("birds"), job_of(""), job_of("birds@1", BULK)

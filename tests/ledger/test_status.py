@@ -8,7 +8,7 @@ import pytest
 from contract.job import Job, new_job_id
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import ChosenStrategy, Heartbeat, RedisServer
+from contract.ledger.types import ChosenStrategy, Heartbeat, HeldModel, RedisServer
 from contract.queues import BULK, INTERACTIVE
 from contract.status import ledger_problem, read_status
 from tests.support.ledger import store
@@ -73,7 +73,9 @@ def test_the_status_contains_the_strategies_of_a_worker(ledger: Ledger) -> None:
 def test_unknown_fields_of_a_heartbeat_are_ignored() -> None:
     values = asdict(WORKER) | {"added_later": 1}
     values["strategies"] = [{"images": 1, "strategy": "wide", "measured_ms": {}, "added_later": 1}]
-    assert Heartbeat.from_json(json.dumps(values)) == replace(WORKER, strategies=(ChosenStrategy(1, "wide"),))
+    values["models"] = [{"name": "birds", "version": "1", "state": "ready", "problem": "", "added_later": 1}]
+    expected = replace(WORKER, strategies=(ChosenStrategy(1, "wide"),), models=(HeldModel("birds", "1", "ready"),))
+    assert Heartbeat.from_json(json.dumps(values)) == expected
 
 
 def test_a_heartbeat_of_an_earlier_version_has_no_strategies() -> None:

@@ -65,11 +65,13 @@ class Batcher(Generic[T]):
     def remove(self, is_unusable: Callable[[Hashable], bool]) -> list[T]:
         """Remove the waiting items of all keys that are unusable, and return them."""
         with self._changed:
-            removed = [buffer for key, buffer in self._buffers.items() if is_unusable(key)]
-            items = [item for buffer in removed for waiting in buffer.waiting for _, item in waiting]
-            for buffer in removed:
-                for waiting in buffer.waiting:
-                    waiting.clear()
+            items: list[T] = []
+            for key, buffer in list(self._buffers.items()):
+                if is_unusable(key):
+                    items += [item for waiting in buffer.waiting for _, item in waiting]
+                    for waiting in buffer.waiting:
+                        waiting.clear()
+                    self._drop_if_unused(key, buffer)
             return items
 
     def wake(self) -> None:
@@ -98,6 +100,9 @@ class Batcher(Generic[T]):
         # The first item wakes the reader even if no batch is due, because it starts the reader's timeout.
         if self._is_due(buffer) or buffer.count() == 1:
             self._changed.notify_all()
+        self._drop_if_unused(key, buffer)
+
+    def _drop_if_unused(self, key: Hashable, buffer: "_Buffer[T]") -> None:
         if not buffer.expected and not buffer.count():
             del self._buffers[key]
 
@@ -132,8 +137,7 @@ class Batcher(Generic[T]):
         for waiting in buffer.waiting:
             while waiting and len(batch) < self._size:
                 batch.append(waiting.popleft()[1])
-        if not buffer.expected and not buffer.count():
-            del self._buffers[key]
+        self._drop_if_unused(key, buffer)
         return batch
 
 

@@ -3,7 +3,6 @@
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +14,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import final_status
 from contract.log import get_logger
 from worker.pipeline.gate import Gate
-from worker.pipeline.item import Item
+from worker.pipeline.item import Item, counts
 from worker.upkeep.leases import LeaseKeeper
 from worker.upkeep.metrics import WorkerMetrics
 from worker.upkeep.thumbnails import Thumbnailer
@@ -72,7 +71,7 @@ class Committer:
             except Exception:  # noqa: BLE001
                 _log.exception("Results could not be written", jobs=len(group))
                 self._leases.drop(item.claim for item, _ in group)
-                self._leave(group)
+                self._gate.leave(counts(item for item, _ in group))
 
     def _gather(self) -> list[tuple[Item, JobResult]]:
         """Wait for results and return all that have arrived; returns an empty list after `stop`."""
@@ -102,10 +101,7 @@ class Committer:
             else:
                 self._metrics.late_commits.inc()
         self._delete_images([item for (item, _), is_committed in zip(group, committed, strict=True) if is_committed])
-        self._leave(group)
-
-    def _leave(self, group: Sequence[tuple[Item, JobResult]]) -> None:
-        self._gate.leave(Counter(item.claim.job.queue_name for item, _ in group if item.counted))
+        self._gate.leave(counts(item for item, _ in group))
 
     def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[bool]:
         """Commit results, retrying until the ledger is available; returns False for results that came too late."""

@@ -37,13 +37,13 @@ class Gate:
         with self._changed:
             return not self._held.total()
 
-    def enter(self, queue: str) -> None:
-        """Count a job that enters the pipeline."""
+    def enter(self, counts: Counter[str]) -> None:
+        """Count jobs that enter the pipeline, by name of the queue."""
         with self._changed:
-            self._held[queue] += 1
+            self._held.update(counts)
 
     def leave(self, counts: Counter[str]) -> None:
-        """Free the room of jobs that have left the pipeline, by queue."""
+        """Free the room of jobs that have left the pipeline."""
         with self._changed:
             self._held.subtract(counts)
             self._changed.notify_all()

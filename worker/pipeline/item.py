@@ -1,5 +1,7 @@
 """The data that passes through the pipeline: one item per claimed job."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -37,3 +39,8 @@ class Item:
         """How long the job waited for a worker, in milliseconds."""
         job = self.claim.job
         return max(0, (job.started_ms or job.created_ms) - job.created_ms)
+
+
+def counts(items: Iterable[Item]) -> Counter[str]:
+    """The number of items that the gate counts, by name of the queue."""
+    return Counter(item.claim.job.queue_name for item in items if item.counted)

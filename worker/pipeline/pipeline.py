@@ -22,7 +22,7 @@ from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import CostlyDecoder, Decoder
 from worker.pipeline.gate import ClosedError, Gate
-from worker.pipeline.item import Item
+from worker.pipeline.item import Item, counts
 from worker.pipeline.predict import Predictor
 from worker.runtime.models import Models, UnusableModelError
 from worker.upkeep.leases import LeaseKeeper
@@ -101,7 +101,7 @@ class Pipeline:
         with suppress(UnavailableError):  # the leases expire
             self.ledger.release(claims)
         self.leases.drop(claims)
-        self.gate.leave(Counter(item.claim.job.queue_name for item in returned if item.counted))
+        self.gate.leave(counts(returned))
 
     def drain(self) -> None:
         """Claim no more jobs."""
@@ -168,9 +168,11 @@ class Pipeline:
         costly = [claim for claim in claims if claim.job.id not in cheap_ids]
         if costly:
             self.gate.retry(self.ledger.postpone, costly)
-        for claim in costly:
-            self.costly.submit(self._item(claim, models[claim.job.id], counted=claim.alone))
+        slow = [self._item(claim, models[claim.job.id], counted=claim.alone) for claim in costly]
         items = [self._item(claim, models[claim.job.id]) for claim, _ in cheap]
+        self.gate.enter(counts([*slow, *items]))
+        for item in slow:
+            self.costly.submit(item)
         self.decoder.submit(items, [data for _, data in cheap])
 
     def _choose(self, claims: Sequence[Claim]) -> dict[str, ModelRef]:
@@ -184,8 +186,6 @@ class Pipeline:
         return chosen
 
     def _item(self, claim: Claim, ref: ModelRef, *, counted: bool = True) -> Item:
-        if counted:
-            self.gate.enter(claim.job.queue_name)
         return Item(claim, _rank(claim), ref, self.models.target(ref), counted)
 
 

@@ -57,13 +57,17 @@ class Predictor:
 
     def _run(self) -> None:
         while batch := self._batcher.take():
-            ref = batch[0].model
-            if model := self._models.get(ref):
-                self._predict(model, batch)
-            else:  # it was unloaded after the batch was released
-                self._batcher.expect(len(batch), ref)
-                for item in batch:
-                    self._batcher.put(item, item.rank, ref)
+            self._run_batch(batch)
+
+    def _run_batch(self, batch: Sequence[Item]) -> None:
+        # While the thread waits for the next batch, none of its variables may keep the model in memory.
+        ref = batch[0].model
+        if model := self._models.get(ref):
+            self._predict(model, batch)
+        else:  # it was unloaded after the batch was released
+            self._batcher.expect(len(batch), ref)
+            for item in batch:
+                self._batcher.put(item, item.rank, ref)
 
     def _predict(self, model: KerasModel, batch: Sequence[Item]) -> None:
         started_s = time.monotonic()

@@ -34,6 +34,11 @@ _RETRY_S = 60.0
 _FIRST_USE_S = 10.0
 _POLL_S = 0.05
 _MAX_PROBLEM_CHARS = 500
+#: Why a version is not registered. It is then not served, and registering it is tried again at every look.
+_NOT_REGISTERED = {
+    Registered.DIFFERENT: "Another bundle is registered under this name and version. Import it as another version.",
+    Registered.TOO_MANY: "There are too many models, or versions of this model.",
+}
 
 
 class UnusableModelError(Exception):
@@ -151,10 +156,12 @@ class Models:
         _, pinned = split_model(model)
         with self._lock:
             ref = ModelRef(name, version)
-            if not pinned and ref not in self._versions:
-                ref = self._live_version(name) or ref  # another worker has a version that is not in this one's store
             found = self._versions.get(ref)
-            if found and (found.state != "failed" or not pinned):
+            if not pinned and not (found and found.target):
+                # Another worker can read a version that this one cannot.
+                ref = self._live_version(name) or ref
+                found = self._versions.get(ref)
+            if found and found.target and (found.state != "failed" or not pinned):
                 return ref
         raise UnusableModelError(ref, self.problem(ref))
 
@@ -239,6 +246,9 @@ class Models:
             grown = max(0, _memory_bytes() - before)
             found.memory_bytes = max(found.memory_bytes, grown, _size_of(found.stored.folder))
             found.used_at_s, found.is_used = self._clock(), False
+        _log.info(
+            "Model loaded", model=model.name, version=model.version, precision=model.precision, backend=model.backend
+        )
         return model
 
     def refresh(self) -> None:
@@ -303,11 +313,10 @@ class Models:
             live=stored is self._options.base and is_alone,
             default=stored.name == self._options.default,
         )
-        found.is_registered = True
-        if done is Registered.DIFFERENT:
-            self._fail(found, "Another bundle is registered under this name and version. Import it as another version.")
-        if done is Registered.TOO_MANY:
-            self._fail(found, "There are too many models, or versions of this model.")
+        found.is_registered = done in (Registered.KNOWN, Registered.CHANGED)
+        if not found.is_registered:
+            problem = _NOT_REGISTERED[done]
+            self._fail(found, problem, quiet=found.problem == problem)
 
     def _served_names(self) -> list[str]:
         return sorted({ref.name for ref in self._versions})
@@ -368,8 +377,7 @@ class Models:
     def _serve_requests(self) -> None:
         while ref := self._requests.get():
             with suppress(Exception):  # `load` has logged it
-                model = self.load(ref)
-                _log.info("Model loaded", model=model.name, version=model.version, precision=model.precision)
+                self.load(ref)
             self.changed()
 
 

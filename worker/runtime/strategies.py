@@ -120,8 +120,8 @@ class StrategyCall:
 
     def _build(self, pixels: NDArray[np.uint8], check: Callable[[Call], None]) -> None:
         for kind in sorted({strategy.kind for strategy in self._strategies.values()}):
-            if not threading.main_thread().is_alive():
-                return  # the process is exiting
+            if self._is_exiting():
+                return
             try:
                 call = self._network.build(kind)
                 if kind not in self._calls:
@@ -130,13 +130,21 @@ class StrategyCall:
                     self._warm_up(call, pixels)
             # Frameworks can raise anything on a network that they cannot freeze.
             except Exception as error:  # noqa: BLE001
-                if threading.main_thread().is_alive():  # pools accept no calls while the process is exiting
+                if not self._is_exiting():
                     _log.warning(
                         "A strategy cannot be used, which makes batches slower", kind=kind, reason=_reason(error)
                     )
             else:
                 self._calls[kind] = call
         del self._network  # with its weights and the calls that are not used
+
+    def _is_exiting(self) -> bool:
+        """Whether the process is exiting: then pools accept no calls."""
+        try:
+            self._pool.submit(int)
+        except RuntimeError:
+            return True
+        return False
 
     def _warm_up(self, narrow: Call, pixels: NDArray[np.uint8]) -> None:
         """Run every part size on all cores in parallel, so that nothing is compiled while jobs wait."""

@@ -20,7 +20,7 @@ end
 if not known then
   local is_new = redis.call('SISMEMBER', K.models, name) == 0
   if is_new and redis.call('SCARD', K.models) >= tonumber(K.models_kept)
-      or redis.call('HLEN', key) >= 2 * tonumber(K.versions_kept) then
+      or redis.call('HLEN', key) > 2 * tonumber(K.versions_kept) then -- also `revision` and `live`
     return 3
   end
 end

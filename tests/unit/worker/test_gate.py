@@ -12,8 +12,7 @@ from worker.pipeline.gate import ClosedError, Gate
 
 def gate_with(jobs: int) -> Gate:
     gate = Gate(4)
-    for _ in range(jobs):
-        gate.enter(BULK)
+    gate.enter(Counter({BULK: jobs}))
     return gate
 
 

@@ -1,7 +1,12 @@
 """The models of a worker: found in the store, registered, loaded on demand, and unloaded when memory is short."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +18,12 @@ from bundle.locate import INCLUDED
 from bundle.manifest import BundleError, read_manifest
 from bundle.store import ModelStore, StoredVersion
 from contract.job import ModelRef
-from contract.ledger.models import ModelRegistry
+from contract.ledger.models import ModelRegistry, VersionInfo
 from tests.support.brightness import BrightnessModel
+from tests.support.images import draw
 from tests.support.ledger import patient_client
-from tests.support.services import wait_until
+from tests.support.services import ROOT, wait_until
+from tests.unit.worker.conftest import Bench
 from worker.runtime.models import ModelOptions, Models, UnusableModelError
 
 
@@ -41,12 +48,18 @@ class Loader:
     def __init__(self) -> None:
         self.loaded: list[str] = []
         self.damaged: set[str] = set()
+        #: The models that were in memory when each version was loaded.
+        self.in_memory: list[list[str]] = []
+        self._models: weakref.WeakValueDictionary[str, BrightnessModel] = weakref.WeakValueDictionary()
 
     def __call__(self, folder: Path, _measure: bool) -> Any:
-        self.loaded.append(f"{folder.parent.name}@{folder.name}")
-        if folder.parent.name in self.damaged:
+        name = folder.parent.name
+        self.loaded.append(f"{name}@{folder.name}")
+        self.in_memory.append(list(self._models))
+        if name in self.damaged:
             raise BundleError("The file is damaged.")
-        return BrightnessModel()
+        model = self._models[name] = BrightnessModel()
+        return model
 
 
 @pytest.fixture
@@ -58,11 +71,11 @@ def loader() -> Loader:
 def make_models(tmp_path: Path, registry: ModelRegistry, loader: Loader) -> Iterator[Callable[..., Models]]:
     started: list[Models] = []
 
-    def make(**options: Any) -> Models:
+    def make(clock: Callable[[], float] = time.monotonic, **options: Any) -> Models:
         manifest = read_manifest(INCLUDED)
         base = StoredVersion(manifest.name, manifest.version, INCLUDED)
-        chosen = {"base": base, "default": base.name} | options
-        models = Models(loader, ModelOptions(**chosen), store=ModelStore(tmp_path), registry=registry, by="w")
+        chosen = ModelOptions(**{"base": base, "default": base.name} | options)
+        models = Models(loader, chosen, store=ModelStore(tmp_path), registry=registry, by="w", clock=clock)
         models.refresh()
         models.start()
         started.append(models)
@@ -147,6 +160,17 @@ def test_a_pinned_version_that_does_not_exist_is_refused(make_models: Callable[.
     assert models.choose("birds@2", "birds") == ModelRef("birds", "1")  # another worker has it
 
 
+def test_a_job_is_never_given_to_a_version_whose_manifest_is_damaged(
+    make_models: Callable[..., Models], tmp_path: Path
+) -> None:
+    add(tmp_path, "birds", "1")
+    (add(tmp_path, "birds", "2") / "manifest.json").write_text("{")
+    models = make_models()
+    assert models.choose("birds@2", "birds") == ModelRef("birds", "1")
+    with pytest.raises(UnusableModelError, match="not a valid manifest"):
+        models.choose("birds@2", "birds@2")
+
+
 def test_the_least_recently_used_model_is_unloaded(
     make_models: Callable[..., Models], loader: Loader, tmp_path: Path
 ) -> None:
@@ -160,6 +184,68 @@ def test_the_least_recently_used_model_is_unloaded(
         models.get(ref)
     assert loader.loaded[0] == "a-model@1"
     assert "b-model@1" in loader.loaded
+
+
+def test_no_part_of_a_worker_keeps_an_unloaded_model_in_memory(
+    make_models: Callable[..., Models], make_bench: Callable[..., Bench], loader: Loader, tmp_path: Path
+) -> None:
+    for name in ("a-model", "b-model"):
+        add(tmp_path, name, "1")
+    size = sum(path.stat().st_size for path in INCLUDED.iterdir())
+    models = make_models(memory_bytes=size + 1000)
+    bench = make_bench(models=models)
+    models.changed = bench.worker.pipeline.models_changed
+    for name in ("a-model", "b-model"):
+        bench.process(bench.submit(draw(), model=name))
+    assert loader.loaded == ["a-model@1", "b-model@1"]
+    assert loader.in_memory == [[], []]
+
+
+STARTED_WORKER = """
+import gc, os, weakref
+from contract.job import ModelRef
+from tests.support.brightness import BrightnessModel
+from worker.__main__ import main
+loaded = []
+def load(*_, **__):
+    model = BrightnessModel()
+    loaded.append(weakref.ref(model))
+    return model
+class Worker:
+    def __init__(self, _settings, model, *, models, **_):
+        self.models = models
+    def run(self):
+        (first,) = self.models.live_versions()[:1]
+        self.models.get(first)
+        self.models.load(ModelRef("birds", "1"))
+        gc.collect()
+        return 0 if len(loaded) == 2 and loaded[0]() is None else 1
+raise SystemExit(main(load, Worker))
+"""
+
+
+@pytest.mark.slow
+def test_a_started_worker_can_unload_its_first_model(clean_redis: str, tmp_path: Path) -> None:
+    add(tmp_path / "models", "birds", "1")
+    settings = {"REDIS_URL": clean_redis, "STATE_DIR": str(tmp_path), "MODEL_MEMORY_BYTES": "1"}
+    settings |= {"WORKER_METRICS_PORT": "0"}
+    environ = os.environ | {f"PAWQUEUE_{name}": value for name, value in settings.items()}
+    done = subprocess.run([sys.executable, "-c", STARTED_WORKER], cwd=ROOT, env=environ, check=False)
+    assert done.returncode == 0
+
+
+def test_a_bundle_that_was_not_registered_is_never_served(
+    make_models: Callable[..., Models], registry: ModelRegistry, tmp_path: Path
+) -> None:
+    clock = [0.0]
+    registry.register("birds", "1", VersionInfo(["owl"], 8, 8, checksum="of another bundle"), "another worker")
+    add(tmp_path, "birds", "1")
+    models = make_models(clock=lambda: clock[0])
+    assert "interactive.birds" not in models.queue_names()
+    clock[0] = 61
+    models.refresh()
+    assert "interactive.birds" not in models.queue_names()
+    assert "Another bundle is registered" in models.problem(ModelRef("birds", "1"))
 
 
 def test_the_registry_is_filled_again_after_redis_lost_its_data(

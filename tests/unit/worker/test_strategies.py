@@ -1,5 +1,7 @@
 """A worker measures the strategies for running a model, and runs each batch with the fastest one for its size."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.ledger.types import ChosenStrategy
+from tests.support.services import ROOT
 from worker.runtime.strategies import Call, Kind, StrategyCall, measure, nearest, sizes_to_measure, usual_choices
 
 ALL_KINDS: tuple[Kind, ...] = ("wide", "frozen", "narrow")
@@ -223,3 +226,31 @@ def test_batches_are_not_split_if_the_outputs_of_the_parts_are_wrong() -> None:
     network.calls.clear()
     assert call(images(8))[:, 0].tolist() == list(range(8))
     assert network.calls == [("wide", 8)]
+
+
+EXITING = """
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from contract.ledger.types import ChosenStrategy
+from worker.runtime.strategies import StrategyCall
+
+class Network:
+    kinds = ("wide", "narrow")
+    def build(self, kind):
+        while kind == "narrow":  # until pools accept no calls
+            try:
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(int)
+            except RuntimeError:
+                break
+        return lambda pixels: pixels.reshape(len(pixels), -1)
+
+choices = [ChosenStrategy(1, "wide"), ChosenStrategy(8, "parts_4")]
+builder = StrategyCall(Network(), "float32", choices, 2).build(np.zeros((8, 1, 1, 3), np.uint8), lambda _: None)
+ThreadPoolExecutor(1).submit(builder.join, 30)  # so long, the main thread is alive
+"""
+
+
+def test_a_process_that_exits_while_strategies_are_built_logs_no_warning() -> None:
+    done = subprocess.run([sys.executable, "-c", EXITING], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
