@@ -6,17 +6,21 @@ from pathlib import Path
 INCLUDED = Path(__file__).parent.parent / "models" / "cats-dogs"
 
 
+#: The name in the model store of the folder that `champion_folder` returns. It is not the name of a model.
+CHAMPION = "champion"
+
+
+def store_folder(state_dir: Path) -> Path:
+    """The model store: the folder with a folder `NAME/VERSION` for each version of a model."""
+    return state_dir / "models"
+
+
 def champion_folder(state_dir: Path) -> Path:
     """The folder to which `pawqueue models promote` copies a bundle."""
-    return state_dir / "models" / "champion"
+    return store_folder(state_dir) / CHAMPION
 
 
 def bundle_to_serve(chosen: Path | None, state_dir: Path) -> Path:
     """The bundle to serve: the chosen one (`PAWQUEUE_MODEL`), else the promoted one, else the included one."""
     promoted = champion_folder(state_dir)
     return chosen or (promoted if promoted.exists() else INCLUDED)
-
-
-def store_folder(state_dir: Path) -> Path:
-    """The model store: the folder with a folder `NAME/VERSION` for each version of a model."""
-    return state_dir / "models"

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bundle.target import Filter, Resize, Target
 
 SCHEMA = 1
+#: The name of a model, as a regular expression.
+NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 #: Files that hold a network, but are not a bundle.
 MODEL_SUFFIXES = frozenset({".keras", ".h5", ".hdf5", ".zip"})
 MODEL_FILE = "model.keras"
@@ -111,7 +113,7 @@ class Manifest(_Part):
     """The description of a model. Reading it does not load the model."""
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(pattern=f"^{NAME}$")
     version: str = Field(min_length=1, max_length=64)
     architecture: str
     labels: list[str] = Field(min_length=2)

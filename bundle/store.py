@@ -10,9 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.manifest import MANIFEST_FILE, BundleError, Manifest, read_manifest
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+from bundle.manifest import MANIFEST_FILE, NAME, BundleError, Manifest, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class ModelStore:
     def _find(self) -> Iterator[StoredVersion]:
         for model in _folders(self._folder):
             # The folder `champion` is itself a bundle: `pawqueue models promote` wrote it.
-            if _NAME.fullmatch(model.name) and not (model / MANIFEST_FILE).exists():
+            if re.fullmatch(NAME, model.name) and not (model / MANIFEST_FILE).exists():
                 for version in _folders(model):
                     if (version / MANIFEST_FILE).is_file():
                         yield StoredVersion(model.name, version.name, version)

@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.decode import UndecodableImageError, decode
 from bundle.target import Resize, Target
-from importer.errors import ImportFailedError
+from importer.request import ImportFailedError
 from importer.scale import SCALES, Scale
-from importer.writing import Plan
+
+if TYPE_CHECKING:
+    from importer.writing import Plan  # loads TensorFlow
 
 #: Images that are predicted, and those with which other options are tried; spread over the labels.
 _MAX_IMAGES, _TRIED_IMAGES = 2000, 240
+#: Images that are in memory at a time while all are predicted.
+_AT_ONCE = 64
 #: Below this accuracy, other options are tried.
 _LOW = 0.9
 #: By how much another option must be better to be worth telling. An order of the labels is chosen among many, so the
@@ -80,22 +85,20 @@ class Checked:
         return [head, *rows]
 
 
-def check_folder(plan: Plan, folder: Path) -> Checked:
+def check_folder(plan: "Plan", folder: Path) -> Checked:
     """Predict the images in the subfolders of `folder`, which are named after the labels.
 
     Raises:
         ImportFailedError: there are no images, or a subfolder has another name.
     """
-    files = _labeled_files(folder, plan.labels)
-    target = plan.input.target
-    pixels, truth, used = _decode(_spread(files, _MAX_IMAGES), target)
+    files = _spread(_labeled_files(folder, plan.labels), _MAX_IMAGES)
+    truth, predicted, used = _predict_files(plan, files)
     if not used:
         raise ImportFailedError(f"--check {folder}: none of the files is a readable image.")
-    predicted = plan.probabilities(pixels).argmax(axis=1)
     confusion = _confusion(truth, predicted, len(plan.labels))
     found = Checked(
         images=len(used),
-        skipped=min(len(files), _MAX_IMAGES) - len(used),
+        skipped=len(files) - len(used),
         accuracy=float((predicted == truth).mean()),
         labels=plan.labels,
         confusion=confusion.tolist(),
@@ -137,6 +140,18 @@ def _spread(files: Sequence[_File], count: int) -> list[_File]:
     return [files[at] for at in np.linspace(0, len(files) - 1, count).round().astype(int)]
 
 
+def _predict_files(plan: "Plan", files: Sequence[_File]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[_File]]:
+    """The true and the predicted labels, and the files that are readable images."""
+    truth, predicted, used = [np.empty(0, np.int64)], [np.empty(0, np.int64)], []
+    for at in range(0, len(files), _AT_ONCE):
+        pixels, numbers, readable = _decode(files[at : at + _AT_ONCE], plan.input.target)
+        if readable:
+            truth.append(numbers)
+            predicted.append(_predicted(plan, pixels, plan.scale))
+            used += readable
+    return np.concatenate(truth), np.concatenate(predicted), used
+
+
 def _decode(files: Sequence[_File], target: Target) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[_File]]:
     pixels, used = [], []
     for path, number in files:
@@ -145,15 +160,14 @@ def _decode(files: Sequence[_File], target: Target) -> tuple[NDArray[np.uint8], 
         except (UndecodableImageError, OSError):
             continue
         used.append((path, number))
-    shape = (0, target.height, target.width, 3)
-    return np.stack(pixels) if pixels else np.empty(shape, np.uint8), np.array([number for _, number in used]), used
+    return np.array(pixels), np.array([number for _, number in used]), used
 
 
 def _confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
     return np.bincount(truth * labels + predicted, minlength=labels**2).reshape(labels, labels)
 
 
-def _try_others(plan: Plan, files: Sequence[_File]) -> tuple[float, Advice | None]:
+def _try_others(plan: "Plan", files: Sequence[_File]) -> tuple[float, Advice | None]:
     """The accuracy of the given options for these images, and options that are better, if there are any.
 
     First the scale and the order of the labels are changed, then the resize rule.
@@ -187,7 +201,7 @@ def _try_others(plan: Plan, files: Sequence[_File]) -> tuple[float, Advice | Non
     return of_given, Advice(" ".join(options), found) if options else None
 
 
-def _predicted(plan: Plan, pixels: NDArray[np.uint8], scale: Scale) -> NDArray[np.int64]:
+def _predicted(plan: "Plan", pixels: NDArray[np.uint8], scale: Scale) -> NDArray[np.int64]:
     found: NDArray[np.int64] = plan.probabilities(pixels, scale).argmax(axis=1)
     return found
 

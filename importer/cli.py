@@ -3,19 +3,22 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
+from bundle.locate import CHAMPION, store_folder
+from bundle.manifest import NAME
 from importer.request import Request
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-#: Folders of the model store that are no models.
-_RESERVED = frozenset({"champion"})
+#: An interrupted import may take so long to delete its files.
+_INTERRUPTED_S = 10
 _SIZE = re.compile(r"(\d+)[xX](\d+)|(\d+)")
 
 
@@ -76,7 +79,7 @@ def import_command(  # noqa: PLR0913 - one argument for each option
     request = Request(
         source=source,
         name=_checked_name(name),
-        store=str(Path(os.environ.get("PAWQUEUE_STATE_DIR") or "state") / "models"),
+        store=str(store_folder(Path(os.environ.get("PAWQUEUE_STATE_DIR") or "state"))),
         labels=labels,
         labels_from=labels_from,
         scale=scale,
@@ -103,9 +106,9 @@ def import_command(  # noqa: PLR0913 - one argument for each option
 
 def _run(request: Request, *, as_json: bool) -> dict[str, Any]:
     """Do the import in a process of its own; returns its result."""
-    with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(
-            [sys.executable, "-m", "importer"],
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryDirectory(prefix="pawqueue-import-") as folder:
+        with subprocess.Popen(  # noqa: S603 - fixed words, and a folder that is ours
+            [sys.executable, "-m", "importer", folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -115,6 +118,9 @@ def _run(request: Request, *, as_json: bool) -> dict[str, Any]:
             try:
                 found = _follow(process, request, as_json=as_json)
             except BaseException:
+                process.send_signal(signal.SIGINT)  # it deletes what it has written to the model store
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_INTERRUPTED_S)
                 process.kill()
                 raise
         if found is None:
@@ -154,9 +160,9 @@ class _Failure(click.ClickException):
 
 
 def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise _Failure(f"--name {name}: use lowercase letters, digits, and . _ -")
-    if name in _RESERVED:
+    if name == CHAMPION:
         raise _Failure(f"--name {name}: this name is reserved. Choose another one.")
     return name
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from bundle.operations import unsafe_operations
-from importer.errors import ImportFailedError
+from importer.request import ImportFailedError
 from worker.runtime.tensorflow import operations, remove_node
 
-#: Name of the input of every graph made here.
-INPUT = "pixels"
+#: Names of the input of every graph made here, and of the output of the graph of a network.
+INPUT, OUTPUT = "pixels", "output"
 #: A graph is one message of Protocol Buffers.
 _MAX_BYTES = 2_000_000_000
 #: Operations that only pass values on.
@@ -29,19 +29,18 @@ _TRANSPOSED = {"Conv2D": 2, "DepthwiseConv2dNative": 2, "MaxPool": 1, "AvgPool":
 _TRANSPOSED |= dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), 1)
 _UNTOUCHED = frozenset({"BiasAdd"})
 
-Call = Callable[[Any], Sequence[Any]]
+#: Takes and returns a tensor.
+Call = Callable[[Any], Any]
 
 
-def freeze(call: Call, shape: Sequence[int | None], dtype: Any = tf.float32, names: Sequence[str] = ()) -> Any:
+def freeze(call: Call, shape: Sequence[int], dtype: Any = tf.float32, output: str = OUTPUT) -> Any:
     """The graph of `call` for batches of `shape` with its weights as constants.
 
-    Its input is `pixels`, its outputs are `names`, or else `output_0`, `output_1` and so on.
-
     Raises:
-        ImportFailedError: it cannot be traced, keeps a state, or is too large.
+        ImportFailedError: it keeps a state, or is too large.
     """
     signature = [tf.TensorSpec((None, *shape), dtype, name=INPUT)]
-    function = tf.function(lambda pixels: list(call(pixels)), input_signature=signature, autograph=False)
+    function = tf.function(call, input_signature=signature, autograph=False)
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     try:
         graph = frozen.graph.as_graph_def()
@@ -49,10 +48,9 @@ def freeze(call: Call, shape: Sequence[int | None], dtype: Any = tf.float32, nam
         raise ImportFailedError(
             f"The network is larger than {_MAX_BYTES // 10**9} GB, which is not supported."
         ) from error
-    for at, tensor in enumerate(frozen.outputs):
-        node = graph.node.add(op="Identity", name=names[at] if names else f"output_{at}")
-        node.input.append(tensor.name)
-        node.attr["T"].type = tensor.dtype.as_datatype_enum
+    (tensor,) = frozen.outputs
+    node = graph.node.add(op="Identity", name=output, input=[tensor.name])
+    node.attr["T"].type = tensor.dtype.as_datatype_enum
     state = [node.name for node in graph.node if node.op == "Placeholder" and node.name != INPUT]
     if state:
         raise ImportFailedError(f"The network keeps a state, such as a table ({state[0]}), which is not supported.")
@@ -61,23 +59,27 @@ def freeze(call: Call, shape: Sequence[int | None], dtype: Any = tf.float32, nam
     return graph
 
 
-def caller(graph: Any, output: str = "output_0") -> Callable[[Any], Any]:
-    """A function that puts the graph into the one that is being built; it takes and returns a tensor."""
+def caller(graph: Any) -> Call:
+    """A function that puts the graph of a network into the one that is being built."""
     inner = tf.compat.v1.GraphDef()
     inner.CopyFrom(graph)
     remove_node(inner, INPUT)
 
     def call(pixels: Any) -> Any:
-        return tf.graph_util.import_graph_def(inner, {f"{INPUT}:0": pixels}, [f"{output}:0"], name="network")[0]
+        return tf.graph_util.import_graph_def(inner, {f"{INPUT}:0": pixels}, [f"{OUTPUT}:0"], name="network")[0]
 
     return call
 
 
-def runner(graph: Any, output: str = "output_0") -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
-    """A function that runs the graph on arrays."""
-    call = caller(graph, output)
-    dtype = next(tf.dtypes.as_dtype(node.attr["dtype"].type) for node in graph.node if node.name == INPUT)
-    function = tf.function(call, autograph=False, reduce_retracing=True)
+def input_type(graph: Any) -> Any:
+    """The type of the values that the graph takes."""
+    return next(tf.dtypes.as_dtype(node.attr["dtype"].type) for node in graph.node if node.name == INPUT)
+
+
+def runner(graph: Any) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
+    """A function that runs the graph of a network on arrays."""
+    dtype = input_type(graph)
+    function = tf.function(caller(graph), autograph=False, reduce_retracing=True)
 
     def run(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
         found: NDArray[np.floating] = function(tf.cast(tf.constant(pixels), dtype)).numpy()
@@ -107,10 +109,10 @@ def require_pure(graph: Any, shown: str, *, trusted: bool) -> list[str]:
     return unsafe
 
 
-def last_operation(graph: Any, output: str = "output_0") -> str:
+def last_operation(graph: Any) -> str:
     """The operation that computes the output."""
     nodes = {node.name: node for node in graph.node}
-    node = nodes[output]
+    node = nodes[OUTPUT]
     while node.op in _PASSING and node.input:
         node = nodes[_node_name(node.input[0])]
     return str(node.op)

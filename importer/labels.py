@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from importer.errors import ImportFailedError
+from importer.request import ImportFailedError
 
 _MAX_BYTES = 10_000_000
 _NUMBERED = re.compile(r"(\d+)[ \t:,]+(.+)")

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from importer import graph
-from importer.errors import ImportFailedError
+from importer.request import ImportFailedError
 
 #: Maximum difference between outputs of the same network in two forms, relative to the larger of 1 and the output.
 _SAME = 1e-4
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ class Network:
 
     def raw(self, inputs: NDArray[np.floating]) -> NDArray[np.floating]:
         """The outputs, float32 (images, units), for inputs in the form of the network."""
-        parts = [self._run(inputs[at : at + _BATCH]) for at in range(0, len(inputs), _BATCH)]
-        return np.concatenate(parts).astype(np.float32).reshape(len(inputs), -1)
+        return self._run(inputs).astype(np.float32).reshape(len(inputs), -1)
 
     def last_operation(self) -> str:
         """The operation that computes the output."""
@@ -120,21 +118,13 @@ def choose_output(names: Sequence[str], wanted: str | None) -> int:
     return names.index(wanted) if wanted is not None else 0
 
 
-def from_graph(  # noqa: PLR0913 - the parts of a network
-    name: str,
-    graph_def: Any,
-    form: Form,
-    shown: str,
-    *,
-    trusted: bool,
-    loss: Any = None,
-    scaling_layers: Sequence[str] = (),
-    notes: Sequence[str] = (),
+def from_graph(
+    name: str, graph_def: Any, form: Form, shown: str, *, trusted: bool, notes: Sequence[str] = ()
 ) -> Network:
     """A network that is served as a graph."""
     graph_def = graph.for_cpus(graph_def)
     unsafe = tuple(graph.require_pure(graph_def, shown, trusted=trusted))
-    return Network(name, form, graph_def, None, loss, tuple(scaling_layers), tuple(notes), unsafe)
+    return Network(name, form, graph_def, None, notes=tuple(notes), unsafe_operations=unsafe)
 
 
 def from_keras(model: Any, size: tuple[int, int] | None, output: str | None) -> Network:
@@ -154,7 +144,7 @@ def from_keras(model: Any, size: tuple[int, int] | None, output: str | None) -> 
     if len(model.outputs) > 1:
         model = keras.Model(inputs, model.outputs[at], name=model.name)
     graph_def = graph.freeze(
-        lambda pixels: keras.tree.flatten(model(pixels, training=False)), form.shape, inputs[0].dtype
+        lambda pixels: keras.tree.flatten(model(pixels, training=False))[0], form.shape, inputs[0].dtype
     )
     return Network(str(model.name), form, graph.for_cpus(graph_def), model)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from importer.errors import ImportFailedError
+from importer.request import ImportFailedError
 
 #: What is added after the network. `shares`: each output is divided by their sum.
 End = Literal["none", "softmax", "sigmoid", "shares"]

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from importer.errors import ImportFailedError
+from bundle.golden import TOLERANCE
+from importer.request import ImportFailedError
 
-#: Maximum difference between a probability of the bundle and of the network, by precision.
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 _LIMIT_S = 900
 _MEASURE_S = 0.5
 
@@ -40,9 +39,9 @@ def prove(
         images.with_suffix(".json").unlink(missing_ok=True)
     differences = {name: float(np.abs(values - expected).max()) for name, values in found.items()}
     for name, difference in differences.items():
-        if not difference <= _TOLERANCE[name]:
+        if not difference <= TOLERANCE[name]:
             raise ImportFailedError(
-                f"The bundle differs from the network by {difference:.4f} in {name} ({_TOLERANCE[name]} is allowed), "
+                f"The bundle differs from the network by {difference:.4f} in {name} ({TOLERANCE[name]} is allowed), "
                 "so it was not imported. Report this with the file."
             )
     return differences

@@ -1,4 +1,4 @@
-"""What a user asks for, as the command line passes it to the process that does the work."""
+"""What a user asks for, as the command line passes it to the process that imports, and the error of a failed import."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -30,11 +30,6 @@ class Request:
     trust_code: bool = False
     check: str | None = None
 
-    @property
-    def trusts_code(self) -> bool:
-        """Whether code from the file or from a module may run."""
-        return self.trust_code or bool(self.modules)
-
     def to_dict(self) -> dict[str, Any]:
         """The request as plain values."""
         return asdict(self)
@@ -44,3 +39,7 @@ class Request:
         """Read the output of `to_dict`."""
         size = values.pop("size")
         return cls(**values, size=tuple(size) if size else None)
+
+
+class ImportFailedError(Exception):
+    """The network cannot be imported as requested; the message is one sentence that says what to do."""

@@ -1,7 +1,7 @@
 """The import, step by step, once the source is known."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -10,37 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.golden import golden_inputs
-from bundle.manifest import Imported, InputSpec
-from importer import keras_files, saved_models, wrap
+from bundle.manifest import Imported, InputSpec, sha256_of
+from importer import build_keras, build_saved_model, wrap
 from importer.check import check_folder
-from importer.files import KerasFile
 from importer.labels import check_labels
-from importer.modules import checksums
 from importer.network import Network
 from importer.outputs import Meaning, check_probabilities, decide
 from importer.proof import prove
 from importer.request import Request
 from importer.scale import SCALES, Scale, missing_scale
-from importer.source import Source
+from importer.source import Found
 from importer.writing import Plan, write
 
 #: Called with a topic and what there is to say about it.
 Say = Callable[[str, str], None]
 #: More labels are shown shortened.
 _SHOWN_LABELS = 40
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is known before TensorFlow is loaded."""
-
-    source: Source
-    #: None for a SavedModel.
-    file: KerasFile | None
-    labels: list[str] | None
-    scale: Scale | None
-    #: For temporary files.
-    folder: Path
 
 
 def import_network(
@@ -55,9 +40,9 @@ def import_network(
     """
     source = found.source
     if found.file is not None:
-        network = keras_files.build(found.file, request, found.folder)
+        network = build_keras.build(found.file, request, found.folder)
     else:
-        network = saved_models.build(source.path, source.shown, request)
+        network = build_saved_model.build(source.path, source.shown, request)
     form = network.form
     color = "RGB" if form.channels == 3 else "grey"
     say("network", f"{network.name}: {form.height} x {form.width} {color}")
@@ -65,45 +50,41 @@ def import_network(
         say("note", note)
     scale = _choose_scale(network, found, say)
     images = _test_images(form.height, form.width)
-    meaning = decide(
-        network.raw(wrap.prepared(images, form, scale)),
-        network.last_operation(),
-        network.loss,
-        multi_label=request.multi_label,
-    )
+    raw = network.raw(wrap.prepared(images, form, scale))
+    meaning = decide(raw, network.last_operation(), network.loss, multi_label=request.multi_label)
     say("outputs", meaning.text)
     labels = _say_labels(found.labels, meaning, say)
-    resize = request.resize or ("crop" if source.is_machine else "squash")
+    resize = request.resize or ("crop" if source.is_teachable_machine else "squash")
     how = request.filter or "bilinear"
-    of_machine = " (Teachable Machine)" if source.is_machine else " (default)"
+    of_machine = " (Teachable Machine)" if source.is_teachable_machine else " (default)"
     say("resize", f"{resize}{'' if request.resize else of_machine}, {how}{'' if request.filter else ' (default)'}")
     plan = Plan(
-        name=request.name,
+        request=request,
         network=network,
         scale=scale,
         meaning=meaning,
         labels=labels,
         input=InputSpec(height=form.height, width=form.width, resize=resize, filter=how),
         imported=Imported(
-            kind=_kind(found),
+            kind=found.kind,
             file=Path(source.shown).name if not source.shown.startswith("hf://") else source.shown,
             sha256=source.sha256(),
             scale=scale.name,
-            modules=checksums(request.modules),
+            modules={Path(module).name: sha256_of(Path(module)) for module in request.modules},
             trusted_code=request.trust_code,
         ),
     )
+    check_probabilities(wrap.finished(raw, meaning.end), meaning)
+    checked = check_folder(plan, Path(request.check)) if request.check else None
     expected = plan.probabilities(images)
-    check_probabilities(wrap.finished(network.raw(wrap.prepared(images, form, scale)), meaning.end), meaning)
     differences: dict[str, float] = {}
 
     def check(folder: Path) -> None:
         differences.update(prove(folder, images, expected, trust_code=request.trust_code))
 
-    folder, manifest = write(plan, Path(request.store), _libraries(), check)
+    folder, manifest = write(plan, _libraries(), check)
     for precision, difference in differences.items():
         say("proof", f"loaded in a fresh process, in {precision}: within {difference:.7f} of the network")
-    checked = check_folder(plan, Path(request.check)) if request.check else None
     for line in checked.lines() if checked else ():
         say("check", line)
     if manifest.unsafe_operations:
@@ -113,7 +94,7 @@ def import_network(
             f"{', '.join(manifest.unsafe_operations)}.",
         )
     return {
-        "name": plan.name,
+        "name": request.name,
         "version": plan.version,
         "folder": str(folder),
         "format": manifest.format,
@@ -141,7 +122,7 @@ def _choose_scale(network: Network, found: Found, say: Say) -> Scale:
     elif given is None:
         say("scale", f"in the network ({', '.join(inside)})")
         return scale
-    say("scale", scale.name + (" (Teachable Machine)" if found.source.is_machine else ""))
+    say("scale", scale.name + (" (Teachable Machine)" if found.source.is_teachable_machine else ""))
     return scale
 
 
@@ -163,13 +144,6 @@ def _test_images(height: int, width: int) -> NDArray[np.uint8]:
     noise = random.integers(0, 256, (4, height, width, 3), dtype=np.uint8)
     flat = np.broadcast_to(random.integers(0, 256, (4, 1, 1, 3), dtype=np.uint8), (4, height, width, 3))
     return np.concatenate([golden_inputs(height, width), noise, flat])
-
-
-def _kind(found: Found) -> str:
-    if found.file is None:
-        return "saved model"
-    machine = " (Teachable Machine)" if found.source.is_machine else ""
-    return f"keras {found.file.keras_version}{machine}"
 
 
 def _libraries() -> dict[str, str]:

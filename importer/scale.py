@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from importer.errors import ImportFailedError
+from importer.request import ImportFailedError
 
 _HOW = (
     "none (pixels of 0..255: EfficientNet, MobileNetV3, ConvNeXt of Keras), 0..1 (most own networks), -1..1 "

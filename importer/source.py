@@ -1,14 +1,17 @@
 """Finds out what a user wants to import: a file of Keras, a SavedModel, a Teachable Machine export, or a repository."""
 
 import hashlib
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from importer.errors import ImportFailedError
-from importer.files import check_names, extract
-from importer.labels import read_label_file
+from bundle.manifest import sha256_of
+from importer.keras_file import KerasFile, check_names, extract, open_keras_file
+from importer.labels import read_label_file, read_labels
+from importer.request import ImportFailedError, Request
+from importer.scale import SCALES, Scale, parse_scale
 
 HUB = "hf://"
 _MACHINE_MODEL, _MACHINE_LABELS, _MACHINE_GRAPH = "keras_model.h5", "labels.txt", "model.savedmodel"
@@ -28,25 +31,60 @@ class Source:
     shown: str
     labels: list[str] | None = None
     #: Whether Teachable Machine made it.
-    is_machine: bool = False
+    is_teachable_machine: bool = False
 
     def sha256(self) -> str:
         """SHA-256 (hex) of the file, or of all files of the folder with their names."""
         if self.path.is_file():
-            return _sha256(self.path)
+            return sha256_of(self.path)
         digest = hashlib.sha256()
         for path in sorted(self.path.rglob("*")):
             if path.is_file():
-                digest.update(f"{path.relative_to(self.path)}\n{_sha256(path)}\n".encode())
+                digest.update(f"{path.relative_to(self.path)}\n{sha256_of(path)}\n".encode())
         return digest.hexdigest()
 
 
-def find_source(given: str, folder: Path) -> Source:
-    """What `given` is; `folder` is for temporary files.
+@dataclass(frozen=True)
+class Found:
+    """What is known about a network before TensorFlow is loaded."""
+
+    source: Source
+    #: None for a SavedModel.
+    file: KerasFile | None
+    #: None if they are missing.
+    labels: list[str] | None
+    #: None if neither the user nor the source names one.
+    scale: Scale | None
+    #: For temporary files.
+    folder: Path
+
+    @property
+    def kind(self) -> str:
+        """What it is, for users."""
+        if self.file is None:
+            return "saved model"
+        machine = " (Teachable Machine)" if self.source.is_teachable_machine else ""
+        return f"keras {self.file.keras_version}{machine}"
+
+
+def find(request: Request, folder: Path) -> Found:
+    """Find the network, its labels and its scale; `folder` is for temporary files.
 
     Raises:
-        ImportFailedError: it does not exist, or is of a kind that cannot be imported.
+        ImportFailedError: it does not exist, is of a kind that cannot be imported, or an option is wrong.
     """
+    source = _find_source(request.source, folder)
+    labels = read_labels(request.labels, request.labels_from) or source.labels
+    scale = SCALES["-1..1"] if source.is_teachable_machine else None
+    if request.scale is not None:
+        scale = parse_scale(request.scale)
+    if request.check and not Path(request.check).is_dir():
+        raise ImportFailedError(f"--check: {request.check} is not a folder.")
+    file = open_keras_file(source.path, source.shown, folder) if source.kind == "keras" else None
+    return Found(source, file, labels, scale, folder)
+
+
+def _find_source(given: str, folder: Path) -> Source:
     if given.startswith(HUB):
         return _in_folder(_download(given), given, folder)
     path = Path(given)
@@ -66,8 +104,8 @@ def _in_folder(path: Path, shown: str, folder: Path) -> Source:
         labels = path / _MACHINE_LABELS
         found = read_label_file(labels) if labels.is_file() else None
         if (path / _MACHINE_MODEL).is_file():
-            return Source("keras", path / _MACHINE_MODEL, shown, found, is_machine=True)
-        return Source("saved model", path / _MACHINE_GRAPH, shown, found, is_machine=True)
+            return Source("keras", path / _MACHINE_MODEL, shown, found, is_teachable_machine=True)
+        return Source("saved model", path / _MACHINE_GRAPH, shown, found, is_teachable_machine=True)
     if all((path / name).is_file() for name in _UNZIPPED):
         return Source("keras", _zipped(path, folder), shown, _labels_in(path))
     files = sorted(file for file in path.iterdir() if file.suffix in _KERAS)
@@ -100,7 +138,7 @@ def _in_zip(path: Path, shown: str, folder: Path) -> Source:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise ImportFailedError(f"{shown} is damaged or incomplete ({error}).") from error
     found = read_label_file(labels) if labels.is_file() else None
-    return Source("keras", model, shown, found, is_machine=True)
+    return Source("keras", model, shown, found, is_teachable_machine=True)
 
 
 def _labels_in(path: Path) -> list[str] | None:
@@ -116,7 +154,9 @@ def _zipped(path: Path, folder: Path) -> Path:
     with zipfile.ZipFile(target, "w") as archive:
         for name in (*_UNZIPPED, "metadata.json"):
             if (path / name).is_file():
-                archive.write(path / name, name)
+                # Without the date of the file, so that the same parts have the same checksum.
+                with (path / name).open("rb") as part, archive.open(name, "w", force_zip64=True) as member:
+                    shutil.copyfileobj(part, member)
     return target
 
 
@@ -140,8 +180,3 @@ def _download(given: str) -> Path:
             f"{given} cannot be downloaded ({reason}): check the name and the network, or download the file elsewhere "
             "and import it."
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

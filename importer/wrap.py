@@ -9,9 +9,9 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from importer import graph
-from importer.errors import ImportFailedError
 from importer.network import Form, Network
 from importer.outputs import End
+from importer.request import ImportFailedError
 from importer.scale import Scale
 
 #: Weights of red, green and blue in grey, as in Pillow's mode L.
@@ -28,14 +28,12 @@ def wrapped_model(network: Network, scale: Scale, end: End) -> Any:
 
 def wrapped_graph(network: Network, scale: Scale, end: End) -> Any:
     """The same as a graph, from the input `pixels` to the output `probabilities`."""
-    form, call = network.form, graph.caller(network.graph_def)
-    dtype = next(node.attr["dtype"].type for node in network.graph_def.node if node.name == graph.INPUT)
-    kind = tf.dtypes.as_dtype(dtype)
+    form, call, dtype = network.form, graph.caller(network.graph_def), graph.input_type(network.graph_def)
 
-    def complete(pixels: Any) -> list[Any]:
-        return [_finish(call(tf.cast(_prepare(pixels, form, scale), kind)), end)]
+    def complete(pixels: Any) -> Any:
+        return _finish(call(tf.cast(_prepare(pixels, form, scale), dtype)), end)
 
-    return graph.freeze(complete, (form.height, form.width, 3), names=["probabilities"])
+    return graph.freeze(complete, (form.height, form.width, 3), output="probabilities")
 
 
 def prepared(pixels: NDArray[np.uint8], form: Form, scale: Scale) -> NDArray[np.float32]:

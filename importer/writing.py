@@ -29,14 +29,18 @@ from bundle.staging import staged_folder
 from importer import wrap
 from importer.network import Network
 from importer.outputs import Meaning
+from importer.request import Request
 from importer.scale import Scale
+
+#: Images that are predicted at once.
+_BATCH = 16
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that determines a bundle."""
 
-    name: str
+    request: Request
     network: Network
     scale: Scale
     meaning: Meaning
@@ -46,26 +50,28 @@ class Plan:
 
     def probabilities(self, pixels: NDArray[np.uint8], scale: Scale | None = None) -> NDArray[np.float32]:
         """One column per label, as the network itself computes them, without the layers that the bundle adds."""
-        raw = self.network.raw(wrap.prepared(pixels, self.network.form, scale or self.scale))
-        values = wrap.finished(raw, self.meaning.end).astype(np.float32)
+        parts = [pixels[at : at + _BATCH] for at in range(0, len(pixels), _BATCH)]
+        raw = [self.network.raw(wrap.prepared(part, self.network.form, scale or self.scale)) for part in parts]
+        values = wrap.finished(np.concatenate(raw), self.meaning.end).astype(np.float32)
         return np.concatenate([1 - values, values], axis=1) if self.meaning.output == "sigmoid" else values
 
     @property
     def version(self) -> str:
         """The same file and options get the same version."""
         facts = [self.labels, self.input.model_dump(), self.meaning.output, self.meaning.end, self.scale.name]
-        facts += [self.imported.sha256, self.imported.modules, str(self.network.form), self.name]
+        facts += [self.imported.sha256, self.imported.modules, str(self.network.form)]
+        facts += [self.request.name, self.request.output, self.request.signature]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
         slug = re.sub(r"[^a-z0-9.]+", "-", self.network.name.lower()).strip("-.")[:40] or "network"
         return f"{slug}-{digest}"
 
 
-def write(plan: Plan, store: Path, libraries: dict[str, str], check: Callable[[Path], None]) -> tuple[Path, Manifest]:
+def write(plan: Plan, libraries: dict[str, str], check: Callable[[Path], None]) -> tuple[Path, Manifest]:
     """Write the bundle to the store, unless `check` raises an error; returns its folder and manifest.
 
     A bundle that is already there stays as it is.
     """
-    folder = store / plan.name / plan.version
+    folder = Path(plan.request.store) / plan.request.name / plan.version
     with staged_folder(folder, keep=True) as new:
         manifest = _write_files(plan, new, libraries)
         check(new)
@@ -83,7 +89,7 @@ def _write_files(plan: Plan, folder: Path, libraries: dict[str, str]) -> Manifes
     images = golden_inputs(plan.input.height, plan.input.width)
     manifest = Manifest(
         schema=SCHEMA,
-        name=plan.name,
+        name=plan.request.name,
         version=plan.version,
         architecture=plan.network.name,
         labels=plan.labels,

@@ -4,7 +4,9 @@
 """
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,12 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from importer.errors import ImportFailedError
-from importer.files import open_keras_file
-from importer.labels import read_labels
-from importer.request import Request
-from importer.scale import SCALES, parse_scale
-from importer.source import find_source
+from importer.request import ImportFailedError, Request
+from importer.source import find
+from tests.support.services import ROOT
 
 #: File name and options of each kind; those not listed need none.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,9 +51,26 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def import_command(folder: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run `pawqueue models import` in a folder, with the state folder `state` in it."""
+    return subprocess.run(
+        [sys.executable, "-m", "pawqueue", "models", "import", *map(str, arguments)],
+        cwd=folder,
+        env=environ_in(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def environ_in(folder: Path) -> dict[str, str]:
+    """The environment of `import_command`."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "PAWQUEUE_STATE_DIR": str(folder / "state")}
+
+
 def import_kind(folder: Path, store: Path, name: str) -> dict[str, Any]:
     """Import a network; returns how its bundle's answers differ from those of Keras, or the error."""
-    import importer.run
+    from importer.run import import_network
     from worker.runtime.keras import load_model
 
     file, options = OPTIONS.get(name, ("model.keras", {}))
@@ -74,12 +90,7 @@ def import_kind(folder: Path, store: Path, name: str) -> dict[str, Any]:
 
     work = Path(tempfile.mkdtemp())
     try:
-        source = find_source(request.source, work)
-        opened = open_keras_file(source.path, source.shown, work) if source.kind == "keras" else None
-        scale = parse_scale(request.scale) if request.scale else SCALES["-1..1"] if source.is_machine else None
-        labels = read_labels(request.labels, None) or source.labels
-        parts = importer.run.Found(source, opened, labels, scale, work)
-        result = importer.run.import_network(request, parts, lambda *pair: said.append(pair), prove)
+        result = import_network(request, find(request, work), lambda *pair: said.append(pair), prove)
     except ImportFailedError as error:
         return {"error": str(error), "said": said}
     finally:

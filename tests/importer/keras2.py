@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras import layers
 
-from tests.importer.networks import SIDE, SIZES, one_unit, pixels, predicting, softmax
+from tests.importer.networks import SIDE, SIZES, one_unit, pixels, predicting, saved_in_sixteen_bits, softmax
 
 KINDS: dict[str, Any] = {}
 
@@ -89,15 +89,10 @@ def functions(folder: Path) -> Any:
 
 @kind
 def sixteen_bits(folder: Path) -> Any:
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    try:
-        small = network(3, "softmax", layers.Rescaling(1 / 255))
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    small.save(folder / "model.h5")
-    full = network(3, "softmax", layers.Rescaling(1 / 255))
-    full.set_weights(small.get_weights())
-    return predicting(full)
+    def make() -> Any:
+        return network(3, "softmax", layers.Rescaling(1 / 255))
+
+    return saved_in_sixteen_bits(make, keras.mixed_precision.set_global_policy, folder / "model.h5")
 
 
 @kind

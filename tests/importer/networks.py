@@ -254,17 +254,25 @@ def channels_first(folder: Path) -> Any:
     return predicting(last, lambda x: x / 255)
 
 
-@kind
-def sixteen_bits(folder: Path) -> Any:
-    keras.config.set_dtype_policy("mixed_float16")
+def saved_in_sixteen_bits(make: Callable[[], Any], set_policy: Callable[[str], None], path: Path) -> Any:
+    """Save a network that computes in float16; its answers are those in float32."""
+    set_policy("mixed_float16")
     try:
-        small = network(3, "softmax", layers.Rescaling(1 / 255))
+        small = make()
     finally:
-        keras.config.set_dtype_policy("float32")
-    small.save(folder / "model.keras")
-    full = network(3, "softmax", layers.Rescaling(1 / 255))
+        set_policy("float32")
+    small.save(path)
+    full = make()
     full.set_weights(small.get_weights())
     return predicting(full)
+
+
+@kind
+def sixteen_bits(folder: Path) -> Any:
+    def make() -> Any:
+        return network(3, "softmax", layers.Rescaling(1 / 255))
+
+    return saved_in_sixteen_bits(make, keras.config.set_dtype_policy, folder / "model.keras")
 
 
 @kind

@@ -1,18 +1,23 @@
 """Files are opened without trusting them: whatever is not configuration or numbers is refused, and nothing is run."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from importer.config import for_keras3, foreign_parts, in_float32
-from importer.errors import ImportFailedError
-from importer.files import open_keras_file
-from importer.source import find_source
+from bundle.manifest import Imported, InputSpec
+from importer.keras_config import for_keras3, foreign_parts, in_float32
+from importer.keras_file import open_keras_file
+from importer.outputs import Meaning
+from importer.request import ImportFailedError, Request
+from importer.scale import SCALES
+from importer.source import find
 
 pytestmark = pytest.mark.timeout(600)  # Keras is loaded
 
@@ -44,6 +49,35 @@ def refused(path: Path, tmp_path: Path, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_the_parts_of_a_keras_file_in_a_folder_have_the_same_checksum_at_any_date(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    found = []
+    for at_s in (1_000_000_000, 1_500_000_000):
+        for name, content in keras_members(tmp_path).items():
+            (tmp_path / "net" / name).write_bytes(content)
+            os.utime(tmp_path / "net" / name, (at_s, at_s))
+        found.append(find(Request(str(tmp_path / "net"), "a", "store"), tmp_path).source.sha256())
+    assert found[0] == found[1]
+
+
+def test_each_output_and_signature_of_a_file_is_a_version_of_its_own() -> None:
+    from importer.writing import Plan
+
+    def version(**options: Any) -> str:
+        return Plan(
+            request=Request("a.keras", "a", "store", **options),
+            network=SimpleNamespace(name="net", form="16 x 16"),  # type: ignore[arg-type]
+            scale=SCALES["none"],
+            meaning=Meaning("softmax", "none", 2, ""),
+            labels=["cat", "dog"],
+            input=InputSpec(height=16, width=16),
+            imported=Imported(kind="keras 3", file="a.keras", sha256="0", scale="none"),
+        ).version
+
+    options: list[dict[str, str]] = [{}, {"output": "head"}, {"output": "other"}, {"signature": "head"}]
+    assert len({version(**each) for each in options}) == 4
+
+
 def test_a_copy_contains_nothing_but_the_checked_configuration_and_numbers(tmp_path: Path) -> None:
     path = write_keras(tmp_path / "a.keras", keras_members(tmp_path) | {"assets/x": b"x", "evil.py": b"x"})
     copy = open_keras_file(path, "a.keras", tmp_path).copy_with({"checked": True}, tmp_path)
@@ -64,7 +98,7 @@ def test_a_zip_with_a_path_outside_of_it_is_refused(tmp_path: Path, name: str) -
     refused(path, tmp_path, "points outside")
     teachable = write_keras(tmp_path / "a.zip", {name: b"x", "keras_model.h5": b"x"})
     with pytest.raises(ImportFailedError, match="points outside"):
-        find_source(str(teachable), tmp_path)
+        find(Request(str(teachable), "a", "store"), tmp_path)
 
 
 def test_weights_in_other_files_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bundle.manifest import read_manifest
+from tests.importer.importing import import_command
 from tests.support.services import ROOT
 
 pytestmark = pytest.mark.timeout(1200)  # TensorFlow is loaded several times
@@ -112,20 +113,9 @@ def model(folder: Path) -> Path:
     return folder / "h5-of-one-sigmoid" / "model.h5"
 
 
-def command(folder: Path, *arguments: Any) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "pawqueue", "models", "import", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PAWQUEUE_STATE_DIR": str(folder / "state")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def refusal(folder: Path, *arguments: Any) -> str:
     """The sentence on standard error, after an import that must fail."""
-    done = command(folder, *arguments)
+    done = import_command(folder, *arguments)
     assert done.returncode == 2, done.stdout
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1, done.stderr
@@ -137,7 +127,7 @@ def refusal(folder: Path, *arguments: Any) -> str:
 def test_a_network_is_imported_and_the_last_line_says_how_to_serve_it(
     fast_folder: Path, fast_results: Results, tmp_path: Path
 ) -> None:
-    done = command(
+    done = import_command(
         tmp_path, model(fast_folder), "--name", "pets", "--labels", "cat,dog", "--scale", "-1..1", "--resize", "crop"
     )
     assert done.returncode == 0, done.stderr
@@ -203,9 +193,9 @@ def test_json_holds_the_result_and_a_second_import_changes_nothing(
     fast_folder: Path, fast_results: Results, tmp_path: Path
 ) -> None:
     arguments = (model(fast_folder), "--name", "pets", "--labels", "cat,dog", "--scale", "0..1", "--json")
-    first = json.loads(command(tmp_path, *arguments).stdout)
+    first = json.loads(import_command(tmp_path, *arguments).stdout)
     before = {path: path.stat().st_mtime_ns for path in Path(first["folder"]).iterdir()}
-    second = json.loads(command(tmp_path, *arguments).stdout)
+    second = json.loads(import_command(tmp_path, *arguments).stdout)
     assert second["folder"] == first["folder"]
     assert {path: path.stat().st_mtime_ns for path in Path(first["folder"]).iterdir()} == before
     assert (first["labels"], first["scale"], first["output"]) == (["cat", "dog"], "0..1", "sigmoid")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from importer.errors import ImportFailedError
 from importer.labels import check_labels, read_labels
+from importer.request import ImportFailedError
 from importer.scale import SCALES, parse_scale
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from importer.errors import ImportFailedError
 from importer.outputs import check_probabilities, decide
+from importer.request import ImportFailedError
 
 LOGITS = np.array([[3.0, -2.0, 0.5], [8.8, 0.1, -1.0]])
 SHARES = np.array([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]])

@@ -2,7 +2,7 @@
 
 import io
 import json
-import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.importer.importing import environ_in, import_command
 from tests.support.services import ROOT, running_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -76,22 +77,11 @@ def run_program(program: str, *arguments: Any) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def import_model(folder: Path, *arguments: Any) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "pawqueue", "models", "import", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PAWQUEUE_STATE_DIR": str(folder / "state")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_file_of_the_old_pipeline_gives_its_answers(tmp_path: Path) -> None:
     expected = json.loads(run_program(OLD_PIPELINE, tmp_path / "old.h5", *(PHOTOS / name for name in NAMES)))
     assert max(expected.values()) - min(expected.values()) > 0.1
     options = ("--labels", "cat,dog", "--scale", "0..1", "--filter", "bicubic", "--json")
-    done = import_model(tmp_path, tmp_path / "old.h5", "--name", "old", *options)
+    done = import_command(tmp_path, tmp_path / "old.h5", "--name", "old", *options)
     assert done.returncode == 0, done.stderr
     with running_stack(tmp_path, model=json.loads(done.stdout)["folder"]) as stack:
         for name in NAMES:
@@ -118,22 +108,39 @@ def test_labeled_images_show_which_options_are_right(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images")
     run_program(BRIGHTNESS, tmp_path / "net.keras")
     right = ("--name", "a", "--check", images)
-    done = import_model(tmp_path, tmp_path / "net.keras", *right, "--labels", "dark,bright", "--scale", "-1..1")
+    done = import_command(tmp_path, tmp_path / "net.keras", *right, "--labels", "dark,bright", "--scale", "-1..1")
     assert done.returncode == 0, done.stderr
     assert "check    100.0 % of 16 images are right" in done.stdout
     assert "1 files are no readable images" in done.stdout
 
-    done = import_model(tmp_path, tmp_path / "net.keras", *right, "--labels", "dark,bright", "--scale", "0..1")
+    done = import_command(tmp_path, tmp_path / "net.keras", *right, "--labels", "dark,bright", "--scale", "0..1")
     assert "check    50.0 % of 16 images are right" in done.stdout
     assert "50 % as given; 100 % with --scale -1..1" in done.stdout
 
-    done = import_model(tmp_path, tmp_path / "net.keras", *right, "--labels", "bright,dark", "--scale", "-1..1")
+    done = import_command(tmp_path, tmp_path / "net.keras", *right, "--labels", "bright,dark", "--scale", "-1..1")
     assert "0 % as given; 100 % with --labels dark,bright" in done.stdout
 
     (images / "other").mkdir()
-    done = import_model(tmp_path, tmp_path / "net.keras", *right, "--labels", "dark,bright", "--scale", "-1..1")
+    options = ("--name", "b", "--check", images, "--labels", "dark,bright", "--scale", "-1..1")
+    done = import_command(tmp_path, tmp_path / "net.keras", *options)
     assert done.returncode == 2
     assert "the subfolder 'other' is not one of the labels" in done.stderr
+    assert [path.name for path in (tmp_path / "state" / "models").iterdir()] == ["a"]
+
+
+def test_an_interrupted_import_leaves_nothing(tmp_path: Path) -> None:
+    run_program(BRIGHTNESS, tmp_path / "net.keras")
+    (tmp_path / "tmp").mkdir()
+    options = ("--name", "a", "--labels", "dark,bright", "--scale", "0..1")
+    command = [sys.executable, "-m", "pawqueue", "models", "import", str(tmp_path / "net.keras"), *options]
+    environ = environ_in(tmp_path) | {"TMPDIR": str(tmp_path / "tmp")}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert any(line.startswith("resize") for line in process.stdout)  # the bundle is written next
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert not list((tmp_path / "tmp").iterdir())
+    assert not [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
 
 
 def test_a_graph_that_reads_files_needs_trust_twice(tmp_path: Path) -> None:
@@ -141,12 +148,12 @@ def test_a_graph_that_reads_files_needs_trust_twice(tmp_path: Path) -> None:
     number.write_text("0.5")
     run_program(FILES, tmp_path / "net", number)
     options = ("--name", "reads", "--labels", "a,b,c", "--scale", "none")
-    done = import_model(tmp_path, tmp_path / "net", *options)
+    done = import_command(tmp_path, tmp_path / "net", *options)
     assert done.returncode == 2
     assert "operations that may do more than compute (ReadFile" in done.stderr
     assert done.stderr.count("\n") == 1
 
-    done = import_model(tmp_path, tmp_path / "net", *options, "--trust-code", "--json")
+    done = import_command(tmp_path, tmp_path / "net", *options, "--trust-code", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["unsafe_operations"] == ["ReadFile", "StringToNumber"]
@@ -193,7 +200,7 @@ os.unlink(marker)
 """
     run_program(program, tmp_path, marker)
     for name in ("keras3.keras", "keras3.h5", "keras2.keras", "keras2.h5", "graph"):
-        done = import_model(tmp_path, tmp_path / name, "--name", "a", "--labels", "a,b", "--scale", "0..1")
+        done = import_command(tmp_path, tmp_path / name, "--name", "a", "--labels", "a,b", "--scale", "0..1")
         assert done.returncode == 2, name
         assert done.stderr.count("\n") == 1, done.stderr
         assert ("operations that may do more than compute" if name == "graph" else "'evil'") in done.stderr

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.familiarity import PROTOTYPES_FILE, read_prototypes, with_similarity
-from bundle.golden import RECIPE, fingerprint, golden_inputs
+from bundle.golden import RECIPE, TOLERANCE, fingerprint, golden_inputs
 from bundle.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     import keras
 
 _LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
-#: Maximum difference between an output and its golden output, by precision. Workers use the same limits, and serve
-#: a bundle in float32 if it exceeds that of bfloat16.
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    for precision, limit in _TOLERANCE.items():
+    for precision, limit in TOLERANCE.items():
         difference = _golden_difference(folder, precision)
         if difference <= limit:
             print(f"{precision}: within {difference:.5f} of the golden outputs")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.familiarity import read_prototypes, with_similarity
-from bundle.golden import RECIPE, fingerprint, golden_inputs
+from bundle.golden import RECIPE, TOLERANCE, fingerprint, golden_inputs
 from bundle.manifest import MANIFEST_FILE, MODEL_FILE, BundleError, Manifest, Outputs, read_manifest, sha256_of
 from contract.ledger.types import ChosenStrategy
 from contract.log import get_logger
@@ -30,9 +30,6 @@ from worker.runtime.strategies import (
 
 _log = get_logger(__name__)
 
-#: Maximum difference between a probability and the bundle's golden output. In float32, processors differ in the
-#: sixth digit; bfloat16 has an 8-bit mantissa.
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 _X86_64 = frozenset({"x86_64", "AMD64"})
 
 
@@ -176,10 +173,10 @@ def _check_golden(call: Call, precision: str, *, manifest: Manifest) -> None:
             f"{manifest.name} {manifest.version} was exported with different golden inputs. Export it again."
         )
     distance = manifest.golden_distance(np.concatenate([call(image[None]) for image in inputs]))
-    if not distance <= _TOLERANCE[precision]:
+    if not distance <= TOLERANCE[precision]:
         raise BundleError(
             f"The outputs of {manifest.name} {manifest.version} differ from its golden outputs by {distance:.4f} "
-            f"(allowed in {precision}: {_TOLERANCE[precision]}). "
+            f"(allowed in {precision}: {TOLERANCE[precision]}). "
             "The file is damaged or the library versions differ. Export it again."
         )
 

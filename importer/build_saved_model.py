@@ -9,9 +9,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from bundle.operations import unsafe_operations
 from importer import graph
-from importer.errors import ImportFailedError
 from importer.network import Network, choose_output, from_graph, read_form
-from importer.request import Request
+from importer.request import ImportFailedError, Request
 from worker.runtime.tensorflow import operations
 
 _DEFAULT = "serving_default"
@@ -53,8 +52,8 @@ def build(path: Path, shown: str, request: Request) -> Network:
     outputs = sorted(function.structured_outputs)
     wanted = outputs[choose_output(outputs, request.output)]
 
-    def call(pixels: Any) -> list[Any]:
-        return [function(**{argument: pixels})[wanted]]
+    def call(pixels: Any) -> Any:
+        return function(**{argument: pixels})[wanted]
 
     batch = spec.shape.as_list()[0]
     if batch is not None:

@@ -1,10 +1,9 @@
 """Opens Keras files without trusting them.
 
-Only the parts that are needed are copied: the configuration as checked by `config.py`, and arrays of numbers.
+Only the parts that are needed are copied: the configuration as checked by `keras_config.py`, and arrays of numbers.
 """
 
 import json
-import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from importer.errors import ImportFailedError
+from importer.request import ImportFailedError
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _CONFIG_MAX_BYTES = 100_000_000
@@ -205,8 +204,3 @@ def _parsed(text: str | bytes, shown: str) -> dict[str, Any]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def remove(folder: Path) -> None:
-    """Delete a temporary folder."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from importer.errors import ImportFailedError
+from importer.request import ImportFailedError
 
 #: Layers that run code, or read files.
 _FORBIDDEN = frozenset(

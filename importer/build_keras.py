@@ -3,8 +3,11 @@
 A network of Keras 2 is then rebuilt in Keras 3, if that gives the same outputs; otherwise it is served as a graph.
 """
 
+import importlib.util
+import inspect
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from importer import graph
-from importer.config import for_keras3, foreign_parts, in_float32, refuse, scaling_layers, uncompiled
-from importer.errors import ImportFailedError
-from importer.files import KerasFile
-from importer.modules import run_modules
+from importer.keras_config import for_keras3, foreign_parts, in_float32, refuse, scaling_layers, uncompiled
+from importer.keras_file import KerasFile
 from importer.network import Form, Network, are_equal, choose_output, from_graph, from_keras, output_names, read_form
-from importer.request import Request
+from importer.request import ImportFailedError, Request
 
 
 def build(file: KerasFile, request: Request, folder: Path) -> Network:
@@ -36,7 +37,7 @@ def build(file: KerasFile, request: Request, folder: Path) -> Network:
             raise refuse(file.shown, part)
     config, was_small = in_float32(file.config)
     copy = file.copy_with(config, folder)
-    custom = run_modules(request.modules)
+    custom = _run_modules(request.modules)
     build_it = _with_keras2 if file.is_keras2 else _with_keras3
     network = build_it(file, copy, request, custom)
     notes = list(network.notes)
@@ -84,8 +85,8 @@ def _with_keras2(file: KerasFile, copy: Path, request: Request, custom: dict[str
     form = read_form(model.inputs[0].shape[1:], request.size)
     at = choose_output(output_names(model), request.output)
 
-    def call(pixels: Any) -> list[Any]:
-        return [tf.nest.flatten(model(pixels, training=False))[at]]
+    def call(pixels: Any) -> Any:
+        return tf.nest.flatten(model(pixels, training=False))[at]
 
     graph_def = graph.freeze(call, form.shape, model.inputs[0].dtype)
     network = from_graph(model.name, graph_def, form, file.shown, trusted=request.trust_code)
@@ -113,6 +114,36 @@ def _in_keras3(model: Any, path: Path, network: Network, form: Form) -> Any:
     except Exception:  # noqa: BLE001
         return None
     return rebuilt if all(map(are_equal, expected, found)) else None
+
+
+def _run_modules(paths: Sequence[str]) -> dict[str, Any]:
+    """Run Python files; returns the classes and functions that they define, by name.
+
+    Raises:
+        ImportFailedError: a file is missing, or fails.
+    """
+    found: dict[str, Any] = {}
+    for text in paths:
+        path = Path(text)
+        if not path.is_file():
+            raise ImportFailedError(f"--module {text}: no such file.")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None:
+            raise ImportFailedError(f"--module {text}: not a Python file.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        try:
+            spec.loader.exec_module(module)
+        # The user's code can raise anything.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ImportFailedError(f"--module {text} fails: {type(error).__name__}: {reason}.") from error
+        found |= {
+            name: item
+            for name, item in vars(module).items()
+            if (inspect.isclass(item) or inspect.isfunction(item)) and item.__module__ == module.__name__
+        }
+    return found
 
 
 def _load(file: KerasFile, read: Callable[[], Any], version: str) -> Any:
