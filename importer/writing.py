@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -58,7 +59,13 @@ class Plan:
     @property
     def version(self) -> str:
         """The same file and options get the same version."""
-        facts = [self.labels, self.input.model_dump(), self.meaning.output, self.meaning.end, self.scale.name]
+        facts: list[Any] = [
+            self.labels,
+            self.input.model_dump(),
+            self.meaning.output,
+            self.meaning.end,
+            self.scale.name,
+        ]
         facts += [self.imported.sha256, self.imported.modules, str(self.network.form)]
         facts += [self.request.name, self.request.output, self.request.signature]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
