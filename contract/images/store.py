@@ -45,12 +45,12 @@ class ImageStore(ABC):
     """Stores images by reference; methods raise `UnavailableError` if the store fails."""
 
     @abstractmethod
-    def put(self, data: bytes) -> str:
-        """Store an image; returns its reference."""
-
     def put_many(self, images: Sequence[bytes]) -> list[str]:
         """Store images, in one round trip if the store supports it; returns their references."""
-        return [self.put(data) for data in images]
+
+    def put(self, data: bytes) -> str:
+        """Store one image; returns its reference."""
+        return self.put_many([data])[0]
 
     @abstractmethod
     def get(self, refs: Sequence[str]) -> list[bytes | None]:
@@ -117,9 +117,6 @@ class FileImageStore(ImageStore):
         #: The last segment whose entry in the folder was synced.
         self._synced = ""
         self._make_folder()
-
-    def put(self, data: bytes) -> str:
-        return self.put_many([data])[0]
 
     def put_many(self, images: Sequence[bytes]) -> list[str]:
         if not images:
@@ -342,12 +339,6 @@ class RedisImageStore(ImageStore):
         )
         self._ttl_s = ttl_s
 
-    def put(self, data: bytes) -> str:
-        ref = _new_ref()
-        with _redis_available():
-            self._redis.set(keys.image(ref), data, ex=self._ttl_s)
-        return ref
-
     def put_many(self, images: Sequence[bytes]) -> list[str]:
         refs = [_new_ref() for _ in images]
         pipeline = self._redis.pipeline(transaction=False)
@@ -391,9 +382,6 @@ class FsspecImageStore(ImageStore):
 
         self._files, self._root = fsspec.core.url_to_fs(url)
         self._files.makedirs(self._root, exist_ok=True)
-
-    def put(self, data: bytes) -> str:
-        return self.put_many([data])[0]
 
     def put_many(self, images: Sequence[bytes]) -> list[str]:
         refs = [_new_ref() for _ in images]

@@ -23,7 +23,7 @@ _SUBCOMMANDS = {"SCRIPT": "script|load", "CONFIG": "config|get"}
 #: Celery appends the priority of a message.
 _QUEUES = tuple(f"{keys.PREFIX}{queue}*" for queue in QUEUES)
 _BINDINGS = (f"{keys.PREFIX}_kombu.binding*",)
-#: Messages that a worker has received and not acknowledged.
+#: Tickets that a worker has received and not acknowledged.
 _UNACKNOWLEDGED = tuple(keys.PREFIX + name for name in ("unacked", "unacked_index", "unacked_mutex"))
 _RATES = (f"{keys.RATES}:",)
 _COUNTS = (keys.QUEUED, keys.RUNNING, keys.QUEUED_BYTES, keys.TOTALS, keys.ERRORS, keys.DEAD)
