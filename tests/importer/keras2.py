@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,7 @@ def functions(folder: Path) -> Any:
 
 @kind
 def sixteen_bits(folder: Path) -> Any:
-    def make() -> Any:
-        return network(3, "softmax", layers.Rescaling(1 / 255))
-
+    make = partial(network, 3, "softmax", layers.Rescaling(1 / 255))
     return saved_in_sixteen_bits(make, keras.mixed_precision.set_global_policy, folder / "model.h5")
 
 

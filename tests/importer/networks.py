@@ -6,6 +6,7 @@ them) and the probabilities. `keras2.py` has the kinds of Keras 2. Both must be 
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -269,9 +270,7 @@ def saved_in_sixteen_bits(make: Callable[[], Any], set_policy: Callable[[str], N
 
 @kind
 def sixteen_bits(folder: Path) -> Any:
-    def make() -> Any:
-        return network(3, "softmax", layers.Rescaling(1 / 255))
-
+    make = partial(network, 3, "softmax", layers.Rescaling(1 / 255))
     return saved_in_sixteen_bits(make, keras.config.set_dtype_policy, folder / "model.keras")
 
 

@@ -1,6 +1,5 @@
 """The registry of models, and how a job is routed to a version when it is claimed."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,25 +10,14 @@ from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.models import ModelRegistry, Registered, VersionInfo
 from contract.queues import BULK, INTERACTIVE
-from tests.support.ledger import NOW, claimed, make_job, patient_client, read, store
+from tests.support.ledger import NOW, claimed, make_job, read, store
 
 INFO = VersionInfo(["cat", "dog"], 160, 160, "sigmoid", "small", {"accuracy": {"value": 0.9, "low": 0.8, "high": 1}})
 
 
 @pytest.fixture
-def client(clean_redis: str) -> Iterator["redis.Redis"]:
-    with patient_client(clean_redis) as client:
-        yield client
-
-
-@pytest.fixture
-def registry(client: "redis.Redis") -> ModelRegistry:
-    return ModelRegistry(client)
-
-
-@pytest.fixture
-def ledger(client: "redis.Redis") -> Ledger:
-    return Ledger(client)
+def registry(redis_client: "redis.Redis") -> ModelRegistry:
+    return ModelRegistry(redis_client)
 
 
 def info(checksum: str) -> VersionInfo:
@@ -50,12 +38,12 @@ def test_the_first_version_of_a_model_is_live_at_once(registry: ModelRegistry) -
     assert registry.versions() == {"birds": ["1", "2"]}
 
 
-def test_registering_again_changes_nothing(registry: ModelRegistry, client: "redis.Redis") -> None:
+def test_registering_again_changes_nothing(registry: ModelRegistry, redis_client: "redis.Redis") -> None:
     registry.register("birds", "1", info("a"), "w")
     before = registry.model("birds")
     assert registry.register("birds", "1", info("a"), "other") is Registered.KNOWN
     assert registry.model("birds") == before
-    assert [entry["action"] for _, entry in client.xrange(keys.MODEL_CHANGES)] == ["registered", "live"]
+    assert [entry["action"] for _, entry in redis_client.xrange(keys.MODEL_CHANGES)] == ["registered", "live"]
 
 
 def test_a_version_never_changes(registry: ModelRegistry) -> None:

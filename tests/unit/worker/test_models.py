@@ -21,16 +21,14 @@ from contract.job import ModelRef
 from contract.ledger.models import ModelRegistry, VersionInfo
 from tests.support.brightness import BrightnessModel
 from tests.support.images import draw
-from tests.support.ledger import patient_client
 from tests.support.services import ROOT, wait_until
 from tests.unit.worker.conftest import Bench
 from worker.runtime.models import ModelOptions, Models, UnusableModelError
 
 
 @pytest.fixture
-def registry(clean_redis: str) -> Iterator[ModelRegistry]:
-    with patient_client(clean_redis) as client:
-        yield ModelRegistry(client)
+def registry(redis_client: "redis.Redis") -> ModelRegistry:
+    return ModelRegistry(redis_client)
 
 
 def add(folder: Path, name: str, version: str) -> Path:
