@@ -12,6 +12,8 @@ from bundle.manifest import BundleError
 
 #: If set, a failed stage writes its message to this file. `make train` prints it last, below DVC's own output.
 ERROR_FILE_VARIABLE = "PAWQUEUE_TRAINING_ERROR_FILE"
+#: Moves a terminal's cursor to the start of the line, and erases it.
+_ERASE_LINE = "\r\x1b[K"
 
 
 class TrainingError(Exception):
@@ -36,7 +38,7 @@ def run_command(command: Callable[[], None]) -> None:
     except BundleError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        print("Interrupted. The next run resumes after the last finished step.", file=sys.stderr)
+        _print("Interrupted. The next run resumes after the last finished step.")
         sys.exit(130)
     except OSError as error:
         _fail(_os_message(error))
@@ -47,8 +49,13 @@ def _fail(message: str, status: int = 1) -> NoReturn:
         with suppress(OSError):  # its disk may be full: then print the message
             Path(path).write_text(message, encoding="utf-8")
             sys.exit(status)
-    print(f"Error: {message}", file=sys.stderr)
+    _print(f"Error: {message}")
     sys.exit(status)
+
+
+def _print(message: str) -> None:
+    """Print a line, in place of a progress bar that a step has left unfinished."""
+    print(f"{_ERASE_LINE if sys.stderr.isatty() else ''}{message}", file=sys.stderr)
 
 
 def _os_message(error: OSError) -> str:
