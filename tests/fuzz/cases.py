@@ -24,18 +24,18 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 def case(number: int) -> tuple[str, bytes]:
     """The format and the bytes of the case with this number."""
     chance = random.Random(number)
-    seeds = _seeds()
-    form = chance.choice(sorted(seeds))
-    data = bytearray(chance.choice(seeds[form]))
+    images = seeds()
+    form = chance.choice(sorted(images))
+    data = bytearray(chance.choice(images[form]))
     for _ in range(chance.choice((1, 1, 1, 2, 3, 6))):
-        data = chance.choice(_MUTATIONS)(data, chance, seeds[form])[:_FILE_MAX_BYTES] or bytearray(b"\0")
+        data = chance.choice(_MUTATIONS)(data, chance, images[form])[:_FILE_MAX_BYTES] or bytearray(b"\0")
     if form == "PNG" and chance.random() < 0.8:
         data = _with_checksums(data)
     return form, bytes(data)
 
 
 @cache
-def _seeds() -> dict[str, Sequence[bytes]]:
+def seeds() -> dict[str, Sequence[bytes]]:
     """Images by format, each written in several ways, and a large one that compresses well."""
     photo = Image.radial_gradient("L").resize((96, 64)).convert("RGB")
     clear, grey, deep = photo.convert("RGBA"), photo.convert("L"), np.asarray(photo).astype(np.uint16) * 257

@@ -1,7 +1,8 @@
 """Decodes costly images in helper processes with limits on memory and time.
 
 A helper is this module, run as a program without TensorFlow and without the worker's environment and connections. It
-ends with the worker, or when its pipe closes.
+can neither open files or connections nor start programs (`confine.py`), and ends with the worker, or when its pipe
+closes.
 """
 
 import contextlib
@@ -15,16 +16,18 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
+from PIL import Image
 
 from bundle.decode import DecodedImage, UndecodableImageError, decode
 from bundle.target import Filter, Resize, Target
 from contract.log import get_logger
+from worker.pipeline.confine import confine
 
 _log = get_logger(__name__)
 
@@ -49,7 +52,7 @@ _REQUEST = struct.Struct("<QII8s8s")
 #: decoded now; the answer to that is one byte.
 _ANSWER = struct.Struct("<I")
 _ANSWER_MAX_BYTES = 65_536
-_READY, _GO_ON = b"R", b"G"
+_READY, _NOT_CONFINED, _GO_ON = b"R", b"N", b"G"
 
 
 class StoppedError(Exception):
@@ -67,6 +70,7 @@ class Guard:
         self._idle: queue.LifoQueue[_Helper] = queue.LifoQueue()
         self._helpers: set[_Helper] = set()
         self._stopping = threading.Event()
+        self._has_warned = False
 
     def decode(
         self,
@@ -126,6 +130,9 @@ class Guard:
                 continue
             with self._lock:
                 self._helpers.add(helper)
+                if not (helper.is_confined or self._has_warned):
+                    _log.warning("Processes that decode images are not confined: this system does not support seccomp")
+                    self._has_warned = True
             if not self._stopping.is_set():
                 return helper
             self._remove(helper)
@@ -167,7 +174,7 @@ class _Helper:
         )
         try:
             with self._deadline(_START_LIMIT_S):
-                self._read(len(_READY))
+                self.is_confined = self._read(len(_READY)) == _READY
         except _HelperLostError:
             self.end()
             raise
@@ -260,16 +267,18 @@ def main(max_pixels: int, limit_s: float, worker_pid: int) -> None:
     for output in (1, 2):
         os.dup2(nowhere, output)  # libraries print a line for each damaged row of an image
     os.close(nowhere)
-    answers.write(_READY)
+    measure_bytes = _memory_meter()
+    Image.init()  # loads the modules of all formats
+    answers.write(_READY if confine() else _NOT_CONFINED)
     answers.flush()
-    started_bytes = _size_bytes()
+    started_bytes = measure_bytes()
     while len(head := requests.read(_REQUEST.size)) == _REQUEST.size:
         length, height, width, *rules = _REQUEST.unpack(head)
         resize, how = (cast("Any", rule.rstrip(b"\0").decode()) for rule in rules)
         data = requests.read(length)
         used_s = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
         _limit(resource.RLIMIT_CPU, int(used_s + limit_s) + 2)
-        base_bytes = _size_bytes()
+        base_bytes = measure_bytes()
         _limit(resource.RLIMIT_AS, base_bytes + _needed_bytes(_LARGE_PIXELS))
         approve = partial(_approve, requests, answers, base_bytes + _needed_bytes(max_pixels))
         pixels = b""
@@ -284,7 +293,7 @@ def main(max_pixels: int, limit_s: float, worker_pid: int) -> None:
         text = json.dumps(answer).encode()
         answers.write(_ANSWER.pack(len(text)) + text + pixels)
         answers.flush()
-        if _size_bytes() > started_bytes + _GROWTH_MAX_BYTES:
+        if measure_bytes() > started_bytes + _GROWTH_MAX_BYTES:
             return
 
 
@@ -320,11 +329,12 @@ def _limit(kind: int, amount: int) -> None:
         resource.setrlimit(kind, (amount, resource.getrlimit(kind)[1]))
 
 
-def _size_bytes() -> int:
-    """The virtual memory of this process; 0 where it cannot be read."""
+def _memory_meter() -> Callable[[], int]:
+    """A function that returns the virtual memory of this process; 0 where it cannot be read."""
     if sys.platform != "linux":
-        return 0
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        return lambda: 0
+    file = os.open("/proc/self/statm", os.O_RDONLY)  # a confined process can read it, but not open it
+    return lambda: int(os.pread(file, 100, 0).split()[0]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The processes that decode costly images: what they may use, and what happens when they end."""
 
+import contextlib
 import lzma
 import os
 import shutil
@@ -44,7 +45,10 @@ def shared_guard() -> Iterator[Guard]:
 
 def helpers() -> set[int]:
     """The ids of this process's helpers. One of them may be that of the shared guard."""
-    lines = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    lines = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError):  # the thread has ended
+            lines.append(path.read_text())
     ids = {int(pid) for line in lines for pid in line.split()}
     return {pid for pid in ids if b"worker.pipeline.guard" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
@@ -145,10 +149,11 @@ def test_a_helper_has_no_secrets_no_sockets_and_no_tensorflow(guard: Guard, monk
     folder = Path(f"/proc/{helper}")
     assert b"secret" not in (folder / "environ").read_bytes()
     files = {int(link.name): os.readlink(link) for link in (folder / "fd").iterdir()}  # noqa: PTH115
-    assert set(files) == {0, 1, 2, 3}
+    assert set(files) == {0, 1, 2, 3, 4}
     assert files[0].startswith("pipe:")
     assert files[1] == files[2] == "/dev/null"
     assert files[3].startswith("pipe:")
+    assert files[4] == f"/proc/{helper}/statm"
     assert "tensorflow" not in (folder / "maps").read_text()
     assert (folder / "oom_score_adj").read_text().strip() == "1000"
 
