@@ -17,6 +17,9 @@ PawqueueError
 ├── NotFoundError               404 not_found
 ├── UnknownModelError           404 unknown_model
 ├── ConflictError               409 conflict
+│   ├── ModelChangedError       409 model_changed
+│   ├── ModelChangingError      409 model_changing
+│   └── NotPromotedError        409 not_promoted
 ├── IdempotencyMismatchError    422 idempotency_mismatch
 ├── BusyError                   the request is refused for now; resend it later
 │   ├── QueueFullError          429 queue_full
@@ -147,6 +150,24 @@ class ConflictError(PawqueueError):
     """The id is already in use, or the submission is closed."""
 
     code, title, http_status = "conflict", "Conflict", 409
+
+
+class ModelChangedError(ConflictError):
+    """The model has changed since the revision that the request names."""
+
+    code, title = "model_changed", "Model changed"
+
+
+class ModelChangingError(ConflictError):
+    """Another change of the model's live version is in progress."""
+
+    code, title = "model_changing", "Model is changing"
+
+
+class NotPromotedError(ConflictError):
+    """The version did not become live, and the model is as it was before."""
+
+    code, title = "not_promoted", "Not promoted"
 
 
 class IdempotencyMismatchError(PawqueueError):

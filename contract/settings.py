@@ -179,6 +179,19 @@ class Settings(BaseModel):
         "bytes",
         ge=1,
     )
+    promote_limit_s: float = _setting(
+        120.0,
+        "How long workers may take to load a version that is to become live. After this time the change is taken back.",
+        "s",
+        gt=0,
+    )
+    rollback_keep_s: float = _setting(
+        600.0,
+        "A version that is no longer live stays loaded for this time after its last batch, so that a rollback takes "
+        "effect at once.",
+        "s",
+        ge=0,
+    )
     precision: Literal["auto", "float32", "bfloat16"] = _setting(
         "auto",
         "Number format in which the model computes. `auto`: bfloat16 if the CPU supports it, the model reproduces its "

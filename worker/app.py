@@ -164,4 +164,4 @@ def _heartbeat(model: KerasModel, metrics_address: str) -> Heartbeat:
 
 def _report(models: Models, heartbeat: Heartbeat) -> Heartbeat:
     """A heartbeat with the current models."""
-    return replace(heartbeat, serves=models.served_names(), models=models.held())
+    return replace(heartbeat, serves=models.served_names(), models=models.held(), prepared=models.prepared())

@@ -1,13 +1,14 @@
 """The registry of models in the ledger: which versions each model has, and which of them is live.
 
-Workers register the versions that they find. Only Lua scripts change the registry; each change raises the model's
-revision and is added to a stream of changes.
+Workers register the versions that they find. The live version changes in two steps: `change` records which version is
+wanted, and `settle` makes it live once every worker of the model has loaded it. Only Lua scripts change the registry;
+each change raises the model's revision and is added to a stream of changes.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import cast
 
 import redis
@@ -31,6 +32,55 @@ class Registered(IntEnum):
     DIFFERENT = 2
     #: Rejected: there are too many models, or too many versions of this one.
     TOO_MANY = 3
+
+
+class Begun(StrEnum):
+    """What happened to a request to change the live version of a model."""
+
+    BEGUN = "begun"
+    #: The version is live already.
+    LIVE = "live"
+    UNKNOWN_MODEL = "unknown_model"
+    UNKNOWN_VERSION = "unknown_version"
+    #: There is no version to go back to.
+    NO_PREVIOUS = "no_previous"
+    #: The model has changed since the revision that the request names.
+    CHANGED = "changed"
+    #: Another change has begun and not ended.
+    CHANGING = "changing"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the live version of a model."""
+
+    #: The version that is to become live.
+    version: str
+    #: Id of the API key that asked for it; empty if no key is required.
+    by: str
+    why: str
+    #: The revision of the model when the change began: identifies the change.
+    revision: int
+    started_ms: int
+    #: When the change is taken back, if not all workers have loaded the version.
+    until_ms: int
+    #: When the version became live, or did not; None while the change is in progress.
+    settled_ms: int | None = None
+    #: Why it did not become live; empty if it did.
+    problem: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> "Change":
+        """Read a stored change; unknown fields, from a newer version, are ignored."""
+        return cls(**known_fields(cls, json.loads(text)))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which version of a model processes jobs, and which one will."""
+
+    live: str
+    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +118,11 @@ class Model:
     versions: Mapping[str, VersionInfo]
     #: Whether it answers jobs that name no model.
     is_default: bool = False
+    #: The version that was live before.
+    previous: str = ""
+    #: The change of the live version that is in progress, and the last one that ended.
+    change: Change | None = None
+    last_change: Change | None = None
 
 
 class ModelRegistry:
@@ -75,7 +130,10 @@ class ModelRegistry:
 
     def __init__(self, client: "redis.Redis") -> None:
         self._redis = client
-        self._register = client.register_script(read_scripts()["register_model"])
+        scripts = read_scripts()
+        self._register = client.register_script(scripts["register_model"])
+        self._change = client.register_script(scripts["change_model"])
+        self._settle = client.register_script(scripts["settle_model"])
 
     @redis_errors_as_unavailable
     def register(
@@ -97,6 +155,45 @@ class ModelRegistry:
         return Registered(int(cast("int", self._register(args=arguments))))
 
     @redis_errors_as_unavailable
+    def change(  # noqa: PLR0913 - a request with its reason
+        self,
+        name: str,
+        version: str | None,
+        *,
+        by: str = "",
+        why: str = "",
+        limit_s: float,
+        revision: int | None = None,
+        now_ms: int = 0,
+    ) -> tuple[Begun, int]:
+        """Begin to make another version live, which `settle` completes.
+
+        Args:
+            name: The model.
+            version: The version; None for the one that was live before.
+            by: Who asks for it.
+            why: The reason, for the stream of changes.
+            limit_s: The change is taken back if the workers have not loaded the version after this time.
+            revision: The revision that the model must have; None for any.
+            now_ms: The time; 0 for the clock of Redis.
+
+        Returns:
+            What happened, and the revision of the model, which identifies the change if it has begun. The same request
+            again does not begin another change.
+        """
+        expected = "" if revision is None else revision
+        arguments: list[str | int] = [now_ms, name, version or "", by, why, int(limit_s * 1000), expected]
+        code, found = cast("tuple[str, int]", self._change(args=arguments))
+        return Begun(code), found
+
+    @redis_errors_as_unavailable
+    def settle(self, name: str, now_ms: int = 0) -> bool:
+        """End the change that is in progress if every live worker of the model has loaded the version, or one of them
+        cannot, or its time is over; returns whether it did.
+        """
+        return bool(self._settle(args=[now_ms, name]))
+
+    @redis_errors_as_unavailable
     def names(self) -> list[str]:
         """The names of all models, sorted."""
         return sorted(cast("set[str]", self._redis.smembers(keys.MODELS)))
@@ -111,14 +208,21 @@ class ModelRegistry:
         found = zip(names, pipeline.execute(), strict=True)
         return {name: sorted(map(_version, filter(_is_version, fields))) for name, fields in found}
 
-    @redis_errors_as_unavailable
     def live(self) -> dict[str, str]:
         """The live version of each model, by name, sorted."""
+        return {name: route.live for name, route in self.routes().items()}
+
+    @redis_errors_as_unavailable
+    def routes(self) -> dict[str, Route]:
+        """The live version of each model and the change in progress, by name, sorted."""
         names = self.names()
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
             pipeline.hget(keys.model(name), "live")
-        return {name: version for name, version in zip(names, pipeline.execute(), strict=True) if version}
+            pipeline.hget(keys.model(name), "next")
+        found = pipeline.execute()
+        rows = zip(names, found[::2], found[1::2], strict=True)
+        return {name: Route(live, _change(change)) for name, live, change in rows if live}
 
     @redis_errors_as_unavailable
     def default(self) -> str:
@@ -149,8 +253,20 @@ class ModelRegistry:
 def _model(name: str, row: Mapping[str, str], default: str | None) -> Model:
     versions = {_version(key): VersionInfo.from_json(text) for key, text in row.items() if _is_version(key)}
     return Model(
-        name, row.get("live", ""), int(row.get("revision", 0)), dict(sorted(versions.items())), name == default
+        name,
+        row.get("live", ""),
+        int(row.get("revision", 0)),
+        dict(sorted(versions.items())),
+        is_default=name == default,
+        previous=row.get("previous", ""),
+        change=_change(row.get("next")),
+        last_change=_change(row.get("last")),
     )
+
+
+def _change(text: str | None) -> Change | None:
+    return Change.from_json(text) if text else None
+
 
 
 def _is_version(key: str) -> bool:

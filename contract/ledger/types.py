@@ -158,6 +158,9 @@ class Heartbeat:
     serves: Sequence[str] = ()
     #: The versions that it holds, or cannot load.
     models: Sequence[HeldModel] = ()
+    #: By model: the revision at which a change of its live version began for which the worker has loaded the new
+    #: version, or failed to.
+    prepared: Mapping[str, int] = field(default_factory=dict)
 
     def takes_jobs_of(self, model: str) -> bool:
         """Whether it takes jobs of a model; the empty name stands for any model."""

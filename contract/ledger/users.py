@@ -83,8 +83,8 @@ GATEWAY = RedisUser(
     "HKEYS SMEMBERS "  # models
     "GET SET INCRBY TTL "  # secret, rate limits
     "MGET UNLINK",  # images, in a Redis of their own
-    changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET),
-    read_keys=(keys.API_KEYS, *_WORKERS, *_MODELS),
+    changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES),
+    read_keys=(keys.API_KEYS, *_WORKERS, keys.MODELS, keys.DEFAULT_MODEL),
     channels=(keys.DONE,),
 )
 WORKER = RedisUser(

@@ -1,21 +1,38 @@
 """`/v1/models`: the models that can be named in an upload, and their versions."""
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+from flask import jsonify
 from pydantic import BaseModel, ConfigDict, Field
 
 from contract.access import Scope
-from contract.errors import UnknownModelError
-from contract.ledger.models import Model, VersionInfo
+from contract.errors import (
+    ModelChangedError,
+    ModelChangingError,
+    NotFoundError,
+    NotPromotedError,
+    UnknownModelError,
+    UploadError,
+)
+from contract.job import time_text
+from contract.ledger.models import Begun, Change, Model, VersionInfo
 from contract.ledger.types import Heartbeat, HeldModel
 from gateway.accept.model_names import unknown_model
-from gateway.http.routing import JsonResponse, Routes
+from gateway.http.auth import caller
+from gateway.http.job_schemas import WaitHeader
+from gateway.http.routing import PREFERENCE, JsonResponse, Routes
+from gateway.routes.bodies import clean_name, granted_wait_s
 from gateway.services import current_services
 
 routes = Routes("models", "The models that jobs can name with `?model=`.", "/v1/models")
 
 _NAME_MAX = 64
+_VERSION_MAX = 64
+#: Pause between two looks at a change that is in progress.
+_POLL_S = 0.2
 
 
 class ModelPath(BaseModel):
@@ -91,6 +108,18 @@ class ServingVersion(BaseModel):
     status: ServingStatus
 
 
+class ChangeObject(BaseModel):
+    """A change of the live version."""
+
+    version: str = Field(description="The version that is to become live.")
+    by: str = Field(description="Id of the API key that asked for it; empty if no key is required.")
+    why: str
+    revision: int = Field(description="The revision of the model at which the change began; identifies the change.")
+    started_at: str
+    settled_at: str | None = Field(description="When the version became live, or did not; null while in progress.")
+    problem: str = Field(description="Why it did not become live; empty if it did.")
+
+
 class ModelDetail(ModelSummary):
     """A model with its versions."""
 
@@ -99,6 +128,9 @@ class ModelDetail(ModelSummary):
 
     revision: int = Field(description="Grows with every change of the model.")
     labels: list[str] = Field(description="The labels of the live version, in the order of the model.")
+    previous: str | None = Field(description="The version that was live before.")
+    change: ChangeObject | None = Field(description="The change of the live version that is in progress.")
+    last_change: ChangeObject | None = Field(description="The last change that ended.")
     details: list[VersionObject] = Field(description="All versions.")
     model_version_status: list[ServingVersion] = Field(description="The same states as TensorFlow Serving returns.")
 
@@ -110,6 +142,7 @@ _INFO = VersionInfo(
     *("2026-03-01T12:00:00Z", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"),
 )
 _MODEL = Model("cats-dogs", "1", 2, {"1": _INFO}, is_default=True)
+_CHANGE = Change("2", "", "better on grey images", 3, 1_772_366_400_000, 1_772_366_520_000)
 _BEAT = Heartbeat(
     *("", "", "cats-dogs", "1", ["cat", "dog"], "tensorflow", "float32", 0.6, "", 1_772_366_400_000, 1_772_366_460_000),
     serves=["cats-dogs"],
@@ -135,8 +168,25 @@ def _detail(model: Model, workers: Sequence[Heartbeat]) -> dict[str, Any]:
     return _summary(model, workers) | {
         "revision": model.revision,
         "labels": list(live.labels) if live else [],
+        "previous": model.previous or None,
+        "change": _change(model.change),
+        "last_change": _change(model.last_change),
         "details": details,
         "model_version_status": [_serving(detail) for detail in details],
+    }
+
+
+def _change(change: Change | None) -> dict[str, Any] | None:
+    if change is None:
+        return None
+    return {
+        "version": change.version,
+        "by": change.by,
+        "why": change.why,
+        "revision": change.revision,
+        "started_at": time_text(change.started_ms),
+        "settled_at": time_text(change.settled_ms),
+        "problem": change.problem,
     }
 
 
@@ -197,8 +247,106 @@ def list_models() -> dict[str, Any]:
 )
 def read(path: ModelPath) -> dict[str, Any]:
     """Read a model: its versions, which of them is live, labels, input and metrics."""
-    ledger = current_services().ledger
-    model = ledger.models.model(path.name[:_NAME_MAX])
+    name = path.name[:_NAME_MAX]
+    return _detail(_find(name), current_services().ledger.workers())
+
+
+class ModelPatch(BaseModel):
+    """A change of a model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    live: str | None = Field(
+        None, max_length=_VERSION_MAX, description="The version that is to process jobs without a pinned version."
+    )
+    rollback: bool = Field(False, description="Return to the version that was live before.")
+    why: str = Field("", max_length=500, description="The reason, which is recorded with the change.")
+    revision: int | None = Field(
+        None, description="Change the model only if it still has this revision, as read before."
+    )
+
+
+@routes.add(
+    "PATCH",
+    "/<name>",
+    scope=Scope.ADMIN,
+    responses={
+        200: JsonResponse(ModelDetail, "The version is live.", {"cats-dogs": _detail(_MODEL, [_BEAT])}, PREFERENCE),
+        202: JsonResponse(
+            ModelDetail,
+            "Workers are loading the version. `change` disappears when they have.",
+            {"cats-dogs": _detail(replace(_MODEL, change=_CHANGE), [_BEAT])},
+            PREFERENCE,
+        ),
+    },
+    errors=(UnknownModelError, NotFoundError, ModelChangedError, ModelChangingError, NotPromotedError),
+)
+def change(path: ModelPath, body: ModelPatch, header: WaitHeader) -> Any:
+    """Promote a version, or roll back.
+
+    Workers load the version beside the live one. It becomes live when every worker of the model has loaded it; if one
+    cannot, or the time limit passes, nothing changes. Jobs are processed by the version that is live when a worker
+    claims them.
+    """
+    if (body.live is not None) == body.rollback:
+        raise UploadError("Send either `live` with a version, or `rollback` with true.")
+    services, name = current_services(), path.name[:_NAME_MAX]
+    registry = services.ledger.models
+    begun, revision = registry.change(
+        name,
+        body.live,
+        by=caller().owner,
+        why=clean_name(body.why),
+        limit_s=services.settings.promote_limit_s,
+        revision=body.revision,
+    )
+    if begun not in (Begun.BEGUN, Begun.LIVE):
+        raise _refusal(begun, name, body)
+    wait_s = granted_wait_s(header, services.settings.wait_max_s)
+    end_s = time.monotonic() + wait_s
+    while (model := _settled(name)).change and time.monotonic() < end_s:
+        time.sleep(_POLL_S)
+    last = model.last_change
+    if begun is Begun.BEGUN and last and last.revision == revision and last.problem:
+        raise NotPromotedError(f"{name}@{last.version} did not become live, and nothing has changed. {last.problem}")
+    headers = {"Preference-Applied": f"wait={wait_s:g}"} if wait_s else {}
+    return jsonify(_detail(model, services.ledger.workers())), 202 if model.change else 200, headers
+
+
+def _settled(name: str) -> Model:
+    current_services().ledger.models.settle(name)
+    return _find(name)
+
+
+def _find(name: str) -> Model:
+    registry = current_services().ledger.models
+    model = registry.model(name)
     if model is None:
-        raise unknown_model(path.name[:_NAME_MAX].partition("@")[0], ledger.models.versions())
-    return _detail(model, ledger.workers())
+        raise unknown_model(name.partition("@")[0], registry.versions())
+    return model
+
+
+def _refusal(begun: Begun, name: str, body: ModelPatch) -> Exception:
+    """Why a change did not begin."""
+    if begun in (Begun.UNKNOWN_MODEL, Begun.UNKNOWN_VERSION):
+        wanted = name if begun is Begun.UNKNOWN_MODEL else f"{name}@{body.live}"
+        return unknown_model(wanted, current_services().ledger.models.versions())
+    model = _find(name)
+    if begun is Begun.NO_PREVIOUS:
+        return NotFoundError(f"The model {name} has had no live version but {model.live}. Name the version in `live`.")
+    if begun is Begun.CHANGING and (other := model.change):
+        return ModelChangingError(
+            f"The version {other.version} is being made live{_by(other)}. Wait until that has ended."
+        )
+    last = model.last_change
+    done = f" Last change: version {last.version}{_by(last)}." if last else ""
+    return ModelChangedError(
+        f"The model {name} has revision {model.revision}, not {body.revision}: {model.live} is live.{done}"
+    )
+
+
+def _by(change: Change) -> str:
+    """Who asked for a change, when and why."""
+    who = f" by {change.by}" if change.by else ""
+    why = f" ({change.why})" if change.why else ""
+    return f"{who} since {time_text(change.started_ms)}{why}"

@@ -20,6 +20,7 @@ from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import JobFailedError, RefusedError, TimedOutError
 from pawqueue.client.jobs import LONG_POLL_S, Image, JobOptions, Jobs, load_image
+from pawqueue.client.models import Models, ServedModel
 from pawqueue.client.renamed import accepts_picture
 from pawqueue.client.status import ServiceStatus, read_status
 from pawqueue.client.submissions import ACCEPTED, FINISHED, ResultLine, Submission, Submissions
@@ -62,6 +63,7 @@ class Pawqueue:
         self._connection = Connection(url, api_key, transport)
         self._jobs = Jobs(self._connection)
         self._submissions = Submissions(self._connection)
+        self._models = Models(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -263,6 +265,24 @@ class Pawqueue:
     def drop_dead(self, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Remove a job and its image from the dead-letter list; return the job."""
         return self._jobs.drop_dead(job_id, self._deadline(timeout_s))
+
+    def models(self, *, timeout_s: float | None = None) -> list[ServedModel]:
+        """Return the models that the service has, sorted by name."""
+        return self._models.list(self._deadline(timeout_s))
+
+    def promote(self, name: str, version: str, *, why: str = "", timeout_s: float | None = None) -> ServedModel:
+        """Make a version of a model live, once all its workers have loaded it; needs an API key with scope `admin`.
+
+        Raises:
+            RefusedError: the model or version does not exist, or another change is in progress.
+            ClientError: a worker cannot load the version. Nothing has changed.
+            TimedOutError: the workers have not loaded it within `timeout_s` seconds. They go on.
+        """
+        return self._models.change(name, {"live": version, "why": why}, self._deadline(timeout_s))
+
+    def rollback(self, name: str, *, why: str = "", timeout_s: float | None = None) -> ServedModel:
+        """Make the version live that was live before; raises like `promote`."""
+        return self._models.change(name, {"rollback": True, "why": why}, self._deadline(timeout_s))
 
     def service_status(self, *, timeout_s: float | None = None) -> ServiceStatus:
         """Return the status of the whole service: queues, workers and totals."""

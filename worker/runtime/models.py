@@ -17,7 +17,7 @@ from bundle.store import ModelStore, StoredVersion
 from bundle.target import Target
 from contract.errors import UnavailableError
 from contract.job import ModelRef, split_model
-from contract.ledger.models import ModelRegistry, Registered, VersionInfo
+from contract.ledger.models import Change, ModelRegistry, Registered, VersionInfo
 from contract.ledger.types import HeldModel
 from contract.log import get_logger
 from contract.queues import QUEUES, queue_name
@@ -80,6 +80,8 @@ class ModelOptions:
     default: str = ""
     #: Maximum memory of the loaded models; None for no limit.
     memory_bytes: int | None = None
+    #: A version that is not live is unloaded if no batch has used it for this time.
+    keep_s: float = 600.0
 
 
 class Models:
@@ -110,6 +112,9 @@ class Models:
         #: The live version by name, and the name of the default model, as the registry had them last.
         self._live: dict[str, str] = {}
         self._default = options.default
+        #: By name: the change of the live version that is in progress, and the revision of the one that was begun here.
+        self._changes: dict[str, Change] = {}
+        self._begun: dict[str, int] = {}
         self._requests: queue.SimpleQueue[ModelRef | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -215,6 +220,16 @@ class Models:
                 for ref, found in sorted(self._versions.items(), key=lambda item: (item[0].name, item[0].version))
             ]
 
+    def prepared(self) -> dict[str, int]:
+        """By model: the revision of the change of its live version for which this worker's part is done."""
+        with self._lock:
+            return {
+                name: change.revision
+                for name, change in self._changes.items()
+                if self._begun.get(name) == change.revision
+                and self._versions[ModelRef(name, change.version)].state in ("ready", "failed")
+            }
+
     def live_versions(self) -> list[ModelRef]:
         """The live version of each model that the worker serves, that of the default model first."""
         with self._lock:
@@ -230,8 +245,12 @@ class Models:
         with self._lock:
             found = self._versions[ref]
             found.state = "loading"
-        while self._unload_others(ref) and not self._stopping.wait(_POLL_S):
-            pass
+        try:
+            while self._unload_others(ref) and not self._stopping.wait(_POLL_S):
+                pass
+        except BundleError as error:
+            self._fail(found, str(error))
+            raise
         gc.collect()
         before = _memory_bytes()
         try:
@@ -264,14 +283,32 @@ class Models:
             names = Counter(stored.name for stored in versions)
             for stored in versions:
                 self._register(stored, self._registry, is_alone=names[stored.name] == 1)
-            live, default = self._registry.live(), self._registry.default()
+            routes, default = self._registry.routes(), self._registry.default()
             with self._lock:
-                self._live, self._default = live, default or self._options.default
+                self._live = {name: route.live for name, route in routes.items()}
+                self._changes = {name: route.change for name, route in routes.items() if route.change}
+                self._default = default or self._options.default
+            self._change_versions(self._registry)
         now_s = self._clock()
         with self._lock:
             for found in self._versions.values():
                 if found.state == "failed" and found.is_registered and now_s >= found.retry_at_s:
                     found.state = "waiting"
+            self._unload_old(now_s)
+
+    def _change_versions(self, registry: ModelRegistry) -> None:
+        """Load the versions that are to become live, beside those that are."""
+        for name, change in self._changes.items():
+            ref = ModelRef(name, change.version)
+            with self._lock:
+                found = self._versions.get(ref)
+                if found and self._begun.get(name) != change.revision:
+                    self._begun[name] = change.revision
+                    if found.state == "failed" and found.is_registered:
+                        found.state = "waiting"
+            self.is_ready(ref)
+            if name in self._served_names():
+                registry.settle(name)
 
     def _found(self) -> Iterator[StoredVersion]:
         base, served = self._options.base, self._options.served
@@ -335,23 +372,53 @@ class Models:
         return ref if ref and ref.name == name and ref in self._versions else None
 
     def _unload_others(self, ref: ModelRef) -> bool:
-        """Unload the least recently used versions until this one fits; returns whether to try again in a moment."""
+        """Unload the least recently used versions until this one fits; returns whether to try again in a moment.
+
+        Raises:
+            BundleError: it does not fit beside the live version that it is to replace, and jobs still need that one.
+        """
         limit = self._options.memory_bytes
         if limit is None:
             return False
         with self._lock:
             needed = self._versions[ref].memory_bytes or _size_of(self._versions[ref].stored.folder)
+            kept = self._replaced_by(ref)
             loaded = sorted(
-                (found for found in self._versions.values() if found.model), key=lambda item: item.used_at_s
+                (found for found in self._versions.values() if found.model and found is not kept),
+                key=lambda item: item.used_at_s,
             )
-            total = sum(found.memory_bytes for found in loaded) + needed
+            total = sum(found.memory_bytes for found in self._versions.values() if found.model) + needed
             for found in loaded:
                 # Jobs wait for a version that was only just loaded.
                 if total > limit and (found.is_used or found.used_at_s < self._clock() - _FIRST_USE_S):
-                    found.model, found.state = None, "waiting"
+                    self._unload(found)
                     total -= found.memory_bytes
-                    _log.info("Model unloaded", model=found.stored.name, version=found.stored.version)
+            if kept and total > limit and not any(found.model for found in loaded):
+                raise BundleError(
+                    "It does not fit into PAWQUEUE_MODEL_MEMORY_BYTES beside the live version. Raise the limit."
+                )
             return total > limit and any(found.model for found in loaded)
+
+    def _replaced_by(self, ref: ModelRef) -> _Version | None:
+        """The loaded live version that a version is to replace; None if it is to replace none."""
+        change, live = self._changes.get(ref.name), self._live_version(ref.name)
+        if not change or change.version != ref.version or not live:
+            return None
+        found = self._versions[live]
+        return found if found.model else None
+
+    def _unload_old(self, now_s: float) -> None:
+        """Unload versions that were replaced a while ago."""
+        needed = {self._live_version(name) for name in self._served_names()}
+        needed |= {ModelRef(name, change.version) for name, change in self._changes.items()}
+        for ref, found in self._versions.items():
+            if found.model and ref not in needed and now_s >= found.used_at_s + self._options.keep_s:
+                self._unload(found)
+
+    @staticmethod
+    def _unload(found: _Version) -> None:
+        found.model, found.state = None, "waiting"
+        _log.info("Model unloaded", model=found.stored.name, version=found.stored.version)
 
     def _fail(self, found: _Version, problem: str, *, quiet: bool = False) -> None:
         with self._lock:
@@ -396,7 +463,11 @@ def models_to_serve(settings: Settings, load: Callable[..., KerasModel], registr
         return load(chosen, settings.model_checksum if chosen == folder else None, measure)
 
     options = ModelOptions(
-        settings.served_models(), base, settings.default_model or base.name, settings.model_memory_bytes
+        settings.served_models(),
+        base,
+        settings.default_model or base.name,
+        settings.model_memory_bytes,
+        settings.rollback_keep_s,
     )
     # With a checksum, a worker runs no other bundle.
     store = None if settings.model_checksum else ModelStore(store_folder(settings.state_dir))

@@ -120,6 +120,12 @@ local function route(model)
   return live[name] == '' and '' or name .. '@' .. live[name]
 end
 
+-- Add a change of a model to the stream of changes.
+local function log_change(name, action, version, by, revision, why)
+  redis.call('XADD', K.model_changes, 'MAXLEN', '~', K.model_changes_kept, '*', 'model', name, 'action', action,
+    'version', version, 'by', by, 'revision', text(revision), 'why', why)
+end
+
 -- Wake a worker for a queue, unless a ticket is waiting there: whoever receives it claims jobs until the queue is empty.
 -- `ticket` is a Celery message in which QUEUE stands for the name of its queue.
 local function offer_ticket(queue, ticket)

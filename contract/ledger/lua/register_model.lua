@@ -7,9 +7,7 @@ local make_live, make_default = ARGV[6] == '1', ARGV[7] == '1'
 local key, changed = K.model .. name, 0
 
 local function change(action)
-  local revision = redis.call('HINCRBY', key, 'revision', 1)
-  redis.call('XADD', K.model_changes, 'MAXLEN', '~', K.model_changes_kept, '*',
-    'model', name, 'action', action, 'version', version, 'by', by, 'revision', text(revision))
+  log_change(name, action, version, by, redis.call('HINCRBY', key, 'revision', 1), '')
   changed = 1
 end
 
@@ -18,9 +16,13 @@ if known and known ~= checksum and not make_live then
   return 2
 end
 if not known then
+  local versions = 0
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    versions = versions + (string.find(field, 'version:', 1, true) == 1 and 1 or 0)
+  end
   local is_new = redis.call('SISMEMBER', K.models, name) == 0
   if is_new and redis.call('SCARD', K.models) >= tonumber(K.models_kept)
-      or redis.call('HLEN', key) > 2 * tonumber(K.versions_kept) then -- also `revision` and `live`
+      or versions >= tonumber(K.versions_kept) then
     return 3
   end
 end

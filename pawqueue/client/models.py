@@ -1,0 +1,84 @@
+"""The models endpoint: which models a service has, and which version of each is live."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from pawqueue.client.connection import Call, Connection
+from pawqueue.client.deadline import Deadline
+from pawqueue.client.errors import ClientError, TimedOutError
+from pawqueue.client.jobs import LONG_POLL_S
+
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model of a service."""
+
+    name: str
+    #: The version that processes jobs without a pinned version.
+    live: str
+    versions: Sequence[str]
+    #: Whether it processes jobs that name no model.
+    is_default: bool
+    #: Number of workers that take its jobs.
+    workers: int
+    #: Everything that the gateway returned, as documented for `GET /v1/models`.
+    values: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ServedModel":
+        """Read a model from the JSON of the gateway."""
+        return cls(
+            values["name"], values["live"], tuple(values["versions"]), values["default"], values["workers"], values
+        )
+
+
+class Models:
+    """Reads and changes the models of a service."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(self, deadline: Deadline) -> list[ServedModel]:
+        """All models, sorted by name."""
+        return self._connection.fetch(Call("GET", "/v1/models"), deadline, _models)
+
+    def get(self, name: str, deadline: Deadline) -> ServedModel:
+        """One model."""
+        return self._connection.fetch(Call("GET", _path(name)), deadline, ServedModel.from_dict)
+
+    def change(self, name: str, values: dict[str, Any], deadline: Deadline) -> ServedModel:
+        """Change the live version, and wait until it has changed.
+
+        Raises:
+            ClientError: the version did not become live.
+            TimedOutError: the workers have not loaded it yet.
+        """
+        body = json.dumps(values).encode()
+        call = Call("PATCH", _path(name), body=body, content_type="application/json", wait_s=LONG_POLL_S)
+        model = self._connection.fetch(call, deadline, ServedModel.from_dict)
+        begun = (model.values["change"] or {}).get("revision")
+        while model.values["change"]:
+            if not deadline.remaining_s():
+                raise TimedOutError(
+                    f"The workers have not loaded {name}@{model.values['change']['version']} yet. "
+                    "The service goes on; see `pawqueue models served`."
+                )
+            deadline.pause(_POLL_S)
+            model = self.get(name, deadline)
+        last = model.values["last_change"] or {}
+        if begun and last.get("revision") == begun and last["problem"]:
+            raise ClientError(f"{name}@{last['version']} did not become live. {last['problem']}")
+        return model
+
+
+def _path(name: str) -> str:
+    return f"/v1/models/{quote(name, safe='')}"
+
+
+def _models(values: dict[str, Any]) -> list[ServedModel]:
+    return [ServedModel.from_dict(model) for model in values["models"]]
