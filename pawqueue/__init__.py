@@ -9,6 +9,7 @@ from contract.result_row import ResultRow as Row
 from contract.submission import Counts, SubmissionStatus
 from pawqueue.client import BULK, DEFAULT_URL, INTERACTIVE, Pawqueue
 from pawqueue.client.errors import ClientError, JobFailedError, RefusedError, TimedOutError, UnreachableError
+from pawqueue.client.models import ServedModel
 from pawqueue.client.status import ServiceStatus
 from pawqueue.client.submissions import Submission
 
@@ -32,6 +33,7 @@ __all__ = [
     "Prediction",
     "RefusedError",
     "Row",
+    "ServedModel",
     "ServiceStatus",
     "Submission",
     "SubmissionStatus",

@@ -155,7 +155,7 @@ class ModelRegistry:
         return Registered(int(cast("int", self._register(args=arguments))))
 
     @redis_errors_as_unavailable
-    def change(  # noqa: PLR0913 - a request with its reason
+    def change(
         self,
         name: str,
         version: str | None,
@@ -266,7 +266,6 @@ def _model(name: str, row: Mapping[str, str], default: str | None) -> Model:
 
 def _change(text: str | None) -> Change | None:
     return Change.from_json(text) if text else None
-
 
 
 def _is_version(key: str) -> bool:

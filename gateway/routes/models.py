@@ -259,7 +259,7 @@ class ModelPatch(BaseModel):
     live: str | None = Field(
         None, max_length=_VERSION_MAX, description="The version that is to process jobs without a pinned version."
     )
-    rollback: bool = Field(False, description="Return to the version that was live before.")
+    rollback: bool = Field(default=False, description="Return to the version that was live before.")
     why: str = Field("", max_length=500, description="The reason, which is recorded with the change.")
     revision: int | None = Field(
         None, description="Change the model only if it still has this revision, as read before."

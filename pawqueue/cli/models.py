@@ -1,27 +1,40 @@
-"""`pawqueue models`: its commands belong to training and the importer, and are imported when they are needed."""
+"""`pawqueue models`: imports, compares and promotes models, and changes which version a service uses.
+
+Some commands belong to training and the importer, and are imported when they are needed.
+"""
 
 import importlib.metadata
+import json
 from importlib.metadata import EntryPoint
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from pawqueue.cli.app import GROUP, ServiceCommand
+from pawqueue.cli.display import escaped
+from pawqueue.cli.options import gateway_options
+from pawqueue.client.client import Pawqueue
+from pawqueue.client.models import ServedModel
 
 _HELP = {
     "compare": "Compare two models.",
     "import": "Make a bundle from a Keras image classifier.",
     "list": "List the registered versions, and the bundle to serve.",
-    "promote": "Promote a model.",
 }
+#: Workers may take this long to load a version.
+_TIMEOUT_S = 150.0
 
 
 class ModelCommands(click.Group):
     """Loads its commands from installed entry points."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
-        return sorted(_entries())
+        return sorted({*_entries(), *_OWN})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name in _OWN:
+            return _OWN[cmd_name]
         entry = _entries().get(cmd_name)
         return ServiceCommand(entry, _HELP.get(cmd_name)) if entry else None
 
@@ -30,14 +43,114 @@ def _entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in importlib.metadata.entry_points(group=f"{GROUP}.models")}
 
 
-@click.group(cls=ModelCommands, short_help="Import, list, compare and promote models.")
+@click.group(cls=ModelCommands, short_help="Import, compare and promote models.")
 def models() -> None:
-    """Import, list, compare and promote models.
+    """Import, compare and promote models.
 
     \b
     Examples:
       pawqueue models import pets.keras --name pets --labels cat,dog
+      pawqueue models served
+      pawqueue models promote pets 2 --why "better on grey images"
+      pawqueue models rollback pets
       pawqueue models list
       pawqueue models compare build/bundle champion
-      pawqueue models promote 3
+      pawqueue models promote build/bundle
     """  # noqa: D301 - click needs the character
+
+
+_why = click.option("--why", default="", help="The reason, which is recorded with the change.")
+_timeout = click.option(
+    "--timeout", "timeout_s", default=_TIMEOUT_S, show_default=True, help="Seconds to wait for the workers."
+)
+
+
+@click.command(short_help="List the models of a service and their live versions.")
+@gateway_options
+def served(url: str, api_key: str | None, *, as_json: bool) -> None:
+    """List the models of a service, their versions, and which of them is live."""
+    with Pawqueue(url, api_key) as client:
+        found = client.models()
+    if as_json:
+        click.echo(json.dumps([model.values for model in found], indent=2))
+        return
+    table = Table("model", "live", "other versions", "workers")
+    for model in found:
+        others = ", ".join(escaped(version) for version in model.versions if version != model.live)
+        name = escaped(model.name) + (" (default)" if model.is_default else "")
+        table.add_row(name, escaped(model.live), others, str(model.workers))
+    Console().print(table)
+
+
+@click.command(short_help="Make a version live, or a bundle the champion.")
+@click.argument("model")
+@click.argument("version", required=False)
+@_why
+@_timeout
+@gateway_options
+@click.option("--name", help="With a bundle: its registered model in MLflow.")
+@click.option("--force", metavar="REASON", help="With a bundle: promote without comparison, and record the reason.")
+def promote(  # noqa: PLR0913 - one for each option
+    model: str,
+    version: str | None,
+    url: str,
+    api_key: str | None,
+    *,
+    why: str,
+    timeout_s: float,
+    name: str | None,
+    force: str | None,
+    as_json: bool,
+) -> None:
+    """Make a version of a model live in a running service, or a trained bundle the champion.
+
+    With MODEL and VERSION, the workers load the version beside the live one, and use it as soon as all of them have
+    loaded it. If one cannot, nothing changes.
+
+    With one argument (a registered version, or a bundle's version or folder), that bundle is compared with the
+    champion. If it is better, the next `make up` serves it.
+
+    \b
+    Examples:
+      pawqueue models promote pets 2 --why "better on grey images"
+      pawqueue models promote build/bundle
+    """  # noqa: D301 - click needs the character
+    if version is None:
+        if why:
+            raise click.UsageError("--why is for a version of a served model: name the VERSION too.")
+        options = {"--name": name, "--force": force}
+        given = [part for option, value in options.items() if value is not None for part in (option, value)]
+        _command_of("promote").main([model, *given, *(["--json"] if as_json else [])], standalone_mode=False)
+        return
+    if name or force:
+        raise click.UsageError("--name and --force are for a bundle: leave out the VERSION.")
+    with Pawqueue(url, api_key) as client:
+        _print(client.promote(model, version, why=why, timeout_s=timeout_s), as_json=as_json)
+
+
+@click.command(short_help="Return to the version that was live before.")
+@click.argument("model")
+@_why
+@_timeout
+@gateway_options
+def rollback(model: str, why: str, timeout_s: float, url: str, api_key: str | None, *, as_json: bool) -> None:
+    """Make the version of MODEL live that was live before."""
+    with Pawqueue(url, api_key) as client:
+        _print(client.rollback(model, why=why, timeout_s=timeout_s), as_json=as_json)
+
+
+_OWN: dict[str, click.Command] = {"served": served, "promote": promote, "rollback": rollback}
+
+
+def _command_of(name: str) -> click.Command:
+    entry = _entries().get(name)
+    if entry is None:
+        raise click.UsageError(f"`pawqueue models {name}` of a bundle needs the training code, which is not installed.")
+    return ServiceCommand(entry).load()
+
+
+def _print(model: ServedModel, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(model.values, indent=2))
+    else:
+        click.echo(f"{model.name}@{model.live} is live.")

@@ -8,7 +8,7 @@ import redis
 from contract.job import Job
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
-from contract.ledger.models import Begun, Model, ModelRegistry, VersionInfo
+from contract.ledger.models import Begun, Model, VersionInfo
 from contract.ledger.types import Heartbeat, HeldModel
 from tests.support.ledger import NOW, claimed, make_job, patient_client, store
 
@@ -168,7 +168,11 @@ def test_every_step_is_in_the_stream_of_changes(ledger: Ledger, client: "redis.R
     ledger.models.settle(BIRDS, NOW)
     *_, asked, live = (entry for _, entry in client.xrange(keys.MODEL_CHANGES))
     assert asked == {
-        **{"model": BIRDS, "action": "changing", "version": "2", "by": "ada"},
-        **{"revision": str(revision), "why": "better"},
+        "model": BIRDS,
+        "action": "changing",
+        "version": "2",
+        "by": "ada",
+        "revision": str(revision),
+        "why": "better",
     }
     assert live == asked | {"action": "live", "revision": str(revision + 1)}

@@ -256,3 +256,64 @@ def test_the_registry_is_filled_again_after_redis_lost_its_data(
     models.refresh()
     models.refresh()
     assert registry.versions().keys() == {"birds", "cats-dogs"}
+
+
+def test_a_version_that_is_to_become_live_is_loaded_beside_the_live_one(
+    make_models: Callable[..., Models], registry: ModelRegistry, loader: Loader, tmp_path: Path
+) -> None:
+    add(tmp_path, "birds", "1")
+    add(tmp_path, "birds", "2")
+    models = make_models()
+    models.load(ModelRef("birds", "1"))
+    _, revision = registry.change("birds", "2", limit_s=60)
+    models.refresh()
+    wait_until(lambda: models.prepared() == {"birds": revision}, "the version to be loaded", 10)
+    assert loader.loaded == ["birds@1", "birds@2"]
+    assert {held.version for held in models.held() if held.name == "birds" and held.state == "ready"} == {"1", "2"}
+
+
+def test_a_version_that_failed_is_tried_again_when_it_is_to_become_live(
+    make_models: Callable[..., Models], registry: ModelRegistry, loader: Loader, tmp_path: Path
+) -> None:
+    add(tmp_path, "birds", "1")
+    add(tmp_path, "birds", "2")
+    models = make_models()
+    loader.damaged.add("birds")
+    with pytest.raises(BundleError):
+        models.load(ModelRef("birds", "2"))
+    loader.damaged.clear()
+    _, revision = registry.change("birds", "2", limit_s=60)
+    models.refresh()
+    wait_until(lambda: models.prepared() == {"birds": revision}, "the version to be loaded", 10)
+    assert models.get(ModelRef("birds", "2"))
+
+
+def test_a_version_that_does_not_fit_beside_the_live_one_is_not_loaded(
+    make_models: Callable[..., Models], registry: ModelRegistry, tmp_path: Path
+) -> None:
+    add(tmp_path, "birds", "1")
+    add(tmp_path, "birds", "2")
+    models = make_models(memory_bytes=1)
+    live = ModelRef("birds", "1")
+    models.load(live)
+    _, revision = registry.change("birds", "2", limit_s=60)
+    models.refresh()
+    wait_until(lambda: models.prepared() == {"birds": revision}, "loading to fail", 10)
+    assert "PAWQUEUE_MODEL_MEMORY_BYTES" in models.problem(ModelRef("birds", "2"))
+    assert models.get(live)
+
+
+@pytest.mark.parametrize(("keep_s", "state"), [(0.0, "waiting"), (600.0, "ready")])
+def test_a_version_that_was_replaced_stays_loaded_for_a_while(
+    make_models: Callable[..., Models], registry: ModelRegistry, tmp_path: Path, keep_s: float, state: str
+) -> None:
+    add(tmp_path, "birds", "1")
+    add(tmp_path, "birds", "2")
+    models = make_models(keep_s=keep_s)
+    models.load(ModelRef("birds", "1"))
+    found = registry.model("birds")
+    assert found
+    registry.register("birds", "2", found.versions["2"], "w", live=True)
+    models.refresh()
+    (held,) = (held for held in models.held() if (held.name, held.version) == ("birds", "1"))
+    assert held.state == state

@@ -1,0 +1,122 @@
+"""`PATCH /v1/models/{name}`: promoting a version, and rolling back."""
+
+from typing import Any
+
+import pytest
+
+from contract.access import Scope, make_key
+from contract.job import now_ms
+from contract.ledger.models import VersionInfo
+from contract.ledger.types import Heartbeat, HeldModel
+from tests.unit.gateway.conftest import Gateway, MakeGateway
+
+
+def register(gateway: Gateway) -> Gateway:
+    for version in ("1", "2", "3"):
+        gateway.ledger.models.register("birds", version, VersionInfo(["owl", "wren"], 8, 8, checksum=version), "w")
+    return gateway
+
+
+@pytest.fixture
+def gateway(gateway: Gateway) -> Gateway:
+    return register(gateway)
+
+
+def patch(gateway: Gateway, name: str = "birds", wait_s: int = 0, key: str = "", **values: Any) -> Any:
+    headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+    return gateway.client.patch(
+        f"/v1/models/{name}", json=values, headers=headers | ({"X-API-Key": key} if key else {})
+    )
+
+
+def report(gateway: Gateway, revision: int, version: str = "2", problem: str = "") -> None:
+    """The heartbeat of a worker that has loaded a version, or failed to."""
+    now = now_ms()
+    held = [HeldModel("birds", version, "failed" if problem else "ready", problem)]
+    values = ("w", "host", "birds", "1", [], "numpy", "float32", 0.5, "", now, now)
+    gateway.ledger.beat(Heartbeat(*values, serves=["birds"], models=held, prepared={"birds": revision}), 60_000)
+
+
+def promote(gateway: Gateway, version: str) -> Any:
+    begun = patch(gateway, live=version)
+    report(gateway, begun.json["change"]["revision"], version)
+    return patch(gateway, live=version)
+
+
+def test_a_version_becomes_live_when_the_workers_have_loaded_it(gateway: Gateway) -> None:
+    begun = patch(gateway, live="2", why="fewer owls called wrens")
+    assert (begun.status_code, begun.json["live"]) == (202, "1")
+    change = begun.json["change"]
+    assert (change["version"], change["why"], change["settled_at"]) == ("2", "fewer owls called wrens", None)
+    report(gateway, change["revision"])
+    done = patch(gateway, live="2", wait_s=5)
+    assert (done.status_code, done.headers["Preference-Applied"]) == (200, "wait=5")
+    assert (done.json["live"], done.json["previous"], done.json["change"]) == ("2", "1", None)
+    assert done.json["last_change"]["settled_at"]
+    assert patch(gateway, live="2").status_code == 200  # it is live already
+
+
+def test_a_rollback_returns_to_the_version_before(gateway: Gateway) -> None:
+    assert patch(gateway, rollback=True).json["code"] == "not_found"
+    promote(gateway, "2")
+    revision = patch(gateway, rollback=True).json["change"]["revision"]
+    report(gateway, revision, "1")
+    assert patch(gateway, rollback=True).json["live"] == "1"
+
+
+def test_nothing_changes_if_a_worker_cannot_load_the_version(gateway: Gateway) -> None:
+    revision = patch(gateway, live="2").json["change"]["revision"]
+    report(gateway, revision, problem="It is damaged.")
+    failed = patch(gateway, live="2", wait_s=5)
+    assert (failed.status_code, failed.json["code"]) == (409, "not_promoted")
+    assert "It is damaged." in failed.json["detail"]
+    model = gateway.client.get("/v1/models/birds").json
+    assert (model["live"], model["change"], model["last_change"]["problem"]) == ("1", None, "It is damaged.")
+
+
+def test_of_two_operators_one_is_told_what_the_other_does(make_gateway: MakeGateway) -> None:
+    gateway = register(make_gateway(access="required"))
+    ada, ada_key = make_key("ada", (Scope.ADMIN,))
+    grace, grace_key = make_key("grace", (Scope.ADMIN,))
+    for stored in (ada, grace):
+        gateway.keys.put(stored)
+    assert patch(gateway, live="2", why="better", key=ada_key).status_code == 202
+    refused = patch(gateway, live="3", key=grace_key)
+    assert (refused.status_code, refused.json["code"]) == (409, "model_changing")
+    for known in ("version 2", ada.id, "better"):
+        assert known in refused.json["detail"]
+    assert patch(gateway, live="2", key=ada_key).status_code == 202  # the same request again
+
+
+def test_a_change_can_depend_on_the_revision_that_was_read(gateway: Gateway) -> None:
+    before = gateway.client.get("/v1/models/birds").json["revision"]
+    promote(gateway, "2")
+    refused = patch(gateway, live="3", revision=before)
+    assert (refused.status_code, refused.json["code"]) == (409, "model_changed")
+    assert "2 is live" in refused.json["detail"]
+
+
+def test_a_change_needs_the_scope_admin(make_gateway: MakeGateway) -> None:
+    gateway = register(make_gateway(access="required"))
+    stored, key = make_key("reader", (Scope.READ, Scope.SUBMIT))
+    gateway.keys.put(stored)
+    assert patch(gateway, live="2", key=key).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "detail"),
+    [
+        ({}, 400, "Send either `live` with a version, or `rollback` with true."),
+        ({"live": "2", "rollback": True}, 400, "Send either `live` with a version, or `rollback` with true."),
+        ({"live": "9"}, 404, "The model birds has no version 9. Its versions: 1, 2, 3."),
+        ({"versoin": "2"}, 400, "versoin"),
+    ],
+)
+def test_a_wrong_change_is_rejected(gateway: Gateway, values: Any, status: int, detail: str) -> None:
+    response = patch(gateway, **values)
+    assert response.status_code == status
+    assert detail in response.json["detail"]
+
+
+def test_an_unknown_model_is_rejected(gateway: Gateway) -> None:
+    assert patch(gateway, "cars", live="1").json["code"] == "unknown_model"

@@ -1,0 +1,92 @@
+"""`pawqueue models served|promote|rollback`, against the gateway in this process."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from contract.job import now_ms
+from contract.ledger.models import VersionInfo
+from contract.ledger.types import Heartbeat, HeldModel
+from pawqueue import ClientError, Pawqueue, RefusedError, TimedOutError
+from tests.unit.pawqueue.conftest import Command
+from tests.unit.pawqueue.service import Service
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _birds(service: Service, url: str) -> None:
+    for version in ("1", "2"):
+        service.ledger.models.register("birds", version, VersionInfo(["owl", "wren"], 8, 8, checksum=version), "w")
+
+
+def report(service: Service, revision: int, problem: str = "") -> None:
+    """The heartbeat of a worker that has loaded both versions, or failed to load the second."""
+    now = now_ms()
+    held = [HeldModel("birds", "1", "ready"), HeldModel("birds", "2", "failed" if problem else "ready", problem)]
+    values = ("w", "host", "birds", "1", [], "numpy", "float32", 0.5, "", now, now)
+    service.ledger.beat(Heartbeat(*values, serves=["birds"], models=held, prepared={"birds": revision}), 60_000)
+
+
+@contextmanager
+def working(service: Service, problem: str = "") -> Iterator[None]:
+    """A worker that loads each version that is to become live."""
+    stopping = threading.Event()
+
+    def work() -> None:
+        while not stopping.wait(0.01):
+            if change := service.ledger.models.routes()["birds"].change:
+                report(service, change.revision, problem)
+
+    report(service, 0)
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stopping.set()
+    thread.join()
+
+
+def test_a_version_is_promoted_and_rolled_back(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    with working(service):
+        assert pawqueue("models", "promote", "birds", "2", "--why", "better") == 0
+        assert capsys.readouterr().out == "birds@2 is live.\n"
+        assert pawqueue("models", "rollback", "birds") == 0
+    assert capsys.readouterr().out == "birds@1 is live.\n"
+    assert pawqueue("models", "served") == 0
+    assert "birds" in capsys.readouterr().out
+
+
+def test_a_version_that_cannot_be_loaded_is_an_error(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    with working(service, "It is damaged."):
+        assert pawqueue("models", "promote", "birds", "2") == 2
+    assert "It is damaged." in capsys.readouterr().err
+
+
+def test_an_unknown_version_is_an_error(pawqueue: Command, capsys: Capture) -> None:
+    assert pawqueue("models", "promote", "birds", "9") == 2
+    assert "The model birds has no version 9. Its versions: 1, 2." in capsys.readouterr().err
+
+
+def test_options_of_the_other_kind_of_promotion_are_refused(pawqueue: Command, capsys: Capture) -> None:
+    assert pawqueue("models", "promote", "birds", "2", "--force", "because") == 2
+    assert "leave out the VERSION" in capsys.readouterr().err
+    assert pawqueue("models", "promote", "build/bundle", "--why", "better") == 2
+    assert "name the VERSION too" in capsys.readouterr().err
+
+
+def test_the_served_models_are_printed_as_json(pawqueue: Command, capsys: Capture) -> None:
+    assert pawqueue("models", "served", "--json") == 0
+    (birds,) = json.loads(capsys.readouterr().out)
+    assert (birds["name"], birds["live"], birds["versions"]) == ("birds", "1", ["1", "2"])
+
+
+def test_a_change_that_takes_too_long_is_reported_and_goes_on(service: Service, url: str) -> None:
+    report(service, 0)
+    with Pawqueue(url) as client, pytest.raises((TimedOutError, ClientError)):
+        client.promote("birds", "2", timeout_s=1)
+    assert service.ledger.models.routes()["birds"].change
+    with Pawqueue(url) as client, pytest.raises(RefusedError, match="has had no live version but 1"):
+        client.rollback("birds")
