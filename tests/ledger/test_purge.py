@@ -62,11 +62,11 @@ def start(ledger: Ledger, job: Job) -> None:
     ledger.begin([claimed(ledger, job)])
 
 
-def lose_message(ledger: Ledger, job: Job) -> None:
+def sweep_queue(ledger: Ledger, job: Job) -> None:
     ledger.recover(Sweep(job.queue, max_attempts=1, ttl_s=TTL_S), NOW)
 
 
-@pytest.mark.parametrize("bring_to_state", [leave_queued, lose_message, start, finish, kill_workers])
+@pytest.mark.parametrize("bring_to_state", [leave_queued, sweep_queue, start, finish, kill_workers])
 def test_nothing_of_a_purged_job_is_left(
     ledger: Ledger, redis_client: "redis.Redis", bring_to_state: Callable[[Ledger, Job], None]
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from contract.broker import make_celery
+from contract.broker import fetch_only_wanted, make_celery
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.tickets import TASK, new_ticket
@@ -55,6 +55,25 @@ def test_celery_receives_the_ticket_of_a_new_job(clean_redis: str, ledger: Ledge
     with app.connection_for_read() as connection, connection.Consumer(app.conf.task_queues, callbacks=[receive]):
         connection.drain_events(timeout=20)
     assert received == [(TASK, queue, [])]
+
+
+def test_a_worker_leaves_the_tickets_of_models_that_it_cannot_load_to_others(clean_redis: str, ledger: Ledger) -> None:
+    app, wanted, received = make_celery(clean_redis), {INTERACTIVE}, list[str]()
+    fetch_only_wanted(app, wanted.__contains__)
+
+    def receive(_: Any, message: Any) -> None:
+        received.append(message.delivery_info["routing_key"])
+        message.ack()
+
+    for queue in QUEUES:
+        submitted(ledger, queue)
+    with app.connection_for_read() as connection, connection.Consumer(app.conf.task_queues, callbacks=[receive]):
+        connection.drain_events(timeout=20)
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=0.3)
+        wanted.add(BULK)
+        connection.drain_events(timeout=20)
+    assert received == [INTERACTIVE, BULK]
 
 
 def test_no_two_tickets_are_the_same() -> None:
