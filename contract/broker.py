@@ -46,7 +46,7 @@ def make_celery(redis_url: str) -> Celery:
 
 
 def declare(app: Celery, queue: str) -> None:
-    """Make a queue known to `app`, in the same way as those that every application knows."""
+    """Define a queue in `app`, in the same way as those that every application has."""
     if queue not in app.amqp.queues:
         app.amqp.queues.add(Queue(queue))
 

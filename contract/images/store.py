@@ -27,7 +27,7 @@ Run = Callable[..., None]
 
 #: How long a process appends to a segment, and how large the segment may be before another one is started.
 _SEGMENT_S, _SEGMENT_BYTES = 60, 128_000_000
-#: After this time, nobody appends to a segment any more, even if a write or a clock is late.
+#: After this time, no process appends to a segment any more, even if a write or a clock is late.
 _LATE_S = 600
 #: Name of a segment: Unix time of its start, then random digits.
 _SEGMENT = "[0-9a-f]" * 24
