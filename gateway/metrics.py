@@ -1,6 +1,6 @@
 """The gateway's metrics for Prometheus: its requests, and the counts from the ledger that the autoscaler uses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -92,6 +92,7 @@ class LedgerCollector(Collector):  # type: ignore[misc]
         try:
             stats, workers, models = self._ledger.stats(), self._ledger.workers(), self._ledger.models
             names, default = models.names(), models.default()
+            feedback = self._ledger.feedback.totals()
             stored = self._ledger.server().used_bytes
         except UnavailableError:
             yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger responds.", value=0)
@@ -104,6 +105,7 @@ class LedgerCollector(Collector):  # type: ignore[misc]
         yield from _gauges(stats, names, default)
         yield from _totals(stats, default)
         yield from _models(names, workers)
+        yield _feedback(feedback)
 
 
 def _gauges(stats: LedgerStats, models: Sequence[str], default: str) -> Iterator[GaugeMetricFamily]:
@@ -137,6 +139,17 @@ def _totals(stats: LedgerStats, default: str) -> Iterator[CounterMetricFamily]:
         errors.add_metric([code], count)
     yield finished
     yield errors
+
+
+def _feedback(totals: Mapping[tuple[str, str, bool], int]) -> CounterMetricFamily:
+    feedback = CounterMetricFamily(
+        "pawqueue_feedback_total",
+        "Predictions whose right label was reported. A second report on a job with another label counts once more.",
+        labels=["model", "version", "correct"],
+    )
+    for (model, version, is_right), count in totals.items():
+        feedback.add_metric([model, version, str(is_right).lower()], count)
+    return feedback
 
 
 def _models(models: Sequence[str], workers: Sequence[Heartbeat]) -> Iterator[GaugeMetricFamily]:

@@ -76,6 +76,10 @@ MODEL = f"{PREFIX}model:"
 DEFAULT_MODEL = f"{PREFIX}default-model"
 #: Capped stream: changes of models, newest last.
 MODEL_CHANGES = f"{PREFIX}model-changes"
+#: Hash per model and day, with expiry: number of right and of wrong predictions with feedback, by version.
+FEEDBACK = f"{PREFIX}feedback:"
+#: Hash: the same numbers of all time, by model and version.
+FEEDBACK_TOTALS = f"{PREFIX}feedback-totals"
 #: String per image, with expiry: its bytes, if images are stored in Redis.
 IMAGE = f"{PREFIX}image:"
 #: String per job, with expiry: its thumbnail in Base64.
@@ -101,6 +105,8 @@ MODELS_KEPT = 100
 VERSIONS_KEPT = 200
 #: Approximate maximum length of the stream of changes of models.
 MODEL_CHANGES_KEPT = 10_000
+#: How long the counts of a day are kept.
+FEEDBACK_DAYS = 400
 #: A submission's rate is measured over a sliding window of one to two times this length.
 RATE_SPAN_MS = 5_000
 

@@ -15,6 +15,7 @@ from contract.errors import UnavailableError
 from contract.job import Job, JobResult
 from contract.ledger import keys
 from contract.ledger.connection import read_scripts, redis_errors_as_unavailable
+from contract.ledger.feedback import FeedbackStore
 from contract.ledger.models import ModelRegistry
 from contract.ledger.records import (
     claim_from_row,
@@ -67,6 +68,7 @@ class Ledger:
         self._redis = client
         self._health_check_s = health_check_s
         self.models = ModelRegistry(client)
+        self.feedback = FeedbackStore(client)
         self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
 
     # Jobs

@@ -28,6 +28,7 @@ _UNACKNOWLEDGED = tuple(keys.PREFIX + name for name in ("unacked", "unacked_inde
 _RATES = (f"{keys.RATES}:",)
 _COUNTS = (keys.QUEUED, keys.RUNNING, keys.QUEUED_BYTES, keys.TOTALS, keys.ERRORS, keys.DEAD)
 _WORKERS = (keys.WORKERS, keys.WORKERS_ALIVE)
+_FEEDBACK = (keys.FEEDBACK, keys.FEEDBACK_TOTALS)
 _MODELS = (keys.MODELS, keys.MODEL, keys.DEFAULT_MODEL)
 #: What a script needs that changes a job or a submission, wherever it runs. Redis compares a key with the patterns in
 #: this order, so those that every job uses come first: that halves the cost.
@@ -83,7 +84,7 @@ GATEWAY = RedisUser(
     "HKEYS SMEMBERS "  # models
     "GET SET INCRBY TTL "  # secret, rate limits
     "MGET UNLINK",  # images, in a Redis of their own
-    changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES),
+    changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES, *_FEEDBACK),
     read_keys=(keys.API_KEYS, *_WORKERS, keys.MODELS, keys.DEFAULT_MODEL),
     channels=(keys.DONE,),
 )
@@ -103,7 +104,17 @@ DASHBOARD = RedisUser(
     f"{_SCRIPTS} TIME GET HGET HMGET HGETALL HVALS SMEMBERS EXISTS MGET ZCARD ZRANGE ZRANGEBYSCORE XREVRANGE "
     "SET INCRBY TTL",  # rate limits
     changed_keys=_RATES,
-    read_keys=(keys.JOB, keys.EVENTS, keys.COUNTERS, keys.THUMBNAIL, keys.API_KEYS, *_COUNTS, *_WORKERS, *_MODELS),
+    read_keys=(
+        keys.JOB,
+        keys.EVENTS,
+        keys.COUNTERS,
+        keys.THUMBNAIL,
+        keys.API_KEYS,
+        *_COUNTS,
+        *_WORKERS,
+        *_MODELS,
+        *_FEEDBACK,
+    ),
     runs_all_scripts=False,
 )
 #: For `pawqueue keys`.

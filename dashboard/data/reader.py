@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 from typing import Protocol
 
 from contract.errors import UnavailableError
 from contract.images.thumbnails import ThumbnailStore
+from contract.ledger.feedback import VersionFeedback
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat
 from contract.log import get_logger
@@ -17,13 +18,15 @@ from contract.status import Status, read_status
 from dashboard.data.gateway import GatewayClient
 from dashboard.data.jobs import JobRow, build_row
 from dashboard.data.models import BundleReader, MlflowReader
-from dashboard.data.snapshot import Metrics, Snapshot
+from dashboard.data.snapshot import FEEDBACK_DAYS, Metrics, Snapshot
 from dashboard.data.source import REDIS, SourceState
 
 _log = get_logger(__name__)
 
 #: A thumbnail is stored at most this long after its job has finished.
 _THUMBNAIL_LATE_S = 30.0
+#: The feedback is read this often, of at most this many models.
+_FEEDBACK_PERIOD_S, _FEEDBACK_MODELS = 30.0, 20
 
 
 class MetricsSource(Protocol):
@@ -67,6 +70,7 @@ class Reader:
     _thumbnails: dict[str, bytes] = field(default_factory=dict)
     #: Number of jobs that had been purged at the last reading.
     _purged: int = 0
+    _feedback_at_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._jobs = deque(maxlen=self.limits.jobs)
@@ -96,8 +100,21 @@ class Reader:
             served=served,
             mlflow=mlflow,
             runs=runs,
+            feedback=self._read_feedback(now_s),
         )
         return self.latest
+
+    def _read_feedback(self, now_s: float) -> Mapping[str, Sequence[VersionFeedback]]:
+        if now_s < self._feedback_at_s + _FEEDBACK_PERIOD_S:
+            return self.latest.feedback
+        try:
+            store = self.ledger.feedback
+            names = sorted({name for name, _, _ in store.totals()})[:_FEEDBACK_MODELS]
+            found = {name: store.of_model(name, FEEDBACK_DAYS) for name in names}
+        except UnavailableError:
+            return self.latest.feedback
+        self._feedback_at_s = now_s
+        return found
 
     def _run(self) -> None:
         while True:

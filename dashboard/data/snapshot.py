@@ -4,11 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from contract.ledger.feedback import VersionFeedback
 from contract.ledger.types import Heartbeat
 from contract.status import Status
 from dashboard.data.jobs import JobRow
 from dashboard.data.quantities import BY_MODEL, SOURCE_OF, Series
 from dashboard.data.source import BUNDLE, GATEWAY, GATEWAY_METRICS, WORKERS, SourceState
+
+#: How many days of feedback the pages show.
+FEEDBACK_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class Snapshot:
     #: None when no MLflow server is configured.
     mlflow: SourceState | None = None
     runs: tuple[Run, ...] = ()
+    #: The feedback of the last `FEEDBACK_DAYS` days on the versions of each model.
+    feedback: Mapping[str, Sequence[VersionFeedback]] = field(default_factory=dict)
 
     @property
     def workers(self) -> Sequence[Heartbeat]:

@@ -9,7 +9,7 @@ from typing import Any
 from contract.ledger.types import ChosenStrategy, Heartbeat
 from contract.queues import QUEUES
 from contract.status import Status
-from dashboard.data.snapshot import Run, ServedBundle, Snapshot
+from dashboard.data.snapshot import FEEDBACK_DAYS, Run, ServedBundle, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.pages.page import Page, View
 from dashboard.parts import figures
@@ -18,6 +18,7 @@ from dashboard.parts.text import UNKNOWN, date_time, milliseconds, number, perce
 
 CARDS = (
     Card("models-all", "All models", ("table",), is_wide=True),
+    Card("models-feedback", "Accuracy by feedback", ("table",), is_wide=True),
     Card("models-served", "Served bundle", ("stats", "table"), is_wide=True),
     Card("models-strategies", "Strategies of the workers", ("table",), is_wide=True),
     Card("models-metrics", "Metrics on the test images", ("table",)),
@@ -33,6 +34,7 @@ def contents(view: View) -> dict[str, Content]:
     snapshot = view.snapshot
     return {
         "models-all": _all_models(snapshot),
+        "models-feedback": _feedback(snapshot),
         "models-served": _served(snapshot),
         "models-strategies": _strategies(snapshot),
         "models-metrics": _metrics(snapshot),
@@ -75,6 +77,30 @@ def _model(status: Status, name: str) -> tuple[str, ...]:
         number(sum(item.state == "ready" for item in held)),
         next((f"{item.version}: {item.problem}" for item in held if item.problem), "-"),
     )
+
+
+_FEEDBACK_HEAD = ("Model", "Version", "Accuracy", "95 % interval", "Images")
+
+
+def _feedback(snapshot: Snapshot) -> Content:
+    rows = [
+        (
+            name,
+            f"{found.version} (live)" if found.version == snapshot.status.live.get(name) else found.version,
+            percent(found.count.right / found.count.total, 1),
+            "{:.1f} to {:.1f} %".format(*(100 * end for end in found.count.interval)),
+            number(found.count.total),
+        )
+        for name, versions in snapshot.feedback.items()
+        for found in versions
+    ]
+    content = content_of(
+        snapshot.ledger,
+        f"The right labels that users reported for jobs of the last {FEEDBACK_DAYS} days",
+        is_empty=not rows,
+        empty="Nobody has reported right labels yet. See `pawqueue feedback --help`.",
+    )
+    return replace(content, table=Table(_FEEDBACK_HEAD, tuple(rows))) if content.has_data else content
 
 
 def _served(snapshot: Snapshot) -> Content:

@@ -106,7 +106,7 @@ def read(path: JobPath, header: WaitHeader) -> Response:
     """Read a job, or wait for its result."""
     services = current_services()
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
-    job = visible(_find(path.job_id))
+    job = visible(find_job(path.job_id))
     if wait_s > 0 and not job.status.is_final:
         job = visible(services.waiters.wait(job.id, wait_s))
     return _response(job, path.job_id, wait_s)
@@ -133,9 +133,9 @@ def cancel(path: JobPath, query: PurgeQuery) -> Response:
     """
     services = current_services()
     if query.purge:
-        services.purger.purge_job(purgeable(_find(path.job_id)), by=caller().owner)
+        services.purger.purge_job(purgeable(find_job(path.job_id)), by=caller().owner)
         return Response(status=204)
-    job = visible(_find(path.job_id))
+    job = visible(find_job(path.job_id))
     services.ledger.cancel([job.id], services.settings.result_ttl_s)
     return _response(visible(services.ledger.get([job.id])[0]), path.job_id)
 
@@ -158,7 +158,7 @@ def _submit(query: SubmitQuery, header: SubmitHeaders, job_id: str = "") -> Resp
     return response
 
 
-def _find(job_id: str) -> Job | None:
+def find_job(job_id: str) -> Job | None:
     """The caller's own job with this id, else any."""
     services = current_services()
     own, found = services.ledger.get([services.own_ids.replacement(caller().owner, job_id), job_id])

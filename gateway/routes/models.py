@@ -29,7 +29,7 @@ from gateway.services import current_services
 
 routes = Routes("models", "The models that jobs can name with `?model=`.", "/v1/models")
 
-_NAME_MAX = 64
+MODEL_NAME_MAX = 64
 _VERSION_MAX = 64
 #: Pause between two looks at a change that is in progress.
 _POLL_S = 0.2
@@ -247,7 +247,7 @@ def list_models() -> dict[str, Any]:
 )
 def read(path: ModelPath) -> dict[str, Any]:
     """Read a model: its versions, which of them is live, labels, input and metrics."""
-    name = path.name[:_NAME_MAX]
+    name = path.name[:MODEL_NAME_MAX]
     return _detail(_find(name), current_services().ledger.workers())
 
 
@@ -290,7 +290,7 @@ def change(path: ModelPath, body: ModelPatch, header: WaitHeader) -> Any:
     """
     if (body.live is not None) == body.rollback:
         raise UploadError("Send either `live` with a version, or `rollback` with true.")
-    services, name = current_services(), path.name[:_NAME_MAX]
+    services, name = current_services(), path.name[:MODEL_NAME_MAX]
     registry = services.ledger.models
     begun, revision = registry.change(
         name,

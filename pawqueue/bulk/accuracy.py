@@ -1,16 +1,16 @@
 """Compares predicted labels with true labels, which are taken from folder names: `cats/01.jpg` is a cat."""
 
 import heapq
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contract.share import wilson
+
 #: Number of mistakes kept.
 MAX_MISTAKES = 10
-_Z_95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -120,16 +120,6 @@ def truth_of(path: Path, labels: Iterable[str]) -> str | None:
     by_name = {form: label for label in labels for form in _forms(label)}
     names = path.parts[:-1] or path.absolute().parts[:-1]
     return next((by_name[name.casefold()] for name in reversed(names) if name.casefold() in by_name), None)
-
-
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share by Wilson's method; (0, 1) if there are no images."""
-    if not total:
-        return 0.0, 1.0
-    share, spread = hits / total, _Z_95**2 / total
-    center = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return max(0.0, center - half), min(1.0, center + half)
 
 
 def _forms(label: str) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ def models() -> None:
       pawqueue models served
       pawqueue models promote pets 2 --why "better on grey images"
       pawqueue models rollback pets
+      pawqueue models report pets
       pawqueue models list
       pawqueue models compare build/bundle champion
       pawqueue models promote build/bundle
@@ -139,7 +140,32 @@ def rollback(model: str, why: str, timeout_s: float, url: str, api_key: str | No
         _print(client.rollback(model, why=why, timeout_s=timeout_s), as_json=as_json)
 
 
-_OWN: dict[str, click.Command] = {"served": served, "promote": promote, "rollback": rollback}
+@click.command(short_help="Compare the versions of a model by the feedback of users.")
+@click.argument("model")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 400), help="Number of days to cover.")
+@gateway_options
+def report(model: str, days: int, url: str, api_key: str | None, *, as_json: bool) -> None:
+    """Show the accuracy of each version of MODEL, measured with the right labels that users reported.
+
+    Report labels with `pawqueue feedback`.
+    """
+    with Pawqueue(url, api_key) as client:
+        found = client.model_feedback(model, days=days)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    if not found["versions"]:
+        click.echo(f"Nobody has reported labels for {model} in the last {days} days. See `pawqueue feedback --help`.")
+        return
+    table = Table("version", "accuracy", "95 % interval", "images")
+    for row in found["versions"]:
+        version = escaped(row["version"]) + (" (live)" if row["live"] else "")
+        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %"
+        table.add_row(version, f"{100 * row['accuracy']:.1f} %", interval, f"{row['total']:,}")
+    Console().print(table)
+
+
+_OWN: dict[str, click.Command] = {"served": served, "promote": promote, "rollback": rollback, "report": report}
 
 
 def _command_of(name: str) -> click.Command:

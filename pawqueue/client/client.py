@@ -8,7 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import httpx
 
@@ -283,6 +283,18 @@ class Pawqueue:
     def rollback(self, name: str, *, why: str = "", timeout_s: float | None = None) -> ServedModel:
         """Make the version live that was live before; raises like `promote`."""
         return self._models.change(name, {"rollback": True, "why": why}, self._deadline(timeout_s))
+
+    def feedback(self, job: Job | str, label: str, *, timeout_s: float | None = None) -> bool:
+        """Report what the image of a job shows; return whether the prediction was right. The last report counts.
+
+        Raises:
+            RefusedError: the job has no prediction (code `conflict`), or the model has no such label (`bad_request`).
+        """
+        return self._jobs.feedback(job if isinstance(job, str) else job.id, label, self._deadline(timeout_s))
+
+    def model_feedback(self, name: str, *, days: int = 30, timeout_s: float | None = None) -> dict[str, Any]:
+        """Return the accuracy of each version of a model by the feedback, as `GET /v1/models/{name}/feedback` does."""
+        return self._models.feedback(name, days, self._deadline(timeout_s))
 
     def service_status(self, *, timeout_s: float | None = None) -> ServiceStatus:
         """Return the status of the whole service: queues, workers and totals."""

@@ -1,6 +1,7 @@
 """The job endpoints: submit, read, cancel, and the dead-letter list."""
 
 import errno
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,12 @@ class Jobs:
     def purge(self, job_id: str, deadline: Deadline) -> None:
         """Remove a job with everything that the service stores about it."""
         self._connection.purge(_path(job_id), deadline)
+
+    def feedback(self, job_id: str, label: str, deadline: Deadline) -> bool:
+        """Report the right label of a job; returns whether the prediction was right."""
+        body = json.dumps({"label": label}).encode()
+        call = Call("POST", f"{_path(job_id)}/feedback", body=body, content_type="application/json")
+        return self._connection.fetch(call, deadline, lambda values: bool(values["correct"]))
 
     def dead(self, deadline: Deadline) -> list[Job]:
         """The dead-letter list, newest first."""

@@ -51,6 +51,10 @@ class Models:
         """One model."""
         return self._connection.fetch(Call("GET", _path(name)), deadline, ServedModel.from_dict)
 
+    def feedback(self, name: str, days: int, deadline: Deadline) -> dict[str, Any]:
+        """The accuracy of each version in the last `days` days."""
+        return self._connection.fetch(Call("GET", f"{_path(name)}/feedback", {"days": str(days)}), deadline, dict)
+
     def change(self, name: str, values: dict[str, Any], deadline: Deadline) -> ServedModel:
         """Change the live version, and wait until it has changed.
 

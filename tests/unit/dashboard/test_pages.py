@@ -6,6 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
+from contract.ledger.feedback import Count, VersionFeedback
 from contract.ledger.types import ChosenStrategy, HeldModel, LedgerStats, QueueStats
 from contract.status import NO_WORKER, Problem
 from dashboard.app import PAGES
@@ -267,6 +268,20 @@ def test_all_models_are_listed_with_their_jobs_and_problems() -> None:
     workers = live.contents(view(status=of))["live-workers"].table
     assert workers
     assert workers.body[0][1] == "cats-dogs@1"
+
+
+def test_the_accuracy_by_feedback_is_shown_for_each_version() -> None:
+    feedback = {
+        "birds": [VersionFeedback("2", {1: Count(8, 10), 2: Count(8, 10)}), VersionFeedback("3", {2: Count(9, 10)})]
+    }
+    of = view(status=status(live={"birds": "3"}), feedback=feedback)
+    table = models.contents(of)["models-feedback"].table
+    assert table
+    assert table.body == (
+        ("birds", "2", "80.0 %", "58.4 to 91.9 %", "20"),
+        ("birds", "3 (live)", "90.0 %", "59.6 to 98.2 %", "10"),
+    )
+    assert models.contents(view(status=status()))["models-feedback"].note.startswith("Nobody has reported")
 
 
 def test_the_live_page_shows_one_model_if_its_address_names_it() -> None:

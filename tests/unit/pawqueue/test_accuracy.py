@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pawqueue.bulk.accuracy import Comparison, truth_of, wilson
+from contract.share import wilson
+from pawqueue.bulk.accuracy import Comparison, truth_of
 
 
 @pytest.mark.parametrize(

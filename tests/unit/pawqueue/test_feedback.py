@@ -1,0 +1,63 @@
+"""`pawqueue feedback` and `pawqueue models report`, against the gateway in this process."""
+
+from pathlib import Path
+
+import pytest
+
+from contract.ledger.models import VersionInfo
+from pawqueue import Pawqueue
+from tests.support.images import draw
+from tests.unit.pawqueue.conftest import Command
+from tests.unit.pawqueue.service import Service
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def job_ids(service: Service, url: str) -> list[str]:
+    """Finished jobs with the label `cat`."""
+    with Pawqueue(url) as client:
+        jobs = [client.predict(draw()) for _ in range(3)]
+    model = jobs[0].result and jobs[0].result.model
+    assert model
+    service.ledger.models.register(model.name, model.version, VersionInfo(["cat", "dog"], 8, 8), "w", default=True)
+    return [job.id for job in jobs]
+
+
+def test_labels_of_a_file_are_reported(
+    job_ids: list[str], tmp_path: Path, pawqueue: Command, capsys: Capture, service: Service
+) -> None:
+    file = tmp_path / "checked.csv"
+    lines = [f"{job_ids[0]},cat", f"{job_ids[1]},cat", f"{job_ids[1]},dog", f"{job_ids[2]},"]
+    file.write_text("\n".join(["job_id,right_label", *lines]))
+    assert pawqueue("feedback", file) == 0
+    assert capsys.readouterr().out == "Recorded 2 labels; 1 predictions were right.\n"
+    assert pawqueue("models", "report", service.ledger.models.default()) == 0
+    report = capsys.readouterr().out
+    assert "50.0 %" in report
+    assert "(live)" in report
+
+
+def test_rejected_labels_are_listed(job_ids: list[str], tmp_path: Path, pawqueue: Command, capsys: Capture) -> None:
+    file = tmp_path / "checked.csv"
+    file.write_text(f"job_id,right_label\n{job_ids[0]},rabbit\n{job_ids[1]},cat\n")
+    assert pawqueue("feedback", file) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Recorded 1 labels")
+    assert "line 2: 'rabbit' is not a label of" in printed.err
+
+
+def test_a_file_of_predicted_labels_is_not_taken_for_right_ones(
+    job_ids: list[str], tmp_path: Path, pawqueue: Command, capsys: Capture
+) -> None:
+    file = tmp_path / "results.csv"
+    file.write_text(f"job_id,label\n{job_ids[0]},cat\n")
+    assert pawqueue("feedback", file) == 2
+    assert "no column right_label" in capsys.readouterr().err
+
+
+def test_a_model_without_feedback_has_no_report(
+    job_ids: list[str], pawqueue: Command, capsys: Capture, service: Service
+) -> None:
+    assert pawqueue("models", "report", service.ledger.models.default()) == 0
+    assert "Nobody has reported labels" in capsys.readouterr().out
