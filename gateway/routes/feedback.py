@@ -11,7 +11,7 @@ from contract.job import ModelRef
 from contract.ledger.feedback import Count, VersionFeedback
 from gateway.accept.model_names import unknown_model
 from gateway.http.auth import visible
-from gateway.http.job_schemas import JOB_ID, JobPath, ModelObject
+from gateway.http.job_schemas import JOB_ID, JobPath, ModelObject, optional
 from gateway.http.routing import JsonResponse, Routes
 from gateway.routes.jobs import find_job
 from gateway.routes.models import MODEL_NAME_MAX, ModelPath
@@ -79,7 +79,7 @@ class ModelFeedback(BaseModel):
 class DaysQuery(BaseModel):
     """The time that a report covers."""
 
-    days: int = Field(30, ge=1, le=_DAYS_MAX, description="Number of days, including today.")
+    days: int = optional("Number of days, including today.", 30, default=30, ge=1, le=_DAYS_MAX)
 
 
 def _accuracy(count: Count) -> dict[str, Any]:
