@@ -27,6 +27,7 @@ def serve_metrics(host: str, port: int, application: Callable[..., Any]) -> int:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128  # with the default of 5, a burst of connections waits a second for its retransmission
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

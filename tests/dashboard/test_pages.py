@@ -25,6 +25,8 @@ PAGES = {
     "/drift": ["#drift-summary tbody tr", "#drift-brightness .js-plotly-plot .barlayer .trace"],
     "/capacity": ["#capacity-now .stat", "#capacity-images .js-plotly-plot .scatterlayer .trace"],
 }
+#: Checked by the fast tests too.
+_FAST = ("/", "/predictions")
 #: Known violations inside third-party components: (rule, start of the element's HTML).
 THIRD_PARTY: tuple[tuple[str, str], ...] = ()
 #: Puts each of the texts into an element, and returns those that take more than one line.
@@ -96,7 +98,9 @@ def overlaps(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), pytest.param(400, "dark", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(
+    "path", [path if path in _FAST else pytest.param(path, marks=pytest.mark.slow) for path in PAGES]
+)
 @pytest.mark.usefixtures("load")
 def test_a_page_under_load_is_complete_and_accessible(
     dashboard: Dashboard, new_tab: Any, path: str, width: int, scheme: str

@@ -93,6 +93,7 @@ def test_the_share_of_strange_images_that_are_noticed_is_measured(bundle: Path, 
     assert found["version"] == read_manifest(bundle).version
 
 
+@pytest.mark.slow
 def test_a_bundle_without_prototypes_has_no_familiarity(network: keras.Model, tmp_path: Path) -> None:
     write_bundle(network, BundleFacts("stripes", ["lying", "standing"]), tmp_path / "plain", check=check_parity)
     assert load_model(tmp_path / "plain", "float32", 4, 1).predict(noise(1)).familiarity is None

@@ -70,6 +70,7 @@ def test_an_untrained_bundle_returns_the_golden_outputs_in_its_manifest(tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "again"}
 
 
+@pytest.mark.slow
 def test_a_network_that_bfloat16_changes_too_much_is_exported_for_float32(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
