@@ -2,12 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bundle.familiarity import PROTOTYPES_FILE
 from bundle.target import Filter, Resize, Target
 
 SCHEMA = 1
@@ -19,6 +20,12 @@ MODEL_FILE = "model.keras"
 #: The network as a TensorFlow graph with constant weights, if it is not a Keras file; see `operations.py`.
 GRAPH_FILE = "model.pb"
 MANIFEST_FILE = "manifest.json"
+#: One with 1,000 labels has 1 MB.
+_MANIFEST_MAX_BYTES = 20_000_000
+
+
+#: Of a file in the bundle itself: programs that copy a bundle write to this name.
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 
 
 class BundleError(Exception):
@@ -137,7 +144,7 @@ class Manifest(_Part):
     familiarity: Familiarity | None = None
     golden: Golden
     #: SHA-256 (hex) by file name.
-    sha256: dict[str, str]
+    sha256: dict[_FileName, str]
     libraries: dict[str, str] = {}
     git_revision: str | None = None
     created_at: str | None = None
@@ -193,6 +200,8 @@ def read_manifest(folder: Path, checksum: str | None = None) -> Manifest:
             or f"No bundle at {folder}: {MANIFEST_FILE} is missing. "
             "Set PAWQUEUE_MODEL to a bundle, or create one with `make train`."
         )
+    if path.stat().st_size > _MANIFEST_MAX_BYTES:
+        raise BundleError(f"{path} has more than {_MANIFEST_MAX_BYTES:,} bytes. Export the bundle again.")
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if checksum not in (None, found):
@@ -226,10 +235,9 @@ def import_advice(path: Path) -> str | None:
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
-    if manifest.model_file not in manifest.sha256:
-        raise BundleError(
-            f"{folder / MANIFEST_FILE} contains no checksum for {manifest.model_file}. Export the bundle again."
-        )
+    for name in (manifest.model_file, *([PROTOTYPES_FILE] if manifest.familiarity else [])):
+        if name not in manifest.sha256:
+            raise BundleError(f"{folder / MANIFEST_FILE} contains no checksum for {name}. Export the bundle again.")
     for name, expected in manifest.sha256.items():
         path = folder / name
         if not path.is_file():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bundle.familiarity import PROTOTYPES_FILE
 from bundle.golden import RECIPE, fingerprint, golden_inputs
 from bundle.manifest import MANIFEST_FILE, MODEL_FILE, Golden, InputSpec, Manifest, sha256_of
 from training.files import PREDICTIONS_FILE
@@ -81,6 +82,7 @@ def write_fake_bundle(folder: Path, rows: list[str], **members: Any) -> Path:
     folder.mkdir(parents=True)
     (folder / MODEL_FILE).write_bytes(folder.name.encode())
     (folder / PREDICTIONS_FILE).write_text("\n".join(["sha256,label,cat,dog", *rows]) + "\n", encoding="utf-8")
+    (folder / PROTOTYPES_FILE).write_bytes(b"prototypes")
     manifest = Manifest(
         schema=1,
         name="cats-dogs",
@@ -90,7 +92,7 @@ def write_fake_bundle(folder: Path, rows: list[str], **members: Any) -> Path:
         input=InputSpec(height=32, width=32),
         output="sigmoid",
         golden=Golden(recipe=RECIPE, inputs_sha256=fingerprint(golden_inputs(32, 32)), outputs=[[0.5, 0.5]] * 8),
-        sha256={name: sha256_of(folder / name) for name in (MODEL_FILE, PREDICTIONS_FILE)},
+        sha256={name: sha256_of(folder / name) for name in (MODEL_FILE, PREDICTIONS_FILE, PROTOTYPES_FILE)},
         **members,
     )
     (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")

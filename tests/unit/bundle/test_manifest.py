@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bundle.familiarity import PROTOTYPES_FILE
 from bundle.golden import COUNT, RECIPE, fingerprint, golden_inputs
 from bundle.locate import INCLUDED, bundle_to_serve, champion_folder
 from bundle.manifest import MANIFEST_FILE, MODEL_FILE, BundleError, read_manifest, sha256_of
@@ -65,6 +66,10 @@ def test_the_error_for_a_missing_bundle_names_the_setting(tmp_path: Path) -> Non
         ({"sha256": {}}, "no checksum"),
         ({"sha256": {MODEL_FILE: "0", "other": "1"}}, "checksum|missing"),
         ({"output": "logits"}, "output"),
+        ({"sha256": {MODEL_FILE: "0", "../other": "1"}}, "sha256.../other"),
+        ({"sha256": {MODEL_FILE: "0", "/etc/passwd": "1"}}, "sha256./etc/passwd"),
+        ({"familiarity": {"layer": "pool", "percentiles": [0, 1]}}, "no checksum for prototypes.npy"),
+        ({"git_revision": "x" * 20_000_000}, "more than 20,000,000 bytes"),
     ],
 )
 def test_an_invalid_manifest_is_rejected(folder: Path, changes: dict[str, Any], message: str) -> None:
@@ -100,7 +105,9 @@ def test_softmax_outputs_are_the_probabilities(folder: Path) -> None:
 
 
 def test_familiarity_is_the_share_of_the_validation_images_that_are_less_similar(folder: Path) -> None:
-    write(folder, familiarity={"layer": "last", "percentiles": [0.2, 0.6, 0.8]})
+    (folder / PROTOTYPES_FILE).write_bytes(b"prototypes")
+    sums = {name: sha256_of(folder / name) for name in (MODEL_FILE, PROTOTYPES_FILE)}
+    write(folder, familiarity={"layer": "last", "percentiles": [0.2, 0.6, 0.8]}, sha256=sums)
     found = read_manifest(folder).read_outputs(np.array([[0.25, 0.1], [0.5, 0.2], [1.0, 0.7], [1.0, 0.9]]))
     assert found.probabilities[:, 1].tolist() == [0.25, 0.5, 1.0, 1.0]
     assert found.familiarity is not None
