@@ -450,7 +450,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Handle one request, with limits for reading its body and sending its response."""
         client = self._client_address(req, addr[0])
-        if not self._connections.begin(sock, client, is_check=is_check(req.path, req.headers)):
+        is_health_check = is_check(req.path, req.headers)
+        if not self._connections.begin(sock, client, is_check=is_health_check):
             _send_error(
                 sock,
                 UnavailableError(
@@ -461,6 +462,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             )
             raise StopIteration
         take_turns_of(caller_of(client))
+        if not is_health_check:
+            yield_turn()  # thousands of requests may have arrived at once
         unreader: _Unreader = req.unreader
         # gunicorn would ask for the body before the application has decided whether to read it.
         is_chunked = isinstance(req.body.reader, ChunkedReader)

@@ -1,6 +1,7 @@
 """The web server with a small application: what clients can take of it, and what remains for others."""
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -18,21 +19,67 @@ from contract.web.connections import SPARE
 from tests.support.services import Process, accepts_connections, free_port, running, wait_until
 
 #: Counts the bytes of the body. `/hold` responds when `/let-go` is requested, `/work` computes until then. `/turns`
-#: waits for 20 turns and responds with the number of turns that others had. `/refusals` responds with the server's
-#: counts.
+#: waits for 20 turns and responds with the number of turns that others had. `/zip` and `/results` read a zip and pages
+#: of results, and respond with the longest time, in ms of processor time, between two turns of another client.
+#: `/refusals` responds with the server's counts. `/block` stops the event loop until a pipe is written to, and
+#: `/busy` responds with the number of health checks before it.
 _SERVICE = """
-import json, sys, threading, time
+import io, json, struct, sys, tempfile, threading, time
+from pathlib import Path
 from contract.errors import UnavailableError
+from contract.job import Job, JobStatus
 from contract.proxy import behind_proxy, parse_networks
 from contract.web.limits import WebLimits
 from contract.web.server import Server
 from contract.web.turns import yield_turn
+from gateway.accept.archives import UnpackBudget, read_zip
+from gateway.accept.spool import Spool
+from gateway.results.streams import in_order_of_acceptance, to_ndjson
 
 networks = parse_networks("127.0.0.2")
 
+class Ledger:
+    jobs = [Job(str(n), "bulk", 0, file="cat.jpg", size_bytes=7, status=JobStatus.CANCELED) for n in range(4_000)]
+
+    def submission_job_ids(self, submission_id, start, count):
+        return [job.id for job in self.jobs[start : start + count]]
+
+    def get(self, ids):
+        return [self.jobs[int(job_id)] for job_id in ids]
+
+def read_a_zip():
+    entry, count = struct.pack("<4s4xH18xH16xs", b"PK\\1\\2", 1, 1, b"a"), 15_000  # encrypted
+    zipped = entry * count + struct.pack("<4s4xHHII2x", b"PK\\5\\6", count, count, count * len(entry), 0)
+    spool = Spool(Path(tempfile.gettempdir()), 10**9).file("")
+    yield
+    yield from read_zip(io.BytesIO(zipped).read, 1_000, UnpackBudget(10**9, 20_000), spool)
+
+def read_results():
+    yield
+    yield from to_ndjson(in_order_of_acceptance(Ledger(), "", 0, list(JobStatus)))
+
+def longest_ms(work):
+    # Between two turns of a thread that does nothing.
+    turns_s, is_working = [], True
+
+    def take_turns():
+        while is_working:
+            turns_s.append(time.thread_time())
+            yield_turn()
+
+    next(work)
+    other = threading.Thread(target=take_turns)
+    other.start()
+    for _ in work:
+        pass
+    turns_s.append(time.thread_time())
+    is_working = False
+    other.join()
+    return round(1000 * max(after - before for before, after in zip(turns_s, turns_s[1:])))
+
 def make_app(refusals):
     let_go = threading.Event()
-    turns = []
+    turns, checks = [], []
 
     def app(environ, start_response):
         size, status, headers, path = 0, "200 OK", [], environ["PATH_INFO"]
@@ -63,12 +110,25 @@ def make_app(refusals):
             size += len(turns)
         if path == "/let-go":
             let_go.set()
+        if path == "/healthz":
+            checks.append(environ)
+        if path == "/block":
+            Path(pipe).read_bytes()
+        if path == "/busy":
+            end_s = time.monotonic() + 0.005
+            while time.monotonic() < end_s:
+                pass
+            size = len(checks)
+        if path == "/zip":
+            size = longest_ms(read_a_zip())
+        if path == "/results":
+            size = longest_ms(read_results())
         body = json.dumps(refusals.counts if path == "/refusals" else size).encode()
         start_response(status, [("Content-Length", str(len(body))), *headers])
         return [body]
     return behind_proxy(app, "", networks)
 
-bind, limits = sys.argv[1:]
+bind, limits, pipe = sys.argv[1:]
 Server({"bind": bind, "graceful_timeout": 5}, WebLimits(**json.loads(limits)), networks, make_app).run()
 """
 _PROXY = "127.0.0.2"
@@ -92,6 +152,8 @@ class Service:
 
     port: int
     process: Process
+    #: What `/block` reads.
+    pipe: Path
 
     def connect(self, text: bytes = b"", *, through: str = "127.0.0.1") -> socket.socket:
         """Open a connection from this address and send `text`."""
@@ -140,11 +202,12 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @contextmanager
 def serving(folder: Path, **limits: Any) -> Iterator[Service]:
-    port = free_port()
-    command = [sys.executable, "-c", _SERVICE, f"127.0.0.1:{port}", json.dumps(_SHARED | limits)]
+    port, pipe = free_port(), folder / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-c", _SERVICE, f"127.0.0.1:{port}", json.dumps(_SHARED | limits), str(pipe)]
     with running("server", command, folder) as process:
         wait_until(lambda: accepts_connections(port), "the server to accept connections")
-        yield Service(port, process)
+        yield Service(port, process, pipe)
 
 
 def head(request: str, *fields: str) -> bytes:
@@ -217,6 +280,27 @@ def test_a_request_with_much_work_lets_others_go_first(patient: Service) -> None
         working = [stack.enter_context(closing(patient.connect(head("GET /work")))) for _ in range(3)]
         assert patient.send(head("GET /let-go", "Connection: close")) == (200, b"0")
         assert [response(sock)[0] for sock in working] == [200] * 3
+
+
+def test_requests_that_arrive_at_once_let_health_checks_go_first(patient: Service) -> None:
+    with ExitStack() as stack:
+        first, *busy, last = [stack.enter_context(closing(patient.connect(head("GET /healthz")))) for _ in range(14)]
+        assert [response(sock)[0] for sock in (first, *busy, last)] == [200] * 14
+        before = int(patient.send(head("GET /busy", "Connection: close"))[1])
+        blocking = stack.enter_context(closing(patient.connect(head("GET /block"))))
+        with patient.pipe.open("wb"):  # waits until the server reads
+            for sock in (first, *busy, last):
+                sock.sendall(head("GET /busy" if sock in busy else "GET /healthz"))
+        assert [response(sock)[0] for sock in (first, last, blocking)] == [200] * 3
+        counts = [int(response(sock)[1]) for sock in busy]
+    assert counts.count(before + 2) > 6
+
+
+@pytest.mark.parametrize("path", ["/zip", "/results"])
+def test_a_long_archive_and_many_results_let_others_go_first(patient: Service, path: str) -> None:
+    status, longest_ms = patient.send(head(f"GET {path}", "Connection: close"))
+    assert status == 200
+    assert int(longest_ms) < 25
 
 
 @pytest.mark.parametrize(
