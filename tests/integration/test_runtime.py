@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,55 @@ other = load()
 print(json.dumps([first, again, unknown[0], other[0]]))
 """
 
+#: Tries to load bundles that would run code, or whose parts do not fit; prints why each is refused.
+HOSTILE = """
+import json, os, pickle, shutil, sys, zipfile
+from pathlib import Path
+import numpy as np
+from worker.runtime.keras import choose_backend, load_model
+choose_backend("tensorflow", 1)
+import keras
+from bundle.manifest import BundleError, sha256_of
+folder = Path(sys.argv[1])
+mark = f"touch {folder / 'mark'}"
+
+class Code:
+    def __reduce__(self):
+        return os.system, (mark,)
+
+def pickled(bundle, manifest):
+    (bundle / "model.keras").write_bytes(pickle.dumps(Code()))
+
+def pickled_prototypes(bundle, manifest):
+    np.save(bundle / "prototypes.npy", np.array([Code()], dtype=object), allow_pickle=True)
+
+def lambda_layer(bundle, manifest):
+    image = keras.Input((192, 192, 3))
+    label = keras.layers.Lambda(lambda x: __import__("os").system(mark) or x[:, 0, 0, :1])(image)
+    keras.Model(image, label).save(bundle / "model.keras")
+    (folder / "mark").unlink(missing_ok=True)
+
+def foreign_class(bundle, manifest):
+    config = {"module": "os", "class_name": "system", "config": {"command": mark}, "registered_name": None}
+    with zipfile.ZipFile("models/cats-dogs/model.keras") as whole, zipfile.ZipFile(bundle / "model.keras", "w") as copy:
+        for name in whole.namelist():
+            copy.writestr(name, json.dumps(config) if name == "config.json" else whole.read(name))
+
+def other_input(bundle, manifest):
+    manifest["input"] |= {"height": 4096, "width": 4096}
+
+for change in (pickled, pickled_prototypes, lambda_layer, foreign_class, other_input):
+    bundle = Path(shutil.copytree("models/cats-dogs", folder / change.__name__))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    change(bundle, manifest)
+    manifest["sha256"] = {name: sha256_of(bundle / name) for name in manifest["sha256"]}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    try:
+        load_model(bundle, "float32", 4, 1)
+    except BundleError as error:
+        print("refused:", error)
+"""
+
 
 def run(program: str, argument: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", program, argument]
@@ -111,3 +161,13 @@ def test_the_error_for_a_missing_backend_names_it() -> None:
         pytest.skip("torch is installed here")
     done = run(ON_A_BACKEND, "torch")
     assert "The Keras backend torch is not installed" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_bundle_runs_no_code_and_the_error_says_what_does_not_fit(tmp_path: Path) -> None:
+    done = run(HOSTILE, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall("^refused: ", done.stdout, re.MULTILINE)) == 5, done.stdout
+    assert "prototypes of cats-dogs" in done.stdout
+    assert "inputs of shape" in done.stdout
+    assert not (tmp_path / "mark").exists()

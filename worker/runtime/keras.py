@@ -227,11 +227,17 @@ def _load_network(
 
         graph = GraphNetwork(folder / manifest.model_file, trust_code=trust_code)
         return TensorflowNetwork(graph, manifest.input.height, manifest.input.width, precision, cores)
-    network = _read_network(keras, folder / MODEL_FILE)
+    network = _read_network(keras, folder / MODEL_FILE, manifest)
     if precision == "bfloat16":
         _use_bfloat16(network)
     if manifest.familiarity:
-        network = with_similarity(keras, network, manifest.familiarity.layer, read_prototypes(folder))
+        try:
+            network = with_similarity(keras, network, manifest.familiarity.layer, read_prototypes(folder))
+        # NumPy and Keras can raise anything on a file that does not fit.
+        except Exception as error:
+            raise BundleError(
+                f"The prototypes of {manifest.name} {manifest.version} cannot be used ({error}). Export it again."
+            ) from error
     if keras.backend.backend() != "tensorflow":
         return _PaddedNetwork(network, batch_size)
     from worker.runtime.tensorflow import TensorflowNetwork  # noqa: PLC0415 - other backends do not have TensorFlow
@@ -271,12 +277,19 @@ def _import_keras() -> Any:
     return keras
 
 
-def _read_network(keras: Any, path: Path) -> Any:
+def _read_network(keras: Any, path: Path, manifest: Manifest) -> Any:
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        network = keras.saving.load_model(path, compile=False, safe_mode=True)
+        shape = tuple(network.input_shape)
     # Keras can raise anything on a file that it cannot read.
     except Exception as error:
         raise BundleError(f"Keras cannot load {path} ({error}). Export the bundle again.") from error
+    expected = (None, manifest.input.height, manifest.input.width, 3)
+    if len(shape) != len(expected) or any(
+        size not in (None, other) for size, other in zip(shape, expected, strict=True)
+    ):
+        raise BundleError(f"{path} has inputs of shape {shape}, its manifest {expected}. Export the bundle again.")
+    return network
 
 
 def _use_bfloat16(network: Any) -> None:
