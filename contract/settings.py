@@ -317,6 +317,13 @@ class Settings(BaseModel):
         None,
         "URL of the Prometheus server that the dashboard reads from. Unset: it scrapes the gateway and workers.",
     )
+    accuracy_target: float = _setting(
+        0.0,
+        "Accuracy that the live version of each model should have by the feedback of the last 7 days, 0 to 1. If the "
+        "whole 95 % interval is below it, the alert `PawqueueAccuracyLow` fires. 0: no alert.",
+        ge=0,
+        lt=1,
+    )
     thumbnails_per_s: float = _setting(
         2.0,
         "Maximum rate at which a worker stores thumbnails for the dashboard. 0 disables them.",

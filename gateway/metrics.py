@@ -1,12 +1,13 @@
 """The gateway's metrics for Prometheus: its requests, and the counts from the ledger that the autoscaler uses."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from contract.errors import UnavailableError, error_classes
+from contract.ledger.feedback import FeedbackStore
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat, LedgerStats
 from contract.queues import QUEUES, split_queue_name
@@ -19,6 +20,8 @@ OTHER = "other"
 #: Codes of problems: those of expected errors, and those of the web framework.
 CODES = frozenset({*error_classes(), "internal", "method_not_allowed"})
 
+#: Days of feedback from which the accuracy is measured.
+_ACCURACY_DAYS = 7
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -28,10 +31,10 @@ class GatewayMetrics:
     Every label has a closed set of values, because each value is kept in memory and sent at every scrape.
     """
 
-    def __init__(self, ledger: Ledger, ledger_limit_bytes: int) -> None:
+    def __init__(self, ledger: Ledger, ledger_limit_bytes: int, accuracy_target: float = 0.0) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry()
-        self.registry.register(LedgerCollector(ledger, ledger_limit_bytes))
+        self.registry.register(LedgerCollector(ledger, ledger_limit_bytes, accuracy_target))
         self._requests = Counter(
             "pawqueue_http_requests_total",
             "HTTP requests.",
@@ -80,9 +83,10 @@ class RefusalCollector(Collector):  # type: ignore[misc]
 class LedgerCollector(Collector):  # type: ignore[misc]
     """Reads the ledger at each scrape; if that fails, it exports only `pawqueue_ledger_up`, never false zeros."""
 
-    def __init__(self, ledger: Ledger, limit_bytes: int) -> None:
+    def __init__(self, ledger: Ledger, limit_bytes: int, accuracy_target: float) -> None:
         self._ledger = ledger
         self._limit_bytes = limit_bytes
+        self._accuracy_target = accuracy_target
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Return nothing: otherwise registering would read the ledger."""
@@ -91,8 +95,9 @@ class LedgerCollector(Collector):  # type: ignore[misc]
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         try:
             stats, workers, models = self._ledger.stats(), self._ledger.workers(), self._ledger.models
-            names, default = models.names(), models.default()
+            live, default = models.live(), models.default()
             feedback = self._ledger.feedback.totals()
+            accuracies = _accuracies(self._ledger.feedback, live, {name for name, _, _ in feedback})
             stored = self._ledger.server().used_bytes
         except UnavailableError:
             yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger responds.", value=0)
@@ -102,10 +107,13 @@ class LedgerCollector(Collector):  # type: ignore[misc]
         yield GaugeMetricFamily("pawqueue_ledger_bytes", "Memory used by the ledger's Redis.", value=stored)
         limit = "Memory above which uploads are refused."
         yield GaugeMetricFamily("pawqueue_ledger_limit_bytes", limit, value=self._limit_bytes)
-        yield from _gauges(stats, names, default)
+        yield from _gauges(stats, list(live), default)
         yield from _totals(stats, default)
-        yield from _models(names, workers)
+        yield from _models(list(live), workers)
         yield _feedback(feedback)
+        yield accuracies
+        target = "The accuracy below which an alert fires; 0 for no alert."
+        yield GaugeMetricFamily("pawqueue_accuracy_target", target, value=self._accuracy_target)
 
 
 def _gauges(stats: LedgerStats, models: Sequence[str], default: str) -> Iterator[GaugeMetricFamily]:
@@ -150,6 +158,24 @@ def _feedback(totals: Mapping[tuple[str, str, bool], int]) -> CounterMetricFamil
     for (model, version, is_right), count in totals.items():
         feedback.add_metric([model, version, str(is_right).lower()], count)
     return feedback
+
+
+def _accuracies(store: FeedbackStore, live: Mapping[str, str], names: Container[str]) -> GaugeMetricFamily:
+    """The accuracy of the live versions with feedback."""
+    accuracy = GaugeMetricFamily(
+        "pawqueue_feedback_accuracy",
+        f"Accuracy of live versions by the feedback on jobs of the last {_ACCURACY_DAYS} days, and its 95 % interval.",
+        labels=["model", "version", "bound"],
+    )
+    for name, version in live.items():
+        if name in names:
+            for found in store.of_model(name, _ACCURACY_DAYS):
+                if found.version == version:
+                    low, high = found.count.interval
+                    accuracy.add_metric([name, version, "low"], low)
+                    accuracy.add_metric([name, version, "mid"], found.count.right / found.count.total)
+                    accuracy.add_metric([name, version, "high"], high)
+    return accuracy
 
 
 def _models(models: Sequence[str], workers: Sequence[Heartbeat]) -> Iterator[GaugeMetricFamily]:

@@ -95,7 +95,7 @@ def build_services(
         models=models,
         spool=Spool(settings.state_dir / "spool", settings.spool_max_bytes),
         purger=purger,
-        metrics=GatewayMetrics(ledger, settings.ledger_max_bytes),
+        metrics=GatewayMetrics(ledger, settings.ledger_max_bytes, settings.accuracy_target),
         client=client,
     )
     services.start()

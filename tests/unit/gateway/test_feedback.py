@@ -40,6 +40,8 @@ def test_the_accuracy_of_a_version_is_measured(gateway: Gateway) -> None:
     metrics = gateway.metrics()
     assert 'pawqueue_feedback_total{correct="false",model="cats-dogs",version="1"} 1.0' in metrics
     assert 'pawqueue_feedback_total{correct="true",model="cats-dogs",version="1"} 3.0' in metrics
+    assert 'pawqueue_feedback_accuracy{bound="mid",model="cats-dogs",version="1"} 0.75' in metrics
+    assert 'pawqueue_feedback_accuracy{bound="high",model="cats-dogs",version="1"} 0.954' in metrics
 
 
 def test_a_label_that_the_model_does_not_have_is_rejected(gateway: Gateway) -> None:
