@@ -191,8 +191,29 @@ def read_manifest(folder: Path, checksum: str | None = None) -> Manifest:
     A bundle's checksum is the SHA-256 (hex) of its manifest, which contains those of all other files.
 
     Raises:
-        BundleError: a file is missing or was changed after export, the manifest is invalid, or the checksum differs.
+        BundleError: a file is missing, cannot be read or was changed after export, the manifest is invalid, or the
+            checksum differs.
     """
+    try:
+        return _read_manifest(folder, checksum)
+    except OSError as error:
+        raise BundleError(
+            f"{error.filename or folder} cannot be read ({error.strerror}). Check who may read it."
+        ) from error
+
+
+def import_advice(path: Path) -> str | None:
+    """What to do with a file or folder that holds a network, but is not a bundle; None if it is something else."""
+    is_folder = any((path / name).is_file() for name in ("saved_model.pb", "keras_model.h5"))
+    if not is_folder and not (path.suffix in MODEL_SUFFIXES and path.is_file()):
+        return None
+    return (
+        f"{path} is a Keras model, not a bundle. Import it with `.venv/bin/pawqueue models import {path} --name NAME "
+        "--labels LABEL,LABEL`, which prints how to serve it."
+    )
+
+
+def _read_manifest(folder: Path, checksum: str | None) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise BundleError(
@@ -221,17 +242,6 @@ def read_manifest(folder: Path, checksum: str | None = None) -> Manifest:
         )
     _verify_files(folder, manifest)
     return manifest
-
-
-def import_advice(path: Path) -> str | None:
-    """What to do with a file or folder that holds a network, but is not a bundle; None if it is something else."""
-    is_folder = any((path / name).is_file() for name in ("saved_model.pb", "keras_model.h5"))
-    if not is_folder and not (path.suffix in MODEL_SUFFIXES and path.is_file()):
-        return None
-    return (
-        f"{path} is a Keras model, not a bundle. Import it with `.venv/bin/pawqueue models import {path} --name NAME "
-        "--labels LABEL,LABEL`, which prints how to serve it."
-    )
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:

@@ -248,17 +248,13 @@ class Models:
         try:
             while self._unload_others(ref) and not self._stopping.wait(_POLL_S):
                 pass
-        except BundleError as error:
-            self._fail(found, str(error))
-            raise
-        gc.collect()
-        before = _memory_bytes()
-        try:
+            gc.collect()
+            before = _memory_bytes()
             model = self._load_bundle(found.stored.folder, measure)
         # Frameworks can raise anything on a network that they cannot build.
         except Exception as error:
             self._fail(found, str(error))
-            raise
+            raise BundleError(str(error)) from error
         with self._lock:
             found.model, found.state, found.problem = model, "ready", ""
             # The process may have reused the memory of a version that was unloaded.
@@ -443,7 +439,7 @@ class Models:
 
     def _serve_requests(self) -> None:
         while ref := self._requests.get():
-            with suppress(Exception):  # `load` has logged it
+            with suppress(BundleError):  # it is logged
                 self.load(ref)
             self.changed()
 

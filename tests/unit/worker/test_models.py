@@ -45,7 +45,8 @@ class Loader:
 
     def __init__(self) -> None:
         self.loaded: list[str] = []
-        self.damaged: set[str] = set()
+        #: What loading a model raises.
+        self.damaged: dict[str, Exception] = {}
         #: The models that were in memory when each version was loaded.
         self.in_memory: list[list[str]] = []
         self._models: weakref.WeakValueDictionary[str, BrightnessModel] = weakref.WeakValueDictionary()
@@ -55,7 +56,7 @@ class Loader:
         self.loaded.append(f"{name}@{folder.name}")
         self.in_memory.append(list(self._models))
         if name in self.damaged:
-            raise BundleError("The file is damaged.")
+            raise self.damaged[name]
         model = self._models[name] = BrightnessModel()
         return model
 
@@ -130,7 +131,7 @@ def test_a_model_that_cannot_be_loaded_is_reported_and_takes_no_jobs(
     make_models: Callable[..., Models], loader: Loader, tmp_path: Path
 ) -> None:
     add(tmp_path, "birds", "1")
-    loader.damaged.add("birds")
+    loader.damaged["birds"] = BundleError("The file is damaged.")
     models = make_models()
     ref = ModelRef("birds", "1")
     assert not models.is_ready(ref)
@@ -148,6 +149,30 @@ def test_a_damaged_bundle_takes_down_no_other_model(make_models: Callable[..., M
     assert "interactive.cars" in models.queue_names()
     assert "interactive.birds" not in models.queue_names()
     assert "checksum" in next(held.problem for held in models.held() if held.name == "birds")
+
+
+def test_a_bundle_that_cannot_be_read_takes_down_no_other_model(
+    make_models: Callable[..., Models], tmp_path: Path
+) -> None:
+    manifest = add(tmp_path, "birds", "1") / "manifest.json"
+    manifest.unlink()
+    manifest.symlink_to("/proc/self/mem")  # a file that root cannot read either
+    add(tmp_path, "cars", "1")
+    models = make_models()
+    assert "interactive.cars" in models.queue_names()
+    assert "interactive.birds" not in models.queue_names()
+    assert "cannot be read" in models.problem(ModelRef("birds", "1"))
+
+
+def test_any_error_of_a_framework_is_the_problem_of_one_version(
+    make_models: Callable[..., Models], loader: Loader, tmp_path: Path
+) -> None:
+    add(tmp_path, "birds", "1")
+    loader.damaged["birds"] = ValueError("No operation of this name.")
+    models = make_models()
+    with pytest.raises(BundleError, match="No operation of this name"):
+        models.load(ModelRef("birds", "1"))
+    assert models.problem(ModelRef("birds", "1")) == "No operation of this name."
 
 
 def test_a_pinned_version_that_does_not_exist_is_refused(make_models: Callable[..., Models], tmp_path: Path) -> None:
@@ -278,7 +303,7 @@ def test_a_version_that_failed_is_tried_again_when_it_is_to_become_live(
     add(tmp_path, "birds", "1")
     add(tmp_path, "birds", "2")
     models = make_models()
-    loader.damaged.add("birds")
+    loader.damaged["birds"] = BundleError("The file is damaged.")
     with pytest.raises(BundleError):
         models.load(ModelRef("birds", "2"))
     loader.damaged.clear()
