@@ -5,6 +5,7 @@ It reads a request from standard input, and writes messages to standard output: 
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ def main(folder: Path) -> None:
         messages.write(json.dumps(message) + "\n")
         messages.flush()
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the command, which then stops this process
+    signal.signal(signal.SIGTERM, _stop)
     request = Request.from_dict(json.loads(sys.stdin.readline()))
     try:
         send(result=_import(request, folder, lambda topic, text: send(topic=topic, text=text)))
@@ -29,6 +32,14 @@ def main(folder: Path) -> None:
         send(error=str(error))
     except MemoryError:
         send(error=f"{request.source} needs more memory than there is.")
+    except SystemExit as stopped:
+        os._exit(int(stopped.code or 0))  # TensorFlow would take seconds to exit
+
+
+def _stop(number: int, _frame: object) -> None:
+    """End the import, once: what it has written is then deleted without another interruption."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def _import(request: Request, folder: Path, say: Any) -> dict[str, Any]:

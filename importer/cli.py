@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -118,7 +117,7 @@ def _run(request: Request, *, as_json: bool) -> dict[str, Any]:
             try:
                 found = _follow(process, request, as_json=as_json)
             except BaseException:
-                process.send_signal(signal.SIGINT)  # it deletes what it has written to the model store
+                process.terminate()  # it deletes what it has written to the model store
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_INTERRUPTED_S)
                 process.kill()

@@ -58,6 +58,13 @@ model.set_weights([np.full((3, 1), 4.0), np.zeros(1)])
 model.save(sys.argv[1])
 """
 
+#: Runs Python with these arguments. The interrupt signal would be ignored if the tests run in the background.
+INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
 FILES = """
 import os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -132,7 +139,8 @@ def test_an_interrupted_import_leaves_nothing(tmp_path: Path) -> None:
     run_program(BRIGHTNESS, tmp_path / "net.keras")
     (tmp_path / "tmp").mkdir()
     options = ("--name", "a", "--labels", "dark,bright", "--scale", "0..1")
-    command = [sys.executable, "-m", "pawqueue", "models", "import", str(tmp_path / "net.keras"), *options]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "-m", "pawqueue", "models", "import", str(tmp_path / "net.keras")]
+    command += options
     environ = environ_in(tmp_path) | {"TMPDIR": str(tmp_path / "tmp")}
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
