@@ -102,6 +102,7 @@ def test_a_confined_process_can_compute_and_nothing_else(tmp_path: Path) -> None
     assert json.loads(run(ATTEMPTS, "confined", cwd=tmp_path)) == dict.fromkeys(free, errno.EPERM)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter of the test is for this architecture")
 def test_helpers_decode_where_the_system_refuses_seccomp_and_a_worker_logs_it_once(tmp_path: Path) -> None:
     lines = run(WITHOUT_SECCOMP, cwd=tmp_path).splitlines()
