@@ -101,6 +101,8 @@ def _load_first(models: Models, health: Health) -> KerasModel | None:
         health.wait("There is no model that this worker may serve.")
         time.sleep(_FIND_S)
     for ref in refs:
+        if models.has_failed(ref):
+            continue
         try:
             return models.load(ref, measure=True)
         except BundleError:

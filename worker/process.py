@@ -64,6 +64,7 @@ class Worker:
             quiet=True,
             queues=queues,
         )
+        self.models.before_load = self.pipeline.postpone_waiting
         self.models.changed = partial(self._models_changed, consumer, set(queues))
         self.models.start()
         signals.worker_ready.connect(partial(self._go_live, consumer), weak=False)
@@ -107,6 +108,7 @@ class Worker:
 
     def _exit_now(self) -> None:
         _log.warning("Jobs were not finished in time; they return to the queue", drain_s=self.drain_s)
+        self.models.stop()
         self._release()
         os._exit(0)
 

@@ -1,38 +1,26 @@
 """Several models in one worker, over HTTP, with a real Redis, gateway, worker and Keras."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from bundle.locate import INCLUDED
+from tests.support.bundles import add_version
 from tests.support.images import draw
 from tests.support.services import Stack, running_stack, wait_until
 
 _VERSION = json.loads((INCLUDED / "manifest.json").read_text())["version"]
 
 
-def add(state: Path, name: str, version: str, labels: list[str]) -> Path:
-    """Add a version to the store: the included network with other labels. Like an import, it appears complete."""
-    target, hidden = state / "models" / name / version, state / "models" / name / f".{version}"
-    shutil.copytree(INCLUDED, hidden)
-    manifest = json.loads((hidden / "manifest.json").read_text())
-    text = json.dumps({**manifest, "name": name, "version": version, "labels": labels})
-    (hidden / "manifest.json").write_text(text)
-    hidden.rename(target)
-    return target
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("models")
-    add(folder / "state", "birds", "1", ["owl", "sparrow"])
-    add(folder / "state", "birds", "2", ["OWL", "SPARROW"])
+    add_version(folder / "state" / "models", "birds", "1", ["owl", "sparrow"])
+    add_version(folder / "state" / "models", "birds", "2", ["OWL", "SPARROW"])
     with running_stack(folder, measure_s=0) as stack:
         yield stack
 
@@ -76,13 +64,13 @@ def test_top_k_bounds_what_is_answered(http: httpx.Client) -> None:
 
 def test_a_model_that_is_imported_while_the_service_runs_is_served(http: httpx.Client, stack: Stack) -> None:
     assert predict(http, model="cars")["code"] == "unknown_model"
-    add(stack.folder / "state", "cars", "1", ["bus", "truck"])
+    add_version(stack.folder / "state" / "models", "cars", "1", ["bus", "truck"])
     wait_until(lambda: http.get("/v1/models/cars").status_code == 200, "the model to be registered", 30)
     assert predict(http, model="cars")["model"] == {"name": "cars", "version": "1"}
 
 
 def test_a_model_that_cannot_be_loaded_is_reported_and_its_jobs_wait(http: httpx.Client, stack: Stack) -> None:
-    folder = add(stack.folder / "state", "planes", "1", ["jet", "glider"])
+    folder = add_version(stack.folder / "state" / "models", "planes", "1", ["jet", "glider"])
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["golden"]["outputs"] = [[0.5, 0.5] for _ in manifest["golden"]["outputs"]]
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -1,9 +1,10 @@
 """A worker with a fault at a chosen point: `python -m tests.support.faulty_worker POINT FLAG_FILE [--light]`.
 
 When the worker reaches POINT while FLAG_FILE exists, it deletes the file and kills itself, or hangs if POINT starts
-with `hang`. Once the file is gone, a restarted worker runs normally. There are two exceptions: at `held_in_predict` the
-worker waits until the file is deleted, and with `deadly_image` every image whose upper left pixel is magenta kills the
-worker that decodes it.
+with `hang`. Once the file is gone, a restarted worker runs normally. There are exceptions: at `held_in_predict` the
+worker waits until the file is deleted; with `deadly_image` every image whose upper left pixel is magenta kills the
+worker that decodes it; with `deadly_load` and `deadly_predict` the model `deadly` kills every worker that loads it or
+predicts with it, while the file exists.
 """
 
 import os
@@ -20,7 +21,7 @@ from kombu.transport.redis import QoS
 from bundle.decode import DecodedImage
 from bundle.decode import decode as decode_image
 from contract.ledger.ledger import Ledger
-from tests.support.brightness import BrightnessModel
+from tests.support.brightness import load_light
 from worker.__main__ import main
 from worker.app import build_worker
 from worker.process import Worker
@@ -97,6 +98,17 @@ def deadly_image(decode: Callable[..., DecodedImage], _: Path) -> Callable[..., 
     return deadly
 
 
+def deadly_model(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
+    """Wrap `call` so that the process dies while the flag file exists."""
+
+    def deadly(*arguments: Any, **options: Any) -> Any:
+        if flag.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+
+    return deadly
+
+
 Fault = Callable[[Callable[..., Any], Path], Callable[..., Any]]
 #: Fault point -> (class, method, fault).
 _IN_METHODS: dict[str, tuple[Any, str, Fault]] = {
@@ -115,17 +127,24 @@ _IN_PREDICT: dict[str, Fault] = {
     "held_in_predict": held,
 }
 
+_IN_MODEL = ("deadly_load", "deadly_predict")
+
 
 def run(point: str, flag: Path, *, light: bool) -> int:
     """Run a worker with a fault at `point`; a `light` worker serves a trivial model, which loads faster."""
-    if point not in {NO_POINT, *_IN_METHODS, *_IN_DECODE, *_IN_PREDICT}:
+    if point not in {NO_POINT, *_IN_METHODS, *_IN_DECODE, *_IN_PREDICT, *_IN_MODEL}:
         raise SystemExit(f"Unknown fault point {point}.")
     if point in _IN_METHODS:
         owner, name, fault = _IN_METHODS[point]
         setattr(owner, name, fault(getattr(owner, name), flag))
 
-    def load(*arguments: Any, **options: Any) -> Any:
-        model: Any = BrightnessModel() if light else load_model(*arguments, **options)
+    def load(folder: Path, *arguments: Any, **options: Any) -> Any:
+        is_deadly = folder.parent.name == "deadly"
+        if point == "deadly_load" and is_deadly and flag.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        model: Any = load_light(folder) if light else load_model(folder, *arguments, **options)
+        if point == "deadly_predict" and is_deadly:
+            model.predict = deadly_model(model.predict, flag)
         if point in _IN_PREDICT:
             model.predict = _IN_PREDICT[point](model.predict, flag)
         return model

@@ -62,6 +62,12 @@ class Batcher(Generic[T]):
                 self._changed.wait(self._time_left_s())
             return [] if key is _NONE else self._pop(key)
 
+    def waiting(self, is_wanted: Callable[[Hashable], bool]) -> list[T]:
+        """The waiting items of the wanted keys."""
+        with self._changed:
+            wanted = [buffer for key, buffer in self._buffers.items() if buffer.count() and is_wanted(key)]
+            return [item for buffer in wanted for waiting in buffer.waiting for _, item in waiting]
+
     def remove(self, is_unusable: Callable[[Hashable], bool]) -> list[T]:
         """Remove the waiting items of all keys that are unusable, and return them."""
         with self._changed:

@@ -4,10 +4,11 @@ One thread of Celery claims jobs and reads their images. Several threads decode,
 batch is decoded while the current one is predicted. Images that are costly to decode take a path of their own.
 """
 
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bundle.cost import CHEAP_FILE_MAX_BYTES, is_costly
 from bundle.target import Target
@@ -55,6 +56,9 @@ class Pipeline:
     batch_size: int
     lease_s: float
     result_ttl_s: int
+    #: Claims whose attempt is not counted while their model is being loaded, by job id.
+    _postponed: dict[str, Claim] = field(default_factory=dict, init=False)
+    _postponing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def start(self) -> None:
         """Start the threads."""
@@ -79,6 +83,7 @@ class Pipeline:
             rooms = {queue: self._room(queue) for queue in self.models.queue_names()}
             claims = self._claim(rooms)
             self._run(claims)
+            self.postpone_waiting()
             claimed = Counter(claim.job.queue_name for claim in claims)
             if not claims and all(rooms.values()) and self.gate.is_empty():
                 return
@@ -102,6 +107,20 @@ class Pipeline:
             self.ledger.release(claims)
         self.leases.drop(claims)
         self.gate.leave(counts(returned))
+
+    def postpone_waiting(self) -> None:
+        """Count no attempt for jobs whose model is being loaded: if that crashes the worker, they are not to blame."""
+        with self._postponing, suppress(ClosedError):
+            waiting = {item.claim.job.id: item.claim for item in self.batcher.waiting(self._is_loading)}
+            added = [claim for job_id, claim in waiting.items() if job_id not in self._postponed]
+            ready = [claim for job_id, claim in self._postponed.items() if job_id not in waiting]
+            if added:
+                self.gate.retry(self.ledger.postpone, added)
+            if ready:
+                self.gate.retry(self.ledger.begin, ready)
+            if added or ready:
+                self._postponed.clear()
+                self._postponed.update(waiting)
 
     def drain(self) -> None:
         """Claim no more jobs."""
@@ -143,6 +162,9 @@ class Pipeline:
             self.gate.retry(self.ledger.postpone, claims)  # this error is no reason to suspect their images
             self.leases.drop(claims)  # otherwise their leases would be renewed, and the jobs never retried
             raise
+
+    def _is_loading(self, ref: Hashable) -> bool:
+        return not self.models.is_ready(ref)
 
     def _run_alone(self, claim: Claim) -> None:
         """Process a job that may have killed a worker: if it kills this one too, no other job is affected."""

@@ -63,7 +63,8 @@ class Predictor:
         # While the thread waits for the next batch, none of its variables may keep the model in memory.
         ref = batch[0].model
         if model := self._models.get(ref):
-            self._predict(model, batch)
+            with self._models.predicting(ref):
+                self._predict(model, batch)
         else:  # it was unloaded after the batch was released
             self._batcher.expect(len(batch), ref)
             for item in batch:

@@ -7,13 +7,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.locate import bundle_to_serve, store_folder
+from bundle.locate import bundle_to_serve
 from bundle.manifest import MANIFEST_FILE, BundleError, Manifest, read_manifest, sha256_of
-from bundle.store import ModelStore, StoredVersion
+from bundle.store import ModelStore, StoredVersion, open_model_store
 from bundle.target import Target
 from contract.errors import UnavailableError
 from contract.job import ModelRef, split_model
@@ -22,6 +23,7 @@ from contract.ledger.types import HeldModel
 from contract.log import get_logger
 from contract.queues import QUEUES, queue_name
 from contract.settings import Settings
+from worker.runtime.crashes import CrashRecorder
 from worker.runtime.keras import KerasModel
 
 _log = get_logger(__name__)
@@ -98,6 +100,7 @@ class Models:
         store: ModelStore | None = None,
         registry: ModelRegistry | None = None,
         by: str = "",
+        crashes: CrashRecorder | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load_bundle = load
@@ -106,6 +109,7 @@ class Models:
         self._registry = registry
         #: Who registers versions.
         self._by = by
+        self._crashes = crashes or CrashRecorder(None)
         self._clock = clock
         self._lock = threading.Lock()
         self._versions: dict[ModelRef, _Version] = {}
@@ -118,6 +122,8 @@ class Models:
         self._requests: queue.SimpleQueue[ModelRef | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        #: Called before a version is loaded because jobs need it.
+        self.before_load: Callable[[], None] = lambda: None
         #: Called after a version became ready or failed, and after every refresh.
         self.changed: Callable[[], None] = lambda: None
 
@@ -138,6 +144,7 @@ class Models:
 
     def stop(self) -> None:
         """Stop the threads; a version that is being loaded is abandoned with the process."""
+        self._crashes.close()
         self._stopping.set()
         self._requests.put(None)
 
@@ -205,6 +212,10 @@ class Models:
             found.used_at_s, found.is_used = self._clock(), True
             return found.model
 
+    def predicting(self, ref: ModelRef) -> AbstractContextManager[None]:
+        """A context in which a version predicts a batch. A worker that dies in it counts as a crash of the version."""
+        return self._crashes.predicting(ref)
+
     # For the heartbeat
 
     def served_names(self) -> list[str]:
@@ -250,7 +261,8 @@ class Models:
                 pass
             gc.collect()
             before = _memory_bytes()
-            model = self._load_bundle(found.stored.folder, measure)
+            with self._crashes.loading(ref):
+                model = self._load_bundle(found.stored.folder, measure)
         # Frameworks can raise anything on a network that they cannot build.
         except Exception as error:
             self._fail(found, str(error))
@@ -275,6 +287,7 @@ class Models:
         versions = list(self._found())
         for stored in versions:
             self._add(stored)
+        self._pause_crashing()
         if self._registry:
             names = Counter(stored.name for stored in versions)
             for stored in versions:
@@ -300,7 +313,8 @@ class Models:
                 found = self._versions.get(ref)
                 if found and self._begun.get(name) != change.revision:
                     self._begun[name] = change.revision
-                    if found.state == "failed" and found.is_registered:
+                    is_paused = self._crashes.crashes(ref).pause_end_s > time.time()
+                    if found.state == "failed" and found.is_registered and not is_paused:
                         found.state = "waiting"
             self.is_ready(ref)
             if name in self._served_names():
@@ -323,6 +337,8 @@ class Models:
             return
         is_new, found = found is None, found or _Version(stored)
         try:
+            if self._store and stored is not self._options.base:
+                self._store.fetch(stored)
             manifest = stored.read_manifest()
         except BundleError as error:
             self._fail(found, str(error), quiet=not is_new)
@@ -350,6 +366,25 @@ class Models:
         if not found.is_registered:
             problem = _NOT_REGISTERED[done]
             self._fail(found, problem, quiet=found.problem == problem)
+
+    def _pause_crashing(self) -> None:
+        """Neither load nor use versions that crashed workers, for a time, so that other models are served."""
+        self._crashes.refresh()
+        for ref, found in list(self._versions.items()):
+            crashes = self._crashes.crashes(ref)
+            left_s = crashes.pause_end_s - time.time()
+            if left_s > 0 and found.state not in ("failed", "loading") and self._has_others(ref):
+                problem = (
+                    f"It crashed its worker {crashes.in_a_row} times in a row. It may need more memory than there is. "
+                    f"Workers try it again {_clock_text(crashes.pause_end_s)}."
+                )
+                self._fail(found, problem, retry_s=left_s)
+
+    def _has_others(self, ref: ModelRef) -> bool:
+        """Whether there are other versions to serve."""
+        with self._lock:
+            names = [name for name in self._served_names() if self._is_usable(name)]
+            return any(self._live_version(name) != ref for name in names)
 
     def _served_names(self) -> list[str]:
         return sorted({ref.name for ref in self._versions})
@@ -416,10 +451,10 @@ class Models:
         found.model, found.state = None, "waiting"
         _log.info("Model unloaded", model=found.stored.name, version=found.stored.version)
 
-    def _fail(self, found: _Version, problem: str, *, quiet: bool = False) -> None:
+    def _fail(self, found: _Version, problem: str, *, quiet: bool = False, retry_s: float = _RETRY_S) -> None:
         with self._lock:
-            found.state, found.problem = "failed", problem[:_MAX_PROBLEM_CHARS]
-            found.retry_at_s = self._clock() + _RETRY_S
+            found.state, found.problem, found.model = "failed", problem[:_MAX_PROBLEM_CHARS], None
+            found.retry_at_s = self._clock() + retry_s
         if not quiet:
             _log.error(
                 "The model cannot be served", model=found.stored.name, version=found.stored.version, reason=problem
@@ -439,6 +474,7 @@ class Models:
 
     def _serve_requests(self) -> None:
         while ref := self._requests.get():
+            self.before_load()
             with suppress(BundleError):  # it is logged
                 self.load(ref)
             self.changed()
@@ -449,7 +485,7 @@ def models_to_serve(settings: Settings, load: Callable[..., KerasModel], registr
     whether to measure.
 
     Raises:
-        BundleError: the bundle of the settings is missing or damaged.
+        BundleError: the bundle of the settings is missing or damaged, or the model store cannot be opened.
     """
     folder = bundle_to_serve(settings.model, settings.state_dir)
     manifest = read_manifest(folder, settings.model_checksum)
@@ -466,8 +502,11 @@ def models_to_serve(settings: Settings, load: Callable[..., KerasModel], registr
         settings.rollback_keep_s,
     )
     # With a checksum, a worker runs no other bundle.
-    store = None if settings.model_checksum else ModelStore(store_folder(settings.state_dir))
-    return Models(load_folder, options, store=store, registry=registry, by=by)
+    store = None
+    if not settings.model_checksum:
+        store = open_model_store(settings.model_store_address(), settings.state_dir / "cache" / "models")
+    crashes = CrashRecorder(settings.state_dir / "crashes")
+    return Models(load_folder, options, store=store, registry=registry, by=by, crashes=crashes)
 
 
 def version_info(manifest: Manifest, checksum: str) -> VersionInfo:
@@ -482,6 +521,10 @@ def version_info(manifest: Manifest, checksum: str) -> VersionInfo:
         created_at=manifest.created_at or "",
         checksum=checksum,
     )
+
+
+def _clock_text(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("at %H:%M:%S UTC")
 
 
 def _size_of(folder: Path) -> int:

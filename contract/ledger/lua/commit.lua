@@ -7,6 +7,7 @@ local committed, finished = {}, {}
 for at = 3, #ARGV, 6 do
   local id, fence, status, label, code, result = unpack(ARGV, at, at + 5)
   if is_current(id, fence) then
+    count_attempt(id, fence) -- its model may have been loaded just now
     finish(id, now, ttl_s, status, label, code, result)
     finished[#finished + 1] = id
     committed[#committed + 1] = 1

@@ -141,6 +141,14 @@ local function offer_ticket_if_waiting(queue, ticket)
   end
 end
 
+-- Count an attempt of a job whose claim is current, unless it is counted.
+local function count_attempt(id, fence)
+  if redis.call('HGET', K.job .. id, 'begun') ~= fence then
+    redis.call('HINCRBY', K.job .. id, 'attempts', 1)
+    redis.call('HSET', K.job .. id, 'begun', fence)
+  end
+end
+
 -- Take back the attempt of a job whose claim is current.
 local function take_back_attempt(id, fence)
   if redis.call('HGET', K.job .. id, 'begun') == fence then

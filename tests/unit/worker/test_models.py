@@ -20,24 +20,17 @@ from bundle.store import ModelStore, StoredVersion
 from contract.job import ModelRef
 from contract.ledger.models import ModelRegistry, VersionInfo
 from tests.support.brightness import BrightnessModel
+from tests.support.bundles import add_version as add
 from tests.support.images import draw
 from tests.support.services import ROOT, wait_until
 from tests.unit.worker.conftest import Bench
+from worker.runtime.crashes import CrashRecorder
 from worker.runtime.models import ModelOptions, Models, UnusableModelError
 
 
 @pytest.fixture
 def registry(redis_client: "redis.Redis") -> ModelRegistry:
     return ModelRegistry(redis_client)
-
-
-def add(folder: Path, name: str, version: str) -> Path:
-    """Add a version to a store: a copy of the included bundle under another name."""
-    target = folder / name / version
-    shutil.copytree(INCLUDED, target)
-    manifest = json.loads((target / "manifest.json").read_text())
-    (target / "manifest.json").write_text(json.dumps({**manifest, "name": name, "version": version}))
-    return target
 
 
 class Loader:
@@ -74,7 +67,8 @@ def make_models(tmp_path: Path, registry: ModelRegistry, loader: Loader) -> Iter
         manifest = read_manifest(INCLUDED)
         base = StoredVersion(manifest.name, manifest.version, INCLUDED)
         chosen = ModelOptions(**{"base": base, "default": base.name} | options)
-        models = Models(loader, chosen, store=ModelStore(tmp_path), registry=registry, by="w", clock=clock)
+        crashes, store = CrashRecorder(tmp_path / ".crashes"), ModelStore(tmp_path)
+        models = Models(loader, chosen, store=store, registry=registry, by="w", crashes=crashes, clock=clock)
         models.refresh()
         models.start()
         started.append(models)
@@ -342,3 +336,29 @@ def test_a_version_that_was_replaced_stays_loaded_for_a_while(
     models.refresh()
     (held,) = (held for held in models.held() if (held.name, held.version) == ("birds", "1"))
     assert held.state == state
+
+
+def write_crashes(folder: Path, **counts: int) -> None:
+    (folder / ".crashes").mkdir()
+    rows = {f"{name}@1": [count, time.time()] for name, count in counts.items()}
+    (folder / ".crashes" / "counts.json").write_text(json.dumps(rows))
+
+
+def test_a_model_that_crashed_its_workers_is_paused(make_models: Callable[..., Models], tmp_path: Path) -> None:
+    for name in ("birds", "cars"):
+        add(tmp_path, name, "1")
+    write_crashes(tmp_path, birds=2, cars=1)
+    models = make_models()
+    assert "interactive.birds" not in models.queue_names()
+    assert "interactive.cars" in models.queue_names()
+    (held,) = (held for held in models.held() if held.name == "birds")
+    assert held.state == "failed"
+    assert "crashed its worker 2 times in a row" in held.problem
+
+
+def test_a_worker_without_another_model_tries_one_that_crashed_its_workers(
+    make_models: Callable[..., Models], tmp_path: Path
+) -> None:
+    add(tmp_path, "birds", "1")
+    write_crashes(tmp_path, birds=9)
+    assert make_models(served=frozenset({"birds"})).queue_names() == ["interactive.birds", "bulk.birds"]

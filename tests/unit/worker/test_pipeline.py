@@ -2,21 +2,27 @@
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bundle.locate import INCLUDED
+from bundle.manifest import read_manifest
+from bundle.store import StoredVersion
 from contract.job import JobStatus, now_ms
 from contract.ledger import keys
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
+from tests.support.brightness import BrightnessModel
 from tests.support.images import draw, stored_images
 from tests.support.ledger import claim_jobs
 from tests.support.services import wait_until
 from tests.support.tiff import tiff
 from tests.unit.worker.conftest import BATCH_SIZE, Bench, unavailable
 from worker.pipeline.gate import ClosedError
+from worker.runtime.models import ModelOptions, Models
 
 BRIGHT, DARK = (250, 250, 250), (5, 5, 5)
 
@@ -290,3 +296,31 @@ def test_a_worker_leaves_jobs_for_others_while_it_has_two_batches(bench: Bench) 
     bench.process(*ids)
     assert running == [2 * BATCH_SIZE]
     assert bench.model.batches == [BATCH_SIZE] * 3
+
+
+def test_a_job_whose_model_is_being_loaded_has_no_attempt(make_bench: Callable[..., Bench]) -> None:
+    loaded, manifest = threading.Event(), read_manifest(INCLUDED)
+
+    def load(*_: Any) -> Any:
+        loaded.wait(20)
+        return BrightnessModel()
+
+    base = StoredVersion(manifest.name, manifest.version, INCLUDED)
+    models = Models(load, ModelOptions(base=base, default=base.name))
+    models.refresh()
+    bench = make_bench(models=models)
+    models.changed = bench.worker.pipeline.models_changed
+    models.start()
+    job_id = bench.submit(draw())
+    thread = threading.Thread(target=bench.process, args=[job_id])
+    thread.start()
+
+    def waits() -> bool:
+        job = bench.job(job_id)
+        return job.status is JobStatus.RUNNING and not job.attempts
+
+    wait_until(waits, "the job waiting for its model, without an attempt", 20)
+    loaded.set()
+    thread.join(20)
+    models.stop()
+    assert (bench.job(job_id).status, bench.job(job_id).attempts) == (JobStatus.SUCCEEDED, 1)
