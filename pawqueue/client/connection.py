@@ -85,9 +85,7 @@ class Connection:
         """Purge the job or submission at a path; raises like `send`, and ClientError if the gateway is too old."""
         response = self.send(Call("DELETE", path, {"purge": "true"}), deadline)
         if response.status_code != HTTPStatus.NO_CONTENT:
-            raise ClientError(
-                f"The gateway at {self.url} cannot purge: its version is too old. It only canceled unfinished jobs."
-            )
+            raise self.too_old("cannot purge", "It only canceled unfinished jobs.")
 
     def parsed(self, response: httpx.Response, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
         """Apply `parse` to a JSON object; UnreachableError if the body does not come from a gateway."""
@@ -111,6 +109,10 @@ class Connection:
     def not_a_gateway(self) -> UnreachableError:
         """The error for a response that does not come from a gateway."""
         return UnreachableError(f"The server at {self.url} is not a Pawqueue gateway. Check the address.")
+
+    def too_old(self, problem: str, advice: str) -> ClientError:
+        """The error for a gateway that ignores a parameter."""
+        return ClientError(f"The gateway at {self.url} {problem}: its version is too old. {advice}")
 
     def close(self) -> None:
         """Close every connection."""

@@ -52,10 +52,17 @@ class Jobs:
         """Submit an image; with `wait_s` the job may already be finished.
 
         The client chooses the job's id, so a retry after a lost response does not create a second job.
+
+        Raises:
+            ClientError: the gateway is too old for the model of `options`. The job is canceled.
         """
         query = {"file": valid_unicode(name)[-_NAME_MAX_CHARS:], **options.query()}
         call = Call("PUT", _path(new_job_id()), query, image, wait_s=wait_s)
-        return self._connection.fetch(call, deadline, Job.from_dict)
+        job = self._connection.fetch(call, deadline, Job.from_dict)
+        if options.model and job.model != options.model:
+            self.cancel(job.id, deadline)
+            raise self._connection.too_old(f"ignores the model {options.model}", "Update it, or name no model.")
+        return job
 
     def get(self, job_id: str, deadline: Deadline, wait_s: float = 0) -> Job:
         """Read a job; waits up to `wait_s` for it to finish."""

@@ -134,10 +134,17 @@ class Submissions:
         self._connection = connection
 
     def open(self, submission_id: str, name: str, options: JobOptions, deadline: Deadline) -> Submission:
-        """Create a submission with an id of your choice (a UUID), or return the existing one."""
+        """Create a submission with an id of your choice (a UUID), or return the existing one.
+
+        Raises:
+            ClientError: the gateway is too old for the model of `options`.
+        """
         body = json.dumps({"name": name, **options.members()}).encode()
         call = Call("PUT", _path(submission_id), body=body, content_type="application/json")
-        return self._connection.fetch(call, deadline, Submission.from_dict)
+        submission = self._connection.fetch(call, deadline, Submission.from_dict)
+        if options.model and submission.model != options.model:
+            raise self._connection.too_old(f"ignores the model {options.model}", "Update it, or name no model.")
+        return submission
 
     def add(self, submission_id: str, images: Sequence[tuple[str, bytes]], deadline: Deadline) -> Added:
         """Send images, each with its `custom_id`, in one request; resent images are not duplicated."""

@@ -1,6 +1,7 @@
 """The public client: arguments, results and exceptions."""
 
 import io
+import json
 import threading
 import time
 import uuid
@@ -219,6 +220,27 @@ def test_a_gateway_that_is_too_old_to_purge_is_an_error(service: Service) -> Non
     with pytest.raises(ClientError, match="too old"):
         service.client(transport=Network(service.transport(), before=ignore_query)).purge(job)
     assert service.client().get(job.id) == job
+
+
+def test_a_gateway_that_is_too_old_for_models_is_an_error(service: Service, tmp_path: Path) -> None:
+    def without_model(request: httpx.Request) -> httpx.Response:
+        body = request.read()
+        kind = request.headers.get("Content-Type", "")
+        if kind == "application/json":
+            body = json.dumps({name: value for name, value in json.loads(body).items() if name != "model"}).encode()
+        url = request.url.copy_remove_param("model")
+        return service.transport().handle_request(
+            httpx.Request(request.method, url, headers={"Content-Type": kind}, content=body)
+        )
+
+    service.held = {"cat.jpg"}
+    client = service.client(transport=Network(service.transport(), before=without_model))
+    with pytest.raises(ClientError, match="ignores the model birds: its version is too old"):
+        client.submit(IMAGE, model="birds", name="cat.jpg")
+    assert service.ledger.stats().totals == {("interactive", "canceled", ""): 1}
+    with pytest.raises(ClientError, match="ignores the model birds@1: its version is too old"):
+        list(client.submit_folder(write_images(tmp_path, "a.jpg"), model="birds@1"))
+    assert service.uploads() == 0
 
 
 def test_wait_returns_a_failed_job(service: Service) -> None:
