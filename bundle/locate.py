@@ -10,14 +10,9 @@ INCLUDED = Path(__file__).parent.parent / "models" / "cats-dogs"
 CHAMPION = "champion"
 
 
-def store_folder(state_dir: Path) -> Path:
-    """The model store: the folder with a folder `NAME/VERSION` for each version of a model."""
-    return state_dir / "models"
-
-
 def champion_folder(state_dir: Path) -> Path:
     """The folder to which `pawqueue models promote` copies a bundle."""
-    return store_folder(state_dir) / CHAMPION
+    return state_dir / "models" / CHAMPION
 
 
 def bundle_to_serve(chosen: Path | None, state_dir: Path) -> Path:

@@ -150,6 +150,11 @@ class Settings(BaseModel):
     model: Path | None = _setting(
         None, "Folder of the bundle to serve. Unset: the promoted bundle if there is one, else the included one."
     )
+    model_store_url: SecretStr | None = _setting(
+        None,
+        "Where the versions of models are stored, at `NAME/VERSION`: a folder, or any fsspec URL, from which workers "
+        "copy what they serve. Unset: the folder `models` in the state folder.",
+    )
     trust_bundle_code: bool = _setting(
         False,  # noqa: FBT003 - the default
         "Whether workers also serve a bundle whose graph contains operations that may do more than compute, such as "
@@ -170,7 +175,7 @@ class Settings(BaseModel):
     serve: str = _setting(
         "*",
         "Names of the models whose jobs a worker takes, separated by commas. `*`: the default model and all models in "
-        "the folder `models` of the state folder.",
+        "the model store.",
     )
     model_memory_bytes: int | None = _setting(
         None,
@@ -443,6 +448,10 @@ class Settings(BaseModel):
     def image_store_address(self) -> str:
         """Folder or URL of the image store."""
         return self.image_store_url.get_secret_value() if self.image_store_url else str(self.state_dir / "images")
+
+    def model_store_address(self) -> str:
+        """Folder or URL of the model store."""
+        return self.model_store_url.get_secret_value() if self.model_store_url else str(self.state_dir / "models")
 
 
 def _items(text: str) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bundle.manifest import BundleError
 from importer.request import ImportFailedError, Request
 from importer.source import Found, find
 
@@ -28,8 +29,10 @@ def main(folder: Path) -> None:
     request = Request.from_dict(json.loads(sys.stdin.readline()))
     try:
         send(result=_import(request, folder, lambda topic, text: send(topic=topic, text=text)))
-    except ImportFailedError as error:
+    except (ImportFailedError, BundleError) as error:
         send(error=str(error))
+    except OSError as error:
+        send(error=f"The bundle cannot be written ({error.strerror or error}).")
     except MemoryError:
         send(error=f"{request.source} needs more memory than there is.")
     except SystemExit as stopped:

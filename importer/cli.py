@@ -7,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from bundle.locate import CHAMPION, store_folder
+from bundle.locate import CHAMPION
 from bundle.manifest import NAME
+from contract.settings import SettingsError, load_settings
 from importer.request import Request
 
 #: An interrupted import may take so long to delete its files.
@@ -78,7 +78,7 @@ def import_command(  # noqa: PLR0913 - one argument for each option
     request = Request(
         source=source,
         name=_checked_name(name),
-        store=str(store_folder(Path(os.environ.get("PAWQUEUE_STATE_DIR") or "state"))),
+        store=_store(),
         labels=labels,
         labels_from=labels_from,
         scale=scale,
@@ -156,6 +156,13 @@ def _end_of(status: int, errors: IO[bytes]) -> str:
 
 class _Failure(click.ClickException):
     exit_code = 2
+
+
+def _store() -> str:
+    try:
+        return load_settings(os.environ).model_store_address()
+    except SettingsError as error:
+        raise _Failure(str(error)) from error
 
 
 def _checked_name(name: str) -> str:

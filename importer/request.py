@@ -13,7 +13,7 @@ class Request:
     #: Path, or `hf://owner/name`.
     source: str
     name: str
-    #: Folder of the model store, with a folder for each name.
+    #: Folder or URL of the model store.
     store: str
     labels: str | None = None
     labels_from: str | None = None

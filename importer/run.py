@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bundle.golden import golden_inputs
 from bundle.manifest import Imported, InputSpec, sha256_of
+from bundle.store import open_model_store
 from importer import build_keras, build_saved_model, wrap
 from importer.check import check_folder
 from importer.labels import check_labels
@@ -82,7 +83,8 @@ def import_network(
     def check(folder: Path) -> None:
         differences.update(prove(folder, images, expected, trust_code=request.trust_code))
 
-    folder, manifest = write(plan, _libraries(), check)
+    store = open_model_store(request.store, found.folder)
+    manifest = write(plan, store, _libraries(), check)
     for precision, difference in differences.items():
         say("proof", f"loaded in a fresh process, in {precision}: within {difference:.7f} of the network")
     for line in checked.lines() if checked else ():
@@ -96,7 +98,7 @@ def import_network(
     return {
         "name": request.name,
         "version": plan.version,
-        "folder": str(folder),
+        "folder": store.address(request.name, plan.version),
         "format": manifest.format,
         "labels": labels,
         "input": manifest.input.model_dump(),

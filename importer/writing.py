@@ -26,7 +26,7 @@ from bundle.manifest import (
     Manifest,
     sha256_of,
 )
-from bundle.staging import staged_folder
+from bundle.store import ModelStore
 from importer import wrap
 from importer.network import Network
 from importer.outputs import Meaning
@@ -73,16 +73,15 @@ class Plan:
         return f"{slug}-{digest}"
 
 
-def write(plan: Plan, libraries: dict[str, str], check: Callable[[Path], None]) -> tuple[Path, Manifest]:
-    """Write the bundle to the store, unless `check` raises an error; returns its folder and manifest.
+def write(plan: Plan, store: ModelStore, libraries: dict[str, str], check: Callable[[Path], None]) -> Manifest:
+    """Write the bundle to the store, unless `check` raises an error; returns its manifest.
 
     A bundle that is already there stays as it is.
     """
-    folder = Path(plan.request.store) / plan.request.name / plan.version
-    with staged_folder(folder, keep=True) as new:
+    with store.adding(plan.request.name, plan.version) as new:
         manifest = _write_files(plan, new, libraries)
         check(new)
-    return folder, manifest
+    return manifest
 
 
 def _write_files(plan: Plan, folder: Path, libraries: dict[str, str]) -> Manifest:

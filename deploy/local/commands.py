@@ -47,7 +47,8 @@ def demo(environ: Mapping[str, str], photos: Path, out: Path, model: Sequence[st
     with _demo_folder(environ) as folder:
         chosen = demo_environ(environ, folder)
         if model:
-            chosen[f"{PREFIX}MODEL"] = _import(model, chosen)
+            store = {f"{PREFIX}MODEL_STORE_URL": str(folder / "models")}
+            chosen[f"{PREFIX}MODEL"] = _import(model, chosen | store)
         settings = load_settings(chosen)
         _check_model(settings)
         with stop_signals() as stop, _services(settings, chosen, stop) as watch:

@@ -51,12 +51,12 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def import_command(folder: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run `pawqueue models import` in a folder, with the state folder `state` in it."""
+def import_command(folder: Path, *arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run `pawqueue models import` in a folder, with the state folder `state` in it and these variables."""
     return subprocess.run(
         [sys.executable, "-m", "pawqueue", "models", "import", *map(str, arguments)],
         cwd=folder,
-        env=environ_in(folder),
+        env=environ_in(folder) | environ,
         capture_output=True,
         text=True,
         check=False,

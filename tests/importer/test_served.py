@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.importer.importing import environ_in, import_command
-from tests.support.services import ROOT, running_stack
+from tests.support.images import draw
+from tests.support.services import ROOT, running_stack, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -96,6 +97,22 @@ def test_the_file_of_the_old_pipeline_gives_its_answers(tmp_path: Path) -> None:
             files = {"file": (name, (PHOTOS / name).read_bytes(), kind)}
             answer = httpx.post(f"{stack.url}/predict", files=files, timeout=60).json()
             assert answer["dog_probability"] == pytest.approx(expected[name], abs=0.001), name
+
+
+def test_a_running_worker_serves_what_is_imported_to_the_store_at_a_url(tmp_path: Path) -> None:
+    run_program(BRIGHTNESS, tmp_path / "net.keras")
+    url = f"local://{tmp_path / 'store'}"
+    with running_stack(tmp_path / "service", model_store_url=url, measure_s=0) as stack:
+        options = ("--name", "light", "--labels", "dark,bright", "--scale", "-1..1")
+        done = import_command(tmp_path, tmp_path / "net.keras", *options, PAWQUEUE_MODEL_STORE_URL=url)
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: httpx.get(f"{stack.url}/v1/models/light").is_success, "the model to be registered")
+        query, headers = {"model": "light"}, {"Prefer": "wait=50"}
+        job = httpx.post(f"{stack.url}/v1/jobs", content=draw(), params=query, headers=headers, timeout=60).json()
+    assert set(job["prediction"]["probabilities"]) == {"dark", "bright"}
+    (copy,) = (tmp_path / "service" / "state" / "cache" / "models" / "light").iterdir()
+    assert (copy / "manifest.json").is_file()
+    assert not (tmp_path / "state").exists()
 
 
 def write_images(folder: Path) -> Path:
