@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,10 @@ class AcceptedJob:
 
     id: str
     is_good: bool
+    #: The model that was named; empty for the default model.
+    model: str
+    #: Of the image, 0..1.
+    brightness: float
     #: Every final result that was received, in order.
     results: list[dict[str, Any]] = field(default_factory=list)
 
@@ -29,15 +34,19 @@ class AcceptedJob:
 class Clients:
     """Threads that upload images and retry until all jobs are accepted."""
 
-    def __init__(self, url: str, jobs: int, threads: int, seed: int = 0) -> None:
+    def __init__(self, url: str, jobs: int, threads: int, seed: int = 0, models: Sequence[str] = ("",)) -> None:
         self.jobs: list[AcceptedJob] = []
         self.refusals: dict[int, int] = {}
         self._url = url
+        self._models = models
         self._left = jobs
         self._allowed = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._random = random.Random(seed)
-        self._good = [draw((120, 90), (shade, 90, 200 - shade), "JPEG") for shade in range(0, 200, 20)]
+        #: By brightness.
+        self._good = {
+            (2 * shade + 90) / 765: draw((120, 90), (shade, shade, 90), "JPEG") for shade in range(0, 200, 20)
+        }
         whole = draw((120, 90), form="BMP")
         self._bad = whole[: len(whole) // 2]
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
@@ -91,11 +100,13 @@ class Clients:
 
     def _submit(self, http: httpx.Client) -> AcceptedJob:
         is_good, job_id = self._random.random() > 0.02, new_job_id()
-        data = self._random.choice(self._good) if is_good else self._bad
+        model, brightness = self._random.choice(self._models), self._random.choice(list(self._good))
+        data = self._good[brightness] if is_good else self._bad
         wait = {"Prefer": "wait=2"} if self._random.random() < 0.3 else {}
         while True:
             try:
-                response = http.put(f"/v1/jobs/{job_id}", files={"file": ("x.jpg", data)}, headers=wait)
+                files = {"file": ("x.jpg", data)}
+                response = http.put(f"/v1/jobs/{job_id}", params={"model": model}, files=files, headers=wait)
             except httpx.TransportError:
                 time.sleep(_PAUSE_S)
                 continue
@@ -106,7 +117,7 @@ class Clients:
             if response.status_code == 503:
                 assert int(response.headers["Retry-After"]) >= 1
             time.sleep(_PAUSE_S)
-        job = AcceptedJob(job_id, is_good)
+        job = AcceptedJob(job_id, is_good, model, brightness)
         _record(job, response.json())
         return job
 
@@ -138,5 +149,5 @@ class Clients:
 def _record(job: AcceptedJob, response: dict[str, Any]) -> None:
     """Record the result in a response, if it contains one."""
     if response["status"] not in ("queued", "running"):
-        kept = ("status", "prediction", "error", "finished_at", "attempts")
+        kept = ("status", "prediction", "model", "error", "finished_at", "attempts")
         job.results.append({name: response[name] for name in kept})

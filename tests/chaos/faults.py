@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import redis
 
 from contract.ledger import keys
-from contract.queues import QUEUES
+from contract.queues import QUEUES, queue_name
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import FAULT_POINTS, Cluster
+from tests.chaos.models import MODELS
 
 _POLL_S = 0.05
 
@@ -148,7 +149,8 @@ class FaultInjector:
         """The running jobs: fence by id."""
         try:
             with redis.Redis.from_url(self.cluster.redis_url, decode_responses=True) as client:
-                ids = [job_id for queue in QUEUES for job_id in client.zrange(keys.running(queue), 0, -1)]
+                queues = [queue_name(queue, model) for queue in QUEUES for model in MODELS]
+                ids = [job_id for queue in queues for job_id in client.zrange(keys.running(queue), 0, -1)]
                 return {job_id: client.hget(keys.job(job_id), "fence") or "" for job_id in ids}
         except redis.RedisError:
             return {}

@@ -11,6 +11,7 @@ from contract.ledger import keys
 from tests.chaos.clients import AcceptedJob, Clients
 from tests.chaos.cluster import FAULT_POINTS, Cluster
 from tests.chaos.faults import FaultInjector
+from tests.chaos.models import MODELS, is_answer_of
 
 
 def make_report(clients: Clients, injector: FaultInjector, cluster: Cluster, seconds: float) -> dict[str, Any]:
@@ -49,6 +50,13 @@ def _of_jobs(jobs: list[AcceptedJob]) -> dict[str, Any]:
         "good_but_failed": sum(
             job.is_good and bool(job.results) and job.results[-1]["status"] in ("failed", "expired") for job in jobs
         ),
+        "by_model": dict(Counter(job.model or "default" for job in jobs)),
+        "wrong_model": sum(
+            not is_answer_of(job.model, job.brightness, result)
+            for job in jobs
+            for result in job.results
+            if result["status"] == "succeeded"
+        ),
         "errors": dict(Counter(result["error"]["code"] for result in last if result["error"])),
         "attempts": {str(count): attempts[count] for count in sorted(attempts)},
         "duplicate_executions": sum(max(0, count - 1) * number for count, number in attempts.items()),
@@ -76,6 +84,8 @@ def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
         f"{plan.jobs} jobs accepted": report["accepted"] == plan.jobs,
         "no job lost": report["lost"] == 0,
         "no job with two different results": report["answered_twice"] == 0,
+        "no answer of a wrong model": report["wrong_model"] == 0,
+        "jobs of every model": len(report["by_model"]) == len(MODELS),
         "no good image failed": report["good_but_failed"] == 0,
         "each job finished once in the ledger": report["finished_in_the_ledger"] == plan.jobs,
         f"faults as planned {planned}": all(injector.done[name] >= count for name, count in planned.items()),

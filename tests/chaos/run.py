@@ -13,8 +13,9 @@ from typing import Any
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import FaultInjector, Plan
+from tests.chaos.models import MODELS, add_models
 from tests.chaos.report import as_table, failed_checks, make_report
-from tests.support.services import wait_until
+from tests.support.services import serves_models, wait_until
 
 #: The plan for the test suite: a few faults of each kind, in about a minute.
 SHORT = Plan(
@@ -36,11 +37,12 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Run a plan; returns the report and the checks that failed."""
     started_s = time.monotonic()
     settings = {"PAWQUEUE_LEASE_S": str(plan.lease_s), "PAWQUEUE_SWEEP_S": str(plan.sweep_s)}
+    add_models(folder / "state" / "models", light=plan.light)
     with Cluster(folder, plan.workers, settings, light=plan.light) as cluster:
-        clients = Clients(cluster.url, plan.jobs, plan.clients, plan.seed)
+        clients = Clients(cluster.url, plan.jobs, plan.clients, plan.seed, MODELS)
         injector = FaultInjector(plan, cluster, clients)
         clients.start()
-        wait_until(lambda: bool(cluster.serving()), "a worker to start serving", 120)
+        wait_until(lambda: serves_models(cluster.url, len(MODELS)), "all models to be served", 120)
         faults = threading.Thread(target=injector.run, daemon=True)
         faults.start()
         faults.join(plan.limit_s * 0.9)

@@ -242,9 +242,15 @@ def _metrics_url(environ: dict[str, str]) -> str:
 
 def serves_model(url: str) -> bool:
     """Whether the gateway at `url` responds and has a worker with a loaded model."""
+    return serves_models(url, 1)
+
+
+def serves_models(url: str, count: int) -> bool:
+    """Whether the gateway at `url` responds and has a worker, and this number of models is registered."""
     try:
         with urllib.request.urlopen(f"{url}/v1/status", timeout=5) as response:
-            return bool(json.load(response)["workers"])
+            status = json.load(response)
+            return bool(status["workers"]) and len(status["models"]) >= count
     except OSError:
         return False
 
