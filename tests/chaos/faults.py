@@ -114,8 +114,9 @@ class FaultInjector:
             return bool(held)
 
         self._until(are_jobs_running, 3.0)
-        worker = rng.choice(self.cluster.serving() or self.cluster.workers)
-        self.done["worker"] += worker.kill()
+        # A worker may have died at a fault point just now.
+        self._until(lambda: rng.choice(self.cluster.serving() or self.cluster.workers).kill())
+        self.done["worker"] += 1
         if held:
             self._start_measuring(held)
 
