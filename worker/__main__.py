@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import redis
@@ -58,14 +58,15 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
         )
         return 2
 
-    def load_bundle(folder: Path, checksum: str | None, measure: bool) -> KerasModel:  # noqa: FBT001 - passed on
+    def load_bundle(folder: Path, checksum: str | None, turn: AbstractContextManager[None]) -> KerasModel:
         return load(
             folder,
             settings.precision,
             settings.batch_size,
             cores,
             checksum,
-            measure_s=settings.measure_s if measure else 0,
+            measure_s=settings.measure_s,
+            turn=turn,
             memory=settings.state_dir / "strategies",
             trust_code=settings.trust_bundle_code,
         )
@@ -104,7 +105,7 @@ def _load_first(models: Models, health: Health) -> KerasModel | None:
         if models.has_failed(ref):
             continue
         try:
-            return models.load(ref, measure=True)
+            return models.load(ref)
         except BundleError:
             continue  # it is logged
     return None

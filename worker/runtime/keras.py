@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,14 @@ def load_model(  # noqa: PLR0913 - the bundle, the settings and, for tests, the 
     measure_s: float = 0.0,
     memory: Path | None = None,
     clock: Clock = time.perf_counter,
+    turn: AbstractContextManager[None] | None = None,
     trust_code: bool = False,
 ) -> KerasModel:
     """Load, check and warm up the bundle at `folder`; the model runs on `cores` CPU cores.
 
     `precision` is `float32`, `bfloat16` or `auto`: the faster one that agrees with the golden outputs. Strategies are
-    read from the folder `memory`, or else measured for `measure_s` and written there.
+    read from the folder `memory`, or else measured for `measure_s` and written there. Each call of the measurement is
+    made in the context `turn`.
 
     With a checksum, only the bundle that has it is loaded. A graph with operations that may do more than compute is
     loaded only with `trust_code`.
@@ -146,7 +149,8 @@ def load_model(  # noqa: PLR0913 - the bundle, the settings and, for tests, the 
                 256, size=(batch_size, model.target.height, model.target.width, 3), dtype=np.uint8
             )
             check = partial(_check_golden, manifest=manifest)
-            measured = measure({name: load(name) for name in precisions}, pixels, cores, check, measure_s, clock)
+            networks = {name: load(name) for name in precisions}
+            measured = measure(networks, pixels, cores, check, measure_s, clock, turn or nullcontext())
             model, source = make(*measured), "measured"
             if remembered:
                 remembered.write(model.precision, model.strategies)

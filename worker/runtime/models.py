@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from contract.queues import QUEUES, queue_name
 from contract.settings import Settings
 from worker.runtime.crashes import CrashRecorder
 from worker.runtime.keras import KerasModel
+from worker.runtime.strategies import FairLock
 
 _log = get_logger(__name__)
 
@@ -112,6 +113,8 @@ class Models:
         self._crashes = crashes or CrashRecorder(None)
         self._clock = clock
         self._lock = threading.Lock()
+        #: Of batches, and of calls that measure a version.
+        self._turns = FairLock()
         self._versions: dict[ModelRef, _Version] = {}
         #: The live version by name, and the name of the default model, as the registry had them last.
         self._live: dict[str, str] = {}
@@ -212,9 +215,11 @@ class Models:
             found.used_at_s, found.is_used = self._clock(), True
             return found.model
 
-    def predicting(self, ref: ModelRef) -> AbstractContextManager[None]:
+    @contextmanager
+    def predicting(self, ref: ModelRef) -> Iterator[None]:
         """A context in which a version predicts a batch. A worker that dies in it counts as a crash of the version."""
-        return self._crashes.predicting(ref)
+        with self._turns, self._crashes.predicting(ref):
+            yield
 
     # For the heartbeat
 
@@ -247,8 +252,8 @@ class Models:
             names = sorted(self._served_names(), key=lambda name: name != self._default)
             return [ref for name in names if (ref := self._live_version(name))]
 
-    def load(self, ref: ModelRef, *, measure: bool = False) -> KerasModel:
-        """Load a version and return it. With `measure`, it may be measured, which disturbs others that work.
+    def load(self, ref: ModelRef) -> KerasModel:
+        """Load a version and return it.
 
         Raises:
             BundleError: it cannot be loaded.
@@ -262,7 +267,7 @@ class Models:
             gc.collect()
             before = _memory_bytes()
             with self._crashes.loading(ref):
-                model = self._load_bundle(found.stored.folder, measure)
+                model = self._load_bundle(found.stored.folder, self._turns)
         # Frameworks can raise anything on a network that they cannot build.
         except Exception as error:
             self._fail(found, str(error))
@@ -481,8 +486,8 @@ class Models:
 
 
 def models_to_serve(settings: Settings, load: Callable[..., KerasModel], registry: ModelRegistry, by: str) -> Models:
-    """The models that a worker with these settings serves; `load` takes a folder, the checksum of its bundle, and
-    whether to measure.
+    """The models that a worker with these settings serves; `load` takes a folder, the checksum of its bundle, and the
+    context in which it calls the network to measure it.
 
     Raises:
         BundleError: the bundle of the settings is missing or damaged, or the model store cannot be opened.
@@ -491,8 +496,8 @@ def models_to_serve(settings: Settings, load: Callable[..., KerasModel], registr
     manifest = read_manifest(folder, settings.model_checksum)
     base = StoredVersion(manifest.name, manifest.version, folder)
 
-    def load_folder(chosen: Path, measure: bool) -> KerasModel:  # noqa: FBT001 - passed on
-        return load(chosen, settings.model_checksum if chosen == folder else None, measure)
+    def load_folder(chosen: Path, turn: FairLock) -> KerasModel:
+        return load(chosen, settings.model_checksum if chosen == folder else None, turn)
 
     options = ModelOptions(
         settings.served_models(),

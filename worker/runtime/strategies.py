@@ -8,8 +8,10 @@ import math
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
@@ -44,6 +46,8 @@ _HOPELESS = 1.3
 _HOPELESS_AT_FIRST = 4.0
 #: A strategy must take less than this share of the time of a simpler one to be preferred.
 _CLEARLY = 0.97
+#: A turn of a model that has all cores.
+_ALONE = nullcontext()
 #: Name of the thread that builds the calls of larger batches.
 BUILDER_THREAD = "strategies"
 
@@ -85,6 +89,32 @@ class Strategy:
         if not found:
             raise ValueError(f"unknown strategy {name!r}")
         return cls(precision, "narrow", int(found[1]))
+
+
+class FairLock:
+    """A lock that threads get in the order in which they asked for it.
+
+    Batches and the calls of a measurement take turns with it: while a model is measured, a batch of another one waits
+    for at most one call.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._threads: deque[int] = deque()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._threads.append(threading.get_ident())
+            self._changed.wait_for(lambda: self._threads[0] == threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._threads.popleft()
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        """How many threads have the lock or wait for it."""
+        return len(self._threads)
 
 
 class StrategyCall:
@@ -189,11 +219,13 @@ def measure(
     check: Check,
     budget_s: float,
     clock: Clock = time.perf_counter,
+    turn: AbstractContextManager[None] = _ALONE,
 ) -> tuple[str, list[ChosenStrategy]]:
     """The precision, and the fastest strategy for each batch size; `pixels` is a full batch.
 
-    The calls take at most about `budget_s`. The first of `networks` is used unless another one is faster for every
-    size. A size that was not reached has the strategy of the next smaller one.
+    The calls take at most about `budget_s`. Each of them is made in the context `turn`, and waiting for it does not
+    count. The first of `networks` is used unless another one is faster for every size. A size that was not reached has
+    the strategy of the next smaller one.
     """
     base, *_ = networks
     left = _usable_calls(networks, check)
@@ -206,36 +238,40 @@ def measure(
                 strategy: _bound(left[strategy.precision, strategy.kind], strategy.part, pixels[:size], cores, pool)
                 for strategy in _strategies(list(left), size, cores)
             }
-            began_s = clock()
-            timed[size] = race(ways, left_s * (1 if size == sizes[-1] else _SHARE), clock)
-            left_s -= clock() - began_s
+            timed[size], spent_s = race(ways, left_s * (1 if size == sizes[-1] else _SHARE), clock, turn)
+            left_s -= spent_s
             left = _promising(left, timed[size], base, size)
     was_timed = {strategy.precision for times in timed.values() for strategy in times}
     precision = next((precision for precision, _ in left if precision != base and precision in was_timed), base)
     return precision, _choices(precision, networks[precision], timed)
 
 
-def race(ways: Mapping[Strategy, Callable[[], object]], budget_s: float, clock: Clock) -> dict[Strategy, float]:
-    """The time in seconds of the fastest call of each way; without those for which there was no time.
+def race(
+    ways: Mapping[Strategy, Callable[[], object]], budget_s: float, clock: Clock, turn: AbstractContextManager[None]
+) -> tuple[dict[Strategy, float], float]:
+    """The time in seconds of the fastest call of each way, and of all calls; without ways for which there was no time.
 
     The ways take turns, so that other load on the machine affects all of them.
     """
-    end_s, left = clock() + budget_s, list(ways)
+    spent_s, left = 0.0, list(ways)
     best: dict[Strategy, float] = {}
     for number in range(_ROUNDS):
         times = {} if number < 2 else best  # the first call may compile
         for strategy in left:
-            began_s = clock()
-            if began_s >= end_s:
-                return best
-            ways[strategy]()
-            best[strategy] = min(times.get(strategy, math.inf), clock() - began_s)
+            if spent_s >= budget_s:
+                return best, spent_s
+            with turn:
+                began_s = clock()
+                ways[strategy]()
+                time_s = clock() - began_s
+            spent_s += time_s
+            best[strategy] = min(times.get(strategy, math.inf), time_s)
         factor = _HOPELESS if number else _HOPELESS_AT_FIRST
         fastest_s = min(best[strategy] for strategy in left)
         left = [strategy for strategy in sorted(left, key=best.__getitem__) if best[strategy] <= factor * fastest_s]
         if number and len(left) == 1:
             break
-    return best
+    return best, spent_s
 
 
 def _usable_calls(networks: Mapping[str, Network], check: Check) -> dict[_Key, Call]:

@@ -44,7 +44,7 @@ class Loader:
         self.in_memory: list[list[str]] = []
         self._models: weakref.WeakValueDictionary[str, BrightnessModel] = weakref.WeakValueDictionary()
 
-    def __call__(self, folder: Path, _measure: bool) -> Any:
+    def __call__(self, folder: Path, _turn: object) -> Any:
         name = folder.parent.name
         self.loaded.append(f"{name}@{folder.name}")
         self.in_memory.append(list(self._models))

@@ -2,15 +2,26 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from contract.ledger.types import ChosenStrategy
-from tests.support.services import ROOT
-from worker.runtime.strategies import Call, Kind, StrategyCall, measure, nearest, sizes_to_measure, usual_choices
+from tests.support.services import ROOT, wait_until
+from worker.runtime.strategies import (
+    Call,
+    FairLock,
+    Kind,
+    StrategyCall,
+    measure,
+    nearest,
+    sizes_to_measure,
+    usual_choices,
+)
 
 ALL_KINDS: tuple[Kind, ...] = ("wide", "frozen", "narrow")
 #: The milliseconds of a call, given its kind and the number of images.
@@ -254,3 +265,28 @@ ThreadPoolExecutor(1).submit(builder.join, 30)  # so long, the main thread is al
 def test_a_process_that_exits_while_strategies_are_built_logs_no_warning() -> None:
     done = subprocess.run([sys.executable, "-c", EXITING], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
+
+
+def test_a_batch_waits_for_at_most_one_call_of_a_measurement() -> None:
+    turn, order = FairLock(), list[str]()
+
+    class Network(FakeNetwork):
+        def build(self, kind: Kind) -> Call:
+            call = super().build(kind)
+
+            def watched(pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
+                wait_until(lambda: len(turn) == 2, "a batch waiting for its turn")
+                order.append("measurement")
+                return call(pixels)
+
+            return watched
+
+    networks = {"float32": Network(wide_is_faster, Clock(), ("wide", "frozen"))}
+    measuring = threading.Thread(target=measure, args=(networks, images(32), 1, accept, 2.0, Clock(), turn))
+    measuring.start()
+    while measuring.is_alive():
+        with turn:
+            order.append("batch")
+    order = order[order.index("measurement") :]
+    assert order.count("measurement") > 5
+    assert ("measurement", "measurement") not in pairwise(order)
