@@ -90,7 +90,7 @@ _OF_ALL_MODELS = (
     Quantity("busy", "gauge", "pawqueue_worker_busy_ratio", "workers", by=("instance",)),
 )
 #: Quantities that are also read for each model, and the ending of their names then.
-_EACH_MODEL = ("finished", "accepted", "jobs", "oldest", "p50", "p95", "p99", "batch_mean", "batch_sizes")
+_EACH_MODEL = ("finished", "accepted", "jobs", "oldest", "p50", "p95", "p99", "images", "batch_mean", "batch_sizes")
 BY_MODEL = "_by_model"
 QUANTITIES = (
     *_OF_ALL_MODELS,

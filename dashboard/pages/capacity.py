@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dashboard.data.quantities import RATE_S, Line, Series, total
 from dashboard.data.snapshot import Snapshot
-from dashboard.pages.page import Page, View
+from dashboard.pages.page import Page, View, model_in, with_model_links
 from dashboard.parts.card import Card, Content, Stat, Table, chart_card, content_of, line_content
 from dashboard.parts.text import UNKNOWN, count, duration, number, percent
 
@@ -24,7 +24,9 @@ _UNMEASURED = "The throughput of a worker is not known yet, because no worker ha
 def contents(view: View) -> dict[str, Content]:
     """What each card shows, by card id."""
     snapshot = view.snapshot
-    capacity = compute_capacity(snapshot)
+    if view.model:
+        snapshot = replace(snapshot, metrics=snapshot.metrics.of_model(view.model))
+    capacity = compute_capacity(snapshot, view.model)
     return {
         "capacity-now": _now(snapshot, capacity),
         "capacity-more": _with_more_workers(snapshot, capacity),
@@ -34,7 +36,14 @@ def contents(view: View) -> dict[str, Content]:
 
 
 PAGE = Page(
-    "capacity", "/capacity", "Capacity", "How much the workers can process, and how many are needed.", CARDS, contents
+    "capacity",
+    "/capacity",
+    "Capacity",
+    "How much the workers can process, and how many are needed.",
+    CARDS,
+    contents,
+    with_model_links,
+    filters=model_in,
 )
 
 
@@ -77,14 +86,19 @@ class Capacity:
         return max(1, math.ceil(needed_per_s / self.worker_per_s - 1e-9))
 
 
-def compute_capacity(snapshot: Snapshot) -> Capacity:
-    """Compute the capacity from the newest counts and the history."""
+def compute_capacity(snapshot: Snapshot, model: str = "") -> Capacity:
+    """Compute the capacity from the newest counts and the history; with `model`, of the workers that take its jobs.
+
+    The metrics of `snapshot` must then be those of the model.
+    """
     metrics, status = snapshot.metrics, snapshot.status
     is_known = snapshot.ledger.read_at_s is not None
+    names = status.queue_names_of(model) if model else status.stats.queues
+    queues = [row for name, row in status.stats.queues.items() if name in names]
     per_s, is_measured = worker_rate(metrics.series)
     return Capacity(
-        workers=len(status.workers),
-        backlog=sum(queue.queued + queue.running for queue in status.stats.queues.values()) if is_known else None,
+        workers=sum(worker.takes_jobs_of(model) for worker in status.workers),
+        backlog=sum(queue.queued + queue.running for queue in queues) if is_known else None,
         accepted_per_s=total(metrics.of("accepted")),
         predicted_per_s=total(metrics.of("images")),
         worker_per_s=per_s,

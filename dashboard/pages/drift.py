@@ -16,7 +16,7 @@ from typing import Any
 from dashboard.data.jobs import JobRow
 from dashboard.data.quantities import Line
 from dashboard.data.snapshot import Snapshot
-from dashboard.pages.page import Page, View
+from dashboard.pages.page import Page, View, model_in, with_model_links
 from dashboard.parts import figures
 from dashboard.parts.card import Card, CardState, Content, Table, chart_card, content_of, line_content
 from dashboard.parts.text import count, number
@@ -52,6 +52,8 @@ def contents(view: View) -> dict[str, Content]:
     """What each card shows, for the jobs that the viewer may see."""
     snapshot = view.snapshot
     manifest = snapshot.served.manifest if snapshot.served else {}
+    if view.model and view.model != manifest.get("name"):
+        return dict.fromkeys((card.id for card in CARDS), Content(CardState.EMPTY, _OTHER_MODEL))
     # Jobs of other models have other training images.
     jobs = [row for row in view.jobs if row.model.partition("@")[0] in ("", manifest.get("name"))]
     references = {feature: read_reference(manifest, feature) for feature in _FEATURES}
@@ -70,7 +72,16 @@ def contents(view: View) -> dict[str, Content]:
     }
 
 
-PAGE = Page("drift", "/drift", "Drift", "Live images compared with the test images of the model.", CARDS, contents)
+PAGE = Page(
+    "drift",
+    "/drift",
+    "Drift",
+    "Live images compared with the test images of the model.",
+    CARDS,
+    contents,
+    with_model_links,
+    filters=model_in,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +200,10 @@ def verdict(distance: Distance | None, sample: int) -> str:
     return "Slightly different from test images" if distance.psi < _PSI_BOUNDS[1] else "Different from test images"
 
 
+_OTHER_MODEL = (
+    "The dashboard has no test images of this model to compare with. It reads the bundle in PAWQUEUE_MODEL, the "
+    "promoted or the included one."
+)
 _NO_JOBS = "No images have been predicted recently."
 _NO_FAMILIARITY = "The served bundle does not measure familiarity."
 _NO_REFERENCE = "The served bundle contains no histograms to compare with."

@@ -12,7 +12,7 @@ from contract.status import NO_WORKER, Problem
 from dashboard.app import PAGES
 from dashboard.data.snapshot import Alert, Metrics, Run, Snapshot
 from dashboard.data.source import SourceState
-from dashboard.pages import capacity, live, models, predictions
+from dashboard.pages import capacity, drift, live, models, predictions
 from dashboard.pages.drift import SAMPLE_MIN
 from dashboard.pages.page import View
 from dashboard.parts.card import CardState, Content, card_outputs, card_values
@@ -300,3 +300,34 @@ def test_the_live_page_shows_one_model_if_its_address_names_it() -> None:
     links = str(live.PAGE.layout(View(snapshot(status=of), ANYONE, "?model=birds"), []))
     assert "?model=birds" in links
     assert str(live.PAGE.layout(view(), [])).count("?model=") == 0
+
+
+def test_the_capacity_page_shows_one_model_if_its_address_names_it() -> None:
+    queues = {"bulk": QueueStats(3, 1), "bulk.birds": QueueStats(7), "interactive.birds": QueueStats(2)}
+    workers = [replace(heartbeat(), serves=("cats-dogs",)), replace(heartbeat(), serves=("cats-dogs", "birds"))]
+    of = status(stats=LedgerStats(queues), workers=workers, live={"birds": "3", "cats-dogs": "1"})
+    measured = metrics(
+        images=[series(50, instance="w")],
+        images_by_model=[series(20, instance="w", model="birds"), series(30, instance="w", model="cats-dogs")],
+        busy=[series(0.5, instance="w")],
+    )
+
+    def now(search: str) -> dict[str, str]:
+        content = capacity.contents(View(snapshot(status=of, metrics=measured), ANYONE, search))["capacity-now"]
+        return {stat.name: stat.value for stat in content.stats}
+
+    assert [now("")[name] for name in ("Workers", "Backlog", "Throughput")] == ["2", "13", "50"]
+    assert [now("?model=birds")[name] for name in ("Workers", "Backlog", "Throughput")] == ["1", "9", "20"]
+    assert "?model=birds" in str(capacity.PAGE.layout(View(snapshot(status=of), ANYONE), []))
+
+
+def test_the_drift_page_shows_a_model_only_if_the_dashboard_has_its_test_images() -> None:
+    of = status(live={"birds": "3", "cats-dogs": "1"})
+
+    def notes(search: str) -> set[str]:
+        return {content.note for content in drift.contents(View(snapshot(status=of), ANYONE, search)).values()}
+
+    assert notes("?model=cats-dogs") == notes("") != notes("?model=birds")
+    (note,) = notes("?model=birds")
+    assert "no test images of this model" in note
+    assert "?model=birds" in str(drift.PAGE.layout(View(snapshot(status=of), ANYONE), []))
