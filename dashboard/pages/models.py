@@ -74,7 +74,7 @@ def _model(status: Status, name: str) -> tuple[str, ...]:
         number(sum(row.queued for row in rows)),
         number(sum(row.running for row in rows)),
         number(sum(worker.takes_jobs_of(name) for worker in status.workers)),
-        number(sum(item.state == "ready" for item in held)),
+        number(sum(item.state == "ready" for item in held if item.version == status.live[name])),
         next((f"{item.version}: {item.problem}" for item in held if item.problem), "-"),
     )
 

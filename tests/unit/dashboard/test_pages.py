@@ -255,7 +255,11 @@ def test_the_predictions_page_counts_only_the_jobs_of_the_viewer() -> None:
 
 
 def test_all_models_are_listed_with_their_jobs_and_problems() -> None:
-    held = (HeldModel("cats-dogs", "1", "ready"), HeldModel("birds", "3", "failed", "It is damaged."))
+    held = (
+        HeldModel("cats-dogs", "0", "ready"),  # replaced a moment ago
+        HeldModel("cats-dogs", "1", "ready"),
+        HeldModel("birds", "3", "failed", "It is damaged."),
+    )
     worker = replace(heartbeat(), serves=("cats-dogs",), models=held)
     queues = {"bulk": QueueStats(3, 1), "bulk.birds": QueueStats(7), "interactive.cats-dogs": QueueStats(1)}
     of = status(stats=LedgerStats(queues), workers=(worker,), live={"birds": "3", "cats-dogs": "1"})
