@@ -16,7 +16,7 @@ import redis
 
 from contract.ledger import keys
 from pawqueue import ClientError, Pawqueue
-from tests.integration.test_models import add
+from tests.support.bundles import add_version
 from tests.support.images import draw
 from tests.support.services import Stack, running_stack, wait_until
 
@@ -59,7 +59,7 @@ def live_at(stack: Stack) -> list[tuple[int, str]]:
 def test_every_job_is_processed_by_the_version_that_was_live_when_it_was_claimed(tmp_path: Path) -> None:
     labels = {"1": ["owl", "wren"], "2": ["OWL", "WREN"]}
     for version, names in labels.items():
-        add(tmp_path / "state", "birds", version, names)
+        add_version(tmp_path / "state" / "models", "birds", version, names)
     with running_stack(tmp_path) as stack, Pawqueue(stack.url) as client, ThreadPoolExecutor(_CLIENTS) as pool:
         load = Load(stack.url)
         running = [pool.submit(load.run) for _ in range(_CLIENTS)]
@@ -92,8 +92,8 @@ def test_every_job_is_processed_by_the_version_that_was_live_when_it_was_claimed
 
 
 def test_a_version_that_does_not_load_changes_nothing(tmp_path: Path) -> None:
-    add(tmp_path / "state", "birds", "1", ["owl", "wren"])
-    manifest = add(tmp_path / "state", "birds", "2", ["owl", "wren"]) / "manifest.json"
+    add_version(tmp_path / "state" / "models", "birds", "1", ["owl", "wren"])
+    manifest = add_version(tmp_path / "state" / "models", "birds", "2", ["owl", "wren"]) / "manifest.json"
     values = json.loads(manifest.read_text())
     values["golden"]["outputs"] = [[0.5, 0.5] for _ in values["golden"]["outputs"]]
     manifest.write_text(json.dumps(values))

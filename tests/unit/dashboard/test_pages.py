@@ -271,7 +271,7 @@ def test_all_models_are_listed_with_their_jobs_and_problems() -> None:
     )
     workers = live.contents(view(status=of))["live-workers"].table
     assert workers
-    assert workers.body[0][1] == "cats-dogs@1"
+    assert workers.body[0][1] == "cats-dogs@0, cats-dogs@1"
 
 
 def test_the_accuracy_by_feedback_is_shown_for_each_version() -> None:
