@@ -149,5 +149,5 @@ class Clients:
 def _record(job: AcceptedJob, response: dict[str, Any]) -> None:
     """Record the result in a response, if it contains one."""
     if response["status"] not in ("queued", "running"):
-        kept = ("status", "prediction", "model", "error", "finished_at", "attempts")
+        kept = ("status", "prediction", "model", "error", "started_at", "finished_at", "attempts")
         job.results.append({name: response[name] for name in kept})

@@ -35,6 +35,8 @@ class Plan:
     limit_s: float = 1200.0
     lease_s: float = 10.0
     sweep_s: float = 2.0
+    #: `PAWQUEUE_MAX_ATTEMPTS`.
+    max_attempts: int = 3
     seed: int = 1
     #: Whether workers serve a trivial model, with which they start within a second.
     light: bool = False

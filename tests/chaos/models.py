@@ -8,8 +8,10 @@ from bundle.manifest import MANIFEST_FILE
 from tests.support.brightness import second_probability
 from tests.support.bundles import add_version
 
-#: The models that clients name, with their version; the default model is not named.
-NAMED = {"dim": "2", "faint": "5"}
+#: The models that clients name, with their versions; the default model is not named.
+NAMED = {"dim": ("2",), "faint": ("3", "5")}
+#: The model whose live version changes during the run.
+CHANGING = "faint"
 MODELS = ("", *NAMED)
 #: Images are JPEG files.
 _TOLERANCE = 0.03
@@ -17,11 +19,12 @@ _TOLERANCE = 0.03
 
 def add_models(store: Path, *, light: bool) -> None:
     """Add the named models to a store."""
-    for name, version in NAMED.items():
-        if light:
-            add_version(store, name, version, _labels(name))
-        else:
-            _write(store, name, version)
+    for name, versions in NAMED.items():
+        for version in versions:
+            if light:
+                add_version(store, name, version, _labels(name))
+            else:
+                _write(store, name, version)
 
 
 def is_answer_of(model: str, brightness: float, result: Mapping[str, Any]) -> bool:
@@ -29,9 +32,11 @@ def is_answer_of(model: str, brightness: float, result: Mapping[str, Any]) -> bo
     probabilities = result["prediction"]["probabilities"]
     if model not in NAMED:
         return result["model"]["name"] not in NAMED and not set(probabilities) & {*_labels("dim"), *_labels("faint")}
-    expected = second_probability(NAMED[model], brightness)
-    is_right = abs(probabilities.get(_labels(model)[1], -1) - expected) < _TOLERANCE
-    return is_right and result["model"] == {"name": model, "version": NAMED[model]}
+    version = result["model"]["version"]
+    if result["model"]["name"] != model or version not in NAMED[model]:
+        return False
+    expected = second_probability(version, brightness)
+    return abs(probabilities.get(_labels(model)[1], -1) - expected) < _TOLERANCE
 
 
 def _labels(name: str) -> list[str]:

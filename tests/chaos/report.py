@@ -8,10 +8,11 @@ from typing import Any
 import redis
 
 from contract.ledger import keys
+from tests.chaos.changes import history, was_live
 from tests.chaos.clients import AcceptedJob, Clients
 from tests.chaos.cluster import FAULT_POINTS, Cluster
 from tests.chaos.faults import FaultInjector
-from tests.chaos.models import MODELS, is_answer_of
+from tests.chaos.models import CHANGING, MODELS, is_answer_of
 
 
 def make_report(clients: Clients, injector: FaultInjector, cluster: Cluster, seconds: float) -> dict[str, Any]:
@@ -19,6 +20,7 @@ def make_report(clients: Clients, injector: FaultInjector, cluster: Cluster, sec
     return {
         **_of_jobs(clients.jobs),
         **_of_ledger(cluster.redis_url),
+        **_of_changes(clients.jobs, history(cluster.redis_url)),
         "refusals": {str(status): count for status, count in sorted(clients.refusals.items())},
         "killed": dict(injector.done),
         "fault_points_reached": cluster.faults_reached,
@@ -63,6 +65,16 @@ def _of_jobs(jobs: list[AcceptedJob]) -> dict[str, Any]:
     }
 
 
+def _of_changes(jobs: list[AcceptedJob], changes: list[tuple[int, str]]) -> dict[str, Any]:
+    results = [result for job in jobs if job.model == CHANGING for result in job.results]
+    return {
+        "changes_of_the_live_version": len(changes) - 1,
+        "version_not_live": sum(
+            result["status"] == "succeeded" and not was_live(result, changes) for result in results
+        ),
+    }
+
+
 def _of_ledger(redis_url: str) -> dict[str, Any]:
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         totals = [int(count) for count in client.hvals(keys.TOTALS)]
@@ -85,6 +97,8 @@ def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
         "no job lost": report["lost"] == 0,
         "no job with two different results": report["answered_twice"] == 0,
         "no answer of a wrong model": report["wrong_model"] == 0,
+        "no answer of a version that was not live": report["version_not_live"] == 0,
+        "the live version changed": report["changes_of_the_live_version"] > 0,
         "jobs of every model": len(report["by_model"]) == len(MODELS),
         "no good image failed": report["good_but_failed"] == 0,
         "each job finished once in the ledger": report["finished_in_the_ledger"] == plan.jobs,

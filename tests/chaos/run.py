@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.changes import Changes
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import FaultInjector, Plan
@@ -29,6 +30,7 @@ SHORT = Plan(
     limit_s=240.0,
     lease_s=2.0,
     sweep_s=0.5,
+    max_attempts=6,  # nine workers die within half a minute, and a job may be in three of them
     light=True,
 )
 
@@ -36,19 +38,26 @@ SHORT = Plan(
 def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Run a plan; returns the report and the checks that failed."""
     started_s = time.monotonic()
-    settings = {"PAWQUEUE_LEASE_S": str(plan.lease_s), "PAWQUEUE_SWEEP_S": str(plan.sweep_s)}
+    settings = {
+        "PAWQUEUE_LEASE_S": str(plan.lease_s),
+        "PAWQUEUE_SWEEP_S": str(plan.sweep_s),
+        "PAWQUEUE_MAX_ATTEMPTS": str(plan.max_attempts),
+    }
     add_models(folder / "state" / "models", light=plan.light)
     with Cluster(folder, plan.workers, settings, light=plan.light) as cluster:
         clients = Clients(cluster.url, plan.jobs, plan.clients, plan.seed, MODELS)
         injector = FaultInjector(plan, cluster, clients)
         clients.start()
         wait_until(lambda: serves_models(cluster.url, len(MODELS)), "all models to be served", 120)
+        changes = Changes(cluster.url)
+        changes.start()
         faults = threading.Thread(target=injector.run, daemon=True)
         faults.start()
         faults.join(plan.limit_s * 0.9)
         clients.join(max(30.0, plan.limit_s - (time.monotonic() - started_s)))
         clients.collect(max(60.0, plan.limit_s - (time.monotonic() - started_s)))
         injector.wait_for_recoveries()
+        changes.stop()
         report = make_report(clients, injector, cluster, time.monotonic() - started_s)
     return report, failed_checks(report, injector)
 
