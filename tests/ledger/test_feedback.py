@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
 import redis
 
 from contract.job import Job, JobResult, ModelRef, Prediction
@@ -12,11 +11,6 @@ from contract.ledger.ledger import Ledger
 from tests.support.ledger import NOW, claimed, make_job, read, store
 
 DAY = NOW // 86_400_000
-
-
-@pytest.fixture
-def ledger(redis_client: "redis.Redis") -> Ledger:
-    return Ledger(redis_client)
 
 
 def finished(ledger: Ledger, label: str = "cat", version: str = "1") -> Job:

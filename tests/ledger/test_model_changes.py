@@ -1,7 +1,5 @@
 """Changing the live version of a model: when workers report that they hold it, and when they do not."""
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 
@@ -10,21 +8,14 @@ from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.models import Begun, Model, VersionInfo
 from contract.ledger.types import Heartbeat, HeldModel
-from tests.support.ledger import NOW, claimed, make_job, patient_client, store
+from tests.support.ledger import NOW, claimed, make_job, store
 
 BIRDS = "birds"
 
 
 @pytest.fixture
-def client(clean_redis: str) -> Iterator["redis.Redis"]:
-    with patient_client(clean_redis) as client:
-        yield client
-
-
-@pytest.fixture
-def ledger(client: "redis.Redis") -> Ledger:
+def ledger(ledger: Ledger) -> Ledger:
     """A ledger with a model of three versions, of which the first is live."""
-    ledger = Ledger(client)
     for version in ("1", "2", "3"):
         ledger.models.register(BIRDS, version, VersionInfo(["owl", "wren"], 8, 8, checksum=version), "w")
     return ledger
@@ -162,11 +153,11 @@ def test_unknown_names_and_the_live_version_begin_nothing(ledger: Ledger) -> Non
     assert model(ledger).change is None
 
 
-def test_every_step_is_in_the_stream_of_changes(ledger: Ledger, client: "redis.Redis") -> None:
+def test_every_step_is_in_the_stream_of_changes(ledger: Ledger, redis_client: "redis.Redis") -> None:
     _, revision = begin(ledger, why="better")
     beat(ledger, "a", "ready", revision)
     ledger.models.settle(BIRDS, NOW)
-    *_, asked, live = (entry for _, entry in client.xrange(keys.MODEL_CHANGES))
+    *_, asked, live = (entry for _, entry in redis_client.xrange(keys.MODEL_CHANGES))
     assert asked == {
         "model": BIRDS,
         "action": "changing",
