@@ -3,6 +3,7 @@
 A version never changes once it is complete.
 """
 
+import logging
 import re
 import tempfile
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from bundle.manifest import MANIFEST_FILE, NAME, BundleError, Manifest, read_manifest
 from bundle.staging import staged_folder
+
+_log = logging.getLogger(__name__)
 
 #: Pause between two listings of a store at a URL.
 _LIST_S = 10.0
@@ -94,6 +97,7 @@ class RemoteModelStore(ModelStore):
         self._clock = clock
         self._listed: list[StoredVersion] = []
         self._list_at_s = 0.0
+        self._is_down = False
 
     def versions(self) -> list[StoredVersion]:
         """All versions, as of the last seconds; those that have been copied, if the store cannot be read."""
@@ -101,9 +105,16 @@ class RemoteModelStore(ModelStore):
             self._list_at_s = self._clock() + _LIST_S
             try:
                 self._listed = list(self._list())
+                self._is_down = False
             # Drivers raise errors of many types.
-            except Exception:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001
                 self._listed = super().versions()
+                if not self._is_down:  # once per outage; without the text, which may contain credentials
+                    _log.warning(
+                        "The model store cannot be read; only the versions that were copied are served (%s)",
+                        type(error).__name__,
+                    )
+                self._is_down = True
         return self._listed
 
     def fetch(self, stored: StoredVersion) -> None:

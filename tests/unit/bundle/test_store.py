@@ -70,7 +70,10 @@ def test_a_copy_is_made_again_if_the_store_has_another_bundle(
 
 
 def test_copies_are_served_while_the_store_cannot_be_read(
-    store: ModelStore, files: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+    store: ModelStore,
+    files: fsspec.AbstractFileSystem,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (found,) = store.versions()
     store.fetch(found)
@@ -80,7 +83,10 @@ def test_copies_are_served_while_the_store_cannot_be_read(
 
     monkeypatch.setattr(type(files), "find", fail)
     monkeypatch.setattr(type(files), "cat_file", fail)
-    assert store.versions() == [found]
+    assert store.versions() == store.versions() == [found]
+    assert [record.message for record in caplog.records] == [
+        "The model store cannot be read; only the versions that were copied are served (PermissionError)"
+    ]
     store.fetch(found)
     with pytest.raises(BundleError, match="no access"):
         store.fetch(StoredVersion("birds", "3", found.folder.with_name("3")))
