@@ -70,7 +70,7 @@ WORKERS_ALIVE = f"{PREFIX}workers-alive"
 #: Set: names of all models.
 MODELS = f"{PREFIX}models"
 #: Hash per model: its live version and the one before it, its revision, the change of the live version that has begun
-#: (`next`) and the last one that ended (`last`), and for each version a description and a checksum.
+#: (`next`) and the last one that ended (`last`), its shadow, and for each version a description and a checksum.
 MODEL = f"{PREFIX}model:"
 #: String: name of the default model, which answers jobs that name none.
 DEFAULT_MODEL = f"{PREFIX}default-model"

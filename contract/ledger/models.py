@@ -35,7 +35,7 @@ class Registered(IntEnum):
 
 
 class Begun(StrEnum):
-    """What happened to a request to change the live version of a model."""
+    """What happened to a request to change the live version of a model, or its shadow."""
 
     BEGUN = "begun"
     #: The version is live already.
@@ -76,11 +76,34 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that predicts some images after the live version has; clients never get its results."""
+
+    version: str
+    #: The share of the jobs that it predicts, 0..1.
+    sample: float
+    #: Id of the API key that asked for it; empty if no key is required.
+    by: str
+    why: str
+    #: The revision of the model when it was set: identifies it.
+    revision: int
+    started_ms: int
+    #: Why it was stopped; empty while it runs.
+    problem: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> "Shadow":
+        """Read a stored shadow; unknown fields, from a newer version, are ignored."""
+        return cls(**known_fields(cls, json.loads(text)))
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """Which version of a model processes jobs, and which one will."""
+    """Which version of a model processes jobs, which one will, and which one is compared with it."""
 
     live: str
     change: Change | None = None
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +146,7 @@ class Model:
     #: The change of the live version that is in progress, and the last one that ended.
     change: Change | None = None
     last_change: Change | None = None
+    shadow: Shadow | None = None
 
 
 class ModelRegistry:
@@ -134,6 +158,8 @@ class ModelRegistry:
         self._register = client.register_script(scripts["register_model"])
         self._change = client.register_script(scripts["change_model"])
         self._settle = client.register_script(scripts["settle_model"])
+        self._shadow = client.register_script(scripts["shadow_model"])
+        self._stop_shadow = client.register_script(scripts["stop_shadow"])
 
     @redis_errors_as_unavailable
     def register(
@@ -194,6 +220,41 @@ class ModelRegistry:
         return bool(self._settle(args=[now_ms, name]))
 
     @redis_errors_as_unavailable
+    def set_shadow(
+        self,
+        name: str,
+        version: str | None,
+        *,
+        sample: float = 1.0,
+        by: str = "",
+        why: str = "",
+        revision: int | None = None,
+        now_ms: int = 0,
+    ) -> tuple[Begun, int]:
+        """Set the shadow of a model, or remove it if `version` is None; returns what happened and the revision.
+
+        The same request again changes nothing, unless the shadow was stopped.
+
+        Args:
+            name: The model.
+            version: The version that becomes its shadow.
+            sample: The share of the jobs that it predicts, 0..1.
+            by: Who asks for it.
+            why: The reason, for the stream of changes.
+            revision: The revision that the model must have; None for any.
+            now_ms: The time; 0 for the clock of Redis.
+        """
+        expected = "" if revision is None else revision
+        arguments: list[str | int | float] = [now_ms, name, version or "", by, why, sample, expected]
+        code, found = cast("tuple[str, int]", self._shadow(args=arguments))
+        return Begun(code), found
+
+    @redis_errors_as_unavailable
+    def stop_shadow(self, name: str, revision: int, problem: str, by: str) -> bool:
+        """Stop the shadow that was set at a revision, with the reason; False if it is not running."""
+        return bool(self._stop_shadow(args=[name, revision, by, problem]))
+
+    @redis_errors_as_unavailable
     def names(self) -> list[str]:
         """The names of all models, sorted."""
         return sorted(cast("set[str]", self._redis.smembers(keys.MODELS)))
@@ -214,15 +275,13 @@ class ModelRegistry:
 
     @redis_errors_as_unavailable
     def routes(self) -> dict[str, Route]:
-        """The live version of each model and the change in progress, by name, sorted."""
+        """The live version of each model, the change in progress and the shadow, by name, sorted."""
         names = self.names()
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
-            pipeline.hget(keys.model(name), "live")
-            pipeline.hget(keys.model(name), "next")
-        found = pipeline.execute()
-        rows = zip(names, found[::2], found[1::2], strict=True)
-        return {name: Route(live, _change(change)) for name, live, change in rows if live}
+            pipeline.hmget(keys.model(name), ["live", "next", "shadow"])
+        rows = zip(names, pipeline.execute(), strict=True)
+        return {name: Route(live, _change(change), _shadow(shadow)) for name, (live, change, shadow) in rows if live}
 
     @redis_errors_as_unavailable
     def default(self) -> str:
@@ -261,11 +320,16 @@ def _model(name: str, row: Mapping[str, str], default: str | None) -> Model:
         previous=row.get("previous", ""),
         change=_change(row.get("next")),
         last_change=_change(row.get("last")),
+        shadow=_shadow(row.get("shadow")),
     )
 
 
 def _change(text: str | None) -> Change | None:
     return Change.from_json(text) if text else None
+
+
+def _shadow(text: str | None) -> Shadow | None:
+    return Shadow.from_json(text) if text else None
 
 
 def _is_version(key: str) -> bool:

@@ -161,16 +161,22 @@ class Heartbeat:
     #: By model: the revision at which a change of its live version began for which the worker has loaded the new
     #: version, or failed to.
     prepared: Mapping[str, int] = field(default_factory=dict)
+    #: The shadows that it should run, and their state. Without a problem, a `ready` one predicts.
+    shadows: Sequence[HeldModel] = ()
 
     def takes_jobs_of(self, model: str) -> bool:
         """Whether it takes jobs of a model; the empty name stands for any model."""
         return not model or model in (self.serves or (self.model_name,))
 
+    def shadow_of(self, model: str, version: str) -> HeldModel | None:
+        """The state of a model's shadow in the worker; None if the worker does not know of it."""
+        return next((found for found in self.shadows if (found.name, found.version) == (model, version)), None)
+
     @classmethod
     def from_json(cls, text: str) -> "Heartbeat":
         """Read a stored heartbeat; unknown fields, from a newer version, are ignored."""
         values = known_fields(cls, json.loads(text))
-        for name, kind in (("strategies", ChosenStrategy), ("models", HeldModel)):
+        for name, kind in (("strategies", ChosenStrategy), ("models", HeldModel), ("shadows", HeldModel)):
             values[name] = tuple(kind(**known_fields(kind, item)) for item in values.get(name, ()))
         values["serves"] = tuple(values.get("serves", ()))
         return cls(**values)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contract.access import Scope
 from contract.errors import (
+    ConflictError,
     ModelChangedError,
     ModelChangingError,
     NotFoundError,
@@ -18,7 +19,7 @@ from contract.errors import (
     UploadError,
 )
 from contract.job import time_text
-from contract.ledger.models import Begun, Change, Model, VersionInfo
+from contract.ledger.models import Begun, Change, Model, Shadow, VersionInfo
 from contract.ledger.types import Heartbeat, HeldModel
 from gateway.accept.model_names import unknown_model
 from gateway.http.auth import caller
@@ -120,6 +121,19 @@ class ChangeObject(BaseModel):
     problem: str = Field(description="Why it did not become live; empty if it did.")
 
 
+class ShadowObject(BaseModel):
+    """A version that predicts a share of the images after the live version has; clients never get its results."""
+
+    version: str
+    sample: float = Field(description="The share of the jobs that it predicts.")
+    by: str = Field(description="Id of the API key that set it; empty if no key is required.")
+    why: str
+    revision: int = Field(description="The revision of the model at which it was set.")
+    started_at: str
+    workers: int = Field(description="Number of workers that predict with it.")
+    problem: str = Field(description="Why it was stopped, or why a worker does not run it; empty if all do.")
+
+
 class ModelDetail(ModelSummary):
     """A model with its versions."""
 
@@ -131,6 +145,7 @@ class ModelDetail(ModelSummary):
     previous: str | None = Field(description="The version that was live before.")
     change: ChangeObject | None = Field(description="The change of the live version that is in progress.")
     last_change: ChangeObject | None = Field(description="The last change that ended.")
+    shadow: ShadowObject | None = Field(description="The version that is compared with the live one.")
     details: list[VersionObject] = Field(description="All versions.")
     model_version_status: list[ServingVersion] = Field(description="The same states as TensorFlow Serving returns.")
 
@@ -143,6 +158,11 @@ _INFO = VersionInfo(
 )
 _MODEL = Model("cats-dogs", "1", 2, {"1": _INFO}, is_default=True)
 _CHANGE = Change("2", "", "better on grey images", 3, 1_772_366_400_000, 1_772_366_520_000)
+_SHADOW = replace(
+    _MODEL,
+    versions={"1": _INFO, "2": _INFO},
+    shadow=Shadow("2", 0.2, "", "trained on night images", 3, 1_772_366_400_000),
+)
 _BEAT = Heartbeat(
     *("", "", "cats-dogs", "1", ["cat", "dog"], "tensorflow", "float32", 0.6, "", 1_772_366_400_000, 1_772_366_460_000),
     serves=["cats-dogs"],
@@ -171,6 +191,7 @@ def _detail(model: Model, workers: Sequence[Heartbeat]) -> dict[str, Any]:
         "previous": model.previous or None,
         "change": _change(model.change),
         "last_change": _change(model.last_change),
+        "shadow": _shadow(model, workers),
         "details": details,
         "model_version_status": [_serving(detail) for detail in details],
     }
@@ -187,6 +208,24 @@ def _change(change: Change | None) -> dict[str, Any] | None:
         "started_at": time_text(change.started_ms),
         "settled_at": time_text(change.settled_ms),
         "problem": change.problem,
+    }
+
+
+def _shadow(model: Model, workers: Sequence[Heartbeat]) -> dict[str, Any] | None:
+    shadow = model.shadow
+    if shadow is None:
+        return None
+    held = [found for beat in workers if (found := beat.shadow_of(model.name, shadow.version))]
+    problem = shadow.problem or next((found.problem for found in held if found.problem), "")
+    return {
+        "version": shadow.version,
+        "sample": shadow.sample,
+        "by": shadow.by,
+        "why": shadow.why,
+        "revision": shadow.revision,
+        "started_at": time_text(shadow.started_ms),
+        "workers": 0 if shadow.problem else sum(found.state == "ready" for found in held),
+        "problem": problem,
     }
 
 
@@ -251,6 +290,15 @@ def read(path: ModelPath) -> dict[str, Any]:
     return _detail(_find(name), current_services().ledger.workers())
 
 
+class ShadowPatch(BaseModel):
+    """A version that is to be compared with the live one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str = Field(min_length=1, max_length=_VERSION_MAX)
+    sample: float = Field(0.2, gt=0, le=1, description="The share of the jobs that it predicts.")
+
+
 class ModelPatch(BaseModel):
     """A change of a model."""
 
@@ -260,6 +308,9 @@ class ModelPatch(BaseModel):
         None, max_length=_VERSION_MAX, description="The version that is to process jobs without a pinned version."
     )
     rollback: bool = Field(default=False, description="Return to the version that was live before.")
+    shadow: ShadowPatch | None = Field(
+        None, description="The version that predicts a share of the images after the live one has; null removes it."
+    )
     why: str = Field("", max_length=500, description="The reason, which is recorded with the change.")
     revision: int | None = Field(
         None, description="Change the model only if it still has this revision, as read before."
@@ -271,7 +322,12 @@ class ModelPatch(BaseModel):
     "/<name>",
     scope=Scope.ADMIN,
     responses={
-        200: JsonResponse(ModelDetail, "The version is live.", {"cats-dogs": _detail(_MODEL, [_BEAT])}, PREFERENCE),
+        200: JsonResponse(
+            ModelDetail,
+            "The version is live, or the shadow is set.",
+            {"live": _detail(_MODEL, [_BEAT]), "shadow": _detail(_SHADOW, [_BEAT])},
+            PREFERENCE,
+        ),
         202: JsonResponse(
             ModelDetail,
             "Workers are loading the version. `change` disappears when they have.",
@@ -279,18 +335,26 @@ class ModelPatch(BaseModel):
             PREFERENCE,
         ),
     },
-    errors=(UnknownModelError, NotFoundError, ModelChangedError, ModelChangingError, NotPromotedError),
+    errors=(
+        *(UnknownModelError, NotFoundError, ConflictError),
+        *(ModelChangedError, ModelChangingError, NotPromotedError),
+    ),
 )
 def change(path: ModelPath, body: ModelPatch, header: WaitHeader) -> Any:
-    """Promote a version, or roll back.
+    """Promote a version, roll back, or set or remove the shadow.
 
     Workers load the version beside the live one. It becomes live when every worker of the model has loaded it; if one
     cannot, or the time limit passes, nothing changes. Jobs are processed by the version that is live when a worker
     claims them.
+
+    A shadow is set at once. Workers load it when they have enough memory; `shadow` in the model shows how many have.
     """
-    if (body.live is not None) == body.rollback:
-        raise UploadError("Send either `live` with a version, or `rollback` with true.")
     services, name = current_services(), path.name[:MODEL_NAME_MAX]
+    has_shadow = "shadow" in body.model_fields_set
+    if [body.live is not None, body.rollback, has_shadow].count(True) != 1:
+        raise UploadError("Send either `live` with a version, `rollback` with true, or `shadow`.")
+    if has_shadow:
+        return _set_shadow(name, body)
     registry = services.ledger.models
     begun, revision = registry.change(
         name,
@@ -313,6 +377,23 @@ def change(path: ModelPath, body: ModelPatch, header: WaitHeader) -> Any:
     return jsonify(_detail(model, services.ledger.workers())), 202 if model.change else 200, headers
 
 
+def _set_shadow(name: str, body: ModelPatch) -> dict[str, Any]:
+    wanted, services = body.shadow, current_services()
+    begun, _ = services.ledger.models.set_shadow(
+        name,
+        wanted.version if wanted else None,
+        sample=wanted.sample if wanted else 1.0,
+        by=caller().owner,
+        why=clean_name(body.why),
+        revision=body.revision,
+    )
+    if begun is Begun.LIVE and wanted:
+        raise ConflictError(f"{name}@{wanted.version} is live. A shadow is another version than the live one.")
+    if begun is not Begun.BEGUN:
+        raise _refusal(begun, name, body)
+    return _detail(_find(name), services.ledger.workers())
+
+
 def _settled(name: str) -> Model:
     current_services().ledger.models.settle(name)
     return _find(name)
@@ -329,7 +410,8 @@ def _find(name: str) -> Model:
 def _refusal(begun: Begun, name: str, body: ModelPatch) -> Exception:
     """Why a change did not begin."""
     if begun in (Begun.UNKNOWN_MODEL, Begun.UNKNOWN_VERSION):
-        wanted = name if begun is Begun.UNKNOWN_MODEL else f"{name}@{body.live}"
+        version = body.shadow.version if body.shadow else body.live
+        wanted = name if begun is Begun.UNKNOWN_MODEL else f"{name}@{version}"
         return unknown_model(wanted, current_services().ledger.models.versions())
     model = _find(name)
     if begun is Begun.NO_PREVIOUS:

@@ -53,6 +53,7 @@ def models() -> None:
       pawqueue models served
       pawqueue models promote pets 2 --why "better on grey images"
       pawqueue models rollback pets
+      pawqueue models shadow pets 3 --sample 0.2
       pawqueue models report pets
       pawqueue models list
       pawqueue models compare build/bundle champion
@@ -140,6 +141,53 @@ def rollback(model: str, why: str, timeout_s: float, url: str, api_key: str | No
         _print(client.rollback(model, why=why, timeout_s=timeout_s), as_json=as_json)
 
 
+@click.command(short_help="Compare a version with the live one, unseen by clients.")
+@click.argument("model")
+@click.argument("version", required=False)
+@click.option(
+    "--sample",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.2,
+    show_default=True,
+    help="The share of the jobs that the version predicts.",
+)
+@click.option("--off", is_flag=True, help="Remove the shadow.")
+@_why
+@gateway_options
+def shadow(  # noqa: PLR0913 - one for each option
+    model: str,
+    version: str | None,
+    url: str,
+    api_key: str | None,
+    *,
+    sample: float,
+    off: bool,
+    why: str,
+    as_json: bool,
+) -> None:
+    """Make VERSION the shadow of MODEL: it predicts some images after the live version has.
+
+    Clients never get its results. `pawqueue models report` shows how often both agree.
+
+    \b
+    Examples:
+      pawqueue models shadow pets 3 --sample 0.2 --why "trained on night images"
+      pawqueue models shadow pets --off
+    """  # noqa: D301 - click needs the character
+    if (version is None) != off:
+        raise click.UsageError("Name the VERSION, or remove the shadow with --off.")
+    with Pawqueue(url, api_key) as client:
+        found = client.set_shadow(model, version, sample=sample, why=why)
+    if as_json:
+        click.echo(json.dumps(found.values, indent=2))
+    elif off:
+        click.echo(f"{found.name} has no shadow.")
+    else:
+        click.echo(
+            f"{found.name}@{version} is compared with {found.name}@{found.live} on {100 * sample:g} % of the jobs."
+        )
+
+
 @click.command(short_help="Compare the versions of a model by the feedback of users.")
 @click.argument("model")
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 400), help="Number of days to cover.")
@@ -165,7 +213,13 @@ def report(model: str, days: int, url: str, api_key: str | None, *, as_json: boo
     Console().print(table)
 
 
-_OWN: dict[str, click.Command] = {"served": served, "promote": promote, "rollback": rollback, "report": report}
+_OWN: dict[str, click.Command] = {
+    "served": served,
+    "promote": promote,
+    "rollback": rollback,
+    "shadow": shadow,
+    "report": report,
+}
 
 
 def _command_of(name: str) -> click.Command:

@@ -284,6 +284,19 @@ class Pawqueue:
         """Make the version live that was live before; raises like `promote`."""
         return self._models.change(name, {"rollback": True, "why": why}, self._deadline(timeout_s))
 
+    def set_shadow(
+        self, name: str, version: str | None, *, sample: float = 0.2, why: str = "", timeout_s: float | None = None
+    ) -> ServedModel:
+        """Let a version predict a share of a model's images after the live version has; None removes the shadow.
+
+        Its results are only compared with those of the live version. Needs an API key with scope `admin`.
+
+        Raises:
+            RefusedError: the model or version does not exist, or the version is live.
+        """
+        shadow = None if version is None else {"version": version, "sample": sample}
+        return self._models.patch(name, {"shadow": shadow, "why": why}, self._deadline(timeout_s))
+
     def feedback(self, job: Job | str, label: str, *, timeout_s: float | None = None) -> bool:
         """Report what the image of a job shows; return whether the prediction was right. The last report counts.
 

@@ -55,6 +55,10 @@ class Models:
         """The accuracy of each version in the last `days` days."""
         return self._connection.fetch(Call("GET", f"{_path(name)}/feedback", {"days": str(days)}), deadline, dict)
 
+    def patch(self, name: str, values: dict[str, Any], deadline: Deadline) -> ServedModel:
+        """Change a model, without waiting for workers."""
+        return self._connection.fetch(_patch(name, values), deadline, ServedModel.from_dict)
+
     def change(self, name: str, values: dict[str, Any], deadline: Deadline) -> ServedModel:
         """Change the live version, and wait until it has changed.
 
@@ -62,9 +66,7 @@ class Models:
             ClientError: the version did not become live.
             TimedOutError: the workers have not loaded it yet.
         """
-        body = json.dumps(values).encode()
-        call = Call("PATCH", _path(name), body=body, content_type="application/json", wait_s=LONG_POLL_S)
-        model = self._connection.fetch(call, deadline, ServedModel.from_dict)
+        model = self._connection.fetch(_patch(name, values, LONG_POLL_S), deadline, ServedModel.from_dict)
         begun = (model.values["change"] or {}).get("revision")
         while model.values["change"]:
             if not deadline.remaining_s():
@@ -82,6 +84,11 @@ class Models:
 
 def _path(name: str) -> str:
     return f"/v1/models/{quote(name, safe='')}"
+
+
+def _patch(name: str, values: dict[str, Any], wait_s: float = 0.0) -> Call:
+    body = json.dumps(values).encode()
+    return Call("PATCH", _path(name), body=body, content_type="application/json", wait_s=wait_s)
 
 
 def _models(values: dict[str, Any]) -> list[ServedModel]:

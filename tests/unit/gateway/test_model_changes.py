@@ -106,8 +106,12 @@ def test_a_change_needs_the_scope_admin(make_gateway: MakeGateway) -> None:
 @pytest.mark.parametrize(
     ("values", "status", "detail"),
     [
-        ({}, 400, "Send either `live` with a version, or `rollback` with true."),
-        ({"live": "2", "rollback": True}, 400, "Send either `live` with a version, or `rollback` with true."),
+        ({}, 400, "Send either `live` with a version, `rollback` with true, or `shadow`."),
+        ({"live": "2", "rollback": True}, 400, "Send either `live` with a version, `rollback` with true, or `shadow`."),
+        ({"live": "2", "shadow": None}, 400, "Send either `live`"),
+        ({"shadow": {"version": "1"}}, 409, "birds@1 is live. A shadow is another version than the live one."),
+        ({"shadow": {"version": "9"}}, 404, "The model birds has no version 9. Its versions: 1, 2, 3."),
+        ({"shadow": {"version": "2", "sample": 0}}, 400, "sample"),
         ({"live": "9"}, 404, "The model birds has no version 9. Its versions: 1, 2, 3."),
         ({"versoin": "2"}, 400, "versoin"),
     ],
@@ -116,6 +120,33 @@ def test_a_wrong_change_is_rejected(gateway: Gateway, values: Any, status: int, 
     response = patch(gateway, **values)
     assert response.status_code == status
     assert detail in response.json["detail"]
+
+
+def test_a_shadow_is_set_and_removed(gateway: Gateway) -> None:
+    assert gateway.client.get("/v1/models/birds").json["shadow"] is None
+    done = patch(gateway, shadow={"version": "2", "sample": 0.5}, why="trained on night images")
+    assert (done.status_code, done.json["live"]) == (200, "1")
+    shadow = done.json["shadow"]
+    assert (shadow["version"], shadow["sample"], shadow["why"]) == ("2", 0.5, "trained on night images")
+    assert (shadow["workers"], shadow["problem"]) == (0, "")
+    assert patch(gateway, shadow=None).json["shadow"] is None
+
+
+def test_a_model_tells_which_workers_run_its_shadow(gateway: Gateway) -> None:
+    revision = patch(gateway, shadow={"version": "2"}).json["shadow"]["revision"]
+    now = now_ms()
+    for worker, held in (
+        ("a", HeldModel("birds", "2", "ready")),
+        ("b", HeldModel("birds", "2", "waiting", "It does not fit.")),
+        ("c", HeldModel("birds", "3", "ready", "Of an earlier shadow.")),
+    ):
+        values = (worker, "host", "birds", "1", [], "numpy", "float32", 0.5, "", now, now)
+        gateway.ledger.beat(Heartbeat(*values, serves=["birds"], shadows=[held]), 60_000)
+    shadow = gateway.client.get("/v1/models/birds").json["shadow"]
+    assert (shadow["workers"], shadow["problem"]) == (1, "It does not fit.")
+    gateway.ledger.models.stop_shadow("birds", revision, "It crashed.", "a")
+    shadow = gateway.client.get("/v1/models/birds").json["shadow"]
+    assert (shadow["workers"], shadow["problem"]) == (0, "It crashed.")
 
 
 def test_an_unknown_model_is_rejected(gateway: Gateway) -> None:

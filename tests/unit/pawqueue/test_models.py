@@ -1,4 +1,4 @@
-"""`pawqueue models served|promote|rollback`, against the gateway in this process."""
+"""`pawqueue models served|promote|rollback|shadow`, against the gateway in this process."""
 
 import json
 import threading
@@ -63,6 +63,23 @@ def test_a_version_that_cannot_be_loaded_is_an_error(service: Service, pawqueue:
     with working(service, "It is damaged."):
         assert pawqueue("models", "promote", "birds", "2") == 2
     assert "It is damaged." in capsys.readouterr().err
+
+
+def test_a_shadow_is_set_and_removed(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    assert pawqueue("models", "shadow", "birds", "2", "--sample", "0.5", "--why", "night") == 0
+    assert capsys.readouterr().out == "birds@2 is compared with birds@1 on 50 % of the jobs.\n"
+    shadow = service.ledger.models.routes()["birds"].shadow
+    assert shadow
+    assert (shadow.version, shadow.sample, shadow.why) == ("2", 0.5, "night")
+    assert pawqueue("models", "shadow", "birds", "--off") == 0
+    assert capsys.readouterr().out == "birds has no shadow.\n"
+    assert service.ledger.models.routes()["birds"].shadow is None
+
+
+@pytest.mark.parametrize("arguments", [[], ["2", "--off"]])
+def test_a_shadow_needs_a_version_or_off(arguments: list[str], pawqueue: Command, capsys: Capture) -> None:
+    assert pawqueue("models", "shadow", "birds", *arguments) == 2
+    assert "--off" in capsys.readouterr().err
 
 
 def test_an_unknown_version_is_an_error(pawqueue: Command, capsys: Capture) -> None:
