@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import redis
 
-from contract.errors import UnavailableError
+from contract.errors import PredictFailedError, UnavailableError
 from contract.job import Job, JobResult
 from contract.ledger import keys
 from contract.ledger.connection import read_scripts, redis_errors_as_unavailable
@@ -28,7 +28,6 @@ from contract.ledger.records import (
     submission_to_fields,
     submit_to_row,
 )
-from contract.ledger.reviews import ReviewStore
 from contract.ledger.tickets import new_ticket
 from contract.ledger.types import (
     EMPTY_SUBMISSION_TTL_S,
@@ -36,6 +35,7 @@ from contract.ledger.types import (
     IDEMPOTENCY_TTL_S,
     LOST,
     Claim,
+    Committed,
     Heartbeat,
     LedgerStats,
     Purged,
@@ -70,7 +70,6 @@ class Ledger:
         self._health_check_s = health_check_s
         self.models = ModelRegistry(client)
         self.feedback = FeedbackStore(client)
-        self.reviews = ReviewStore(client)
         self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
 
     # Jobs
@@ -129,19 +128,26 @@ class Ledger:
         return _flags(self._run("renew", now_ms, lease_ms, *_claim_arguments(claims)))
 
     @redis_errors_as_unavailable
-    def release(self, claims: Sequence[Claim]) -> list[bool]:
-        """Return jobs to their old position in the queue, without counting the attempt, and wake a worker."""
-        return _flags(self._run("release", new_ticket(), *_claim_arguments(claims)))
+    def release(self, claims: Sequence[Claim], *, failed: bool = False) -> list[bool]:
+        """Return jobs to their old position in the queue, without counting the attempt, and wake a worker.
+
+        With `failed`, their version cannot be loaded; if that is a canary, the live version processes them.
+        """
+        return _flags(self._run("release", new_ticket(), int(failed), *_claim_arguments(claims)))
 
     @redis_errors_as_unavailable
-    def commit(self, results: Sequence[tuple[Claim, JobResult]], ttl_s: int, now_ms: int = 0) -> list[bool]:
-        """Finish jobs and notify waiting clients; False for a job that was claimed again, which is left unchanged."""
+    def commit(self, results: Sequence[tuple[Claim, JobResult]], ttl_s: int, now_ms: int = 0) -> list[Committed]:
+        """Finish jobs and notify waiting clients.
+
+        A job that was claimed again is left unchanged. A job on which a canary failed is returned to its queue.
+        """
         rows: list[str | int] = []
         for claim, result in results:
             label = result.prediction.label if result.prediction else ""
-            status = str(final_status(result))
-            rows += [claim.job.id, claim.fence, status, label, code_of(result), result_to_json(result)]
-        return _flags(self._run("commit", ttl_s, now_ms, *rows))
+            code = code_of(result)
+            rows += [claim.job.id, claim.fence, str(final_status(result)), label, code]
+            rows += [int(code == PredictFailedError.code), result_to_json(result)]
+        return [Committed(done) for done in self._run("commit", ttl_s, now_ms, new_ticket(), *rows)]
 
     @redis_errors_as_unavailable
     def cancel(self, job_ids: Sequence[str], ttl_s: int, now_ms: int = 0) -> list[bool]:

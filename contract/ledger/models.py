@@ -1,8 +1,9 @@
 """The registry of models in the ledger: which versions each model has, and which of them is live.
 
 Workers register the versions that they find. The live version changes in two steps: `change` records which version is
-wanted, and `settle` makes it live once every worker of the model has loaded it. Only Lua scripts change the registry;
-each change raises the model's revision and is added to a stream of changes.
+wanted, and `settle` makes it live once every worker of the model has loaded it. A canary, which processes a share of
+the jobs, begins in the same two steps and ends at once. Only Lua scripts change the registry; each change raises the
+model's revision and is added to a stream of changes.
 """
 
 import json
@@ -34,16 +35,39 @@ class Registered(IntEnum):
     TOO_MANY = 3
 
 
+class ChangeKind(StrEnum):
+    """What a change of a model does."""
+
+    #: Makes a version live.
+    LIVE = "live"
+    #: Lets a version process a share of the jobs.
+    CANARY = "canary"
+    #: Ends the canary.
+    CANARY_END = "canary_end"
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryTerms:
+    """What a canary gets."""
+
+    #: Its share of the jobs that name no version, above 0 and below 100.
+    percent: float
+    #: Whether it ends by itself if it is worse than the live version.
+    auto_rollback: bool = False
+
+
 class Begun(StrEnum):
-    """What happened to a request to change the live version of a model, or its shadow."""
+    """What happened to a request to change a model."""
 
     BEGUN = "begun"
-    #: The version is live already.
+    #: Nothing had to be done, or it is done already.
     LIVE = "live"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_VERSION = "unknown_version"
     #: There is no version to go back to.
     NO_PREVIOUS = "no_previous"
+    #: The version is live, so it cannot be a canary.
+    IS_LIVE = "is_live"
     #: The model has changed since the revision that the request names.
     CHANGED = "changed"
     #: Another change has begun and not ended.
@@ -52,9 +76,9 @@ class Begun(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of the live version of a model."""
+    """A change of a model: of its live version, or of its canary."""
 
-    #: The version that is to become live.
+    #: The version that is to become live or the canary, or that was the canary.
     version: str
     #: Id of the API key that asked for it; empty if no key is required.
     by: str
@@ -64,10 +88,15 @@ class Change:
     started_ms: int
     #: When the change is taken back, if not all workers have loaded the version.
     until_ms: int
-    #: When the version became live, or did not; None while the change is in progress.
+    #: When the change took effect, or was taken back; None while it is in progress.
     settled_ms: int | None = None
-    #: Why it did not become live; empty if it did.
+    #: Why it was taken back, or why the canary was; empty if nothing went wrong.
     problem: str = ""
+    kind: str = ChangeKind.LIVE
+    #: Of a canary: its share of the jobs in percent.
+    percent: float = 0.0
+    #: Of a canary: whether it ends by itself if it is worse than the live version.
+    auto_rollback: bool = False
 
     @classmethod
     def from_json(cls, text: str) -> "Change":
@@ -103,6 +132,7 @@ class Route:
 
     live: str
     change: Change | None = None
+    canary: Change | None = None
     shadow: Shadow | None = None
 
 
@@ -143,10 +173,14 @@ class Model:
     is_default: bool = False
     #: The version that was live before.
     previous: str = ""
-    #: The change of the live version that is in progress, and the last one that ended.
+    #: The change that is in progress, and the last one that ended.
     change: Change | None = None
     last_change: Change | None = None
     shadow: Shadow | None = None
+    #: The change that began its canary; None if it has none.
+    canary: Change | None = None
+    #: How many canaries were taken back because they were worse.
+    taken_back: int = 0
 
 
 class ModelRegistry:
@@ -160,6 +194,7 @@ class ModelRegistry:
         self._settle = client.register_script(scripts["settle_model"])
         self._shadow = client.register_script(scripts["shadow_model"])
         self._stop_shadow = client.register_script(scripts["stop_shadow"])
+        self._end_canary = client.register_script(scripts["end_canary"])
 
     @redis_errors_as_unavailable
     def register(
@@ -181,22 +216,24 @@ class ModelRegistry:
         return Registered(int(cast("int", self._register(args=arguments))))
 
     @redis_errors_as_unavailable
-    def change(
+    def change(  # noqa: PLR0913 - one for each argument of the script
         self,
         name: str,
         version: str | None,
         *,
+        canary: CanaryTerms | None = None,
         by: str = "",
         why: str = "",
         limit_s: float,
         revision: int | None = None,
         now_ms: int = 0,
     ) -> tuple[Begun, int]:
-        """Begin to make another version live, which `settle` completes.
+        """Begin to make another version live or the canary, which `settle` completes.
 
         Args:
             name: The model.
             version: The version; None for the one that was live before.
+            canary: Make the version the canary, on these terms; it replaces another one. None to make it live.
             by: Who asks for it.
             why: The reason, for the stream of changes.
             limit_s: The change is taken back if the workers have not loaded the version after this time.
@@ -207,10 +244,40 @@ class ModelRegistry:
             What happened, and the revision of the model, which identifies the change if it has begun. The same request
             again does not begin another change.
         """
-        expected = "" if revision is None else revision
-        arguments: list[str | int] = [now_ms, name, version or "", by, why, int(limit_s * 1000), expected]
-        code, found = cast("tuple[str, int]", self._change(args=arguments))
+        kind, options = (ChangeKind.CANARY, asdict(canary)) if canary else (ChangeKind.LIVE, {})
+        head: list[str | int] = [now_ms, name, version or "", by, why, int(limit_s * 1000), _or_any(revision)]
+        code, found = cast("tuple[str, int]", self._change(args=[*head, kind, json.dumps(options)]))
         return Begun(code), found
+
+    @redis_errors_as_unavailable
+    def end_canary(
+        self,
+        name: str,
+        *,
+        by: str = "",
+        why: str = "",
+        revision: int | None = None,
+        canary: Change | None = None,
+        problem: str = "",
+        now_ms: int = 0,
+    ) -> tuple[Begun, int]:
+        """End the canary of a model at once; jobs that it has begun finish.
+
+        Args:
+            name: The model.
+            by: Who asks for it.
+            why: The reason, for the stream of changes.
+            revision: The revision that the model must have; None for any.
+            canary: Do nothing unless the model still has this canary; None for any, also one that is being loaded.
+            problem: Why it is taken back; empty if a person ends it.
+            now_ms: The time; 0 for the clock of Redis.
+
+        Returns:
+            What happened (`LIVE`: the model has no canary now), and the revision of the model.
+        """
+        which = canary.revision if canary else ""
+        code, found = self._end_canary(args=[now_ms, name, by, why, _or_any(revision), which, problem])
+        return Begun(code), int(found)
 
     @redis_errors_as_unavailable
     def settle(self, name: str, now_ms: int = 0) -> bool:
@@ -275,13 +342,17 @@ class ModelRegistry:
 
     @redis_errors_as_unavailable
     def routes(self) -> dict[str, Route]:
-        """The live version of each model, the change in progress and the shadow, by name, sorted."""
+        """The live version of each model, its canary, its shadow and the change in progress, by name, sorted."""
         names = self.names()
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
-            pipeline.hmget(keys.model(name), ["live", "next", "shadow"])
+            pipeline.hmget(keys.model(name), ["live", "next", "canary", "shadow"])
         rows = zip(names, pipeline.execute(), strict=True)
-        return {name: Route(live, _change(change), _shadow(shadow)) for name, (live, change, shadow) in rows if live}
+        return {
+            name: Route(live, _change(change), _change(canary), _shadow(shadow))
+            for name, (live, change, canary, shadow) in rows
+            if live
+        }
 
     @redis_errors_as_unavailable
     def default(self) -> str:
@@ -321,7 +392,13 @@ def _model(name: str, row: Mapping[str, str], default: str | None) -> Model:
         change=_change(row.get("next")),
         last_change=_change(row.get("last")),
         shadow=_shadow(row.get("shadow")),
+        canary=_change(row.get("canary")),
+        taken_back=int(row.get("taken_back", 0)),
     )
+
+
+def _or_any(revision: int | None) -> str | int:
+    return "" if revision is None else revision
 
 
 def _change(text: str | None) -> Change | None:

@@ -54,7 +54,7 @@ def claim_from_row(job_id: str, row: list[str]) -> Claim:
     """Read a claim from a reply of `claim.lua`."""
     fields = dict(pairs(row))
     job = _job_of(job_id, fields)
-    return Claim(job, job.fence, fields.get("routed", ""), alone="alone" in fields)
+    return Claim(job, job.fence, fields.get("routed", ""), "alone" in fields, fields.get("instead", ""))
 
 
 def job_from_fields(job_id: str, fields: dict[str, str]) -> Job | None:

@@ -16,6 +16,17 @@ LABELS_REPORTED = 100
 OLDEST_REDIS = (6, 2)
 
 
+class Committed(IntEnum):
+    """What happened to a result that a worker committed."""
+
+    #: Dropped: the job was claimed again, or is finished.
+    DROPPED = 0
+    #: The job is finished.
+    FINISHED = 1
+    #: Dropped, because a canary failed on the job: the live version processes it.
+    RETRIED = 2
+
+
 class SubmitStatus(IntEnum):
     """What happened to a submitted job."""
 
@@ -96,6 +107,9 @@ class Claim:
     routed: str = ""
     #: Whether to process this job alone, because a worker died while processing it together with others.
     alone: bool = False
+    #: The model and version that process it if its worker does not hold the canary to which it was routed; empty if it
+    #: was not routed to a canary.
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)

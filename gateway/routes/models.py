@@ -19,7 +19,7 @@ from contract.errors import (
     UploadError,
 )
 from contract.job import time_text
-from contract.ledger.models import Begun, Change, Model, Shadow, VersionInfo
+from contract.ledger.models import Begun, CanaryTerms, Change, ChangeKind, Model, Shadow, VersionInfo
 from contract.ledger.types import Heartbeat, HeldModel
 from gateway.accept.model_names import unknown_model
 from gateway.http.auth import caller
@@ -32,6 +32,8 @@ routes = Routes("models", "The models that jobs can name with `?model=`.", "/v1/
 
 MODEL_NAME_MAX = 64
 _VERSION_MAX = 64
+#: A canary's share of the jobs in percent. Beyond this, promote it.
+_PERCENT_MAX = 50
 #: Pause between two looks at a change that is in progress.
 _POLL_S = 0.2
 
@@ -110,15 +112,30 @@ class ServingVersion(BaseModel):
 
 
 class ChangeObject(BaseModel):
-    """A change of the live version."""
+    """A change of a model."""
 
-    version: str = Field(description="The version that is to become live.")
+    kind: Literal["live", "canary", "canary_end"] = Field(
+        description="`live`: makes the version live. `canary`: lets it process a share of the jobs. `canary_end`: ends "
+        "the canary."
+    )
+    version: str = Field(description="The version that is to become live or the canary, or that was the canary.")
     by: str = Field(description="Id of the API key that asked for it; empty if no key is required.")
     why: str
     revision: int = Field(description="The revision of the model at which the change began; identifies the change.")
     started_at: str
-    settled_at: str | None = Field(description="When the version became live, or did not; null while in progress.")
-    problem: str = Field(description="Why it did not become live; empty if it did.")
+    settled_at: str | None = Field(description="When it took effect or was taken back; null while in progress.")
+    problem: str = Field(description="Why it, or the canary, was taken back; empty if nothing went wrong.")
+
+
+class CanaryObject(BaseModel):
+    """A version that processes a share of the jobs."""
+
+    version: str
+    percent: float = Field(description="Its share of the jobs that name no version.")
+    auto_rollback: bool = Field(description="Whether it ends by itself if it is worse than the live version.")
+    by: str = Field(description="Id of the API key that asked for it; empty if no key is required.")
+    why: str
+    started_at: str
 
 
 class ShadowObject(BaseModel):
@@ -143,7 +160,8 @@ class ModelDetail(ModelSummary):
     revision: int = Field(description="Grows with every change of the model.")
     labels: list[str] = Field(description="The labels of the live version, in the order of the model.")
     previous: str | None = Field(description="The version that was live before.")
-    change: ChangeObject | None = Field(description="The change of the live version that is in progress.")
+    canary: CanaryObject | None = Field(description="The version that processes a share of the jobs.")
+    change: ChangeObject | None = Field(description="The change that is in progress.")
     last_change: ChangeObject | None = Field(description="The last change that ended.")
     shadow: ShadowObject | None = Field(description="The version that is compared with the live one.")
     details: list[VersionObject] = Field(description="All versions.")
@@ -158,6 +176,11 @@ _INFO = VersionInfo(
 )
 _MODEL = Model("cats-dogs", "1", 2, {"1": _INFO}, is_default=True)
 _CHANGE = Change("2", "", "better on grey images", 3, 1_772_366_400_000, 1_772_366_520_000)
+_CANARY = replace(
+    _MODEL,
+    versions={"1": _INFO, "2": _INFO},
+    canary=Change(*("2", "", "is it faster?", 3, 1_772_366_400_000, 1_772_366_520_000, 1_772_366_410_000), percent=5),
+)
 _SHADOW = replace(
     _MODEL,
     versions={"1": _INFO, "2": _INFO},
@@ -189,6 +212,7 @@ def _detail(model: Model, workers: Sequence[Heartbeat]) -> dict[str, Any]:
         "revision": model.revision,
         "labels": list(live.labels) if live else [],
         "previous": model.previous or None,
+        "canary": _canary(model.canary),
         "change": _change(model.change),
         "last_change": _change(model.last_change),
         "shadow": _shadow(model, workers),
@@ -201,6 +225,7 @@ def _change(change: Change | None) -> dict[str, Any] | None:
     if change is None:
         return None
     return {
+        "kind": change.kind,
         "version": change.version,
         "by": change.by,
         "why": change.why,
@@ -208,6 +233,19 @@ def _change(change: Change | None) -> dict[str, Any] | None:
         "started_at": time_text(change.started_ms),
         "settled_at": time_text(change.settled_ms),
         "problem": change.problem,
+    }
+
+
+def _canary(canary: Change | None) -> dict[str, Any] | None:
+    if canary is None:
+        return None
+    return {
+        "version": canary.version,
+        "percent": canary.percent,
+        "auto_rollback": canary.auto_rollback,
+        "by": canary.by,
+        "why": canary.why,
+        "started_at": time_text(canary.settled_ms),
     }
 
 
@@ -290,6 +328,19 @@ def read(path: ModelPath) -> dict[str, Any]:
     return _detail(_find(name), current_services().ledger.workers())
 
 
+class CanaryPatch(BaseModel):
+    """A version that is to process a share of the jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str = Field(min_length=1, max_length=_VERSION_MAX)
+    percent: float = Field(gt=0, le=_PERCENT_MAX, description="Its share of the jobs that name no version.")
+    auto_rollback: bool = Field(
+        default=False,
+        description="End it if its errors, its predict time or its accuracy are worse than the live one's.",
+    )
+
+
 class ShadowPatch(BaseModel):
     """A version that is to be compared with the live one."""
 
@@ -300,7 +351,7 @@ class ShadowPatch(BaseModel):
 
 
 class ModelPatch(BaseModel):
-    """A change of a model."""
+    """A change of a model: exactly one of `live`, `rollback`, `canary` and `shadow`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -308,6 +359,9 @@ class ModelPatch(BaseModel):
         None, max_length=_VERSION_MAX, description="The version that is to process jobs without a pinned version."
     )
     rollback: bool = Field(default=False, description="Return to the version that was live before.")
+    canary: CanaryPatch | None = Field(
+        None, description="Let another version process a share of the jobs; null ends the canary at once."
+    )
     shadow: ShadowPatch | None = Field(
         None, description="The version that predicts a share of the images after the live one has; null removes it."
     )
@@ -324,8 +378,12 @@ class ModelPatch(BaseModel):
     responses={
         200: JsonResponse(
             ModelDetail,
-            "The version is live, or the shadow is set.",
-            {"live": _detail(_MODEL, [_BEAT]), "shadow": _detail(_SHADOW, [_BEAT])},
+            "The change is done.",
+            {
+                "live": _detail(_MODEL, [_BEAT]),
+                "canary": _detail(_CANARY, [_BEAT]),
+                "shadow": _detail(_SHADOW, [_BEAT]),
+            },
             PREFERENCE,
         ),
         202: JsonResponse(
@@ -341,29 +399,21 @@ class ModelPatch(BaseModel):
     ),
 )
 def change(path: ModelPath, body: ModelPatch, header: WaitHeader) -> Any:
-    """Promote a version, roll back, or set or remove the shadow.
+    """Promote a version, roll back, or begin or end a canary or a shadow.
 
-    Workers load the version beside the live one. It becomes live when every worker of the model has loaded it; if one
-    cannot, or the time limit passes, nothing changes. Jobs are processed by the version that is live when a worker
-    claims them.
+    Workers load the version beside the live one. It becomes live, or the canary, when every worker of the model has
+    loaded it; if one cannot, or the time limit passes, nothing changes. Jobs are processed by the version that is live
+    when a worker claims them; a canary processes its share of the jobs. A canary ends when the live version changes.
 
     A shadow is set at once. Workers load it when they have enough memory; `shadow` in the model shows how many have.
     """
     services, name = current_services(), path.name[:MODEL_NAME_MAX]
-    has_shadow = "shadow" in body.model_fields_set
-    if [body.live is not None, body.rollback, has_shadow].count(True) != 1:
-        raise UploadError("Send either `live` with a version, `rollback` with true, or `shadow`.")
-    if has_shadow:
+    sent = body.model_fields_set
+    if [body.live is not None, body.rollback, "canary" in sent, "shadow" in sent].count(True) != 1:
+        raise UploadError("Send one of `live` with a version, `rollback` with true, `canary` and `shadow`.")
+    if "shadow" in sent:
         return _set_shadow(name, body)
-    registry = services.ledger.models
-    begun, revision = registry.change(
-        name,
-        body.live,
-        by=caller().owner,
-        why=clean_name(body.why),
-        limit_s=services.settings.promote_limit_s,
-        revision=body.revision,
-    )
+    begun, revision = _begin(name, body)
     if begun not in (Begun.BEGUN, Begun.LIVE):
         raise _refusal(begun, name, body)
     wait_s = granted_wait_s(header, services.settings.wait_max_s)
@@ -372,9 +422,25 @@ def change(path: ModelPath, body: ModelPatch, header: WaitHeader) -> Any:
         time.sleep(_POLL_S)
     last = model.last_change
     if begun is Begun.BEGUN and last and last.revision == revision and last.problem:
-        raise NotPromotedError(f"{name}@{last.version} did not become live, and nothing has changed. {last.problem}")
+        wanted = "the canary" if last.kind == ChangeKind.CANARY else "live"
+        raise NotPromotedError(
+            f"{name}@{last.version} did not become {wanted}, and nothing has changed. {last.problem}"
+        )
     headers = {"Preference-Applied": f"wait={wait_s:g}"} if wait_s else {}
     return jsonify(_detail(model, services.ledger.workers())), 202 if model.change else 200, headers
+
+
+def _begin(name: str, body: ModelPatch) -> tuple[Begun, int]:
+    """Begin a change of the live version or of the canary."""
+    services = current_services()
+    registry, limit_s = services.ledger.models, services.settings.promote_limit_s
+    by, why, revision = caller().owner, clean_name(body.why), body.revision
+    if body.canary:
+        version, terms = body.canary.version, CanaryTerms(body.canary.percent, body.canary.auto_rollback)
+        return registry.change(name, version, canary=terms, by=by, why=why, limit_s=limit_s, revision=revision)
+    if "canary" in body.model_fields_set:
+        return registry.end_canary(name, by=by, why=why, revision=revision)
+    return registry.change(name, body.live, by=by, why=why, limit_s=limit_s, revision=revision)
 
 
 def _set_shadow(name: str, body: ModelPatch) -> dict[str, Any]:
@@ -410,15 +476,19 @@ def _find(name: str) -> Model:
 def _refusal(begun: Begun, name: str, body: ModelPatch) -> Exception:
     """Why a change did not begin."""
     if begun in (Begun.UNKNOWN_MODEL, Begun.UNKNOWN_VERSION):
-        version = body.shadow.version if body.shadow else body.live
+        beside = body.canary or body.shadow
+        version = beside.version if beside else body.live
         wanted = name if begun is Begun.UNKNOWN_MODEL else f"{name}@{version}"
         return unknown_model(wanted, current_services().ledger.models.versions())
     model = _find(name)
     if begun is Begun.NO_PREVIOUS:
         return NotFoundError(f"The model {name} has had no live version but {model.live}. Name the version in `live`.")
+    if begun is Begun.IS_LIVE:
+        return ConflictError(f"The version {model.live} is live. A canary is another version.")
     if begun is Begun.CHANGING and (other := model.change):
+        wanted = "the canary" if other.kind == ChangeKind.CANARY else "live"
         return ModelChangingError(
-            f"The version {other.version} is being made live{_by(other)}. Wait until that has ended."
+            f"The version {other.version} is being made {wanted}{_by(other)}. Wait until that has ended."
         )
     last = model.last_change
     done = f" Last change: version {last.version}{_by(last)}." if last else ""

@@ -53,6 +53,7 @@ def models() -> None:
       pawqueue models served
       pawqueue models promote pets 2 --why "better on grey images"
       pawqueue models rollback pets
+      pawqueue models canary pets 3 --percent 5 --auto-rollback
       pawqueue models shadow pets 3 --sample 0.2
       pawqueue models report pets
       pawqueue models list
@@ -188,6 +189,50 @@ def shadow(  # noqa: PLR0913 - one for each option
         )
 
 
+@click.command(short_help="Let a version process a share of the jobs.")
+@click.argument("model")
+@click.argument("version", required=False)
+@click.option("--percent", type=float, help="Its share of the jobs, above 0 and at most 50.")
+@click.option("--auto-rollback", is_flag=True, help="End it if it is worse than the live version.")
+@click.option("--off", is_flag=True, help="End the canary at once.")
+@_why
+@_timeout
+@gateway_options
+def canary(  # noqa: PLR0913 - one for each option
+    model: str,
+    version: str | None,
+    percent: float | None,
+    url: str,
+    api_key: str | None,
+    *,
+    auto_rollback: bool,
+    off: bool,
+    why: str,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Let VERSION of MODEL process a share of the jobs that name no version, to find out how it does.
+
+    It begins when all workers have loaded it. If it fails on a job, the live version processes that job. It ends with
+    --off, when the live version changes, and, with --auto-rollback, if it makes more errors, takes longer or is less
+    accurate than the live version.
+
+    \b
+    Examples:
+      pawqueue models canary pets 2 --percent 5 --auto-rollback
+      pawqueue models report pets
+      pawqueue models canary pets --off
+    """  # noqa: D301 - click needs the character
+    if off == bool(version) or (percent is not None) == off or (auto_rollback and off):
+        raise click.UsageError("Name either a VERSION with --percent, or --off.")
+    with Pawqueue(url, api_key) as client:
+        if version and percent is not None:
+            found = client.canary(model, version, percent, auto_rollback=auto_rollback, why=why, timeout_s=timeout_s)
+        else:
+            found = client.end_canary(model, why=why, timeout_s=timeout_s)
+    _print(found, as_json=as_json)
+
+
 @click.command(short_help="Compare the versions of a model by the feedback of users.")
 @click.argument("model")
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 400), help="Number of days to cover.")
@@ -217,6 +262,7 @@ _OWN: dict[str, click.Command] = {
     "served": served,
     "promote": promote,
     "rollback": rollback,
+    "canary": canary,
     "shadow": shadow,
     "report": report,
 }
@@ -233,4 +279,6 @@ def _print(model: ServedModel, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(model.values, indent=2))
     else:
-        click.echo(f"{model.name}@{model.live} is live.")
+        canary = model.values.get("canary")
+        share = f" The canary {canary['version']} gets {canary['percent']:g} % of the jobs." if canary else ""
+        click.echo(f"{model.name}@{model.live} is live.{share}")

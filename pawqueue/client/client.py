@@ -297,6 +297,27 @@ class Pawqueue:
         shadow = None if version is None else {"version": version, "sample": sample}
         return self._models.patch(name, {"shadow": shadow, "why": why}, self._deadline(timeout_s))
 
+    def canary(
+        self,
+        name: str,
+        version: str,
+        percent: float,
+        *,
+        auto_rollback: bool = False,
+        why: str = "",
+        timeout_s: float | None = None,
+    ) -> ServedModel:
+        """Let another version of a model process `percent` of the jobs that name no version.
+
+        With `auto_rollback`, the service ends it if it is worse than the live version. Raises like `promote`.
+        """
+        canary = {"version": version, "percent": percent, "auto_rollback": auto_rollback}
+        return self._models.change(name, {"canary": canary, "why": why}, self._deadline(timeout_s))
+
+    def end_canary(self, name: str, *, why: str = "", timeout_s: float | None = None) -> ServedModel:
+        """End the canary of a model at once, if it has one."""
+        return self._models.change(name, {"canary": None, "why": why}, self._deadline(timeout_s))
+
     def feedback(self, job: Job | str, label: str, *, timeout_s: float | None = None) -> bool:
         """Report what the image of a job shows; return whether the prediction was right. The last report counts.
 

@@ -60,10 +60,10 @@ class Models:
         return self._connection.fetch(_patch(name, values), deadline, ServedModel.from_dict)
 
     def change(self, name: str, values: dict[str, Any], deadline: Deadline) -> ServedModel:
-        """Change the live version, and wait until it has changed.
+        """Change the live version or the canary, and wait until it has changed.
 
         Raises:
-            ClientError: the version did not become live.
+            ClientError: nothing has changed; the message has the reason.
             TimedOutError: the workers have not loaded it yet.
         """
         model = self._connection.fetch(_patch(name, values, LONG_POLL_S), deadline, ServedModel.from_dict)
@@ -78,7 +78,8 @@ class Models:
             model = self.get(name, deadline)
         last = model.values["last_change"] or {}
         if begun and last.get("revision") == begun and last["problem"]:
-            raise ClientError(f"{name}@{last['version']} did not become live. {last['problem']}")
+            wanted = "the canary" if last["kind"] == "canary" else "live"
+            raise ClientError(f"{name}@{last['version']} did not become {wanted}. {last['problem']}")
         return model
 
 

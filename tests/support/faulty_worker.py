@@ -3,8 +3,8 @@
 When the worker reaches POINT while FLAG_FILE exists, it deletes the file and kills itself, or hangs if POINT starts
 with `hang`. Once the file is gone, a restarted worker runs normally. There are exceptions: at `held_in_predict` the
 worker waits until the file is deleted; with `deadly_image` every image whose upper left pixel is magenta kills the
-worker that decodes it; with `deadly_load` and `deadly_predict` the model `deadly` kills every worker that loads it or
-predicts with it, while the file exists.
+worker that decodes it; with `deadly_load` and `deadly_predict` the model `deadly`, except its version 1, kills every
+worker that loads it or predicts with it, while the file exists; with `failing_predict` it raises an exception.
 """
 
 import os
@@ -109,6 +109,17 @@ def deadly_model(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
     return deadly
 
 
+def failing_model(call: Callable[..., Any], flag: Path) -> Callable[..., Any]:
+    """Wrap `call` so that it raises an exception while the flag file exists."""
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if flag.exists():
+            raise RuntimeError("The network is broken.")
+        return call(*arguments, **options)
+
+    return failing
+
+
 Fault = Callable[[Callable[..., Any], Path], Callable[..., Any]]
 #: Fault point -> (class, method, fault).
 _IN_METHODS: dict[str, tuple[Any, str, Fault]] = {
@@ -127,24 +138,25 @@ _IN_PREDICT: dict[str, Fault] = {
     "held_in_predict": held,
 }
 
-_IN_MODEL = ("deadly_load", "deadly_predict")
+_IN_MODEL: dict[str, Fault] = {"deadly_predict": deadly_model, "failing_predict": failing_model}
+_DEADLY_LOAD = "deadly_load"
 
 
 def run(point: str, flag: Path, *, light: bool) -> int:
     """Run a worker with a fault at `point`; a `light` worker serves a trivial model, which loads faster."""
-    if point not in {NO_POINT, *_IN_METHODS, *_IN_DECODE, *_IN_PREDICT, *_IN_MODEL}:
+    if point not in {NO_POINT, *_IN_METHODS, *_IN_DECODE, *_IN_PREDICT, *_IN_MODEL, _DEADLY_LOAD}:
         raise SystemExit(f"Unknown fault point {point}.")
     if point in _IN_METHODS:
         owner, name, fault = _IN_METHODS[point]
         setattr(owner, name, fault(getattr(owner, name), flag))
 
     def load(folder: Path, *arguments: Any, **options: Any) -> Any:
-        is_deadly = folder.parent.name == "deadly"
-        if point == "deadly_load" and is_deadly and flag.exists():
+        is_deadly = folder.parent.name == "deadly" and folder.name != "1"
+        if point == _DEADLY_LOAD and is_deadly and flag.exists():
             os.kill(os.getpid(), signal.SIGKILL)
         model: Any = load_light(folder) if light else load_model(folder, *arguments, **options)
-        if point == "deadly_predict" and is_deadly:
-            model.predict = deadly_model(model.predict, flag)
+        if point in _IN_MODEL and is_deadly:
+            model.predict = _IN_MODEL[point](model.predict, flag)
         if point in _IN_PREDICT:
             model.predict = _IN_PREDICT[point](model.predict, flag)
         return model

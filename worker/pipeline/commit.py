@@ -4,16 +4,17 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from contract.errors import UnavailableError
+from contract.images.store import ImageStore
 from contract.job import JobResult, Timings, now_ms
 from contract.ledger.ledger import Ledger
-from contract.ledger.types import final_status
+from contract.ledger.types import Committed, final_status
 from contract.log import get_logger
 from worker.pipeline.gate import Gate
 from worker.pipeline.item import Item, counts
-from worker.pipeline.release import Releaser
 from worker.upkeep.leases import LeaseKeeper
 from worker.upkeep.metrics import WorkerMetrics
 from worker.upkeep.thumbnails import Thumbnailer
@@ -27,13 +28,13 @@ _RETRY_S = 0.5
 
 
 class Committer:
-    """A thread that commits results, then drops the leases, releases the images and frees the room in the gate."""
+    """A thread that commits results, then drops the leases, deletes the images and frees the room in the gate."""
 
     def __init__(
         self,
         gate: Gate,
         ledger: Ledger,
-        releaser: Releaser,
+        images: ImageStore,
         leases: LeaseKeeper,
         thumbnails: Thumbnailer,
         metrics: WorkerMetrics,
@@ -41,7 +42,7 @@ class Committer:
     ) -> None:
         self._gate = gate
         self._ledger = ledger
-        self._releaser = releaser
+        self._images = images
         self._leases = leases
         self._thumbnails = thumbnails
         self._metrics = metrics
@@ -93,17 +94,21 @@ class Committer:
         committed = self._commit(group)
         self._leases.drop(item.claim for item, _ in group)
         finished_ms = now_ms()
-        for (item, result), is_committed in zip(group, committed, strict=True):
-            if is_committed:
+        finished = []
+        for (item, result), done in zip(group, committed, strict=True):
+            if done is Committed.FINISHED:
                 self._report(item, result, finished_ms)
                 self._thumbnails.offer(item.claim, item.pixels, item.features)
+                finished.append(item)
+            elif done is Committed.RETRIED:
+                _log.warning("A canary failed on a job; the live version processes it", **item.claim.job.log_fields())
             else:
                 self._metrics.late_commits.inc()
-        self._releaser.release([row for row, is_committed in zip(group, committed, strict=True) if is_committed])
+        self._delete_images(finished)
         self._gate.leave(counts(item for item, _ in group))
 
-    def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[bool]:
-        """Commit results, retrying until the ledger is available; returns False for results that came too late."""
+    def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[Committed]:
+        """Commit results, retrying until the ledger is available."""
         rows = [(item.claim, result) for item, result in group]
         while True:
             try:
@@ -115,3 +120,13 @@ class Committer:
         self._metrics.observe(item.claim.job, item.model.name, result.timings or Timings(), finished_ms)
         job = replace(item.claim.job, status=final_status(result), result=result, finished_ms=finished_ms)
         _log.info("Job finished", action="job_ended", status=str(job.status), **job.log_fields())
+
+    def _delete_images(self, items: Sequence[Item]) -> None:
+        refs = [item.claim.job.image for item in items if item.claim.job.image]
+        try:
+            self._images.delete(refs)
+        except UnavailableError as error:
+            _log.warning("Images of finished jobs were not deleted yet", count=len(refs), reason=error.detail)
+            # The record no longer has the reference, so this list is the only way to find the images again.
+            with suppress(UnavailableError):
+                self._ledger.discard(refs)

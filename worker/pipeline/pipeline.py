@@ -104,7 +104,7 @@ class Pipeline:
             return
         claims = [item.claim for item in returned]
         with suppress(UnavailableError):  # the leases expire
-            self.ledger.release(claims)
+            self.ledger.release(claims, failed=True)
         self.leases.drop(claims)
         self.gate.leave(counts(returned))
 
@@ -202,7 +202,7 @@ class Pipeline:
         chosen = {}
         for claim in claims:
             try:
-                chosen[claim.job.id] = self.models.choose(claim.routed, claim.job.model)
+                chosen[claim.job.id] = self.models.choose(claim.routed, claim.job.model, claim.instead)
             except UnusableModelError as error:
                 self.committer.put(Item(claim, _rank(claim), error.ref, _NO_TARGET, counted=False), _failure(error))
         return chosen

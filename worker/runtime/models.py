@@ -119,7 +119,8 @@ class Models:
         #: The live version by name, and the name of the default model, as the registry had them last.
         self._live: dict[str, str] = {}
         self._default = options.default
-        #: By name: the change of the live version that is in progress, and the revision of the one that was begun here.
+        #: By name: the canary, the change that is in progress, and the revision of the change that was begun here.
+        self._canaries: dict[str, Change] = {}
         self._changes: dict[str, Change] = {}
         self._begun: dict[str, int] = {}
         self._requests: queue.SimpleQueue[ModelRef | None] = queue.SimpleQueue()
@@ -161,12 +162,17 @@ class Models:
                 names = ["", *names]
         return [queue_name(queue, name) for queue in QUEUES for name in names]
 
-    def choose(self, routed: str, model: str) -> ModelRef:
+    def choose(self, routed: str, model: str, instead: str = "") -> ModelRef:
         """The version that processes a job which was routed to `NAME@VERSION` and whose sender named `model`.
+
+        If it was routed to a canary that is not loaded, the version `instead` processes it, and the canary is loaded
+        for later jobs.
 
         Raises:
             UnusableModelError: its sender pinned a version that does not exist, or cannot be loaded.
         """
+        if instead and not self.is_ready(ModelRef(*split_model(routed))):
+            routed = instead
         name, version = split_model(routed or model or self._default)
         _, pinned = split_model(model)
         with self._lock:
@@ -301,6 +307,7 @@ class Models:
             with self._lock:
                 self._live = {name: route.live for name, route in routes.items()}
                 self._changes = {name: route.change for name, route in routes.items() if route.change}
+                self._canaries = {name: route.canary for name, route in routes.items() if route.canary}
                 self._default = default or self._options.default
             self._change_versions(self._registry)
         now_s = self._clock()
@@ -311,7 +318,7 @@ class Models:
             self._unload_old(now_s)
 
     def _change_versions(self, registry: ModelRegistry) -> None:
-        """Load the versions that are to become live, beside those that are."""
+        """Load the versions that are to become live or canaries, beside those that are live."""
         for name, change in self._changes.items():
             ref = ModelRef(name, change.version)
             with self._lock:
@@ -436,9 +443,9 @@ class Models:
             return total > limit and any(found.model for found in loaded)
 
     def _replaced_by(self, ref: ModelRef) -> _Version | None:
-        """The loaded live version that a version is to replace; None if it is to replace none."""
-        change, live = self._changes.get(ref.name), self._live_version(ref.name)
-        if not change or change.version != ref.version or not live:
+        """The loaded live version that a version, or a canary, may replace; None if it is to replace none."""
+        changes, live = (self._changes.get(ref.name), self._canaries.get(ref.name)), self._live_version(ref.name)
+        if not live or ref.version not in [change.version for change in changes if change]:
             return None
         found = self._versions[live]
         return found if found.model else None
@@ -446,7 +453,8 @@ class Models:
     def _unload_old(self, now_s: float) -> None:
         """Unload versions that were replaced a while ago."""
         needed = {self._live_version(name) for name in self._served_names()}
-        needed |= {ModelRef(name, change.version) for name, change in self._changes.items()}
+        for changes in (self._changes, self._canaries):
+            needed |= {ModelRef(name, change.version) for name, change in changes.items()}
         for ref, found in self._versions.items():
             if found.model and ref not in needed and now_s >= found.used_at_s + self._options.keep_s:
                 self._unload(found)

@@ -9,8 +9,8 @@ local claims, expired, has_alone = {}, {}, false
 
 local function claim(id, queue)
   local key = K.job .. id
-  local deadline_ms, submission, alone, model =
-    unpack(redis.call('HMGET', key, 'deadline_ms', 'submission', 'alone', 'model'))
+  local deadline_ms, submission, alone, model, trial =
+    unpack(redis.call('HMGET', key, 'deadline_ms', 'submission', 'alone', 'model', 'trial'))
   if deadline_ms and tonumber(deadline_ms) <= now then
     discard(finish(id, now, ttl_s, 'expired', '', ARGV[5], ARGV[4]))
     expired[#expired + 1] = id
@@ -18,8 +18,14 @@ local function claim(id, queue)
     has_alone = has_alone or alone
     -- Fences are unique across all jobs: a claim on an expired job must not be valid for a new job with the same id.
     local fence = text(redis.call('HINCRBY', K.counters, 'claims', 1))
+    local routed, side, instead = route(id, model, trial)
     redis.call('HSET', key, 'status', 'running', 'started_ms', text(now), 'fence', fence, 'begun', fence,
-      'routed', route(model))
+      'routed', routed)
+    if side then
+      redis.call('HSET', key, 'trial', side, 'instead', instead or '')
+    elseif trial and trial ~= 'tried' then
+      redis.call('HDEL', key, 'trial', 'instead')
+    end
     redis.call('HINCRBY', key, 'attempts', 1)
     leave_queue(id, queue)
     move(submission, 'queued', 'running')

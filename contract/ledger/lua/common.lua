@@ -104,26 +104,67 @@ local function list_finished(submission, number)
   end
 end
 
--- Live versions that were looked up, by model.
-local live = {}
+-- Live versions and canaries that were looked up, by model.
+local routes = {}
+
+local function routes_of(name)
+  if not routes[name] then
+    local live, canary = unpack(redis.call('HMGET', K.model .. name, 'live', 'canary'))
+    routes[name] = {live = live or '', canary = canary and cjson.decode(canary)}
+  end
+  return routes[name]
+end
+
+-- Whether a job belongs to a share of all jobs: always the same for a job, and larger shares contain smaller ones.
+local function is_in_share(id, percent)
+  return tonumber(string.sub(redis.sha1hex(id), 1, 7), 16) < percent / 100 * 268435456 -- 16^7
+end
 
 -- The model and version that process a job, as NAME@VERSION: those that its sender named, else the live version at this
--- moment. `model` is false for a job that names no model. Returns '' if the model is not registered.
-local function route(model)
+-- moment, or the canary for its share of the jobs. `model` is false for a job that names no model, `trial` is the job's
+-- field. Returns '' if the model is not registered.
+-- While the model has a canary, also returns the new `trial` of the job ('canary' or 'live', and which canary), and for a
+-- job of the canary the live version, which processes the job if its worker does not hold the canary.
+local function route(id, model, trial)
   if model and string.find(model, '@', 1, true) then
     return model
   end
   local name = model or redis.call('GET', K.default_model) or ''
-  if not live[name] then
-    live[name] = redis.call('HGET', K.model .. name, 'live') or ''
+  local found = routes_of(name)
+  if found.live == '' then
+    return ''
   end
-  return live[name] == '' and '' or name .. '@' .. live[name]
+  local live, canary = name .. '@' .. found.live, found.canary
+  if not canary or trial == 'tried' then
+    return live
+  elseif is_in_share(id, canary.percent) then
+    return name .. '@' .. canary.version, 'canary ' .. text(canary.revision), live
+  end
+  return live, 'live ' .. text(canary.revision)
 end
 
 -- Add a change of a model to the stream of changes.
 local function log_change(name, action, version, by, revision, why)
   redis.call('XADD', K.model_changes, 'MAXLEN', '~', K.model_changes_kept, '*', 'model', name, 'action', action,
     'version', version, 'by', by, 'revision', text(revision), 'why', why)
+end
+
+-- End the canary of a model, if it has one. `problem` is what was wrong with it, or ''. Returns its version, or nil.
+local function end_canary(name, by, why, problem)
+  local key = K.model .. name
+  local stored = redis.call('HGET', key, 'canary')
+  if not stored then
+    return nil
+  end
+  local version = cjson.decode(stored).version
+  redis.call('HDEL', key, 'canary')
+  local revision = redis.call('HINCRBY', key, 'revision', 1)
+  if problem ~= '' then
+    redis.call('HINCRBY', key, 'taken_back', 1)
+  end
+  log_change(name, problem == '' and 'canary_ended' or 'canary_taken_back', version, by, revision,
+    problem == '' and why or problem)
+  return version
 end
 
 -- Wake a worker for a queue, unless a ticket is waiting there: whoever receives it claims jobs until the queue is empty.
@@ -157,6 +198,18 @@ local function take_back_attempt(id, fence)
   end
 end
 
+-- Let the live version process the next attempt of a job, because the canary to which it was routed failed. The attempt
+-- of the canary does not count. Returns whether the job was routed to a canary.
+local function leave_canary(id, fence)
+  if string.find(redis.call('HGET', K.job .. id, 'trial') or '', 'canary', 1, true) ~= 1 then
+    return false
+  end
+  redis.call('HSET', K.job .. id, 'trial', 'tried')
+  redis.call('HDEL', K.job .. id, 'instead')
+  take_back_attempt(id, fence)
+  return true
+end
+
 -- Return a job to its old position in the queue.
 local function requeue(id, queue, created_ms, submission)
   redis.call('HSET', K.job .. id, 'status', 'queued')
@@ -183,7 +236,7 @@ local function finish(id, now, ttl_s, status, label, code, result)
     unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission', 'n'))
   local event = redis.call('XADD', K.events, 'MAXLEN', '~', K.events_kept, '*', 'id', id)
   redis.call('HSET', key, 'status', status, 'outcome', result, 'finished_ms', text(now), 'event', event)
-  redis.call('HDEL', key, 'image', 'begun', 'alone')
+  redis.call('HDEL', key, 'image', 'begun', 'alone', 'instead')
   redis.call('EXPIRE', key, ttl_s)
   leave_queue(id, queue)
   redis.call('ZREM', K.running .. queue, id)
@@ -277,80 +330,4 @@ local function write_counts(now, ttl_s)
       end
     end
   end
-end
-
--- Count the right label of a job instead of the one that was reported before; false stands for none.
-local function count_label(label, before, predicted, name, version, day)
-  local counts = K.feedback .. name .. ':' .. day
-  local function field(given)
-    return version .. '|' .. (given == predicted and 'right' or 'wrong')
-  end
-  if before then
-    redis.call('HINCRBY', counts, field(before), -1)
-  end
-  if label then
-    redis.call('HINCRBY', counts, field(label), 1)
-    redis.call('EXPIRE', counts, K.feedback_days * 86400)
-    -- The totals are exported as counters, which never fall: a second label counts once more.
-    redis.call('HINCRBY', K.feedback_totals, name .. '@' .. field(label), 1)
-  end
-end
-
--- Call `change` with the suffix of each set in which the kept image of a job is: those of all owners, and of its own.
-local function in_review_sets(id, change)
-  local owner = redis.call('HGET', K.review .. id, 'owner') or ''
-  change('')
-  if owner ~= '' then
-    change(owner)
-  end
-end
-
--- Let reviewers get a kept image from this time on.
-local function await_review(id, from_ms)
-  in_review_sets(id, function(owner)
-    redis.call('ZADD', K.review_waiting .. owner, text(from_ms), id)
-  end)
-end
-
--- Record the label of a kept image, and who gave it.
-local function mark_reviewed(id, label, by, now)
-  redis.call('HSET', K.review .. id, 'label', label, 'labeled_by', by, 'labeled_ms', text(now))
-  in_review_sets(id, function(owner)
-    redis.call('ZREM', K.review_waiting .. owner, id)
-  end)
-end
-
--- Remove the kept image of a job from review. Returns its reference, or false if there is none.
-local function drop_review(id)
-  local image, size = unpack(redis.call('HMGET', K.review .. id, 'image', 'size_bytes'))
-  in_review_sets(id, function(owner)
-    redis.call('ZREM', K.review_kept .. owner, id)
-    redis.call('ZREM', K.review_waiting .. owner, id)
-  end)
-  if image then
-    redis.call('HINCRBY', K.counters, 'review_bytes', text(-size))
-    redis.call('UNLINK', K.review .. id)
-  end
-  return image
-end
-
--- Remove kept images that are older than `ttl_ms`, and those that are too many or too large: first the oldest ones that
--- have no label. Returns the number of removed images.
-local function trim_reviews(now, ttl_ms, max_images, max_bytes)
-  for removed = 0, 999 do -- the next sweep continues
-    local oldest = redis.call('ZRANGE', K.review_kept, 0, 0)[1]
-    if not oldest then
-      return removed
-    end
-    local kept_ms = tonumber(redis.call('HGET', K.review .. oldest, 'kept_ms') or 0)
-    if kept_ms + ttl_ms > now then
-      local bytes = tonumber(redis.call('HGET', K.counters, 'review_bytes') or 0)
-      if redis.call('ZCARD', K.review_kept) <= max_images and bytes <= max_bytes then
-        return removed
-      end
-      oldest = redis.call('ZRANGE', K.review_waiting, 0, 0)[1] or oldest
-    end
-    discard(drop_review(oldest))
-  end
-  return 1000
 end

@@ -21,7 +21,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.running .. queue, '-inf', text
     unpack(redis.call('HMGET', K.job .. id, 'created_ms', 'fence', 'begun', 'attempts', 'submission'))
   -- Only a job that was being decoded or predicted can have killed its worker.
   local suspect = begun and begun == fence
-  if suspect and tonumber(attempts) >= max_attempts then
+  if not leave_canary(id, fence) and suspect and tonumber(attempts) >= max_attempts then
     local image = finish(id, now, ttl_s, 'failed', '', ARGV[6], ARGV[7])
     redis.call('HSET', K.job .. id, 'dead_image', image or '')
     redis.call('ZADD', K.dead, text(now), id)

@@ -33,6 +33,7 @@ if known ~= checksum then
 end
 local live = redis.call('HGET', key, 'live')
 if live ~= version and (make_live or not live) then
+  end_canary(name, by, 'Version ' .. version .. ' became live.', '')
   redis.call('HSET', key, 'live', version)
   change('live')
 end

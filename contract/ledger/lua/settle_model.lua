@@ -1,5 +1,5 @@
--- Make the next version of a model live if every live worker of the model holds it; take the change back if one of them
--- cannot load it, or if its time is over. Does nothing while workers are loading it, or if no change has begun.
+-- Make the next version of a model live, or its canary, if every live worker of the model holds it; take the change back
+-- if one of them cannot load it, or if its time is over. Does nothing while workers are loading it, or if no change has begun.
 -- ARGV: now_ms (0: Redis clock), name.
 local now, name = clock(ARGV[1]), ARGV[2]
 local key = K.model .. name
@@ -43,12 +43,19 @@ if problem then
   next.problem = problem
 elseif waiting > 0 or ready == 0 then
   return 0
-else
-  redis.call('HSET', key, 'live', next.version, 'previous', live)
+end
+next.settled_ms = now
+local record = cjson.encode(next)
+if not problem then
+  end_canary(name, next.by, 'Version ' .. next.version .. ' replaces it.', '')
+  if next.kind == 'canary' then
+    redis.call('HSET', key, 'canary', record)
+  else
+    redis.call('HSET', key, 'live', next.version, 'previous', live)
+  end
 end
 redis.call('HDEL', key, 'next')
-next.settled_ms = now
-redis.call('HSET', key, 'last', cjson.encode(next))
+redis.call('HSET', key, 'last', record)
 local revision = redis.call('HINCRBY', key, 'revision', 1)
-log_change(name, problem and 'not_changed' or 'live', next.version, next.by, revision, problem or next.why)
+log_change(name, problem and 'not_changed' or next.kind, next.version, next.by, revision, problem or next.why)
 return 1

@@ -1,4 +1,4 @@
-"""`PATCH /v1/models/{name}`: promoting a version, and rolling back."""
+"""`PATCH /v1/models/{name}`: promoting a version, rolling back, and canaries."""
 
 from typing import Any
 
@@ -74,6 +74,30 @@ def test_nothing_changes_if_a_worker_cannot_load_the_version(gateway: Gateway) -
     assert (model["live"], model["change"], model["last_change"]["problem"]) == ("1", None, "It is damaged.")
 
 
+def test_a_canary_begins_when_the_workers_have_loaded_it_and_ends_at_once(gateway: Gateway) -> None:
+    wanted = {"version": "2", "percent": 5, "auto_rollback": True}
+    begun = patch(gateway, canary=wanted, why="is it faster?")
+    assert (begun.status_code, begun.json["canary"], begun.json["change"]["kind"]) == (202, None, "canary")
+    report(gateway, begun.json["change"]["revision"])
+    done = patch(gateway, canary=wanted, wait_s=5)
+    assert (done.status_code, done.json["live"], done.json["change"]) == (200, "1", None)
+    canary = done.json["canary"]
+    assert canary.pop("started_at")
+    assert canary == wanted | {"by": "", "why": "is it faster?"}
+    assert patch(gateway, canary=wanted).json["revision"] == done.json["revision"]  # the same request again
+    ended = patch(gateway, canary=None, why="it is not")
+    assert (ended.status_code, ended.json["canary"]) == (200, None)
+    assert (ended.json["last_change"]["kind"], ended.json["last_change"]["why"]) == ("canary_end", "it is not")
+
+
+def test_a_canary_does_not_begin_if_a_worker_cannot_load_it(gateway: Gateway) -> None:
+    wanted = {"version": "2", "percent": 5}
+    report(gateway, patch(gateway, canary=wanted).json["change"]["revision"], problem="It is damaged.")
+    failed = patch(gateway, canary=wanted, wait_s=5)
+    assert (failed.status_code, failed.json["code"]) == (409, "not_promoted")
+    assert "birds@2 did not become the canary, and nothing has changed. It is damaged." in failed.json["detail"]
+
+
 def test_of_two_operators_one_is_told_what_the_other_does(make_gateway: MakeGateway) -> None:
     gateway = register(make_gateway(access="required"))
     ada, ada_key = make_key("ada", (Scope.ADMIN,))
@@ -106,13 +130,18 @@ def test_a_change_needs_the_scope_admin(make_gateway: MakeGateway) -> None:
 @pytest.mark.parametrize(
     ("values", "status", "detail"),
     [
-        ({}, 400, "Send either `live` with a version, `rollback` with true, or `shadow`."),
-        ({"live": "2", "rollback": True}, 400, "Send either `live` with a version, `rollback` with true, or `shadow`."),
-        ({"live": "2", "shadow": None}, 400, "Send either `live`"),
+        ({}, 400, "Send one of `live` with a version, `rollback` with true, `canary` and `shadow`."),
+        ({"live": "2", "rollback": True}, 400, "Send one of"),
+        ({"live": "2", "shadow": None}, 400, "Send one of"),
         ({"shadow": {"version": "1"}}, 409, "birds@1 is live. A shadow is another version than the live one."),
         ({"shadow": {"version": "9"}}, 404, "The model birds has no version 9. Its versions: 1, 2, 3."),
         ({"shadow": {"version": "2", "sample": 0}}, 400, "sample"),
         ({"live": "9"}, 404, "The model birds has no version 9. Its versions: 1, 2, 3."),
+        ({"live": "2", "canary": None}, 400, "Send one of"),
+        ({"canary": {"version": "9", "percent": 5}}, 404, "The model birds has no version 9. Its versions: 1, 2, 3."),
+        ({"canary": {"version": "1", "percent": 5}}, 409, "A canary is another version."),
+        ({"canary": {"version": "2", "percent": 0}}, 400, "percent"),
+        ({"canary": {"version": "2", "percent": 51}}, 400, "percent"),
         ({"versoin": "2"}, 400, "versoin"),
     ],
 )

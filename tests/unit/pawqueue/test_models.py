@@ -1,4 +1,4 @@
-"""`pawqueue models served|promote|rollback|shadow`, against the gateway in this process."""
+"""`pawqueue models served|promote|rollback|canary|shadow`, against the gateway in this process."""
 
 import json
 import threading
@@ -57,6 +57,29 @@ def test_a_version_is_promoted_and_rolled_back(service: Service, pawqueue: Comma
     assert capsys.readouterr().out == "birds@1 is live.\n"
     assert pawqueue("models", "served") == 0
     assert "birds" in capsys.readouterr().out
+
+
+def test_a_canary_begins_and_ends(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    with working(service):
+        assert pawqueue("models", "canary", "birds", "2", "--percent", "2.5", "--auto-rollback", "--why", "new") == 0
+    assert capsys.readouterr().out == "birds@1 is live. The canary 2 gets 2.5 % of the jobs.\n"
+    canary = service.ledger.models.routes()["birds"].canary
+    assert canary
+    assert (canary.auto_rollback, canary.why) == (True, "new")
+    assert pawqueue("models", "canary", "birds", "--off") == 0
+    assert capsys.readouterr().out == "birds@1 is live.\n"
+
+
+def test_a_canary_that_cannot_be_loaded_is_an_error(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    with working(service, "It is damaged."):
+        assert pawqueue("models", "canary", "birds", "2", "--percent", "5") == 2
+    assert "It is damaged." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["2"], ["2", "--off"], ["--percent", "5"], ["--off", "--auto-rollback"], []])
+def test_a_canary_needs_a_version_and_its_share(words: list[str], pawqueue: Command, capsys: Capture) -> None:
+    assert pawqueue("models", "canary", "birds", *words) == 2
+    assert "Name either a VERSION with --percent, or --off." in capsys.readouterr().err
 
 
 def test_a_version_that_cannot_be_loaded_is_an_error(service: Service, pawqueue: Command, capsys: Capture) -> None:

@@ -17,8 +17,10 @@ import redis
 from bundle.locate import INCLUDED
 from bundle.manifest import BundleError, read_manifest
 from bundle.store import ModelStore, StoredVersion
-from contract.job import ModelRef
-from contract.ledger.models import ModelRegistry, VersionInfo
+from contract.job import ModelRef, now_ms
+from contract.ledger.ledger import Ledger
+from contract.ledger.models import CanaryTerms, ModelRegistry, VersionInfo
+from contract.ledger.types import Heartbeat
 from tests.support.brightness import BrightnessModel
 from tests.support.bundles import add_version as add
 from tests.support.images import draw
@@ -220,7 +222,8 @@ def test_no_part_of_a_worker_keeps_an_unloaded_model_in_memory(
 
 STARTED_WORKER = """
 import gc, os, weakref
-from contract.job import ModelRef
+from contract.job import ModelRef, now_ms
+from contract.ledger.ledger import Ledger
 from tests.support.brightness import BrightnessModel
 from worker.__main__ import main
 loaded = []
@@ -289,6 +292,41 @@ def test_a_version_that_is_to_become_live_is_loaded_beside_the_live_one(
     wait_until(lambda: models.prepared() == {"birds": revision}, "the version to be loaded", 10)
     assert loader.loaded == ["birds@1", "birds@2"]
     assert {held.version for held in models.held() if held.name == "birds" and held.state == "ready"} == {"1", "2"}
+
+
+def test_a_job_of_a_canary_that_is_not_loaded_goes_to_the_live_version(
+    make_models: Callable[..., Models], loader: Loader, tmp_path: Path
+) -> None:
+    for version in ("1", "2"):
+        add(tmp_path, "birds", version)
+    models = make_models()
+    live, canary = ModelRef("birds", "1"), ModelRef("birds", "2")
+    assert models.choose("birds@2", "birds", "birds@1") == live
+    wait_until(lambda: models.choose("birds@2", "birds", "birds@1") == canary, "the canary to be loaded", 10)
+    assert loader.loaded == ["birds@2"]
+
+
+def test_a_canary_stays_loaded_until_it_ends(
+    make_models: Callable[..., Models], registry: ModelRegistry, ledger: Ledger, tmp_path: Path
+) -> None:
+    for version in ("1", "2"):
+        add(tmp_path, "birds", version)
+    models = make_models(keep_s=0.0)
+    _, revision = registry.change("birds", "2", canary=CanaryTerms(5), limit_s=60)
+    models.refresh()
+    wait_until(lambda: models.prepared() == {"birds": revision}, "the canary to be loaded", 10)
+    values = ("w", "host", "birds", "1", [], "numpy", "float32", 0.5, "", now_ms(), now_ms())
+    beat = Heartbeat(*values, serves=["birds"], models=models.held(), prepared=models.prepared())
+    ledger.beat(beat, 60_000)
+
+    def state() -> str:
+        models.refresh()
+        return next(held.state for held in models.held() if (held.name, held.version) == ("birds", "2"))
+
+    assert (state(), state()) == ("ready", "ready")
+    assert registry.routes()["birds"].canary
+    registry.end_canary("birds")
+    assert state() == "waiting"
 
 
 def test_a_version_that_failed_is_tried_again_when_it_is_to_become_live(
