@@ -37,7 +37,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _OWN_PATHS = {
     "gateway_prefix": {"v1", "predict", "health", "healthz", "readyz", "metrics", "docs", "redoc", "openapi.json"},
     "dashboard_prefix": {
-        *("predictions", "predictions.csv", "try", "models", "drift", "capacity"),
+        *("predictions", "predictions.csv", "try", "models", "review", "drift", "capacity"),
         *("thumbnails", "assets", "healthz", "sign-in", "sign-out"),
     },
 }
@@ -328,6 +328,24 @@ class Settings(BaseModel):
         "whole 95 % interval is below it, the alert `PawqueueAccuracyLow` fires. 0: no alert.",
         ge=0,
         lt=1,
+    )
+    review_below: float = _setting(
+        0.0,
+        "Workers keep the images of results whose confidence is below this value, 0 to 1, or which have the warning "
+        "`unfamiliar_image`, so that people review them. 0: they keep none.",
+        ge=0,
+        le=1,
+    )
+    review_ttl_s: int = _setting(604_800, "How long images are kept for review.", "s", ge=1)
+    review_max_images: int = _setting(
+        1000,
+        "Maximum number of images kept for review. Beyond it, the oldest ones without a label are removed first.",
+        "images",
+        ge=1,
+        le=100_000,
+    )
+    review_max_bytes: int = _setting(
+        500_000_000, "Maximum total size of the images kept for review. Beyond it, the same applies.", "bytes", ge=1
     )
     thumbnails_per_s: float = _setting(
         2.0,

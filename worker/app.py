@@ -15,6 +15,7 @@ from contract.images.thumbnails import ThumbnailStore
 from contract.job import new_job_id, now_ms
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
+from contract.ledger.reviews import REVIEW_PART, ReviewLimits
 from contract.ledger.types import LABELS_REPORTED, Heartbeat
 from contract.queues import QUEUES
 from contract.settings import Settings
@@ -26,6 +27,7 @@ from worker.pipeline.guard import Guard
 from worker.pipeline.item import Item
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.predict import Predictor
+from worker.pipeline.release import Releaser
 from worker.process import Worker
 from worker.runtime.keras import KerasModel
 from worker.runtime.models import Models
@@ -75,7 +77,10 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     leases = LeaseKeeper(ledger, settings.lease_s, heartbeat, metrics.busy.sample, report)
     thumbnailer = Thumbnailer(thumbnails, settings.thumbnails_per_s, settings.thumbnail_pixels)
     gate = Gate(_BATCHES_HELD * settings.batch_size)
-    committer = Committer(gate, ledger, images, leases, thumbnailer, metrics, settings.result_ttl_s)
+    limits = ReviewLimits(settings.review_ttl_s, settings.review_max_images, settings.review_max_bytes)
+    kept = _kept_images(settings)
+    releaser = Releaser(ledger, images, kept, settings.review_below, limits)
+    committer = Committer(gate, ledger, releaser, leases, thumbnailer, metrics, settings.result_ttl_s)
     batcher: Batcher[Item] = Batcher(
         settings.batch_size, settings.batch_wait_ms / 1000, ranks=len(QUEUES), is_ready=models.is_ready
     )
@@ -116,6 +121,8 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     reconciler = Reconciler(
         ledger=ledger,
         images=images,
+        kept=kept,
+        review_limits=limits,
         worker_id=heartbeat.id,
         sweep_s=settings.sweep_s,
         grace_s=settings.lease_s,
@@ -142,6 +149,13 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         health=health or Health(),
         drain_s=settings.drain_s,
     )
+
+
+def _kept_images(settings: Settings) -> ImageStore | None:
+    """The part of the image store for images that are kept for review; None if none are kept."""
+    if not settings.review_below:
+        return None
+    return open_image_store(settings.image_store_address(), settings.review_ttl_s, part=REVIEW_PART)
 
 
 def _heartbeat(model: KerasModel, metrics_address: str) -> Heartbeat:

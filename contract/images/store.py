@@ -70,16 +70,18 @@ def _run_here(function: Callable[..., None], *arguments: Any) -> None:
     function(*arguments)
 
 
-def open_image_store(url: str, ttl_s: int, *, sync: bool = False, run: Run = _run_here) -> ImageStore:
+def open_image_store(url: str, ttl_s: int, *, part: str = "", sync: bool = False, run: Run = _run_here) -> ImageStore:
     """Open the image store at a folder, or at a `file://`, `redis://` or fsspec URL.
 
-    `sync` and `run` are those of `FileImageStore`; the other stores ignore them.
+    With `part`, such as `review/`, the references of images that are put begin with it, and `sweep` deletes only such
+    images. Every part reads and deletes the images of all. `sync` and `run` are those of `FileImageStore`; the other
+    stores ignore them.
     """
     if url.startswith(("redis://", "rediss://", "unix://")):
-        return RedisImageStore(url, ttl_s)
+        return RedisImageStore(url, ttl_s, part)
     if "://" not in url or url.startswith("file://"):
-        return FileImageStore(Path(url.removeprefix("file://")), sync=sync, run=run)
-    return FsspecImageStore(url)
+        return FileImageStore(Path(url.removeprefix("file://")), part=part, sync=sync, run=run)
+    return FsspecImageStore(url, part)
 
 
 class FileImageStore(ImageStore):
@@ -94,18 +96,26 @@ class FileImageStore(ImageStore):
     """
 
     def __init__(
-        self, folder: Path, *, sync: bool = False, run: Run = _run_here, clock: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        *,
+        part: str = "",
+        sync: bool = False,
+        run: Run = _run_here,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the store at a folder.
 
         Args:
             folder: Created if it does not exist.
+            part: Name of a subfolder in which images are put, with a slash at its end; empty for the folder itself.
             sync: Whether images must survive a power failure.
             run: Runs a function that waits for the disk. By default it runs in the calling thread.
             clock: Returns Unix time in seconds.
         """
-        self._folder = folder
+        self._folder = folder / part
         self._root = str(folder)
+        self._part = part
         self._sync = sync
         self._run = run
         self._clock = clock
@@ -182,7 +192,7 @@ class FileImageStore(ImageStore):
         with self._lock:
             now_s = self._clock()
             if self._end >= _SEGMENT_BYTES or not 0 <= now_s - self._started_s < _SEGMENT_S:
-                self._segment = f"{int(now_s):08x}{secrets.token_hex(8)}"
+                self._segment = f"{self._part}{int(now_s):08x}{secrets.token_hex(8)}"
                 self._started_s, self._end = now_s, 0
             starts = []
             for data in images:
@@ -206,7 +216,7 @@ class FileImageStore(ImageStore):
         finally:
             os.close(handle)
         if self._sync and self._synced != segment:
-            _sync_folder(self._root)
+            _sync_folder(str(self._folder))
             self._synced = segment
 
     def _path(self, ref: str) -> str:
@@ -332,15 +342,16 @@ def _sweep_image(path: Path, now_s: float, older_than_s: float) -> bool:
 class RedisImageStore(ImageStore):
     """Stores images in Redis, with an expiry. Use a separate Redis without persistence, not the ledger's."""
 
-    def __init__(self, url: str, ttl_s: int) -> None:
+    def __init__(self, url: str, ttl_s: int, part: str = "") -> None:
         # No retries in the client: callers decide when to retry.
         self._redis = redis.Redis.from_url(
             url, socket_timeout=5, socket_connect_timeout=1.5, retry=Retry(NoBackoff(), 0)
         )
         self._ttl_s = ttl_s
+        self._part = part
 
     def put_many(self, images: Sequence[bytes]) -> list[str]:
-        refs = [_new_ref() for _ in images]
+        refs = [self._part + _new_ref() for _ in images]
         pipeline = self._redis.pipeline(transaction=False)
         for ref, data in zip(refs, images, strict=True):
             pipeline.set(keys.image(ref), data, ex=self._ttl_s)
@@ -377,14 +388,15 @@ class FsspecImageStore(ImageStore):
     Old images are not swept: set an expiry rule in the storage.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, part: str = "") -> None:
         import fsspec  # noqa: PLC0415 - slow to import, and only this store needs it
 
         self._files, self._root = fsspec.core.url_to_fs(url)
-        self._files.makedirs(self._root, exist_ok=True)
+        self._part = part
+        self._files.makedirs(f"{self._root}/{part}".rstrip("/"), exist_ok=True)
 
     def put_many(self, images: Sequence[bytes]) -> list[str]:
-        refs = [_new_ref() for _ in images]
+        refs = [self._part + _new_ref() for _ in images]
         try:
             self._files.pipe({self._address(ref): data for ref, data in zip(refs, images, strict=True)})
         except OSError as error:

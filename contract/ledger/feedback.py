@@ -52,20 +52,24 @@ class FeedbackStore:
         self._feedback = client.register_script(read_scripts()["feedback"])
 
     @redis_errors_as_unavailable
-    def add(self, job: Job, label: str) -> bool:
-        """Record the right label of a job; the last one counts. False if the job has no prediction, or has expired."""
+    def add(self, job: Job, label: str, by: str = "", now_ms: int = 0) -> bool:
+        """Record the right label of a job; the last one counts. False if the job has no prediction, or has expired.
+
+        If the job's image is kept for review, it is reviewed with this: by the owner of the API key with the id `by`.
+        """
         result = job.result
         if job.status is not JobStatus.SUCCEEDED or not result or not result.prediction or not result.model:
             return False
-        day = (job.finished_ms or 0) // _DAY_MS
+        day = day_of(job.finished_ms or 0)
         model = result.model
         arguments: list[str | int] = [job.id, label, result.prediction.label, model.name, model.version, day]
+        arguments += [by, now_ms]
         return bool(self._feedback(args=arguments))
 
     @redis_errors_as_unavailable
     def of_model(self, name: str, days: int, at_ms: int = 0) -> list[VersionFeedback]:
         """The feedback on each version of a model in the last `days` days, sorted by version."""
-        today = (at_ms or now_ms()) // _DAY_MS
+        today = day_of(at_ms or now_ms())
         wanted = range(today - days + 1, today + 1)
         pipeline = self._redis.pipeline(transaction=False)
         for day in wanted:
@@ -86,6 +90,11 @@ class FeedbackStore:
             version, _, side = rest.rpartition("|")
             totals[name, version, side == "right"] = int(number)
         return totals
+
+
+def day_of(time_ms: int) -> int:
+    """The day in which a time is counted, since 1970 (UTC)."""
+    return time_ms // _DAY_MS
 
 
 def _counts(row: Mapping[str, str]) -> Iterator[tuple[str, Count]]:

@@ -80,6 +80,12 @@ MODEL_CHANGES = f"{PREFIX}model-changes"
 FEEDBACK = f"{PREFIX}feedback:"
 #: Hash: the same numbers of all time, by model and version.
 FEEDBACK_TOTALS = f"{PREFIX}feedback-totals"
+#: Hash per job: its image that is kept for review, with what is known about it.
+REVIEW = f"{PREFIX}review:"
+#: Sorted set per owner, and one for all (without a suffix): ids of jobs whose image is kept, in the order of keeping.
+REVIEW_KEPT = f"{PREFIX}review-kept:"
+#: Sorted set per owner, and one for all: those that wait for a label, by the time from which a reviewer may get them.
+REVIEW_WAITING = f"{PREFIX}review-waiting:"
 #: String per image, with expiry: its bytes, if images are stored in Redis.
 IMAGE = f"{PREFIX}image:"
 #: String per job, with expiry: its thumbnail in Base64.
@@ -88,7 +94,7 @@ THUMBNAIL = f"{PREFIX}thumbnail:"
 #: A key with no value.
 UNUSED = f"{PREFIX}unused"
 
-#: The keys of one job and of one submission: purging it deletes them.
+#: The keys of one job and of one submission: purging it deletes them. Kept images have a function of their own.
 JOB_KEYS = (JOB, THUMBNAIL)
 SUBMISSION_KEYS = (SUBMISSION, SUBMISSION_JOBS, SUBMISSION_FINISHED, SUBMISSION_LISTED)
 

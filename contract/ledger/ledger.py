@@ -28,6 +28,7 @@ from contract.ledger.records import (
     submission_to_fields,
     submit_to_row,
 )
+from contract.ledger.reviews import ReviewStore
 from contract.ledger.tickets import new_ticket
 from contract.ledger.types import (
     EMPTY_SUBMISSION_TTL_S,
@@ -70,6 +71,7 @@ class Ledger:
         self._health_check_s = health_check_s
         self.models = ModelRegistry(client)
         self.feedback = FeedbackStore(client)
+        self.reviews = ReviewStore(client)
         self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
 
     # Jobs

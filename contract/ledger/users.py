@@ -38,6 +38,7 @@ _JOBS = (
     *(keys.SUBMISSION, keys.SUBMISSION_JOBS, keys.SUBMISSION_FINISHED, keys.SUBMISSION_LISTED),
     *(keys.SUBMISSIONS, keys.OPEN_SUBMISSIONS, keys.IDEMPOTENCY, keys.THUMBNAIL, keys.IMAGE),
     *(keys.DISCARDED, keys.PURGING, keys.DEAD),
+    *(keys.REVIEW, keys.REVIEW_KEPT, keys.REVIEW_WAITING),
 )
 
 
@@ -82,6 +83,7 @@ GATEWAY = RedisUser(
     "gateway",
     f"{_SCRIPTS} SUBSCRIBE HGET HGETALL HVALS EXISTS ZRANK ZREVRANGE ZSCORE LRANGE LREM RPUSH "  # ledger and API keys
     "HKEYS SMEMBERS "  # models
+    "ZCARD ZRANGEBYSCORE "  # review
     "GET SET INCRBY TTL "  # secret, rate limits
     "MGET UNLINK",  # images, in a Redis of their own
     changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES, *_FEEDBACK),

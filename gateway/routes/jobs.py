@@ -127,13 +127,14 @@ def cancel(path: JobPath, query: PurgeQuery) -> Response:
 
     A job keeps running when the client that sent it disconnects; only this request stops it.
 
-    A purge removes the job's record with its result, the file name, the image and the thumbnail. An unfinished job is
+    A purge removes the job's record with its result, the file name, the image, also one that is kept for review, and
+    the thumbnail. If only the image that is kept for review is left, it removes that. An unfinished job is
     canceled first, and whatever a worker still computes for it is dropped. Afterwards the id is unknown, so a second
     purge is `not_found`. A key with the scopes `submit` and `admin` can purge the jobs of other keys.
     """
     services = current_services()
     if query.purge:
-        services.purger.purge_job(purgeable(find_job(path.job_id)), by=caller().owner)
+        services.purger.purge_job(purgeable(find_job(path.job_id) or _kept_job(path.job_id)), by=caller().owner)
         return Response(status=204)
     job = visible(find_job(path.job_id))
     services.ledger.cancel([job.id], services.settings.result_ttl_s)
@@ -163,6 +164,14 @@ def find_job(job_id: str) -> Job | None:
     services = current_services()
     own, found = services.ledger.get([services.own_ids.replacement(caller().owner, job_id), job_id])
     return own or found
+
+
+def _kept_job(job_id: str) -> Job | None:
+    """The job of an image that is kept for review, although the job's record has expired."""
+    services = current_services()
+    own_id = services.own_ids.replacement(caller().owner, job_id)
+    kept = services.ledger.reviews.get(own_id) or services.ledger.reviews.get(job_id)
+    return kept.job if kept else None
 
 
 def _url(job_id: str) -> str:

@@ -4,17 +4,16 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from contract.errors import UnavailableError
-from contract.images.store import ImageStore
 from contract.job import JobResult, Timings, now_ms
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Committed, final_status
 from contract.log import get_logger
 from worker.pipeline.gate import Gate
 from worker.pipeline.item import Item, counts
+from worker.pipeline.release import Releaser
 from worker.upkeep.leases import LeaseKeeper
 from worker.upkeep.metrics import WorkerMetrics
 from worker.upkeep.thumbnails import Thumbnailer
@@ -28,13 +27,13 @@ _RETRY_S = 0.5
 
 
 class Committer:
-    """A thread that commits results, then drops the leases, deletes the images and frees the room in the gate."""
+    """A thread that commits results, then drops the leases, releases the images and frees the room in the gate."""
 
     def __init__(
         self,
         gate: Gate,
         ledger: Ledger,
-        images: ImageStore,
+        releaser: Releaser,
         leases: LeaseKeeper,
         thumbnails: Thumbnailer,
         metrics: WorkerMetrics,
@@ -42,7 +41,7 @@ class Committer:
     ) -> None:
         self._gate = gate
         self._ledger = ledger
-        self._images = images
+        self._releaser = releaser
         self._leases = leases
         self._thumbnails = thumbnails
         self._metrics = metrics
@@ -94,17 +93,17 @@ class Committer:
         committed = self._commit(group)
         self._leases.drop(item.claim for item, _ in group)
         finished_ms = now_ms()
-        finished = []
+        finished: list[tuple[Item, JobResult]] = []
         for (item, result), done in zip(group, committed, strict=True):
             if done is Committed.FINISHED:
                 self._report(item, result, finished_ms)
                 self._thumbnails.offer(item.claim, item.pixels, item.features)
-                finished.append(item)
+                finished.append((item, result))
             elif done is Committed.RETRIED:
                 _log.warning("A canary failed on a job; the live version processes it", **item.claim.job.log_fields())
             else:
                 self._metrics.late_commits.inc()
-        self._delete_images(finished)
+        self._releaser.release(finished)
         self._gate.leave(counts(item for item, _ in group))
 
     def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[Committed]:
@@ -120,13 +119,3 @@ class Committer:
         self._metrics.observe(item.claim.job, item.model.name, result.timings or Timings(), finished_ms)
         job = replace(item.claim.job, status=final_status(result), result=result, finished_ms=finished_ms)
         _log.info("Job finished", action="job_ended", status=str(job.status), **job.log_fields())
-
-    def _delete_images(self, items: Sequence[Item]) -> None:
-        refs = [item.claim.job.image for item in items if item.claim.job.image]
-        try:
-            self._images.delete(refs)
-        except UnavailableError as error:
-            _log.warning("Images of finished jobs were not deleted yet", count=len(refs), reason=error.detail)
-            # The record no longer has the reference, so this list is the only way to find the images again.
-            with suppress(UnavailableError):
-                self._ledger.discard(refs)

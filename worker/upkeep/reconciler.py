@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from contract.errors import UnavailableError
 from contract.images.store import ImageStore
 from contract.ledger.ledger import Ledger
+from contract.ledger.reviews import ReviewLimits
 from contract.ledger.types import Sweep
 from contract.log import get_logger
 from contract.purge import Purger
@@ -21,10 +22,13 @@ _SWEEP_IMAGES_S = 600.0
 
 @dataclass
 class Reconciler:
-    """A thread that recovers lost jobs, completes interrupted purges, and deletes images that no job needs."""
+    """A thread that recovers lost jobs, completes interrupted purges, and deletes images that nobody needs."""
 
     ledger: Ledger
     images: ImageStore
+    #: The part with the copies of images that are kept for review, if any are kept, and their limits.
+    kept: ImageStore | None
+    review_limits: ReviewLimits
     worker_id: str
     sweep_s: float
     #: How long a worker may take to renew its leases, or a purge to make progress.
@@ -58,6 +62,8 @@ class Reconciler:
         recovered = sum(self._sweep_queue(queue) for queue in self.ledger.queue_names())
         purger = Purger(self.ledger, self.images, self.result_ttl_s)
         purger.resume(self.grace_s, by=self.worker_id)
+        if removed := self.ledger.reviews.trim(self.review_limits):
+            _log.info("Removed images from review", action="reviews_trimmed", images=removed)
         purger.delete_discarded(_DISCARDED_PER_SWEEP)
         self._sweep_images()
         return recovered
@@ -75,6 +81,8 @@ class Reconciler:
         self._sweep_images_at_s = time.monotonic() + _SWEEP_IMAGES_S
         if swept := self.images.sweep(self.image_ttl_s):
             _log.info("Deleted expired images", action="images_swept", images=swept)
+        if self.kept:
+            self.kept.sweep(self.review_limits.ttl_s)  # copies whose worker was killed before it recorded them
 
     def _run(self) -> None:
         pause_s = self.sweep_s

@@ -331,3 +331,79 @@ local function write_counts(now, ttl_s)
     end
   end
 end
+
+-- Count the right label of a job instead of the one that was reported before; false stands for none.
+local function count_label(label, before, predicted, name, version, day)
+  local counts = K.feedback .. name .. ':' .. day
+  local function field(given)
+    return version .. '|' .. (given == predicted and 'right' or 'wrong')
+  end
+  if before then
+    redis.call('HINCRBY', counts, field(before), -1)
+  end
+  if label then
+    redis.call('HINCRBY', counts, field(label), 1)
+    redis.call('EXPIRE', counts, K.feedback_days * 86400)
+    -- The totals are exported as counters, which never fall: a second label counts once more.
+    redis.call('HINCRBY', K.feedback_totals, name .. '@' .. field(label), 1)
+  end
+end
+
+-- Call `change` with the suffix of each set in which the kept image of a job is: those of all owners, and of its own.
+local function in_review_sets(id, change)
+  local owner = redis.call('HGET', K.review .. id, 'owner') or ''
+  change('')
+  if owner ~= '' then
+    change(owner)
+  end
+end
+
+-- Let reviewers get a kept image from this time on.
+local function await_review(id, from_ms)
+  in_review_sets(id, function(owner)
+    redis.call('ZADD', K.review_waiting .. owner, text(from_ms), id)
+  end)
+end
+
+-- Record the label of a kept image, and who gave it.
+local function mark_reviewed(id, label, by, now)
+  redis.call('HSET', K.review .. id, 'label', label, 'labeled_by', by, 'labeled_ms', text(now))
+  in_review_sets(id, function(owner)
+    redis.call('ZREM', K.review_waiting .. owner, id)
+  end)
+end
+
+-- Remove the kept image of a job from review. Returns its reference, or false if there is none.
+local function drop_review(id)
+  local image, size = unpack(redis.call('HMGET', K.review .. id, 'image', 'size_bytes'))
+  in_review_sets(id, function(owner)
+    redis.call('ZREM', K.review_kept .. owner, id)
+    redis.call('ZREM', K.review_waiting .. owner, id)
+  end)
+  if image then
+    redis.call('HINCRBY', K.counters, 'review_bytes', text(-size))
+    redis.call('UNLINK', K.review .. id)
+  end
+  return image
+end
+
+-- Remove kept images that are older than `ttl_ms`, and those that are too many or too large: first the oldest ones that
+-- have no label. Returns the number of removed images.
+local function trim_reviews(now, ttl_ms, max_images, max_bytes)
+  for removed = 0, 999 do -- the next sweep continues
+    local oldest = redis.call('ZRANGE', K.review_kept, 0, 0)[1]
+    if not oldest then
+      return removed
+    end
+    local kept_ms = tonumber(redis.call('HGET', K.review .. oldest, 'kept_ms') or 0)
+    if kept_ms + ttl_ms > now then
+      local bytes = tonumber(redis.call('HGET', K.counters, 'review_bytes') or 0)
+      if redis.call('ZCARD', K.review_kept) <= max_images and bytes <= max_bytes then
+        return removed
+      end
+      oldest = redis.call('ZRANGE', K.review_waiting, 0, 0)[1] or oldest
+    end
+    discard(drop_review(oldest))
+  end
+  return 1000
+end

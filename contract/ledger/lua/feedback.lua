@@ -1,25 +1,16 @@
--- Record the right label of a job; the last one counts. ARGV: id, right label, predicted label, model, version, day
--- (since 1970). Returns 1, or 0 if the job has no prediction or no longer exists.
-local id, label, predicted, name, version, day = unpack(ARGV, 1, 6)
+-- Record the right label of a job; the last one counts. If its image is kept for review, it is reviewed with this.
+-- ARGV: id, right label, predicted label, model, version, day (since 1970), who, now_ms (0: Redis clock).
+-- Returns 1, or 0 if the job has no prediction or no longer exists.
+local id, label, predicted, name, version, day, by = unpack(ARGV, 1, 7)
 local key = K.job .. id
-local status, before = unpack(redis.call('HMGET', key, 'status', 'feedback'))
+local status, before, fence = unpack(redis.call('HMGET', key, 'status', 'feedback', 'fence'))
 if status ~= 'succeeded' then
   return 0
-elseif before == label then
-  return 1
+elseif before ~= label then
+  redis.call('HSET', key, 'feedback', label)
+  count_label(label, before, predicted, name, version, day)
 end
-
-local counts = K.feedback .. name .. ':' .. day
-local function field(given)
-  return version .. '|' .. (given == predicted and 'right' or 'wrong')
+if redis.call('HGET', K.review .. id, 'fence') == fence then
+  mark_reviewed(id, label, by, clock(ARGV[8]))
 end
-
-redis.call('HSET', key, 'feedback', label)
-if before then
-  redis.call('HINCRBY', counts, field(before), -1)
-end
-redis.call('HINCRBY', counts, field(label), 1)
-redis.call('EXPIRE', counts, K.feedback_days * 86400)
--- The totals are exported as counters, which never fall: a second label counts once more.
-redis.call('HINCRBY', K.feedback_totals, name .. '@' .. field(label), 1)
 return 1

@@ -14,9 +14,12 @@ end
 
 local function remove(id)
   local key = K.job .. id
+  local kept = drop_review(id)
+  images[#images + 1] = kept or nil
   local status, parent, idempotency_key, dead_image, retried_as =
     unpack(redis.call('HMGET', key, 'status', 'submission', 'idempotency_key', 'dead_image', 'retried_as'))
   if not status then
+    removed[#removed + 1] = kept and id or nil -- the record has expired, but not the image that was kept for review
     return
   end
   if status == 'queued' or status == 'running' then

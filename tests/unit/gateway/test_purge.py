@@ -11,6 +11,8 @@ from werkzeug.test import TestResponse
 from contract.access import Scope
 from contract.errors import UnavailableError
 from contract.job import new_job_id
+from contract.ledger import keys
+from contract.ledger.reviews import KeptImage, ReviewLimits
 from contract.ledger.types import Sweep
 from contract.queues import INTERACTIVE
 from tests.support.images import draw, stored_images
@@ -49,6 +51,30 @@ def test_a_purged_job_and_its_image_are_gone(gateway: Gateway, state: str) -> No
     assert "was purged" in assert_problem(purge(gateway, url), 404, "not_found")["detail"]
     again = upload(gateway, draw(color=(1, 2, 3)), **{"Idempotency-Key": "k"})
     assert (again.status_code, again.get_json()["id"] != job_id) == (202, True)
+
+
+def keep_image(gateway: Gateway, job_id: str) -> str:
+    """Keep the image of a finished job for review, and let the record expire; returns the reference of the copy."""
+    job, ref = gateway.job(job_id), gateway.images.put(b"copy")
+    kept = KeptImage(job_id, "low_confidence", ref, 4, "cat", 0.5, "cats-dogs", "1", 0, job.owner)
+    assert gateway.ledger.reviews.keep(kept, job.fence, ReviewLimits(60, 10, 1000))
+    gateway.services.client.delete(keys.job(job_id))
+    return ref
+
+
+def test_an_image_kept_for_review_is_purged_even_if_the_record_of_its_job_has_expired(
+    make_gateway: MakeGateway,
+) -> None:
+    gateway = make_gateway(access="required")
+    gateway.finish_new_jobs()
+    ada, eve = key(gateway), key(gateway)
+    job_id = submit(gateway, ada).get_json()["id"]
+    ref = keep_image(gateway, job_id)
+    assert_problem(purge(gateway, f"/v1/jobs/{job_id}", eve), 404, "not_found")
+    assert gateway.images.get([ref]) == [b"copy"]
+    assert purge(gateway, f"/v1/jobs/{job_id}", ada).status_code == 204
+    assert gateway.images.get([ref]) == [None]
+    assert_problem(purge(gateway, f"/v1/jobs/{job_id}", ada), 404, "not_found")
 
 
 def test_a_delete_without_purge_remains_a_cancel(gateway: Gateway) -> None:

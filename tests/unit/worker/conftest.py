@@ -146,18 +146,20 @@ class Bench:
 
 @pytest.fixture
 def make_bench(clean_redis: str, ledger: FaultyLedger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Creates benches. `parts` replace parts of `build_worker`; `decode_limit_s` is a setting."""
+    """Creates benches. `parts` replace parts of `build_worker`; `decode_limit_s` and `review_below` are settings."""
     with ExitStack() as running, patient_client(clean_redis) as client:
 
-        def make(decode_limit_s: float = 30.0, **parts: Any) -> Bench:
+        def make(decode_limit_s: float = 30.0, review_below: float = 0.0, **parts: Any) -> Bench:
+            folder = tmp_path / "images"
             environ = {
                 "PAWQUEUE_REDIS_URL": clean_redis,
                 "PAWQUEUE_STATE_DIR": str(tmp_path / "state"),
                 "PAWQUEUE_BATCH_SIZE": str(BATCH_SIZE),
                 "PAWQUEUE_BATCH_WAIT_MS": "5000",
                 "PAWQUEUE_DECODE_LIMIT_S": str(decode_limit_s),
+                "PAWQUEUE_IMAGE_STORE_URL": str(folder),
+                "PAWQUEUE_REVIEW_BELOW": str(review_below),
             }
-            folder = tmp_path / "images"
             images, model, metrics = FaultyImageStore(folder), WatchedModel(), WorkerMetrics(BATCH_SIZE)
             parts = {"client": client, "ledger": ledger, "images": images, "metrics": metrics} | parts
             worker = build_worker(load_settings(environ), model, **parts)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from contract.images.store import FileImageStore
 from contract.job import Job, JobStatus, new_job_id, now_ms
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
+from contract.ledger.reviews import ReviewLimits
 from contract.queues import BULK, INTERACTIVE
 from contract.submission import Submission
 from tests.support.images import draw
@@ -36,7 +37,7 @@ def reconciler_of(ledger: Ledger, images: FileImageStore, **options: Any) -> Rec
         "result_ttl_s": 60,
         "image_ttl_s": 60,
     } | options
-    return Reconciler(ledger, images, **values)
+    return Reconciler(ledger, images, None, ReviewLimits(60, 10, 10_000), **values)
 
 
 def submit(ledger: Ledger, count: int = 1, queue: str = INTERACTIVE, image: str = "") -> list[str]:

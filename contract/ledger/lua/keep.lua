@@ -1,0 +1,24 @@
+-- Keep the image of a job for review, unless it is kept, or the job was purged, or its id belongs to a new job.
+-- ARGV: now_ms (0: Redis clock), id, fence of the claim under which it was processed, ttl_ms, maximum number of images,
+-- maximum bytes, then names and values of the fields of the entry. Returns 1 if kept, else 0.
+local now, id, fence = clock(ARGV[1]), ARGV[2], ARGV[3]
+local job_fence, label = unpack(redis.call('HMGET', K.job .. id, 'fence', 'feedback'))
+local key = K.review .. id
+if job_fence ~= fence or redis.call('HGET', key, 'fence') == fence then
+  return 0
+end
+discard(drop_review(id)) -- of an earlier job with this id
+redis.call('HSET', key, unpack(ARGV, 7))
+redis.call('HSET', key, 'fence', fence, 'kept_ms', text(now))
+local number = redis.call('HINCRBY', K.counters, 'reviews', 1)
+in_review_sets(id, function(owner)
+  redis.call('ZADD', K.review_kept .. owner, number, id)
+end)
+redis.call('HINCRBY', K.counters, 'review_bytes', redis.call('HGET', key, 'size_bytes'))
+if label then
+  mark_reviewed(id, label, '', now)
+else
+  await_review(id, now)
+end
+trim_reviews(now, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
+return redis.call('EXISTS', key)
