@@ -96,7 +96,7 @@ class LedgerCollector(Collector):  # type: ignore[misc]
         try:
             stats, workers, models = self._ledger.stats(), self._ledger.workers(), self._ledger.models
             live, default = models.live(), models.default()
-            feedback = self._ledger.feedback.totals()
+            feedback, shadows = self._ledger.feedback.totals(), self._ledger.shadows.totals()
             accuracies = _accuracies(self._ledger.feedback, live, {name for name, _, _ in feedback})
             stored = self._ledger.server().used_bytes
         except UnavailableError:
@@ -111,6 +111,7 @@ class LedgerCollector(Collector):  # type: ignore[misc]
         yield from _totals(stats, default)
         yield from _models(list(live), workers)
         yield _feedback(feedback)
+        yield _shadows(shadows)
         yield accuracies
         target = "The accuracy below which an alert fires; 0 for no alert."
         yield GaugeMetricFamily("pawqueue_accuracy_target", target, value=self._accuracy_target)
@@ -158,6 +159,17 @@ def _feedback(totals: Mapping[tuple[str, str, bool], int]) -> CounterMetricFamil
     for (model, version, is_right), count in totals.items():
         feedback.add_metric([model, version, str(is_right).lower()], count)
     return feedback
+
+
+def _shadows(totals: Mapping[tuple[str, str, bool], int]) -> CounterMetricFamily:
+    compared = CounterMetricFamily(
+        "pawqueue_shadow_total",
+        "Jobs that the shadow of a model predicted too, by the version of the shadow.",
+        labels=["model", "version", "agreed"],
+    )
+    for (model, version, has_agreed), count in totals.items():
+        compared.add_metric([model, version, str(has_agreed).lower()], count)
+    return compared
 
 
 def _accuracies(store: FeedbackStore, live: Mapping[str, str], names: Container[str]) -> GaugeMetricFamily:

@@ -28,6 +28,7 @@ from worker.pipeline.item import Item
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.predict import Predictor
 from worker.pipeline.release import Releaser
+from worker.pipeline.shadow import ShadowPredictor
 from worker.process import Worker
 from worker.runtime.keras import KerasModel
 from worker.runtime.models import Models
@@ -80,10 +81,19 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     limits = ReviewLimits(settings.review_ttl_s, settings.review_max_images, settings.review_max_bytes)
     kept = _kept_images(settings)
     releaser = Releaser(ledger, images, kept, settings.review_below, limits)
-    committer = Committer(gate, ledger, releaser, leases, thumbnailer, metrics, settings.result_ttl_s)
     batcher: Batcher[Item] = Batcher(
         settings.batch_size, settings.batch_wait_ms / 1000, ranks=len(QUEUES), is_ready=models.is_ready
     )
+    # Costly images are in no gate and, once they are decoded, in the batcher.
+    shadow = ShadowPredictor(
+        models,
+        ledger.shadows,
+        metrics,
+        is_idle=lambda: gate.is_empty() and not len(batcher) and costly.is_idle(),
+        decode=decode,
+    )
+    after = (lambda item, _: thumbnailer.offer(item.claim, item.pixels, item.features), shadow.offer)
+    committer = Committer(gate, ledger, releaser, leases, after, metrics, settings.result_ttl_s)
     predictor = Predictor(models, batcher, committer, metrics)
     decoder = Decoder(
         batcher,
@@ -112,6 +122,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         costly=costly,
         predictor=predictor,
         committer=committer,
+        shadow=shadow,
         batch_size=settings.batch_size,
         lease_s=settings.lease_s,
         result_ttl_s=settings.result_ttl_s,
@@ -131,7 +142,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         image_ttl_s=settings.image_ttl_s,
     )
     watchdog = Watchdog(
-        predictor.running_s,
+        lambda: max(predictor.running_s(), shadow.running_s()),
         settings.predict_limit_s,
         fail_slow_images=decoder.fail_slow_images,
         decoders_stuck=decoder.is_stuck,
@@ -178,4 +189,10 @@ def _heartbeat(model: KerasModel, metrics_address: str) -> Heartbeat:
 
 def _report(models: Models, heartbeat: Heartbeat) -> Heartbeat:
     """A heartbeat with the current models."""
-    return replace(heartbeat, serves=models.served_names(), models=models.held(), prepared=models.prepared())
+    return replace(
+        heartbeat,
+        serves=models.served_names(),
+        models=models.held(),
+        prepared=models.prepared(),
+        shadows=models.shadows(),
+    )

@@ -86,6 +86,13 @@ REVIEW = f"{PREFIX}review:"
 REVIEW_KEPT = f"{PREFIX}review-kept:"
 #: Sorted set per owner, and one for all: those that wait for a label, by the time from which a reviewer may get them.
 REVIEW_WAITING = f"{PREFIX}review-waiting:"
+#: Hash per model and day, with expiry: by pair of versions, how often the live version and the shadow agreed, and with
+#: feedback which of them was right.
+SHADOW = f"{PREFIX}shadow:"
+#: Hash: how often shadows agreed with live versions, of all time, by model and shadow.
+SHADOW_TOTALS = f"{PREFIX}shadow-totals"
+#: Capped stream per model, with expiry: jobs for which the live version and the shadow predicted different labels.
+DISAGREEMENTS = f"{PREFIX}disagreements:"
 #: String per image, with expiry: its bytes, if images are stored in Redis.
 IMAGE = f"{PREFIX}image:"
 #: String per job, with expiry: its thumbnail in Base64.
@@ -113,6 +120,11 @@ VERSIONS_KEPT = 200
 MODEL_CHANGES_KEPT = 10_000
 #: How long the counts of a day are kept.
 FEEDBACK_DAYS = 400
+#: Maximum number of fields of a day on which shadows were compared; each pair of versions has up to six.
+SHADOW_COUNTS_KEPT = 600
+#: Maximum number of disagreements that are kept per model, and for how long.
+DISAGREEMENTS_KEPT = 1_000
+DISAGREEMENTS_DAYS = 7
 #: A submission's rate is measured over a sliding window of one to two times this length.
 RATE_SPAN_MS = 5_000
 

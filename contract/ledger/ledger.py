@@ -29,6 +29,7 @@ from contract.ledger.records import (
     submit_to_row,
 )
 from contract.ledger.reviews import ReviewStore
+from contract.ledger.shadows import ShadowStore
 from contract.ledger.tickets import new_ticket
 from contract.ledger.types import (
     EMPTY_SUBMISSION_TTL_S,
@@ -72,6 +73,7 @@ class Ledger:
         self.models = ModelRegistry(client)
         self.feedback = FeedbackStore(client)
         self.reviews = ReviewStore(client)
+        self.shadows = ShadowStore(client)
         self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
 
     # Jobs

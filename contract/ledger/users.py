@@ -29,6 +29,7 @@ _RATES = (f"{keys.RATES}:",)
 _COUNTS = (keys.QUEUED, keys.RUNNING, keys.QUEUED_BYTES, keys.TOTALS, keys.ERRORS, keys.DEAD)
 _WORKERS = (keys.WORKERS, keys.WORKERS_ALIVE)
 _FEEDBACK = (keys.FEEDBACK, keys.FEEDBACK_TOTALS)
+_SHADOW = (keys.SHADOW, keys.SHADOW_TOTALS)
 _MODELS = (keys.MODELS, keys.MODEL, keys.DEFAULT_MODEL)
 #: What a script needs that changes a job or a submission, wherever it runs. Redis compares a key with the patterns in
 #: this order, so those that every job uses come first: that halves the cost.
@@ -37,7 +38,7 @@ _JOBS = (
     *(keys.COUNTERS, keys.EVENTS, keys.TOTALS, keys.ERRORS, keys.OWNER_JOBS, keys.OWNER_BYTES, keys.OWNER_RECORDS),
     *(keys.SUBMISSION, keys.SUBMISSION_JOBS, keys.SUBMISSION_FINISHED, keys.SUBMISSION_LISTED),
     *(keys.SUBMISSIONS, keys.OPEN_SUBMISSIONS, keys.IDEMPOTENCY, keys.THUMBNAIL, keys.IMAGE),
-    *(keys.DISCARDED, keys.PURGING, keys.DEAD),
+    *(keys.DISCARDED, keys.PURGING, keys.DEAD, keys.DISAGREEMENTS),
     *(keys.REVIEW, keys.REVIEW_KEPT, keys.REVIEW_WAITING),
 )
 
@@ -82,11 +83,11 @@ def _script_commands() -> set[str]:
 GATEWAY = RedisUser(
     "gateway",
     f"{_SCRIPTS} SUBSCRIBE HGET HGETALL HVALS EXISTS ZRANK ZREVRANGE ZSCORE LRANGE LREM RPUSH "  # ledger and API keys
-    "HKEYS SMEMBERS "  # models
+    "HKEYS SMEMBERS XREVRANGE "  # models
     "ZCARD ZRANGEBYSCORE "  # review
     "GET SET INCRBY TTL "  # secret, rate limits
     "MGET UNLINK",  # images, in a Redis of their own
-    changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES, *_FEEDBACK),
+    changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES, *_FEEDBACK, *_SHADOW),
     read_keys=(keys.API_KEYS, *_WORKERS, keys.MODELS, keys.DEFAULT_MODEL),
     channels=(keys.DONE,),
 )
@@ -97,7 +98,7 @@ WORKER = RedisUser(
     "MGET UNLINK",  # images
     changed_keys=(
         *(*_JOBS, keys.LEADER, *_WORKERS, *_QUEUES, *_BINDINGS, *_UNACKNOWLEDGED),
-        *(*_MODELS, keys.MODEL_CHANGES),
+        *(*_MODELS, keys.MODEL_CHANGES, *_SHADOW),
     ),
     channels=(keys.DONE,),
 )
@@ -116,6 +117,8 @@ DASHBOARD = RedisUser(
         *_WORKERS,
         *_MODELS,
         *_FEEDBACK,
+        *_SHADOW,
+        keys.DISAGREEMENTS,
     ),
     runs_all_scripts=False,
 )

@@ -5,6 +5,7 @@ with `hang`. Once the file is gone, a restarted worker runs normally. There are 
 worker waits until the file is deleted; with `deadly_image` every image whose upper left pixel is magenta kills the
 worker that decodes it; with `deadly_load` and `deadly_predict` the model `deadly`, except its version 1, kills every
 worker that loads it or predicts with it, while the file exists; with `failing_predict` it raises an exception.
+`deadly_shadow_load`, `deadly_shadow` and `hanging_shadow` do the same with version 9 of every model.
 """
 
 import os
@@ -138,13 +139,20 @@ _IN_PREDICT: dict[str, Fault] = {
     "held_in_predict": held,
 }
 
-_IN_MODEL: dict[str, Fault] = {"deadly_predict": deadly_model, "failing_predict": failing_model}
-_DEADLY_LOAD = "deadly_load"
+#: In one model or version.
+_IN_MODEL: dict[str, Fault] = {
+    "deadly_predict": deadly_model,
+    "failing_predict": failing_model,
+    "deadly_shadow": deadly_model,
+    "hanging_shadow": hanging,
+}
+_IN_LOAD = ("deadly_load", "deadly_shadow_load")
+_IN_SHADOW = ("deadly_shadow_load", "deadly_shadow", "hanging_shadow")
 
 
 def run(point: str, flag: Path, *, light: bool) -> int:
     """Run a worker with a fault at `point`; a `light` worker serves a trivial model, which loads faster."""
-    if point not in {NO_POINT, *_IN_METHODS, *_IN_DECODE, *_IN_PREDICT, *_IN_MODEL, _DEADLY_LOAD}:
+    if point not in {NO_POINT, *_IN_METHODS, *_IN_DECODE, *_IN_PREDICT, *_IN_MODEL, *_IN_LOAD}:
         raise SystemExit(f"Unknown fault point {point}.")
     if point in _IN_METHODS:
         owner, name, fault = _IN_METHODS[point]
@@ -152,13 +160,13 @@ def run(point: str, flag: Path, *, light: bool) -> int:
 
     def load(folder: Path, *arguments: Any, **options: Any) -> Any:
         is_deadly = folder.parent.name == "deadly" and folder.name != "1"
-        if point == _DEADLY_LOAD and is_deadly and flag.exists():
+        is_faulty = folder.name == "9" if point in _IN_SHADOW else is_deadly
+        if point in _IN_LOAD and is_faulty and flag.exists():
             os.kill(os.getpid(), signal.SIGKILL)
         model: Any = load_light(folder) if light else load_model(folder, *arguments, **options)
-        if point in _IN_MODEL and is_deadly:
-            model.predict = _IN_MODEL[point](model.predict, flag)
-        if point in _IN_PREDICT:
-            model.predict = _IN_PREDICT[point](model.predict, flag)
+        fault = _IN_PREDICT.get(point) or (_IN_MODEL.get(point) if is_faulty else None)
+        if fault:
+            model.predict = fault(model.predict, flag)
         return model
 
     def build(*arguments: Any, **options: Any) -> Worker:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 
 from bundle.manifest import Interval
 from contract.csv_text import csv_line, read_csv
+from contract.share import mcnemar
 from training.data.splits import Split
 from training.errors import TrainingError
 from training.files import PREDICTIONS_FILE
@@ -133,12 +133,6 @@ def compare(challenger: Predictions, champion: Predictions) -> Comparison:
         champion_calibration=calibration_error(old, truth),
         calibration_change=_calibration_change(new, old, truth),
     )
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the p-value of the two-sided exact McNemar test."""
-    different = only_first + only_second
-    return float(binomtest(only_first, different, 0.5).pvalue) if different else 1.0
 
 
 def _calibration_change(new: Probabilities, old: Probabilities, truth: Classes) -> Interval:

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from contract.errors import UnavailableError
@@ -16,7 +16,6 @@ from worker.pipeline.item import Item, counts
 from worker.pipeline.release import Releaser
 from worker.upkeep.leases import LeaseKeeper
 from worker.upkeep.metrics import WorkerMetrics
-from worker.upkeep.thumbnails import Thumbnailer
 
 _log = get_logger(__name__)
 
@@ -35,7 +34,7 @@ class Committer:
         ledger: Ledger,
         releaser: Releaser,
         leases: LeaseKeeper,
-        thumbnails: Thumbnailer,
+        after: Sequence[Callable[[Item, JobResult], object]],
         metrics: WorkerMetrics,
         result_ttl_s: int,
     ) -> None:
@@ -43,7 +42,8 @@ class Committer:
         self._ledger = ledger
         self._releaser = releaser
         self._leases = leases
-        self._thumbnails = thumbnails
+        #: Called for each committed result; they must not block.
+        self._after = after
         self._metrics = metrics
         self._result_ttl_s = result_ttl_s
         self._pending: queue.SimpleQueue[tuple[Item, JobResult] | None] = queue.SimpleQueue()
@@ -97,7 +97,8 @@ class Committer:
         for (item, result), done in zip(group, committed, strict=True):
             if done is Committed.FINISHED:
                 self._report(item, result, finished_ms)
-                self._thumbnails.offer(item.claim, item.pixels, item.features)
+                for follow in self._after:
+                    follow(item, result)
                 finished.append((item, result))
             elif done is Committed.RETRIED:
                 _log.warning("A canary failed on a job; the live version processes it", **item.claim.job.log_fields())

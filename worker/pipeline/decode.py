@@ -153,6 +153,11 @@ class CostlyDecoder:
         with self._changed:
             return self._unfinished[queue_name]
 
+    def is_idle(self) -> bool:
+        """Whether no image waits or is being decoded."""
+        with self._changed:
+            return not self._unfinished.total()
+
     def stop(self) -> None:
         """Stop the threads without decoding the images that wait."""
         with self._changed:

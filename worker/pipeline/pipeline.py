@@ -25,6 +25,7 @@ from worker.pipeline.decode import CostlyDecoder, Decoder
 from worker.pipeline.gate import ClosedError, Gate
 from worker.pipeline.item import Item, counts
 from worker.pipeline.predict import Predictor
+from worker.pipeline.shadow import ShadowPredictor
 from worker.runtime.models import Models, UnusableModelError
 from worker.upkeep.leases import LeaseKeeper
 
@@ -52,6 +53,7 @@ class Pipeline:
     costly: CostlyDecoder
     predictor: Predictor
     committer: Committer
+    shadow: ShadowPredictor
     #: Maximum number of jobs of a queue in one claim. What is left wakes other workers.
     batch_size: int
     lease_s: float
@@ -65,6 +67,7 @@ class Pipeline:
         self.committer.start()
         self.predictor.start()
         self.costly.start()
+        self.shadow.start()
 
     def wants(self, queue: str) -> bool:
         """Whether the worker should fetch tickets of a queue."""
@@ -128,6 +131,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """Finish the jobs in the pipeline and stop the threads. Costly images that wait are not decoded."""
+        self.shadow.stop()
         self.costly.stop()
         self.decoder.stop()
         self.predictor.stop()
@@ -192,6 +196,8 @@ class Pipeline:
             self.gate.retry(self.ledger.postpone, costly)
         slow = [self._item(claim, models[claim.job.id], counted=claim.alone) for claim in costly]
         items = [self._item(claim, models[claim.job.id]) for claim, _ in cheap]
+        for item, (_, data) in zip(items, cheap, strict=True):
+            self.shadow.keep(item, data)
         self.gate.enter(counts([*slow, *items]))
         for item in slow:
             self.costly.submit(item)

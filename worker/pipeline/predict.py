@@ -109,12 +109,21 @@ class Predictor:
             outputs = model.predict(pixels)
         finally:
             self._call_began_s = None
-        expected = (len(batch), len(model.labels))
-        if outputs.probabilities.shape != expected:
-            raise RuntimeError(f"The model returned shape {outputs.probabilities.shape}, expected {expected}.")
-        if not np.isfinite(outputs.probabilities).all():
-            raise RuntimeError("The model returned a value that is not finite.")
+        check_outputs(model, outputs, len(batch))
         return outputs
+
+
+def check_outputs(model: KerasModel, outputs: Outputs, images: int) -> None:
+    """Check what a model returned for this number of images.
+
+    Raises:
+        RuntimeError: the shape is wrong, or a value is not finite.
+    """
+    expected = (images, len(model.labels))
+    if outputs.probabilities.shape != expected:
+        raise RuntimeError(f"The model returned shape {outputs.probabilities.shape}, expected {expected}.")
+    if not np.isfinite(outputs.probabilities).all():
+        raise RuntimeError("The model returned a value that is not finite.")
 
 
 def _result(model: KerasModel, item: Item, outputs: Outputs, at: int, started_s: float, predict_s: float) -> JobResult:
@@ -123,11 +132,8 @@ def _result(model: KerasModel, item: Item, outputs: Outputs, at: int, started_s:
     if outputs.familiarity is not None:
         familiarity = round(float(outputs.familiarity[at]), _DIGITS)
         warnings = (*warnings, UNFAMILIAR_IMAGE) if familiarity < UNFAMILIAR_BELOW else warnings
-    best = int(row.argmax())
-    confidence = round(float(row[best]), _DIGITS)
-    kept = probabilities(row, model.labels, item.claim.job.top_k)
     return JobResult(
-        prediction=Prediction(model.labels[best], confidence, kept, familiarity, _labels_of(row, model)),
+        prediction=prediction_of(model, row, item.claim.job.top_k, familiarity),
         model=item.model,
         batch_size=len(outputs.probabilities),
         timings=Timings(
@@ -139,6 +145,16 @@ def _result(model: KerasModel, item: Item, outputs: Outputs, at: int, started_s:
         features=item.features,
         warnings=warnings,
     )
+
+
+def prediction_of(
+    model: KerasModel, row: NDArray[np.float32], top_k: int = 0, familiarity: float | None = None
+) -> Prediction:
+    """The prediction for an image with this row of outputs."""
+    best = int(row.argmax())
+    confidence = round(float(row[best]), _DIGITS)
+    kept = probabilities(row, model.labels, top_k)
+    return Prediction(model.labels[best], confidence, kept, familiarity, _labels_of(row, model))
 
 
 def probabilities(row: NDArray[np.float32], labels: Sequence[str], top_k: int) -> dict[str, float]:

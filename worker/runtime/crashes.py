@@ -1,7 +1,8 @@
 """Finds out which versions of models crash workers, across restarts.
 
 A crash in native code, or a lack of memory, ends the whole process. So a worker writes into a file what it loads and
-what it predicts with. A worker that finds the file of a dead one counts a crash of that version.
+what it predicts with. A worker that finds the file of a dead one counts a crash of that version. What a shadow does is
+written separately: it is to blame for a crash, whatever else its worker did.
 """
 
 import fcntl
@@ -25,9 +26,9 @@ _DEATHS = 2
 #: The first pause in seconds. Each further crash doubles it.
 _PAUSE_S = 10.0
 _PAUSE_MAX_S = 600.0
-#: Bytes of a process's file for what it loads, and for what it predicts with.
+#: Bytes of a process's file for what it does with a shadow, for what it loads, and for what it predicts with.
 _SLOT = 512
-_LOADING, _PREDICTING = 0, _SLOT
+_SHADOWING, _LOADING, _PREDICTING = _SLOTS = 0, _SLOT, 2 * _SLOT
 _COUNTS = "counts.json"
 
 
@@ -58,7 +59,7 @@ class CrashRecorder:
         self._folder = folder
         self._clock = clock
         self._counts: dict[str, Crashes] = {}
-        self._slots: mmap.mmap | bytearray = bytearray(2 * _SLOT)
+        self._slots: mmap.mmap | bytearray = bytearray(len(_SLOTS) * _SLOT)
         self._own: Path | None = None
         if folder is None:
             return
@@ -68,8 +69,8 @@ class CrashRecorder:
                 # The file stays open, and therefore locked, until the process ends.
                 self._handle, name = tempfile.mkstemp(dir=folder, suffix=".worker")
                 fcntl.flock(self._handle, fcntl.LOCK_EX)
-            os.ftruncate(self._handle, 2 * _SLOT)
-            self._slots, self._own = mmap.mmap(self._handle, 2 * _SLOT), Path(name)
+            os.ftruncate(self._handle, len(self._slots))
+            self._slots, self._own = mmap.mmap(self._handle, len(self._slots)), Path(name)
         except OSError as error:
             _log.warning("Crashes of models cannot be recorded", folder=str(folder), reason=error.strerror)
 
@@ -81,16 +82,30 @@ class CrashRecorder:
     @contextmanager
     def loading(self, ref: ModelRef) -> Iterator[None]:
         """Record that a version is being loaded."""
-        with self._record(_LOADING, ref):
+        with self._record(_LOADING, _name(ref)):
             yield
 
     @contextmanager
     def predicting(self, ref: ModelRef) -> Iterator[None]:
         """Record that a version predicts a batch. If the process survives it, the version's crashes are forgotten."""
-        with self._record(_PREDICTING, ref):
+        with self._record(_PREDICTING, _name(ref)):
             yield
         if self._counts and _name(ref) in self._counts:
             self._update(forget=_name(ref))
+
+    @contextmanager
+    def shadowing(self, ref: ModelRef, revision: int) -> Iterator[None]:
+        """Record that the shadow that was set at a revision of its model is being loaded, or predicts."""
+        with self._record(_SHADOWING, _shadow_name(ref, revision)):
+            yield
+
+    def has_crashed(self, ref: ModelRef, revision: int) -> bool:
+        """Whether the shadow that was set at a revision of its model crashed a worker, as of the last `refresh`."""
+        return _shadow_name(ref, revision) in self._counts
+
+    def forget(self, ref: ModelRef, revision: int) -> None:
+        """Forget the crash of a shadow, because it is stopped."""
+        self._update(forget=_shadow_name(ref, revision))
 
     def crashes(self, ref: ModelRef) -> Crashes:
         """The crashes of a version since its last batch, as of the last `refresh`."""
@@ -101,8 +116,8 @@ class CrashRecorder:
         self._update()
 
     @contextmanager
-    def _record(self, slot: int, ref: ModelRef) -> Iterator[None]:
-        self._slots[slot : slot + _SLOT] = _name(ref).encode()[:_SLOT].ljust(_SLOT, b"\0")
+    def _record(self, slot: int, name: str) -> Iterator[None]:
+        self._slots[slot : slot + _SLOT] = name.encode()[:_SLOT].ljust(_SLOT, b"\0")
         try:
             yield
         finally:
@@ -126,7 +141,7 @@ class CrashRecorder:
             self._counts = counts
 
     def _take_dead(self, folder: Path) -> Iterator[str]:
-        """Remove the files of dead processes; yields which version each of them loaded, or else predicted with."""
+        """Remove the files of dead processes; yields the shadow of each, or what it loaded, or predicted with."""
         for path in folder.glob("*.worker"):
             if path == self._own:
                 continue
@@ -137,7 +152,7 @@ class CrashRecorder:
                     continue  # it is alive
                 content = file.read()
             path.unlink()
-            for slot in (_LOADING, _PREDICTING):
+            for slot in _SLOTS:
                 if name := content[slot : slot + _SLOT].partition(b"\0")[0]:
                     yield name.decode(errors="replace")
                     break
@@ -145,6 +160,10 @@ class CrashRecorder:
 
 def _name(ref: ModelRef) -> str:
     return f"{ref.name}@{ref.version}"
+
+
+def _shadow_name(ref: ModelRef, revision: int) -> str:
+    return f"{_name(ref)} shadow {revision}"
 
 
 @contextmanager

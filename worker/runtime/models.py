@@ -6,8 +6,8 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from bundle.store import ModelStore, StoredVersion, open_model_store
 from bundle.target import Target
 from contract.errors import UnavailableError
 from contract.job import ModelRef, split_model
-from contract.ledger.models import Change, ModelRegistry, Registered, VersionInfo
+from contract.ledger.models import Change, ModelRegistry, Registered, Route, Shadow, VersionInfo
 from contract.ledger.types import HeldModel
 from contract.log import get_logger
 from contract.queues import QUEUES, queue_name
@@ -36,12 +36,18 @@ _RETRY_S = 60.0
 #: A loaded version that no batch has used after this time may be unloaded.
 _FIRST_USE_S = 10.0
 _POLL_S = 0.05
+#: A shadow that failed on an image is not used for this time.
+_SHADOW_PAUSE_S = 60.0
 _MAX_PROBLEM_CHARS = 500
 #: Why a version is not registered. It is then not served, and registering it is tried again at every look.
 _NOT_REGISTERED = {
     Registered.DIFFERENT: "Another bundle is registered under this name and version. Import it as another version.",
     Registered.TOO_MANY: "There are too many models, or versions of this model.",
 }
+_CRASHED = (
+    "A worker died while it was loading the shadow, or predicting with it. It may need more memory than there is. "
+    "Set it again to try once more."
+)
 
 
 class UnusableModelError(Exception):
@@ -69,6 +75,17 @@ class _Version:
     #: Whether it predicted a batch since it was loaded. Until then it is not unloaded.
     is_used: bool = False
     retry_at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """Why a shadow is not used."""
+
+    #: Identifies the shadow.
+    revision: int
+    problem: str
+    #: Monotonic time in seconds.
+    end_s: float
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,11 @@ class Models:
         self._canaries: dict[str, Change] = {}
         self._changes: dict[str, Change] = {}
         self._begun: dict[str, int] = {}
+        #: By name: the shadow, unless it was stopped.
+        self._shadows: dict[str, Shadow] = {}
+        #: Shadows that are being loaded only to be compared, if there is enough memory, and by name why one is paused.
+        self._optional: dict[ModelRef, Shadow] = {}
+        self._pauses: dict[str, _Pause] = {}
         self._requests: queue.SimpleQueue[ModelRef | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -200,6 +222,8 @@ class Models:
             if found and found.state == "waiting":
                 found.state = "loading"
                 self._requests.put(ModelRef(found.stored.name, found.stored.version))
+            elif found and found.state == "loading":
+                self._optional.pop(ref, None)  # type: ignore[call-overload]
             return bool(found and found.model)
 
     def has_failed(self, ref: Hashable) -> bool:
@@ -226,6 +250,73 @@ class Models:
         """A context in which a version predicts a batch. A worker that dies in it counts as a crash of the version."""
         with self._turns, self._crashes.predicting(ref):
             yield
+
+    # For the shadow
+
+    def shadow_of(self, ref: ModelRef) -> Shadow | None:
+        """The version that is compared with this one; None if none is, or if it cannot be at the moment."""
+        shadow = self._shadows.get(ref.name)  # a job without a shadow must not wait for the lock
+        if shadow is None or shadow.version == ref.version:
+            return None
+        with self._lock:
+            found = self._versions.get(ModelRef(ref.name, shadow.version))
+            is_usable = found and found.model and not self._pause_of(ref.name, shadow)
+            return shadow if is_usable else None
+
+    @contextmanager
+    def shadowing(self, name: str, shadow: Shadow) -> Iterator[KerasModel | None]:
+        """A context with a shadow, in which no other version predicts; None if it was unloaded or stopped.
+
+        A worker that dies in it counts as a crash of the shadow.
+        """
+        ref = ModelRef(name, shadow.version)
+        with self._turns, self._crashes.shadowing(ref, shadow.revision):
+            with self._lock:
+                found = self._versions.get(ref)
+                model = found.model if found and self._shadows.get(name) == shadow else None
+            yield model
+
+    def is_predicting(self) -> bool:
+        """Whether a version predicts, is measured, or waits for its turn."""
+        return bool(len(self._turns))
+
+    def pause_shadow(self, name: str, shadow: Shadow, error: Exception) -> None:
+        """Do not use a shadow for a while, because it failed on an image."""
+        end_s = time.time() + _SHADOW_PAUSE_S
+        problem = f"It failed on an image ({type(error).__name__}: {error})"
+        text = f"{problem[:_MAX_PROBLEM_CHARS]}. Workers try it again {_clock_text(end_s)}."
+        with self._lock:
+            self._pauses[name] = _Pause(shadow.revision, text, self._clock() + _SHADOW_PAUSE_S)
+        _log.warning("A shadow failed and is paused", model=name, version=shadow.version, exc_info=error)
+
+    def shadows(self) -> list[HeldModel]:
+        """The shadows of the models that the worker serves; their problem is empty if they are used, or loading."""
+        with self._lock:
+            return [
+                HeldModel(name, shadow.version, *self._shadow_state(name, shadow))
+                for name, shadow in sorted(self._shadows.items())
+            ]
+
+    def _shadow_state(self, name: str, shadow: Shadow) -> tuple[str, str]:
+        ref = ModelRef(name, shadow.version)
+        found, live = self._versions.get(ref), self._live_version(name)
+        if found is None:
+            return "waiting", "A worker does not have the version."
+        if found.state == "failed":
+            return "failed", found.problem
+        if live == ref:
+            return "waiting", "It is live."
+        if problem := self._pause_of(name, shadow):
+            return "failed", problem
+        if not found.model and not self._fits(ref):
+            return "waiting", "It does not fit into PAWQUEUE_MODEL_MEMORY_BYTES beside the other versions."
+        return found.state, ""
+
+    def _pause_of(self, name: str, shadow: Shadow) -> str:
+        """Why a shadow is paused; empty if it is not."""
+        pause = self._pauses.get(name)
+        is_paused = pause and pause.revision == shadow.revision and self._clock() < pause.end_s
+        return pause.problem if pause and is_paused else ""
 
     # For the heartbeat
 
@@ -264,6 +355,9 @@ class Models:
         Raises:
             BundleError: it cannot be loaded.
         """
+        return self._load(ref, self._crashes.loading(ref))
+
+    def _load(self, ref: ModelRef, recording: AbstractContextManager[None]) -> KerasModel:
         with self._lock:
             found = self._versions[ref]
             found.state = "loading"
@@ -272,7 +366,7 @@ class Models:
                 pass
             gc.collect()
             before = _memory_bytes()
-            with self._crashes.loading(ref):
+            with recording:
                 model = self._load_bundle(found.stored.folder, self._turns)
         # Frameworks can raise anything on a network that they cannot build.
         except Exception as error:
@@ -310,6 +404,7 @@ class Models:
                 self._canaries = {name: route.canary for name, route in routes.items() if route.canary}
                 self._default = default or self._options.default
             self._change_versions(self._registry)
+            self._keep_shadows(self._registry, routes)
         now_s = self._clock()
         with self._lock:
             for found in self._versions.values():
@@ -331,6 +426,46 @@ class Models:
             self.is_ready(ref)
             if name in self._served_names():
                 registry.settle(name)
+
+    def _keep_shadows(self, registry: ModelRegistry, routes: Mapping[str, Route]) -> None:
+        """Load the shadows that fit into memory, and stop those that crashed a worker."""
+        served, shadows = self._served_names(), {}
+        for name, route in routes.items():
+            shadow = route.shadow
+            if name not in served or not shadow or shadow.problem:
+                continue
+            ref = ModelRef(name, shadow.version)
+            if not self._crashes.has_crashed(ref, shadow.revision):
+                shadows[name] = shadow
+                continue
+            registry.stop_shadow(name, shadow.revision, _CRASHED, self._by)
+            self._crashes.forget(ref, shadow.revision)
+        with self._lock:
+            self._shadows = shadows
+            for name, shadow in shadows.items():
+                ref = ModelRef(name, shadow.version)
+                found = self._versions.get(ref)
+                if found and found.state == "waiting" and ref != self._live_version(name) and self._fits(ref):
+                    found.state = "loading"
+                    self._optional[ref] = shadow
+                    self._requests.put(ref)
+
+    def _shadow_versions(self) -> list[_Version]:
+        """The versions that are loaded only to be compared."""
+        needed = {self._live_version(name) for name in self._shadows}
+        for changes in (self._changes, self._canaries):
+            needed |= {ModelRef(name, change.version) for name, change in changes.items()}
+        refs = {ModelRef(name, shadow.version) for name, shadow in self._shadows.items()}
+        return [self._versions[ref] for ref in refs - needed if ref in self._versions]
+
+    def _fits(self, ref: ModelRef) -> bool:
+        """Whether a version fits into memory beside all that are loaded."""
+        limit, found = self._options.memory_bytes, self._versions[ref]
+        needed = found.memory_bytes or _size_of(found.stored.folder)
+        return limit is None or self._loaded_bytes() + needed <= limit
+
+    def _loaded_bytes(self) -> int:
+        return sum(found.memory_bytes for found in self._versions.values() if found.model)
 
     def _found(self) -> Iterator[StoredVersion]:
         base, served = self._options.base, self._options.served
@@ -426,11 +561,15 @@ class Models:
         with self._lock:
             needed = self._versions[ref].memory_bytes or _size_of(self._versions[ref].stored.folder)
             kept = self._replaced_by(ref)
+            total = self._loaded_bytes() + needed
+            for found in self._shadow_versions():
+                if found.model and total > limit:
+                    self._unload(found)
+                    total -= found.memory_bytes
             loaded = sorted(
                 (found for found in self._versions.values() if found.model and found is not kept),
                 key=lambda item: item.used_at_s,
             )
-            total = sum(found.memory_bytes for found in self._versions.values() if found.model) + needed
             for found in loaded:
                 # Jobs wait for a version that was only just loaded.
                 if total > limit and (found.is_used or found.used_at_s < self._clock() - _FIRST_USE_S):
@@ -453,7 +592,7 @@ class Models:
     def _unload_old(self, now_s: float) -> None:
         """Unload versions that were replaced a while ago."""
         needed = {self._live_version(name) for name in self._served_names()}
-        for changes in (self._changes, self._canaries):
+        for changes in (self._changes, self._canaries, self._shadows):
             needed |= {ModelRef(name, change.version) for name, change in changes.items()}
         for ref, found in self._versions.items():
             if found.model and ref not in needed and now_s >= found.used_at_s + self._options.keep_s:
@@ -489,8 +628,23 @@ class Models:
         while ref := self._requests.get():
             self.before_load()
             with suppress(BundleError):  # it is logged
-                self.load(ref)
+                self._load_requested(ref)
             self.changed()
+
+    def _load_requested(self, ref: ModelRef) -> None:
+        with self._lock:
+            found, shadow = self._versions[ref], self._optional.pop(ref, None)
+            if shadow and not self._fits(ref):
+                found.state = "waiting"
+                return
+        if shadow is None:
+            self.load(ref)
+            return
+        self._load(ref, self._crashes.shadowing(ref, shadow.revision))
+        with self._lock:
+            limit = self._options.memory_bytes
+            if found.model and limit is not None and self._loaded_bytes() > limit:
+                self._unload(found)  # it needs more memory than its files
 
 
 def models_to_serve(settings: Settings, load: Callable[..., KerasModel], registry: ModelRegistry, by: str) -> Models:

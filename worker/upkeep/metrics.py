@@ -40,6 +40,13 @@ class WorkerMetrics:
             registry=self.registry,
         )
 
+        self.shadow_dropped = Counter(
+            "pawqueue_shadow_dropped_total",
+            "Images of a model's sample that its shadow did not predict, because jobs left no time or it failed.",
+            ["model"],
+            registry=self.registry,
+        )
+
     def add_model(self, name: str) -> None:
         """Export the counts of a model as 0 before its first batch."""
         self.batch_size.labels(name)

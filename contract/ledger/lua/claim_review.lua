@@ -21,6 +21,7 @@ elseif label then
   redis.call('HDEL', key, 'label', 'labeled_by', 'labeled_ms')
   if redis.call('HGET', K.job .. id, 'fence') == fence then
     redis.call('HDEL', K.job .. id, 'feedback')
+    count_compared_label(id, false, label, predicted, day)
   end
 elseif holder and holder ~= reviewer and tonumber(redis.call('ZSCORE', K.review_waiting, id)) > now then
   return ''

@@ -407,3 +407,36 @@ local function trim_reviews(now, ttl_ms, max_images, max_bytes)
   end
   return 1000
 end
+-- Which of the two versions that predicted a job were right. `compared` is the job's field `shadow`, decoded, `label` what
+-- the live version predicted.
+local function which_is_right(compared, label, right)
+  if label == right then
+    return compared.label == right and 'both' or 'live'
+  end
+  return compared.label == right and 'shadow' or 'neither'
+end
+
+-- Count a job that two versions predicted, under the day on which it finished. Beyond the limit, new pairs of versions
+-- are not counted.
+local function count_compared(compared, day, side, number)
+  local key, field = K.shadow .. compared.model .. ':' .. text(day), compared.pair .. '|' .. side
+  if redis.call('HLEN', key) < tonumber(K.shadow_counts_kept) or redis.call('HEXISTS', key, field) == 1 then
+    redis.call('HINCRBY', key, field, number)
+    redis.call('EXPIRE', key, K.feedback_days * 86400)
+  end
+end
+
+-- Count which versions were right about a job that was compared, if its label is now known or another one; false stands for
+-- no label.
+local function count_compared_label(id, label, before, predicted, day)
+  local stored = redis.call('HGET', K.job .. id, 'shadow')
+  if stored then
+    local compared = cjson.decode(stored)
+    if before then
+      count_compared(compared, day, which_is_right(compared, predicted, before), -1)
+    end
+    if label then
+      count_compared(compared, day, which_is_right(compared, predicted, label), 1)
+    end
+  end
+end

@@ -9,6 +9,7 @@ if status ~= 'succeeded' then
 elseif before ~= label then
   redis.call('HSET', key, 'feedback', label)
   count_label(label, before, predicted, name, version, day)
+  count_compared_label(id, label, before, predicted, day)
 end
 if redis.call('HGET', K.review .. id, 'fence') == fence then
   mark_reviewed(id, label, by, clock(ARGV[8]))

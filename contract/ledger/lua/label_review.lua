@@ -22,5 +22,6 @@ count_label(label, false, predicted, name, version, day)
 mark_reviewed(id, label, by, now)
 if redis.call('HGET', K.job .. id, 'fence') == fence then
   redis.call('HSET', K.job .. id, 'feedback', label)
+  count_compared_label(id, label, false, predicted, day)
 end
 return 'done'

@@ -27,9 +27,13 @@ local function remove(id)
   end
   images[#images + 1] = dead_image or nil
   redis.call('ZREM', K.dead, id)
-  local event = redis.call('HGET', key, 'event')
+  local event, shadow = unpack(redis.call('HMGET', key, 'event', 'shadow'))
   if event then
     redis.call('XDEL', K.events, event)
+  end
+  local compared = shadow and cjson.decode(shadow)
+  if compared and compared.entry then
+    redis.call('XDEL', K.disagreements .. compared.model, compared.entry)
   end
   -- The key may have been used again after this job expired.
   if idempotency_key and redis.call('HGET', K.idempotency .. idempotency_key, 'id') == id then

@@ -18,8 +18,10 @@ from worker.runtime.crashes import CrashRecorder
 recorder = CrashRecorder(Path(sys.argv[1]))
 with recorder.predicting(ModelRef("cars", "1")):
     pass
-with getattr(recorder, sys.argv[2])(ModelRef("birds", "1")):
-    os.kill(os.getpid(), 9)
+shadow = (7,) if sys.argv[2] == "shadowing" else ()
+with recorder.loading(ModelRef("cars", "1")) if shadow else recorder.predicting(ModelRef("cars", "1")):
+    with getattr(recorder, sys.argv[2])(ModelRef("birds", "1"), *shadow):
+        os.kill(os.getpid(), 9)
 """
 
 
@@ -43,6 +45,20 @@ def test_a_version_that_crashes_workers_is_paused_until_it_predicts_a_batch(tmp_
         pass
     first.refresh()
     assert first.crashes(BIRDS).in_a_row == second.crashes(BIRDS).in_a_row == 0
+
+
+def test_a_shadow_is_to_blame_for_a_crash_and_no_other_version(tmp_path: Path) -> None:
+    crash(tmp_path, "shadowing")
+    recorder = CrashRecorder(tmp_path)
+    recorder.refresh()
+    assert recorder.has_crashed(BIRDS, 7)
+    assert not recorder.has_crashed(BIRDS, 8)
+    assert recorder.crashes(BIRDS).in_a_row == recorder.crashes(CARS).in_a_row == 0
+    recorder.forget(BIRDS, 7)
+    other = CrashRecorder(tmp_path)
+    other.refresh()
+    assert not recorder.has_crashed(BIRDS, 7)
+    assert not other.has_crashed(BIRDS, 7)
 
 
 def test_the_pause_grows_with_each_crash_up_to_ten_minutes(tmp_path: Path) -> None:
