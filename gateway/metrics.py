@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from contract.errors import UnavailableError, error_classes
 from contract.ledger.feedback import FeedbackStore
 from contract.ledger.ledger import Ledger
+from contract.ledger.models import Route
 from contract.ledger.types import Heartbeat, LedgerStats
 from contract.queues import QUEUES, split_queue_name
 from contract.web.limits import Refusals
@@ -95,8 +96,10 @@ class LedgerCollector(Collector):  # type: ignore[misc]
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         try:
             stats, workers, models = self._ledger.stats(), self._ledger.workers(), self._ledger.models
-            live, default = models.live(), models.default()
-            feedback, shadows = self._ledger.feedback.totals(), self._ledger.shadows.totals()
+            routes, default = models.routes(), models.default()
+            live = {name: route.live for name, route in routes.items()}
+            versions, shadows = self._ledger.counts.totals(), self._ledger.shadows.totals()
+            feedback = self._ledger.feedback.totals()
             accuracies = _accuracies(self._ledger.feedback, live, {name for name, _, _ in feedback})
             stored = self._ledger.server().used_bytes
         except UnavailableError:
@@ -110,6 +113,8 @@ class LedgerCollector(Collector):  # type: ignore[misc]
         yield from _gauges(stats, list(live), default)
         yield from _totals(stats, default)
         yield from _models(list(live), workers)
+        yield from _versions(versions)
+        yield from _canaries(routes)
         yield _feedback(feedback)
         yield _shadows(shadows)
         yield accuracies
@@ -148,6 +153,30 @@ def _totals(stats: LedgerStats, default: str) -> Iterator[CounterMetricFamily]:
         errors.add_metric([code], count)
     yield finished
     yield errors
+
+
+def _versions(totals: Mapping[tuple[str, str, str], int]) -> Iterator[CounterMetricFamily]:
+    labels = ["model", "version"]
+    jobs = CounterMetricFamily("pawqueue_version_jobs_total", "Jobs that a version processed.", labels=labels)
+    text = "Jobs on which a version raised an exception; those of a canary are retried."
+    errors = CounterMetricFamily("pawqueue_version_errors_total", text, labels=labels)
+    for (model, version, kind), count in totals.items():
+        (errors if kind == "errors" else jobs).add_metric([model, version], count)
+    yield jobs
+    yield errors
+
+
+def _canaries(routes: Mapping[str, Route]) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    text = "Share of the jobs that a canary gets, 0..1."
+    share = GaugeMetricFamily("pawqueue_canary_share", text, labels=["model", "version"])
+    text = "Canaries that were taken back because they were worse than the live version."
+    taken_back = CounterMetricFamily("pawqueue_canaries_taken_back_total", text, labels=["model"])
+    for name, route in routes.items():
+        if route.canary:
+            share.add_metric([name, route.canary.version], route.canary.percent / 100)
+        taken_back.add_metric([name], route.taken_back)
+    yield share
+    yield taken_back
 
 
 def _feedback(totals: Mapping[tuple[str, str, bool], int]) -> CounterMetricFamily:

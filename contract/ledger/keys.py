@@ -76,6 +76,12 @@ MODEL = f"{PREFIX}model:"
 DEFAULT_MODEL = f"{PREFIX}default-model"
 #: Capped stream: changes of models, newest last.
 MODEL_CHANGES = f"{PREFIX}model-changes"
+#: Hash per model with a canary: what canary and live version did since it began, by side.
+TRIAL = f"{PREFIX}trial:"
+#: Hash per model and day, with expiry: number of jobs and errors, predict times, labels and confidences, by version.
+MODEL_COUNTS = f"{PREFIX}model-counts:"
+#: Hash: number of jobs and errors of all time, by model and version.
+MODEL_TOTALS = f"{PREFIX}model-totals"
 #: Hash per model and day, with expiry: number of right and of wrong predictions with feedback, by version.
 FEEDBACK = f"{PREFIX}feedback:"
 #: Hash: the same numbers of all time, by model and version.
@@ -120,6 +126,9 @@ VERSIONS_KEPT = 200
 MODEL_CHANGES_KEPT = 10_000
 #: How long the counts of a day are kept.
 FEEDBACK_DAYS = 400
+MODEL_COUNTS_DAYS = 90
+#: Maximum number of labels that are counted separately for each version and day.
+LABELS_KEPT = 100
 #: Maximum number of fields of a day on which shadows were compared; each pair of versions has up to six.
 SHADOW_COUNTS_KEPT = 600
 #: Maximum number of disagreements that are kept per model, and for how long.

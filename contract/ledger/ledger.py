@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from types import MappingProxyType
@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import redis
 
-from contract.errors import PredictFailedError, UnavailableError
+from contract.errors import UnavailableError
 from contract.job import Job, JobResult
 from contract.ledger import keys
 from contract.ledger.connection import read_scripts, redis_errors_as_unavailable
+from contract.ledger.counts import ModelCounts, count_arguments
 from contract.ledger.feedback import FeedbackStore
 from contract.ledger.models import ModelRegistry
 from contract.ledger.records import (
@@ -72,6 +73,7 @@ class Ledger:
         self._health_check_s = health_check_s
         self.models = ModelRegistry(client)
         self.feedback = FeedbackStore(client)
+        self.counts = ModelCounts(client)
         self.reviews = ReviewStore(client)
         self.shadows = ShadowStore(client)
         self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
@@ -140,17 +142,23 @@ class Ledger:
         return _flags(self._run("release", new_ticket(), int(failed), *_claim_arguments(claims)))
 
     @redis_errors_as_unavailable
-    def commit(self, results: Sequence[tuple[Claim, JobResult]], ttl_s: int, now_ms: int = 0) -> list[Committed]:
+    def commit(
+        self,
+        results: Sequence[tuple[Claim, JobResult]],
+        ttl_s: int,
+        now_ms: int = 0,
+        first_of_batch: Collection[str] = frozenset(),
+    ) -> list[Committed]:
         """Finish jobs and notify waiting clients.
 
         A job that was claimed again is left unchanged. A job on which a canary failed is returned to its queue.
+        `first_of_batch` holds the id of one job of each batch, whose predict time stands for the batch.
         """
         rows: list[str | int] = []
         for claim, result in results:
             label = result.prediction.label if result.prediction else ""
-            code = code_of(result)
-            rows += [claim.job.id, claim.fence, str(final_status(result)), label, code]
-            rows += [int(code == PredictFailedError.code), result_to_json(result)]
+            rows += [claim.job.id, claim.fence, str(final_status(result)), label, code_of(result)]
+            rows += [result_to_json(result), *count_arguments(result, is_first=claim.job.id in first_of_batch)]
         return [Committed(done) for done in self._run("commit", ttl_s, now_ms, new_ticket(), *rows)]
 
     @redis_errors_as_unavailable

@@ -17,6 +17,7 @@ import redis
 from contract.job import known_fields
 from contract.ledger import keys
 from contract.ledger.connection import read_scripts, redis_errors_as_unavailable
+from contract.ledger.trials import Trial
 
 #: A field of a model's hash that describes a version starts with this.
 _VERSION = "version:"
@@ -134,6 +135,8 @@ class Route:
     change: Change | None = None
     canary: Change | None = None
     shadow: Shadow | None = None
+    #: How many canaries were taken back because they were worse.
+    taken_back: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +283,12 @@ class ModelRegistry:
         return Begun(code), int(found)
 
     @redis_errors_as_unavailable
+    def trial(self, name: str, canary: Change) -> Trial:
+        """What the canary of a model and its live version did since the canary began."""
+        fields = cast("dict[str, str]", self._redis.hgetall(f"{keys.TRIAL}{name}"))
+        return Trial.from_fields(canary.percent, fields)
+
+    @redis_errors_as_unavailable
     def settle(self, name: str, now_ms: int = 0) -> bool:
         """End the change that is in progress if every live worker of the model has loaded the version, or one of them
         cannot, or its time is over; returns whether it did.
@@ -346,11 +355,11 @@ class ModelRegistry:
         names = self.names()
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
-            pipeline.hmget(keys.model(name), ["live", "next", "canary", "shadow"])
+            pipeline.hmget(keys.model(name), ["live", "next", "canary", "shadow", "taken_back"])
         rows = zip(names, pipeline.execute(), strict=True)
         return {
-            name: Route(live, _change(change), _change(canary), _shadow(shadow))
-            for name, (live, change, canary, shadow) in rows
+            name: Route(live, _change(change), _change(canary), _shadow(shadow), int(taken_back or 0))
+            for name, (live, change, canary, shadow, taken_back) in rows
             if live
         }
 

@@ -30,6 +30,7 @@ _COUNTS = (keys.QUEUED, keys.RUNNING, keys.QUEUED_BYTES, keys.TOTALS, keys.ERROR
 _WORKERS = (keys.WORKERS, keys.WORKERS_ALIVE)
 _FEEDBACK = (keys.FEEDBACK, keys.FEEDBACK_TOTALS)
 _SHADOW = (keys.SHADOW, keys.SHADOW_TOTALS)
+_MODEL_COUNTS = (keys.MODEL_COUNTS, keys.MODEL_TOTALS)
 _MODELS = (keys.MODELS, keys.MODEL, keys.DEFAULT_MODEL)
 #: What a script needs that changes a job or a submission, wherever it runs. Redis compares a key with the patterns in
 #: this order, so those that every job uses come first: that halves the cost.
@@ -87,8 +88,11 @@ GATEWAY = RedisUser(
     "ZCARD ZRANGEBYSCORE "  # review
     "GET SET INCRBY TTL "  # secret, rate limits
     "MGET UNLINK",  # images, in a Redis of their own
-    changed_keys=(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES, *_FEEDBACK, *_SHADOW),
-    read_keys=(keys.API_KEYS, *_WORKERS, keys.MODELS, keys.DEFAULT_MODEL),
+    changed_keys=(
+        *(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES, keys.TRIAL),
+        *(*_FEEDBACK, *_SHADOW),
+    ),
+    read_keys=(keys.API_KEYS, *_WORKERS, keys.MODELS, keys.DEFAULT_MODEL, *_MODEL_COUNTS),
     channels=(keys.DONE,),
 )
 WORKER = RedisUser(
@@ -98,7 +102,7 @@ WORKER = RedisUser(
     "MGET UNLINK",  # images
     changed_keys=(
         *(*_JOBS, keys.LEADER, *_WORKERS, *_QUEUES, *_BINDINGS, *_UNACKNOWLEDGED),
-        *(*_MODELS, keys.MODEL_CHANGES, *_SHADOW),
+        *(*_MODELS, keys.MODEL_CHANGES, keys.TRIAL, *_MODEL_COUNTS, *_SHADOW),
     ),
     channels=(keys.DONE,),
 )
@@ -119,6 +123,7 @@ DASHBOARD = RedisUser(
         *_FEEDBACK,
         *_SHADOW,
         keys.DISAGREEMENTS,
+        keys.MODEL_COUNTS,
     ),
     runs_all_scripts=False,
 )

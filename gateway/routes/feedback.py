@@ -82,7 +82,8 @@ class DaysQuery(BaseModel):
     days: int = optional("Number of days, including today.", 30, default=30, ge=1, le=_DAYS_MAX)
 
 
-def _accuracy(count: Count) -> dict[str, Any]:
+def accuracy_of(count: Count) -> dict[str, Any]:
+    """The accuracy by a number of right and wrong predictions."""
     low, high = count.interval
     share = count.right / count.total if count.total else None
     return {"right": count.right, "total": count.total, "accuracy": share, "low": low, "high": high}
@@ -90,9 +91,10 @@ def _accuracy(count: Count) -> dict[str, Any]:
 
 def _version(found: VersionFeedback, live: str) -> dict[str, Any]:
     days = [
-        {"date": (_DAY_0 + timedelta(day)).isoformat(), **_accuracy(count)} for day, count in sorted(found.days.items())
+        {"date": (_DAY_0 + timedelta(day)).isoformat(), **accuracy_of(count)}
+        for day, count in sorted(found.days.items())
     ]
-    return {"version": found.version, "live": found.version == live, **_accuracy(found.count), "days": days}
+    return {"version": found.version, "live": found.version == live, **accuracy_of(found.count), "days": days}
 
 
 _FEEDBACK = {

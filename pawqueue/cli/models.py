@@ -6,6 +6,7 @@ Some commands belong to training and the importer, and are imported when they ar
 import importlib.metadata
 import json
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import click
 from rich.console import Console
@@ -24,6 +25,8 @@ _HELP = {
 }
 #: Workers may take this long to load a version.
 _TIMEOUT_S = 150.0
+#: Maximum number of labels of a version in a report.
+_LABELS_SHOWN = 4
 
 
 class ModelCommands(click.Group):
@@ -233,29 +236,59 @@ def canary(  # noqa: PLR0913 - one for each option
     _print(found, as_json=as_json)
 
 
-@click.command(short_help="Compare the versions of a model by the feedback of users.")
+@click.command(short_help="Compare what the versions of a model did.")
 @click.argument("model")
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 400), help="Number of days to cover.")
 @gateway_options
 def report(model: str, days: int, url: str, api_key: str | None, *, as_json: bool) -> None:
-    """Show the accuracy of each version of MODEL, measured with the right labels that users reported.
+    """Compare what the versions of MODEL did: jobs, errors, predict time, confidence, labels and accuracy.
 
-    Report labels with `pawqueue feedback`.
-    """
+    The accuracy is measured with the right labels that users reported; see `pawqueue feedback`. In brackets: the 95 %
+    interval.
+
+    \b
+    Examples:
+      pawqueue models report pets
+      pawqueue models report pets --days 7 --json
+    """  # noqa: D301 - click needs the character
     with Pawqueue(url, api_key) as client:
-        found = client.model_feedback(model, days=days)
+        found = client.model_report(model, days=days)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     if not found["versions"]:
-        click.echo(f"Nobody has reported labels for {model} in the last {days} days. See `pawqueue feedback --help`.")
+        click.echo(f"No version of {model} processed a job in the last {days} days.")
         return
-    table = Table("version", "accuracy", "95 % interval", "images")
-    for row in found["versions"]:
-        version = escaped(row["version"]) + (" (live)" if row["live"] else "")
-        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %"
-        table.add_row(version, f"{100 * row['accuracy']:.1f} %", interval, f"{row['total']:,}")
+    versions = found["versions"]
+    table = Table("", *map(_role, versions))
+    rows = zip(*map(_report_rows, versions), strict=True)
+    for title, cells in zip(("jobs", "errors", "p50", "p95", "confidence", "accuracy", "labels"), rows, strict=True):
+        table.add_row(title, *cells)
     Console().print(table)
+
+
+def _role(row: dict[str, Any]) -> str:
+    return escaped(row["version"]) + (" (live)" if row["live"] else " (canary)" if row["canary"] else "")
+
+
+def _report_rows(row: dict[str, Any]) -> list[str]:
+    errors, accuracy, times = row["errors"], row["accuracy"], row["predict_ms"]
+    predictions = sum(row["labels"].values())
+    labels = [f"{escaped(label)} {100 * number / predictions:.0f} %" for label, number in row["labels"].items()]
+    return [
+        f"{row['jobs']:,}",
+        _with_interval(errors["share"], errors),
+        *("-" if times[name] is None else f"{times[name]:.1f} ms" for name in ("p50", "p95")),
+        "-" if row["confidence"] is None else f"{row['confidence']:.3f}",
+        _with_interval(accuracy["accuracy"], accuracy) + (f" of {accuracy['total']:,}" if accuracy["total"] else ""),
+        ", ".join([*labels[:_LABELS_SHOWN], *(["..."] if len(labels) > _LABELS_SHOWN else [])]) or "-",
+    ]
+
+
+def _with_interval(share: float | None, interval: dict[str, Any]) -> str:
+    if share is None:
+        return "-"
+    return f"{100 * share:.1f} % ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
 
 
 _OWN: dict[str, click.Command] = {

@@ -330,6 +330,14 @@ class Pawqueue:
         """Return the accuracy of each version of a model by the feedback, as `GET /v1/models/{name}/feedback` does."""
         return self._models.feedback(name, days, self._deadline(timeout_s))
 
+    def model(self, name: str, *, timeout_s: float | None = None) -> ServedModel:
+        """Return one model; its `values` are as documented for `GET /v1/models/{name}`."""
+        return self._models.get(name, self._deadline(timeout_s))
+
+    def model_report(self, name: str, *, days: int = 30, timeout_s: float | None = None) -> dict[str, Any]:
+        """Return what each version of a model did in the last days, as `GET /v1/models/{name}/report` does."""
+        return self._models.report(name, days, self._deadline(timeout_s))
+
     def service_status(self, *, timeout_s: float | None = None) -> ServiceStatus:
         """Return the status of the whole service: queues, workers and totals."""
         return read_status(self._connection, self._deadline(timeout_s))

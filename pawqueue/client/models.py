@@ -55,6 +55,10 @@ class Models:
         """The accuracy of each version in the last `days` days."""
         return self._connection.fetch(Call("GET", f"{_path(name)}/feedback", {"days": str(days)}), deadline, dict)
 
+    def report(self, name: str, days: int, deadline: Deadline) -> dict[str, Any]:
+        """What each version did in the last `days` days."""
+        return self._connection.fetch(Call("GET", f"{_path(name)}/report", {"days": str(days)}), deadline, dict)
+
     def patch(self, name: str, values: dict[str, Any], deadline: Deadline) -> ServedModel:
         """Change a model, without waiting for workers."""
         return self._connection.fetch(_patch(name, values), deadline, ServedModel.from_dict)

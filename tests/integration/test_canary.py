@@ -53,6 +53,25 @@ def test_a_canary_that_fails_when_it_predicts_costs_no_job(point: str, tmp_path:
         assert set(versions_of_jobs(client)) == {"1"}
 
 
+@pytest.mark.parametrize(
+    ("point", "problem"),
+    [
+        ("failing_predict", "Its error rate is 100.0 %"),
+        ("deadly_predict", "A worker cannot use it. It crashed its worker 2 times in a row."),
+    ],
+)
+def test_a_canary_that_fails_is_taken_back_by_itself(point: str, problem: str, tmp_path: Path) -> None:
+    with cluster(tmp_path, point) as client:
+        client.canary("deadly", "2", 50, auto_rollback=True, timeout_s=60)
+        for _ in range(4):
+            assert set(versions_of_jobs(client)) == {"1"}
+
+        wait_until(lambda: client.model("deadly").values["canary"] is None, "the canary to be taken back", 60)
+        change = client.model("deadly").values["last_change"]
+        assert change["kind"] == "canary_end"
+        assert change["problem"].startswith(problem)
+
+
 def test_a_canary_that_kills_its_worker_when_it_is_loaded_does_not_begin(tmp_path: Path) -> None:
     with cluster(tmp_path, "deadly_load") as client:
         with pytest.raises(ClientError, match="crashed its worker"):

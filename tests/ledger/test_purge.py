@@ -191,7 +191,10 @@ def test_nothing_of_a_purged_submission_is_left(ledger: Ledger, redis_client: "r
     for trace in (submission.id, *(job.id for job in jobs), "secret"):
         assert trace not in left
     # Only the counters differ.
-    counters = (keys.TOTALS, keys.COUNTERS, keys.EVENTS, keys.OWNER_RECORDS)
+    counters = (
+        *(keys.TOTALS, keys.COUNTERS, keys.EVENTS, keys.OWNER_RECORDS),
+        *(keys.MODEL_COUNTS, keys.MODEL_TOTALS),
+    )
     left, before = ([line for line in text.splitlines() if not line.startswith(counters)] for text in (left, before))
     assert left == before
     assert ledger.submissions("ada", 10) == [ledger.submission(other.id)]

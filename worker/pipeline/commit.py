@@ -110,9 +110,10 @@ class Committer:
     def _commit(self, group: Sequence[tuple[Item, JobResult]]) -> list[Committed]:
         """Commit results, retrying until the ledger is available."""
         rows = [(item.claim, result) for item, result in group]
+        first = {item.claim.job.id for item, _ in group if item.is_first}
         while True:
             try:
-                return self._ledger.commit(rows, self._result_ttl_s)
+                return self._ledger.commit(rows, self._result_ttl_s, first_of_batch=first)
             except UnavailableError:
                 time.sleep(_RETRY_S)
 

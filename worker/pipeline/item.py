@@ -33,6 +33,8 @@ class Item:
     #: Codes of assumptions that the decoder made.
     warnings: tuple[str, ...] = ()
     decode_ms: float = 0.0
+    #: Whether it is the first of the batch that was predicted.
+    is_first: bool = False
     #: Monotonic time in seconds at which the image was decoded.
     ready_at_s: float = field(default_factory=monotonic)
 

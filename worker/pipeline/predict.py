@@ -132,6 +132,7 @@ def _result(model: KerasModel, item: Item, outputs: Outputs, at: int, started_s:
     if outputs.familiarity is not None:
         familiarity = round(float(outputs.familiarity[at]), _DIGITS)
         warnings = (*warnings, UNFAMILIAR_IMAGE) if familiarity < UNFAMILIAR_BELOW else warnings
+    item.is_first = at == 0
     return JobResult(
         prediction=prediction_of(model, row, item.claim.job.top_k, familiarity),
         model=item.model,

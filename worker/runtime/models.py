@@ -404,6 +404,7 @@ class Models:
                 self._canaries = {name: route.canary for name, route in routes.items() if route.canary}
                 self._default = default or self._options.default
             self._change_versions(self._registry)
+            self._judge_canaries(self._registry)
             self._keep_shadows(self._registry, routes)
         now_s = self._clock()
         with self._lock:
@@ -466,6 +467,22 @@ class Models:
 
     def _loaded_bytes(self) -> int:
         return sum(found.memory_bytes for found in self._versions.values() if found.model)
+
+    def _judge_canaries(self, registry: ModelRegistry) -> None:
+        """End canaries that are worse than the live version, if they are to end by themselves."""
+        for name, canary in self._canaries.items():
+            if not canary.auto_rollback or name not in self._served_names():
+                continue
+            problem = self.problem(ModelRef(name, canary.version)) if self._cannot_use(name, canary) else ""
+            problem = f"A worker cannot use it. {problem}" if problem else registry.trial(name, canary).problem()
+            if problem:
+                _log.warning("A canary is taken back", model=name, version=canary.version, reason=problem)
+                registry.end_canary(name, by=self._by, canary=canary, problem=problem)
+
+    def _cannot_use(self, name: str, canary: Change) -> bool:
+        with self._lock:
+            found = self._versions.get(ModelRef(name, canary.version))
+            return found is not None and found.state == "failed"
 
     def _found(self) -> Iterator[StoredVersion]:
         base, served = self._options.base, self._options.served

@@ -158,6 +158,7 @@ local function end_canary(name, by, why, problem)
   end
   local version = cjson.decode(stored).version
   redis.call('HDEL', key, 'canary')
+  redis.call('DEL', K.trial .. name)
   local revision = redis.call('HINCRBY', key, 'revision', 1)
   if problem ~= '' then
     redis.call('HINCRBY', key, 'taken_back', 1)
@@ -332,17 +333,41 @@ local function write_counts(now, ttl_s)
   end
 end
 
+-- The side of a job in the comparison of a model's canary with its live version, 'canary' or 'live'. Returns nil if the
+-- job takes no part: it was claimed before the canary began, names a version, or another version processed it.
+local function side_of(id, name, version)
+  local found = routes_of(name)
+  if found.canary then
+    local trial, revision = redis.call('HGET', K.job .. id, 'trial'), text(found.canary.revision)
+    if trial == 'canary ' .. revision and version == found.canary.version then
+      return 'canary'
+    elseif trial == 'live ' .. revision and version == found.live then
+      return 'live'
+    end
+  end
+  return nil
+end
+
 -- Count the right label of a job instead of the one that was reported before; false stands for none.
-local function count_label(label, before, predicted, name, version, day)
-  local counts = K.feedback .. name .. ':' .. day
+local function count_label(id, label, before, predicted, name, version, day)
+  local counts, side = K.feedback .. name .. ':' .. day, side_of(id, name, version)
+  local function correctness(given)
+    return given == predicted and 'right' or 'wrong'
+  end
   local function field(given)
-    return version .. '|' .. (given == predicted and 'right' or 'wrong')
+    return version .. '|' .. correctness(given)
+  end
+  local function add(given, sign)
+    redis.call('HINCRBY', counts, field(given), sign)
+    if side then
+      redis.call('HINCRBY', K.trial .. name, side .. '/' .. correctness(given), sign)
+    end
   end
   if before then
-    redis.call('HINCRBY', counts, field(before), -1)
+    add(before, -1)
   end
   if label then
-    redis.call('HINCRBY', counts, field(label), 1)
+    add(label, 1)
     redis.call('EXPIRE', counts, K.feedback_days * 86400)
     -- The totals are exported as counters, which never fall: a second label counts once more.
     redis.call('HINCRBY', K.feedback_totals, name .. '@' .. field(label), 1)

@@ -8,7 +8,7 @@ if status ~= 'succeeded' then
   return 0
 elseif before ~= label then
   redis.call('HSET', key, 'feedback', label)
-  count_label(label, before, predicted, name, version, day)
+  count_label(id, label, before, predicted, name, version, day)
   count_compared_label(id, label, before, predicted, day)
 end
 if redis.call('HGET', K.review .. id, 'fence') == fence then

@@ -24,6 +24,7 @@ def closed_sets(gateway: Gateway) -> dict[str, set[str]]:
         "status": {str(status) for status in (*range(200, 600), *JobStatus)},
         "reason": CODES | _OTHER,
         "model": {"", "cats-dogs"},
+        "version": {"1"},
         "queue": set(QUEUES),
         "state": {"queued", "running"},
         "label": {"", "cat"},

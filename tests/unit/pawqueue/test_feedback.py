@@ -1,5 +1,6 @@
 """`pawqueue feedback` and `pawqueue models report`, against the gateway in this process."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,21 @@ def test_a_file_of_predicted_labels_is_not_taken_for_right_ones(
     assert "no column right_label" in capsys.readouterr().err
 
 
-def test_a_model_without_feedback_has_no_report(
+def test_the_report_compares_the_versions(
     job_ids: list[str], pawqueue: Command, capsys: Capture, service: Service
 ) -> None:
-    assert pawqueue("models", "report", service.ledger.models.default()) == 0
-    assert "Nobody has reported labels" in capsys.readouterr().out
+    name = service.ledger.models.default()
+    assert pawqueue("models", "report", name, "--json") == 0
+    (version,) = json.loads(capsys.readouterr().out)["versions"]
+    assert (version["jobs"], version["errors"]["count"], version["labels"]) == (len(job_ids), 0, {"cat": 3})
+    assert version["accuracy"]["accuracy"] is None
+    assert pawqueue("models", "report", name) == 0
+    assert "cat 100 %" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_without_jobs_has_no_report(
+    job_ids: list[str], pawqueue: Command, capsys: Capture, service: Service
+) -> None:
+    service.ledger.models.register("birds", "1", VersionInfo(["owl", "wren"], 8, 8), "w")
+    assert pawqueue("models", "report", "birds") == 0
+    assert capsys.readouterr().out == "No version of birds processed a job in the last 30 days.\n"

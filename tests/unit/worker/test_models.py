@@ -18,6 +18,7 @@ from bundle.locate import INCLUDED
 from bundle.manifest import BundleError, read_manifest
 from bundle.store import ModelStore, StoredVersion
 from contract.job import ModelRef, now_ms
+from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.models import CanaryTerms, ModelRegistry, VersionInfo
 from contract.ledger.types import Heartbeat
@@ -223,6 +224,7 @@ def test_no_part_of_a_worker_keeps_an_unloaded_model_in_memory(
 STARTED_WORKER = """
 import gc, os, weakref
 from contract.job import ModelRef, now_ms
+from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from tests.support.brightness import BrightnessModel
 from worker.__main__ import main
@@ -312,21 +314,70 @@ def test_a_canary_stays_loaded_until_it_ends(
     for version in ("1", "2"):
         add(tmp_path, "birds", version)
     models = make_models(keep_s=0.0)
-    _, revision = registry.change("birds", "2", canary=CanaryTerms(5), limit_s=60)
-    models.refresh()
-    wait_until(lambda: models.prepared() == {"birds": revision}, "the canary to be loaded", 10)
-    values = ("w", "host", "birds", "1", [], "numpy", "float32", 0.5, "", now_ms(), now_ms())
-    beat = Heartbeat(*values, serves=["birds"], models=models.held(), prepared=models.prepared())
-    ledger.beat(beat, 60_000)
+    begin_canary(registry, ledger, models, auto_rollback=False)
 
     def state() -> str:
         models.refresh()
         return next(held.state for held in models.held() if (held.name, held.version) == ("birds", "2"))
 
     assert (state(), state()) == ("ready", "ready")
-    assert registry.routes()["birds"].canary
     registry.end_canary("birds")
     assert state() == "waiting"
+
+
+def begin_canary(registry: ModelRegistry, ledger: Ledger, models: Models, *, auto_rollback: bool = True) -> None:
+    """Begin a canary of half of the jobs, which the worker has loaded."""
+    terms = CanaryTerms(50, auto_rollback)
+    _, revision = registry.change("birds", "2", canary=terms, limit_s=60)
+    models.refresh()
+    wait_until(lambda: models.prepared() == {"birds": revision}, "the canary to be loaded", 10)
+    values = ("w", "host", "birds", "1", [], "numpy", "float32", 0.5, "", now_ms(), now_ms())
+    ledger.beat(Heartbeat(*values, serves=["birds"], models=models.held(), prepared=models.prepared()), 60_000)
+    models.refresh()
+    assert registry.routes()["birds"].canary
+
+
+@pytest.mark.parametrize("auto_rollback", [True, False])
+def test_a_canary_that_is_worse_is_taken_back(
+    make_models: Callable[..., Models],
+    registry: ModelRegistry,
+    ledger: Ledger,
+    redis_client: "redis.Redis",
+    tmp_path: Path,
+    *,
+    auto_rollback: bool,
+) -> None:
+    for version in ("1", "2"):
+        add(tmp_path, "birds", version)
+    models = make_models()
+    begin_canary(registry, ledger, models, auto_rollback=auto_rollback)
+    counts = {"canary/jobs": 60, "canary/errors": 30, "live/jobs": 50}
+    redis_client.hset(f"{keys.TRIAL}birds", mapping=counts)
+    models.refresh()
+    found = registry.model("birds")
+    assert found
+    assert found.last_change
+    assert (found.canary is None) == auto_rollback
+    if auto_rollback:
+        problem = "Its error rate is 50.0 % (30 of 60 jobs), that of the live version 0.0 % (0 of 50)."
+        assert found.last_change.problem == problem
+        assert found.last_change.by == "w"
+
+
+def test_a_canary_that_a_worker_cannot_use_is_taken_back(
+    make_models: Callable[..., Models], registry: ModelRegistry, ledger: Ledger, tmp_path: Path
+) -> None:
+    for version in ("1", "2"):
+        add(tmp_path, "birds", version)
+    models = make_models()
+    begin_canary(registry, ledger, models)
+    (tmp_path / ".crashes" / "counts.json").write_text(json.dumps({"birds@2": [2, time.time()]}))
+    models.refresh()
+    found = registry.model("birds")
+    assert found
+    assert found.last_change
+    assert found.canary is None
+    assert found.last_change.problem.startswith("A worker cannot use it. It crashed its worker 2 times in a row.")
 
 
 def test_a_version_that_failed_is_tried_again_when_it_is_to_become_live(
