@@ -23,7 +23,19 @@ from gateway.http.problems import register_problem_handlers
 from gateway.http.request import GatewayRequest
 from gateway.http.routing import Routes
 from gateway.metrics import GatewayMetrics, RefusalCollector
-from gateway.routes import dead, documents, feedback, health, jobs, legacy, models, reports, status, submissions
+from gateway.routes import (
+    dead,
+    documents,
+    feedback,
+    health,
+    jobs,
+    legacy,
+    models,
+    reports,
+    shadows,
+    status,
+    submissions,
+)
 from gateway.services import Services, build_services
 
 _log = get_logger(__name__)
@@ -36,6 +48,7 @@ ROUTES: tuple[Routes, ...] = (
     models.routes,
     feedback.routes,
     reports.routes,
+    shadows.routes,
     status.routes,
     legacy.routes,
     health.routes,

@@ -18,7 +18,7 @@ from contract.status import Status, read_status
 from dashboard.data.gateway import GatewayClient
 from dashboard.data.jobs import JobRow, build_row
 from dashboard.data.models import BundleReader, MlflowReader
-from dashboard.data.snapshot import FEEDBACK_DAYS, Metrics, Snapshot
+from dashboard.data.snapshot import FEEDBACK_DAYS, Metrics, ShadowView, Snapshot
 from dashboard.data.source import REDIS, SourceState
 
 _log = get_logger(__name__)
@@ -27,6 +27,10 @@ _log = get_logger(__name__)
 _THUMBNAIL_LATE_S = 30.0
 #: The feedback is read this often, of at most this many models.
 _FEEDBACK_PERIOD_S, _FEEDBACK_MODELS = 30.0, 20
+#: The same of shadows.
+_SHADOW_PERIOD_S = 10.0
+#: Disagreements that are read of each model.
+_DISAGREEMENTS = 50
 
 
 class MetricsSource(Protocol):
@@ -71,6 +75,7 @@ class Reader:
     #: Number of jobs that had been purged at the last reading.
     _purged: int = 0
     _feedback_at_s: float = 0.0
+    _shadows_at_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._jobs = deque(maxlen=self.limits.jobs)
@@ -101,6 +106,7 @@ class Reader:
             mlflow=mlflow,
             runs=runs,
             feedback=self._read_feedback(now_s),
+            shadows=self._read_shadows(now_s),
         )
         return self.latest
 
@@ -114,6 +120,24 @@ class Reader:
         except UnavailableError:
             return self.latest.feedback
         self._feedback_at_s = now_s
+        return found
+
+    def _read_shadows(self, now_s: float) -> Mapping[str, ShadowView]:
+        if now_s < self._shadows_at_s + _SHADOW_PERIOD_S:
+            return self.latest.shadows
+        try:
+            store, routes = self.ledger.shadows, self.ledger.models.routes()
+            current = {name: route.shadow for name, route in routes.items() if route.shadow}
+            names = sorted(current.keys() | {name for name, _, _ in store.totals()})[:_FEEDBACK_MODELS]
+            found = {
+                name: ShadowView(
+                    current.get(name), store.agreement(name, FEEDBACK_DAYS), store.disagreements(name, _DISAGREEMENTS)
+                )
+                for name in names
+            }
+        except UnavailableError:
+            return self.latest.shadows
+        self._shadows_at_s = now_s
         return found
 
     def _run(self) -> None:

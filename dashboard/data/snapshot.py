@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contract.ledger.feedback import VersionFeedback
+from contract.ledger.models import Shadow
+from contract.ledger.shadows import Agreement, Disagreement
 from contract.ledger.types import Heartbeat
 from contract.status import Status
 from dashboard.data.jobs import JobRow
@@ -84,6 +86,17 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowView:
+    """The shadow of a model, and how shadows compared with its live versions."""
+
+    #: None if the model has no shadow now.
+    current: Shadow | None = None
+    agreement: Sequence[Agreement] = ()
+    #: The latest ones, newest first.
+    disagreements: Sequence[Disagreement] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One reading of all sources."""
 
@@ -107,6 +120,8 @@ class Snapshot:
     runs: tuple[Run, ...] = ()
     #: The feedback of the last `FEEDBACK_DAYS` days on the versions of each model.
     feedback: Mapping[str, Sequence[VersionFeedback]] = field(default_factory=dict)
+    #: By model: what its shadow is, and what shadows found in the same days.
+    shadows: Mapping[str, ShadowView] = field(default_factory=dict)
 
     @property
     def workers(self) -> Sequence[Heartbeat]:

@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from contract.ledger.models import Shadow
+from contract.ledger.shadows import Agreement, Disagreement
 from contract.ledger.types import ChosenStrategy, Heartbeat
 from contract.queues import QUEUES
 from contract.status import Status
+from dashboard.data.jobs import Filters, format_query
 from dashboard.data.snapshot import FEEDBACK_DAYS, Run, ServedBundle, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.pages.page import Page, View
 from dashboard.parts import figures
-from dashboard.parts.card import Card, CardState, Content, Stat, Table, chart_card, content_of
-from dashboard.parts.text import UNKNOWN, date_time, milliseconds, number, percent
+from dashboard.parts.card import Card, CardState, Content, Entry, Stat, Table, chart_card, content_of
+from dashboard.parts.text import UNKNOWN, count, date_time, milliseconds, number, percent
 
 CARDS = (
     Card("models-all", "All models", ("table",), is_wide=True),
     Card("models-feedback", "Accuracy by feedback", ("table",), is_wide=True),
+    Card("models-shadows", "Shadows", ("table",), is_wide=True),
+    Card("models-disagreements", "Images on which shadows differ", ("list",), is_wide=True),
     Card("models-served", "Served bundle", ("stats", "table"), is_wide=True),
     Card("models-strategies", "Strategies of the workers", ("table",), is_wide=True),
     Card("models-metrics", "Metrics on the test images", ("table",)),
@@ -35,6 +40,8 @@ def contents(view: View) -> dict[str, Content]:
     return {
         "models-all": _all_models(snapshot),
         "models-feedback": _feedback(snapshot),
+        "models-shadows": _shadows(snapshot),
+        "models-disagreements": _disagreements(view),
         "models-served": _served(snapshot),
         "models-strategies": _strategies(snapshot),
         "models-metrics": _metrics(snapshot),
@@ -101,6 +108,86 @@ def _feedback(snapshot: Snapshot) -> Content:
         empty="Nobody has reported right labels yet. See `pawqueue feedback --help`.",
     )
     return replace(content, table=Table(_FEEDBACK_HEAD, tuple(rows))) if content.has_data else content
+
+
+_SHADOW_HEAD = (
+    *("Model", "Shadow", "Live version", "Agreement", "95 % interval"),
+    *("Images", "Right: live", "Right: shadow", "McNemar p", "State"),
+)
+
+
+def _shadows(snapshot: Snapshot) -> Content:
+    """One row for each pair of versions that were compared, and for each shadow that has not been yet."""
+    rows = []
+    for name, found in snapshot.shadows.items():
+        compared = {pair.shadow for pair in found.agreement}
+        pairs = list(found.agreement)
+        if found.current and found.current.version not in compared:
+            pairs.append(Agreement(snapshot.status.live.get(name, ""), found.current.version))
+        rows += [_shadow(snapshot, name, pair, found.current) for pair in pairs]
+    content = content_of(
+        snapshot.ledger,
+        f"Jobs of the last {FEEDBACK_DAYS} days that a shadow predicted too, and those whose right label was reported",
+        is_empty=not rows,
+        empty="No model has a shadow. See `pawqueue models shadow --help`.",
+    )
+    return replace(content, table=Table(_SHADOW_HEAD, tuple(rows))) if content.has_data else content
+
+
+def _shadow(snapshot: Snapshot, name: str, pair: Agreement, current: Shadow | None) -> tuple[str, ...]:
+    right, compared = pair.with_feedback, pair.compared
+    return (
+        name,
+        pair.shadow,
+        pair.live,
+        percent(pair.agreed / compared, 1) if compared else "-",
+        "{:.1f} to {:.1f} %".format(*(100 * end for end in pair.interval)) if compared else "-",
+        number(compared),
+        f"{pair.both_right + pair.only_live:,} of {right:,}" if right else "-",
+        f"{pair.both_right + pair.only_shadow:,} of {right:,}" if right else "-",
+        f"{pair.p_value:.3f}" if right else "-",
+        _shadow_state(snapshot, name, current) if current and current.version == pair.shadow else "Removed",
+    )
+
+
+def _shadow_state(snapshot: Snapshot, name: str, shadow: Shadow) -> str:
+    held = [found for worker in snapshot.workers if (found := worker.shadow_of(name, shadow.version))]
+    problem = shadow.problem or next((found.problem for found in held if found.problem), "")
+    if shadow.problem:
+        return f"Stopped: {problem}"
+    running = f"{100 * shadow.sample:g} % of the jobs, {count(sum(item.state == 'ready' for item in held), 'worker')}"
+    return f"{running}. {problem}" if problem else running
+
+
+_DISAGREEMENTS_SHOWN = 20
+
+
+def _disagreements(view: View) -> Content:
+    """The latest jobs; a viewer who does not see all jobs sees only their own that are still in memory."""
+    snapshot, known = view.snapshot, {row.job_id for row in view.jobs}
+    found = [
+        (name, item)
+        for name, shadow in snapshot.shadows.items()
+        for item in shadow.disagreements
+        if view.viewer.sees_all or item.job_id in known
+    ]
+    latest = sorted(found, key=lambda pair: -pair[1].at_ms)[:_DISAGREEMENTS_SHOWN]
+    entries = tuple(_disagreement(name, item, view.root, is_known=item.job_id in known) for name, item in latest)
+    content = content_of(
+        snapshot.ledger,
+        "The latest ones; the link opens the details of a job",
+        is_empty=not entries,
+        empty="No shadow has predicted another label than the live version.",
+    )
+    return replace(content, entries=entries) if content.has_data else content
+
+
+def _disagreement(name: str, item: Disagreement, root: str, *, is_known: bool) -> Entry:
+    text = (
+        f"{date_time(item.at_ms / 1000)}: {name}@{item.live} {item.label} {percent(item.confidence)}, "
+        f"shadow {item.shadow} {item.shadow_label} {percent(item.shadow_confidence)}"
+    )
+    return Entry(text, f"{root}/predictions{format_query(Filters(), item.job_id)}" if is_known else "")
 
 
 def _served(snapshot: Snapshot) -> Content:

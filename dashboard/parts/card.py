@@ -20,7 +20,7 @@ from dashboard.parts.figures import Figure
 from dashboard.parts.text import clock, clock_s, iso_time, number
 
 #: A part of a card.
-Part = Literal["stats", "text", "figure", "table"]
+Part = Literal["stats", "text", "figure", "table", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,15 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a list."""
+
+    text: str
+    #: Path and query of the page that it links to; empty for none.
+    href: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What a card shows for one snapshot."""
 
@@ -85,6 +94,7 @@ class Content:
     figure: Figure | None = None
     stats: tuple[Stat, ...] = ()
     table: Table | None = None
+    entries: tuple[Entry, ...] = ()
 
     @property
     def has_data(self) -> bool:
@@ -141,7 +151,13 @@ _STATE_WORDS = {
     CardState.ERROR: "Unavailable",
 }
 #: Part -> the property of its component that a refresh updates.
-_PROPERTIES: dict[Part, str] = {"stats": "children", "text": "children", "figure": "figure", "table": "data"}
+_PROPERTIES: dict[Part, str] = {
+    "stats": "children",
+    "text": "children",
+    "figure": "figure",
+    "table": "data",
+    "list": "children",
+}
 
 
 def card_view(card: Card, content: Content) -> Component:
@@ -173,6 +189,8 @@ def _part_value(part: Part, content: Content) -> Any:
         return content.text
     if part == "figure":
         return content.figure or _EMPTY_FIGURE
+    if part == "list":
+        return [html.Li(dcc.Link(item.text, href=item.href) if item.href else item.text) for item in content.entries]
     table = content.table or Table((), ())
     return {"head": list(table.head), "body": [list(row) for row in table.body]}
 
@@ -186,6 +204,8 @@ def _part_view(card: Card, part: Part, value: Any) -> Component:
     if part == "figure":
         graph = dcc.Graph(id=part_id, figure=value, config=GRAPH_CONFIG)
         return html.Div(graph, className="figure", role="img", **aria(label=f"{card.title}. {card.description}"))
+    if part == "list":
+        return html.Ul(value, id=part_id, className="list", **aria(label=card.title))
     table = dmc.Table(id=part_id, data=value, striped=True, tabularNums=True, verticalSpacing=4)
     region: dict[str, Any] = {"role": "region", "tabIndex": 0, "aria-label": f"{card.title}, table"}
     scroll = html.Div(table, className="table", **region)

@@ -15,6 +15,7 @@ from rich.table import Table
 from pawqueue.cli.app import GROUP, ServiceCommand
 from pawqueue.cli.display import escaped
 from pawqueue.cli.options import gateway_options
+from pawqueue.cli.shadow_report import read_shadows, show_shadows
 from pawqueue.client.client import Pawqueue
 from pawqueue.client.models import ServedModel
 
@@ -244,7 +245,8 @@ def report(model: str, days: int, url: str, api_key: str | None, *, as_json: boo
     """Compare what the versions of MODEL did: jobs, errors, predict time, confidence, labels and accuracy.
 
     The accuracy is measured with the right labels that users reported; see `pawqueue feedback`. In brackets: the 95 %
-    interval.
+    interval. If the model has a shadow, the report shows how often both versions agree, and with an API key with scope
+    `admin`, the latest jobs for which they do not.
 
     \b
     Examples:
@@ -252,7 +254,7 @@ def report(model: str, days: int, url: str, api_key: str | None, *, as_json: boo
       pawqueue models report pets --days 7 --json
     """  # noqa: D301 - click needs the character
     with Pawqueue(url, api_key) as client:
-        found = client.model_report(model, days=days)
+        found = client.model_report(model, days=days) | read_shadows(client, model, days)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -265,6 +267,7 @@ def report(model: str, days: int, url: str, api_key: str | None, *, as_json: boo
     for title, cells in zip(("jobs", "errors", "p50", "p95", "confidence", "accuracy", "labels"), rows, strict=True):
         table.add_row(title, *cells)
     Console().print(table)
+    show_shadows(Console(), found)
 
 
 def _role(row: dict[str, Any]) -> str:

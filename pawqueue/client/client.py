@@ -338,6 +338,17 @@ class Pawqueue:
         """Return what each version of a model did in the last days, as `GET /v1/models/{name}/report` does."""
         return self._models.report(name, days, self._deadline(timeout_s))
 
+    def model_agreement(self, name: str, *, days: int = 30, timeout_s: float | None = None) -> dict[str, Any]:
+        """Return how often a model's shadows agreed with its live versions, as `GET /v1/models/{name}/shadow` does."""
+        return self._models.agreement(name, days, self._deadline(timeout_s))
+
+    def model_disagreements(
+        self, name: str, *, limit: int = 100, timeout_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the latest jobs on which a shadow and the live version differ; needs an API key with scope `admin`."""
+        found = self._models.disagreements(name, limit, self._deadline(timeout_s))
+        return [dict(row) for row in found["disagreements"]]
+
     def service_status(self, *, timeout_s: float | None = None) -> ServiceStatus:
         """Return the status of the whole service: queues, workers and totals."""
         return read_status(self._connection, self._deadline(timeout_s))

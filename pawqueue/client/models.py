@@ -59,6 +59,15 @@ class Models:
         """What each version did in the last `days` days."""
         return self._connection.fetch(Call("GET", f"{_path(name)}/report", {"days": str(days)}), deadline, dict)
 
+    def agreement(self, name: str, days: int, deadline: Deadline) -> dict[str, Any]:
+        """How often shadows agreed with live versions in the last `days` days."""
+        return self._connection.fetch(Call("GET", f"{_path(name)}/shadow", {"days": str(days)}), deadline, dict)
+
+    def disagreements(self, name: str, limit: int, deadline: Deadline) -> dict[str, Any]:
+        """The latest jobs for which a shadow and the live version predicted different labels."""
+        call = Call("GET", f"{_path(name)}/disagreements", {"limit": str(limit)})
+        return self._connection.fetch(call, deadline, dict)
+
     def patch(self, name: str, values: dict[str, Any], deadline: Deadline) -> ServedModel:
         """Change a model, without waiting for workers."""
         return self._connection.fetch(_patch(name, values), deadline, ServedModel.from_dict)

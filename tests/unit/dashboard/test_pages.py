@@ -7,10 +7,12 @@ import plotly.graph_objects as go
 import pytest
 
 from contract.ledger.feedback import Count, VersionFeedback
+from contract.ledger.models import Shadow
+from contract.ledger.shadows import Agreement, Disagreement
 from contract.ledger.types import ChosenStrategy, HeldModel, LedgerStats, QueueStats
 from contract.status import NO_WORKER, Problem
 from dashboard.app import PAGES
-from dashboard.data.snapshot import Alert, Metrics, Run, Snapshot
+from dashboard.data.snapshot import Alert, Metrics, Run, ShadowView, Snapshot
 from dashboard.data.source import SourceState
 from dashboard.pages import capacity, drift, live, models, predictions
 from dashboard.pages.drift import SAMPLE_MIN
@@ -286,6 +288,60 @@ def test_the_accuracy_by_feedback_is_shown_for_each_version() -> None:
         ("birds", "3 (live)", "90.0 %", "59.6 to 98.2 %", "10"),
     )
     assert models.contents(view(status=status()))["models-feedback"].note.startswith("Nobody has reported")
+
+
+def shadows(problem: str = "", newest: str = "b", other: str = "a") -> dict[str, ShadowView]:
+    """A model with a shadow that was compared, and two jobs on which it differs."""
+    differing = [
+        Disagreement(job_id, at, "1", "2", "owl", "wren", 0.6, 0.9) for at, job_id in ((2_000, newest), (1_000, other))
+    ]
+    current = Shadow("2", 0.2, "", "", 4, 0, problem)
+    return {"birds": ShadowView(current, [Agreement("1", "2", 90, 10, 3, 1, 6, 0)], differing)}
+
+
+def test_the_agreement_of_shadows_is_shown_for_each_pair_of_versions() -> None:
+    worker = replace(heartbeat(), shadows=(HeldModel("birds", "2", "ready"),))
+    of = status(live={"birds": "1"}, workers=[worker, replace(worker, id="other")])
+    table = models.contents(view(status=of, shadows=shadows()))["models-shadows"].table
+    assert table
+    numbers = ("birds", "2", "1", "90.0 %", "82.6 to 94.5 %", "100", "4 of 10", "9 of 10", "0.125")
+    assert table.body == ((*numbers, "20 % of the jobs, 2 workers"),)
+    new = {"birds": ShadowView(Shadow("3", 1, "", "", 4, 0), shadows()["birds"].agreement)}
+    table = models.contents(view(status=of, shadows=new))["models-shadows"].table
+    assert table
+    assert [(line[1], line[5], line[-1]) for line in table.body] == [
+        ("2", "100", "Removed"),
+        ("3", "0", "100 % of the jobs, 0 workers"),
+    ]
+    assert models.contents(view(status=status()))["models-shadows"].note.startswith("No model has a shadow")
+
+
+def test_the_reason_why_a_shadow_does_not_run_is_shown() -> None:
+    worker = replace(heartbeat(), shadows=(HeldModel("birds", "2", "failed", "It is damaged."),))
+    of = status(live={"birds": "1"}, workers=[worker])
+    for problem, shown in (
+        ("", "20 % of the jobs, 0 workers. It is damaged."),
+        ("It crashed.", "Stopped: It crashed."),
+    ):
+        table = models.contents(view(status=of, shadows=shadows(problem)))["models-shadows"].table
+        assert table
+        assert table.body[0][-1] == shown
+
+
+def test_images_on_which_shadows_differ_link_to_the_details_of_their_jobs() -> None:
+    known = row()
+    of = snapshot(jobs=(known,), shadows=shadows(other=known.job_id))
+    newest, other = models.contents(View(of, ANYONE, root="/pets"))["models-disagreements"].entries
+    assert "birds@1 owl 60 %, shadow 2 wren 90 %" in newest.text
+    assert (newest.href, other.href) == ("", f"/pets/predictions?job={known.job_id}")
+
+
+def test_viewers_see_only_their_own_images_on_which_shadows_differ() -> None:
+    jobs = (row(owner="ada"), row(owner="grace"))
+    of = snapshot(jobs=jobs, shadows=shadows("", *(job.job_id for job in jobs)))
+    (entry,) = models.contents(View(of, Viewer("ada")))["models-disagreements"].entries
+    assert jobs[0].job_id in entry.href
+    assert models.contents(View(of, Viewer("eve")))["models-disagreements"].entries == ()
 
 
 def test_the_live_page_shows_one_model_if_its_address_names_it() -> None:

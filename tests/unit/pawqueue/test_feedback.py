@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract.ledger.models import VersionInfo
+from contract.ledger.shadows import Compared
 from pawqueue import Pawqueue
 from tests.support.images import draw
 from tests.unit.pawqueue.conftest import Command
@@ -55,6 +56,29 @@ def test_a_file_of_predicted_labels_is_not_taken_for_right_ones(
     file.write_text(f"job_id,label\n{job_ids[0]},cat\n")
     assert pawqueue("feedback", file) == 2
     assert "no column right_label" in capsys.readouterr().err
+
+
+def test_the_report_shows_how_often_a_shadow_agrees(
+    job_ids: list[str], tmp_path: Path, pawqueue: Command, capsys: Capture, service: Service
+) -> None:
+    model = service.ledger.models.default()
+    rows = [
+        Compared(job_id, model, "1", "2", "cat", label, 0.9, 0.6, label == "cat")
+        for job_id, label in zip(job_ids, ("cat", "cat", "dog"), strict=True)
+    ]
+    assert service.ledger.shadows.record(rows) == [True] * 3
+    file = tmp_path / "checked.csv"
+    file.write_text(f"job_id,right_label\n{job_ids[2]},dog\n")
+    assert pawqueue("feedback", file) == 0
+    assert pawqueue("models", "report", model, "--json") == 0
+    report = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert report["shadows"][0]["feedback"]["only_shadow"] == 1
+    assert pawqueue("models", "report", model) == 0
+    printed = capsys.readouterr().out
+    assert "Shadow 2 and version 1 agree on 2 of 3 images (95 % interval 20.8 to 93.9 %)." in printed
+    assert "With a right label: 1; 1 was right on 0, 2 on 1 (McNemar p = 1.000)." in printed
+    for shown in (job_ids[2], "cat 90 %", "dog 60 %"):
+        assert shown in printed
 
 
 def test_the_report_compares_the_versions(

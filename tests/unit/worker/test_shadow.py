@@ -16,6 +16,7 @@ from bundle.locate import INCLUDED
 from bundle.manifest import BundleError, Outputs, read_manifest
 from bundle.store import ModelStore, StoredVersion
 from contract.job import Job, JobResult, JobStatus, ModelRef, Prediction, new_job_id
+from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.models import ModelRegistry
 from contract.ledger.shadows import Agreement
@@ -145,8 +146,10 @@ def test_jobs_whose_sender_chose_the_version_are_not_compared(
 ) -> None:
     bench = make_bench(models=models)
     bench.process(submit(bench, model="birds@1"), submit(bench, model="birds@5"))
-    bench.process(submit(bench))
-    wait_until(lambda: agreement(bench) == [Agreement("1", "5", 1)], "the last image to be compared", 30)
+    last = submit(bench)
+    bench.process(last)
+    wait_until(lambda: bench.ledger.client.hexists(keys.job(last), "shadow"), "the last image to be compared", 30)
+    assert agreement(bench) == [Agreement("1", "5", 1)]
     assert loader.calls.count("5") == 2
 
 
