@@ -36,7 +36,8 @@ class Scope(StrEnum):
     SUBMIT = "submit"
     #: Read your own jobs.
     READ = "read"
-    #: Read the dead letters of all owners, and the dashboard; with `submit`, purge the jobs of all owners.
+    #: Read the dead letters of all owners, and the dashboard; with `submit`, purge and label the jobs of all owners;
+    #: with `read`, read all images that are kept for review.
     ADMIN = "admin"
 
 
@@ -71,8 +72,8 @@ class Caller:
         """Whether this caller may read a record."""
         return self.sees_all or (bool(self.owner) and self.owner == record.owner)
 
-    def may_purge(self, record: Job | Submission) -> bool:
-        """Whether this caller may purge a record: its owner, or an admin."""
+    def may_manage(self, record: Job | Submission) -> bool:
+        """Whether this caller may purge or label a record: its owner, or an admin."""
         return self.is_admin or self.may_see(record)
 
 

@@ -11,13 +11,13 @@ from flask.typing import ResponseReturnValue
 from contract.errors import ForbiddenOriginError, PawqueueError, UploadError, UploadTooLargeError
 from contract.origin import OriginCheck
 from dashboard import BODY_MAX_BYTES
-from dashboard.pages import capacity, drift, live, models, predictions, try_it
+from dashboard.pages import capacity, drift, live, models, predictions, review, try_it
 from dashboard.pages.page import Page, View, current_view, in_browser, register_refresh
 from dashboard.parts.card import aria, card_view
 from dashboard.services import Services
 from dashboard.sign_in import require_sign_in
 
-PAGES = (live.PAGE, predictions.PAGE, try_it.PAGE, models.PAGE, drift.PAGE, capacity.PAGE)
+PAGES = (live.PAGE, predictions.PAGE, review.PAGE, try_it.PAGE, models.PAGE, drift.PAGE, capacity.PAGE)
 _BY_PATH = {page.path: page for page in PAGES}
 #: Stands for the path prefix of the request in the URLs that Dash writes, since Dash allows only one fixed prefix.
 _ROOT = "/{root}"

@@ -27,6 +27,8 @@ class Services:
     rates: RateLimits
     origins: OriginCheck
     refresh_s: float
+    #: Whether the gateway requires API keys. If not, it shows and allows everything, and the dashboard must not.
+    gateway_requires_keys: bool = False
     #: Whether the cookie is `Secure` even if the request does not seem to have arrived over HTTPS.
     secure_cookie: bool = False
     cache: SnapshotCache = field(default_factory=SnapshotCache)
@@ -57,6 +59,7 @@ def build_services(settings: Settings) -> Services:
         RateLimits(client, settings.rate_limit),
         origins,
         settings.dashboard_refresh_s,
+        gateway_requires_keys=settings.access_is_required(),
         secure_cookie=settings.dashboard_cookie == "https-only",
     )
 

@@ -65,6 +65,16 @@ def current_viewer() -> Viewer:
     return found
 
 
+def refusal_of(access: Access, *scopes: Scope) -> str:
+    """Why the viewer may not do what needs these scopes, as a sentence; empty if they may."""
+    try:
+        for scope in scopes:
+            access.check(current_viewer().api_key, scope)
+    except PawqueueError as error:
+        return error.detail
+    return ""
+
+
 def require_sign_in(app: Flask, access: Access, rates: RateLimits, *, secure_cookie: bool) -> None:
     """Make `app` require an API key if `access` does. Each request is checked, and counts for the key's rate limit.
 

@@ -32,6 +32,7 @@ class Services:
 
     settings: Settings
     ledger: Ledger
+    images: ImageStore
     access: Access
     rates: RateLimits
     admission: Admission
@@ -82,6 +83,7 @@ def build_services(
     services = Services(
         settings=settings,
         ledger=ledger,
+        images=images,
         access=Access(KeyStore(client), required=settings.access_is_required()),
         rates=RateLimits(client, settings.rate_limit),
         admission=admission,

@@ -103,6 +103,7 @@ class ReviewStore:
         self._trim = client.register_script(scripts["trim_reviews"])
         self._claim = client.register_script(scripts["claim_review"])
         self._label = client.register_script(scripts["label_review"])
+        self._drop = client.register_script(scripts["drop_review"])
 
     @redis_errors_as_unavailable
     def keep(self, kept: KeptImage, fence: int, limits: ReviewLimits, now_ms: int = 0) -> bool:
@@ -153,6 +154,11 @@ class ReviewStore:
     def label(self, job_id: str, reviewer: str, label: str, by: str = "", now_ms: int = 0) -> Reviewed:
         """Record what an image shows, as feedback on its job too; with an empty label, let it wait for a while."""
         return Reviewed(cast("str", self._label(args=[now_ms, job_id, reviewer, label, by, SKIP_MS])))
+
+    @redis_errors_as_unavailable
+    def drop(self, job_id: str) -> bool:
+        """Remove an image from review, and mark it for deletion; False if it is not kept."""
+        return bool(self._drop(args=[job_id]))
 
     @redis_errors_as_unavailable
     def after(self, number: int, owner: str, count: int) -> list[tuple[int, KeptImage]]:

@@ -143,11 +143,11 @@ def update(gateway: GatewayClient, entries: Sequence[Entry], api_key: str) -> li
 
 
 def _with_answer(entry: Entry, answer: Answer) -> Entry:
-    if answer.job is None:
+    if answer.values is None:
         if entry.is_pending and answer.code == UNAVAILABLE:
             return replace(entry, problem=answer.problem)  # the job is not affected; the next poll reads it again
         return replace(entry, status="not accepted", problem=f"{answer.code}: {answer.problem}")
-    job = answer.job
+    job = answer.values
     prediction, error = job.get("prediction") or {}, job.get("error") or {}
     return replace(
         entry,

@@ -256,7 +256,7 @@ class Submissions:
         """
         own_id = self.own_ids.replacement(caller.owner, submission_id)
         submission = self.ledger.submission(submission_id, own_id=own_id, include_hidden=True)
-        if submission is None or not caller.may_purge(submission):
+        if submission is None or not caller.may_manage(submission):
             raise _not_found()
         self.purger.purge_submission(submission, by=caller.owner)
 

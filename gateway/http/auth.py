@@ -34,13 +34,13 @@ def visible(job: Job | None) -> Job:
     return job
 
 
-def purgeable(job: Job | None) -> Job:
-    """Return `job` if the caller may purge it.
+def manageable(job: Job | None) -> Job:
+    """Return `job` if the caller may purge or label it.
 
     Raises:
         NotFoundError: there is no such job for this caller.
     """
-    if job is None or not caller().may_purge(job):
+    if job is None or not caller().may_manage(job):
         raise _no_such_job()
     return job
 

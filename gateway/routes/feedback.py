@@ -9,8 +9,9 @@ from contract.access import Scope
 from contract.errors import ConflictError, NotFoundError, UnknownModelError, UploadError
 from contract.job import ModelRef
 from contract.ledger.feedback import Count, VersionFeedback
+from contract.ledger.models import VersionInfo
 from gateway.accept.model_names import unknown_model
-from gateway.http.auth import visible
+from gateway.http.auth import caller, manageable
 from gateway.http.job_schemas import JOB_ID, JobPath, ModelObject, optional
 from gateway.http.routing import JsonResponse, Routes
 from gateway.routes.jobs import find_job
@@ -19,7 +20,7 @@ from gateway.services import current_services
 
 routes = Routes("feedback", "The right labels of images, and the accuracy that they show.")
 
-_LABEL_MAX = 200
+LABEL_MAX = 200
 _LABELS_SHOWN = 20
 _DAYS_MAX = 400
 _DAY_0 = datetime(1970, 1, 1, tzinfo=UTC).date()
@@ -31,7 +32,7 @@ class FeedbackBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     label: str = Field(
-        min_length=1, max_length=_LABEL_MAX, description="What the image shows: one of the model's labels."
+        min_length=1, max_length=LABEL_MAX, description="What the image shows: one of the model's labels."
     )
 
 
@@ -118,13 +119,16 @@ _REPORT = {
     errors=(NotFoundError, ConflictError),
 )
 def give(path: JobPath, body: FeedbackBody) -> dict[str, Any]:
-    """Report the right label of a job's image. If you report several labels for a job, the last one counts."""
-    job = visible(find_job(path.job_id))
+    """Report the right label of a job's image. If you report several labels for a job, the last one counts.
+
+    With a key that has the scopes `submit` and `admin`, you can report labels of the jobs of other keys.
+    """
+    job = manageable(find_job(path.job_id))
     result = job.result
     if not result or not result.prediction or not result.model:
         raise ConflictError(f"The job has no prediction, because it is {job.status}.")
-    _check_label(body.label, result.model)
-    if not current_services().ledger.feedback.add(job, body.label):
+    check_label(body.label, result.model)
+    if not current_services().ledger.feedback.add(job, body.label, by=caller().owner):
         raise NotFoundError("No such job: it has expired or was purged.")
     return {
         "job_id": path.job_id,
@@ -135,10 +139,20 @@ def give(path: JobPath, body: FeedbackBody) -> dict[str, Any]:
     }
 
 
-def _check_label(label: str, model: ModelRef) -> None:
-    """Reject a label that the version does not have; versions that are no longer registered are not checked."""
-    found = current_services().ledger.models.model(model.name)
-    info = found.versions.get(model.version) if found else None
+def labels_of(name: str, version: str) -> list[str]:
+    """The labels of a version; none if it is no longer registered."""
+    info = _version_info(name, version)
+    return list(info.labels) if info else []
+
+
+def check_label(label: str, model: ModelRef) -> None:
+    """Reject a label that the version does not have; versions that are no longer registered are not checked.
+
+    Raises:
+        UploadError: the version does not have it.
+        ConflictError: the version gives images several labels.
+    """
+    info = _version_info(model.name, model.version)
     if info is None:
         return
     if info.output == "multi_label":
@@ -146,6 +160,11 @@ def _check_label(label: str, model: ModelRef) -> None:
     if label not in info.labels:
         shown = ", ".join(info.labels[:_LABELS_SHOWN]) + (", ..." if len(info.labels) > _LABELS_SHOWN else "")
         raise UploadError(f"{label[:40]!r} is not a label of {model.name}@{model.version}. Its labels: {shown}.")
+
+
+def _version_info(name: str, version: str) -> VersionInfo | None:
+    model = current_services().ledger.models.model(name)
+    return model.versions.get(version) if model else None
 
 
 @routes.add(

@@ -22,7 +22,7 @@ from contract.errors import (
     UploadTooLargeError,
 )
 from contract.job import Job, JobStatus
-from gateway.http.auth import caller, purgeable, visible
+from gateway.http.auth import caller, manageable, visible
 from gateway.http.job_schemas import (
     CANCELED_JOB,
     FAILED_JOB,
@@ -134,7 +134,7 @@ def cancel(path: JobPath, query: PurgeQuery) -> Response:
     """
     services = current_services()
     if query.purge:
-        services.purger.purge_job(purgeable(find_job(path.job_id) or _kept_job(path.job_id)), by=caller().owner)
+        services.purger.purge_job(manageable(find_job(path.job_id) or _kept_job(path.job_id)), by=caller().owner)
         return Response(status=204)
     job = visible(find_job(path.job_id))
     services.ledger.cancel([job.id], services.settings.result_ttl_s)

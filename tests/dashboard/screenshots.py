@@ -34,7 +34,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        running_stack(Path(scratch)) as stack,
+        running_stack(Path(scratch), review_below=1) as stack,
         running_dashboard(Path(scratch), stack.environ) as dashboard,
         running_browser() as browser,
     ):
@@ -96,6 +96,9 @@ def _write_predictions(browser: Browser, url: str, folder: Path) -> None:
     page.locator("#try-upload input").set_input_files(PHOTOS[:3])
     page.wait_for_function("document.querySelectorAll('.result .probabilities').length === 3")
     _shoot(page, folder / "dashboard-try.png")
+    page = _open(browser, f"{url}/review", 1280)
+    page.locator("#review-stage img").wait_for()
+    _shoot(page, folder / "dashboard-review.png")
 
 
 def _write_charts(browser: Browser, url: str, folder: Path) -> None:

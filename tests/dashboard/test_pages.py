@@ -20,6 +20,7 @@ from tests.support.services import Stack, wait_until
 PAGES = {
     "/": ["#live-now .stat", "#live-queue .js-plotly-plot .scatterlayer .trace", "#live-workers tbody tr"],
     "/predictions": ["#predictions-gallery .tile img", "#predictions-mix .js-plotly-plot .scatterlayer .trace"],
+    "/review": ["#review-stage button"],
     "/try": ["#try-status dd", "#try-upload input[aria-label]"],
     "/models": ["#models-confusion .heatmaplayer", "#models-metrics tbody tr", "#models-card-text h3"],
     "/drift": ["#drift-summary tbody tr", "#drift-brightness .js-plotly-plot .barlayer .trace"],
@@ -276,11 +277,11 @@ def test_the_skip_link_the_navigation_and_the_content_are_reachable_by_keyboard(
     page.keyboard.press("Tab")
     assert page.evaluate(focused) == "Skip to content"
     order = []
-    for _ in range(8):
+    for _ in range(9):
         page.keyboard.press("Tab")
         order.append(page.evaluate(focused))
-    assert order[:7] == ["Pawqueue", "Live", "Predictions", "Try it", "Models", "Drift", "Capacity"]
-    assert order[7].startswith("Theme")
+    assert order[:8] == ["Pawqueue", "Live", "Predictions", "Review", "Try it", "Models", "Drift", "Capacity"]
+    assert order[8].startswith("Theme")
     page.locator("nav a", has_text="Models").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/models")

@@ -60,7 +60,7 @@ def test_a_key_without_the_scope_is_forbidden(store: KeyStore) -> None:
 def test_a_caller_sees_nothing_by_default() -> None:
     for owner in ("", "ada"):
         assert not Caller().may_see(Job("1", "bulk", 0, owner=owner))
-        assert not Caller().may_purge(Job("1", "bulk", 0, owner=owner))
+        assert not Caller().may_manage(Job("1", "bulk", 0, owner=owner))
 
 
 def test_every_caller_may_see_every_job_if_no_key_is_required(store: KeyStore) -> None:
