@@ -1,7 +1,8 @@
-"""`pawqueue feedback`: reports the right labels of images."""
+"""`pawqueue feedback`: reports the right labels of images, and exports the images that were reviewed."""
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from pawqueue.bulk.export import Exported, ExportFolder
 from pawqueue.cli.options import gateway_options
 from pawqueue.client.client import Pawqueue
 from pawqueue.client.errors import RefusedError
@@ -18,6 +20,8 @@ from pawqueue.client.errors import RefusedError
 _TIMEOUT_S = 60.0
 _THREADS = 8
 _JOB, _LABEL = "job_id", "right_label"
+#: The command if the first argument is a file.
+_DEFAULT = "send"
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,30 @@ class _Reported:
     problem: str = ""
 
 
-@click.command(short_help="Report the right labels of images.")
+class FeedbackCommands(click.Group):
+    """Takes a file instead of the name of a command: `pawqueue feedback checked.csv` reports its labels."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Add the name of the command for a file, if it is left out."""
+        is_named = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args if is_named else [_DEFAULT, *args])
+
+
+@click.group(cls=FeedbackCommands, short_help="Report right labels, and export reviewed images.")
+def feedback() -> None:
+    """Report the right labels of images, and export the images that people reviewed.
+
+    \b
+    Examples:
+      pawqueue feedback checked.csv
+      pawqueue feedback export reviewed
+    """  # noqa: D301 - click needs the character
+
+
+@feedback.command(short_help="Report the right labels in a CSV file; `send` can be left out.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @gateway_options
-def feedback(file: Path, url: str, api_key: str | None, *, as_json: bool) -> int:
+def send(file: Path, url: str, api_key: str | None, *, as_json: bool) -> int:
     """Report the right labels of images, from a CSV file with the columns job_id and right_label.
 
     A results file of `pawqueue submit` has the column job_id: add a column right_label to it, and fill it in where you
@@ -59,6 +83,48 @@ def feedback(file: Path, url: str, api_key: str | None, *, as_json: bool) -> int
         for row in rejected:
             click.echo(f"{file}, line {row.line}: {row.problem}", err=True)
     return 1 if rejected else 0
+
+
+@feedback.command(short_help="Write the images that people reviewed into a folder.")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@gateway_options
+def export(folder: Path, url: str, api_key: str | None, *, as_json: bool) -> int:
+    """Write the images that people labeled on the dashboard's Review page into FOLDER, as LABEL/JOB_ID.jpg.
+
+    `make train DATA=FOLDER` takes such a folder. Images that are there already are not fetched again, so you can repeat
+    the command. An image whose label has changed moves to the folder of the new label. No file is overwritten.
+
+    With an API key, it needs the scope `read`, and exports the images that were sent with it; with the scope `admin`
+    too, it exports those of all keys.
+
+    Exit code: 0 if FOLDER contains all reviewed images, 1 if some could not be written, 2 on errors.
+
+    \b
+    Examples:
+      pawqueue feedback export reviewed
+      make train DATA='old.tar reviewed/'
+    """  # noqa: D301 - click needs the character
+    with Pawqueue(url, api_key, timeout_s=_TIMEOUT_S) as client, ThreadPoolExecutor(_THREADS) as pool:
+        images = {image.job_id: image for image in client.reviewed()}
+        target = ExportFolder(folder)
+        writing = pool.map(lambda image: target.add(image, client.review_image), images.values())
+        console = Console(stderr=True)
+        done = list(track(writing, "Exporting", len(images), console=console, disable=not console.is_terminal))
+    counts = Counter(result.what for result in done)
+    problems = [result.problem for result in done if result.problem]
+    if as_json:
+        named = {str(what): counts[what] for what in Exported}
+        click.echo(json.dumps(named | {"problems": problems}, indent=2))
+    else:
+        click.echo(
+            f"{len(done) - len(problems):,} reviewed images are in {folder}: {counts[Exported.WRITTEN]:,} new, "
+            f"{counts[Exported.MOVED]:,} moved."
+            if images
+            else "Nobody has reviewed images yet. See the dashboard's Review page."
+        )
+        for problem in problems:
+            click.echo(problem, err=True)
+    return 1 if problems else 0
 
 
 def _rows(file: Path) -> Iterator[tuple[int, str, str]]:

@@ -22,6 +22,7 @@ from pawqueue.client.errors import JobFailedError, RefusedError, TimedOutError
 from pawqueue.client.jobs import LONG_POLL_S, Image, JobOptions, Jobs, load_image
 from pawqueue.client.models import Models, ServedModel
 from pawqueue.client.renamed import accepts_picture
+from pawqueue.client.review import ReviewedImage, Reviews
 from pawqueue.client.status import ServiceStatus, read_status
 from pawqueue.client.submissions import ACCEPTED, FINISHED, ResultLine, Submission, Submissions
 
@@ -64,6 +65,7 @@ class Pawqueue:
         self._jobs = Jobs(self._connection)
         self._submissions = Submissions(self._connection)
         self._models = Models(self._connection)
+        self._reviews = Reviews(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -325,6 +327,14 @@ class Pawqueue:
             RefusedError: the job has no prediction (code `conflict`), or the model has no such label (`bad_request`).
         """
         return self._jobs.feedback(job if isinstance(job, str) else job.id, label, self._deadline(timeout_s))
+
+    def reviewed(self, *, timeout_s: float | None = None) -> Iterator[ReviewedImage]:
+        """Yield the images that are kept for review and have a label; `timeout_s` applies to each page of them."""
+        return self._reviews.labeled(self._deadline(timeout_s))
+
+    def review_image(self, job_id: str, *, timeout_s: float | None = None) -> bytes:
+        """Return an image that is kept for review, as it was sent; `RefusedError` if it is no longer kept."""
+        return self._reviews.image(job_id, self._deadline(timeout_s))
 
     def model_feedback(self, name: str, *, days: int = 30, timeout_s: float | None = None) -> dict[str, Any]:
         """Return the accuracy of each version of a model by the feedback, as `GET /v1/models/{name}/feedback` does."""

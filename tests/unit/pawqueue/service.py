@@ -65,7 +65,8 @@ class Service:
     def __init__(self, redis_url: str, images: Path, **settings: str) -> None:
         chosen = {"redis_url": redis_url, "image_store_url": str(images), "upload_max_bytes": "100000", **settings}
         loaded = load_settings({f"PAWQUEUE_{name.upper()}": value for name, value in chosen.items()})
-        self._app = create_app(build_services(loaded))
+        services = build_services(loaded)
+        self._app, self.images = create_app(services), services.images
         self._redis = redis.Redis.from_url(redis_url, decode_responses=True)
         self.ledger = Ledger(self._redis)
         self.reset()

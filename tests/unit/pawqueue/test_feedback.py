@@ -40,6 +40,12 @@ def test_labels_of_a_file_are_reported(
     assert "(live)" in report
 
 
+def test_the_command_for_a_file_can_be_named(job_ids: list[str], tmp_path: Path, pawqueue: Command) -> None:
+    file = tmp_path / "checked.csv"
+    file.write_text(f"job_id,right_label\n{job_ids[0]},cat\n")
+    assert pawqueue("feedback", "send", file) == pawqueue("feedback", "--json", file) == 0
+
+
 def test_rejected_labels_are_listed(job_ids: list[str], tmp_path: Path, pawqueue: Command, capsys: Capture) -> None:
     file = tmp_path / "checked.csv"
     file.write_text(f"job_id,right_label\n{job_ids[0]},rabbit\n{job_ids[1]},cat\n")
