@@ -12,6 +12,7 @@ from typing import Any
 from contract.errors import UnavailableError
 from contract.job import time_text
 from contract.ledger.ledger import Ledger
+from contract.ledger.models import Change
 from contract.ledger.requirements import server_fault
 from contract.ledger.types import Heartbeat, LedgerStats, QueueStats, RedisServer
 from contract.queues import QUEUES, queue_name, split_queue_name
@@ -52,6 +53,8 @@ class Status:
     live: Mapping[str, str] = field(default_factory=dict)
     #: Name of the default model; empty before a worker has registered it.
     default_model: str = ""
+    #: The canaries, by name of the model.
+    canaries: Mapping[str, Change] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
@@ -108,12 +111,14 @@ def read_status(ledger: Ledger, ledger_max_bytes: int) -> Status:
     """Read the status of the service; an unavailable ledger is reported as a problem, not raised."""
     try:
         stats, workers, server = ledger.stats(), ledger.workers(), ledger.server()
-        live, default_model = ledger.models.live(), ledger.models.default()
+        routes, default_model = ledger.models.routes(), ledger.models.default()
     except UnavailableError as error:
         return Status(problems=(Problem("ledger_unavailable", error.detail),))
     found = [ledger_problem(server, ledger_max_bytes), None if workers else NO_WORKER]
     problems = [*filter(None, found), *(_model_problems(stats, workers, default_model) if workers else ())]
-    return Status(stats, workers, server, problems, live, default_model)
+    live = {name: route.live for name, route in routes.items()}
+    canaries = {name: route.canary for name, route in routes.items() if route.canary}
+    return Status(stats, workers, server, problems, live, default_model, canaries)
 
 
 def _model_problems(stats: LedgerStats, workers: Sequence[Heartbeat], default_model: str) -> Iterator[Problem]:

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 from typing import Protocol
 
 from contract.errors import UnavailableError
 from contract.images.thumbnails import ThumbnailStore
+from contract.ledger.counts import VersionCounts
 from contract.ledger.feedback import VersionFeedback
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat
@@ -25,12 +26,15 @@ _log = get_logger(__name__)
 
 #: A thumbnail is stored at most this long after its job has finished.
 _THUMBNAIL_LATE_S = 30.0
-#: The feedback is read this often, of at most this many models.
-_FEEDBACK_PERIOD_S, _FEEDBACK_MODELS = 30.0, 20
+#: What versions did is read this often, of at most this many models.
+_VERSIONS_PERIOD_S, _VERSIONS_MODELS = 30.0, 20
 #: The same of shadows.
 _SHADOW_PERIOD_S = 10.0
 #: Disagreements that are read of each model.
 _DISAGREEMENTS = 50
+
+_Feedback = Mapping[str, Sequence[VersionFeedback]]
+_Counts = Mapping[str, Sequence[VersionCounts]]
 
 
 class MetricsSource(Protocol):
@@ -74,7 +78,7 @@ class Reader:
     _thumbnails: dict[str, bytes] = field(default_factory=dict)
     #: Number of jobs that had been purged at the last reading.
     _purged: int = 0
-    _feedback_at_s: float = 0.0
+    _versions_at_s: float = 0.0
     _shadows_at_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -91,6 +95,7 @@ class Reader:
         ledger, status, is_sampled = self._read_ledger(now_s)
         bundle, served = self.bundle.read(now_s)
         mlflow, runs = self.mlflow.read(now_s) if self.mlflow else (None, ())
+        feedback, counts = self._read_versions(now_s, status.live)
         self.latest = Snapshot(
             sequence=before.sequence + 1,
             at_s=now_s,
@@ -105,22 +110,25 @@ class Reader:
             served=served,
             mlflow=mlflow,
             runs=runs,
-            feedback=self._read_feedback(now_s),
+            feedback=feedback,
+            counts=counts,
             shadows=self._read_shadows(now_s),
         )
         return self.latest
 
-    def _read_feedback(self, now_s: float) -> Mapping[str, Sequence[VersionFeedback]]:
-        if now_s < self._feedback_at_s + _FEEDBACK_PERIOD_S:
-            return self.latest.feedback
+    def _read_versions(self, now_s: float, models: Iterable[str]) -> tuple[_Feedback, _Counts]:
+        """The feedback on the versions of these models, and what they did."""
+        before = self.latest.feedback, self.latest.counts
+        if now_s < self._versions_at_s + _VERSIONS_PERIOD_S:
+            return before
+        names = sorted(models)[:_VERSIONS_MODELS]
         try:
-            store = self.ledger.feedback
-            names = sorted({name for name, _, _ in store.totals()})[:_FEEDBACK_MODELS]
-            found = {name: store.of_model(name, FEEDBACK_DAYS) for name in names}
+            feedback = {name: self.ledger.feedback.of_model(name, FEEDBACK_DAYS) for name in names}
+            counts = {name: self.ledger.counts.of_model(name, FEEDBACK_DAYS) for name in names}
         except UnavailableError:
-            return self.latest.feedback
-        self._feedback_at_s = now_s
-        return found
+            return before
+        self._versions_at_s = now_s
+        return feedback, counts
 
     def _read_shadows(self, now_s: float) -> Mapping[str, ShadowView]:
         if now_s < self._shadows_at_s + _SHADOW_PERIOD_S:
@@ -128,7 +136,7 @@ class Reader:
         try:
             store, routes = self.ledger.shadows, self.ledger.models.routes()
             current = {name: route.shadow for name, route in routes.items() if route.shadow}
-            names = sorted(current.keys() | {name for name, _, _ in store.totals()})[:_FEEDBACK_MODELS]
+            names = sorted(current.keys() | {name for name, _, _ in store.totals()})[:_VERSIONS_MODELS]
             found = {
                 name: ShadowView(
                     current.get(name), store.agreement(name, FEEDBACK_DAYS), store.disagreements(name, _DISAGREEMENTS)

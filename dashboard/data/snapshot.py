@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from contract.ledger.counts import VersionCounts
 from contract.ledger.feedback import VersionFeedback
 from contract.ledger.models import Shadow
 from contract.ledger.shadows import Agreement, Disagreement
@@ -120,6 +121,8 @@ class Snapshot:
     runs: tuple[Run, ...] = ()
     #: The feedback of the last `FEEDBACK_DAYS` days on the versions of each model.
     feedback: Mapping[str, Sequence[VersionFeedback]] = field(default_factory=dict)
+    #: What the versions of each model did in these days.
+    counts: Mapping[str, Sequence[VersionCounts]] = field(default_factory=dict)
     #: By model: what its shadow is, and what shadows found in the same days.
     shadows: Mapping[str, ShadowView] = field(default_factory=dict)
 

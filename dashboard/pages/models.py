@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from contract.ledger.counts import VersionCounts
 from contract.ledger.models import Shadow
 from contract.ledger.shadows import Agreement, Disagreement
 from contract.ledger.types import ChosenStrategy, Heartbeat
@@ -21,6 +22,7 @@ from dashboard.parts.text import UNKNOWN, count, date_time, milliseconds, number
 
 CARDS = (
     Card("models-all", "All models", ("table",), is_wide=True),
+    Card("models-versions", "Versions", ("table",), is_wide=True),
     Card("models-feedback", "Accuracy by feedback", ("table",), is_wide=True),
     Card("models-shadows", "Shadows", ("table",), is_wide=True),
     Card("models-disagreements", "Images on which shadows differ", ("list",), is_wide=True),
@@ -39,6 +41,7 @@ def contents(view: View) -> dict[str, Content]:
     snapshot = view.snapshot
     return {
         "models-all": _all_models(snapshot),
+        "models-versions": _versions(snapshot),
         "models-feedback": _feedback(snapshot),
         "models-shadows": _shadows(snapshot),
         "models-disagreements": _disagreements(view),
@@ -75,15 +78,61 @@ def _model(status: Status, name: str) -> tuple[str, ...]:
     names = {name, ""} if is_default else {name}
     rows = [status.stats.of_queue(queue, names) for queue in QUEUES]
     held = [item for worker in status.workers for item in worker.models if item.name == name]
+    canary = status.canaries.get(name)
     return (
         f"{name} (default)" if is_default else name,
-        status.live[name],
+        status.live[name] + (f" (canary: {canary.version}, {canary.percent:g} %)" if canary else ""),
         number(sum(row.queued for row in rows)),
         number(sum(row.running for row in rows)),
         number(sum(worker.takes_jobs_of(name) for worker in status.workers)),
         number(sum(item.state == "ready" for item in held if item.version == status.live[name])),
         next((f"{item.version}: {item.problem}" for item in held if item.problem), "-"),
     )
+
+
+_VERSIONS_HEAD = ("Model", "Version", "Jobs", "Errors", "95 % interval", "p50", "p95", "Confidence", "Labels")
+#: Maximum number of labels of a version.
+_LABELS_SHOWN = 4
+
+
+def _versions(snapshot: Snapshot) -> Content:
+    """What each version did; the next card shows their accuracy."""
+    rows = [
+        (
+            name,
+            _role(snapshot.status, name, found.version),
+            number(found.jobs),
+            percent(found.errors / found.jobs, 1),
+            "{:.1f} to {:.1f} %".format(*(100 * end for end in found.error_interval)),
+            *(UNKNOWN if time is None else milliseconds(time) for time in map(found.predict_ms, (0.5, 0.95))),
+            percent(found.mean_confidence, 1),
+            _label_mix(found),
+        )
+        for name, versions in snapshot.counts.items()
+        for found in versions
+        if found.jobs
+    ]
+    content = content_of(
+        snapshot.ledger,
+        f"Jobs of the last {FEEDBACK_DAYS} days. Errors: exceptions of the model. p50 and p95: times of its calls",
+        is_empty=not rows,
+        empty="No version has processed a job yet.",
+    )
+    return replace(content, table=Table(_VERSIONS_HEAD, tuple(rows))) if content.has_data else content
+
+
+def _role(status: Status, name: str, version: str) -> str:
+    canary = status.canaries.get(name)
+    if version == status.live.get(name):
+        return f"{version} (live)"
+    return f"{version} (canary)" if canary and canary.version == version else version
+
+
+def _label_mix(found: VersionCounts) -> str:
+    total = sum(found.labels.values())
+    ordered = sorted(found.labels.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{label} {percent(count / total)}" for label, count in ordered[:_LABELS_SHOWN]]
+    return ", ".join([*shown, *(["..."] if len(ordered) > _LABELS_SHOWN else [])]) or "-"
 
 
 _FEEDBACK_HEAD = ("Model", "Version", "Accuracy", "95 % interval", "Images")
@@ -93,7 +142,7 @@ def _feedback(snapshot: Snapshot) -> Content:
     rows = [
         (
             name,
-            f"{found.version} (live)" if found.version == snapshot.status.live.get(name) else found.version,
+            _role(snapshot.status, name, found.version),
             percent(found.count.right / found.count.total, 1),
             "{:.1f} to {:.1f} %".format(*(100 * end for end in found.count.interval)),
             number(found.count.total),

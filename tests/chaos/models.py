@@ -10,7 +10,7 @@ from tests.support.bundles import add_version
 
 #: The models that clients name, with their versions; the default model is not named.
 NAMED = {"dim": ("2",), "faint": ("3", "5")}
-#: The model whose live version changes during the run.
+#: The model whose live version and canary change during the run.
 CHANGING = "faint"
 MODELS = ("", *NAMED)
 #: Images are JPEG files.

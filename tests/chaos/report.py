@@ -3,12 +3,13 @@
 import statistics
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import redis
 
 from contract.ledger import keys
-from tests.chaos.changes import history, was_live
+from tests.chaos.changes import Served, history, served_at, was_served
 from tests.chaos.clients import AcceptedJob, Clients
 from tests.chaos.cluster import FAULT_POINTS, Cluster
 from tests.chaos.faults import FaultInjector
@@ -65,13 +66,19 @@ def _of_jobs(jobs: list[AcceptedJob]) -> dict[str, Any]:
     }
 
 
-def _of_changes(jobs: list[AcceptedJob], changes: list[tuple[int, str]]) -> dict[str, Any]:
+def _of_changes(jobs: list[AcceptedJob], changes: list[Served]) -> dict[str, Any]:
     results = [result for job in jobs if job.model == CHANGING for result in job.results]
+    processed = [result for result in results if result["status"] == "succeeded"]
+    pairs = list(pairwise(changes))
     return {
-        "changes_of_the_live_version": len(changes) - 1,
-        "version_not_live": sum(
-            result["status"] == "succeeded" and not was_live(result, changes) for result in results
+        "changes_of_the_live_version": sum(before.live != after.live for before, after in pairs),
+        "canaries": sum(not before.canary and bool(after.canary) for before, after in pairs),
+        "results_of_canaries": sum(
+            result["model"]["version"] == served.canary
+            for result in processed
+            for served in served_at(result, changes)[-1:]
         ),
+        "version_not_served": sum(not was_served(result, changes) for result in processed),
     }
 
 
@@ -97,8 +104,8 @@ def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
         "no job lost": report["lost"] == 0,
         "no job with two different results": report["answered_twice"] == 0,
         "no answer of a wrong model": report["wrong_model"] == 0,
-        "no answer of a version that was not live": report["version_not_live"] == 0,
-        "the live version changed": report["changes_of_the_live_version"] > 0,
+        "no answer of a version that was neither live nor a canary": report["version_not_served"] == 0,
+        "the live version or the canary changed": report["changes_of_the_live_version"] + report["canaries"] > 0,
         "jobs of every model": len(report["by_model"]) == len(MODELS),
         "no good image failed": report["good_but_failed"] == 0,
         "each job finished once in the ledger": report["finished_in_the_ledger"] == plan.jobs,

@@ -8,7 +8,7 @@ import pytest
 
 from contract.ledger.trials import FALSE_ALARMS, LEAST_JOBS, Side, Trial, slow_batches
 
-_RUNS, _JOBS = 250, 8_000
+_RUNS, _JOBS = 150, 8_000
 #: At each of these numbers of jobs the tests are applied: more often does not change much, and takes longer.
 _LOOKS = sorted({int(200 * 1.08**step) for step in range(48)})
 

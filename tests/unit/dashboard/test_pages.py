@@ -6,8 +6,9 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
+from contract.ledger.counts import VersionCounts, range_of
 from contract.ledger.feedback import Count, VersionFeedback
-from contract.ledger.models import Shadow
+from contract.ledger.models import Change, Shadow
 from contract.ledger.shadows import Agreement, Disagreement
 from contract.ledger.types import ChosenStrategy, HeldModel, LedgerStats, QueueStats
 from contract.status import NO_WORKER, Problem
@@ -274,6 +275,32 @@ def test_all_models_are_listed_with_their_jobs_and_problems() -> None:
     workers = live.contents(view(status=of))["live-workers"].table
     assert workers
     assert workers.body[0][1] == "cats-dogs@0, cats-dogs@1"
+
+
+def test_the_versions_of_a_model_are_compared() -> None:
+    counts = {
+        "birds": [
+            VersionCounts("2", 200, 2, 178.2, {range_of(8): 150, range_of(90): 50}, {"owl": 150, "wren": 48}),
+            VersionCounts("3", 1000, 0, 900, {range_of(10): 1000}, {f"bird {n}": 200 for n in range(5)}),
+            VersionCounts("1"),
+        ]
+    }
+    canary = Change("2", "ada", "", 3, 0, 0, 0, percent=5)
+    of = view(status=status(live={"birds": "3"}, canaries={"birds": canary}), counts=counts)
+    table = models.contents(of)["models-versions"].table
+    assert table
+    assert [row[:5] for row in table.body] == [
+        ("birds", "2 (canary)", "200", "1.0 %", "0.3 to 3.6 %"),
+        ("birds", "3 (live)", "1,000", "0.0 %", "0.0 to 0.4 %"),
+    ]
+    assert [row[7:] for row in table.body] == [
+        ("90.0 %", "owl 76 %, wren 24 %"),
+        ("90.0 %", "bird 0 20 %, bird 1 20 %, bird 2 20 %, bird 3 20 %, ..."),
+    ]
+    models_table = models.contents(of)["models-all"].table
+    assert models_table
+    assert models_table.body[0][1] == "3 (canary: 2, 5 %)"
+    assert models.contents(view(status=status()))["models-versions"].note.startswith("No version has processed")
 
 
 def test_the_accuracy_by_feedback_is_shown_for_each_version() -> None:
