@@ -235,5 +235,6 @@ def test_every_step_of_a_canary_is_in_the_stream_of_changes(ledger: Ledger, redi
         ("canary", "2", "ada"),
         ("canary_ended", "2", "grace"),
     ]
+    assert entries[1]["percent"] == "50"
     assert entries[-1]["why"] == "enough"
     assert entries[-1]["revision"] == str(model(ledger).revision)

@@ -10,6 +10,7 @@ from contract.ledger import keys
 from contract.ledger.counts import VersionCounts, quantile_ms, range_of, size_range
 from contract.ledger.ledger import Ledger
 from contract.ledger.models import CanaryTerms, Change, VersionInfo
+from contract.ledger.reviews import KeptImage, ReviewLimits, ReviewReason
 from contract.ledger.trials import Side, Trial
 from contract.ledger.types import Claim, Heartbeat, HeldModel
 from tests.support.ledger import LEASE_MS, NOW, make_job, read, store
@@ -161,9 +162,26 @@ def test_feedback_counts_on_the_side_of_its_job_and_the_last_label_counts(ledger
     ledger.feedback.add(jobs["1"], "owl")
     ledger.feedback.add(jobs["2"], "owl")
     ledger.feedback.add(jobs["2"], "wren")
+    ledger.feedback.add(jobs["2"], "wren")
     found = trial(ledger)
     assert (found.live.right, found.live.wrong) == (1, 0)
     assert (found.canary.right, found.canary.wrong) == (0, 1)
+
+
+def test_labels_of_the_review_page_take_no_part(ledger: Ledger) -> None:
+    begin(ledger)
+    one = claim(ledger, 1)[0]
+    version = version_of(one)
+    commit(ledger, [one], result(version))
+    values = (one.job.id, ReviewReason.LOW_CONFIDENCE, "ref", 7, "owl", 0.5, BIRDS, version, NOW // DAY_MS)
+    assert ledger.reviews.keep(KeptImage(*values), one.fence, ReviewLimits(60, 10, 10**6), NOW)
+    assert ledger.reviews.label(one.job.id, "ada", "wren", now_ms=NOW)
+    (feedback,) = ledger.feedback.of_model(BIRDS, 1, NOW)
+    assert feedback.count.total == 1
+    assert trial(ledger).live.wrong + trial(ledger).canary.wrong == 0
+    ledger.feedback.add(read(ledger, one.job), "owl")
+    assert trial(ledger).live.right + trial(ledger).canary.right == 1
+    assert trial(ledger).live.wrong + trial(ledger).canary.wrong == 0
 
 
 def test_a_new_canary_begins_with_no_counts(ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ elseif label then
   if holder ~= reviewer then
     return ''
   end
-  count_label(id, false, label, predicted, name, version, day)
+  count_label(false, label, predicted, name, version, day)
   redis.call('HDEL', key, 'label', 'labeled_by', 'labeled_ms')
   if redis.call('HGET', K.job .. id, 'fence') == fence then
     redis.call('HDEL', K.job .. id, 'feedback')

@@ -143,10 +143,10 @@ local function route(id, model, trial)
   return live, 'live ' .. text(canary.revision)
 end
 
--- Add a change of a model to the stream of changes.
-local function log_change(name, action, version, by, revision, why)
+-- Add a change of a model to the stream of changes, with further fields.
+local function log_change(name, action, version, by, revision, why, ...)
   redis.call('XADD', K.model_changes, 'MAXLEN', '~', K.model_changes_kept, '*', 'model', name, 'action', action,
-    'version', version, 'by', by, 'revision', text(revision), 'why', why)
+    'version', version, 'by', by, 'revision', text(revision), 'why', why, ...)
 end
 
 -- End the canary of a model, if it has one. `problem` is what was wrong with it, or ''. Returns its version, or nil.
@@ -349,25 +349,16 @@ local function side_of(id, name, version)
 end
 
 -- Count the right label of a job instead of the one that was reported before; false stands for none.
-local function count_label(id, label, before, predicted, name, version, day)
-  local counts, side = K.feedback .. name .. ':' .. day, side_of(id, name, version)
-  local function correctness(given)
-    return given == predicted and 'right' or 'wrong'
-  end
+local function count_label(label, before, predicted, name, version, day)
+  local counts = K.feedback .. name .. ':' .. day
   local function field(given)
-    return version .. '|' .. correctness(given)
-  end
-  local function add(given, sign)
-    redis.call('HINCRBY', counts, field(given), sign)
-    if side then
-      redis.call('HINCRBY', K.trial .. name, side .. '/' .. correctness(given), sign)
-    end
+    return version .. '|' .. (given == predicted and 'right' or 'wrong')
   end
   if before then
-    add(before, -1)
+    redis.call('HINCRBY', counts, field(before), -1)
   end
   if label then
-    add(label, 1)
+    redis.call('HINCRBY', counts, field(label), 1)
     redis.call('EXPIRE', counts, K.feedback_days * 86400)
     -- The totals are exported as counters, which never fall: a second label counts once more.
     redis.call('HINCRBY', K.feedback_totals, name .. '@' .. field(label), 1)

@@ -18,7 +18,7 @@ if label == '' then
   return 'done'
 end
 redis.call('HSET', key, 'holder', reviewer)
-count_label(id, label, false, predicted, name, version, day)
+count_label(label, false, predicted, name, version, day)
 mark_reviewed(id, label, by, now)
 if redis.call('HGET', K.job .. id, 'fence') == fence then
   redis.call('HSET', K.job .. id, 'feedback', label)

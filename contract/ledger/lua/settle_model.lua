@@ -57,5 +57,9 @@ end
 redis.call('HDEL', key, 'next')
 redis.call('HSET', key, 'last', record)
 local revision = redis.call('HINCRBY', key, 'revision', 1)
-log_change(name, problem and 'not_changed' or next.kind, next.version, next.by, revision, problem or next.why)
+if next.kind == 'canary' and not problem then
+  log_change(name, 'canary', next.version, next.by, revision, next.why, 'percent', tostring(next.percent))
+else
+  log_change(name, problem and 'not_changed' or next.kind, next.version, next.by, revision, problem or next.why)
+end
 return 1
