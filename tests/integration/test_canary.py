@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
+from contract.ledger import keys
 from pawqueue import ClientError, Pawqueue
 from tests.chaos.cluster import Cluster
 from tests.support.bundles import add_version
@@ -18,7 +20,7 @@ _JOBS = 40
 
 
 @contextmanager
-def cluster(folder: Path, point: str) -> Iterator[Pawqueue]:
+def service(folder: Path, point: str) -> Iterator[tuple[Cluster, Pawqueue]]:
     """A worker that fails at a point with version 2 of a model, and no attempts to spare."""
     for version in ("1", "2"):
         add_version(folder / "state" / "models", "deadly", version)
@@ -27,7 +29,7 @@ def cluster(folder: Path, point: str) -> Iterator[Pawqueue]:
         wait_until(lambda: serves_model(cluster.url), "a model to be served")
         with Pawqueue(cluster.url) as client:
             wait_until(lambda: "deadly" in {model.name for model in client.models()}, "the model to be registered")
-            yield client
+            yield cluster, client
 
 
 def versions_of_jobs(client: Pawqueue) -> list[str]:
@@ -39,7 +41,7 @@ def versions_of_jobs(client: Pawqueue) -> list[str]:
 
 
 def test_a_healthy_canary_gets_its_share_of_the_jobs(tmp_path: Path) -> None:
-    with cluster(tmp_path, "none") as client:
+    with service(tmp_path, "none") as (_, client):
         client.canary("deadly", "2", 50, timeout_s=60)
         assert set(versions_of_jobs(client)) == {"1", "2"}
         client.end_canary("deadly")
@@ -48,7 +50,7 @@ def test_a_healthy_canary_gets_its_share_of_the_jobs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("point", ["deadly_predict", "failing_predict"])
 def test_a_canary_that_fails_when_it_predicts_costs_no_job(point: str, tmp_path: Path) -> None:
-    with cluster(tmp_path, point) as client:
+    with service(tmp_path, point) as (_, client):
         client.canary("deadly", "2", 50, timeout_s=60)
         assert set(versions_of_jobs(client)) == {"1"}
 
@@ -61,7 +63,7 @@ def test_a_canary_that_fails_when_it_predicts_costs_no_job(point: str, tmp_path:
     ],
 )
 def test_a_canary_that_fails_is_taken_back_by_itself(point: str, problem: str, tmp_path: Path) -> None:
-    with cluster(tmp_path, point) as client:
+    with service(tmp_path, point) as (_, client):
         client.canary("deadly", "2", 50, auto_rollback=True, timeout_s=60)
         for _ in range(4):
             assert set(versions_of_jobs(client)) == {"1"}
@@ -73,7 +75,23 @@ def test_a_canary_that_fails_is_taken_back_by_itself(point: str, problem: str, t
 
 
 def test_a_canary_that_kills_its_worker_when_it_is_loaded_does_not_begin(tmp_path: Path) -> None:
-    with cluster(tmp_path, "deadly_load") as client:
+    with service(tmp_path, "deadly_load") as (_, client):
         with pytest.raises(ClientError, match="crashed its worker"):
             client.canary("deadly", "2", 50, timeout_s=60)
         assert set(versions_of_jobs(client)) == {"1"}
+
+
+@pytest.mark.parametrize("point", ["before_settle", "after_settle", "before_end_canary", "after_end_canary"])
+def test_a_canary_whose_worker_dies_at_any_step_begins_and_is_taken_back_once(point: str, tmp_path: Path) -> None:
+    with service(tmp_path, point) as (cluster, client):
+        client.canary("deadly", "2", 50, auto_rollback=True, timeout_s=60)
+        assert set(versions_of_jobs(client)) == {"1", "2"}
+        worse = {"canary/jobs": 60, "canary/errors": 30, "live/jobs": 60}
+        with redis.Redis.from_url(cluster.redis_url, decode_responses=True) as database:
+            database.hset(f"{keys.TRIAL}deadly", mapping=worse)
+            wait_until(lambda: client.model("deadly").values["canary"] is None, "the canary to be taken back", 60)
+            assert set(versions_of_jobs(client)) == {"1"}
+            wait_until(lambda: cluster.faults_reached == [point], "the worker to die")
+            assert database.hget(keys.model("deadly"), "taken_back") == "1"
+        change = client.model("deadly").values["last_change"]
+        assert (change["kind"], change["problem"][:25]) == ("canary_end", "Its error rate is 50.0 % ")

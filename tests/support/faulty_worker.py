@@ -22,6 +22,7 @@ from kombu.transport.redis import QoS
 from bundle.decode import DecodedImage
 from bundle.decode import decode as decode_image
 from contract.ledger.ledger import Ledger
+from contract.ledger.models import ModelRegistry
 from tests.support.brightness import load_light
 from worker.__main__ import main
 from worker.app import build_worker
@@ -130,6 +131,10 @@ _IN_METHODS: dict[str, tuple[Any, str, Fault]] = {
     "before_commit": (Ledger, "commit", before),
     # The job is committed, but its message is not acknowledged.
     "after_commit": (Ledger, "commit", after),
+    "before_settle": (ModelRegistry, "settle", before),
+    "after_settle": (ModelRegistry, "settle", after),
+    "before_end_canary": (ModelRegistry, "end_canary", before),
+    "after_end_canary": (ModelRegistry, "end_canary", after),
 }
 _IN_DECODE: dict[str, Fault] = {"in_decode": after, "deadly_image": deadly_image}
 _IN_PREDICT: dict[str, Fault] = {
