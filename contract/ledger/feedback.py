@@ -67,6 +67,11 @@ class FeedbackStore:
         return bool(self._feedback(args=arguments))
 
     @redis_errors_as_unavailable
+    def label_of(self, job_id: str) -> str:
+        """The right label that was reported for a job; empty if there is none, or the job has expired."""
+        return cast("str | None", self._redis.hget(keys.job(job_id), "feedback")) or ""
+
+    @redis_errors_as_unavailable
     def of_model(self, name: str, days: int, at_ms: int = 0) -> list[VersionFeedback]:
         """The feedback on each version of a model in the last `days` days, sorted by version."""
         today = day_of(at_ms or now_ms())

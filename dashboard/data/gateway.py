@@ -48,6 +48,10 @@ class GatewayClient:
         """Read a job."""
         return self._request("GET", f"/v1/jobs/{quote(job_id, safe='')}", _credential(api_key))
 
+    def change_model(self, name: str, body: Mapping[str, Any], api_key: str) -> Answer:
+        """Begin to change a model, without waiting for workers."""
+        return self._send("PATCH", f"/v1/models/{quote(name, safe='')}", body, api_key)
+
     def feedback(self, job_id: str, label: str, api_key: str) -> Answer:
         """Report the right label of a job."""
         return self._send("POST", f"/v1/jobs/{quote(job_id, safe='')}/feedback", {"label": label}, api_key)

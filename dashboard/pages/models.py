@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dash import html
+from dash.development.base_component import Component
+
 from contract.ledger.counts import VersionCounts
 from contract.ledger.models import Shadow
 from contract.ledger.shadows import Agreement, Disagreement
@@ -15,6 +18,7 @@ from contract.status import Status
 from dashboard.data.jobs import Filters, format_query
 from dashboard.data.snapshot import FEEDBACK_DAYS, Run, ServedBundle, Snapshot
 from dashboard.data.source import SourceState
+from dashboard.pages import model_changes
 from dashboard.pages.page import Page, View
 from dashboard.parts import figures
 from dashboard.parts.card import Card, CardState, Content, Entry, Stat, Table, chart_card, content_of
@@ -55,7 +59,21 @@ def contents(view: View) -> dict[str, Content]:
     }
 
 
-PAGE = Page("models", "/models", "Models", "All models, the served bundle and training runs.", CARDS, contents)
+def layout(view: View, cards: list[Component]) -> list[Component]:
+    """The buttons that change models, and the cards."""
+    return [html.Div([*model_changes.change_section(view), *cards], className="cards")]
+
+
+PAGE = Page(
+    "models",
+    "/models",
+    "Models",
+    "All models, the served bundle and training runs.",
+    CARDS,
+    contents,
+    layout,
+    model_changes.register,
+)
 
 _MODELS_HEAD = ("Model", "Live version", "Queued", "Running", "Workers", "Loaded by", "Problem")
 

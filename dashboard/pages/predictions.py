@@ -5,21 +5,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 from flask import Flask, Response, request
 
+from contract.access import Scope
 from contract.csv_text import csv_line
-from contract.job import JobStatus, is_job_id
+from contract.errors import UnavailableError
+from contract.job import JobStatus, is_job_id, split_model
 from dashboard.data.jobs import Filters, JobRow, format_query, parse_filters, parse_job_id
 from dashboard.data.quantities import Line
 from dashboard.pages.page import Page, View, current_view, in_browser, plain
-from dashboard.parts.card import Content, aria, chart_card, line_content
+from dashboard.parts.card import Content, aria, chart_card, line_content, with_code
 from dashboard.parts.gallery import details, tiles
 from dashboard.parts.text import count, date_time
 from dashboard.services import Services
-from dashboard.sign_in import current_viewer
+from dashboard.sign_in import current_viewer, refusal_of
 
 CARDS = (
     chart_card("predictions-mix", "Labels over time", "Share of each label over time."),
@@ -113,8 +115,90 @@ def register(app: Dash, services: Services) -> None:
         if not job_id:
             raise PreventUpdate
         view = current_view(services, search)
-        row = next((row for row in view.jobs if row.job_id == job_id), None)
-        return details(row, job_id, view.snapshot.thumbnails, view.root)
+        row = _row_of(view, job_id)
+        return details(row, job_id, view.snapshot.thumbnails, view.root, _right_label(services, row))
+
+    _register_right_label(app, services)
+
+
+def _right_label(services: Services, row: JobRow | None) -> list[Component]:
+    """Asks what the image of a job shows; nothing if the job has no label that could be right or wrong."""
+    if row is None or not row.label:
+        return []
+    labels, reported = _known_labels(services, row)
+    if not labels:
+        return []
+    if _may_not_label(services):
+        note = "To report the right label, sign in with an API key that has the scope `submit`."
+        return [html.P(with_code(note), className="note")]
+    others = [label for label in labels if label != row.label]
+    return [
+        html.H3("What does the image show?"),
+        html.Div(
+            [
+                html.Button(row.label, id="predictions-right", type="button", className="button"),
+                dmc.Select(
+                    id="predictions-wrong",
+                    data=others,
+                    searchable=True,
+                    placeholder="Another label",
+                    limit=50,
+                    **aria(label="Another label"),
+                ),
+            ],
+            className="answers",
+        ),
+        html.P(
+            f"Reported: {reported}." if reported else "", id="predictions-reported", className="note", role="status"
+        ),
+    ]
+
+
+def _register_right_label(app: Dash, services: Services) -> None:
+    """Register the callback that reports the right label of the open job."""
+
+    @app.callback(
+        Output("predictions-reported", "children"),
+        Input("predictions-right", "n_clicks"),
+        Input("predictions-wrong", "value"),
+        State("predictions-url", "search"),
+        prevent_initial_call=True,
+    )
+    def report(_clicks: int | None, other: str | None, search: str | None) -> str:
+        row = _row_of(current_view(services, search), parse_job_id(search or ""))
+        if row is None or not ctx.triggered[0]["value"]:
+            raise PreventUpdate
+        if refusal := _may_not_label(services):
+            return refusal
+        label = str(other) if ctx.triggered_id == "predictions-wrong" else row.label
+        answer = services.gateway.feedback(row.job_id, label, current_viewer().api_key)
+        return answer.problem if answer.values is None else f"Reported: {label}."
+
+
+def _row_of(view: View, job_id: str) -> JobRow | None:
+    return next((row for row in view.jobs if row.job_id == job_id), None)
+
+
+def _may_not_label(services: Services) -> str:
+    """Why the viewer may not report labels; empty if they may. See `gateway_requires_keys`."""
+    return refusal_of(services.access, Scope.SUBMIT, *(() if services.gateway_requires_keys else (Scope.ADMIN,)))
+
+
+def _known_labels(services: Services, row: JobRow) -> tuple[Sequence[str], str]:
+    """The labels of the version that processed a job, and the label that was reported for it.
+
+    There are none if an image can have several labels, because feedback has only one.
+    """
+    name, version = split_model(row.model)
+    ledger = services.reader.ledger
+    try:
+        model = ledger.models.model(name)
+        info = model.versions.get(version) if model else None
+        if info and info.output == "multi_label":
+            return (), ""
+        return (info.labels if info else sorted(row.probabilities)), ledger.feedback.label_of(row.job_id)
+    except UnavailableError:
+        return (), ""
 
 
 def _register_routes(app: Dash, services: Services) -> None:

@@ -51,14 +51,17 @@ def familiarity_text(familiarity: float) -> str:
     return f"Familiarity {percent(familiarity, 1)}"
 
 
-def details(row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes], root: str) -> list[Component]:
-    """The details of a job, or the reason why they cannot be shown. Links start with `root`."""
+def details(
+    row: JobRow | None, job_id: str, thumbnails: Mapping[str, bytes], root: str, questions: Sequence[Component] = ()
+) -> list[Component]:
+    """The details of a job with `questions` about it, or why they cannot be shown. Links start with `root`."""
     if row is None:
         return [
             html.P(f"Job {job_id} is not among the latest finished jobs, or your API key does not allow you to see it.")
         ]
     image = _image(row, root, has_thumbnail=row.job_id in thumbnails)
-    parts = [image, _result(row), *warning_list(row.warnings.split()), *_timings(row), _facts(row)]
+    warnings = warning_list(row.warnings.split())
+    parts = [image, _result(row), *warnings, *questions, *_timings(row), _facts(row)]
     return [html.Div(parts, className="opened")]
 
 
