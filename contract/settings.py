@@ -331,8 +331,8 @@ class Settings(BaseModel):
     )
     review_below: float = _setting(
         0.0,
-        "Workers keep the images of results whose confidence is below this value, 0 to 1, or which have the warning "
-        "`unfamiliar_image`, so that people review them. 0: they keep none.",
+        "Workers keep the images of results whose confidence is below this value, 0 to 1, which have the warning "
+        "`unfamiliar_image`, or with which a shadow disagrees, so that people review them. 0: they keep none.",
         ge=0,
         le=1,
     )

@@ -90,6 +90,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         ledger.shadows,
         metrics,
         is_idle=lambda: gate.is_empty() and not len(batcher) and costly.is_idle(),
+        keep_for_review=releaser.keep_disagreement if kept else None,
         decode=decode,
     )
     after = (lambda item, _: thumbnailer.offer(item.claim, item.pixels, item.features), shadow.offer)

@@ -34,7 +34,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        running_stack(Path(scratch), review_below=1) as stack,
+        running_stack(Path(scratch), review_below=0.9) as stack,
         running_dashboard(Path(scratch), stack.environ) as dashboard,
         running_browser() as browser,
     ):

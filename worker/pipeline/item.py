@@ -25,7 +25,7 @@ class Item:
     target: Target
     #: Whether the gate counts it.
     counted: bool = True
-    #: The bytes of the image, if its model's shadow has another input.
+    #: The bytes of the image, if its model's shadow has another input, or if it may be kept for review.
     data: bytes | None = None
     #: uint8, (height, width, 3); None until decoded.
     pixels: NDArray[np.uint8] | None = None

@@ -1,8 +1,8 @@
 """What happens to the images of finished jobs: they are deleted, and copies of doubtful ones are kept for review."""
 
 import base64
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from contract.errors import UnavailableError
@@ -55,31 +55,41 @@ class Releaser:
         return ReviewReason.LOW_CONFIDENCE if result.prediction.confidence < self.below else None
 
     def keep(self, finished: Sequence[tuple[Item, JobResult, ReviewReason]]) -> None:
-        """Keep copies of the images of finished jobs for these reasons. Call it before the images are deleted.
-
-        An image is kept once. Those with several labels are not kept, because feedback has only one.
-        """
-        wanted = [row for row in finished if row[1].prediction and row[1].prediction.labels is None]
-        if not self.kept or not wanted:
+        """Keep copies of the images of finished jobs for these reasons. Call it before the images are deleted."""
+        if not self.kept or not finished:
             return
-        try:
-            self._keep(self.kept, wanted)
-        except UnavailableError as error:
-            _log.warning("Images were not kept for review", count=len(wanted), reason=error.detail)
-        # The thread of the caller must keep running; no job depends on a copy.
-        except Exception:  # noqa: BLE001
-            _log.exception("Images were not kept for review", count=len(wanted))
+        with _logged_failures(len(finished)):
+            images = self.images.get([item.claim.job.image for item, _, _ in finished])
+            self._keep([(*row, data) for row, data in zip(finished, images, strict=True) if data])
 
-    def _keep(self, store: ImageStore, wanted: Sequence[tuple[Item, JobResult, ReviewReason]]) -> None:
-        images = self.images.get([item.claim.job.image for item, _, _ in wanted])
-        found = [(*row, data) for row, data in zip(wanted, images, strict=True) if data]
-        refs = store.put_many([data for *_, data in found])
+    def keep_disagreement(self, item: Item, result: JobResult, data: bytes) -> None:
+        """Keep the image of a finished job, which may have been deleted, because a shadow differs."""
+        with _logged_failures(1):
+            self._keep([(item, result, ReviewReason.SHADOW_DISAGREES, data)])
+
+    def _keep(self, wanted: Sequence[tuple[Item, JobResult, ReviewReason, bytes]]) -> None:
+        """Keep images, each once. Those with several labels are not kept, because feedback has only one."""
+        found = [row for row in wanted if row[1].prediction and row[1].prediction.labels is None]
+        if not self.kept:
+            return
+        refs = self.kept.put_many([data for *_, data in found])
         dropped = []
         for (item, result, reason, data), ref in zip(found, refs, strict=True):
             kept = _kept_image(item, result, reason, data, ref)
             if not (kept and self.ledger.reviews.keep(kept, item.claim.fence, self.limits)):
                 dropped.append(ref)
         self.images.delete(dropped)
+
+
+@contextmanager
+def _logged_failures(count: int) -> Iterator[None]:
+    """Log errors in the `with` block: the thread of the caller must keep running, and no job depends on a copy."""
+    try:
+        yield
+    except UnavailableError as error:
+        _log.warning("Images were not kept for review", count=count, reason=error.detail)
+    except Exception:  # noqa: BLE001
+        _log.exception("Images were not kept for review", count=count)
 
 
 def _kept_image(item: Item, result: JobResult, reason: ReviewReason, data: bytes, ref: str) -> KeptImage | None:

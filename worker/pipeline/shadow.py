@@ -49,12 +49,14 @@ class _Waiting:
     shadow: Shadow
     prediction: Prediction
     pixels: NDArray[np.uint8] | None
-    #: The file, if the shadow has another input.
+    #: The file, if the shadow has another input, or if it is kept for review in case the shadow differs.
     data: bytes | None
+    item: Item
+    result: JobResult
 
     @property
     def size(self) -> int:
-        return self.pixels.nbytes if self.pixels is not None else len(self.data or b"")
+        return sum(pixels.nbytes for pixels in (self.item.pixels,) if pixels is not None) + len(self.data or b"")
 
 
 class ShadowPredictor:
@@ -67,6 +69,7 @@ class ShadowPredictor:
         metrics: WorkerMetrics,
         is_idle: Callable[[], bool],
         *,
+        keep_for_review: Callable[[Item, JobResult, bytes], object] | None = None,
         decode: Decode = decode_image,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,6 +78,8 @@ class ShadowPredictor:
         self._metrics = metrics
         #: Whether the worker has no job.
         self._is_idle = is_idle
+        #: Called with each file about which the shadow differs.
+        self._keep_for_review = keep_for_review
         self._decode = decode
         self._clock = clock
         self._changed = threading.Condition()
@@ -103,9 +108,11 @@ class ShadowPredictor:
         return 0.0 if began_s is None else time.monotonic() - began_s
 
     def keep(self, item: Item, data: bytes | None) -> None:
-        """Keep the bytes of an image with its item, if the shadow has another input and will decode them again."""
+        """Keep the bytes of an image with its item, if the shadow has another input, or if people may review it."""
         shadow = self._shadow_of(item)
-        if shadow and self._models.target(ModelRef(item.model.name, shadow.version)) != item.target:
+        if (shadow and self._keep_for_review) or (
+            shadow and self._models.target(ModelRef(item.model.name, shadow.version)) != item.target
+        ):
             item.data = data
 
     def offer(self, item: Item, result: JobResult) -> None:
@@ -115,10 +122,10 @@ class ShadowPredictor:
         if shadow is None or result.prediction is None:
             return
         has_same_input = self._models.target(ModelRef(item.model.name, shadow.version)) == item.target
-        pixels, data = (item.pixels, None) if has_same_input else (None, item.data)
+        pixels, data = (item.pixels if has_same_input else None), item.data
         if pixels is None and data is None:
             return  # it was costly to decode, or the shadow was set in the meantime
-        waiting = _Waiting(item.claim.job.id, item.model, shadow, result.prediction, pixels, data)
+        waiting = _Waiting(item.claim.job.id, item.model, shadow, result.prediction, pixels, data, item, result)
         with self._changed:
             self._waiting.append(waiting)
             self._waiting_bytes += waiting.size
@@ -206,6 +213,8 @@ class ShadowPredictor:
             label == shadow_label,
         )
         self._store.record([row])
+        if self._keep_for_review and waiting.data and label != shadow_label:
+            self._keep_for_review(waiting.item, waiting.result, waiting.data)
         return True
 
 

@@ -124,6 +124,19 @@ def agreement(bench: Bench) -> list[Agreement]:
     return bench.ledger.shadows.agreement("birds", 1)
 
 
+def test_an_image_on_which_a_shadow_differs_is_kept_for_review(
+    models: Models, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(models=models, review_below=0.1)
+    ids = [submit(bench, color) for color in (BRIGHT, GRAY, DARK)]
+    bench.process(*ids)
+    wait_until(lambda: sum(pair.compared for pair in agreement(bench)) == len(ids), "the images to be compared", 30)
+    wait_until(lambda: bench.ledger.reviews.counts("").kept > 0, "an image to be kept", 30)
+    ((_, kept),) = bench.ledger.reviews.after(0, "", 10)
+    assert (kept.job_id, kept.reason, kept.model, kept.version) == (ids[1], "shadow_disagrees", "birds", "1")
+    assert bench.images.get([kept.image]) == [draw(color=GRAY)]
+
+
 def test_a_shadow_is_compared_with_the_live_version(models: Models, make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(models=models)
     ids = [submit(bench, color) for color in (BRIGHT, DARK, GRAY, GRAY)]
