@@ -135,7 +135,7 @@ def run_load(port: int, *arguments: Any) -> dict[str, Any]:
     if result["failures"]:
         raise BenchmarkError(f"Some images failed: {result['failures']}")
     if not result["count"]:
-        raise BenchmarkError("No image was finished in time. Measure for longer, or stop other programs.")
+        raise BenchmarkError("No image was finished in time. Stop other programs, and measure again.")
     return result
 
 

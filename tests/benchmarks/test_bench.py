@@ -2,13 +2,17 @@
 
 import json
 import sys
+import threading
+import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.gpu.__main__ import main as measure_gpu
+from benchmarks.load import Load, run
 from benchmarks.parts import TINY, Run
 from benchmarks.peers.contest import PAWQUEUE, Contestant, hold, pawqueue_server, peer_server
 from benchmarks.peers.environments import FASTAPI
@@ -24,6 +28,32 @@ def run_benchmark(out: Path, *arguments: str) -> dict[str, dict[str, float]]:
 def test_a_single_part_can_be_measured(tmp_path: Path) -> None:
     figures = run_benchmark(tmp_path / "bench.json", "--only", "submit")
     assert figures["submit-cpu"]["median"] > 0
+
+
+class SlowServer(BaseHTTPRequestHandler):
+    """Answers an image after longer than the measurement lasts."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(0.3)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_measurement_lasts_until_an_image_is_finished() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        load = Load(server.server_port, "plain", "/", b"image")
+        found = run(load, clients=2, seconds=0.01, warm_up_s=0)
+        server.shutdown()
+    assert found["count"]
+    assert found["failures"] == {}
 
 
 @pytest.mark.slow
