@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bundle.familiarity import PROTOTYPES_FILE
+from bundle.familiarity import PROTOTYPES_FILE, WHITENING_FILE
 from bundle.target import Filter, Resize, Target
 
 SCHEMA = 1
@@ -84,6 +84,8 @@ class Familiarity(_Part):
     layer: str
     #: Percentiles of the similarities of the validation images: minimum, 1 %, 2 %, ..., maximum.
     percentiles: list[float] = Field(min_length=2)
+    #: Whether the features are multiplied with the whitening matrix of the bundle.
+    whitened: bool = False
 
     def of(self, similarities: NDArray[np.floating]) -> NDArray[np.float32]:
         """The share of the validation images that are less similar, for each similarity."""
@@ -132,8 +134,10 @@ class Manifest(_Part):
     threshold: float = Field(default=0.5, gt=0, lt=1)
     #: `keras`: the file `model.keras`. `graph`: the file `model.pb`, which runs in float32.
     format: Literal["keras", "graph"] = "keras"
-    #: Calibration temperature, for information only: the last layer already applies it.
+    #: Calibration temperature, and what is added to the logit of each label, for information only: the last layer
+    #: already applies them.
     temperature: float = Field(default=1.0, gt=0)
+    biases: list[float] = []
     metrics: dict[str, Interval] = {}
     #: Fingerprint and counts of the training data.
     data: dict[str, str | int | float] = {}
@@ -245,7 +249,10 @@ def _read_manifest(folder: Path, checksum: str | None) -> Manifest:
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
-    for name in (manifest.model_file, *([PROTOTYPES_FILE] if manifest.familiarity else [])):
+    required = [manifest.model_file]
+    if manifest.familiarity:
+        required += [PROTOTYPES_FILE, *([WHITENING_FILE] if manifest.familiarity.whitened else [])]
+    for name in required:
         if name not in manifest.sha256:
             raise BundleError(f"{folder / MANIFEST_FILE} contains no checksum for {name}. Export the bundle again.")
     for name, expected in manifest.sha256.items():

@@ -1,10 +1,12 @@
-"""Values and confidence intervals of the metrics, and calibration by temperature scaling."""
+"""Values and confidence intervals of the metrics, and calibration."""
 
+import keras
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training.quality.calibration import apply_temperature, calibration_error, fit_temperature, log_loss
+from training.networks.architectures import NetworkSpec, build_network, predict
+from training.quality.calibration import Calibration, calibration_error, fit_calibration, log_loss
 from training.quality.metrics import accuracy, area_under_curve, confusion, measure, precision_recall_f1
 
 RNG = np.random.default_rng(1)
@@ -58,13 +60,41 @@ def test_the_interval_of_the_calibration_error_contains_the_error_of_a_calibrate
     assert found.high - found.low < 0.04
 
 
-def test_temperature_scaling_corrects_overconfidence() -> None:
+def test_calibration_corrects_overconfidence() -> None:
     probabilities, truth = probabilities_and_truth(4000)
-    sharpened = apply_temperature(probabilities, 0.25)
-    corrected = apply_temperature(sharpened, fit_temperature(sharpened, truth))
+    sharpened = Calibration(0.25, (0.0, 0.0)).apply(probabilities)
+    corrected = fit_calibration(sharpened, truth).apply(sharpened)
     assert log_loss(corrected, truth) < log_loss(sharpened, truth)
     assert calibration_error(corrected, truth) < 0.5 * calibration_error(sharpened, truth)
-    assert (corrected.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+    assert (corrected.argmax(axis=1) == probabilities.argmax(axis=1)).mean() > 0.98
+
+
+def test_calibration_corrects_a_network_that_favors_a_class() -> None:
+    truth = RNG.integers(3, size=3000)
+    logits = RNG.normal(size=(3000, 3)) + 1.5 * np.eye(3)[truth]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    favored = Calibration(1.0, (1.2, -0.6, -0.6)).apply(probabilities)
+    found = fit_calibration(favored, truth)
+    assert sum(found.biases) == pytest.approx(0)
+    assert accuracy(found.apply(favored), truth) > accuracy(favored, truth) + 0.02
+    expected = fit_calibration(probabilities, truth).apply(probabilities)
+    assert log_loss(found.apply(favored), truth) == pytest.approx(log_loss(expected, truth), abs=0.005)
+
+
+def test_the_biases_of_few_images_are_small() -> None:
+    probabilities, truth = np.full((4, 2), 0.5), np.array([0, 0, 0, 0])
+    assert max(np.abs(fit_calibration(probabilities, truth).biases)) < 2
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_folded_calibration_gives_the_same_probabilities(classes: int) -> None:
+    keras.utils.set_random_seed(1)
+    network = build_network(NetworkSpec("compact", 32, 32, classes=classes))
+    pixels = RNG.integers(256, size=(4, 32, 32, 3), dtype=np.uint8)
+    calibration = Calibration(0.5, (0.3, -0.3) if classes == 2 else (0.5, -0.1, -0.4))
+    expected = calibration.apply(predict(network, pixels).astype(float))
+    calibration.fold(network)
+    assert np.allclose(predict(network, pixels), expected, atol=1e-5)
 
 
 def test_metrics_are_defined_if_a_class_is_missing() -> None:

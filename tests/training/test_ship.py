@@ -19,6 +19,7 @@ def write_bundle(folder: Path, accuracy: float) -> Path:
         folder,
         [],
         metrics={"accuracy": Interval(value=accuracy, low=accuracy - 0.01, high=accuracy + 0.01)},
+        biases=[0.5, -0.5],
         familiarity=Familiarity(layer="last", percentiles=[0, 1]),
         data={"train_pictures": 18332, "test_pictures": 2235, "started_from": "compact-older", "teacher": "wise-1"},
     )

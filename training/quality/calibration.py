@@ -1,4 +1,8 @@
-"""Calibration: how far confidence is from accuracy, and the temperature that corrects it.
+"""Calibration: how far confidence is from accuracy, and the temperature and biases that correct it.
+
+The correction is bias-corrected temperature scaling: A. Alexandari, A. Kundaje, A. Shrikumar, "Maximum Likelihood with
+Bias-Corrected Calibration is Hard-To-Beat at Label Shift Adaptation", ICML 2020. A temperature alone cannot correct a
+network that favors one class.
 
 scikit-learn's calibration curve does not return the number of images per bin, which the calibration error needs.
 """
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
 from bundle.manifest import Interval
 
@@ -24,6 +28,8 @@ CALIBRATION_BINS = 15
 _MIN_PROBABILITY = 1e-7
 #: Search bounds of log(temperature): a factor of 20 in either direction.
 _LOG_TEMPERATURE_BOUNDS = (-3.0, 3.0)
+#: Standard deviation of the biases' normal prior, in nats. It keeps them near 0 if there are few images of a class.
+_BIAS_DEVIATION = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,27 +91,43 @@ def recentred(value: float, resampled: list[float]) -> Interval:
     return percentile_interval(value, [sample + shift for sample in resampled])
 
 
-def fit_temperature(probabilities: Probabilities, truth: Classes) -> float:
-    """Return the temperature at which the log loss is lowest."""
-    found = minimize_scalar(
-        lambda log_t: log_loss(apply_temperature(probabilities, float(np.exp(log_t))), truth),
-        bounds=_LOG_TEMPERATURE_BOUNDS,
-    )
-    return float(np.exp(found.x))
+@dataclass(frozen=True)
+class Calibration:
+    """A correction of the logits: they are divided by the temperature, then the bias of each class is added."""
+
+    temperature: float
+    #: One per class; their sum is 0.
+    biases: tuple[float, ...]
+
+    def apply(self, probabilities: Probabilities) -> Probabilities:
+        """Correct probabilities (n, classes)."""
+        logits = np.log(np.clip(probabilities, 1e-12, 1)) / self.temperature + self.biases
+        powers: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
+        scaled: Probabilities = powers / powers.sum(axis=1, keepdims=True)
+        return scaled
+
+    def fold(self, network: "keras.Model") -> None:
+        """Apply it to the weights of the last layer, so that workers need no code for it."""
+        kernel, bias = network.layers[-1].get_weights()
+        biases = np.array(self.biases)
+        added = biases[1:] - biases[:1] if len(bias) == 1 else biases  # one unit is the probability of the second class
+        network.layers[-1].set_weights([kernel / self.temperature, bias / self.temperature + added])
 
 
-def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Soften (above 1) or sharpen (below 1) probabilities; the most probable class does not change."""
-    logits = np.log(np.clip(probabilities, 1e-12, 1)) / temperature
-    powers: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scaled: Probabilities = powers / powers.sum(axis=1, keepdims=True)
-    return scaled
+def fit_calibration(probabilities: Probabilities, truth: Classes) -> Calibration:
+    """Return the calibration with the lowest log loss; the biases have a normal prior."""
 
+    def read(point: NDArray[np.float64]) -> Calibration:
+        centered = point[1:] - point[1:].mean()
+        return Calibration(float(np.exp(point[0])), tuple(centered.tolist()))
 
-def fold_temperature(network: "keras.Model", temperature: float) -> None:
-    """Divide the last layer's weights by `temperature`, so that workers need no code for it."""
-    last = network.layers[-1]
-    last.set_weights([weight / temperature for weight in last.get_weights()])
+    def loss(point: NDArray[np.float64]) -> float:
+        prior = float((point[1:] ** 2).sum()) / (2 * _BIAS_DEVIATION**2 * len(truth))
+        return log_loss(read(point).apply(probabilities), truth) + prior
+
+    classes = probabilities.shape[1]
+    found = minimize(loss, np.zeros(1 + classes), bounds=[_LOG_TEMPERATURE_BOUNDS, *[(None, None)] * classes])
+    return read(found.x)
 
 
 def _binned(probabilities: Probabilities, truth: Classes) -> tuple[Bins, Probabilities, NDArray[np.bool_]]:

@@ -1,7 +1,7 @@
 """Fits what a bundle needs to tell how familiar an image is: prototypes of the training images, and percentiles.
 
-The features of the images of each class are grouped, and the center of each group is a prototype. An image is familiar
-if its features point in nearly the same direction as a prototype.
+The features of the images of each class are whitened and grouped, and the center of each group is a prototype. An image
+is familiar if its features point in nearly the same direction as a prototype.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from bundle.familiarity import pooled_features
+from bundle.familiarity import Prototypes, pooled_features
 from bundle.manifest import Familiarity
 from training.data.augment import resized
 from training.data.splits import Split
@@ -25,14 +25,16 @@ _BY_CLASS_MAX, _PROTOTYPES_MAX = 100, 1000
 _IMAGES_PER_PROTOTYPE = 30
 _ITERATIONS_MAX = 30
 _BATCH = 64
+#: Share of the mean variance that is added to the variance in every direction before whitening. Without it, directions
+#: in which the training images do not differ would count more than all others.
+_SHRINKAGE = 1.0
 
 
 @dataclass(frozen=True)
 class FamiliarityFit:
     """The fitted parts of a bundle."""
 
-    #: float32 (prototypes, features), each of length 1.
-    prototypes: NDArray[np.float32]
+    prototypes: Prototypes
     scale: Familiarity
     #: Familiarity of each test image, which were not used for the fit.
     test: NDArray[np.float32]
@@ -45,10 +47,14 @@ def fit_familiarity(network: keras.Model, train: Split, validation: Split, test:
     layer = feature_layer(network)
     backbone = keras.Model(network.input, pooled_features(keras, network, layer))
     grouped = _thinned(train, classes * by_class * _IMAGES_PER_PROTOTYPE)
-    prototypes = _prototypes(_unit_features(backbone, grouped), grouped.targets, by_class, seed)
-    validated, tested = ((_unit_features(backbone, split) @ prototypes.T).max(axis=1) for split in (validation, test))
-    scale = Familiarity(layer=layer, percentiles=np.percentile(validated, range(101)).tolist())
-    return FamiliarityFit(prototypes, scale, scale.of(tested))
+    features = _features(backbone, grouped)
+    whitening = _whitening(features)
+    vectors = _prototypes(_unit(features @ whitening), grouped.targets, by_class, seed)
+    validated, tested = (
+        (_unit(_features(backbone, split) @ whitening) @ vectors.T).max(axis=1) for split in (validation, test)
+    )
+    scale = Familiarity(layer=layer, percentiles=np.percentile(validated, range(101)).tolist(), whitened=True)
+    return FamiliarityFit(Prototypes(vectors, whitening), scale, scale.of(tested))
 
 
 def feature_layer(network: keras.Model) -> str:
@@ -67,7 +73,8 @@ def write_familiarity(fit: FamiliarityFit, folder: Path) -> None:
     """Write the fit to `FAMILIARITY_FILE` in `folder`."""
     np.savez(
         folder / FAMILIARITY_FILE,
-        prototypes=fit.prototypes,
+        vectors=fit.prototypes.vectors,
+        whitening=fit.prototypes.whitening,
         layer=fit.scale.layer,
         percentiles=fit.scale.percentiles,
         test=fit.test,
@@ -82,8 +89,9 @@ def read_familiarity(folder: Path) -> FamiliarityFit:
     """
     try:
         with np.load(folder / FAMILIARITY_FILE) as file:
-            scale = Familiarity(layer=str(file["layer"]), percentiles=file["percentiles"].tolist())
-            return FamiliarityFit(file["prototypes"], scale, file["test"])
+            percentiles = file["percentiles"].tolist()
+            scale = Familiarity(layer=str(file["layer"]), percentiles=percentiles, whitened=True)
+            return FamiliarityFit(Prototypes(file["vectors"], file["whitening"]), scale, file["test"])
     except (OSError, KeyError, ValueError) as error:
         raise TrainingError(f"Cannot read {folder / FAMILIARITY_FILE} ({error}). Run `dvc repro evaluate`.") from error
 
@@ -92,6 +100,15 @@ def _thinned(split: Split, count: int) -> Split:
     """About `count` images, spread evenly over the split, which is sorted by class."""
     step = max(1, len(split.facts) // count)
     return replace(split, pixels=split.pixels[::step], facts=split.facts[::step])
+
+
+def _whitening(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The symmetric matrix that gives features the same variance in all directions, up to shrinkage."""
+    covariance = np.cov(features.T.astype(np.float64))
+    values, vectors = np.linalg.eigh(covariance)
+    mean = max(values.mean(), 1e-12)
+    matrix: NDArray[np.float32] = (vectors / np.sqrt(values.clip(0) / mean + _SHRINKAGE) @ vectors.T).astype(np.float32)
+    return matrix
 
 
 def _prototypes(
@@ -105,11 +122,11 @@ def _prototypes(
     return _unit(np.concatenate(centers))
 
 
-def _unit_features(backbone: keras.Model, split: Split) -> NDArray[np.float32]:
+def _features(backbone: keras.Model, split: Split) -> NDArray[np.float32]:
     _, height, width, _ = backbone.input_shape
     starts = range(0, len(split.facts), _BATCH)
     parts = [backbone.predict_on_batch(resized(split.pixels[at : at + _BATCH], height, width)) for at in starts]
-    return _unit(np.concatenate(parts))
+    return np.concatenate(parts).astype(np.float32)
 
 
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

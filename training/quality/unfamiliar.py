@@ -46,7 +46,8 @@ def measure_unfamiliar(bundle: Path, prepared: Path, paths: list[Path], params: 
     if not strange:
         raise TrainingError("DATA contains no images.")
     network = keras.saving.load_model(bundle / MODEL_FILE, compile=False)
-    network = with_similarity(keras, network, manifest.familiarity.layer, read_prototypes(bundle))
+    prototypes = read_prototypes(bundle, whitened=manifest.familiarity.whitened)
+    network = with_similarity(keras, network, manifest.familiarity.layer, prototypes)
     tested = _similarities(network, read_split(prepared, "test").pixels)
     other = _similarities(network, np.stack(strange))
     are_tested = np.concatenate([np.ones(len(tested)), np.zeros(len(other))])

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bundle.familiarity import PROTOTYPES_FILE, read_prototypes, with_similarity
+from bundle.familiarity import Prototypes, read_prototypes, with_similarity, write_prototypes
 from bundle.golden import RECIPE, TOLERANCE, fingerprint, golden_inputs
 from bundle.manifest import (
     MANIFEST_FILE,
@@ -50,13 +49,14 @@ class BundleFacts:
     name: str
     labels: list[str]
     temperature: float = 1.0
+    biases: list[float] = field(default_factory=list)
     metrics: dict[str, Interval] = field(default_factory=dict)
     data: dict[str, str | int | float] = field(default_factory=dict)
     reference: dict[str, Histogram] = field(default_factory=dict)
     #: Text of additional files in the bundle, by name.
     files: dict[str, str] = field(default_factory=dict)
-    #: Both or none: float32 (prototypes, features), and what turns similarities into familiarity.
-    prototypes: NDArray[np.float32] | None = None
+    #: Both or none: what features are compared with, and what turns similarities into familiarity.
+    prototypes: Prototypes | None = None
     familiarity: Familiarity | None = None
 
 
@@ -66,7 +66,7 @@ def write_bundle(
     """Write the bundle to `folder` and return its manifest. An existing bundle is replaced only if `check` passes.
 
     Args:
-        network: in float32, with the temperature folded in; not compiled, or its optimizer would be saved too.
+        network: in float32, with the calibration folded in; not compiled, or its optimizer would be saved too.
         facts: the rest of the manifest.
         folder: the folder of the bundle.
         check: called with the new bundle before it replaces the old one; raises an error to reject it.
@@ -79,7 +79,7 @@ def write_bundle(
         for name, text in facts.files.items():
             (new / name).write_text(text, encoding="utf-8")
         if facts.prototypes is not None:
-            np.save(new / PROTOTYPES_FILE, facts.prototypes)
+            write_prototypes(facts.prototypes, new)
         manifest = _manifest(network, facts, new)
         (new / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         check(new)
@@ -107,6 +107,7 @@ def _manifest(network: "keras.Model", facts: BundleFacts, folder: Path) -> Manif
         input=InputSpec(height=height, width=width),
         output=output,
         temperature=facts.temperature,
+        biases=facts.biases,
         metrics=facts.metrics,
         data=facts.data,
         reference=facts.reference,
@@ -130,7 +131,8 @@ def _complete(network: "keras.Model", manifest: Manifest, folder: Path) -> "kera
 
     if manifest.familiarity is None:
         return network
-    return with_similarity(keras, network, manifest.familiarity.layer, read_prototypes(folder))
+    prototypes = read_prototypes(folder, whitened=manifest.familiarity.whitened)
+    return with_similarity(keras, network, manifest.familiarity.layer, prototypes)
 
 
 def _library_versions() -> dict[str, str]:

@@ -33,7 +33,7 @@ _TEMPLATE = Path(__file__).with_name("model_card.md")
 #: Titles of `COST_COLUMNS`.
 _COST_TITLES = ("CPU, batch 1", "CPU, batch 32", "wall, batch 1", "wall, batch 32")
 #: The models that ship, by name, and the accuracy that each must have.
-MIN_ACCURACY = {"cats-dogs": 0.985, "cats-dogs-fast": 0.975}
+MIN_ACCURACY = {"cats-dogs": 0.99, "cats-dogs-fast": 0.975}
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,9 @@ def _render_card(manifest: Manifest, measurements: Measurements) -> str:
         "tested": tested,
         "minutes": f"{sum(row['seconds'] for row in history['epochs']) / 60:.0f}",
         "temperature": f"{manifest.temperature:.3f}",
+        "biases": ", ".join(
+            f"{bias:+.2f} for {label}" for label, bias in zip(manifest.labels, manifest.biases, strict=True)
+        ),
         "accuracy": _percent(manifest.metrics["accuracy"]),
         "metrics": "\n".join(metrics),
         "confusion": "\n".join(confusion),

@@ -21,7 +21,7 @@ from training.files import (
 from training.networks.architectures import predict
 from training.networks.checkpoint import load_trained
 from training.params import EvaluateParams, read_params
-from training.quality.calibration import Classes, Probabilities, calibration_bins, fit_temperature, fold_temperature
+from training.quality.calibration import Classes, Probabilities, calibration_bins, fit_calibration
 from training.quality.comparison import render_predictions
 from training.quality.familiarity import fit_familiarity, write_familiarity
 from training.quality.metrics import accuracy, confusion, measure, precision_recall_f1
@@ -32,7 +32,7 @@ from training.quality.robustness import measure_robustness
 def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -> dict[str, Any]:
     """Write metrics, tables, predictions and plots to the folder `out`, and return the metrics.
 
-    The temperature is fitted on the validation split. All results are for the network with the temperature applied.
+    The calibration is fitted on the validation split. All results are for the calibrated network.
     Familiarity is fitted on the training and validation splits.
 
     Raises:
@@ -40,16 +40,17 @@ def evaluate(prepared: Path, trained: Path, params: EvaluateParams, out: Path) -
     """
     network, record = load_trained(trained)
     validation, test = read_split(prepared, "validation"), read_split(prepared, "test")
-    temperature = fit_temperature(predict(network, validation.pixels).astype(float), validation.targets)
-    fold_temperature(network, temperature)
+    calibration = fit_calibration(predict(network, validation.pixels).astype(float), validation.targets)
+    calibration.fold(network)
     familiarity = fit_familiarity(network, read_split(prepared, "train"), validation, test, params.seed)
     probabilities, truth = predict(network, test.pixels).astype(float), test.targets
     measured = measure(probabilities, truth, rounds=params.bootstrap_rounds, seed=params.seed)
     metrics: dict[str, Any] = {name: value.model_dump() for name, value in measured.items()}
-    metrics["temperature"] = {"value": temperature}
+    metrics["temperature"] = {"value": calibration.temperature}
     with staged_folder(out) as folder:
         _write_json(folder / METRICS_FILE, metrics)
         tables = _tables(probabilities, truth, record.labels) | {"robustness": measure_robustness(network, test)}
+        tables["biases"] = calibration.biases
         tables["familiar"] = float((familiarity.test >= UNFAMILIAR_BELOW).mean())
         _write_json(folder / RESULTS_FILE, tables)
         (folder / PREDICTIONS_FILE).write_text(render_predictions(test, probabilities), encoding="utf-8")

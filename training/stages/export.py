@@ -18,12 +18,13 @@ from training.files import (
     PARAMS_FILE,
     PREDICTIONS_FILE,
     PREPARED,
+    RESULTS_FILE,
     TRAINED,
     parse_paths,
 )
 from training.networks.checkpoint import TrainingRecord, load_trained
 from training.params import ExportParams, read_params
-from training.quality.calibration import fold_temperature
+from training.quality.calibration import Calibration
 from training.quality.comparison import Predictions, read_predictions
 from training.quality.familiarity import FamiliarityFit, read_familiarity
 from training.release.bundling import BundleFacts, check_parity, write_bundle
@@ -42,14 +43,15 @@ def export(prepared: Path, trained: Path, evaluated: Path, params: ExportParams,
     """
     network, record = load_trained(trained)
     metrics = _read_metrics(evaluated)
-    temperature = metrics.pop("temperature").value
-    fold_temperature(network, temperature)
+    calibration = Calibration(metrics.pop("temperature").value, _read_biases(evaluated))
+    calibration.fold(network)
     familiarity = read_familiarity(evaluated)
     reference = _reference(read_split(prepared, "test"), read_predictions(evaluated), familiarity)
     facts = BundleFacts(
         name=params.name,
         labels=record.labels,
-        temperature=temperature,
+        temperature=calibration.temperature,
+        biases=list(calibration.biases),
         metrics=metrics,
         data={**_describe(prepared), **_origin(record)},
         reference=reference,
@@ -82,6 +84,13 @@ def _read_metrics(evaluated: Path) -> dict[str, Interval]:
         return {name: Interval(**value) for name, value in content.items()}
     except (OSError, ValueError) as error:
         raise TrainingError(f"{evaluated} contains no metrics ({error}). Run `dvc repro evaluate`.") from error
+
+
+def _read_biases(evaluated: Path) -> tuple[float, ...]:
+    try:
+        return tuple(json.loads((evaluated / RESULTS_FILE).read_text(encoding="utf-8"))["biases"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(f"{evaluated} contains no calibration ({error}). Run `dvc repro evaluate`.") from error
 
 
 def _describe(prepared: Path) -> dict[str, str | int | float]:

@@ -27,7 +27,7 @@ from training.networks.checkpoint import Checkpoint, Progress, TrainingRecord, r
 from training.networks.head import compute_features, fit_head
 from training.networks.transfer import load_backbone
 from training.params import Params, read_params
-from training.quality.calibration import apply_temperature, fit_temperature, log_loss
+from training.quality.calibration import fit_calibration, log_loss
 from training.quality.metrics import accuracy
 from training.release.bundling import weights_version
 from training.terminal import progress_bar
@@ -260,8 +260,8 @@ def _validate(network: keras.Model, split: Split) -> dict[str, float]:
     not be compared with the epochs, which smooth labels.
     """
     probabilities, truth = predict(network, split.pixels).astype(float), split.targets
-    calibrated = apply_temperature(probabilities, fit_temperature(probabilities, truth))
-    return {"val_loss": log_loss(calibrated, truth), "val_accuracy": accuracy(probabilities, truth)}
+    calibrated = fit_calibration(probabilities, truth).apply(probabilities)
+    return {"val_loss": log_loss(calibrated, truth), "val_accuracy": accuracy(calibrated, truth)}
 
 
 def main() -> None:

@@ -236,7 +236,8 @@ def _load_network(
         _use_bfloat16(network)
     if manifest.familiarity:
         try:
-            network = with_similarity(keras, network, manifest.familiarity.layer, read_prototypes(folder))
+            prototypes = read_prototypes(folder, whitened=manifest.familiarity.whitened)
+            network = with_similarity(keras, network, manifest.familiarity.layer, prototypes)
         # NumPy and Keras can raise anything on a file that does not fit.
         except Exception as error:
             raise BundleError(
