@@ -71,6 +71,7 @@ def feature_layer(network: keras.Model) -> str:
 
 def write_familiarity(fit: FamiliarityFit, folder: Path) -> None:
     """Write the fit to `FAMILIARITY_FILE` in `folder`."""
+    assert fit.prototypes.whitening is not None
     np.savez(
         folder / FAMILIARITY_FILE,
         vectors=fit.prototypes.vectors,
