@@ -27,7 +27,10 @@ class ErrorsObject(BaseModel):
 
 
 class PredictTimeObject(BaseModel):
-    """The time of the model call for the batch of a job, in milliseconds; at most 5 % too high or low."""
+    """The time of the model call for the batch of a job, in milliseconds, at most 5 % too high or low.
+
+    Versions that process fewer jobs have smaller batches, which take less time.
+    """
 
     p50: float | None = Field(description="null without jobs.")
     p95: float | None
