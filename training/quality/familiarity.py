@@ -6,6 +6,7 @@ is familiar if its features point in nearly the same direction as a prototype.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -71,15 +72,14 @@ def feature_layer(network: keras.Model) -> str:
 
 def write_familiarity(fit: FamiliarityFit, folder: Path) -> None:
     """Write the fit to `FAMILIARITY_FILE` in `folder`."""
-    assert fit.prototypes.whitening is not None
-    np.savez(
-        folder / FAMILIARITY_FILE,
-        vectors=fit.prototypes.vectors,
-        whitening=fit.prototypes.whitening,
-        layer=fit.scale.layer,
-        percentiles=fit.scale.percentiles,
-        test=fit.test,
-    )
+    arrays: dict[str, Any] = {
+        "vectors": fit.prototypes.vectors,
+        "whitening": fit.prototypes.whitening,
+        "layer": fit.scale.layer,
+        "percentiles": fit.scale.percentiles,
+        "test": fit.test,
+    }
+    np.savez(folder / FAMILIARITY_FILE, **arrays)
 
 
 def read_familiarity(folder: Path) -> FamiliarityFit:
