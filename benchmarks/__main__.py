@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "waiters": parts.waiters,
     "start-up": parts.start_up,
     "two-workers": parts.two_workers,
+    "shadow": parts.shadow,
     "profiled": profile.profiled,
     "peers": contest.peers,
     "peers-shipped": contest.peers_shipped,

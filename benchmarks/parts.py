@@ -1,6 +1,7 @@
 """The parts of the benchmark. Each starts the services it needs, measures them, and records figures."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from deploy.local.ports import pick_ports
 
 #: Number of clients and mode of each measurement in `serving`.
 _LOADS = ((1, "wait"), (8, "wait"), (32, "wait"), (128, "wait"), (32, "poll"))
+#: Number of clients of each measurement in `shadow`.
+_SHADOW_CLIENTS = (32, 1)
 #: The libraries that the gateway imports; its start is compared with importing them alone.
 _LIBRARIES = "gunicorn.app.base, gevent, flask, pydantic, flask_cors, redis, structlog, prometheus_client"
 
@@ -216,6 +219,41 @@ def two_workers(run: Run) -> None:
         for _ in range(run.scale.rounds):
             one, two = images_per_s(1), images_per_s(2)
             run.add("two-workers", two / one, one=one, two=two)
+
+
+def shadow(run: Run) -> None:
+    """The included model with a shadow of all its jobs, in turns with the same without a shadow."""
+    folder = run.folder / "shadow"
+    manifest = json.loads((run.shipped / "manifest.json").read_text(encoding="utf-8"))
+    copy = folder / "state" / "models" / manifest["name"] / "shadow"
+    shutil.copytree(run.shipped, copy)
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"version": copy.name}), encoding="utf-8")
+    with service(folder, model=run.shipped, precision="float32") as stack:
+        ledger = stack.ledger()
+
+        def is_set(*, ready: bool) -> bool:
+            held = [beat.shadow_of(manifest["name"], copy.name) for beat in ledger.workers()]
+            return all((found is not None and found.state == "ready") is ready for found in held)
+
+        def measure(clients: int, *, with_shadow: bool) -> dict[str, Any]:
+            ledger.models.set_shadow(manifest["name"], copy.name if with_shadow else None)
+            wait_until(lambda: is_set(ready=with_shadow), *stack.workers)
+            before = sum(ledger.shadows.totals().values())
+            figures = stack.load("--clients", clients, "--seconds", run.scale.seconds)
+            return figures | {"compared": sum(ledger.shadows.totals().values()) - before}
+
+        measure(32, with_shadow=True)
+        for number in range(run.scale.rounds):
+            for clients in _SHADOW_CLIENTS:
+                turns = (False, True) if number % 2 else (True, False)
+                found = {with_shadow: measure(clients, with_shadow=with_shadow) for with_shadow in turns}
+                ratio = found[True]["images_per_s"] / found[False]["images_per_s"]
+                run.add(f"shadow-{clients}", ratio, with_shadow=found[True], without=found[False])
+                run.add(f"shadow-p50-{clients}", found[True]["p50_ms"] / found[False]["p50_ms"])
+                run.add(f"shadow-p99-{clients}", found[True]["p99_ms"] / found[False]["p99_ms"])
+                # Hardly depends on what else the machine does.
+                worker_ms = [found[with_shadow]["cpu_ms"]["worker"] for with_shadow in (True, False)]
+                run.add(f"shadow-cpu-{clients}", worker_ms[0] / worker_ms[1])
 
 
 def _compare(run: Run, name: str, model: Path, precision: str, bare_precision: str) -> None:

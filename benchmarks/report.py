@@ -70,6 +70,8 @@ GOALS = (
     Goal("peers-shipped-32", "32 clients, included model: images/s vs the best other server", 1.15, 1.3, "higher"),
     Goal("peers-auto-32", "32 clients, precision auto: images/s vs the best other server", 1.3, 1.6, "higher"),
     Goal("peers-latency-1", "1 client: p50 vs FastAPI", 1.3, 1.15, "lower"),
+    Goal("shadow-32", "32 clients, with a shadow of all jobs: images/s vs without one", 0.95, 0.98, "higher"),
+    Goal("shadow-1", "1 client, with a shadow of all jobs: images/s vs without one", 0.95, 0.98, "higher"),
     Goal("two-workers", "two worker processes: images/s vs one worker", 1.0, 1.1, "higher"),
 )
 

@@ -31,6 +31,8 @@ class Compared:
     confidence: float
     shadow_confidence: float
     agreed: bool
+    #: Of the claim under which the job was processed; 0 for any.
+    fence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,8 @@ class ShadowStore:
         """Count jobs and keep disagreements; False for a job that was counted before or no longer exists."""
         arguments: list[Any] = [now_ms]
         for row in rows:
-            *values, agreed = astuple(row)
-            arguments += [*values, int(agreed)]
+            *values, agreed, fence = astuple(row)
+            arguments += [*values, int(agreed), fence]
         return [bool(value) for value in cast("list[int]", self._compare(args=arguments))]
 
     @redis_errors_as_unavailable

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from contract.job import Job, JobResult, ModelRef, Prediction, now_ms
+from contract.job import Job, JobResult, JobStatus, ModelRef, Prediction, now_ms
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.shadows import Agreement, Compared
@@ -51,6 +51,16 @@ def test_a_job_is_counted_once(ledger: Ledger) -> None:
     assert record(ledger, compared(job)) == [True]
     assert record(ledger, compared(job, "dog", "3")) == [False]
     assert agreement(ledger) == [Agreement("1", "2", 1)]
+
+
+def test_a_new_job_with_the_id_of_a_purged_one_is_not_counted(ledger: Ledger) -> None:
+    job = finished(ledger)
+    row = replace(compared(job, "dog"), fence=job.fence)
+    ledger.purge([job.id], 60, now_ms=NOW)
+    store(ledger, [replace(job, status=JobStatus.QUEUED, result=None, finished_ms=None)])
+    ledger.commit([(claimed(ledger, job), JobResult(prediction=Prediction("cat", 0.75, {})))], 60, now_ms=NOW)
+    assert record(ledger, row) == [False]
+    assert record(ledger, replace(row, fence=read(ledger, job).fence)) == [True]
 
 
 def test_only_disagreements_are_kept_newest_first(ledger: Ledger) -> None:

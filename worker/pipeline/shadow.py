@@ -35,8 +35,8 @@ _WAITING_MAX_BYTES = 32 << 20
 _SHARE = 0.02
 #: Without a job for this time, it works without pauses.
 _QUIET_S = 1.0
-#: Pause between two looks for work while images wait.
-_LOOK_S = 0.02
+#: Pause between two looks whether the worker has no job, while images wait.
+_LOOK_S = 0.05
 _LABEL_MAX = 200
 
 
@@ -164,15 +164,11 @@ class ShadowPredictor:
         """Wait until an image may be predicted; returns False if the thread is to stop."""
         with self._changed:
             while not self._stopping:
-                if self._waiting and self._has_time():
+                left_s = min(self._next_at_s, self._job_at_s + _QUIET_S) - self._clock()
+                if self._waiting and left_s <= 0 and self._is_idle() and not self._models.is_predicting():
                     return True
-                self._changed.wait(_LOOK_S if self._waiting else None)
+                self._changed.wait(min(max(left_s, _LOOK_S), _QUIET_S) if self._waiting else None)
             return False
-
-    def _has_time(self) -> bool:
-        now_s = self._clock()
-        is_quiet = now_s - self._job_at_s >= _QUIET_S
-        return (is_quiet or now_s >= self._next_at_s) and self._is_idle() and not self._models.is_predicting()
 
     def _pop(self) -> _Waiting:
         waiting = self._waiting.popleft()
@@ -211,6 +207,7 @@ class ShadowPredictor:
             waiting.prediction.confidence,
             found.confidence,
             label == shadow_label,
+            waiting.item.claim.fence,
         )
         self._store.record([row])
         if self._keep_for_review and waiting.data and label != shadow_label:

@@ -1,13 +1,14 @@
 -- Count what the live version and the shadow of a model predicted for jobs, and keep where they differ.
 -- ARGV: now_ms (0: Redis clock), then per job: id, model, live version, shadow, label, label of the shadow, confidence,
--- confidence of the shadow, 1 if they agree.
--- Returns, per job: 1 if it was counted, 0 if it no longer exists or was counted before.
+-- confidence of the shadow, 1 if they agree, fence of its claim (0: any).
+-- Returns, per job: 1 if it was counted, 0 if it no longer exists, was counted before, or is a new job with the same id.
 local now, counted = clock(ARGV[1]), {}
 
-local function compare(id, name, live, shadow, label, other, confidence, other_confidence, agreed)
+local function compare(id, name, live, shadow, label, other, confidence, other_confidence, agreed, fence)
   local key = K.job .. id
-  local status, finished_ms, right, before = unpack(redis.call('HMGET', key, 'status', 'finished_ms', 'feedback', 'shadow'))
-  if status ~= 'succeeded' or before then
+  local status, finished_ms, right, before, job_fence =
+    unpack(redis.call('HMGET', key, 'status', 'finished_ms', 'feedback', 'shadow', 'fence'))
+  if status ~= 'succeeded' or before or (fence ~= '0' and fence ~= job_fence) then
     return 0
   end
   local compared = {model = name, pair = live .. '|' .. shadow, label = other}
@@ -29,7 +30,7 @@ local function compare(id, name, live, shadow, label, other, confidence, other_c
   return 1
 end
 
-for at = 2, #ARGV, 9 do
-  counted[#counted + 1] = compare(unpack(ARGV, at, at + 8))
+for at = 2, #ARGV, 10 do
+  counted[#counted + 1] = compare(unpack(ARGV, at, at + 9))
 end
 return counted
