@@ -114,14 +114,16 @@ def read_status(ledger: Ledger, ledger_max_bytes: int) -> Status:
         routes, default_model = ledger.models.routes(), ledger.models.default()
     except UnavailableError as error:
         return Status(problems=(Problem("ledger_unavailable", error.detail),))
-    found = [ledger_problem(server, ledger_max_bytes), None if workers else NO_WORKER]
-    problems = [*filter(None, found), *(_model_problems(stats, workers, default_model) if workers else ())]
     live = {name: route.live for name, route in routes.items()}
+    found = [ledger_problem(server, ledger_max_bytes), None if workers else NO_WORKER]
+    problems = [*filter(None, found), *(_model_problems(stats, workers, live, default_model) if workers else ())]
     canaries = {name: route.canary for name, route in routes.items() if route.canary}
     return Status(stats, workers, server, problems, live, default_model, canaries)
 
 
-def _model_problems(stats: LedgerStats, workers: Sequence[Heartbeat], default_model: str) -> Iterator[Problem]:
+def _model_problems(
+    stats: LedgerStats, workers: Sequence[Heartbeat], live: Mapping[str, str], default_model: str
+) -> Iterator[Problem]:
     """Models whose jobs wait without a worker, and versions that a worker cannot load."""
     waiting = {split_queue_name(name)[1] or default_model for name, row in stats.queues.items() if row.queued}
     for name in sorted(waiting):
@@ -133,7 +135,8 @@ def _model_problems(stats: LedgerStats, workers: Sequence[Heartbeat], default_mo
             yield Problem("model_not_served", detail, blocks_uploads=False)
     failed = {(held.name, held.version): held.problem for beat in workers for held in beat.models if held.problem}
     for (name, version), problem in sorted(failed.items()):
-        detail = f"A worker cannot load the model {name}@{version}, so its jobs wait: {problem}"
+        effect = ", so its jobs wait" if live.get(name, version) == version else ""
+        detail = f"A worker cannot load the model {name}@{version}{effect}: {problem}"
         yield Problem("model_not_loaded", detail, blocks_uploads=False)
 
 

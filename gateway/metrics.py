@@ -112,7 +112,7 @@ class LedgerCollector(Collector):  # type: ignore[misc]
         yield GaugeMetricFamily("pawqueue_ledger_limit_bytes", limit, value=self._limit_bytes)
         yield from _gauges(stats, list(live), default)
         yield from _totals(stats, default)
-        yield from _models(list(live), workers)
+        yield from _models(live, workers)
         yield from _versions(versions)
         yield from _canaries(routes)
         yield _feedback(feedback)
@@ -219,14 +219,15 @@ def _accuracies(store: FeedbackStore, live: Mapping[str, str], names: Container[
     return accuracy
 
 
-def _models(models: Sequence[str], workers: Sequence[Heartbeat]) -> Iterator[GaugeMetricFamily]:
+def _models(live: Mapping[str, str], workers: Sequence[Heartbeat]) -> Iterator[GaugeMetricFamily]:
     serving = GaugeMetricFamily("pawqueue_model_workers", "Workers that take jobs of a model.", labels=["model"])
     failing = GaugeMetricFamily(
-        "pawqueue_model_failing_workers", "Workers that cannot load a version of a model.", labels=["model"]
+        "pawqueue_model_failing_workers", "Workers that cannot load the live version of a model.", labels=["model"]
     )
-    for model in models:
+    for model, version in live.items():
         serving.add_metric([model], sum(beat.takes_jobs_of(model) for beat in workers))
-        failed = sum(any(held.name == model and held.problem for held in beat.models) for beat in workers)
-        failing.add_metric([model], failed)
+        # No jobs wait for a version that is not live: a promotion or a canary that failed reports its own problem.
+        failed = (held for beat in workers for held in beat.models if held.problem)
+        failing.add_metric([model], sum((held.name, held.version) == (model, version) for held in failed))
     yield serving
     yield failing

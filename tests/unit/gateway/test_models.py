@@ -151,7 +151,18 @@ def test_the_status_reports_models_that_nobody_serves_or_can_load(gateway: Gatew
     assert "birds" in problems["model_not_served"]
     assert "cars@1" in problems["model_not_loaded"]
     assert "It is damaged." in problems["model_not_loaded"]
+    assert "so its jobs wait" in problems["model_not_loaded"]
     birds, cats_dogs = status["models"]
     assert (birds["name"], birds["workers"], birds["queues"]["interactive"]["queued"]) == ("birds", 0, 1)
     assert (cats_dogs["name"], cats_dogs["default"], cats_dogs["workers"]) == ("cats-dogs", True, 1)
     assert status["queues"]["interactive"]["queued"] == 1
+
+
+@pytest.mark.parametrize(("version", "count"), [("1", 1), ("2", 0)])
+def test_only_workers_that_cannot_load_the_live_version_raise_an_alarm(
+    gateway: Gateway, version: str, count: int
+) -> None:
+    beat(gateway, HeldModel("birds", version, "failed", "It is damaged."))
+    assert f'pawqueue_model_failing_workers{{model="birds"}} {count}.0' in gateway.metrics()
+    (problem,) = gateway.client.get("/v1/status").json["problems"]
+    assert ("so its jobs wait" in problem["detail"]) == bool(count)
