@@ -2,13 +2,14 @@
 (function () {
     "use strict";
     const BUSY_MS = 10000;
-    let sentTurn = "", sentAt = 0;
+    let sentStage = null, sentTurn = "", sentAt = 0;
 
     function send(element, action) {
-        const turn = element.closest("[data-turn]").dataset.turn;
-        if (turn === sentTurn && Date.now() - sentAt < BUSY_MS) {
+        const stage = element.closest("#review-stage"), turn = element.closest("[data-turn]").dataset.turn;
+        if (stage === sentStage && turn === sentTurn && Date.now() - sentAt < BUSY_MS) {
             return;
         }
+        sentStage = stage;
         sentTurn = turn;
         sentAt = Date.now();
         window.dash_clientside.set_props("review-act", {data: {...action, turn: Number(turn), at: sentAt}});

@@ -90,6 +90,20 @@ def test_images_are_labeled_skipped_and_taken_back_by_keyboard_alone(reviewed: R
     assert (accuracy["right"], accuracy["total"]) == (0, 3)
 
 
+def test_the_first_image_can_be_labeled_after_returning_to_the_page(reviewed: Reviewed, new_tab: Any) -> None:
+    reviewed.send("a.png", "b.png", "c.png")
+    page = new_tab(reviewed.dashboard.url).open("/review")
+    shown(page, "a.png")
+    page.keyboard.press("1")
+    shown(page, "b.png")
+    page.locator("nav a", has_text="Capacity").click()
+    page.wait_for_selector("#capacity-now")
+    page.locator("nav a", has_text="Review").click()
+    shown(page, "c.png")  # the lease of the other one has not expired
+    page.keyboard.press("1")
+    expect(page.locator("#review-progress")).to_contain_text("2 of 3 reviewed", timeout=9000)
+
+
 def test_the_page_is_accessible_and_works_with_the_mouse_and_the_tab_key(reviewed: Reviewed, new_tab: Any) -> None:
     reviewed.send("a.png", "b.png", "a-very-long-file-name-that-somebody-has-chosen.png", "d.png")
     for width, scheme in ((1280, "light"), (400, "dark")):
