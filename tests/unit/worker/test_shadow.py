@@ -217,7 +217,8 @@ def test_a_shadow_that_fails_is_paused_with_the_reason(
     assert (held.name, held.version, held.state) == ("birds", "5", "failed")
     assert "RuntimeError: no such operation" in held.problem
     assert models.shadow_of(LIVE) is None
-    assert bench.metrics.registry.get_sample_value("pawqueue_shadow_dropped_total", {"model": "birds"}) == 1
+    value = bench.metrics.registry.get_sample_value
+    wait_until(lambda: value("pawqueue_shadow_dropped_total", {"model": "birds"}) == 1, "the image to be dropped", 30)
     later = submit(bench)
     bench.process(later)
     assert [bench.job(job).status for job in (job_id, later)] == [JobStatus.SUCCEEDED] * 2
