@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -14,7 +15,8 @@ import click
 from bundle.locate import CHAMPION
 from bundle.manifest import NAME
 from contract.settings import SettingsError, load_settings
-from importer.request import Request
+from importer.request import ImportFailedError, Request
+from importer.trained import add_bundle, excess_options, is_bundle
 
 #: An interrupted import may take so long to delete its files.
 _INTERRUPTED_S = 10
@@ -23,7 +25,7 @@ _SIZE = re.compile(r"(\d+)[xX](\d+)|(\d+)")
 
 @click.command("import")
 @click.argument("source")
-@click.option("--name", required=True, help="Name of the model: lowercase letters, digits, and . _ -")
+@click.option("--name", help="Name of the model: lowercase letters, digits, and . _ -  A bundle has one already.")
 @click.option("--labels", metavar="A,B|FILE", help="Labels in the order of the outputs, or a file with them.")
 @click.option("--labels-from", metavar="FOLDER", help="Training folder with a subfolder for each label.")
 @click.option(
@@ -46,7 +48,7 @@ _SIZE = re.compile(r"(\d+)[xX](\d+)|(\d+)")
 def import_command(  # noqa: PLR0913 - one argument for each option
     *,
     source: str,
-    name: str,
+    name: str | None,
     labels: str | None,
     labels_from: str | None,
     scale: str | None,
@@ -63,8 +65,8 @@ def import_command(  # noqa: PLR0913 - one argument for each option
 ) -> int:
     """Make a bundle from a Keras image classifier, and put it into the model store.
 
-    SOURCE is a .keras or .h5 file of Keras 2 or 3, a SavedModel folder, a folder or zip from Teachable Machine, or
-    hf://OWNER/NAME. Nothing in it is run, unless you pass --trust-code.
+    SOURCE is a .keras or .h5 file of Keras 2 or 3, a SavedModel folder, a folder or zip from Teachable Machine,
+    hf://OWNER/NAME, or a bundle that `make train` wrote. Nothing in it is run, unless you pass --trust-code.
 
     \b
     Examples:
@@ -72,12 +74,13 @@ def import_command(  # noqa: PLR0913 - one argument for each option
       pawqueue models import old.h5 --name pets --labels class_indices.json --scale 0..1
       pawqueue models import teachable.zip --name pets
       pawqueue models import pets.keras --name pets --labels-from photos/train --check photos/test
+      pawqueue models import build/bundle --name pets
 
     Exit code: 0 if it was imported, 2 if not.
     """  # noqa: D301 - click needs the character
     request = Request(
         source=source,
-        name=_checked_name(name),
+        name=_checked_name(name, source),
         store=_store(),
         labels=labels,
         labels_from=labels_from,
@@ -92,7 +95,7 @@ def import_command(  # noqa: PLR0913 - one argument for each option
         trust_code=trust_code,
         check=check,
     )
-    result = _run(request, as_json=as_json)
+    result = _add_bundle(request) if is_bundle(source) else _run(request, as_json=as_json)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return 0
@@ -101,6 +104,16 @@ def import_command(  # noqa: PLR0913 - one argument for each option
     model = f"{result['name']}@{result['version']}"
     click.echo(f"Try it: {trust}make up, and then .venv/bin/pawqueue predict IMAGE --model {model}")
     return 0
+
+
+def _add_bundle(request: Request) -> dict[str, Any]:
+    if excess := excess_options(request):
+        raise _Failure(f"{request.source} is a bundle, so {', '.join(excess)} cannot be changed. Omit it.")
+    with tempfile.TemporaryDirectory(prefix="pawqueue-import-") as cache:
+        try:
+            return add_bundle(Path(request.source), request.name or None, request.store, Path(cache))
+        except ImportFailedError as error:
+            raise _Failure(str(error)) from error
 
 
 def _run(request: Request, *, as_json: bool) -> dict[str, Any]:
@@ -165,7 +178,12 @@ def _store() -> str:
         raise _Failure(str(error)) from error
 
 
-def _checked_name(name: str) -> str:
+def _checked_name(name: str | None, source: str) -> str:
+    """The name of the model; empty for that of a bundle."""
+    if name is None:
+        if is_bundle(source):
+            return ""
+        raise _Failure("Missing option '--name'.")
     if not re.fullmatch(NAME, name):
         raise _Failure(f"--name {name}: use lowercase letters, digits, and . _ -")
     if name == CHAMPION:
