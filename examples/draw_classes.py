@@ -84,11 +84,14 @@ CLASSES: dict[str, list[Part]] = {
 }
 
 
-def draw_classes(folder: Path, count: int) -> None:
-    """Write `count` images of each class to folders with the names of the classes. They are the same in every call."""
+def draw_classes(folder: Path, count: int, start: int = 0) -> None:
+    """Write the images `start` to `start + count` of each class to folders with the names of the classes.
+
+    An image is the same in every call.
+    """
     for index, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
+        for number in range(start, start + count):
             image = _draw(CLASSES[name], np.random.default_rng((index, number)))
             image.save(folder / name / f"{number:04}.jpg", quality=85)
 
@@ -129,8 +132,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: python examples/draw_classes.py state/six")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=200, help="images of each class; default: 200")
+    parser.add_argument("--start", type=int, default=0, help="number of the first image; others are drawn; default: 0")
     args = parser.parse_args()
-    draw_classes(args.folder, args.count)
+    draw_classes(args.folder, args.count, args.start)
     print(f"Drew {args.count} images of each of {len(CLASSES)} classes. Now run: make train DATA={args.folder}")
 
 

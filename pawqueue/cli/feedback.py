@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import click
 from rich.console import Console
@@ -19,7 +19,7 @@ from pawqueue.client.errors import RefusedError
 
 _TIMEOUT_S = 60.0
 _THREADS = 8
-_JOB, _LABEL = "job_id", "right_label"
+_JOB, _LABEL, _FILE = "job_id", "right_label", "file"
 #: The command if the first argument is a file.
 _DEFAULT = "send"
 
@@ -54,21 +54,26 @@ def feedback() -> None:
 
 @feedback.command(short_help="Report the right labels in a CSV file; `send` can be left out.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--label-from-folder", is_flag=True, help="The name of the folder of each image is its right label.")
 @gateway_options
-def send(file: Path, url: str, api_key: str | None, *, as_json: bool) -> int:
+def send(file: Path, url: str, api_key: str | None, *, label_from_folder: bool, as_json: bool) -> int:
     """Report the right labels of images, from a CSV file with the columns job_id and right_label.
 
     A results file of `pawqueue submit` has the column job_id: add a column right_label to it, and fill it in where you
-    know what an image shows. Rows without a right label are skipped. The label that you report last for an image
-    counts. `pawqueue models report` shows the accuracy.
+    know what an image shows. Rows without a right label are skipped. If the images are in folders with the names of the
+    labels, --label-from-folder takes the label from the column file instead. The label that you report last for an
+    image counts. `pawqueue models report` shows the accuracy.
 
     Exit code: 0 if all labels were recorded, 1 if some were rejected, 2 on errors.
 
     \b
     Examples:
       pawqueue feedback checked.csv
+      pawqueue feedback results.csv --label-from-folder
     """  # noqa: D301 - click needs the character
-    rows = list({row[1]: row for row in _rows(file)}.values())  # the last label of each job
+    rows = list(
+        {row[1]: row for row in _rows(file, label_from_folder=label_from_folder)}.values()
+    )  # the last label of each job
     with Pawqueue(url, api_key, timeout_s=_TIMEOUT_S) as client, ThreadPoolExecutor(_THREADS) as pool:
         sending = pool.map(lambda row: _report(client, *row), rows)
         console = Console(stderr=True)
@@ -127,15 +132,17 @@ def export(folder: Path, url: str, api_key: str | None, *, as_json: bool) -> int
     return 1 if problems else 0
 
 
-def _rows(file: Path) -> Iterator[tuple[int, str, str]]:
+def _rows(file: Path, *, label_from_folder: bool) -> Iterator[tuple[int, str, str]]:
     """The line number, job id and right label of each row that has a label."""
     with file.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
-        missing = [name for name in (_JOB, _LABEL) if name not in (reader.fieldnames or ())]
+        column = _FILE if label_from_folder else _LABEL
+        missing = [name for name in (_JOB, column) if name not in (reader.fieldnames or ())]
         if missing:
             raise click.UsageError(f"{file} has no column {' and no column '.join(missing)}. See --help.")
         for row in reader:
-            if label := (row[_LABEL] or "").strip():
+            given = (row[column] or "").strip()
+            if label := PurePath(given).parent.name if label_from_folder else given:
                 yield reader.line_num, (row[_JOB] or "").strip(), label
 
 

@@ -40,6 +40,16 @@ def test_labels_of_a_file_are_reported(
     assert "(live)" in report
 
 
+def test_labels_can_be_the_names_of_folders(
+    job_ids: list[str], tmp_path: Path, pawqueue: Command, capsys: Capture
+) -> None:
+    file = tmp_path / "results.csv"
+    file.write_text(f"file,job_id\nphotos/cat/1.jpg,{job_ids[0]}\ndog/2.jpg,{job_ids[1]}\n3.jpg,{job_ids[2]}\n")
+    assert pawqueue("feedback", file, "--label-from-folder") == 0
+    assert capsys.readouterr().out == "Recorded 2 labels; 1 predictions were right.\n"
+    assert pawqueue("feedback", file) == 2
+
+
 def test_the_command_for_a_file_can_be_named(job_ids: list[str], tmp_path: Path, pawqueue: Command) -> None:
     file = tmp_path / "checked.csv"
     file.write_text(f"job_id,right_label\n{job_ids[0]},cat\n")
