@@ -33,7 +33,7 @@ LOCKS := gateway worker worker-gpu dashboard tracking training client performanc
 PEERS := bentoml fastapi litserve mosec rayserve
 COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 
-.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube save scan load push pins roll-out chaos fuzz hostile soak bench check fix docs lock train data-download mlflow-upload performance clean moved
+.PHONY: help demo up test test-unit test-unit-edge test-unit-core test-slow conformance coverage packages images test-containers test-kube save scan load push pins roll-out promote-model chaos fuzz hostile soak bench check fix docs lock train data-download mlflow-upload performance clean moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -175,6 +175,9 @@ pins:  ## write the current digest of each foreign image into the files that use
 
 roll-out:  ## deploy the images of TAG to the cluster, test them, roll back on failure
 	@exec "$${PYTHON:-python3}" -m deploy.roll_out --images "$(IMAGES)" --tag "$(TAG)"
+
+promote-model: $(READY)run  ## make a VERSION of a MODEL live in the cluster, as a canary first
+	@$(RUN) python -m deploy.promote_model --model "$(MODEL)" --version "$(VERSION)"
 
 clean:  ## remove .venv and all caches; keep state and results
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build/lib

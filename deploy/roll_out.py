@@ -80,7 +80,7 @@ def roll_out(cluster: Cluster, prefix: str, tag: str, test: Callable[[str], None
 
 
 @contextmanager
-def _kubeconfig(text: str) -> Iterator[None]:
+def kubeconfig(text: str) -> Iterator[None]:
     """Write a kubeconfig to a private file for kubectl; if the text is empty, kubectl uses its default."""
     with tempfile.NamedTemporaryFile("w", prefix="kubeconfig-") as file:
         if text:
@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("--namespace", default="pawqueue", help="default: %(default)s")
     parser.add_argument("--wait", type=int, default=600, help="seconds for each Deployment (default: %(default)s)")
     options = parser.parse_args()
-    with _kubeconfig(os.environ.get("KUBECONFIG_TEXT", "")):
+    with kubeconfig(os.environ.get("KUBECONFIG_TEXT", "")):
         try:
             succeeded = roll_out(Cluster(options.namespace, options.wait), options.images, options.tag)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:

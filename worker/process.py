@@ -80,6 +80,7 @@ class Worker:
         self.health.go_live(
             alive=lambda: check_threads(_THREADS) or self.watchdog.problem(),
             ready=lambda: self._connection_problem(consumer),
+            models=lambda: (f"{held.name}@{held.version} {held.state}" for held in self.models.held()),
         )
 
     def _models_changed(self, consumer: Any, subscribed: set[str]) -> None:

@@ -5,11 +5,13 @@ Some commands belong to training and the importer, and are imported when they ar
 
 import importlib.metadata
 import json
+import time
 from importlib.metadata import EntryPoint
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from pawqueue.cli.app import GROUP, ServiceCommand
@@ -17,6 +19,7 @@ from pawqueue.cli.display import escaped
 from pawqueue.cli.options import gateway_options
 from pawqueue.cli.shadow_report import read_shadows, show_shadows
 from pawqueue.client.client import Pawqueue
+from pawqueue.client.errors import ClientError
 from pawqueue.client.models import ServedModel
 
 _HELP = {
@@ -26,6 +29,9 @@ _HELP = {
 }
 #: Workers may take this long to load a version.
 _TIMEOUT_S = 150.0
+#: Days over which the jobs of a canary are counted. They cover midnight, and no earlier canary matters.
+_CANARY_DAYS = 400
+_CANARY_POLL_S = 0.5
 #: Maximum number of labels of a version in a report.
 _LABELS_SHOWN = 4
 
@@ -199,6 +205,18 @@ def shadow(  # noqa: PLR0913 - one for each option
 @click.option("--percent", type=float, help="Its share of the jobs, above 0 and at most 50.")
 @click.option("--auto-rollback", is_flag=True, help="End it if it is worse than the live version.")
 @click.option("--off", is_flag=True, help="End the canary at once.")
+@click.option(
+    "--promote-after", type=click.IntRange(min=1), metavar="JOBS", help="Make it live once it has processed JOBS jobs."
+)
+@click.option(
+    "--within",
+    "within_s",
+    default=3600.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="With --promote-after: end the canary if it has not processed the jobs by then.",
+)
 @_why
 @_timeout
 @gateway_options
@@ -211,6 +229,8 @@ def canary(  # noqa: PLR0913 - one for each option
     *,
     auto_rollback: bool,
     off: bool,
+    promote_after: int | None,
+    within_s: float,
     why: str,
     timeout_s: float,
     as_json: bool,
@@ -221,20 +241,55 @@ def canary(  # noqa: PLR0913 - one for each option
     --off, when the live version changes, and, with --auto-rollback, if it makes more errors, takes longer or is less
     accurate than the live version.
 
+    With --promote-after, the command waits, and makes the version live when it has processed that many jobs. If it was
+    taken back before, nothing has changed, and the exit code is 2.
+
     \b
     Examples:
       pawqueue models canary pets 2 --percent 5 --auto-rollback
+      pawqueue models canary pets 2 --percent 20 --auto-rollback --promote-after 500
       pawqueue models report pets
       pawqueue models canary pets --off
     """  # noqa: D301 - click needs the character
-    if off == bool(version) or (percent is not None) == off or (auto_rollback and off):
+    if off == bool(version) or (percent is not None) == off or ((auto_rollback or promote_after) and off):
         raise click.UsageError("Name either a VERSION with --percent, or --off.")
     with Pawqueue(url, api_key) as client:
         if version and percent is not None:
+            before = _jobs(client, model, version) if promote_after else 0
             found = client.canary(model, version, percent, auto_rollback=auto_rollback, why=why, timeout_s=timeout_s)
+            if promote_after:
+                _await_canary(client, model, version, before + promote_after, within_s, show=not as_json)
+                found = client.promote(model, version, why=why, timeout_s=timeout_s)
         else:
             found = client.end_canary(model, why=why, timeout_s=timeout_s)
     _print(found, as_json=as_json)
+
+
+def _jobs(client: Pawqueue, model: str, version: str) -> int:
+    """How many jobs a version has processed in the last days."""
+    rows = client.model_report(model, days=_CANARY_DAYS)["versions"]
+    return sum(int(row["jobs"]) for row in rows if row["version"] == version)
+
+
+def _await_canary(client: Pawqueue, model: str, version: str, jobs: int, within_s: float, *, show: bool) -> None:
+    """Wait until the canary has processed `jobs` jobs; raises `ClientError` if it is taken back, or takes too long."""
+    end_s = time.monotonic() + within_s
+    console = Console(stderr=True)
+    with Progress(*Progress.get_default_columns(), console=console, disable=not (show and console.is_terminal)) as bar:
+        done = _jobs(client, model, version)
+        task = bar.add_task(f"Jobs of {model}@{version}", total=jobs - done)
+        first = done
+        while done < jobs:
+            found = client.model(model)
+            if (found.values["canary"] or {}).get("version") != version:
+                reason = (found.values["last_change"] or {}).get("problem") or "Somebody ended it."
+                raise ClientError(f"{model}@{version} is no longer the canary. {reason}")
+            if time.monotonic() > end_s:
+                client.end_canary(model, why="It processed too few jobs in time.")
+                raise ClientError(f"The canary has processed {done - first} jobs in {within_s:g} s, and was ended.")
+            time.sleep(_CANARY_POLL_S)
+            done = _jobs(client, model, version)
+            bar.update(task, completed=done - first)
 
 
 @click.command(short_help="Compare what the versions of a model did.")

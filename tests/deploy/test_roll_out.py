@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.promote_model import promote
 from deploy.roll_out import SERVICES, Cluster, roll_out
 
 KUBECTL = """#!{python}
@@ -45,6 +46,12 @@ def test_a_tag_that_passes_the_smoke_test_is_kept(cluster: Cluster) -> None:
     assert roll_out(cluster, "pawqueue", "new", tested.append)
     assert tags(cluster) == {"new"}
     assert tested == ["http://127.0.0.1:4567"]
+
+
+def test_a_model_is_promoted_through_a_forwarded_port(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    status = promote(cluster, "pets", "2", percent=10, jobs=500, within_s=60)
+    assert status == 2  # nothing listens on the port of the stub
+    assert "127.0.0.1:4567" in capfd.readouterr().err
 
 
 def test_a_tag_whose_pods_do_not_start_is_rolled_back(cluster: Cluster) -> None:

@@ -22,7 +22,10 @@ def worker_holding_a_job(folder: Path, point: str, **settings: str) -> Iterator[
         Cluster(folder, 1, settings, points=[point], light=True) as cluster,
         httpx.Client(base_url=cluster.url, timeout=60) as http,
     ):
-        wait_until(lambda: cluster.get_from_worker("/readyz") == (200, "ok\n"), "the worker to be ready")
+        wait_until(lambda: cluster.get_from_worker("/readyz")[0] == 200, "the worker to be ready")
+        name, state = cluster.get_from_worker("/readyz")[1].removeprefix("ok\n").split()
+        assert "@" in name
+        assert state == "ready"
         wait_until(lambda: responds(f"{cluster.url}/readyz"), "the gateway to be ready")
         job_id = new_job_id()
         assert put(http, job_id).status_code == 202

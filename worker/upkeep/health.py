@@ -17,14 +17,15 @@ class Health:
         self._stage = "The model is being loaded."
         self._alive: Check = lambda: ""
         self._ready: Check = lambda: ""
+        self._models: Callable[[], Iterable[str]] = tuple
 
     def wait(self, reason: str) -> None:
         """Report why the worker is not ready yet, although its model is loaded."""
         self._stage = reason
 
-    def go_live(self, alive: Check, ready: Check) -> None:
-        """Switch from "loading" to these checks."""
-        self._alive, self._ready, self._stage = alive, ready, ""
+    def go_live(self, alive: Check, ready: Check, models: Callable[[], Iterable[str]] = tuple) -> None:
+        """Switch from "loading" to these checks. `models` returns a line for each version that the worker holds."""
+        self._alive, self._ready, self._models, self._stage = alive, ready, models, ""
 
     def drain(self) -> None:
         """Report the worker as stopping."""
@@ -37,6 +38,10 @@ class Health:
     def readiness_problem(self) -> str:
         """Why the worker accepts no jobs; empty if it accepts them."""
         return self._stage or self._alive() or self._ready()
+
+    def models(self) -> str:
+        """The versions that the worker holds, a line each."""
+        return "".join(f"{line}\n" for line in self._models())
 
 
 def check_threads(names: Iterable[str]) -> str:
@@ -58,6 +63,7 @@ def health_app(registry: CollectorRegistry, health: Health) -> Callable[..., Any
         problem = check()
         status = "503 Service Unavailable" if problem else "200 OK"
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"{problem or 'ok'}\n".encode()]
+        models = health.models() if environ["PATH_INFO"] == "/readyz" and not problem else ""
+        return [f"{problem or 'ok'}\n{models}".encode()]
 
     return answer

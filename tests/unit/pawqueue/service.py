@@ -15,7 +15,6 @@ from contract.job import JobError, JobResult, ModelRef, Prediction, Timings
 from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat
-from contract.queues import QUEUES
 from contract.settings import load_settings
 from gateway.app import create_app
 from gateway.services import build_services
@@ -145,7 +144,11 @@ class Service:
 
     def _work(self) -> None:
         while not self._closing.wait(0.01):
-            waiting = [job_id for queue in QUEUES for job_id in self._redis.zrange(keys.queued(queue), 0, -1)]
+            waiting = [
+                job_id
+                for queue in self.ledger.queue_names()
+                for job_id in self._redis.zrange(keys.queued(queue), 0, -1)
+            ]
             # Read once, because a test may replace the set while this loop runs.
             held = self.held
             ready = [job for job in self.ledger.get(waiting) if job and job.file not in held]

@@ -2,17 +2,20 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from contract.job import now_ms
+from contract.job import ModelRef, now_ms
 from contract.ledger.models import VersionInfo
 from contract.ledger.types import Heartbeat, HeldModel
 from pawqueue import ClientError, Pawqueue, RefusedError, TimedOutError
+from tests.support.images import draw
 from tests.unit.pawqueue.conftest import Command
-from tests.unit.pawqueue.service import Service
+from tests.unit.pawqueue.service import Service, predicted
 
 Capture = pytest.CaptureFixture[str]
 
@@ -74,6 +77,58 @@ def test_a_canary_that_cannot_be_loaded_is_an_error(service: Service, pawqueue: 
     with working(service, "It is damaged."):
         assert pawqueue("models", "canary", "birds", "2", "--percent", "5") == 2
     assert "It is damaged." in capsys.readouterr().err
+
+
+@contextmanager
+def once_canary(service: Service, action: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as the canary has begun."""
+
+    def act() -> None:
+        while not service.ledger.models.routes()["birds"].canary:
+            pass
+        action()
+
+    with working(service):
+        thread = threading.Thread(target=act)
+        thread.start()
+        yield
+        thread.join()
+
+
+_TRIED = ("models", "canary", "birds", "2", "--percent", "50", "--promote-after", "3")
+
+
+def test_a_canary_is_promoted_after_it_has_processed_some_jobs(
+    service: Service, url: str, pawqueue: Command, capsys: Capture, tmp_path: Path
+) -> None:
+    file = tmp_path / "owl.png"
+    file.write_bytes(draw())
+    service.results["owl.png"] = replace(predicted(), model=ModelRef("birds", "2"))
+
+    def process() -> None:
+        with Pawqueue(url) as client:
+            for _ in range(3):
+                client.predict(file, model="birds")
+
+    process()  # jobs before the canary do not count
+    with once_canary(service, process):
+        assert pawqueue(*_TRIED) == 0
+    assert capsys.readouterr().out == "birds@2 is live.\n"
+
+
+def test_a_canary_that_is_taken_back_is_not_promoted(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    with once_canary(service, lambda: service.ledger.models.end_canary("birds", problem="It is slower.")):
+        assert pawqueue(*_TRIED) == 2
+    assert "birds@2 is no longer the canary. It is slower." in capsys.readouterr().err
+    assert service.ledger.models.routes()["birds"].live == "1"
+
+
+def test_a_canary_with_too_few_jobs_is_ended(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    with working(service):
+        assert pawqueue(*_TRIED, "--within", "1") == 2
+    assert "has processed 0 jobs in 1 s, and was ended" in capsys.readouterr().err
+    route = service.ledger.models.routes()["birds"]
+    assert (route.live, route.canary) == ("1", None)
 
 
 @pytest.mark.parametrize("words", [["2"], ["2", "--off"], ["--percent", "5"], ["--off", "--auto-rollback"], []])
