@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from deploy.promote_model import promote
 from deploy.roll_out import SERVICES, Cluster, roll_out
 
 KUBECTL = """#!{python}
-import sys, time, pathlib
+import os, sys, time, pathlib
 root, words = pathlib.Path({root!r}), sys.argv[3:]
 if words[0] == "get":
     print((root / words[1].split("/")[1]).read_text())
@@ -20,7 +22,7 @@ elif words[:2] == ["set", "image"]:
 elif words[:2] == ["rollout", "status"]:
     sys.exit("broken" in (root / words[2].split("/")[1]).read_text())
 elif words[0] == "port-forward":
-    print("Forwarding from 127.0.0.1:4567 -> 8000", flush=True)
+    print("Forwarding from 127.0.0.1:" + os.environ.get("FORWARDED", "4567") + " -> 8000", flush=True)
     time.sleep(60)
 """
 
@@ -48,10 +50,20 @@ def test_a_tag_that_passes_the_smoke_test_is_kept(cluster: Cluster) -> None:
     assert tested == ["http://127.0.0.1:4567"]
 
 
-def test_a_model_is_promoted_through_a_forwarded_port(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
-    status = promote(cluster, "pets", "2", percent=10, jobs=500, within_s=60)
-    assert status == 2  # nothing listens on the port of the stub
-    assert "127.0.0.1:4567" in capfd.readouterr().err
+def test_a_model_is_promoted_through_a_forwarded_port(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("FORWARDED", str(server.server_port))
+        assert promote(cluster, "pets", "2", percent=10, jobs=500, within_s=60) == 2
+        server.shutdown()
+    assert asked[0].startswith("/v1/models/pets")
 
 
 def test_a_tag_whose_pods_do_not_start_is_rolled_back(cluster: Cluster) -> None:
