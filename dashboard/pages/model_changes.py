@@ -78,7 +78,7 @@ def _dialog() -> Component:
         html.P(id="change-text"),
         html.Div(dmc.Select(id="change-version", label="Version", allowDeselect=False), id="change-version-field"),
         html.Div(
-            dmc.NumberInput(id="change-percent", label="Share of the jobs in %", value=5, min=0.1, max=99),
+            dmc.NumberInput(id="change-percent", label="Share of the jobs in %", value=5, min=0.1, max=50),
             id="change-percent-field",
         ),
         html.Div(

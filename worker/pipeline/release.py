@@ -73,12 +73,15 @@ class Releaser:
         if not self.kept:
             return
         refs = self.kept.put_many([data for *_, data in found])
-        dropped = []
-        for (item, result, reason, data), ref in zip(found, refs, strict=True):
-            kept = _kept_image(item, result, reason, data, ref)
-            if not (kept and self.ledger.reviews.keep(kept, item.claim.fence, self.limits)):
-                dropped.append(ref)
-        self.images.delete(dropped)
+        dropped = set(refs)
+        try:
+            for (item, result, reason, data), ref in zip(found, refs, strict=True):
+                kept = _kept_image(item, result, reason, data, ref)
+                if kept and self.ledger.reviews.keep(kept, item.claim.fence, self.limits):
+                    dropped.remove(ref)
+        finally:
+            # Also if Redis is full or not responding: the limits do not count copies that are not recorded.
+            self.images.delete(list(dropped))
 
 
 @contextmanager

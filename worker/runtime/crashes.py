@@ -26,9 +26,10 @@ _DEATHS = 2
 #: The first pause in seconds. Each further crash doubles it.
 _PAUSE_S = 10.0
 _PAUSE_MAX_S = 600.0
-#: Bytes of a process's file for what it does with a shadow, for what it loads, and for what it predicts with.
+#: Bytes of a process's file for the shadow that it loads, the one that predicts, the version that it loads, and the one
+#: that predicts. All four can happen at the same time.
 _SLOT = 512
-_SHADOWING, _LOADING, _PREDICTING = _SLOTS = 0, _SLOT, 2 * _SLOT
+_LOADING_SHADOW, _SHADOWING, _LOADING, _PREDICTING = _SLOTS = 0, _SLOT, 2 * _SLOT, 3 * _SLOT
 _COUNTS = "counts.json"
 
 
@@ -94,8 +95,14 @@ class CrashRecorder:
             self._update(forget=_name(ref))
 
     @contextmanager
+    def loading_shadow(self, ref: ModelRef, revision: int) -> Iterator[None]:
+        """Record that the shadow that was set at a revision of its model is being loaded."""
+        with self._record(_LOADING_SHADOW, _shadow_name(ref, revision)):
+            yield
+
+    @contextmanager
     def shadowing(self, ref: ModelRef, revision: int) -> Iterator[None]:
-        """Record that the shadow that was set at a revision of its model is being loaded, or predicts."""
+        """Record that the shadow that was set at a revision of its model predicts."""
         with self._record(_SHADOWING, _shadow_name(ref, revision)):
             yield
 

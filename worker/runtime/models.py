@@ -657,7 +657,7 @@ class Models:
         if shadow is None:
             self.load(ref)
             return
-        self._load(ref, self._crashes.shadowing(ref, shadow.revision))
+        self._load(ref, self._crashes.loading_shadow(ref, shadow.revision))
         with self._lock:
             limit = self._options.memory_bytes
             if found.model and limit is not None and self._loaded_bytes() > limit:

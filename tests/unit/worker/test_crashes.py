@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from contract.job import ModelRef
 from worker.runtime.crashes import CrashRecorder
 
@@ -18,9 +20,12 @@ from worker.runtime.crashes import CrashRecorder
 recorder = CrashRecorder(Path(sys.argv[1]))
 with recorder.predicting(ModelRef("cars", "1")):
     pass
-shadow = (7,) if sys.argv[2] == "shadowing" else ()
+shadow = (7,) if "shadow" in sys.argv[2] else ()
 with recorder.loading(ModelRef("cars", "1")) if shadow else recorder.predicting(ModelRef("cars", "1")):
     with getattr(recorder, sys.argv[2])(ModelRef("birds", "1"), *shadow):
+        if sys.argv[2] == "loading_shadow":
+            with recorder.shadowing(ModelRef("cars", "2"), 3):  # of another model
+                pass
         os.kill(os.getpid(), 9)
 """
 
@@ -47,8 +52,9 @@ def test_a_version_that_crashes_workers_is_paused_until_it_predicts_a_batch(tmp_
     assert first.crashes(BIRDS).in_a_row == second.crashes(BIRDS).in_a_row == 0
 
 
-def test_a_shadow_is_to_blame_for_a_crash_and_no_other_version(tmp_path: Path) -> None:
-    crash(tmp_path, "shadowing")
+@pytest.mark.parametrize("method", ["loading_shadow", "shadowing"])
+def test_a_shadow_is_to_blame_for_a_crash_and_no_other_version(tmp_path: Path, method: str) -> None:
+    crash(tmp_path, method)
     recorder = CrashRecorder(tmp_path)
     recorder.refresh()
     assert recorder.has_crashed(BIRDS, 7)

@@ -89,6 +89,7 @@ def test_jobs_finish_if_images_cannot_be_kept(bench: Bench, monkeypatch: Any, fa
 
     monkeypatch.setattr(bench.ledger.reviews, "keep", fail)
     finish(bench, DOUBTFUL)
+    wait_until(lambda: not stored_images(bench.folder), "the copy that is not recorded to be deleted", 30)
     monkeypatch.undo()
     (job_id,) = finish(bench, DOUBTFUL)
     assert [image.job_id for image in kept(bench)] == [job_id]
