@@ -162,11 +162,21 @@ class ReviewStore:
 
     @redis_errors_as_unavailable
     def after(self, number: int, owner: str, count: int) -> list[tuple[int, KeptImage]]:
-        """Read up to `count` images with a higher number than `number`, which counts the images in order of keeping."""
-        key = keys.REVIEW_KEPT + owner
-        found = self._redis.zrangebyscore(key, f"({number}", "+inf", 0, count, withscores=True)
-        numbers = {job_id: int(score) for job_id, score in cast("list[tuple[str, float]]", found)}
-        return [(numbers[kept.job_id], kept) for kept in self._read(list(numbers))]
+        """Read up to `count` images with a higher number than `number`, which counts the images in order of keeping.
+
+        If it returns fewer than `count`, there are no more.
+        """
+        found: list[tuple[int, KeptImage]] = []
+        has_more = True
+        while has_more:
+            wanted = count - len(found)
+            rows = self._redis.zrangebyscore(keys.REVIEW_KEPT + owner, f"({number}", "+inf", 0, wanted, withscores=True)
+            numbers = {job_id: int(score) for job_id, score in cast("list[tuple[str, float]]", rows)}
+            found += [(numbers[kept.job_id], kept) for kept in self._read(list(numbers))]
+            number = max(numbers.values(), default=number)
+            # Some may have been removed before their entries were read.
+            has_more = len(numbers) == wanted and len(found) < count
+        return found
 
     def _read(self, job_ids: Sequence[str]) -> Iterator[KeptImage]:
         pipeline = self._redis.pipeline(transaction=False)

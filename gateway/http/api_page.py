@@ -56,8 +56,10 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 
 def _scope(operation: dict[str, Any]) -> str:
-    scopes = [scope for scheme in operation.get("security", ()) for names in scheme.values() for scope in names]
-    return f" Scope `{scopes[0]}`." if scopes else " Open."
+    scopes: list[str] = next((names for scheme in operation.get("security", ()) for names in scheme.values()), [])
+    if not scopes:
+        return " Open."
+    return f" Scope{'s' if len(scopes) > 1 else ''} {' and '.join(f'`{scope}`' for scope in scopes)}."
 
 
 def _parameters(operation: dict[str, Any]) -> Iterator[str]:

@@ -59,18 +59,19 @@ def allow_anyone(app: Flask) -> None:
 
 def require_keys(app: Flask, access: Access, rates: RateLimits, settings: Settings, parts: Iterable[Routes]) -> None:
     """Make `app` check the API key and rate limit of every request to a route with a scope."""
-    scopes = {
-        f"{routes.blueprint.name}.{operation.view.__name__}": operation.required_scope(settings)
+    required = {
+        f"{routes.blueprint.name}.{operation.view.__name__}": operation.required_scopes(settings)
         for routes in parts
         for operation in routes.operations
     }
 
     @app.before_request
     def check_key() -> None:
-        scope = scopes.get(request.endpoint or "")
+        scopes = required.get(request.endpoint or "", ())
         # A browser's preflight request (OPTIONS) has no key.
-        if scope is not None and request.method != "OPTIONS":
-            g.caller = access.check(_credential(), scope)
+        if scopes and request.method != "OPTIONS":
+            for scope in scopes:
+                g.caller = access.check(_credential(), scope)
             request.environ[CALLER] = g.caller.owner
             take_turns_of(g.caller.owner)
             g.rate_window = rates.count(g.caller.owner, g.caller.rate_limit)

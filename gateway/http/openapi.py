@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from contract.access import Scope
 from contract.errors import (
     ForbiddenError,
     ForbiddenOriginError,
@@ -89,25 +88,23 @@ class _Writer:
         summary, _, description = inspect.cleandoc(operation.view.__doc__ or "").partition("\n\n")
         parameters = operation.parameters()
         body = parameters.pop("body", None)
-        scope = operation.required_scope(self._settings)
-        needs_key = scope is not None and self._settings.access_is_required()
+        scopes = operation.required_scopes(self._settings)
+        needs_key = bool(scopes) and self._settings.access_is_required()
         members = {
             "tags": [name],
             "summary": summary.rstrip("."),
             "description": description,
             "operationId": f"{name}_{operation.view.__name__}",
             "parameters": [row for location, model in parameters.items() for row in _parameters(location, model)],
-            "security": [{scheme: [str(scope)]} for scheme in _SECURITY_SCHEMES] if needs_key else None,
+            "security": [{scheme: [*map(str, scopes)]} for scheme in _SECURITY_SCHEMES] if needs_key else None,
             "requestBody": body and {"required": True, "content": {"application/json": {"schema": self._ref(body)}}},
-            "responses": self._responses(routes, operation, scope, needs_key=needs_key),
+            "responses": self._responses(routes, operation, is_open=not scopes, needs_key=needs_key),
         }
         return {name: value for name, value in members.items() if value} | operation.extensions
 
-    def _responses(
-        self, routes: Routes, operation: Operation, scope: Scope | None, *, needs_key: bool
-    ) -> dict[str, Any]:
+    def _responses(self, routes: Routes, operation: Operation, *, is_open: bool, needs_key: bool) -> dict[str, Any]:
         kinds = [*operation.errors, *_parameter_errors(operation)]
-        if scope is not None:
+        if not is_open:
             kinds += [*_SHARED_ERRORS, *(_KEY_ERRORS if needs_key else _OPEN_ERRORS)]
         declared: Responses = {**(routes.key_responses if needs_key else {}), **operation.responses}
         responses = _problems(kinds) | {status: self._response(response) for status, response in declared.items()}

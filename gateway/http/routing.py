@@ -59,16 +59,16 @@ class Operation:
     method: str
     rule: str
     view: Callable[..., Any]
-    scope: Scope | None
+    scopes: tuple[Scope, ...]
     is_status: bool
     responses: Responses
     errors: tuple[type[PawqueueError], ...]
     extensions: dict[str, Any]
 
-    def required_scope(self, settings: Settings) -> Scope | None:
-        """The scope that an API key needs for this operation; None if the operation is open."""
+    def required_scopes(self, settings: Settings) -> tuple[Scope, ...]:
+        """The scopes that an API key needs for this operation; none if the operation is open."""
         is_open = self.is_status and settings.metrics_access == "open"
-        return None if is_open else self.scope
+        return () if is_open else self.scopes
 
     def parameters(self) -> dict[str, type[BaseModel]]:
         """The models of `path`, `query`, `header` and `body` that the view reads."""
@@ -107,7 +107,7 @@ class Routes:
         method: str,
         rule: str,
         *,
-        scope: Scope | None,
+        scope: Scope | tuple[Scope, ...] | None,
         responses: Responses,
         errors: Sequence[type[PawqueueError]] = (),
         is_status: bool = False,
@@ -118,7 +118,7 @@ class Routes:
         Args:
             method: GET, POST, PUT or DELETE.
             rule: Flask's rule, without the prefix.
-            scope: The scope that an API key needs; None if the route is open.
+            scope: The scope, or scopes, that an API key needs; None if the route is open.
             responses: Documented responses by status.
             errors: Route-specific errors.
             is_status: Whether the route is open unless `PAWQUEUE_METRICS_ACCESS` requires a key.
@@ -126,7 +126,8 @@ class Routes:
         """
 
         def register(view: View) -> View:
-            operation = Operation(method, rule, view, scope, is_status, responses, tuple(errors), extensions)
+            scopes = scope if isinstance(scope, tuple) else (scope,) if scope else ()
+            operation = Operation(method, rule, view, scopes, is_status, responses, tuple(errors), extensions)
             self.operations.append(operation)
             self.blueprint.add_url_rule(rule, view_func=_checked(operation), methods=[method])
             return view

@@ -161,7 +161,7 @@ def listed(query: ListQuery) -> dict[str, Any]:
 @routes.add(
     "POST",
     "/claims",
-    scope=Scope.SUBMIT,
+    scope=(Scope.READ, Scope.SUBMIT),
     responses={
         200: JsonResponse(
             ReviewClaim,

@@ -225,6 +225,14 @@ def test_pages_of_kept_images_follow_each_other(ledger: Ledger) -> None:
     assert found == images
 
 
+def test_a_page_is_full_although_one_of_its_images_is_removed_while_it_is_read(
+    ledger: Ledger, redis_client: "redis.Redis"
+) -> None:
+    images = [kept(ledger) for _ in range(4)]
+    redis_client.delete(keys.REVIEW + images[1].job_id)
+    assert [image for _, image in ledger.reviews.after(0, "", 2)] == [images[0], images[2]]
+
+
 @pytest.fixture(params=["files", "redis", "fsspec"])
 def url(request: Any, tmp_path: Any) -> str:
     urls = {"files": str(tmp_path / "images"), "fsspec": f"memory://{tmp_path.name}"}

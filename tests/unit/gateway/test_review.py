@@ -175,7 +175,11 @@ def test_reading_and_labeling_need_their_scopes(guarded: Gateway) -> None:
     job_id = keep(guarded, **sender)
     for response in (claim(guarded, headers=reader), label(guarded, job_id, "cat", headers=reader)):
         assert_problem(response, 403, "forbidden")
-    for response in (image(guarded, job_id, sender), guarded.client.get("/v1/review", headers=sender)):
+    for response in (
+        image(guarded, job_id, sender),
+        guarded.client.get("/v1/review", headers=sender),
+        claim(guarded, headers=sender),
+    ):
         assert_problem(response, 403, "forbidden")
     assert_problem(claim(guarded), 401, "unauthorized")
 
