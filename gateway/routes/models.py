@@ -356,7 +356,10 @@ class ModelPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     live: str | None = Field(
-        None, max_length=_VERSION_MAX, description="The version that is to process jobs without a pinned version."
+        None,
+        min_length=1,
+        max_length=_VERSION_MAX,
+        description="The version that is to process jobs without a pinned version.",
     )
     rollback: bool = Field(default=False, description="Return to the version that was live before.")
     canary: CanaryPatch | None = Field(

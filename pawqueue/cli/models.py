@@ -258,8 +258,8 @@ def canary(  # noqa: PLR0913 - one for each option
             before = _jobs(client, model, version) if promote_after else 0
             found = client.canary(model, version, percent, auto_rollback=auto_rollback, why=why, timeout_s=timeout_s)
             if promote_after:
-                _await_canary(client, model, version, before + promote_after, within_s, show=not as_json)
-                found = client.promote(model, version, why=why, timeout_s=timeout_s)
+                revision = _await_canary(client, model, version, before + promote_after, within_s, show=not as_json)
+                found = client.promote(model, version, why=why, timeout_s=timeout_s, revision=revision)
         else:
             found = client.end_canary(model, why=why, timeout_s=timeout_s)
     _print(found, as_json=as_json)
@@ -271,19 +271,24 @@ def _jobs(client: Pawqueue, model: str, version: str) -> int:
     return sum(int(row["jobs"]) for row in rows if row["version"] == version)
 
 
-def _await_canary(client: Pawqueue, model: str, version: str, jobs: int, within_s: float, *, show: bool) -> None:
-    """Wait until the canary has processed `jobs` jobs; raises `ClientError` if it is taken back, or takes too long."""
+def _await_canary(client: Pawqueue, model: str, version: str, jobs: int, within_s: float, *, show: bool) -> int:
+    """Wait until the canary has processed `jobs` jobs; raises `ClientError` if it is taken back, or takes too long.
+
+    Returns the revision at which the model still had the canary: the version is made live only at this one.
+    """
     end_s = time.monotonic() + within_s
     console = Console(stderr=True)
     with Progress(*Progress.get_default_columns(), console=console, disable=not (show and console.is_terminal)) as bar:
         done = _jobs(client, model, version)
         task = bar.add_task(f"Jobs of {model}@{version}", total=jobs - done)
         first = done
-        while done < jobs:
+        while True:
             found = client.model(model)
             if (found.values["canary"] or {}).get("version") != version:
                 reason = (found.values["last_change"] or {}).get("problem") or "Somebody ended it."
                 raise ClientError(f"{model}@{version} is no longer the canary. {reason}")
+            if done >= jobs:
+                return int(found.values["revision"])
             if time.monotonic() > end_s:
                 client.end_canary(model, why="It processed too few jobs in time.")
                 raise ClientError(f"The canary has processed {done - first} jobs in {within_s:g} s, and was ended.")

@@ -272,15 +272,20 @@ class Pawqueue:
         """Return the models that the service has, sorted by name."""
         return self._models.list(self._deadline(timeout_s))
 
-    def promote(self, name: str, version: str, *, why: str = "", timeout_s: float | None = None) -> ServedModel:
+    def promote(
+        self, name: str, version: str, *, why: str = "", timeout_s: float | None = None, revision: int | None = None
+    ) -> ServedModel:
         """Make a version of a model live, once all its workers have loaded it; needs an API key with scope `admin`.
+
+        With `revision`, it does so only if the model still has this revision; otherwise it raises `RefusedError`.
 
         Raises:
             RefusedError: the model or version does not exist, or another change is in progress.
             ClientError: a worker cannot load the version. Nothing has changed.
             TimedOutError: the workers have not loaded it within `timeout_s` seconds. They go on.
         """
-        return self._models.change(name, {"live": version, "why": why}, self._deadline(timeout_s))
+        values = {"live": version, "why": why, "revision": revision}
+        return self._models.change(name, values, self._deadline(timeout_s))
 
     def rollback(self, name: str, *, why: str = "", timeout_s: float | None = None) -> ServedModel:
         """Make the version live that was live before; raises like `promote`."""

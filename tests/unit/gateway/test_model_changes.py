@@ -132,6 +132,7 @@ def test_a_change_needs_the_scope_admin(make_gateway: MakeGateway) -> None:
     [
         ({}, 400, "Send one of `live` with a version, `rollback` with true, `canary` and `shadow`."),
         ({"live": "2", "rollback": True}, 400, "Send one of"),
+        ({"live": ""}, 400, "live=''"),
         ({"live": "2", "shadow": None}, 400, "Send one of"),
         ({"shadow": {"version": "1"}}, 409, "birds@1 is live. A shadow is another version than the live one."),
         ({"shadow": {"version": "9"}}, 404, "The model birds has no version 9. Its versions: 1, 2, 3."),

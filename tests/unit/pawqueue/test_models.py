@@ -13,6 +13,7 @@ from contract.job import ModelRef, now_ms
 from contract.ledger.models import VersionInfo
 from contract.ledger.types import Heartbeat, HeldModel
 from pawqueue import ClientError, Pawqueue, RefusedError, TimedOutError
+from pawqueue.client.models import ServedModel
 from tests.support.images import draw
 from tests.unit.pawqueue.conftest import Command
 from tests.unit.pawqueue.service import Service, predicted
@@ -118,6 +119,29 @@ def test_a_canary_is_promoted_after_it_has_processed_some_jobs(
 
 def test_a_canary_that_is_taken_back_is_not_promoted(service: Service, pawqueue: Command, capsys: Capture) -> None:
     with once_canary(service, lambda: service.ledger.models.end_canary("birds", problem="It is slower.")):
+        assert pawqueue(*_TRIED) == 2
+    assert "birds@2 is no longer the canary. It is slower." in capsys.readouterr().err
+    assert service.ledger.models.routes()["birds"].live == "1"
+
+
+def test_a_canary_that_is_taken_back_with_its_last_job_is_not_promoted(
+    service: Service, pawqueue: Command, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "owl.png"
+    file.write_bytes(draw())
+    service.results["owl.png"] = replace(predicted(), model=ModelRef("birds", "2"))
+    read = Pawqueue.model
+
+    def end_after(client: Pawqueue, name: str) -> ServedModel:
+        found = read(client, name)
+        if found.values["canary"]:
+            service.ledger.models.end_canary("birds", problem="It is slower.")
+            for _ in range(3):
+                client.predict(file, model="birds")
+        return found
+
+    monkeypatch.setattr(Pawqueue, "model", end_after)
+    with working(service):
         assert pawqueue(*_TRIED) == 2
     assert "birds@2 is no longer the canary. It is slower." in capsys.readouterr().err
     assert service.ledger.models.routes()["birds"].live == "1"
