@@ -336,7 +336,13 @@ class Settings(BaseModel):
         ge=0,
         le=1,
     )
-    review_ttl_s: int = _setting(604_800, "How long images are kept for review.", "s", ge=1)
+    review_ttl_s: int = _setting(
+        604_800,
+        "How long images are kept for review. If images are stored at an fsspec URL, the expiry rule of that storage "
+        "must not apply to its folder `review` earlier.",
+        "s",
+        ge=1,
+    )
     review_max_images: int = _setting(
         1000,
         "Maximum number of images kept for review. Beyond it, the oldest ones without a label are removed first.",
