@@ -32,6 +32,8 @@ _TIMEOUT_S = 150.0
 #: Days over which the jobs of a canary are counted. They cover midnight, and no earlier canary matters.
 _CANARY_DAYS = 400
 _CANARY_POLL_S = 0.5
+#: Workers compare a canary with the live version every two seconds; so much later, they have seen its last jobs.
+_CANARY_JUDGED_S = 5.0
 #: Maximum number of labels of a version in a report.
 _LABELS_SHOWN = 4
 
@@ -282,17 +284,19 @@ def _await_canary(client: Pawqueue, model: str, version: str, jobs: int, within_
         done = _jobs(client, model, version)
         task = bar.add_task(f"Jobs of {model}@{version}", total=jobs - done)
         first = done
+        is_judged = False
         while True:
             found = client.model(model)
             if (found.values["canary"] or {}).get("version") != version:
                 reason = (found.values["last_change"] or {}).get("problem") or "Somebody ended it."
                 raise ClientError(f"{model}@{version} is no longer the canary. {reason}")
-            if done >= jobs:
+            if is_judged:
                 return int(found.values["revision"])
-            if time.monotonic() > end_s:
+            is_judged = done >= jobs
+            if not is_judged and time.monotonic() > end_s:
                 client.end_canary(model, why="It processed too few jobs in time.")
                 raise ClientError(f"The canary has processed {done - first} jobs in {within_s:g} s, and was ended.")
-            time.sleep(_CANARY_POLL_S)
+            time.sleep(_CANARY_JUDGED_S if is_judged else _CANARY_POLL_S)
             done = _jobs(client, model, version)
             bar.update(task, completed=done - first)
 
