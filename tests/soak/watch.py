@@ -129,15 +129,20 @@ _LASTING = {
     keys.model("cats-dogs"): 20,
     keys.DEFAULT_MODEL: 64,  # characters
     keys.MODEL_CHANGES: 10,
+    keys.MODEL_TOTALS: 10,
     keys.WORKERS: 20,
     keys.WORKERS_ALIVE: 20,
     # The cap is approximate: Redis removes whole nodes.
     keys.EVENTS: keys.EVENTS_KEPT + 1000,
 }
+#: Entries of the counts of a version for a day: mostly its predict times, in steps of 10 %.
+_COUNTS_MAX = 300
 _SIZES = {"hash": "hlen", "zset": "zcard", "list": "llen", "stream": "xlen", "set": "scard", "string": "strlen"}
 
 
 def _is_expected(client: Any, name: str, max_ttl_s: int) -> bool:
+    if name.startswith(keys.MODEL_COUNTS):
+        return client.ttl(name) <= keys.MODEL_COUNTS_DAYS * 86_400 and client.hlen(name) <= _COUNTS_MAX
     if client.ttl(name) != -1:
         return bool(client.ttl(name) <= max_ttl_s)
     if "_kombu.binding" in name:

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 import yaml
 
 from contract.ledger import keys
-from tests.support.services import ROOT, Stack, running_stack
+from tests.support.services import ROOT, Stack, running_stack, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -71,6 +72,11 @@ def run(project: Path, stack: Stack, commands: str) -> str:
     return done.stdout
 
 
+def served(stack: Stack) -> list[str]:
+    """The versions of the model of the walk that the service has."""
+    return list(httpx.get(f"{stack.url}/v1/models/shapes").json().get("versions", []))
+
+
 def right_fish(project: Path, stack: Stack, version: str) -> int:
     """How many of 30 new fish a version recognizes."""
     out = f"{version}.csv"
@@ -87,8 +93,8 @@ def test_a_model_that_is_bad_at_one_class_improves_through_review(project: Path,
             run(project, stack, line.replace("VERSION", versions[-1] if versions else "VERSION"))
             if "models import" in line:
                 versions.append(json.loads((project / "build" / "bundle" / "manifest.json").read_text())["version"])
+                wait_until(lambda: versions[-1] in served(stack), "the workers to find the version")
     before, after = versions
-    assert json.loads(run(project, stack, ".venv/bin/pawqueue models served --json"))[0]
     run(project, stack, ".venv/bin/python examples/draw_classes.py state/check --count 30 --start 200")
     assert right_fish(project, stack, after) > right_fish(project, stack, before) + 5
     changes = redis.Redis.from_url(stack.redis_url, decode_responses=True).xrange(keys.MODEL_CHANGES)
