@@ -98,8 +98,5 @@ def test_a_model_that_is_bad_at_one_class_improves_through_review(project: Path,
     run(project, stack, ".venv/bin/python examples/draw_classes.py state/check --count 30 --start 200")
     assert right_fish(project, stack, after) > right_fish(project, stack, before) + 5
     changes = redis.Redis.from_url(stack.redis_url, decode_responses=True).xrange(keys.MODEL_CHANGES)
-    assert list(dict.fromkeys(fields["why"] for _, fields in changes if fields.get("why"))) == [
-        "trained with reviewed images",
-        "agrees with the shadow's report",
-        "better on fish",
-    ]
+    reasons = {fields.get("why") for _, fields in changes}
+    assert {"trained with reviewed images", "agrees with the shadow's report", "better on fish"} <= reasons
