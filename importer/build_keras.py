@@ -34,6 +34,9 @@ def build(file: KerasFile, request: Request, folder: Path) -> Network:
     foreign = foreign_parts(file.config, keras2=file.is_keras2)
     for part in foreign:
         if not (request.trust_code or (request.modules and not part.is_code)):
+            is_unknown = part.is_code and not hasattr(keras.layers, part.kind)
+            if is_unknown and _is_newer(file.keras_version, keras.__version__):
+                raise _too_new(file, keras.__version__)
             raise refuse(file.shown, part)
     config, was_small = in_float32(file.config)
     copy = file.copy_with(config, folder)
@@ -153,14 +156,18 @@ def _load(file: KerasFile, read: Callable[[], Any], version: str) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         if _is_newer(file.keras_version, keras.__version__):
-            raise ImportFailedError(
-                f"{file.shown} was saved by Keras {file.keras_version}, and the installed Keras {version} cannot read "
-                f"it: save it with Keras {keras.__version__}, or update Pawqueue."
-            ) from error
+            raise _too_new(file, version) from error
         raise ImportFailedError(
             f"{file.shown} was saved by Keras {file.keras_version}, and Keras {version} cannot build it ({reason}): if "
             "it uses your own layers or functions, pass --module FILE with the Python file that defines them."
         ) from error
+
+
+def _too_new(file: KerasFile, version: str) -> ImportFailedError:
+    return ImportFailedError(
+        f"{file.shown} was saved by Keras {file.keras_version}, and the installed Keras {version} cannot read "
+        f"it: save it with Keras {keras.__version__}, or update Pawqueue."
+    )
 
 
 def _is_newer(one: str, other: str) -> bool:

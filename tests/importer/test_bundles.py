@@ -1,8 +1,12 @@
-"""`pawqueue models import` of a bundle that a training made."""
+"""`pawqueue models import` of a bundle that a training made, and of a file that a newer Keras saved."""
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
+
+import keras
+import pytest
 
 from bundle.locate import INCLUDED
 from bundle.manifest import read_manifest
@@ -44,3 +48,20 @@ def test_a_network_needs_a_name(tmp_path: Path) -> None:
     done = import_command(tmp_path, "model.keras")
     assert done.returncode == 2
     assert "--name" in done.stderr
+
+
+@pytest.mark.parametrize("change", [('"class_name": "Dense"', '"class_name": "Denser"'), ('"units"', '"new_units"')])
+def test_both_versions_are_named_if_a_newer_keras_saved_the_file(tmp_path: Path, change: tuple[str, str]) -> None:
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    keras.Sequential(layers).save(tmp_path / "saved.keras")
+    with zipfile.ZipFile(tmp_path / "saved.keras") as saved, zipfile.ZipFile(tmp_path / "new.keras", "w") as new:
+        for name in saved.namelist():
+            data = saved.read(name)
+            if name == "metadata.json":
+                data = json.dumps({**json.loads(data), "keras_version": "9.1.0"}).encode()
+            if name == "config.json":
+                data = data.replace(*(word.encode() for word in change))
+            new.writestr(name, data)
+    done = import_command(tmp_path, "new.keras", "--name", "pets", "--labels", "cat,dog", "--scale", "0..1")
+    assert done.returncode == 2
+    assert f"was saved by Keras 9.1.0, and the installed Keras {keras.__version__} cannot read it" in done.stderr
