@@ -35,7 +35,9 @@ _ORIGIN = re.compile(r"\*|https?://[^\s/?#@*\\]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 #: First parts of the paths that a service has itself. As a prefix, they would make a path ambiguous.
 _OWN_PATHS = {
-    "gateway_prefix": {"v1", "predict", "health", "healthz", "readyz", "metrics", "docs", "redoc", "openapi.json"},
+    "gateway_prefix": {
+        *("v1", "v2", "predict", "health", "healthz", "readyz", "metrics", "docs", "redoc", "openapi.json"),
+    },
     "dashboard_prefix": {
         *("predictions", "predictions.csv", "try", "models", "review", "drift", "capacity"),
         *("thumbnails", "assets", "healthz", "sign-in", "sign-out"),
@@ -304,7 +306,14 @@ class Settings(BaseModel):
         "`https://example.org`. `*`: all. Empty: none.",
     )
     wait_max_s: float = _setting(60.0, "Maximum time that a request with `Prefer: wait` waits.", "s", ge=0, le=3600)
-    predict_wait_s: float = _setting(30.0, "Maximum time that `POST /predict` waits for a result.", "s", gt=0, le=3600)
+    predict_wait_s: float = _setting(
+        30.0,
+        "Maximum time that `POST /predict` and the requests of TensorFlow Serving and of the Open Inference Protocol "
+        "wait for their results.",
+        "s",
+        gt=0,
+        le=3600,
+    )
     dashboard_refresh_s: float = _setting(
         5.0, "Interval at which the dashboard reads its data and refreshes its pages.", "s", ge=0.2, le=600
     )

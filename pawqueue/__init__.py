@@ -7,7 +7,7 @@
 from contract.job import Job, JobError, JobResult, JobStatus, ModelRef, Prediction, Timings
 from contract.result_row import ResultRow as Row
 from contract.submission import Counts, SubmissionStatus
-from pawqueue.client import BULK, DEFAULT_URL, INTERACTIVE, Pawqueue
+from pawqueue.client import BULK, DEFAULT_URL, INTERACTIVE, AsyncPawqueue, Pawqueue
 from pawqueue.client.errors import ClientError, JobFailedError, RefusedError, TimedOutError, UnreachableError
 from pawqueue.client.models import ServedModel
 from pawqueue.client.status import ServiceStatus
@@ -20,6 +20,7 @@ __all__ = [
     "BULK",
     "DEFAULT_URL",
     "INTERACTIVE",
+    "AsyncPawqueue",
     "ClientError",
     "Counts",
     "Job",

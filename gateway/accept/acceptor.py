@@ -2,9 +2,10 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -124,6 +125,15 @@ def _new_job(submit: Submit, receipt: Receipt) -> Job | None:
     return submit.job if receipt.job_id == submit.job.id else replace(submit.job, id=receipt.job_id)
 
 
+def of_image(error: PawqueueError, number: int, count: int) -> PawqueueError:
+    """The error of one of the `count` images of a request; its detail says which, unless the request has only one."""
+    if count == 1:
+        return error
+    error = copy(error)
+    error.detail = f"Image {number} of {count}: {error.detail}"
+    return error
+
+
 class Acceptor:
     """Checks images, stores them and records their jobs, in that order: a queued job always has its image.
 
@@ -145,6 +155,7 @@ class Acceptor:
         self._admission = admission
         self._waiters = waiters
         self._upload_limits = UploadLimits(settings.upload_max_bytes, settings.upload_max_pixels)
+        self._result_ttl_s = settings.result_ttl_s
         self._queue_limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes, settings.queue_share)
         self._group_max_jobs = min(settings.batch_size, GROUP_MAX_JOBS)
         #: Whether the last write to the ledger failed.
@@ -192,6 +203,28 @@ class Acceptor:
             raise NotFoundError("The job of this upload has just expired. Resend the image.")
         return earlier
 
+    def submit_all(self, uploads: Sequence[Upload], wait_s: float, stored: Callable[[], None]) -> list[Job]:
+        """Accept all of these images or none; return their jobs after waiting at most `wait_s` for them to finish.
+
+        Calls `stored` when the images need no more memory. The ids of the uploads must be random.
+
+        Raises:
+            UploadError: an image is invalid.
+            BusyError: the service cannot accept all of them now. Resend them later.
+        """
+        with ExitStack() as waits:
+            # Register before the jobs exist: a worker may finish them immediately.
+            finished = [waits.enter_context(self._waiters.expect(upload.job_id)) for upload in uploads]
+            jobs = self._accept_all(uploads)
+            for upload in uploads:
+                upload.data = b""
+            stored()
+            end_s = time.monotonic() + wait_s
+            return [
+                self._waiters.result(result, job.id, max(0.0, end_s - time.monotonic())) or job
+                for result, job in zip(finished, jobs, strict=True)
+            ]
+
     def accept(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
         """Accept images with one write each to the image store and the ledger.
 
@@ -219,6 +252,18 @@ class Acceptor:
         if error := self._error_for(receipt.status):
             raise error
         return receipt
+
+    def _accept_all(self, uploads: Sequence[Upload]) -> list[Job]:
+        for number, upload in enumerate(uploads, 1):
+            if error := self._check(upload):
+                raise of_image(error, number, len(uploads))
+        receipts = self._store(uploads)
+        for refused in receipts:
+            if refused.error:
+                accepted = [receipt.job_id for receipt in receipts if not receipt.error]
+                self._ledger.cancel(accepted, self._result_ttl_s)
+                raise copy(refused.error)
+        return [job for receipt in receipts if (job := receipt.new_job)]
 
     def _check(self, upload: Upload) -> UploadError | None:
         if upload.error:

@@ -49,6 +49,6 @@ def add_headers(app: Flask, origins: list[str]) -> None:
         for name, value in _SECURITY.items():
             if name not in headers:
                 headers[name] = value
-        if request.path.startswith("/v1/") and "Cache-Control" not in headers:
+        if request.path.startswith(("/v1/", "/v2/")) and "Cache-Control" not in headers:
             headers["Cache-Control"] = "no-store"
         return response

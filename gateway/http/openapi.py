@@ -100,7 +100,15 @@ class _Writer:
             "requestBody": body and {"required": True, "content": {"application/json": {"schema": self._ref(body)}}},
             "responses": self._responses(routes, operation, is_open=not scopes, needs_key=needs_key),
         }
-        return {name: value for name, value in members.items() if value} | operation.extensions
+        return {name: value for name, value in members.items() if value} | self._extensions(operation)
+
+    def _extensions(self, operation: Operation) -> dict[str, Any]:
+        """The additional members; a model that is the schema of a request body becomes a reference to it."""
+        body = operation.extensions.get("requestBody")
+        if body is None:
+            return operation.extensions
+        content = {kind: self._with_schema(media) for kind, media in body["content"].items()}
+        return operation.extensions | {"requestBody": body | {"content": content}}
 
     def _responses(self, routes: Routes, operation: Operation, *, is_open: bool, needs_key: bool) -> dict[str, Any]:
         kinds = [*operation.errors, *_parameter_errors(operation)]

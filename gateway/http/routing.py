@@ -16,6 +16,7 @@ from contract.errors import NotFoundError, PawqueueError, UploadError, UploadToo
 from contract.settings import Settings
 
 View = TypeVar("View", bound=Callable[..., Any])
+Model = TypeVar("Model", bound=BaseModel)
 
 #: Limit of a JSON body; image bodies have their own.
 _BODY_MAX_BYTES = 65_536
@@ -142,12 +143,18 @@ def _checked(operation: Operation) -> Callable[..., Any]:
 
     @wraps(view)
     def call(**path_values: str) -> Any:
-        return view(**{name: _validated(model, name, read(path_values)) for name, model, read in readers})
+        return view(**{name: validated(model, name, read(path_values)) for name, model, read in readers})
 
     return call
 
 
-def _validated(model: type[BaseModel], location: str, values: Any) -> BaseModel:
+def validated(model: type[Model], location: str, values: Any) -> Model:
+    """The values as an instance of `model`.
+
+    Raises:
+        UploadError: they do not match it.
+        NotFoundError: they do not match it, and `location` is `path`.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -75,18 +75,18 @@ def read_images(settings: Settings, spool: Spool) -> Iterator[ReceivedImage]:
     mimetype = request.mimetype
     if mimetype == FORM:
         unpacks(request.environ, settings.upload_max_bytes + GROUP_MAX_BYTES, counts_packed=True)
-        return read_form(_read, request.mimetype_params.get("boundary", ""), settings.upload_max_bytes)
+        return read_form(read_piece, request.mimetype_params.get("boundary", ""), settings.upload_max_bytes)
     # Pawqueue's client skips system files itself, and sends one only if its user named it.
     keep_junk = request.user_agent.string.startswith("pawqueue")
     if mimetype in _TARS:
         budget = _unpack_budget(settings, TAR_MAX_MEMBERS)
-        return read_tar(_read, settings.upload_max_bytes, budget, keep_junk=keep_junk)
+        return read_tar(read_piece, settings.upload_max_bytes, budget, keep_junk=keep_junk)
     if mimetype in _ZIPS:
         owner = caller().owner
         request.max_content_length = max_bytes = min(settings.bulk_max_bytes, spool.limit_of(owner))
         spool.check(owner, min(request.content_length or 0, max_bytes))  # before the body is read
         budget = _unpack_budget(settings, ZIP_MAX_MEMBERS)
-        return read_zip(_read, settings.upload_max_bytes, budget, spool.file(owner), keep_junk=keep_junk)
+        return read_zip(read_piece, settings.upload_max_bytes, budget, spool.file(owner), keep_junk=keep_junk)
     problem = f"Content-Type is {clean_name(mimetype)}." if mimetype else "The request has no Content-Type."
     raise UnsupportedFormatError(
         f"{problem} This endpoint takes many images, as {FORM}, application/x-tar or application/zip; "
@@ -121,7 +121,7 @@ def form_parts(max_bytes: int) -> Iterator[Part]:
 def drain() -> None:
     """Read the rest of the body, because a client that is still sending may not receive the response."""
     with suppress(UploadError, UnavailableError):
-        while _read(_PIECE_BYTES):
+        while read_piece(_PIECE_BYTES):
             hand_on_body()
 
 
@@ -165,7 +165,12 @@ def _read_body() -> bytes:
     return data
 
 
-def _read(size: int) -> bytes:
+def read_piece(size: int) -> bytes:
+    """Read up to `size` bytes of the body; fewer only at its end.
+
+    Raises:
+        UploadError: the body is larger than `request.max_content_length`, or ended early.
+    """
     try:
         return request.stream.read(size)
     except RequestEntityTooLarge:

@@ -54,15 +54,20 @@ def ready() -> Response:
 
     A full ledger or queue does not count: results can still be read, and space becomes free when jobs finish or expire.
     """
-    services = current_services()
-    try:
-        services.ledger.ping()
-        problem = services.admission.lasting_problem()
-    except UnavailableError as error:
-        problem = error.detail
+    problem = problem_of_service()
     if not problem:
         return jsonify(_READY)
     response = jsonify({"status": "not ready", "ledger": problem})
     response.status_code = 503
     response.headers["Retry-After"] = "1"
     return response
+
+
+def problem_of_service() -> str:
+    """Why jobs cannot be accepted; empty if they can."""
+    services = current_services()
+    try:
+        services.ledger.ping()
+        return services.admission.lasting_problem()
+    except UnavailableError as error:
+        return error.detail

@@ -13,28 +13,22 @@ from contract.errors import (
     ForbiddenOriginError,
     JobFailedError,
     NoFileError,
-    NoModelError,
     PawqueueError,
     RateLimitedError,
     UnauthorizedError,
-    UnavailableError,
     UndecodableImageError,
     UnknownModelError,
     UnsupportedEncodingError,
     UploadTooLargeError,
-    error_classes,
 )
-from contract.job import Job, split_model
-from contract.queues import INTERACTIVE
 from gateway import VERSION
-from gateway.accept.acceptor import Upload
 from gateway.accept.forms import Part
-from gateway.http.auth import caller
 from gateway.http.job_schemas import BINARY, ModelQuery, form_schema
 from gateway.http.problems import expected_error, headers_of, log_unexpected
 from gateway.http.routing import RETRY_AFTER, JsonResponse, Routes, link
-from gateway.routes.bodies import FORM, clean_name, form_parts, release_body
-from gateway.services import Services, current_services
+from gateway.routes.bodies import FORM, form_parts
+from gateway.routes.waiting import check_served, classify, is_served, prediction_of
+from gateway.services import current_services
 
 
 class Endpoints(BaseModel):
@@ -154,7 +148,7 @@ def index() -> dict[str, Any]:
 )
 def health() -> dict[str, Any]:
     """Check whether a worker is serving a model; the status code is always 200."""
-    return _HEALTHY if _model_is_served(current_services()) else _DEGRADED
+    return _HEALTHY if is_served() else _DEGRADED
 
 
 @routes.add("POST", "/predict", scope=Scope.SUBMIT, responses=_PREDICT_RESPONSES, requestBody=_FORM)
@@ -173,12 +167,13 @@ def predict(query: ModelQuery) -> Response | tuple[Response, int]:
         return _error(400, "Invalid file type", "The part `file` must have an image/* content type.")
     if part.error:
         raise part.error
-    if not _model_is_served(services, split_model(query.model)[0]):
-        raise NoModelError("No worker serves this model. Start one, then try again.", retry_after_s=5)
-    wait_s = services.settings.predict_wait_s
-    name = clean_name(part.name)
-    upload = Upload(part.data, INTERACTIVE, file=name, deadline_s=wait_s, owner=caller().owner, model=query.model)
-    return jsonify(_prediction(services.acceptor.submit(upload, wait_s, release_body)))
+    check_served(query.model)
+    image = iter([(part.name, part.data)])
+    del part  # or it would keep the image in memory
+    (job,) = classify(image, query.model)
+    prediction = prediction_of(job)
+    by_label = {f"{label}_probability": value for label, value in prediction.probabilities.items()}
+    return jsonify({"class": prediction.label, "confidence": prediction.confidence, **by_label})
 
 
 @routes.blueprint.errorhandler(Exception)
@@ -200,28 +195,6 @@ def _file_part(max_bytes: int) -> Part | None:
     except NoFileError:
         return None
     return None if isinstance(part.error, NoFileError) else part
-
-
-def _model_is_served(services: Services, model: str = "") -> bool:
-    """Whether a worker takes jobs of this model, or of the default model."""
-    try:
-        name = model or services.ledger.models.default()
-        return any(beat.takes_jobs_of(name) for beat in services.ledger.workers())
-    except UnavailableError:
-        return False
-
-
-def _prediction(job: Job) -> dict[str, Any]:
-    result = job.result
-    if result is None:
-        raise UnavailableError("No worker processed the image in time. Try again shortly.", retry_after_s=5)
-    if result.error:
-        kind = error_classes().get(result.error.code, JobFailedError)
-        raise kind(result.error.detail)
-    prediction = result.prediction
-    assert prediction is not None  # noqa: S101 - a result has either an error or a prediction
-    by_label = {f"{label}_probability": value for label, value in prediction.probabilities.items()}
-    return {"class": prediction.label, "confidence": prediction.confidence, **by_label}
 
 
 def _status(error: PawqueueError) -> int:

@@ -44,6 +44,12 @@ class ModelPath(BaseModel):
     name: str = Field(description="A model's name.", json_schema_extra={"example": "cats-dogs"})
 
 
+class VersionPath(ModelPath):
+    """The name and a version of a model in a path."""
+
+    version: str = Field(description="A version of the model.", json_schema_extra={"example": "1"})
+
+
 class ModelSummary(BaseModel):
     """A model."""
 
@@ -168,6 +174,7 @@ class ModelDetail(ModelSummary):
     model_version_status: list[ServingVersion] = Field(description="The same states as TensorFlow Serving returns.")
 
 
+#: Values for the examples of the API's documentation.
 _INFO = VersionInfo(
     ["cat", "dog"],
     *(160, 160, "sigmoid", "efficientnet"),
@@ -217,7 +224,7 @@ def _detail(model: Model, workers: Sequence[Heartbeat]) -> dict[str, Any]:
         "last_change": _change(model.last_change),
         "shadow": _shadow(model, workers),
         "details": details,
-        "model_version_status": [_serving(detail) for detail in details],
+        "model_version_status": _serving(details),
     }
 
 
@@ -296,10 +303,18 @@ def _held(beat: Heartbeat) -> Sequence[HeldModel]:
 _SERVING = {"waiting": "START", "loading": "LOADING", "ready": "AVAILABLE", "failed": "END"}
 
 
-def _serving(detail: Mapping[str, Any]) -> dict[str, Any]:
-    failed = detail["state"] == "failed"
-    status = {"error_code": "INTERNAL" if failed else "OK", "error_message": detail["problem"] if failed else ""}
-    return {"version": detail["version"], "state": _SERVING[detail["state"]], "status": status}
+def serving_states(model: Model, workers: Sequence[Heartbeat]) -> list[dict[str, Any]]:
+    """The states of the versions of a model, as TensorFlow Serving returns them."""
+    return _serving([_version(model, version, info, workers) for version, info in model.versions.items()])
+
+
+def _serving(details: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    states = []
+    for detail in details:
+        failed = detail["state"] == "failed"
+        status = {"error_code": "INTERNAL" if failed else "OK", "error_message": detail["problem"] if failed else ""}
+        states.append({"version": detail["version"], "state": _SERVING[detail["state"]], "status": status})
+    return states
 
 
 @routes.add(
@@ -325,7 +340,7 @@ def list_models() -> dict[str, Any]:
 def read(path: ModelPath) -> dict[str, Any]:
     """Read a model: its versions, which of them is live, labels, input and metrics."""
     name = path.name[:MODEL_NAME_MAX]
-    return _detail(_find(name), current_services().ledger.workers())
+    return _detail(find_model(name), current_services().ledger.workers())
 
 
 class CanaryPatch(BaseModel):
@@ -460,15 +475,20 @@ def _set_shadow(name: str, body: ModelPatch) -> dict[str, Any]:
         raise ConflictError(f"{name}@{wanted.version} is live. A shadow is another version than the live one.")
     if begun is not Begun.BEGUN:
         raise _refusal(begun, name, body)
-    return _detail(_find(name), services.ledger.workers())
+    return _detail(find_model(name), services.ledger.workers())
 
 
 def _settled(name: str) -> Model:
     current_services().ledger.models.settle(name)
-    return _find(name)
+    return find_model(name)
 
 
-def _find(name: str) -> Model:
+def find_model(name: str) -> Model:
+    """The model with this name.
+
+    Raises:
+        UnknownModelError: there is none.
+    """
     registry = current_services().ledger.models
     model = registry.model(name)
     if model is None:
@@ -483,7 +503,7 @@ def _refusal(begun: Begun, name: str, body: ModelPatch) -> Exception:
         version = beside.version if beside else body.live
         wanted = name if begun is Begun.UNKNOWN_MODEL else f"{name}@{version}"
         return unknown_model(wanted, current_services().ledger.models.versions())
-    model = _find(name)
+    model = find_model(name)
     if begun is Begun.NO_PREVIOUS:
         return NotFoundError(f"The model {name} has had no live version but {model.live}. Name the version in `live`.")
     if begun is Begun.IS_LIVE:

@@ -183,10 +183,15 @@ def _shared(transport: httpx.BaseTransport) -> Callable[[], httpx.BaseTransport]
 
 
 def _transport_factory(url: str) -> Callable[[], httpx.BaseTransport]:
-    """Create transports that use the environment's proxy and share one TLS context, which is slow to build."""
+    """Create transports that share one TLS context, which is slow to build."""
+    options = transport_options(url)
+    return lambda: httpx.HTTPTransport(**options)
+
+
+def transport_options(url: str) -> dict[str, Any]:
+    """The arguments of a transport of httpx: how it verifies the server, and the environment's proxy."""
     verify: ssl.SSLContext | bool = httpx.create_ssl_context() if url.startswith("https:") else False
-    proxy = _proxy_for(httpx.URL(url))
-    return lambda: httpx.HTTPTransport(verify=verify, proxy=proxy)
+    return {"verify": verify, "proxy": _proxy_for(httpx.URL(url))}
 
 
 def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:

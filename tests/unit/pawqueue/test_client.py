@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import threading
 import time
 import uuid
@@ -30,9 +31,18 @@ from pawqueue.client.jobs import JobOptions, read_whole
 from pawqueue.client.submissions import Submissions
 from tests.support.images import draw
 from tests.support.services import wait_until
+from tests.unit.pawqueue import service as service_module
+from tests.unit.pawqueue.in_loop import InLoop
 from tests.unit.pawqueue.service import URL, Network, Script, Service, failed, predicted, problem, write_images
 
 IMAGE = draw((8, 8))
+
+
+@pytest.fixture(autouse=True, params=[Pawqueue, InLoop])
+def client_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with both clients."""
+    for module in (sys.modules[__name__], service_module):
+        monkeypatch.setattr(module, "Pawqueue", request.param)
 
 
 def test_every_exported_name_exists() -> None:

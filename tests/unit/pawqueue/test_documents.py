@@ -62,10 +62,12 @@ def test_the_columns_are_documented() -> None:
     assert ", ".join(f"`{column}`" for column in CSV_COLUMNS) in words
 
 
-def test_the_python_example_uses_existing_names() -> None:
-    (example,) = [text for language, text in blocks(ROOT / "docs" / "client.md") if language == "python"]
-    compile(example, "docs/client.md", "exec")
-    for name in re.findall(r"service\.(\w+)", example):
-        assert hasattr(pawqueue.Pawqueue, name)
-    imported = re.findall(r"from pawqueue import (.*)", example)[0]
-    assert set(imported.split(", ")) <= set(pawqueue.__all__)
+def test_the_python_examples_use_existing_names() -> None:
+    examples = [text for language, text in blocks(ROOT / "docs" / "client.md") if language == "python"]
+    assert len(examples) == 2
+    for example in examples:
+        compile(example, "docs/client.md", "exec")
+        for name in re.findall(r"service\.(\w+)", example):
+            assert hasattr(pawqueue.Pawqueue, name)
+        imported = re.findall(r"from pawqueue import (.*)", example)[0]
+        assert set(imported.split(", ")) <= set(pawqueue.__all__)
