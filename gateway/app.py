@@ -21,7 +21,7 @@ from gateway.http.auth import allow_anyone, require_keys
 from gateway.http.headers import add_headers
 from gateway.http.problems import register_problem_handlers
 from gateway.http.request import GatewayRequest
-from gateway.http.routing import Routes
+from gateway.http.routing import PathPart, Routes
 from gateway.metrics import GatewayMetrics, RefusalCollector
 from gateway.routes import (
     dead,
@@ -93,6 +93,7 @@ def create_app(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.upload_max_bytes + _FORM_OVERHEAD_BYTES
     app.config["SERVICES"] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.converters["default"] = PathPart
     for routes in ROUTES:
         app.register_blueprint(routes.blueprint)
     app.register_blueprint(documents.document_routes(ROUTES, settings))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 from flask import Blueprint, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
 
 from contract.access import Scope
 from contract.errors import NotFoundError, PawqueueError, UploadError, UploadTooLargeError
@@ -44,6 +45,13 @@ class JsonResponse:
 def link(path: str) -> str:
     """The URL of a path of this gateway, for the client of the current request: it starts with the proxy's prefix."""
     return request.script_root + path
+
+
+class PathPart(BaseConverter):
+    """A path parameter: the part of a path between slashes, without a verb such as `:predict` behind it."""
+
+    regex = "[^/:]+"
+    part_isolating = True
 
 
 #: Documented responses by status: a `JsonResponse`, or an OpenAPI response object whose schemas may be models.

@@ -132,6 +132,14 @@ def test_an_unknown_model_gets_404(gateway: Gateway) -> None:
     assert "no version 9" in error(gateway.client.get(f"{URL}/versions/9"), 404)
 
 
+def test_only_the_methods_of_a_verb_are_allowed(gateway: Gateway) -> None:
+    for path in (":predict", ":classify", "/versions/1:predict", "/versions/1:classify"):
+        response = gateway.client.open(f"{URL}{path}", method="OPTIONS")
+        assert set(response.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}, path
+        assert gateway.client.get(f"{URL}{path}").status_code == 405
+    assert gateway.client.post(f"{URL}:regress", json={}).status_code == 404
+
+
 def test_the_status_and_the_signature_of_a_version_have_the_documented_shape(gateway: Gateway) -> None:
     status = {"error_code": "OK", "error_message": ""}
     expected = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": status}]}
