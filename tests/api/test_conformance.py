@@ -50,6 +50,7 @@ def run(gateway: Gateway, folder: Path, *options: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_responses_conform_to_the_openapi_document(short_waits: Gateway, tmp_path: Path) -> None:
     generated = run(short_waits, tmp_path, "--seed", "7", "--max-examples", "1", "--phases", "coverage,fuzzing")
     assert generated >= 200
