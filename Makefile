@@ -84,7 +84,7 @@ coverage: $(TEST_NEEDS)  ## run the fast tests and write coverage.xml
 conformance: $(TEST_NEEDS)  ## test the gateway with over 5,000 requests generated from its OpenAPI document (ten minutes)
 	@$(RUN) python -m pytest -m long tests/api
 
-chaos: $(TEST_NEEDS)  ## kill workers, gateways and Redis under load for up to 20 minutes, and write chaos.json
+chaos: $(TEST_NEEDS)  ## kill workers, gateways, notifiers and Redis under load for up to 20 minutes, and write chaos.json
 	@$(RUN) python -m tests.chaos.run
 
 fuzz: $(TEST_NEEDS)  ## decode damaged images for MINUTES=10 and report crashes, hangs and what takes too much memory or time

@@ -17,7 +17,7 @@ from enum import StrEnum
 import redis
 
 from contract.errors import ForbiddenError, UnauthorizedError
-from contract.job import Job, now_ms
+from contract.job import Job, known_fields, now_ms
 from contract.ledger import keys
 from contract.ledger.connection import redis_errors_as_unavailable
 from contract.submission import Submission
@@ -55,6 +55,8 @@ class ApiKey:
     #: For example `100 per minute`; empty for the default in the settings.
     rate_limit: str = ""
     revoked_ms: int | None = None
+    #: The webhook of jobs and submissions that name none; empty for none.
+    webhook: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Caller:
     #: Id of the API key; empty if no key is required.
     owner: str = ""
     rate_limit: str = ""
+    #: The webhook of jobs and submissions that name none; empty for none.
+    webhook: str = ""
     #: Whether the API key has the scope `admin`.
     is_admin: bool = False
     sees_all: bool = False
@@ -97,7 +101,10 @@ class KeyStore:
     @redis_errors_as_unavailable
     def put(self, key: ApiKey) -> None:
         """Store a key, or replace it."""
-        self._redis.hset(keys.API_KEYS, key.id, json.dumps(asdict(key)))
+        values = asdict(key)
+        if not key.webhook:
+            del values["webhook"]  # gateways of version 0.1 reject a field that they do not know
+        self._redis.hset(keys.API_KEYS, key.id, json.dumps(values))
 
     @redis_errors_as_unavailable
     def get(self, key_id: str) -> ApiKey | None:
@@ -146,7 +153,7 @@ class Access:
             raise ForbiddenError(
                 f"This request requires an API key with the scope `{scope}`. Your key has: {', '.join(key.scopes)}."
             )
-        return Caller(key.id, key.rate_limit, Scope.ADMIN in key.scopes)
+        return Caller(key.id, key.rate_limit, key.webhook, Scope.ADMIN in key.scopes)
 
     def has_keys(self) -> bool:
         """Whether at least one valid key exists.
@@ -182,7 +189,7 @@ class Access:
 
 
 def _key_from_json(text: str) -> ApiKey:
-    values = json.loads(text)
+    values = known_fields(ApiKey, json.loads(text))
     return ApiKey(**{**values, "scopes": tuple(values["scopes"])})
 
 

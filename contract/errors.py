@@ -9,6 +9,7 @@ PawqueueError
 │   ├── UnsupportedEncodingError 415 unsupported_encoding
 │   ├── UploadTooLargeError     413 upload_too_large
 │   ├── TooManyPixelsError      413 too_many_pixels
+│   ├── InvalidWebhookError     422 invalid_webhook
 │   ├── UrlTooLongError         414 url_too_long
 │   └── HeadersTooLargeError    431 headers_too_large
 ├── UnauthorizedError           401 unauthorized
@@ -102,6 +103,12 @@ class TooManyPixelsError(UploadError):
     """The image has more pixels than the limit."""
 
     code, title, http_status = "too_many_pixels", "Too many pixels", 413
+
+
+class InvalidWebhookError(UploadError):
+    """Nothing can be delivered to the URL of the webhook."""
+
+    code, title, http_status = "invalid_webhook", "Invalid webhook", 422
 
 
 class UrlTooLongError(UploadError):

@@ -190,6 +190,8 @@ class Job:
     model: str = ""
     #: Number of labels whose probabilities are kept, chosen by the sender; 0 for the default number.
     top_k: int = 0
+    #: URL that receives an event when the job is finished; empty for none.
+    webhook: str = ""
     #: Reference of the image in the image store; empty once the job is finished.
     image: str = ""
     started_ms: int | None = None

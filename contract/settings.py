@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
+from contract.destinations import Allowed, parse_allowed
 from contract.proxy import Network, is_prefix, parse_networks
 
 #: The prefix of every environment variable.
@@ -374,6 +375,31 @@ class Settings(BaseModel):
     mlflow_tracking_uri: SecretStr | None = _setting(
         None, "URL of the MLflow server that records training runs, with a login if it has one. Unset: a local file."
     )
+    webhook_allow: str = _setting(
+        "",
+        "Hosts, addresses and networks to which webhooks may be sent although they are not public, separated by "
+        "commas, for example `hooks.lan, 10.1.0.0/16, 127.0.0.1:9000`. With a port, only that one. Set it for the "
+        "gateway and the notifier.",
+    )
+    webhook_retries_s: str = _setting(
+        "5, 300, 1800, 7200, 18000, 36000, 36000",
+        "Pauses between the tries to deliver an event to a webhook, separated by commas. Each is extended at random by "
+        "up to a fifth. After the last try the delivery is dead.",
+        "s",
+    )
+    webhook_dead_ttl_s: int = _setting(
+        604_800, "How long dead deliveries of webhooks are kept.", "s", ge=1, le=2_592_000
+    )
+    notifier_metrics_host: str = _setting(
+        "127.0.0.1", "Address on which the notifier serves metrics and health checks."
+    )
+    notifier_metrics_port: int = _setting(
+        9099,
+        "Port on which the notifier serves metrics and health checks; each additional notifier on a machine needs "
+        "another one, or 0 for any free port.",
+        ge=0,
+        le=65535,
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Minimum level of log messages.")
 
     @field_validator("redis_url")
@@ -428,6 +454,31 @@ class Settings(BaseModel):
             if name != "*" and not re.match(MODEL_NAME_PATTERN, name):
                 raise ValueError(f"must be `*` or names of models, separated by commas ({name!r})")
         return value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_destinations(cls, value: str) -> str:
+        try:
+            parse_allowed(value)
+        except ValueError as error:
+            raise ValueError(f"must be hosts, addresses and networks, separated by commas ({error})") from None
+        return value
+
+    @field_validator("webhook_retries_s")
+    @classmethod
+    def _are_pauses(cls, value: str) -> str:
+        for item in _items(value):
+            if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", item, re.ASCII):
+                raise ValueError(f"must be numbers of seconds, separated by commas ({item!r})")
+        return value
+
+    def allowed_webhooks(self) -> tuple[Allowed, ...]:
+        """The destinations to which webhooks may be sent although they are not public."""
+        return parse_allowed(self.webhook_allow)
+
+    def webhook_pauses_s(self) -> list[float]:
+        """The pauses between the tries to deliver an event."""
+        return [float(item) for item in _items(self.webhook_retries_s)]
 
     def served_models(self) -> frozenset[str] | None:
         """The names of the models whose jobs a worker takes; None for all."""

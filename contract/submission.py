@@ -73,6 +73,8 @@ class Submission:
     top_k: int = 0
     #: Id of the API key that opened it; empty if no key was required.
     owner: str = ""
+    #: URL that receives an event when the submission is finished; empty for none.
+    webhook: str = ""
     #: Deadline of each image, in seconds after it is accepted.
     deadline_s: float | None = None
     closed_ms: int | None = None

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SERVICES = ("gateway", "worker", "dashboard")
+#: The image of each Deployment.
+IMAGES = {"gateway": "gateway", "notifier": "gateway", "worker": "worker", "dashboard": "dashboard"}
 _SMOKE_TEST = Path(__file__).with_name("smoke_test.py")
 
 
@@ -23,7 +24,7 @@ class Cluster:
     def images(self) -> dict[str, str]:
         """The current image of each service."""
         path = "jsonpath={.spec.template.spec.containers[0].image}"
-        return {name: self._kubectl("get", f"deployment/{name}", "-o", path).strip() for name in SERVICES}
+        return {name: self._kubectl("get", f"deployment/{name}", "-o", path).strip() for name in IMAGES}
 
     def set_images(self, images: dict[str, str]) -> None:
         """Set the image of each Deployment and wait until its pods are replaced.
@@ -69,7 +70,7 @@ def roll_out(cluster: Cluster, prefix: str, tag: str, test: Callable[[str], None
     """Deploy new images and test them; returns False after a rollback to the previous images."""
     before = cluster.images()
     try:
-        cluster.set_images({name: f"{prefix}-{name}:{tag}" for name in SERVICES})
+        cluster.set_images({name: f"{prefix}-{image}:{tag}" for name, image in IMAGES.items()})
         with cluster.gateway() as url:
             test(url)
     except subprocess.CalledProcessError as error:

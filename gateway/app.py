@@ -38,6 +38,7 @@ from gateway.routes import (
     shadows,
     status,
     submissions,
+    webhooks,
 )
 from gateway.services import Services, build_services
 
@@ -47,6 +48,7 @@ _log = get_logger(__name__)
 ROUTES: tuple[Routes, ...] = (
     jobs.routes,
     submissions.routes,
+    webhooks.routes,
     dead.routes,
     models.routes,
     feedback.routes,

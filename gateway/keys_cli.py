@@ -5,16 +5,18 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from contract.access import KEY_CACHE_S, ApiKey, KeyStore, Scope, make_key, revoke
+from contract.destinations import Destinations, ForbiddenUrlError
 from contract.errors import UnavailableError
 from contract.ledger.connection import connect
 from contract.ledger.requirements import check_redis
-from contract.settings import RATE_PATTERN, SettingsError, load_settings
+from contract.settings import RATE_PATTERN, SettingsError, load_settings, variable_of
 
 _SCOPES = click.Choice([str(scope) for scope in Scope])
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -33,6 +35,7 @@ def keys() -> None:
       pawqueue keys create --name office
       pawqueue keys create --name dashboard --scope admin
       pawqueue keys create --name phone --rate-limit "100 per minute"
+      pawqueue keys webhook 4f1c0a9b2e7d https://example.org/hooks
       pawqueue keys list
       pawqueue keys revoke 4f1c0a9b2e7d
     """  # noqa: D301 - click needs the character
@@ -50,13 +53,23 @@ def keys() -> None:
     help="What the key may do; repeatable.",
 )
 @click.option("--rate-limit", default="", help='Request limit of this key, such as "100 per minute".')
+@click.option(
+    "--webhook", default="", metavar="URL", help="Receives the events of jobs and submissions that name no webhook."
+)
 @_JSON
-def create(name: str, scopes: tuple[str, ...], rate_limit: str, as_json: bool) -> None:  # noqa: FBT001 - click's form
+def create(
+    name: str,
+    scopes: tuple[str, ...],
+    rate_limit: str,
+    webhook: str,
+    as_json: bool,  # noqa: FBT001 - click's form
+) -> None:
     """Create an API key and print it. It is shown only once.
 
     \b
     Examples:
       pawqueue keys create --name office
+      pawqueue keys create --name shop --webhook https://shop.example.org/hooks
       export PAWQUEUE_API_KEY=$(pawqueue keys create --name script)
     """  # noqa: D301
     if not name.isprintable() or not 0 < len(name) <= _NAME_MAX:
@@ -64,6 +77,7 @@ def create(name: str, scopes: tuple[str, ...], rate_limit: str, as_json: bool) -
     if rate_limit and not re.fullmatch(RATE_PATTERN, rate_limit):
         raise click.UsageError(f"Invalid --rate-limit {rate_limit!r}: write it like `100 per minute`.")
     key, text = make_key(name, tuple(map(Scope, dict.fromkeys(scopes))), rate_limit)
+    key = replace(key, webhook=_checked(webhook))
     with _store() as store:
         store.put(key)
     if as_json:
@@ -86,6 +100,28 @@ def list_keys(as_json: bool) -> None:  # noqa: FBT001
         _print_table(rows)
     else:
         click.echo("There are no API keys. Create one with `pawqueue keys create --name NAME`.", err=True)
+
+
+@keys.command("webhook")
+@click.argument("key_id", metavar="ID")
+@click.argument("url", metavar="[URL]", default="")
+def set_webhook(key_id: str, url: str) -> None:
+    """Set the webhook of an API key: the URL that receives the events of jobs and submissions that name none.
+
+    Without URL, remove it. Jobs that were already sent keep theirs.
+
+    \b
+    Examples:
+      pawqueue keys webhook 4f1c0a9b2e7d https://example.org/hooks
+      pawqueue keys webhook 4f1c0a9b2e7d
+    """  # noqa: D301
+    with _store() as store:
+        key = store.get(key_id)
+        if key is None:
+            raise click.UsageError(f"No such API key: {key_id}. `pawqueue keys list` shows all keys.")
+        store.put(replace(key, webhook=_checked(url)))
+    done = f"sends events to {url}" if url else "has no webhook"
+    click.echo(f"API key {key_id} {done}. Gateways apply it within {KEY_CACHE_S:g} s.")
 
 
 @keys.command("revoke")
@@ -119,12 +155,23 @@ def _store() -> Iterator[KeyStore]:
         ) from None
 
 
+def _checked(url: str) -> str:
+    """The URL of a webhook; UsageError if nothing can be delivered there."""
+    try:
+        if url:
+            Destinations(load_settings(os.environ).allowed_webhooks(), variable_of("webhook_allow")).check_url(url)
+    except (ForbiddenUrlError, SettingsError) as error:
+        raise click.UsageError(f"webhook: {error}") from None
+    return url
+
+
 def _shown(key: ApiKey) -> dict[str, Any]:
     return {
         "id": key.id,
         "name": key.name,
         "scopes": list(key.scopes),
         "rate_limit": key.rate_limit,
+        "webhook": key.webhook,
         "created_at": _time(key.created_ms),
         "revoked_at": _time(key.revoked_ms),
     }
@@ -135,7 +182,7 @@ def _time(time_ms: int | None) -> str | None:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    head = ["ID", "NAME", "SCOPES", "RATE LIMIT", "CREATED", "REVOKED"]
+    head = ["ID", "NAME", "SCOPES", "RATE LIMIT", "WEBHOOK", "CREATED", "REVOKED"]
     lines = [head] + [
         [",".join(value) if isinstance(value, list) else value or "-" for value in row.values()] for row in rows
     ]

@@ -7,10 +7,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from contract.errors import UnavailableError, error_classes
+from contract.job import now_ms
 from contract.ledger.feedback import FeedbackStore
 from contract.ledger.ledger import Ledger
 from contract.ledger.models import Route
 from contract.ledger.types import Heartbeat, LedgerStats
+from contract.ledger.webhooks import OutboxStats
 from contract.queues import QUEUES, split_queue_name
 from contract.web.limits import Refusals
 
@@ -102,6 +104,7 @@ class LedgerCollector(Collector):  # type: ignore[misc]
             feedback = self._ledger.feedback.totals()
             accuracies = _accuracies(self._ledger.feedback, live, {name for name, _, _ in feedback})
             stored = self._ledger.server().used_bytes
+            outbox = self._ledger.webhooks.stats(now_ms())
         except UnavailableError:
             yield GaugeMetricFamily("pawqueue_ledger_up", "Whether the ledger responds.", value=0)
             return
@@ -117,6 +120,7 @@ class LedgerCollector(Collector):  # type: ignore[misc]
         yield from _canaries(routes)
         yield _feedback(feedback)
         yield _shadows(shadows)
+        yield from _deliveries(outbox)
         yield accuracies
         target = "The accuracy below which an alert fires; 0 for no alert."
         yield GaugeMetricFamily("pawqueue_accuracy_target", target, value=self._accuracy_target)
@@ -199,6 +203,23 @@ def _shadows(totals: Mapping[tuple[str, str, bool], int]) -> CounterMetricFamily
     for (model, version, has_agreed), count in totals.items():
         compared.add_metric([model, version, str(has_agreed).lower()], count)
     return compared
+
+
+def _deliveries(outbox: OutboxStats) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    yield GaugeMetricFamily(
+        "pawqueue_oldest_due_delivery_seconds",
+        "How long the first delivery to a webhook that is due has waited since then.",
+        value=outbox.oldest_due_ms / 1000,
+    )
+    yield GaugeMetricFamily("pawqueue_dead_deliveries", "Dead deliveries that are kept.", value=outbox.dead)
+    totals = CounterMetricFamily(
+        "pawqueue_deliveries_total",
+        "Deliveries to webhooks: events that were delivered, tries that failed, and deliveries that died.",
+        labels=["result"],
+    )
+    for result in ("delivered", "failed", "dead"):
+        totals.add_metric([result], outbox.totals.get(result, 0))
+    yield totals
 
 
 def _accuracies(store: FeedbackStore, live: Mapping[str, str], names: Container[str]) -> GaugeMetricFamily:

@@ -8,12 +8,13 @@ import redis
 from flask import current_app
 
 from contract.access import Access, KeyStore
+from contract.destinations import Destinations
 from contract.images.store import ImageStore, open_image_store
 from contract.ledger.connection import connect
 from contract.ledger.ledger import Ledger
 from contract.purge import Purger
 from contract.rates import RateLimits
-from contract.settings import Settings
+from contract.settings import Settings, variable_of
 from contract.web.turns import off_loop
 from gateway.accept.acceptor import Acceptor
 from gateway.accept.admission import Admission
@@ -45,6 +46,7 @@ class Services:
     spool: Spool
     purger: Purger
     metrics: GatewayMetrics
+    destinations: Destinations
     client: "redis.Redis"
 
     def start(self) -> None:
@@ -98,6 +100,7 @@ def build_services(
         spool=Spool(settings.state_dir / "spool", settings.spool_max_bytes),
         purger=purger,
         metrics=GatewayMetrics(ledger, settings.ledger_max_bytes, settings.accuracy_target),
+        destinations=Destinations(settings.allowed_webhooks(), variable_of("webhook_allow")),
         client=client,
     )
     services.start()

@@ -12,6 +12,7 @@ from pawqueue.client.errors import ClientError, JobFailedError, RefusedError, Ti
 from pawqueue.client.models import ServedModel
 from pawqueue.client.status import ServiceStatus
 from pawqueue.client.submissions import Submission
+from pawqueue.client.webhooks import Delivery, WebhookSecret
 
 #: The name of `JobResult` in 0.1; it will be removed in the next release.
 Outcome = JobResult
@@ -23,6 +24,7 @@ __all__ = [
     "AsyncPawqueue",
     "ClientError",
     "Counts",
+    "Delivery",
     "Job",
     "JobError",
     "JobFailedError",
@@ -41,4 +43,5 @@ __all__ = [
     "TimedOutError",
     "Timings",
     "UnreachableError",
+    "WebhookSecret",
 ]

@@ -36,6 +36,7 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("PAWQUEUE_") and name != "PAWQUEUE_DATA"]:
         del os.environ[name]
     os.environ["PAWQUEUE_GATEWAY_METRICS_PORT"] = "0"  # any free port, because tests run several gateways at once
+    os.environ["PAWQUEUE_NOTIFIER_METRICS_PORT"] = "0"
     os.environ["PAWQUEUE_MEASURE_S"] = "0"  # a worker starts faster if it does not measure
 
 

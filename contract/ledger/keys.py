@@ -103,6 +103,28 @@ DISAGREEMENTS = f"{PREFIX}disagreements:"
 IMAGE = f"{PREFIX}image:"
 #: String per job, with expiry: its thumbnail in Base64.
 THUMBNAIL = f"{PREFIX}thumbnail:"
+#: Hash per event that was not delivered yet: a copy of the record of its job or submission, and the state of its
+#: delivery.
+DELIVERY = f"{PREFIX}delivery:"
+#: Sorted set per lane: ids of its waiting deliveries by the time of the next try. The deliveries of an owner to a
+#: server are one lane, which delays no other.
+LANE = f"{PREFIX}lane:"
+#: Sorted set: lanes by the time from which a notifier may take deliveries of them.
+LANES = f"{PREFIX}lanes"
+#: Hash: number of failed tries in a row, by lane. Lanes without one are omitted.
+LANE_FAILURES = f"{PREFIX}lane-failures"
+#: Hash: until when a lane is paused because of them, by lane.
+LANE_PAUSES = f"{PREFIX}lane-pauses"
+#: Sorted set per owner: ids of its deliveries, waiting and dead, by the time of the event.
+DELIVERIES = f"{PREFIX}deliveries:"
+#: Sorted set: ids of dead deliveries by the time at which they died.
+DEAD_DELIVERIES = f"{PREFIX}dead-deliveries"
+#: Hash: number of deliveries by result.
+DELIVERY_TOTALS = f"{PREFIX}delivery-totals"
+#: Hash per owner: its secrets for webhooks.
+WEBHOOK_SECRET = f"{PREFIX}webhook-secret:"
+#: Hash per owner, with expiry: when an endpoint answered 410, by URL. Nothing is sent there.
+GONE_ENDPOINTS = f"{PREFIX}gone-endpoints:"
 
 #: A key with no value.
 UNUSED = f"{PREFIX}unused"
@@ -134,6 +156,14 @@ SHADOW_COUNTS_KEPT = 600
 #: Maximum number of disagreements that are kept per model, and for how long.
 DISAGREEMENTS_KEPT = 1_000
 DISAGREEMENTS_DAYS = 7
+#: Maximum number of dead deliveries that are kept.
+DEAD_DELIVERIES_KEPT = 10_000
+#: Expiry of what belongs to deliveries, so that nothing stays if no notifier runs.
+DELIVERY_DAYS = 60
+#: After this many failed tries in a row a lane is paused, then for twice as long after each further one.
+LANE_FAILURES_MAX = 10
+LANE_PAUSE_MS = 15_000
+LANE_PAUSE_MAX_MS = 300_000
 #: A submission's rate is measured over a sliding window of one to two times this length.
 RATE_SPAN_MS = 5_000
 

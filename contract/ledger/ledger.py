@@ -51,6 +51,7 @@ from contract.ledger.types import (
     Sweep,
     final_status,
 )
+from contract.ledger.webhooks import WebhookStore
 from contract.queues import queue_names
 from contract.submission import Submission
 
@@ -76,6 +77,7 @@ class Ledger:
         self.counts = ModelCounts(client)
         self.reviews = ReviewStore(client)
         self.shadows = ShadowStore(client)
+        self.webhooks = WebhookStore(client)
         self._scripts = {name: client.register_script(text) for name, text in read_scripts().items()}
 
     # Jobs

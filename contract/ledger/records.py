@@ -8,7 +8,7 @@ from contract.ledger.types import Claim, Submit
 from contract.queues import split_queue_name
 from contract.submission import COUNTED, Counts, Submission
 
-_OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission", "model", "top_k")
+_OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission", "model", "top_k", "webhook")
 
 
 def job_to_fields(job: Job) -> dict[str, str | int]:
@@ -27,6 +27,8 @@ def submit_to_row(submit: Submit) -> list[str | int]:
     """The arguments of `submit.lua` for one job."""
     job, fields = submit.job, job_to_fields(submit.job)
     head: list[str | int] = [job.id, job.queue_name, job.created_ms, job.deadline_ms or 0, job.size_bytes]
+    if job.webhook:
+        fields["called"] = job.id  # the record has another id if another owner uses this one
     values: list[str | int] = [value for field in fields.items() for value in field]
     return [
         *head,
@@ -76,6 +78,7 @@ def _job_of(job_id: str, fields: dict[str, str]) -> Job:
         image=fields.get("image", ""),
         owner=fields.get("owner", ""),
         submission=fields.get("submission", ""),
+        webhook=fields.get("webhook", ""),
         number=int(fields.get("n", 0)),
         started_ms=_int_or_none(fields.get("started_ms")),
         finished_ms=_int_or_none(fields.get("finished_ms")),
@@ -94,13 +97,15 @@ def rejected_to_row(job: Job, own_id: str) -> list[str | int]:
 
 
 def submission_to_fields(submission: Submission) -> dict[str, str | int]:
-    """The stored fields of a new submission; always the same set, so that `open.lua` can compare submissions."""
-    return {
+    """The stored fields of a new submission, among them all that `open.lua` compares."""
+    called: dict[str, str | int] = {"called": submission.id} if submission.webhook else {}  # as in `submit_to_row`
+    return called | {
         "name": submission.name,
         "queue": submission.queue,
         "model": submission.model,
         "top_k": submission.top_k or "",
         "owner": submission.owner,
+        "webhook": submission.webhook,
         "deadline_s": "" if submission.deadline_s is None else repr(submission.deadline_s),
         "created_ms": submission.created_ms,
     }
@@ -117,6 +122,7 @@ def submission_from_fields(submission_id: str, fields: dict[str, str]) -> Submis
         created_ms=int(fields["created_ms"]),
         name=fields["name"],
         owner=fields["owner"],
+        webhook=fields.get("webhook", ""),
         model=fields.get("model", ""),
         top_k=int(fields.get("top_k") or 0),
         deadline_s=float(fields["deadline_s"]) if fields["deadline_s"] else None,

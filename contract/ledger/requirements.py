@@ -330,7 +330,7 @@ def _list(names: Iterable[str]) -> str:
 
 def _script_faults(use: _Use, client: "redis.Redis") -> Iterator[Fault]:
     """Why a script of the ledger that changes nothing fails, for example because scripts may not use every key."""
-    if use.appendfsync:
+    if use.appendfsync and keys.QUEUED in (*use.keys, *use.read_keys):
         try:
             client.register_script(read_scripts()["stats"])(args=[0, *QUEUES])
         except redis.ResponseError as error:

@@ -32,6 +32,11 @@ _FEEDBACK = (keys.FEEDBACK, keys.FEEDBACK_TOTALS)
 _SHADOW = (keys.SHADOW, keys.SHADOW_TOTALS)
 _MODEL_COUNTS = (keys.MODEL_COUNTS, keys.MODEL_TOTALS)
 _MODELS = (keys.MODELS, keys.MODEL, keys.DEFAULT_MODEL)
+#: What the end of a job changes if it has a webhook.
+_OUTBOX = (
+    *(keys.DELIVERY, keys.DELIVERIES, keys.LANE, keys.LANES, keys.LANE_FAILURES, keys.LANE_PAUSES),
+    keys.DEAD_DELIVERIES,
+)
 #: What a script needs that changes a job or a submission, wherever it runs. Redis compares a key with the patterns in
 #: this order, so those that every job uses come first: that halves the cost.
 _JOBS = (
@@ -41,6 +46,7 @@ _JOBS = (
     *(keys.SUBMISSIONS, keys.OPEN_SUBMISSIONS, keys.IDEMPOTENCY, keys.THUMBNAIL, keys.IMAGE),
     *(keys.DISCARDED, keys.PURGING, keys.DEAD, keys.DISAGREEMENTS),
     *(keys.REVIEW, keys.REVIEW_KEPT, keys.REVIEW_WAITING),
+    *_OUTBOX,
 )
 
 
@@ -85,14 +91,14 @@ GATEWAY = RedisUser(
     "gateway",
     f"{_SCRIPTS} SUBSCRIBE HGET HGETALL HVALS EXISTS ZRANK ZREVRANGE ZSCORE LRANGE LREM RPUSH "  # ledger and API keys
     "HKEYS SMEMBERS XREVRANGE "  # models
-    "ZCARD ZRANGEBYSCORE "  # review
+    "ZCARD ZRANGE ZRANGEBYSCORE "  # review, webhooks
     "GET SET INCRBY TTL "  # secret, rate limits
     "MGET UNLINK",  # images, in a Redis of their own
     changed_keys=(
         *(*_JOBS, *_RATES, *_QUEUES, keys.SECRET, keys.MODEL, keys.MODEL_CHANGES, keys.TRIAL),
-        *(*_FEEDBACK, *_SHADOW),
+        *(*_FEEDBACK, *_SHADOW, keys.WEBHOOK_SECRET, keys.GONE_ENDPOINTS),
     ),
-    read_keys=(keys.API_KEYS, *_WORKERS, keys.MODELS, keys.DEFAULT_MODEL, *_MODEL_COUNTS),
+    read_keys=(keys.DELIVERY_TOTALS, keys.API_KEYS, *_WORKERS, keys.MODELS, keys.DEFAULT_MODEL, *_MODEL_COUNTS),
     channels=(keys.DONE,),
 )
 WORKER = RedisUser(
@@ -124,12 +130,20 @@ DASHBOARD = RedisUser(
         *_SHADOW,
         keys.DISAGREEMENTS,
         keys.MODEL_COUNTS,
+        *(keys.LANES, keys.DEAD_DELIVERIES, keys.DELIVERY_TOTALS),
     ),
+    runs_all_scripts=False,
+)
+NOTIFIER = RedisUser(
+    "notifier",
+    f"{_SCRIPTS} TIME DEL EXPIRE HDEL HEXISTS HGET HGETALL HINCRBY HMGET HSET UNLINK "
+    "ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM",
+    changed_keys=(*_OUTBOX, keys.DELIVERY_TOTALS, keys.WEBHOOK_SECRET, keys.GONE_ENDPOINTS, keys.UNUSED),
     runs_all_scripts=False,
 )
 #: For `pawqueue keys`.
 KEYS = RedisUser("keys", "HGET HVALS HSET", changed_keys=(keys.API_KEYS,), runs_all_scripts=False)
-USERS = (GATEWAY, WORKER, DASHBOARD, KEYS)
+USERS = (GATEWAY, WORKER, DASHBOARD, NOTIFIER, KEYS)
 #: A user whom all services share.
 _SHARED = RedisUser(
     "",

@@ -14,6 +14,7 @@ from contract.ledger.counts import VersionCounts
 from contract.ledger.feedback import VersionFeedback
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Heartbeat
+from contract.ledger.webhooks import OutboxStats
 from contract.log import get_logger
 from contract.status import Status, read_status
 from dashboard.data.gateway import GatewayClient
@@ -80,6 +81,7 @@ class Reader:
     _purged: int = 0
     _versions_at_s: float = 0.0
     _shadows_at_s: float = 0.0
+    _outbox: OutboxStats | None = None
 
     def __post_init__(self) -> None:
         self._jobs = deque(maxlen=self.limits.jobs)
@@ -112,6 +114,7 @@ class Reader:
             runs=runs,
             feedback=feedback,
             counts=counts,
+            outbox=self._outbox,
             shadows=self._read_shadows(now_s),
         )
         return self.latest
@@ -169,6 +172,7 @@ class Reader:
             self._drop_purged()
             is_sampled = self._read_jobs()
             self._read_thumbnails(now_s)
+            self._outbox = self.ledger.webhooks.stats(int(now_s * 1000))
         except UnavailableError as error:
             return before.ledger.failed(now_s, error.detail), status, False
         return before.ledger.succeeded(now_s), status, is_sampled

@@ -9,6 +9,7 @@ from contract.ledger.feedback import VersionFeedback
 from contract.ledger.models import Shadow
 from contract.ledger.shadows import Agreement, Disagreement
 from contract.ledger.types import Heartbeat
+from contract.ledger.webhooks import OutboxStats
 from contract.status import Status
 from dashboard.data.jobs import JobRow
 from dashboard.data.quantities import BY_MODEL, SOURCE_OF, Series
@@ -123,6 +124,8 @@ class Snapshot:
     feedback: Mapping[str, Sequence[VersionFeedback]] = field(default_factory=dict)
     #: What the versions of each model did in these days.
     counts: Mapping[str, Sequence[VersionCounts]] = field(default_factory=dict)
+    #: The deliveries to webhooks; None before the first reading.
+    outbox: OutboxStats | None = None
     #: By model: what its shadow is, and what shadows found in the same days.
     shadows: Mapping[str, ShadowView] = field(default_factory=dict)
 

@@ -26,6 +26,7 @@ CARDS = (
         "Job and upload errors",
         "Failed jobs and uploads that were not accepted, per minute by error code over time.",
     ),
+    Card("live-webhooks", "Webhooks", ("stats",), is_wide=True),
     Card("live-workers", "Workers", ("table",), is_wide=True),
     Card("live-alerts", "Alerts", ("table",), is_wide=True),
 )
@@ -44,6 +45,7 @@ def contents(view: View) -> dict[str, Content]:
         "live-oldest": _chart(metrics, "oldest", _oldest(metrics), "s", "No jobs are queued."),
         "live-batches": _batches(metrics),
         "live-errors": _errors(metrics),
+        "live-webhooks": _webhooks(snapshot),
         "live-workers": _workers(snapshot, view.model),
         "live-alerts": _alerts(metrics),
     }
@@ -186,6 +188,23 @@ def _errors(metrics: Metrics) -> Content:
 def _error_name(series: Series) -> str:
     code = series.label("code")
     return f"job: {code}" if code else f"upload: {series.label('reason')}"
+
+
+def _webhooks(snapshot: Snapshot) -> Content:
+    outbox = snapshot.outbox
+    is_empty = outbox is None or not (outbox.totals or outbox.oldest_due_ms)
+    note = "Events of finished jobs and submissions, of all models and API keys"
+    content = content_of(snapshot.ledger, note, is_empty=is_empty, empty="No event was sent to a webhook yet.")
+    if not content.has_data or outbox is None:
+        return content
+    late_ms = outbox.oldest_due_ms
+    stats = (
+        Stat("Delivered", number(outbox.totals.get("delivered", 0)), "events in total"),
+        Stat("Failed tries", number(outbox.totals.get("failed", 0)), "in total"),
+        Stat("Dead deliveries", number(outbox.dead), "kept"),
+        Stat("Oldest due", f"for {duration(late_ms / 1000)}" if late_ms else "none"),
+    )
+    return replace(content, stats=stats)
 
 
 _WORKER_HEAD = ("Worker", "Models", "Backend", "Precision", "Busy", "Uptime", "Last heartbeat")

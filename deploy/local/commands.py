@@ -64,8 +64,8 @@ def demo_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     In a new folder nothing is remembered, and a demo is too short for measuring strategies.
     """
     workers = load_settings(environ).workers
-    first = pick_ports(3 + workers)
-    names = ("GATEWAY_PORT", "GATEWAY_METRICS_PORT", "DASHBOARD_PORT", "WORKER_METRICS_PORT")
+    first = pick_ports(4 + workers)
+    names = ("GATEWAY_PORT", "GATEWAY_METRICS_PORT", "NOTIFIER_METRICS_PORT", "DASHBOARD_PORT", "WORKER_METRICS_PORT")
     ports = {PREFIX + name: str(first + index) for index, name in enumerate(names)}
     defaults = {**ports, f"{PREFIX}STATE_DIR": str(folder), f"{PREFIX}MEASURE_S": "0"}
     return defaults | {name: value for name, value in environ.items() if value}

@@ -23,7 +23,7 @@ _STOP_MARGIN_S = 5
 _REDIS_STOP_S = 15
 #: A limit of macOS; Linux allows 107 bytes.
 _SOCKET_PATH_MAX = 103
-#: Workers, gateway and dashboard stop one after the other.
+#: Workers, gateway with notifier, and dashboard stop one after the other.
 _STAGES = 3
 _ANSWER_S = 5.0
 #: Redis exits when it cannot write. Started on a full disk it would exit again at the first write, several times a
@@ -72,6 +72,9 @@ def ports_of(settings: Settings) -> list[Port]:
     if settings.gateway_metrics_port:
         host, number = settings.gateway_metrics_host, settings.gateway_metrics_port
         ports.append(Port("metrics of the gateway", variable_of("gateway_metrics_port"), host, number))
+    if settings.notifier_metrics_port:
+        host, number = settings.notifier_metrics_host, settings.notifier_metrics_port
+        ports.append(Port("metrics of the notifier", variable_of("notifier_metrics_port"), host, number))
     first, variable = settings.worker_metrics_port, variable_of("worker_metrics_port")
     if first:
         ports += [

@@ -60,7 +60,8 @@ def claimed(state_dir: Path) -> Iterator[None]:
             raise UsageError(
                 f"The services of {state_dir} are already running (process {lock.readline().strip()}). Stop them "
                 "first. To start a second set of services, set PAWQUEUE_STATE_DIR, PAWQUEUE_GATEWAY_PORT, "
-                "PAWQUEUE_GATEWAY_METRICS_PORT, PAWQUEUE_DASHBOARD_PORT and PAWQUEUE_WORKER_METRICS_PORT."
+                "PAWQUEUE_GATEWAY_METRICS_PORT, PAWQUEUE_NOTIFIER_METRICS_PORT, PAWQUEUE_DASHBOARD_PORT and "
+                "PAWQUEUE_WORKER_METRICS_PORT."
             ) from None
         lock.truncate(0)
         try:

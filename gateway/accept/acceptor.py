@@ -69,6 +69,7 @@ class Upload:
     #: As in `Job`.
     model: str = ""
     top_k: int = 0
+    webhook: str = ""
     #: The id to use instead if a job of another owner has `job_id`; empty if `job_id` is random.
     own_id: str = ""
     #: Set if reading the request already showed that this image cannot be accepted.
@@ -87,6 +88,7 @@ class Upload:
             submission=self.submission,
             model=self.model,
             top_k=self.top_k,
+            webhook=self.webhook,
             deadline_ms=None if self.deadline_s is None else created_ms + int(self.deadline_s * 1000),
         )
         # Different owners may choose the same idempotency key.

@@ -51,6 +51,7 @@ class SubmissionOptions:
     #: As in `Job`.
     model: str = ""
     top_k: int = 0
+    webhook: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ class Submissions:
             deadline_s=options.deadline_s,
             model=options.model,
             top_k=options.top_k,
+            webhook=options.webhook,
         )
         own_id = self.own_ids.replacement(caller.owner, chosen_id)
         result = self.ledger.open_submission(submission, self.ttl_s, self.max_open, own_id)

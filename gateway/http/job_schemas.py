@@ -60,6 +60,13 @@ class ModelQuery(BaseModel):
     )
 
 
+WEBHOOK_TEXT = (
+    "URL that receives an event when it is finished: `https://`, or `http://`, at a public address. Default: the "
+    "webhook of the API key, if it has one."
+)
+WEBHOOK_EXAMPLE = "https://example.org/hooks/pawqueue"
+
+
 class SubmitQuery(ModelQuery):
     """How to process an image."""
 
@@ -75,6 +82,7 @@ class SubmitQuery(ModelQuery):
         allow_inf_nan=False,
     )
     top_k: int = optional(TOP_K_TEXT, 5, default=0, ge=1, le=TOP_K_MAX)
+    webhook: str = optional_text(WEBHOOK_TEXT, WEBHOOK_EXAMPLE)
 
 
 class PurgeQuery(BaseModel):

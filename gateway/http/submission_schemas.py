@@ -17,6 +17,8 @@ from gateway.http.job_schemas import (
     TOP_K_TEXT,
     UUID,
     WARNINGS_TEXT,
+    WEBHOOK_EXAMPLE,
+    WEBHOOK_TEXT,
     ErrorObject,
     ModelObject,
     PredictionObject,
@@ -60,6 +62,7 @@ class SubmissionBody(BaseModel):
     top_k: int | None = Field(
         None, strict=True, ge=1, le=TOP_K_MAX, description=TOP_K_TEXT, json_schema_extra={"example": 5}
     )
+    webhook: str = optional_text(WEBHOOK_TEXT, WEBHOOK_EXAMPLE)
     deadline_s: float | None = Field(
         None,
         strict=True,  # otherwise `true` would be one second

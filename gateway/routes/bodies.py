@@ -1,4 +1,4 @@
-"""Reads requests: the uploaded images in any supported form, and the requested wait."""
+"""Reads requests: the uploaded images in any supported form, the requested wait, and the webhook."""
 
 import hashlib
 import re
@@ -8,8 +8,10 @@ from contextlib import suppress
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from contract.destinations import ForbiddenUrlError
 from contract.errors import (
     EmptyUploadError,
+    InvalidWebhookError,
     NotAnImageError,
     UnavailableError,
     UnsupportedFormatError,
@@ -29,6 +31,7 @@ from gateway.accept.spool import Spool
 from gateway.http.auth import caller
 from gateway.http.job_schemas import SubmitHeaders, SubmitQuery, WaitHeader
 from gateway.http.problems import broken_body
+from gateway.services import current_services
 
 FORM = "multipart/form-data"
 _URL_ENCODED = "application/x-www-form-urlencoded"
@@ -60,6 +63,7 @@ def read_upload(
         deadline_s=query.deadline_s,
         model=query.model,
         top_k=query.top_k,
+        webhook=chosen_webhook(query.webhook),
         owner=caller().owner,
     )
 
@@ -129,6 +133,20 @@ def granted_wait_s(header: WaitHeader, max_s: float) -> float:
     """The seconds in `Prefer: wait=` (RFC 7240), at most `max_s`; 0 if it is missing or invalid."""
     match = _WAIT.search(header.prefer)
     return min(float(match[1]), max_s) if match else 0.0
+
+
+def chosen_webhook(url: str) -> str:
+    """The webhook in the request, else that of the API key; empty for none.
+
+    Raises:
+        InvalidWebhookError: nothing can be delivered to this URL.
+    """
+    if url:
+        try:
+            current_services().destinations.check_url(url)
+        except ForbiddenUrlError as error:
+            raise InvalidWebhookError(f"webhook: {error}") from None
+    return url or caller().webhook
 
 
 def clean_name(name: str) -> str:

@@ -10,6 +10,7 @@ from contract.errors import (
     ConflictError,
     EmptyUploadError,
     IdempotencyMismatchError,
+    InvalidWebhookError,
     NoFileError,
     NotAnImageError,
     NotFoundError,
@@ -56,7 +57,7 @@ IMAGE_ERRORS = (
     TooManyPixelsError,
     QueueFullError,
 )
-_SUBMIT_ERRORS = (*IMAGE_ERRORS, UnknownModelError, ConflictError, IdempotencyMismatchError)
+_SUBMIT_ERRORS = (*IMAGE_ERRORS, UnknownModelError, ConflictError, IdempotencyMismatchError, InvalidWebhookError)
 _FINISHED = {"succeeded": SUCCEEDED_JOB, "failed": FAILED_JOB}
 _SUBMIT_RESPONSES = {
     200: JsonResponse(JobObject, "The job finished within the wait.", _FINISHED, LOCATION | PREFERENCE),
@@ -75,6 +76,8 @@ def submit(query: SubmitQuery, header: SubmitHeaders) -> Response:
 
     Once accepted, the job is processed even if the client disconnects, also while it waits for the result. To stop it,
     cancel it with `DELETE`.
+
+    With `webhook`, that URL gets an event when the job is finished, whatever its status: see `docs/webhooks.md`.
     """
     return _submit(query, header)
 
@@ -127,10 +130,11 @@ def cancel(path: JobPath, query: PurgeQuery) -> Response:
 
     A job keeps running when the client that sent it disconnects; only this request stops it.
 
-    A purge removes the job's record with its result, the file name, the image, also one that is kept for review, and
-    the thumbnail. If only the image that is kept for review is left, it removes that. An unfinished job is
-    canceled first, and whatever a worker still computes for it is dropped. Afterwards the id is unknown, so a second
-    purge is `not_found`. A key with the scopes `submit` and `admin` can purge the jobs of other keys.
+    A purge removes the job's record with its result, the file name, the image, also one that is kept for review, the
+    thumbnail, and an event that was not delivered yet. If only the image that is kept for review is left, it removes
+    that. An unfinished job is canceled first, without an event, and whatever a worker still computes for it is dropped.
+    Afterwards the id is unknown, so a second purge is `not_found`. A key with the scopes `submit` and `admin` can purge
+    the jobs of other keys.
     """
     services = current_services()
     if query.purge:

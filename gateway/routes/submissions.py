@@ -12,6 +12,7 @@ from contract.access import Scope
 from contract.errors import (
     ConflictError,
     IdempotencyMismatchError,
+    InvalidWebhookError,
     NotFoundError,
     TooManySubmissionsError,
     UnknownModelError,
@@ -52,7 +53,7 @@ from gateway.results.streams import (
     to_csv,
     to_ndjson,
 )
-from gateway.routes.bodies import clean_name, drain, granted_wait_s, hand_on_body, read_images
+from gateway.routes.bodies import chosen_webhook, clean_name, drain, granted_wait_s, hand_on_body, read_images
 from gateway.routes.jobs import IMAGE_ERRORS
 from gateway.services import current_services
 
@@ -79,13 +80,15 @@ _RESULTS = {
     "",
     scope=Scope.SUBMIT,
     responses=_OPENED,
-    errors=(IdempotencyMismatchError, TooManySubmissionsError, UnknownModelError),
+    errors=(IdempotencyMismatchError, InvalidWebhookError, TooManySubmissionsError, UnknownModelError),
 )
 def open_new(header: KeyHeader, body: SubmissionBody) -> Response:
     """Open a submission.
 
     Its images are processed even if the client disconnects, whether or not it is closed. To stop it, cancel it with
     `DELETE`. Without images, it expires after an hour.
+
+    The `webhook` gets one event when the submission is finished, and none for each image.
     """
     return _open(body, key=header.idempotency_key.strip())
 
@@ -95,7 +98,7 @@ def open_new(header: KeyHeader, body: SubmissionBody) -> Response:
     "/<submission_id>",
     scope=Scope.SUBMIT,
     responses=_OPENED,
-    errors=(NotFoundError, ConflictError, TooManySubmissionsError),
+    errors=(NotFoundError, ConflictError, InvalidWebhookError, TooManySubmissionsError),
 )
 def open_as(path: SubmissionPath, body: SubmissionBody) -> Response:
     """Open a submission under an id of your choice.
@@ -253,7 +256,12 @@ def _check_cursor(query: ResultsQuery, statuses: Collection[JobStatus]) -> None:
 
 def _open(body: SubmissionBody, submission_id: str = "", key: str = "") -> Response:
     options = SubmissionOptions(
-        clean_name(body.name), body.queue, body.deadline_s, model=body.model, top_k=body.top_k or 0
+        clean_name(body.name),
+        body.queue,
+        body.deadline_s,
+        model=body.model,
+        top_k=body.top_k or 0,
+        webhook=chosen_webhook(body.webhook),
     )
     submission, is_new = current_services().submissions.open(caller(), options, submission_id, key)
     shown_id = submission_id or submission.id

@@ -17,7 +17,10 @@ INTERRUPTED = 130
 #: The entry point group through which services add their own commands.
 GROUP = "pawqueue.commands"
 
-_OWN = ("cancel", "completion", "dead", "feedback", "fetch", "models", "predict", "purge", "status", "submit", "watch")
+_OWN = (
+    *("cancel", "completion", "dead", "feedback", "fetch", "models", "predict", "purge", "status", "submit", "watch"),
+    "webhooks",
+)
 #: Help texts of the services' commands. Importing these commands takes a second, and fails without their packages.
 _SERVICE_HELP = {
     "keys": "Create, list and revoke API keys.",

@@ -55,6 +55,7 @@ class Arguments:
     queue: str
     model: str
     top_k: int | None
+    webhook: str
     concurrency: int
     every_file: bool
     null: bool
@@ -74,7 +75,8 @@ class Arguments:
     def bulk_options(self) -> BulkOptions:
         """The options of the run itself."""
         name = self.name or folder_name(self.sources[0])
-        return BulkOptions(name, JobOptions(self.queue, self.model, self.top_k), self.give_up_after_s, self.concurrency)
+        jobs = JobOptions(self.queue, self.model, self.top_k, self.webhook)
+        return BulkOptions(name, jobs, self.give_up_after_s, self.concurrency)
 
     def files(self) -> Iterator[FoundFile]:
         """The files to send, without those that the command itself writes."""
@@ -117,6 +119,12 @@ class Arguments:
 )
 @model_options
 @click.option(
+    "--webhook",
+    default="",
+    metavar="URL",
+    help="Receives one event when all images are finished. Default: the webhook of the API key, if it has one.",
+)
+@click.option(
     "--concurrency",
     type=click.IntRange(1, 32),
     default=4,
@@ -158,6 +166,7 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
       pawqueue submit 'photos/**/*.png' cat.jpg --out some.ndjson
       find photos -mtime -1 -print0 | pawqueue submit -0 - --out new.csv
       pawqueue submit photos --model birds --out birds.csv
+      pawqueue submit photos --webhook https://example.org/hooks --out results.csv
       pawqueue submit test-set --out results.csv --label-from-folder
       pawqueue submit photos --out results.csv --quiet --json | jq .labels
     """  # noqa: D301 - click needs the character

@@ -137,6 +137,11 @@ class AsyncPawqueue:
     model_report = _awaited(Pawqueue.model_report)
     model_agreement = _awaited(Pawqueue.model_agreement)
     model_disagreements = _awaited(Pawqueue.model_disagreements)
+    webhook_secret = _awaited(Pawqueue.webhook_secret)
+    rotate_webhook_secret = _awaited(Pawqueue.rotate_webhook_secret)
+    deliveries = _awaited(Pawqueue.deliveries)
+    delivery = _awaited(Pawqueue.delivery)
+    redeliver = _awaited(Pawqueue.redeliver)
     service_status = _awaited(Pawqueue.service_status)
 
     # Written out because a wrapped method has no overloads.

@@ -25,6 +25,7 @@ from pawqueue.client.renamed import accepts_picture
 from pawqueue.client.review import ReviewedImage, Reviews
 from pawqueue.client.status import ServiceStatus, read_status
 from pawqueue.client.submissions import ACCEPTED, FINISHED, ResultLine, Submission, Submissions
+from pawqueue.client.webhooks import Delivery, Webhooks, WebhookSecret
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 #: The queue for callers that wait, and the queue for large batches.
@@ -66,6 +67,7 @@ class Pawqueue:
         self._submissions = Submissions(self._connection)
         self._models = Models(self._connection)
         self._reviews = Reviews(self._connection)
+        self._webhooks = Webhooks(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -88,16 +90,18 @@ class Pawqueue:
         model: str = "",
         top_k: int | None = None,
         name: str | None = None,
+        webhook: str = "",
         timeout_s: float | None = None,
     ) -> Job:
         """Submit an image and return its job without waiting for the result.
 
         `image` is a path, bytes, or a file opened in binary mode. `name` is stored with the job (default: the file's
         name). `queue` is `interactive` or `bulk`. `model` is `NAME` or `NAME@VERSION` (default: the default model), and
-        `top_k` the number of labels whose probabilities are kept.
+        `top_k` the number of labels whose probabilities are kept. The URL `webhook` receives an event when the job is
+        finished (default: the webhook of the API key, if it has one).
         """
         content, file_name = load_image(image)
-        options = JobOptions(queue, model, top_k)
+        options = JobOptions(queue, model, top_k, webhook)
         return self._jobs.submit(content, file_name if name is None else name, options, self._deadline(timeout_s))
 
     def get(self, job_id: str, *, timeout_s: float | None = None) -> Job:
@@ -165,13 +169,15 @@ class Pawqueue:
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
         skipped: Counter[str] | None = None,
+        webhook: str = "",
     ) -> Generator[ResultRow]:
         """Classify the images of a folder and its subfolders as one submission; yield a row as each one finishes.
 
         Memory use does not depend on the number of images. `memory` names a file that stores the progress: if it
         exists, the run resumes and sends only the missing images. `name` is stored with the submission (default: the
-        folder's name); `queue`, `model` and `top_k` are those of `submit`. To stop early, call `close()` on the
-        generator; images that were already sent are still classified.
+        folder's name); `queue`, `model` and `top_k` are those of `submit`. `webhook` receives one event when all images
+        are finished. To stop early, call `close()` on the generator; images that were already sent are still
+        classified.
 
         Files without an image extension are not sent. They are counted in `skipped` by extension, for
         example `{".txt": 2}`; without `skipped`, a warning is logged. Hidden files are not counted.
@@ -190,6 +196,7 @@ class Pawqueue:
             memory=memory,
             give_up_after_s=give_up_after_s,
             timeout_s=timeout_s,
+            webhook=webhook,
         )
 
     def submit_files(  # noqa: PLR0913 - the options of a run
@@ -203,10 +210,11 @@ class Pawqueue:
         memory: str | os.PathLike[str] | None = None,
         give_up_after_s: float = 120.0,
         timeout_s: float | None = None,
+        webhook: str = "",
     ) -> Generator[ResultRow]:
         """Classify files as one submission, like `submit_folder`; a file that is named twice is sent once."""
         end = Deadline(float("inf") if timeout_s is None else timeout_s)
-        options = BulkOptions(name, JobOptions(queue, model, top_k), give_up_after_s)
+        options = BulkOptions(name, JobOptions(queue, model, top_k, webhook), give_up_after_s)
         with BulkRun(self._connection, Path(memory) if memory else None, options) as run:
             run.add(file if isinstance(file, FoundFile) else FoundFile.named(Path(file)) for file in files)
             for event in run.events():
@@ -363,6 +371,31 @@ class Pawqueue:
         """Return the latest jobs on which a shadow and the live version differ; needs an API key with scope `admin`."""
         found = self._models.disagreements(name, limit, self._deadline(timeout_s))
         return [dict(row) for row in found["disagreements"]]
+
+    def webhook_secret(self, *, timeout_s: float | None = None) -> WebhookSecret:
+        """Return the secret that signs the events of this API key; receivers verify events with it."""
+        return self._webhooks.secret(self._deadline(timeout_s))
+
+    def rotate_webhook_secret(self, *, keep_s: int = 86_400, timeout_s: float | None = None) -> WebhookSecret:
+        """Create a new secret and return it; for `keep_s` seconds, events are signed with the one before it too.
+
+        The request is not safe to retry: if the response is lost, a second secret may be created.
+        """
+        return self._webhooks.rotate(keep_s, self._deadline(timeout_s))
+
+    def deliveries(
+        self, *, only_dead: bool = False, limit: int = 100, timeout_s: float | None = None
+    ) -> list[Delivery]:
+        """Return the events that wait for their delivery or are dead, newest first."""
+        return self._webhooks.deliveries(limit, self._deadline(timeout_s), only_dead=only_dead)
+
+    def delivery(self, delivery_id: str, *, timeout_s: float | None = None) -> Delivery:
+        """Return one of them; `RefusedError` with code `not_found` if it was delivered."""
+        return self._webhooks.delivery(delivery_id, self._deadline(timeout_s))
+
+    def redeliver(self, delivery_id: str, *, timeout_s: float | None = None) -> Delivery:
+        """Deliver an event again that is dead or waits; its endpoint is switched on if it was off."""
+        return self._webhooks.redeliver(delivery_id, self._deadline(timeout_s))
 
     def service_status(self, *, timeout_s: float | None = None) -> ServiceStatus:
         """Return the status of the whole service: queues, workers and totals."""

@@ -31,10 +31,17 @@ class JobOptions:
     model: str = ""
     #: Keep the probabilities of this many labels; None for the service's default.
     top_k: int | None = None
+    #: URL that receives an event when the job or submission is finished; empty for that of the API key.
+    webhook: str = ""
 
     def members(self) -> dict[str, str | int]:
         """The members of a submission's body, without those that are not set."""
-        members: dict[str, str | int | None] = {"queue": self.queue, "model": self.model or None, "top_k": self.top_k}
+        members: dict[str, str | int | None] = {
+            "queue": self.queue,
+            "model": self.model or None,
+            "top_k": self.top_k,
+            "webhook": self.webhook or None,
+        }
         return {name: value for name, value in members.items() if value is not None}
 
     def query(self) -> dict[str, str | list[str]]:

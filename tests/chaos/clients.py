@@ -34,11 +34,20 @@ class AcceptedJob:
 class Clients:
     """Threads that upload images and retry until all jobs are accepted."""
 
-    def __init__(self, url: str, jobs: int, threads: int, seed: int = 0, models: Sequence[str] = ("",)) -> None:
+    def __init__(
+        self,
+        url: str,
+        jobs: int,
+        threads: int,
+        seed: int = 0,
+        models: Sequence[str] = ("",),
+        webhook: str = "",
+    ) -> None:
         self.jobs: list[AcceptedJob] = []
         self.refusals: dict[int, int] = {}
         self._url = url
         self._models = models
+        self._webhook = webhook
         self._left = jobs
         self._allowed = threading.Semaphore(0)
         self._lock = threading.Lock()
@@ -102,11 +111,12 @@ class Clients:
         is_good, job_id = self._random.random() > 0.02, new_job_id()
         model, brightness = self._random.choice(self._models), self._random.choice(list(self._good))
         data = self._good[brightness] if is_good else self._bad
+        params = {"model": model, "webhook": self._webhook}
         wait = {"Prefer": "wait=2"} if self._random.random() < 0.3 else {}
         while True:
             try:
                 files = {"file": ("x.jpg", data)}
-                response = http.put(f"/v1/jobs/{job_id}", params={"model": model}, files=files, headers=wait)
+                response = http.put(f"/v1/jobs/{job_id}", params=params, files=files, headers=wait)
             except httpx.TransportError:
                 time.sleep(_PAUSE_S)
                 continue

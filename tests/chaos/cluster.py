@@ -82,7 +82,7 @@ class RestartedService:
 
 
 class Cluster:
-    """Redis behind a proxy that can be cut, with a user for each service, one gateway, and some workers."""
+    """Redis behind a proxy that can be cut, with a user for each service, one gateway, some workers and notifiers."""
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class Cluster:
         points: Sequence[str] = FAULT_POINTS,
         *,
         light: bool = False,
+        notifiers: int = 0,
     ) -> None:
         self.folder = folder
         redis_port, gateway_port = free_port(), free_port()
@@ -108,17 +109,23 @@ class Cluster:
             "PAWQUEUE_GATEWAY_METRICS_PORT": "0",
             "PAWQUEUE_STATE_DIR": str(folder / "state"),
             "PAWQUEUE_WORKER_METRICS_PORT": "0",
+            "PAWQUEUE_NOTIFIER_METRICS_PORT": "0",
             "PAWQUEUE_LOG_LEVEL": "warning",
             **settings,
         }
         binary, *options = redis_command(find_redis_server(), redis_port, data)
         self.redis = RestartedService("redis", lambda: [binary, str(users.config), *options], folder, {})
-        as_gateway, as_worker = (
-            self.environ | {"PAWQUEUE_REDIS_URL": users.url(user, self.proxy.port)} for user in ("gateway", "worker")
+        as_gateway, as_worker, as_notifier = (
+            self.environ | {"PAWQUEUE_REDIS_URL": users.url(user, self.proxy.port)}
+            for user in ("gateway", "worker", "notifier")
         )
         self.gateway = RestartedService("gateway", lambda: [sys.executable, "-m", "gateway"], folder, as_gateway)
         self.workers = [
             RestartedService(f"worker-{number}", self._worker_command, folder, as_worker) for number in range(workers)
+        ]
+        notifier = [sys.executable, "-m", "gateway.notifier"]
+        self.notifiers = [
+            RestartedService(f"notifier-{number}", lambda: notifier, folder, as_notifier) for number in range(notifiers)
         ]
         # A light worker serves a trivial model and starts within a second.
         self._light = ["--light"] if light else []
@@ -175,12 +182,12 @@ class Cluster:
         self.redis.start()
         port = urllib.parse.urlsplit(self.redis_url).port or 0
         wait_until(lambda: accepts_connections(port), "Redis to accept connections", 20)
-        for service in (self.gateway, *self.workers):
+        for service in (self.gateway, *self.workers, *self.notifiers):
             service.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.proxy.restore()
-        for service in (*self.workers, self.gateway, self.redis):
+        for service in (*self.workers, *self.notifiers, self.gateway, self.redis):
             service.stop()
         self._services.close()

@@ -28,6 +28,10 @@ class Plan:
     worker_kills: int = 30
     gateway_kills: int = 5
     redis_kills: int = 3
+    notifiers: int = 2
+    notifier_kills: int = 6
+    #: Share of the events that the receiver of webhooks does not take.
+    receiver_fails: float = 0.2
     cut_s: float = 20.0
     #: Maximum wait for the conditions of a fault, such as a running worker.
     wait_s: float = 60.0
@@ -44,7 +48,7 @@ class Plan:
     def faults(self) -> list[str]:
         """All faults, in random order."""
         faults = ["worker"] * self.worker_kills + ["gateway"] * self.gateway_kills + ["redis"] * self.redis_kills
-        faults += ["cut"] if self.cut_s else []
+        faults += ["notifier"] * self.notifier_kills + (["cut"] if self.cut_s else [])
         random.Random(self.seed).shuffle(faults)
         return faults
 
@@ -99,9 +103,9 @@ class FaultInjector:
             self.cluster.proxy.restore()
             self.done[fault] += 1
         else:
-            service = self.cluster.redis if fault == "redis" else self.cluster.gateway
+            services = {"redis": [self.cluster.redis], "gateway": [self.cluster.gateway]}
             self._outages += fault == "redis"
-            self._until(service.kill)
+            self._until(lambda: rng.choice(services.get(fault, self.cluster.notifiers)).kill())
             self.done[fault] += 1
 
     def kill_a_worker(self, rng: random.Random) -> None:

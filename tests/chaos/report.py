@@ -18,6 +18,7 @@ from tests.chaos.models import CHANGING, MODELS, is_answer_of
 
 def make_report(clients: Clients, injector: FaultInjector, cluster: Cluster, seconds: float) -> dict[str, Any]:
     """Collect the numbers of a run."""
+    services = (*cluster.workers, *cluster.notifiers, cluster.gateway, cluster.redis)
     return {
         **_of_jobs(clients.jobs),
         **_of_ledger(cluster.redis_url),
@@ -32,7 +33,7 @@ def make_report(clients: Clients, injector: FaultInjector, cluster: Cluster, sec
         "longest_undisturbed_recovery_s": _rounded(max, injector.undisturbed_s),
         "lease_s": injector.plan.lease_s,
         "sweep_s": injector.plan.sweep_s,
-        "starts": {service.name: service.starts for service in (*cluster.workers, cluster.gateway, cluster.redis)},
+        "starts": {service.name: service.starts for service in services},
         "seconds": round(seconds, 1),
     }
 
@@ -96,6 +97,7 @@ def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
         "worker": plan.worker_kills,
         "gateway": plan.gateway_kills,
         "redis": plan.redis_kills,
+        "notifier": plan.notifier_kills,
         "cut": int(plan.cut_s > 0),
     }
     checks = {
@@ -109,6 +111,10 @@ def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:
         "jobs of every model": len(report["by_model"]) == len(MODELS),
         "no good image failed": report["good_but_failed"] == 0,
         "each job finished once in the ledger": report["finished_in_the_ledger"] == plan.jobs,
+        "an event of every job": report["jobs_without_an_event"] == 0,
+        "no job with two events": report["jobs_with_two_events"] == 0,
+        "no event of a job that was not accepted": report["events_of_unknown_jobs"] == 0,
+        "every event with the status of its job": report["events_with_a_wrong_status"] == 0,
         f"faults as planned {planned}": all(injector.done[name] >= count for name, count in planned.items()),
         "every fault point reached": set(report["fault_points_reached"]) == set(FAULT_POINTS),
     }

@@ -1,4 +1,7 @@
-"""Uploads images while workers, gateway, Redis and the network fail, and checks that no accepted job is lost."""
+"""Uploads images while workers, gateway, notifiers, Redis and the network fail.
+
+It checks that no accepted job and no event is lost.
+"""
 
 import argparse
 import json
@@ -13,6 +16,7 @@ from typing import Any
 from tests.chaos.changes import Changes
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import Cluster
+from tests.chaos.events import failing_receiver
 from tests.chaos.faults import FaultInjector, Plan
 from tests.chaos.models import MODELS, add_models
 from tests.chaos.report import as_table, failed_checks, make_report
@@ -25,6 +29,7 @@ SHORT = Plan(
     worker_kills=3,
     gateway_kills=1,
     redis_kills=1,
+    notifier_kills=1,
     cut_s=2.0,
     wait_s=30.0,
     limit_s=240.0,
@@ -34,6 +39,9 @@ SHORT = Plan(
     light=True,
 )
 
+#: How long events may arrive after the last job has finished: a killed notifier holds some for 30 s.
+_EVENTS_S = 120.0
+
 
 def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Run a plan; returns the report and the checks that failed."""
@@ -42,10 +50,16 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
         "PAWQUEUE_LEASE_S": str(plan.lease_s),
         "PAWQUEUE_SWEEP_S": str(plan.sweep_s),
         "PAWQUEUE_MAX_ATTEMPTS": str(plan.max_attempts),
+        # With the usual pauses, an event that fails twice would take five minutes.
+        "PAWQUEUE_WEBHOOK_RETRIES_S": ", ".join(["0.5"] * 4 + ["2"] * 16),
+        "PAWQUEUE_WEBHOOK_ALLOW": "127.0.0.1",
     }
     add_models(folder / "state" / "models", light=plan.light)
-    with Cluster(folder, plan.workers, settings, light=plan.light) as cluster:
-        clients = Clients(cluster.url, plan.jobs, plan.clients, plan.seed, MODELS)
+    with (
+        failing_receiver(plan.receiver_fails, plan.seed) as events,
+        Cluster(folder, plan.workers, settings, light=plan.light, notifiers=plan.notifiers) as cluster,
+    ):
+        clients = Clients(cluster.url, plan.jobs, plan.clients, plan.seed, MODELS, events.receiver.url)
         injector = FaultInjector(plan, cluster, clients)
         clients.start()
         wait_until(lambda: serves_models(cluster.url, len(MODELS)), "all models to be served", 120)
@@ -58,7 +72,8 @@ def run(plan: Plan, folder: Path) -> tuple[dict[str, Any], list[str]]:
         clients.collect(max(60.0, plan.limit_s - (time.monotonic() - started_s)))
         injector.wait_for_recoveries()
         changes.stop()
-        report = make_report(clients, injector, cluster, time.monotonic() - started_s)
+        events.wait_for(clients.jobs, _EVENTS_S)
+        report = make_report(clients, injector, cluster, time.monotonic() - started_s) | events.report(clients.jobs)
     return report, failed_checks(report, injector)
 
 

@@ -125,11 +125,11 @@ def _status(url: str) -> int:
 
 
 def check_prometheus(project: Project) -> None:
-    """Prometheus scrapes the gateway and every worker."""
+    """Prometheus scrapes the gateway, the notifier and every worker."""
     (prometheus,) = project.tools.containers("prometheus")
     query = ["exec", prometheus, "promtool", "query", "instant", "http://127.0.0.1:9090", "sum(up)"]
-    until(lambda: "=> 4 " in project.tools.run(*query), "Prometheus to scrape a gateway and three workers")
-    project.report("Prometheus scrapes", "the gateway and 3 workers are up")
+    until(lambda: "=> 5 " in project.tools.run(*query), "Prometheus to scrape a gateway, a notifier and three workers")
+    project.report("Prometheus scrapes", "the gateway, the notifier and 3 workers are up")
 
 
 def stop_everything(project: Project) -> None:

@@ -27,7 +27,7 @@ NETWORK = "pawqueue-kube"
 _SECRET = "pawqueue-secret"
 #: Volumes that podman creates: for the Secret and for the ledger's claim.
 _VOLUMES = (_SECRET, "data")
-SERVICES = ("redis", "redis-images", "gateway", "worker", "dashboard")
+SERVICES = ("redis", "redis-images", "gateway", "notifier", "worker", "dashboard")
 _IMAGE = ROOT / "examples" / "photos" / "cat.jpg"
 Document = dict[str, Any]
 

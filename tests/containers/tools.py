@@ -13,7 +13,7 @@ from tests.support.services import ROOT
 
 #: The images that `make images` builds.
 BUILT = ("gateway", "worker", "dashboard", "mlflow")
-SERVICES = ("redis", *BUILT, "prometheus")
+SERVICES = ("redis", *BUILT, "notifier", "prometheus")
 
 
 class ContainersError(Exception):

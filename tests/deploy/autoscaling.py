@@ -82,7 +82,7 @@ class Cluster:
         self.trace = Trace(spec)
         self._stack, self._scaler = stack, Autoscaler(spec)
         self._ledger = Ledger(connect(stack.redis_url))
-        (rule,) = yaml.safe_load(_ADAPTER.read_text())["rules"]["external"]
+        rule, *_ = yaml.safe_load(_ADAPTER.read_text())["rules"]["external"]
         assert rule["name"]["as"] == spec.metric
         self._query = {"query": rule["metricsQuery"].replace("<<.LabelMatchers>>", "")}
         self._prometheus = httpx.Client(base_url=prometheus_url, timeout=20)

@@ -23,8 +23,8 @@ OVERLAYS = ("base", "overlays/local", "overlays/production")
 VERSIONS = ("1.37", "1.36", "1.35")
 #: Custom resources of operators, for which Kubernetes has no schema.
 _FOREIGN = ("monitoring.coreos.com", "keda.sh")
-#: Of the gateway and the workers.
-_METRICS_PORTS = {9100, 9101}
+#: Of the gateway, the workers and the notifier.
+_METRICS_PORTS = {9099, 9100, 9101}
 _schema = cache(kubernetes_validate.utils.schema_contents)
 
 Render = Callable[[str], Documents]
@@ -145,7 +145,7 @@ class TestEveryOverlay:
         everything = documents(overlay)
         names = {workload["metadata"]["name"] for workload in workloads(everything)}
         scalers = [document for document in everything if document["kind"] == "HorizontalPodAutoscaler"]
-        assert {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers} == {"gateway", "worker"}
+        assert {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers} == {"gateway", "notifier", "worker"}
         scaled = {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers}
         for workload in workloads(everything):
             assert workload["metadata"]["name"] not in scaled or "replicas" not in workload["spec"], (
@@ -198,17 +198,20 @@ def test_compose_limits_the_memory_of_redis() -> None:
     assert int(words[words.index("--maxmemory") + 1]) == server_bytes(load_settings({}).ledger_max_bytes)
 
 
-def test_the_metric_of_the_autoscaler_is_exported_by_the_gateway(documents: Render, ledger: Ledger) -> None:
+@pytest.mark.parametrize("name", ["worker", "notifier"])
+def test_the_metric_of_an_autoscaler_is_exported_by_the_gateway(documents: Render, ledger: Ledger, name: str) -> None:
     scaler = next(
-        d for d in documents("base") if d["kind"] == "HorizontalPodAutoscaler" and d["metadata"]["name"] == "worker"
+        d for d in documents("base") if d["kind"] == "HorizontalPodAutoscaler" and d["metadata"]["name"] == name
     )
     wanted = scaler["spec"]["metrics"][0]["external"]["metric"]["name"]
     folder = ROOT / "deploy" / "k8s" / "components"
     adapter = yaml.safe_load((folder / "monitoring" / "prometheus-adapter.yaml").read_text())
     rule = next(rule for rule in adapter["rules"]["external"] if rule["name"]["as"] == wanted)
     exported = generate_latest(GatewayMetrics(ledger, 1).registry).decode()
-    for name in set(re.findall(r"pawqueue_\w+", rule["metricsQuery"] + rule["seriesQuery"])):
-        assert re.search(rf"^{name}{{.*}} 0\.0$", exported, re.MULTILINE), "it must be exported as 0 when idle"
+    for metric in set(re.findall(r"pawqueue_\w+", rule["metricsQuery"] + rule["seriesQuery"])):
+        assert re.search(rf"^{metric}({{.*}})? 0\.0$", exported, re.MULTILINE), "it must be exported as 0 when idle"
+    if name != "worker":
+        return
     keda = yaml.safe_load((folder / "keda" / "scaled-object.yaml").read_text())
     assert keda["spec"]["triggers"][0]["metadata"]["query"] == rule["metricsQuery"].replace("{<<.LabelMatchers>>}", "")
 

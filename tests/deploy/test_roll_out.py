@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.promote_model import promote
-from deploy.roll_out import SERVICES, Cluster, roll_out
+from deploy.roll_out import IMAGES, Cluster, roll_out
 
 KUBECTL = """#!{python}
 import os, sys, time, pathlib
@@ -34,8 +34,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     tool.write_text(KUBECTL.format(python=sys.executable, root=str(tmp_path)))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
-    for name in SERVICES:
-        (tmp_path / name).write_text(f"pawqueue-{name}:old")
+    for name, image in IMAGES.items():
+        (tmp_path / name).write_text(f"pawqueue-{image}:old")
     return Cluster("pawqueue", wait_s=1)
 
 

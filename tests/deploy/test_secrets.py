@@ -31,6 +31,7 @@ def test_kubernetes_gives_each_service_the_urls_of_its_user(documents: Render, s
         "redis-images": {"redis.conf"},
         "gateway": {"redis_url_gateway", "image_store_url_gateway"},
         "worker": {"redis_url_worker", "image_store_url_worker"},
+        "notifier": {"redis_url_notifier"},
         "dashboard": {"redis_url_dashboard"},
     }
     for key in set().union(*mounted.values()) - {"redis.conf"}:
@@ -77,5 +78,5 @@ def test_passwords_are_kept_when_the_rights_are_written_again(tmp_path: Path) ->
     first = write()
     (tmp_path / "redis.conf").unlink()
     assert write() == first
-    assert len({text for name, text in first.items() if name.startswith("redis_url_")}) == 5
+    assert len({text for name, text in first.items() if name.startswith("redis_url_")}) == 6
     assert tmp_path.stat().st_mode & 0o777 == 0o700

@@ -1,10 +1,12 @@
 """The services with a Redis user each, as Compose and Kubernetes run them: all of them work, and none can do more."""
 
 import io
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +25,7 @@ from gateway.keys_cli import keys as keys_command
 from tests.integration.test_redis_requirements import DURABLE, GATEWAY, environ_for
 from tests.support.images import draw
 from tests.support.ledger import read, submitted
+from tests.support.receiver import Receiver, receiving
 from tests.support.redis_users import NAMES, make_users
 from tests.support.services import (
     ROOT,
@@ -73,7 +76,7 @@ def test_every_key_is_in_the_table() -> None:
     assert values - names - {keys.PREFIX, keys.RATES, keys.DONE} == set(), "say in users.py which services need it"
 
 
-@pytest.mark.parametrize("service", ["gateway", "worker", "dashboard", "keys"])
+@pytest.mark.parametrize("service", ["gateway", "worker", "dashboard", "notifier", "keys"])
 def test_each_user_has_the_rights_that_are_checked_when_its_service_starts(users: Users, service: str) -> None:
     settings = load_settings({"PAWQUEUE_REDIS_URL": users.urls[service]})
     (report,) = check_redis(settings, service)
@@ -93,8 +96,11 @@ def test_a_service_with_the_user_of_another_one_is_refused_and_the_remedy_keeps_
 def test_all_services_work_and_redis_denies_them_nothing(users: Users, tmp_path: Path) -> None:
     environ = environ_for("", tmp_path) | {"PAWQUEUE_ACCESS": "required", "PAWQUEUE_THUMBNAILS_PER_S": "100"}
     port = int(environ["PAWQUEUE_GATEWAY_PORT"])
+    environ |= {"PAWQUEUE_WEBHOOK_ALLOW": "127.0.0.1", "PAWQUEUE_WEBHOOK_RETRIES_S": "0.1"}
     as_user = {name: environ | {"PAWQUEUE_REDIS_URL": url} for name, url in users.urls.items()}
     with (
+        receiving() as receiver,
+        running("notifier", [sys.executable, "-m", "gateway.notifier"], tmp_path, as_user["notifier"]),
         running("worker", light_worker(), tmp_path, as_user["worker"]),
         running("gateway", GATEWAY, tmp_path, as_user["gateway"]),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
@@ -104,6 +110,7 @@ def test_all_services_work_and_redis_denies_them_nothing(users: Users, tmp_path:
         wait_until(lambda: accepts_connections(port), "the gateway responding")
         http.headers["X-API-Key"] = key
         job_id = _submit_each_way(http)
+        _use_webhooks(http, receiver)
         _read_in_the_dashboard(as_user["dashboard"], job_id, key)
         dead = http.get("/v1/dead", headers={"X-API-Key": admin})
         assert (dead.status_code, "RateLimit" in dead.headers) == (200, True)
@@ -136,6 +143,26 @@ def _submit_each_way(http: httpx.Client) -> str:
     return str(job["id"])
 
 
+def _use_webhooks(http: httpx.Client, receiver: Receiver) -> None:
+    """Receive an event, and redeliver one that was not delivered; one endpoint responds with 410."""
+    receiver.respond = lambda item: (410 if item.path == "/gone" else 500 if len(receiver.received) <= 2 else 204, {})
+    for path in ("hooks", "gone"):
+        query = {"webhook": f"http://127.0.0.1:{receiver.port}/{path}"}
+        http.post("/v1/jobs", params=query, content=draw(), headers={"Prefer": "wait=30"}).raise_for_status()
+        wait_until(lambda: len(_dead_deliveries(http)) == 1, "the delivery to be dead")
+        (dead,) = _dead_deliveries(http)
+        http.post(f"/v1/webhooks/deliveries/{dead['id']}/redeliver").raise_for_status()
+        if path == "hooks":
+            wait_until(lambda: not http.get("/v1/webhooks/deliveries").json()["deliveries"], "the delivery")
+    http.post("/v1/webhooks/secret/rotate", json={}).raise_for_status()
+    assert http.delete(f"/v1/jobs/{dead['subject']}?purge=true").status_code == 204
+
+
+def _dead_deliveries(http: httpx.Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = http.get("/v1/webhooks/deliveries?status=dead").json()["deliveries"]
+    return found
+
+
 def _tar() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -166,6 +193,10 @@ def _read_in_the_dashboard(environ: dict[str, str], job_id: str, key: str) -> No
         ("worker", f"HSET {keys.API_KEYS} mine {{}}"),
         ("worker", f"HGETALL {keys.API_KEYS}"),
         ("worker", f"GET {keys.RATES}:x"),
+        ("worker", f"HGETALL {keys.WEBHOOK_SECRET}x"),
+        ("dashboard", f"HGETALL {keys.WEBHOOK_SECRET}x"),
+        ("notifier", f"HGETALL {keys.API_KEYS}"),
+        ("notifier", f"HGETALL {keys.JOB}x"),
         ("worker", f"SUBSCRIBE {keys.DONE}"),
         ("dashboard", f"HSET {keys.JOB}x status queued"),
         ("dashboard", f"RPUSH {keys.PREFIX}interactive x"),

@@ -3,12 +3,14 @@
 import json
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 
 from contract.access import Access, KeyStore, Scope
 from contract.errors import UnauthorizedError
+from contract.ledger import keys
 from contract.ledger.connection import connect
-from gateway.keys_cli import keys
+from gateway.keys_cli import keys as keys_command
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def environ(clean_redis: str) -> dict[str, str]:
 
 
 def run(environ: dict[str, str], *arguments: str) -> Result:
-    return CliRunner().invoke(keys, arguments, env=environ)
+    return CliRunner().invoke(keys_command, arguments, env=environ)
 
 
 def check(environ: dict[str, str], text: str, scope: Scope) -> str:
@@ -81,3 +83,22 @@ def test_the_error_for_a_redis_that_rejects_the_command_names_the_cause(environ:
     assert result.exit_code == 2
     assert "rejects the user name or the password. Correct PAWQUEUE_REDIS_URL." in result.output
     assert "secret" not in result.output
+
+
+def test_a_key_can_have_a_webhook(environ: dict[str, str], redis_client: "redis.Redis") -> None:
+    def webhook() -> str:
+        (row,) = json.loads(run(environ, "list", "--json").stdout)
+        return str(row["webhook"])
+
+    made = json.loads(run(environ, "create", "--name", "x", "--webhook", "https://a.example/", "--json").stdout)
+    assert (made["webhook"], webhook()) == ("https://a.example/", "https://a.example/")
+    assert run(environ, "webhook", made["id"], "https://b.example/").exit_code == 0
+    assert webhook() == "https://b.example/"
+    refused = run(environ, "webhook", made["id"], "http://127.0.0.1/")
+    assert (refused.exit_code, "not a public address" in refused.output) == (2, True)
+    assert run(environ, "create", "--name", "y", "--webhook", "ftp://a.example/").exit_code == 2
+    assert run(environ, "webhook", "unknown", "https://b.example/").exit_code == 2
+    assert run(environ, "webhook", made["id"]).exit_code == 0
+    assert webhook() == ""
+    stored = json.loads(str(redis_client.hget(keys.API_KEYS, made["id"])))
+    assert "webhook" not in stored, "gateways of an earlier version reject the field"

@@ -30,6 +30,7 @@ from contract.submission import Counts, Submission, SubmissionStatus, image_job_
 from tests.support.ledger import LEASE_MS, cat, contents, store
 
 MAX_ATTEMPTS = 3
+WEBHOOK = "https://hooks.example/"
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -64,7 +65,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize(target=submissions)
     def open(self) -> str:
-        submission = Submission(new_job_id(), QUEUES[0], self.now_ms)
+        submission = Submission(new_job_id(), QUEUES[0], self.now_ms, webhook=WEBHOOK)
         assert self.ledger.open_submission(submission, 60, 100) is SubmitStatus.STORED
         self.sent[submission.id] = []
         return submission.id
@@ -75,10 +76,12 @@ class LedgerMachine(RuleBasedStateMachine):
         deadline_in_ms=st.one_of(st.none(), st.integers(1, 3000)),
         submission_id=st.just("") | submissions,
         count=st.integers(1, 5),
+        webhook=st.sampled_from(["", WEBHOOK]),
     )
-    def submit(self, queue: str, deadline_in_ms: int | None, submission_id: str, count: int) -> Any:
+    def submit(self, queue: str, deadline_in_ms: int | None, submission_id: str, count: int, webhook: str) -> Any:
         deadline_ms = self.now_ms + deadline_in_ms if deadline_in_ms else None
         job = Job("", queue, self.now_ms, image="ref", deadline_ms=deadline_ms, submission=submission_id)
+        job = replace(job, webhook=webhook)
         # Not random: of jobs that were accepted at the same time, the lowest id is claimed first.
         jobs = [replace(job, id=str(UUID(int=next(self.numbers)))) for _ in range(count)]
         results = store(self.ledger, jobs)
@@ -175,10 +178,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.order.pop(submission_id, None)
         self.closed.discard(submission_id)
         # The id can be used again: rules that follow find a new submission.
-        assert (
-            self.ledger.open_submission(Submission(submission_id, QUEUES[0], self.now_ms), 60, 100)
-            is SubmitStatus.STORED
-        )
+        submission = Submission(submission_id, QUEUES[0], self.now_ms, webhook=WEBHOOK)
+        assert self.ledger.open_submission(submission, 60, 100) is SubmitStatus.STORED
         self.sent[submission_id] = []
 
     def forget(self, job: Job) -> None:
@@ -232,6 +233,15 @@ class LedgerMachine(RuleBasedStateMachine):
             assert stats.queues[queue].queued == statuses.count(JobStatus.QUEUED)
             assert stats.queues[queue].running == statuses.count(JobStatus.RUNNING)
         assert sum(stats.totals.values()) == sum(job.status.is_final for job in jobs) + len(self.purged)
+
+    @invariant()
+    def each_ended_job_and_submission_with_a_webhook_has_one_event(self) -> None:
+        events = [(delivery.type, delivery.subject) for delivery in self.ledger.webhooks.latest("", 10_000)]
+        jobs = [job for job in self.ledger.get(self.known) if job and job.webhook and job.status.is_final]
+        submissions = [self.ledger.submission(name) for name in self.sent if name]
+        expected = [(f"job.{job.status}", job.id) for job in jobs]
+        expected += [("submission.finished", found.id) for found in submissions if found and found.finished_ms]
+        assert sorted(events) == sorted(expected)
 
     @invariant()
     def submissions_agree_with_their_jobs(self) -> None:

@@ -132,7 +132,9 @@ def test_a_second_up_on_the_same_state_folder_is_rejected(up: Up) -> None:
     assert "are already running" in _error_of_up(up.environ)
 
 
-@pytest.mark.parametrize("name", ["GATEWAY_PORT", "GATEWAY_METRICS_PORT", "WORKER_METRICS_PORT"])
+@pytest.mark.parametrize(
+    "name", ["GATEWAY_PORT", "GATEWAY_METRICS_PORT", "NOTIFIER_METRICS_PORT", "WORKER_METRICS_PORT"]
+)
 def test_the_error_for_a_port_in_use_names_its_variable(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
@@ -161,7 +163,7 @@ def test_a_killed_worker_is_restarted(up: Up) -> None:
 
 
 def test_sigterm_stops_all_processes(up: Up) -> None:
-    everything = {"gateway", "worker", "dashboard", "deploy.local.stack"}
+    everything = {"gateway", "gateway.notifier", "worker", "dashboard", "deploy.local.stack"}
     # A gateway that was just restarted first checks Redis in another process.
     wait_until(lambda: up.services().keys() == everything, "all services to run")
     processes = up.processes()

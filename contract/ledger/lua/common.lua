@@ -230,14 +230,81 @@ local function count_total(queue, status, label)
   redis.call('HINCRBY', K.totals, name, 1)
 end
 
+-- The lane of a delivery: an owner, and the server of its endpoint.
+local function lane_of(owner, url)
+  return owner .. ' ' .. string.lower(string.match(url, '^%a+://[^/?#]*') or '')
+end
+
+-- Update the time from which notifiers may take deliveries of a lane.
+local function schedule_lane(lane)
+  local first = redis.call('ZRANGE', K.lane .. lane, 0, 0, 'WITHSCORES')
+  if first[1] then
+    local paused_ms = tonumber(redis.call('HGET', K.lane_pauses, lane) or 0)
+    redis.call('ZADD', K.lanes, text(math.max(tonumber(first[2]), paused_ms)), lane)
+  else
+    redis.call('ZREM', K.lanes, lane)
+    redis.call('HDEL', K.lane_failures, lane)
+    redis.call('HDEL', K.lane_pauses, lane)
+  end
+end
+
+-- Write the event of a job or a submission that has just finished, to be delivered to `url`. The event contains a copy of
+-- the record, because a delivery may outlive it. `prefix` is that of the record's key.
+local function emit(prefix, id, event, url, now)
+  local owner = redis.call('HGET', prefix .. id, 'owner') or ''
+  local digest = redis.sha1hex(prefix .. id .. ' ' .. text(now))
+  -- A UUID of version 8, which is also the `webhook-id`.
+  local delivery = string.sub(digest, 1, 8) .. '-' .. string.sub(digest, 9, 12) .. '-8' .. string.sub(digest, 13, 15)
+    .. '-a' .. string.sub(digest, 16, 18) .. '-' .. string.sub(digest, 19, 30)
+  local key, lane, expires_s = K.delivery .. delivery, lane_of(owner, url), K.delivery_days * 86400
+  redis.call('HSET', prefix .. id, 'delivery', delivery)
+  redis.call('COPY', prefix .. id, key, 'REPLACE')
+  redis.call('HSET', key, 'type', event, 'subject', id, 'emitted_ms', text(now), 'since_ms', text(now), 'tries', 0,
+    'next_ms', text(now))
+  redis.call('EXPIRE', key, expires_s)
+  redis.call('ZADD', K.deliveries .. owner, text(now), delivery)
+  redis.call('EXPIRE', K.deliveries .. owner, expires_s)
+  redis.call('ZADD', K.lane .. lane, text(now), delivery)
+  schedule_lane(lane)
+end
+
+-- Remove a delivery with everything that belongs to it.
+local function drop_delivery(id)
+  local url, owner = unpack(redis.call('HMGET', K.delivery .. id, 'webhook', 'owner'))
+  redis.call('ZREM', K.dead_deliveries, id)
+  if url then
+    local lane = lane_of(owner or '', url)
+    redis.call('ZREM', K.deliveries .. (owner or ''), id)
+    redis.call('ZREM', K.lane .. lane, id)
+    schedule_lane(lane)
+    redis.call('UNLINK', K.delivery .. id)
+  end
+end
+
+-- Keep a delivery that will not be tried again, with the reason.
+local function bury_delivery(id, lane, now, problem)
+  redis.call('ZREM', K.lane .. lane, id)
+  redis.call('HSET', K.delivery .. id, 'dead_ms', text(now), 'problem', problem)
+  redis.call('HDEL', K.delivery .. id, 'next_ms')
+  redis.call('ZADD', K.dead_deliveries, text(now), id)
+  redis.call('HINCRBY', K.delivery_totals, 'dead', 1)
+  local more = redis.call('ZCARD', K.dead_deliveries) - K.dead_deliveries_kept
+  for _, oldest in ipairs(more > 0 and redis.call('ZRANGE', K.dead_deliveries, 0, more - 1) or {}) do
+    drop_delivery(oldest)
+  end
+end
+
 -- Set the final status of a job and count it. Returns the reference of its image, or false if it has none.
 local function finish(id, now, ttl_s, status, label, code, result)
   local key = K.job .. id
-  local queue, image, before, submission, number =
-    unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission', 'n'))
+  local queue, image, before, submission, number, webhook =
+    unpack(redis.call('HMGET', key, 'queue', 'image', 'status', 'submission', 'n', 'webhook'))
   local event = redis.call('XADD', K.events, 'MAXLEN', '~', K.events_kept, '*', 'id', id)
   redis.call('HSET', key, 'status', status, 'outcome', result, 'finished_ms', text(now), 'event', event)
   redis.call('HDEL', key, 'image', 'begun', 'alone', 'instead')
+  if webhook then
+    emit(K.job, id, 'job.' .. status, webhook, now)
+  end
   redis.call('EXPIRE', key, ttl_s)
   leave_queue(id, queue)
   redis.call('ZREM', K.running .. queue, id)
@@ -282,11 +349,14 @@ local function on_idle(id, now, ttl_s)
   redis.call('EXPIRE', key, ttl_s)
   redis.call('EXPIRE', K.submission_jobs .. id, ttl_s)
   redis.call('EXPIRE', K.submission_finished .. id, ttl_s)
-  local times = redis.call('HMGET', key, 'closed_ms', 'finished_ms')
-  if not times[1] then
+  local closed_ms, finished_ms, webhook = unpack(redis.call('HMGET', key, 'closed_ms', 'finished_ms', 'webhook'))
+  if not closed_ms then
     count_open(id, text(now + ttl_s * 1000))
-  elseif not times[2] then
+  elseif not finished_ms then
     redis.call('HSET', key, 'finished_ms', text(now))
+    if webhook and webhook ~= '' then
+      emit(K.submission, id, 'submission.finished', webhook, now)
+    end
     notify({id})
   end
 end

@@ -22,12 +22,16 @@ local function remove(id)
     removed[#removed + 1] = kept and id or nil -- the record has expired, but not the image that was kept for review
     return
   end
+  redis.call('HDEL', key, 'webhook') -- a purged job sends no event
   if status == 'queued' or status == 'running' then
     images[#images + 1] = finish(id, now, ttl_s, 'canceled', '', '', '') or nil
   end
   images[#images + 1] = dead_image or nil
   redis.call('ZREM', K.dead, id)
-  local event, shadow = unpack(redis.call('HMGET', key, 'event', 'shadow'))
+  local event, shadow, delivery = unpack(redis.call('HMGET', key, 'event', 'shadow', 'delivery'))
+  if delivery then
+    drop_delivery(delivery)
+  end
   if event then
     redis.call('XDEL', K.events, event)
   end
@@ -63,6 +67,11 @@ local function hide(id)
   redis.call('ZADD', K.purging, text(now), id)
   if redis.call('HSETNX', key, 'purging_ms', text(now)) == 1 then
     redis.call('HSETNX', key, 'closed_ms', text(now))
+    local delivery = redis.call('HGET', key, 'delivery')
+    if delivery then
+      drop_delivery(delivery)
+    end
+    redis.call('HDEL', key, 'webhook')
     redis.call('ZREM', K.submissions .. owner, id)
     redis.call('ZREM', K.open_submissions .. owner, id)
     notify({id})

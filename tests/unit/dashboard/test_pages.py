@@ -11,6 +11,7 @@ from contract.ledger.feedback import Count, VersionFeedback
 from contract.ledger.models import Change, Shadow
 from contract.ledger.shadows import Agreement, Disagreement
 from contract.ledger.types import ChosenStrategy, HeldModel, LedgerStats, QueueStats
+from contract.ledger.webhooks import OutboxStats
 from contract.status import NO_WORKER, Problem
 from dashboard.app import PAGES
 from dashboard.data.snapshot import Alert, Metrics, Run, ShadowView, Snapshot
@@ -418,3 +419,18 @@ def test_the_drift_page_shows_a_model_only_if_the_dashboard_has_its_test_images(
     (note,) = notes("?model=birds")
     assert "no test images of this model" in note
     assert "?model=birds" in str(drift.PAGE.layout(View(snapshot(status=of), ANYONE), []))
+
+
+def test_the_card_of_webhooks_shows_totals_and_how_late_deliveries_are() -> None:
+    empty = live.contents(view())["live-webhooks"]
+    assert (empty.state, empty.note) == (CardState.EMPTY, "No event was sent to a webhook yet.")
+    outbox = OutboxStats(90_000, 2, {"delivered": 1234, "failed": 7, "dead": 3})
+    stats = live.contents(view(outbox=outbox))["live-webhooks"].stats
+    assert [(stat.name, stat.value) for stat in stats] == [
+        ("Delivered", "1,234"),
+        ("Failed tries", "7"),
+        ("Dead deliveries", "2"),
+        ("Oldest due", "for 1 min 30 s"),
+    ]
+    idle = live.contents(view(outbox=replace(outbox, oldest_due_ms=0)))["live-webhooks"].stats
+    assert idle[-1].value == "none"

@@ -29,6 +29,7 @@ def closed_sets(gateway: Gateway) -> dict[str, set[str]]:
         "state": {"queued", "running"},
         "label": {"", "cat"},
         "code": set(error_classes()),
+        "result": {"delivered", "failed", "dead"},
     }
 
 

@@ -97,7 +97,7 @@ def test_each_worker_has_its_own_metrics_port() -> None:
 
 
 def test_a_metrics_port_of_0_is_not_checked() -> None:
-    used = ports(WORKERS=2, WORKER_METRICS_PORT=0, GATEWAY_METRICS_PORT=0)
+    used = ports(WORKERS=2, WORKER_METRICS_PORT=0, GATEWAY_METRICS_PORT=0, NOTIFIER_METRICS_PORT=0)
 
     assert set(used.values()) == {"PAWQUEUE_GATEWAY_PORT", "PAWQUEUE_DASHBOARD_PORT"}
 

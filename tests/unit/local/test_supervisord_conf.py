@@ -50,7 +50,7 @@ def test_a_worker_has_time_to_finish_its_jobs_before_it_is_killed(state: Path) -
 def test_every_program_restarts_and_has_a_rotated_log(state: Path) -> None:
     found = programs(state)
 
-    assert set(found) == {"redis", "worker-0", "worker-1", "gateway", "dashboard"}
+    assert set(found) == {"redis", "worker-0", "worker-1", "gateway", "notifier", "dashboard"}
     for name, program in found.items():
         assert program.autorestart
         assert program.killasgroup
