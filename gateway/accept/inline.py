@@ -99,7 +99,7 @@ def read_json(read: Read, budget: ImageBudget) -> JsonWithImages:
                 string = _String(budget) if end else None
                 at = end or len(piece)
                 continue
-            end = _end_of(_IN_STRING, piece, at)
+            end = _end_of_string(piece, at)
             string.add(piece[at:end])
             if end == len(piece) or piece[end : end + 1] != b'"':
                 unread = piece[end:]
@@ -162,8 +162,13 @@ def _exactly(read: Read, size: int) -> bytes:
     return data
 
 
-def _end_of(pattern: re.Pattern[bytes], data: bytes, at: int) -> int:
-    match = pattern.match(data, at)
+def _end_of_string(piece: bytes, at: int) -> int:
+    """The position of the quote that ends a string, or up to which it has no incomplete escape."""
+    quote = piece.find(b'"', at)
+    end = len(piece) if quote < 0 else quote
+    if piece.find(b"\\", at, end) < 0:  # takes a hundredth of the time
+        return end
+    match = _IN_STRING.match(piece, at)
     return match.end() if match else at
 
 
