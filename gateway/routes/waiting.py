@@ -103,7 +103,14 @@ def classify(images: Iterator[tuple[str, bytes]], model: str, top_k: int = 0) ->
     """
     services = current_services()
     wait_s = services.settings.predict_wait_s
-    options: dict[str, Any] = {"deadline_s": wait_s, "owner": caller().owner, "model": model, "top_k": top_k}
+    sender = caller()
+    options: dict[str, Any] = {
+        "deadline_s": wait_s,
+        "owner": sender.owner,
+        "webhook": sender.webhook,
+        "model": model,
+        "top_k": top_k,
+    }
     uploads: list[Upload] = []
     for name, data in images:
         if len(uploads) == IMAGES_MAX:

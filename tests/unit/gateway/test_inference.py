@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, MakeGateway, unavailable
 
 RED, BLUE = draw(color=(200, 0, 0)), draw(color=(0, 0, 200))
+HOOK = "https://hooks.example.org/pawqueue"
 INFER = "/v2/models/cats-dogs/infer"
 
 
@@ -43,7 +45,7 @@ def infer(gateway: Gateway, *images: bytes, url: str = INFER, **members: Any) ->
 
 def key_with(gateway: Gateway, scope: Scope) -> str:
     stored, text = make_key("tests", (scope,), "")
-    gateway.keys.put(stored)
+    gateway.keys.put(replace(stored, webhook=HOOK))
     return text
 
 
@@ -316,7 +318,8 @@ def test_keys_and_scopes_are_required_as_for_jobs(make_gateway: MakeGateway) -> 
     body = {"inputs": [tensor(RED)]}
     assert error(gateway.client.post(INFER, json=body, headers={"X-API-Key": reader}), 403)
     response = gateway.client.post(INFER, json=body, headers={"X-API-Key": key})
-    assert gateway.job(response.get_json()["parameters"]["job_id"]).owner
+    job = gateway.job(response.get_json()["parameters"]["job_id"])
+    assert (bool(job.owner), job.webhook) == (True, HOOK)
     assert error(gateway.client.get("/v2/models/cats-dogs", headers={"X-API-Key": key}), 403)
     assert gateway.client.get("/v2/models/cats-dogs", headers={"X-API-Key": reader}).status_code == 200
     assert gateway.client.get("/v2/health/ready").status_code == 200
