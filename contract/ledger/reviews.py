@@ -62,8 +62,8 @@ class KeptImage:
     #: The model and version that predicted it.
     model: str
     version: str
-    #: The day on which the job finished, for the counts of feedback.
-    day: int
+    #: The day on which the job finished, for the counts of feedback; `keep` sets it.
+    day: int = 0
     #: Id of the API key that sent it; empty if no key was required.
     owner: str = ""
     submission: str = ""
@@ -110,7 +110,8 @@ class ReviewStore:
         """Keep the image of a job that was processed under the claim `fence`; the oldest images make room for it.
 
         Returns:
-            False if its image is kept already, or if the job was purged or claimed again; nothing is stored.
+            False if its image is kept already, if the job was purged or claimed again, or if the kept image with its id
+            belongs to another owner; nothing is stored.
         """
         values = {name: value for name, value in asdict(kept).items() if value != "" and name != "job_id"}
         head: list[Any] = [now_ms, kept.job_id, fence, *_limits(limits)]

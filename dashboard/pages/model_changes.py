@@ -197,10 +197,11 @@ def _read(services: Services, name: str) -> Model | None:
 def buttons_of(model: Model) -> list[tuple[str, bool]]:
     """Text of each button, and whether it is disabled."""
     is_changing, others = model.change is not None, _others(model)
+    has_canary = _canary_to_end(model) is not None
     return [
         ("Promote a version ...", is_changing or not others),
         ("Roll back ...", is_changing or not model.previous),
-        ("End the canary ..." if model.canary else "Start a canary ...", is_changing or not others),
+        ("End the canary ..." if has_canary else "Start a canary ...", not has_canary and (is_changing or not others)),
         ("Remove the shadow ..." if model.shadow else "Set a shadow ...", not others and not model.shadow),
     ]
 
@@ -215,9 +216,9 @@ def dialog_of(model: Model, action: str) -> Dialog:
     if action == "rollback":
         text = f"The version {model.previous} processes all jobs that name no version, instead of {live}. {loading}"
         return Dialog(f"Roll {name} back to {model.previous}", text)
-    if action == "canary" and model.canary:
+    if action == "canary" and (canary := _canary_to_end(model)):
         text = f"The version {live} processes all jobs again that name no version, at once."
-        return Dialog(f"End the canary {model.canary.version} of {name}", text)
+        return Dialog(f"End the canary {canary.version} of {name}", text)
     if action == "canary":
         text = f"The version that you choose processes a share of the jobs that name no version, {live} the others. "
         return Dialog(f"Start a canary of {name}", text + loading, others, _FIELDS[action])
@@ -262,6 +263,12 @@ def lines_of(model: Model, workers: Sequence[Heartbeat]) -> list[str]:
     elif last := model.last_change:
         lines.append(f"Last change{_asked_by(last)}: {_outcome(last)}")
     return lines
+
+
+def _canary_to_end(model: Model) -> Change | None:
+    """The canary of a model, or the one that workers are loading."""
+    is_loading = model.change is not None and model.change.kind == ChangeKind.CANARY
+    return model.change if is_loading else model.canary
 
 
 def _others(model: Model) -> list[str]:

@@ -178,8 +178,8 @@ def _feedback(snapshot: Snapshot) -> Content:
 
 
 _SHADOW_HEAD = (
-    *("Model", "Shadow", "Live version", "Agreement", "95 % interval"),
-    *("Images", "Right: live", "Right: shadow", "McNemar p", "State"),
+    *("Model", "Shadow", "Compared with", "Agreement", "95 % interval"),
+    *("Images", "Right: other", "Right: shadow", "McNemar p", "State"),
 )
 
 

@@ -1,5 +1,6 @@
 """A folder of labeled images, one folder for each label."""
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from pawqueue.client.errors import RefusedError
 #: Characters of a label that the name of a folder cannot have on some system, and `%`, which marks replaced ones.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*%]|^\.|[. ]$')
 _UNFINISHED = ".part"
+#: File systems allow names of at most 255 bytes.
+_NAME_MAX = 200
 _GONE = 404
 
 
@@ -25,6 +28,8 @@ class Exported(StrEnum):
     PRESENT = "present"
     #: It was there with another label.
     MOVED = "moved"
+    #: Its label was taken back.
+    REMOVED = "removed"
     FAILED = "failed"
 
 
@@ -45,7 +50,7 @@ class LabeledImage(Protocol):
 
     @property
     def label(self) -> str:
-        """What it shows."""
+        """What it shows; empty if its label was taken back."""
 
     @property
     def size_bytes(self) -> int:
@@ -77,6 +82,14 @@ class ExportFolder:
         found.rename(target / found.name)
         return Result(Exported.MOVED)
 
+    def remove(self, image: LabeledImage) -> Result | None:
+        """Delete an image without a label that an earlier export wrote; None if it is not there."""
+        found = self._files.get(image.job_id)
+        if found is None or found.stat().st_size != image.size_bytes:
+            return None
+        found.unlink()
+        return Result(Exported.REMOVED)
+
     def _write(self, image: LabeledImage, target: Path, fetch: Callable[[str], bytes]) -> Result:
         try:
             data = fetch(image.job_id)
@@ -102,4 +115,7 @@ class ExportFolder:
 
 def folder_of(label: str) -> str:
     """The name of the folder of a label: other labels have other names, and none leads out of its parent folder."""
-    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", label)
+    name = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", label)
+    if len(name.encode()) <= _NAME_MAX:
+        return name
+    return f"{name.encode()[:_NAME_MAX].decode(errors='ignore')}%{hashlib.sha256(label.encode()).hexdigest()[:16]}"

@@ -97,7 +97,8 @@ def export(folder: Path, url: str, api_key: str | None, *, as_json: bool) -> int
     """Write the images that people labeled on the dashboard's Review page into FOLDER, as LABEL/JOB_ID.jpg.
 
     `make train DATA=FOLDER` takes such a folder. Images that are there already are not fetched again, so you can repeat
-    the command. An image whose label has changed moves to the folder of the new label. No file is overwritten.
+    the command. An image whose label has changed moves to the folder of the new label, and one whose label was taken
+    back is deleted. No file is overwritten.
 
     With an API key, it needs the scope `read`, and exports the images that were sent with it; with the scope `admin`
     too, it exports those of all keys.
@@ -110,12 +111,14 @@ def export(folder: Path, url: str, api_key: str | None, *, as_json: bool) -> int
       make train DATA='old.tar reviewed/'
     """  # noqa: D301 - click needs the character
     with Pawqueue(url, api_key, timeout_s=_TIMEOUT_S) as client, ThreadPoolExecutor(_THREADS) as pool:
-        images = {image.job_id: image for image in client.reviewed()}
+        found = {image.job_id: image for image in client.reviewed(unlabeled=True)}
+        images = {job_id: image for job_id, image in found.items() if image.label}
         target = ExportFolder(folder)
+        removed = [result for image in found.values() if not image.label and (result := target.remove(image))]
         writing = pool.map(lambda image: target.add(image, client.review_image), images.values())
         console = Console(stderr=True)
         done = list(track(writing, "Exporting", len(images), console=console, disable=not console.is_terminal))
-    counts = Counter(result.what for result in done)
+    counts = Counter(result.what for result in [*removed, *done])
     problems = [result.problem for result in done if result.problem]
     if as_json:
         named = {str(what): counts[what] for what in Exported}
@@ -123,8 +126,8 @@ def export(folder: Path, url: str, api_key: str | None, *, as_json: bool) -> int
     else:
         click.echo(
             f"{len(done) - len(problems):,} reviewed images are in {folder}: {counts[Exported.WRITTEN]:,} new, "
-            f"{counts[Exported.MOVED]:,} moved."
-            if images
+            f"{counts[Exported.MOVED]:,} moved, {counts[Exported.REMOVED]:,} deleted."
+            if images or removed
             else "Nobody has reviewed images yet. See the dashboard's Review page."
         )
         for problem in problems:

@@ -83,7 +83,7 @@ _timeout = click.option(
 @click.command(short_help="List the models of a service and their live versions.")
 @gateway_options
 def served(url: str, api_key: str | None, *, as_json: bool) -> None:
-    """List the models of a service, their versions, and which of them is live."""
+    """List the models of a service, their versions, and which of them is live, a canary or a shadow."""
     with Pawqueue(url, api_key) as client:
         found = client.models()
     if as_json:
@@ -91,10 +91,21 @@ def served(url: str, api_key: str | None, *, as_json: bool) -> None:
         return
     table = Table("model", "live", "other versions", "workers")
     for model in found:
-        others = ", ".join(escaped(version) for version in model.versions if version != model.live)
+        others = ", ".join(_named(model, version) for version in model.versions if version != model.live)
         name = escaped(model.name) + (" (default)" if model.is_default else "")
         table.add_row(name, escaped(model.live), others, str(model.workers))
     Console().print(table)
+
+
+def _named(model: ServedModel, version: str) -> str:
+    """A version that is not live, and what else it is."""
+    canary, shadow = (model.values.get(role) or {} for role in ("canary", "shadow"))
+    roles = []
+    if canary.get("version") == version:
+        roles.append(f"canary, {canary['percent']:g} %")
+    if shadow.get("version") == version:
+        roles.append("shadow, stopped" if shadow.get("problem") else f"shadow, {100 * shadow['sample']:g} %")
+    return escaped(version) + (f" ({'; '.join(roles)})" if roles else "")
 
 
 @click.command(short_help="Make a version live, or a bundle the champion.")

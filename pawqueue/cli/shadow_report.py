@@ -50,7 +50,7 @@ def _agreement(row: Mapping[str, Any]) -> str:
 def _disagreements(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title="Latest images on which they differ", title_justify="left")
     table.add_column("job", no_wrap=True)
-    for name in ("live version", "shadow"):
+    for name in ("result", "shadow"):
         table.add_column(name)
     for row in rows:
         live = f"{escaped(row['label'])} {100 * row['confidence']:.0f} %"

@@ -341,9 +341,12 @@ class Pawqueue:
         """
         return self._jobs.feedback(job if isinstance(job, str) else job.id, label, self._deadline(timeout_s))
 
-    def reviewed(self, *, timeout_s: float | None = None) -> Iterator[ReviewedImage]:
-        """Yield the images that are kept for review and have a label; `timeout_s` applies to each page of them."""
-        return self._reviews.labeled(self._deadline(timeout_s))
+    def reviewed(self, *, unlabeled: bool = False, timeout_s: float | None = None) -> Iterator[ReviewedImage]:
+        """Yield the images that are kept for review and have a label; with `unlabeled`, also those without one.
+
+        `timeout_s` applies to each page of them.
+        """
+        return self._reviews.kept(self._deadline(timeout_s), labeled=not unlabeled)
 
     def review_image(self, job_id: str, *, timeout_s: float | None = None) -> bytes:
         """Return an image that is kept for review, as it was sent; `RefusedError` if it is no longer kept."""

@@ -13,10 +13,10 @@ _PATH = "/v1/review"
 
 @dataclass(frozen=True, slots=True)
 class ReviewedImage:
-    """An image that somebody labeled."""
+    """An image that is kept for review."""
 
     job_id: str
-    #: What it shows.
+    #: What it shows; empty if nobody has labeled it.
     label: str
     predicted: str
     file: str
@@ -29,20 +29,22 @@ class ReviewedImage:
         """Read an image from the JSON of the gateway."""
         if not is_job_id(values["job_id"]):
             raise ValueError("not a job id")
-        return cls(values["job_id"], values["label"], values["predicted"], values["file"], values["size_bytes"], values)
+        return cls(
+            values["job_id"], values["label"] or "", values["predicted"], values["file"], values["size_bytes"], values
+        )
 
 
 class Reviews:
-    """Reads the images that were labeled."""
+    """Reads the images that are kept for review."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def labeled(self, deadline: Deadline) -> Iterator[ReviewedImage]:
-        """All images with a label, in the order in which they were kept."""
+    def kept(self, deadline: Deadline, *, labeled: bool) -> Iterator[ReviewedImage]:
+        """All images, or only those with a label, in the order in which they were kept."""
         following: int | None = 0
         while following is not None:
-            call = Call("GET", _PATH, {"labeled": "true", "after": str(following)})
+            call = Call("GET", _PATH, {"labeled": str(labeled).lower(), "after": str(following)})
             images, following = self._connection.fetch(call, deadline, _page)
             yield from images
 

@@ -1,4 +1,4 @@
-"""Changes the live version and the canary of a model again and again during a chaos run."""
+"""Changes the live version, the canary and the shadow of a model again and again during a chaos run."""
 
 import threading
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _PERCENT = 50
 
 
 class Changes:
-    """A thread that makes the versions of a model live and canaries in turn; requests may fail, because services do."""
+    """A thread that makes the versions of a model live, shadows and canaries in turn; its requests may fail."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -46,11 +46,12 @@ class Changes:
 
 
 def _changes() -> Iterator[dict[str, Any]]:
-    """A version is a canary and becomes live, then the other one is a canary and ends."""
+    """A version is a canary and becomes live, then the other one is a shadow and a canary and ends."""
     first, second = NAMED[CHANGING]
     for version, other in cycle([(second, first), (first, second)]):
         yield {"canary": {"version": version, "percent": _PERCENT}}
         yield {"live": version}
+        yield {"shadow": {"version": other, "sample": 1}}
         yield {"canary": {"version": other, "percent": _PERCENT, "auto_rollback": True}}
         yield {"canary": None}
 

@@ -9,11 +9,14 @@ from typing import Any
 import redis
 
 from contract.ledger import keys
+from contract.ledger.shadows import ShadowStore
 from tests.chaos.changes import Served, history, served_at, was_served
 from tests.chaos.clients import AcceptedJob, Clients
 from tests.chaos.cluster import FAULT_POINTS, Cluster
 from tests.chaos.faults import FaultInjector
 from tests.chaos.models import CHANGING, MODELS, is_answer_of
+
+_DAYS = 2  # a run may last over midnight
 
 
 def make_report(clients: Clients, injector: FaultInjector, cluster: Cluster, seconds: float) -> dict[str, Any]:
@@ -87,7 +90,8 @@ def _of_ledger(redis_url: str) -> dict[str, Any]:
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         totals = [int(count) for count in client.hvals(keys.TOTALS)]
         dropped = int(client.hget(keys.COUNTERS, "late_commits") or 0)
-    return {"finished_in_the_ledger": sum(totals), "commits_dropped": dropped}
+        compared = sum(found.compared for found in ShadowStore(client).agreement(CHANGING, _DAYS))
+    return {"finished_in_the_ledger": sum(totals), "commits_dropped": dropped, "predicted_by_shadows": compared}
 
 
 def failed_checks(report: dict[str, Any], injector: FaultInjector) -> list[str]:

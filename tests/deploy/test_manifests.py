@@ -115,13 +115,14 @@ class TestEveryOverlay:
         for name in config["data"]:
             assert name.removeprefix("PAWQUEUE_").lower() in type(load_settings({})).model_fields
 
-    def test_the_images_of_two_full_queues_fit_into_redis(self, overlay: str, documents: Render) -> None:
+    def test_the_images_of_two_full_queues_and_of_reviews_fit_into_redis(self, overlay: str, documents: Render) -> None:
         everything = documents(overlay)
         config = next(d for d in everything if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pawqueue")
         store = next(w for w in workloads(everything) if w["metadata"]["name"] == "redis-images")
         args = pod(store)["containers"][0]["args"]
         limit_gb = int(args[args.index("--maxmemory") + 1].removesuffix("gb"))
-        assert 2 * load_settings(config["data"]).queue_max_bytes < limit_gb * 2**30
+        settings = load_settings(config["data"])
+        assert 2 * settings.queue_max_bytes + settings.review_max_bytes < limit_gb * 2**30
 
     def test_a_full_ledger_leaves_memory_for_finishing_jobs_and_fits_into_its_container(
         self, overlay: str, documents: Render

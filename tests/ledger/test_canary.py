@@ -170,6 +170,12 @@ def test_a_canary_ends_when_a_worker_makes_its_bundle_live(ledger: Ledger) -> No
     assert model(ledger).canary is None
 
 
+def test_a_canary_ends_when_another_bundle_replaces_the_live_version(ledger: Ledger) -> None:
+    begin(ledger)
+    ledger.models.register(BIRDS, "1", VersionInfo(["owl"], 8, 8, checksum="other"), "w", live=True)
+    assert model(ledger).canary is None
+
+
 def test_a_repeated_request_is_the_same_canary_and_another_share_is_another_one(ledger: Ledger) -> None:
     begin(ledger)
     before = model(ledger).revision
@@ -196,6 +202,15 @@ def test_a_job_on_which_a_canary_raises_an_exception_goes_to_the_live_version(le
     failed = JobResult(error=BROKEN.error, model=ModelRef(BIRDS, "1"))
     assert ledger.commit([(second, failed)], 60, NOW) == [Committed.FINISHED]
     assert read(ledger, first.job).status is JobStatus.FAILED
+
+
+def test_a_job_on_which_the_live_version_failed_instead_of_a_canary_fails(ledger: Ledger) -> None:
+    """Its worker did not hold the canary."""
+    begin(ledger)
+    job = claim_for_canary(ledger)
+    failed = JobResult(error=BROKEN.error, model=ModelRef(BIRDS, "1"))
+    assert ledger.commit([(job, failed)], 60, NOW) == [Committed.FINISHED]
+    assert read(ledger, job.job).status is JobStatus.FAILED
 
 
 def test_an_image_that_cannot_be_decoded_is_not_retried(ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ import redis
 from contract.images.store import ImageStore, open_image_store
 from contract.job import Job, JobResult, ModelRef, Prediction
 from contract.ledger import keys
-from contract.ledger.feedback import Count
+from contract.ledger.feedback import Count, day_of
 from contract.ledger.ledger import Ledger
 from contract.ledger.reviews import SKIP_MS, KeptImage, ReviewCounts, Reviewed, ReviewLimits, ReviewReason
 from tests.support.ledger import NOW, claimed, contents, make_job, read, store
@@ -35,13 +35,12 @@ def kept(
         "confidence": 0.6,
         "model": "pets",
         "version": "1",
-        "day": 0,
         "owner": owner,
         "file": "a.jpg",
     }
     image = KeptImage(job.id, **values | fields)
     assert ledger.reviews.keep(image, claim.fence, limits, at_ms)
-    return replace(image, kept_ms=at_ms)
+    return replace(image, kept_ms=at_ms, day=day_of(NOW))
 
 
 def claim(ledger: Ledger, reviewer: str, owner: str = "", job_id: str = "", now_ms: int = NOW) -> str:
@@ -74,6 +73,27 @@ def test_an_image_is_kept_once_and_never_for_a_purged_or_newer_job(ledger: Ledge
     ledger.purge([image.job_id], 60, NOW)
     assert not ledger.reviews.keep(image, fence, LIMITS, NOW)
     assert ledger.reviews.counts("") == ReviewCounts(0, 0)
+
+
+def test_a_job_with_the_id_of_another_owners_kept_image_does_not_replace_it(
+    ledger: Ledger, redis_client: "redis.Redis"
+) -> None:
+    image = kept(ledger, owner="ada")
+    expire(redis_client, image)
+    job = replace(make_job(), id=image.job_id, owner="bob")
+    store(ledger, [job])
+    again = claimed(ledger, job)
+    assert ledger.commit([(again, JobResult(prediction=Prediction("cat", 0.6, {"cat": 1.0})))], 60, now_ms=NOW)
+    assert not ledger.reviews.keep(replace(image, owner="bob", image="review/other"), again.fence, LIMITS, NOW)
+    assert ledger.reviews.get(image.job_id) == image
+
+
+def test_the_label_of_an_image_counts_on_the_day_on_which_its_job_finished(ledger: Ledger) -> None:
+    image = kept(ledger, at_ms=NOW + 86_400_000)  # the copy was made after midnight
+    assert image.day == day_of(NOW)
+    claim(ledger, "r", now_ms=NOW + 86_400_000)
+    ledger.reviews.label(image.job_id, "r", "dog", now_ms=NOW + 86_400_000)
+    assert counts(ledger) == {"1": Count(0, 1)}
 
 
 def test_the_oldest_images_without_a_label_make_room(ledger: Ledger) -> None:

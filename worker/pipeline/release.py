@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from contract.errors import UnavailableError
 from contract.images.formats import is_shown_by_browsers
 from contract.images.store import ImageStore
-from contract.job import JobResult, now_ms
-from contract.ledger.feedback import day_of
+from contract.job import JobResult
 from contract.ledger.ledger import Ledger
 from contract.ledger.reviews import KeptImage, ReviewLimits, ReviewReason
 from contract.log import get_logger
@@ -108,7 +107,6 @@ def _kept_image(item: Item, result: JobResult, reason: ReviewReason, data: bytes
         confidence=prediction.confidence,
         model=item.model.name,
         version=item.model.version,
-        day=day_of(now_ms()),
         owner=job.owner,
         submission=job.submission,
         file=job.file,

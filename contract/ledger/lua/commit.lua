@@ -38,6 +38,11 @@ local function count_job(side, name, version, label, failed, confidence, time, b
   end
 end
 
+-- Whether a job was routed to the version that processed it. A worker that does not hold the canary uses the live version.
+local function was_routed_to(id, name, version)
+  return redis.call('HGET', K.job .. id, 'routed') == name .. '@' .. version
+end
+
 -- The field for a label: beyond the limit, those that are new share one.
 local function label_field(key, field)
   local version = string.match(field, '^label/([^/]*)/')
@@ -67,7 +72,7 @@ for at = 4, #ARGV, 12 do
     if name ~= '' and (failed or code == '') then
       count_job(side_of(id, name, version), name, version, label, failed, confidence, time, batch)
     end
-    if failed and leave_canary(id, fence) then
+    if failed and was_routed_to(id, name, version) and leave_canary(id, fence) then
       local queue, created_ms, submission = unpack(redis.call('HMGET', K.job .. id, 'queue', 'created_ms', 'submission'))
       requeue(id, queue, created_ms, submission)
       filled[queue] = true

@@ -27,6 +27,9 @@ if not known then
   end
 end
 if known ~= checksum then
+  if known and version == redis.call('HGET', key, 'live') then
+    end_canary(name, by, 'Another bundle replaced the live version ' .. version .. '.', '')
+  end
   redis.call('HSET', key, 'version:' .. version, description, 'checksum:' .. version, checksum)
   redis.call('SADD', K.models, name)
   change('registered')

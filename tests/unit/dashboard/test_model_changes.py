@@ -26,7 +26,10 @@ def test_buttons_do_only_what_is_possible() -> None:
     alone = replace(MODEL, versions={"1": VERSIONS["1"]}, previous="1")
     assert [disabled for _, disabled in buttons_of(alone)] == [True, False, True, True]
     busy = replace(MODEL, change=CANARY, previous="2")
-    assert [disabled for _, disabled in buttons_of(busy)] == [True, True, True, False]
+    assert [disabled for _, disabled in buttons_of(busy)] == [True, True, False, False]
+    promoting = replace(MODEL, change=replace(CANARY, kind=ChangeKind.LIVE))
+    assert [disabled for _, disabled in buttons_of(promoting)] == [True, True, True, False]
+    assert not buttons_of(replace(promoting, canary=CANARY))[2][1]
     both = replace(MODEL, canary=CANARY, shadow=SHADOW)
     assert [text for text, _ in buttons_of(both)][2:] == ["End the canary ...", "Remove the shadow ..."]
 
@@ -43,6 +46,7 @@ def test_buttons_do_only_what_is_possible() -> None:
             {"canary": {"version": "2", "percent": 5, "auto_rollback": False}},
         ),
         ("canary", replace(MODEL, canary=CANARY), "End the canary 2 of birds", {"canary": None}),
+        ("canary", replace(MODEL, change=CANARY), "End the canary 2 of birds", {"canary": None}),
         ("shadow", MODEL, "Set a shadow of birds", {"shadow": {"version": "2", "sample": 0.2}}),
         ("shadow", replace(MODEL, shadow=SHADOW), "Remove the shadow 3 of birds", {"shadow": None}),
     ],

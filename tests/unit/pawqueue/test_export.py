@@ -50,12 +50,12 @@ def test_reviewed_images_are_written_as_they_were_sent(
     first, second = review(service, url, png, "cat"), review(service, url, jpeg, "dog")
     folder = tmp_path / "reviewed"
     assert pawqueue("feedback", "export", folder) == 0
-    assert capsys.readouterr().out == f"2 reviewed images are in {folder}: 2 new, 0 moved.\n"
+    assert capsys.readouterr().out == f"2 reviewed images are in {folder}: 2 new, 0 moved, 0 deleted.\n"
     expected = {f"cat/{first}.png": png, f"dog/{second}.jpg": jpeg}
     assert files(folder) == expected
     assert pawqueue("feedback", "export", folder, "--json") == 0
     counts = json.loads(capsys.readouterr().out)
-    assert counts == {"written": 0, "present": 2, "moved": 0, "failed": 0, "problems": []}
+    assert counts == {"written": 0, "present": 2, "moved": 0, "removed": 0, "failed": 0, "problems": []}
     assert files(folder) == expected
 
 
@@ -77,6 +77,20 @@ def test_an_image_moves_to_the_folder_of_its_new_label(
     relabel(service, job_id, "dog")
     assert pawqueue("feedback", "export", tmp_path) == 0
     assert files(tmp_path) == {f"dog/{job_id}.png": draw()}
+
+
+def test_an_image_whose_label_was_taken_back_is_deleted(
+    service: Service, url: str, tmp_path: Path, pawqueue: Command, capsys: Capture
+) -> None:
+    right, taken_back = review(service, url, draw(), "cat"), review(service, url, draw(), "cat")
+    pawqueue("feedback", "export", tmp_path)
+    capsys.readouterr()
+    service.ledger.reviews.claim("r", "", 1000, taken_back)
+    other = tmp_path / "cat" / "mine.png"
+    other.write_bytes(b"mine")
+    assert pawqueue("feedback", "export", tmp_path) == 0
+    assert capsys.readouterr().out == f"1 reviewed images are in {tmp_path}: 0 new, 0 moved, 1 deleted.\n"
+    assert files(tmp_path) == {f"cat/{right}.png": draw(), "cat/mine.png": b"mine"}
 
 
 def test_a_different_file_is_not_overwritten(
@@ -129,6 +143,13 @@ def test_without_reviewed_images_nothing_is_written(
 )
 def test_the_folder_of_a_label_is_inside_the_exported_one(label: str, name: str) -> None:
     assert folder_of(label) == name
+
+
+def test_folders_of_long_labels_differ_and_can_be_made(tmp_path: Path) -> None:
+    first, second = (folder_of("ü/" * 100 + end) for end in "ab")
+    assert first != second
+    for name in (first, second):
+        (tmp_path / name).mkdir()
 
 
 def test_training_never_tests_on_reviewed_images_that_it_trains_on(

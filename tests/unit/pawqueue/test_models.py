@@ -70,6 +70,9 @@ def test_a_canary_begins_and_ends(service: Service, pawqueue: Command, capsys: C
     canary = service.ledger.models.routes()["birds"].canary
     assert canary
     assert (canary.auto_rollback, canary.why) == (True, "new")
+    service.ledger.models.set_shadow("birds", "2", sample=0.25)
+    assert pawqueue("models", "served") == 0
+    assert "2 (canary, 2.5 %; shadow, 25 %)" in capsys.readouterr().out
     assert pawqueue("models", "canary", "birds", "--off") == 0
     assert capsys.readouterr().out == "birds@1 is live.\n"
 
