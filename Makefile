@@ -7,7 +7,7 @@ RUN := exec env VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH"
 LOCKS_run := gateway worker dashboard client local keras2
 LOCKS_train := training local
 LOCKS_measure := performance local
-LOCKS_develop := $(LOCKS_run) performance training dev
+LOCKS_develop := $(LOCKS_run) performance training tracing dev
 
 PHOTOS ?= examples/photos
 OUT ?= results.csv
@@ -29,7 +29,7 @@ SCANNER ?= docker.io/aquasec/trivy:0.57.1@sha256:5c59e08f980b5d4d503329773480fce
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 UNIT_EDGE := contract gateway pawqueue
 SERVICES := gateway worker dashboard mlflow
-LOCKS := gateway worker worker-gpu dashboard tracking training client performance local redis dev
+LOCKS := gateway worker worker-gpu dashboard tracing tracking training client performance local redis dev
 PEERS := bentoml fastapi litserve mosec rayserve
 COMPILE := $(SETUP) uv --directory requirements pip compile -q --universal --python-version 3.11 --no-header
 

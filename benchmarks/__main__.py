@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import parts, profile, report
+from benchmarks import parts, profile, report, steps
 from benchmarks.parts import FULL, QUICK, TINY, Run
 from benchmarks.peers import contest
 from benchmarks.processes import ROOT, BenchmarkError
@@ -28,6 +28,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "two-workers": parts.two_workers,
     "shadow": parts.shadow,
     "profiled": profile.profiled,
+    "steps": steps.steps,
     "peers": contest.peers,
     "peers-shipped": contest.peers_shipped,
 }

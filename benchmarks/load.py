@@ -99,10 +99,10 @@ class Client:
         if head_end < 0:
             return 0, b""
         head = self._received[:head_end].lower()
-        at = head.index(b"content-length:") + 15
-        length = int(head[at:].split(b"\r\n", 1)[0])
         body = self._received[head_end + 4 :]
-        if len(body) < length:
+        _, has_length, rest = head.partition(b"content-length:")
+        # Without a length, the body is sent in chunks, of which the last one is empty.
+        if len(body) < int(rest.split(b"\r\n", 1)[0]) if has_length else not body.endswith(b"\r\n0\r\n\r\n"):
             return 0, b""
         self._received = b""
         return int(head[9:12]), body

@@ -88,7 +88,9 @@ class Service:
 
 
 @contextmanager
-def service(folder: Path, *, workers: int = 1, **settings: Any) -> Iterator[Service]:
+def service(
+    folder: Path, *, workers: int = 1, environ: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[Service]:
     """Start a service; `settings` are Pawqueue's settings, in lower case and without the prefix."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as contexts:
@@ -97,6 +99,7 @@ def service(folder: Path, *, workers: int = 1, **settings: Any) -> Iterator[Serv
         data.mkdir(exist_ok=True)
         redis = contexts.enter_context(running("redis", redis_command(find_redis_server(), port + 1, data), folder))
         environ = {
+            **(environ or {}),
             "PAWQUEUE_REDIS_URL": f"redis://127.0.0.1:{port + 1}/0",
             "PAWQUEUE_GATEWAY_PORT": str(port),
             "PAWQUEUE_GATEWAY_METRICS_PORT": "0",

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from contract.queues import queue_name
+from contract.tracing import trace_id_of
 
 #: Version of the stored record.
 SCHEMA = 1
@@ -192,6 +193,8 @@ class Job:
     top_k: int = 0
     #: URL that receives an event when the job is finished; empty for none.
     webhook: str = ""
+    #: The span in which it was accepted, as a `traceparent` of the W3C; empty if its sender named no trace.
+    traceparent: str = ""
     #: Reference of the image in the image store; empty once the job is finished.
     image: str = ""
     started_ms: int | None = None
@@ -257,6 +260,8 @@ class Job:
         fields: dict[str, Any] = {"job_id": self.id, "file": self.file, "size_bytes": self.size_bytes}
         if self.owner:
             fields["owner"] = self.owner
+        if self.traceparent:
+            fields["trace_id"] = trace_id_of(self.traceparent)
         if self.result and self.result.model:
             fields["model"] = f"{self.result.model.name}@{self.result.model.version}"
         if self.result and self.result.prediction:

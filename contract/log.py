@@ -7,12 +7,15 @@ from typing import Any
 
 import structlog
 
+from contract.tracing import current_traceparent, trace_id_of
+
 
 def configure_logging(level: str, service: str) -> None:
     """Write all log lines of this process, including lines from libraries, to standard error in one format."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _name_service(service),
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -44,6 +47,12 @@ def _name_service(service: str) -> Any:
         return event | {"service": service}
 
     return add
+
+
+def _add_trace(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Name the trace of the request that is being processed."""
+    traceparent = current_traceparent()
+    return event | {"trace_id": trace_id_of(traceparent)} if traceparent else event
 
 
 def get_logger(name: str) -> Any:

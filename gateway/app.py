@@ -16,12 +16,14 @@ from contract.metrics_port import serve_metrics
 from contract.origin import OriginCheck
 from contract.proxy import behind_proxy
 from contract.settings import load_settings
+from contract.tracing import open_tracer
 from contract.web.limits import Refusals
 from gateway.http.auth import allow_anyone, require_keys
 from gateway.http.headers import add_headers
 from gateway.http.problems import register_problem_handlers
 from gateway.http.request import GatewayRequest
 from gateway.http.routing import PathPart, Routes
+from gateway.http.spans import RequestSpans
 from gateway.metrics import GatewayMetrics, RefusalCollector
 from gateway.routes import (
     dead,
@@ -69,7 +71,7 @@ def make_app(refusals: Refusals) -> Flask:
     """Create the application from environment variables; `refusals` are the web server's counts."""
     settings = load_settings(os.environ)
     configure_logging(settings.log_level, "gateway")
-    services = build_services(settings)
+    services = build_services(settings, tracer=open_tracer("gateway"))
     services.metrics.registry.register(RefusalCollector(refusals))
     _warn_about_access(services)
     return create_app(services)
@@ -100,7 +102,7 @@ def create_app(services: Services) -> Flask:
         app.register_blueprint(routes.blueprint)
     app.register_blueprint(documents.document_routes(ROUTES, settings))
     register_problem_handlers(app)
-    _count_requests(app, services.metrics)
+    _observe_requests(app, services.metrics, RequestSpans(services.tracer))
     add_headers(app, settings.allowed_origins())
     if services.access.required:
         require_keys(app, services.access, services.rates, settings, ROUTES)
@@ -159,15 +161,17 @@ class _Application(Flask):
         return func
 
 
-def _count_requests(app: Flask, metrics: GatewayMetrics) -> None:
+def _observe_requests(app: Flask, metrics: GatewayMetrics, spans: RequestSpans) -> None:
     @app.before_request
-    def start_clock() -> None:
+    def begin() -> None:
         g.started = time.perf_counter()
+        spans.begin(request.environ)
 
     @app.after_request
-    def count(response: Response) -> Response:
+    def end(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "(none)"
         metrics.count_request(request.method, route, response.status_code, time.perf_counter() - g.started)
+        spans.end(request.method, route, response.status_code)
         if code := g.get("problem_code"):
             metrics.count_refused(code)
         return response

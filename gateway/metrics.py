@@ -14,6 +14,7 @@ from contract.ledger.models import Route
 from contract.ledger.types import Heartbeat, LedgerStats
 from contract.ledger.webhooks import OutboxStats
 from contract.queues import QUEUES, split_queue_name
+from contract.tracing import current_traceparent, exemplar_of
 from contract.web.limits import Refusals
 
 #: The methods that have a time series of their own: those of RFC 9110, PATCH and QUERY. A client can make up others.
@@ -59,7 +60,7 @@ class GatewayMetrics:
         """Count a request. `route` is a rule, not a path: otherwise every job id would create a new time series."""
         label = method if method in METHODS else OTHER
         self._requests.labels(label, route, status).inc()
-        self._seconds.labels(label, route).observe(duration_s)
+        self._seconds.labels(label, route).observe(duration_s, exemplar_of(current_traceparent()))
 
     def count_refused(self, code: str, count: int = 1) -> None:
         """Count rejected requests or images."""

@@ -15,6 +15,7 @@ from contract.ledger.ledger import Ledger
 from contract.purge import Purger
 from contract.rates import RateLimits
 from contract.settings import Settings, variable_of
+from contract.tracing import Tracer
 from contract.web.turns import off_loop
 from gateway.accept.acceptor import Acceptor
 from gateway.accept.admission import Admission
@@ -47,6 +48,8 @@ class Services:
     purger: Purger
     metrics: GatewayMetrics
     destinations: Destinations
+    #: None unless traces are exported.
+    tracer: Tracer | None
     client: "redis.Redis"
 
     def start(self) -> None:
@@ -61,6 +64,8 @@ class Services:
         self.acceptor.stop()
         self.waiters.stop(self.client.connection_pool.disconnect)
         self.client.close()
+        if self.tracer:
+            self.tracer.close()
 
 
 def build_services(
@@ -69,6 +74,7 @@ def build_services(
     client: "redis.Redis | None" = None,
     ledger: Ledger | None = None,
     images: ImageStore | None = None,
+    tracer: Tracer | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Services:
     """Create and start the parts of a gateway. An argument replaces the default part; a `ledger` must use `client`."""
@@ -79,7 +85,7 @@ def build_services(
     )
     admission = Admission(ledger, settings.ledger_max_bytes, clock)
     waiters = Waiters(ledger)
-    acceptor = Acceptor(settings, ledger, images, admission, waiters)
+    acceptor = Acceptor(settings, ledger, images, admission, waiters, tracer)
     purger = Purger(ledger, images, settings.result_ttl_s)
     own_ids, models = OwnIds(ledger), ModelNames(ledger.models, clock)
     services = Services(
@@ -101,6 +107,7 @@ def build_services(
         purger=purger,
         metrics=GatewayMetrics(ledger, settings.ledger_max_bytes, settings.accuracy_target),
         destinations=Destinations(settings.allowed_webhooks(), variable_of("webhook_allow")),
+        tracer=tracer,
         client=client,
     )
     services.start()

@@ -20,6 +20,7 @@ from contract.ledger.requirements import require_redis
 from contract.log import configure_logging, get_logger
 from contract.metrics_port import serve_metrics
 from contract.settings import Settings, SettingsError, load_settings, usable_cores
+from contract.tracing import open_tracer
 from worker.app import build_worker
 from worker.process import Worker
 from worker.runtime.keras import KerasModel, choose_backend, load_model
@@ -88,7 +89,15 @@ def main(load: Callable[..., KerasModel] = load_model, build: Callable[..., Work
             print(error, file=sys.stderr)
             return 2
     metrics_address = f"http://{host}:{port}/metrics"
-    worker = build(settings, model, models=models, metrics=metrics, health=health, metrics_address=metrics_address)
+    worker = build(
+        settings,
+        model,
+        models=models,
+        metrics=metrics,
+        health=health,
+        metrics_address=metrics_address,
+        tracer=open_tracer("worker"),
+    )
     del model  # otherwise its memory would never be freed
     return worker.run()
 

@@ -19,6 +19,7 @@ from contract.ledger.reviews import REVIEW_PART, ReviewLimits
 from contract.ledger.types import LABELS_REPORTED, Heartbeat
 from contract.queues import QUEUES
 from contract.settings import Settings
+from contract.tracing import Tracer
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import CostlyDecoder, Decode, Decoder
@@ -29,6 +30,7 @@ from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.predict import Predictor
 from worker.pipeline.release import Releaser
 from worker.pipeline.shadow import ShadowPredictor
+from worker.pipeline.spans import JobSpans
 from worker.process import Worker
 from worker.runtime.keras import KerasModel
 from worker.runtime.models import Models
@@ -58,6 +60,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     thumbnails: ThumbnailStore | None = None,
     decode: Decode = decode_image,
     guard: Guard | None = None,
+    tracer: Tracer | None = None,
     end_process: Callable[[int], object] = os._exit,
 ) -> Worker:
     """Build a worker that serves `models`, of which `model` is loaded; without `models` it serves only `model`.
@@ -93,9 +96,12 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         keep_for_review=releaser.keep_disagreement if kept else None,
         decode=decode,
     )
-    after = (lambda item, _: thumbnailer.offer(item.claim, item.pixels, item.features), shadow.offer)
+    spans = JobSpans(tracer) if tracer else None
+    after = [lambda item, _: thumbnailer.offer(item.claim, item.pixels, item.features), shadow.offer]
+    if spans:
+        after.append(spans.add_job)
     committer = Committer(gate, ledger, releaser, leases, after, metrics, settings.result_ttl_s)
-    predictor = Predictor(models, batcher, committer, metrics)
+    predictor = Predictor(models, batcher, committer, metrics, spans)
     decoder = Decoder(
         batcher,
         committer,
@@ -159,6 +165,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         watchdog=watchdog,
         thumbnailer=thumbnailer,
         health=health or Health(),
+        tracer=tracer,
         drain_s=settings.drain_s,
     )
 

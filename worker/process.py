@@ -14,6 +14,7 @@ from contract.broker import declare
 from contract.errors import UnavailableError
 from contract.ledger.ledger import Ledger
 from contract.log import get_logger
+from contract.tracing import Tracer
 from worker.pipeline.pipeline import Pipeline
 from worker.runtime.models import Models
 from worker.upkeep.health import Health, check_threads
@@ -41,6 +42,8 @@ class Worker:
     watchdog: Watchdog
     thumbnailer: Thumbnailer
     health: Health
+    #: None unless traces are exported.
+    tracer: Tracer | None
     drain_s: float
 
     def run(self) -> int:
@@ -74,6 +77,8 @@ class Worker:
             part.stop()
         self._release()
         self.leases.stop()
+        if self.tracer:
+            self.tracer.close()
         return int(consumer.exitcode or 0)
 
     def _go_live(self, consumer: Any, **_: Any) -> None:

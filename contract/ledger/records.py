@@ -8,7 +8,7 @@ from contract.ledger.types import Claim, Submit
 from contract.queues import split_queue_name
 from contract.submission import COUNTED, Counts, Submission
 
-_OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission", "model", "top_k", "webhook")
+_OPTIONAL = ("file", "image", "deadline_ms", "owner", "submission", "model", "top_k", "webhook", "traceparent")
 
 
 def job_to_fields(job: Job) -> dict[str, str | int]:
@@ -75,6 +75,7 @@ def _job_of(job_id: str, fields: dict[str, str]) -> Job:
         created_ms=int(fields["created_ms"]),
         file=fields.get("file", ""),
         size_bytes=int(fields.get("size_bytes", 0)),
+        traceparent=fields.get("traceparent", ""),
         image=fields.get("image", ""),
         owner=fields.get("owner", ""),
         submission=fields.get("submission", ""),

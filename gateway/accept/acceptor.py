@@ -25,6 +25,7 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus
 from contract.log import get_logger
 from contract.settings import Settings
+from contract.tracing import Tracer, current_traceparent, is_sampled
 from gateway import GROUP_MAX_BYTES
 from gateway.accept.admission import Admission
 from gateway.accept.check import UploadLimits, check_upload
@@ -72,6 +73,8 @@ class Upload:
     webhook: str = ""
     #: The id to use instead if a job of another owner has `job_id`; empty if `job_id` is random.
     own_id: str = ""
+    #: As in `Job`.
+    traceparent: str = field(default_factory=current_traceparent)
     #: Set if reading the request already showed that this image cannot be accepted.
     error: UploadError | None = None
 
@@ -89,6 +92,7 @@ class Upload:
             model=self.model,
             top_k=self.top_k,
             webhook=self.webhook,
+            traceparent=self.traceparent,
             deadline_ms=None if self.deadline_s is None else created_ms + int(self.deadline_s * 1000),
         )
         # Different owners may choose the same idempotency key.
@@ -151,7 +155,9 @@ class Acceptor:
         images: ImageStore,
         admission: Admission,
         waiters: Waiters,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._ledger = ledger
         self._images = images
         self._admission = admission
@@ -342,14 +348,25 @@ class Acceptor:
 
     def _write(self, entries: Sequence[_Entry]) -> list[Receipt]:
         """Store images and record their jobs."""
+        began_ns = time.time_ns()
         try:
             refs = self._put_images(entries)
+            stored_ns = time.time_ns()
             receipts = self._record(entries)
         except UnavailableError as error:
             self._fail_pending(error)
             raise
+        if self._tracer:
+            self._trace(entries, began_ns, stored_ns)
         self._delete([ref for ref, receipt in zip(refs, receipts, strict=True) if ref and not receipt.is_new])
         return receipts
+
+    def _trace(self, entries: Sequence[_Entry], began_ns: int, stored_ns: int) -> None:
+        """Add the spans of a write that has just ended to the trace of each request."""
+        for entry in entries:
+            if self._tracer and is_sampled(parent := entry.submit.job.traceparent):
+                self._tracer.record("store", parent, began_ns, stored_ns)
+                self._tracer.record("record", parent, stored_ns, time.time_ns())
 
     def _put_images(self, entries: Sequence[_Entry]) -> list[str]:
         """Store the images that are not stored yet; returns their references, empty for the others."""

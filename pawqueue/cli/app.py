@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from contract.tracing import open_provider
 from pawqueue.client.errors import ClientError
 
 #: Exit code after Ctrl-C or SIGTERM.
@@ -86,6 +87,11 @@ def cli() -> None:
       pawqueue watch
       pawqueue status 019abc12-3456-7890-abcd-ef0123456789
     """  # noqa: D301 - click needs the character
+    if provider := open_provider("client"):
+        from opentelemetry import trace  # noqa: PLC0415 - an extra
+
+        trace.set_tracer_provider(provider)
+        click.get_current_context().call_on_close(provider.shutdown)
 
 
 def main() -> None:

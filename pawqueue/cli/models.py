@@ -86,6 +86,8 @@ def served(url: str, api_key: str | None, *, as_json: bool) -> None:
     """List the models of a service, their versions, and which of them is live, a canary or a shadow."""
     with Pawqueue(url, api_key) as client:
         found = client.models()
+        if not as_json:  # the list does not name canaries and shadows
+            found = [client.model(model.name) if len(model.versions) > 1 else model for model in found]
     if as_json:
         click.echo(json.dumps([model.values for model in found], indent=2))
         return

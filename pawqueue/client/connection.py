@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -16,6 +17,7 @@ import httpx
 
 from pawqueue.client.deadline import Deadline, retry_pause_s
 from pawqueue.client.errors import ClientError, RefusedError, TimedOutError, UnreachableError
+from pawqueue.client.traces import call_span
 
 Parsed = TypeVar("Parsed")
 
@@ -121,12 +123,13 @@ class Connection:
         self._local = threading.local()
 
     def _send_once(self, call: Call, deadline: Deadline) -> httpx.Response:
-        with _translated_errors(self.url):
-            response = self._transport().handle_request(self._request(call, deadline))
+        with _translated_errors(self.url), call_span(call.method, f"{self.url}{call.path}") as span:
+            response = self._transport().handle_request(self._request(call, deadline, span.headers))
             try:
                 response.read()
             finally:
                 response.close()
+            span.respond(response.status_code)
         return self._check(response, call)
 
     def _transport(self) -> httpx.BaseTransport:
@@ -136,10 +139,12 @@ class Connection:
             self._transports.add(transport)
         return transport
 
-    def _request(self, call: Call, deadline: Deadline) -> httpx.Request:
+    def _request(
+        self, call: Call, deadline: Deadline, trace: Mapping[str, str] = MappingProxyType({})
+    ) -> httpx.Request:
         remaining_s = deadline.remaining_s()
         wait_s = max(0, int(min(call.wait_s, remaining_s - _TRAVEL_S)))
-        headers = {**self._headers, "Accept": call.accept}
+        headers = {**self._headers, **trace, "Accept": call.accept}
         if wait_s:
             headers["Prefer"] = f"wait={wait_s}"
         if call.body is not None:

@@ -220,7 +220,13 @@ def test_the_metric_of_an_autoscaler_is_exported_by_the_gateway(documents: Rende
 def test_each_component_can_be_added_to_the_base(tmp_path: Path) -> None:
     base = rendered("base")
     assert "nvidia.com/gpu" not in base
-    for component, mark in (("gpu", "nvidia.com/gpu"), ("keda", "ScaledObject"), ("monitoring", "PrometheusRule")):
+    marks = {
+        "gpu": "nvidia.com/gpu",
+        "keda": "ScaledObject",
+        "monitoring": "PrometheusRule",
+        "tracing": "OTEL_EXPORTER",
+    }
+    for component, mark in marks.items():
         folder = ROOT / "deploy" / "k8s" / "overlays" / f".try-{component}-{tmp_path.name}"
         folder.mkdir()
         try:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ class Item:
     decode_ms: float = 0.0
     #: Whether it is the first of the batch that was predicted.
     is_first: bool = False
+    #: The span in which the job is processed, once it is known to have one; and that of its batch, as a `traceparent`.
+    span: Any = None
+    batch: str = ""
     #: Monotonic time in seconds at which the image was decoded.
     ready_at_s: float = field(default_factory=monotonic)
 

@@ -15,6 +15,7 @@ from contract.log import get_logger
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.item import Item
+from worker.pipeline.spans import JobSpans
 from worker.runtime.keras import KerasModel
 from worker.runtime.models import Models
 from worker.upkeep.metrics import WorkerMetrics
@@ -31,8 +32,16 @@ _TOP_K = 5
 class Predictor:
     """Predicts batches from the batcher, and passes the result of each item to the committer."""
 
-    def __init__(self, models: Models, batcher: Batcher[Item], committer: Committer, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        models: Models,
+        batcher: Batcher[Item],
+        committer: Committer,
+        metrics: WorkerMetrics,
+        spans: JobSpans | None = None,
+    ) -> None:
         self._models = models
+        self._spans = spans
         self._batcher = batcher
         self._committer = committer
         self._metrics = metrics
@@ -84,6 +93,8 @@ class Predictor:
         self._metrics.busy.add(predict_s)
         self._metrics.batch_size.labels(model.name).observe(len(batch))
         self._metrics.images.labels(model.name).inc(len(batch))
+        if self._spans:
+            self._spans.add_batch(batch, started_s, started_s + predict_s)
         for at, item in enumerate(batch):
             self._committer.put(item, _result(model, item, outputs, at, started_s, predict_s))
 

@@ -6,6 +6,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from contract.job import Job, Timings
+from contract.tracing import exemplar_of
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -61,8 +62,9 @@ class WorkerMetrics:
             "predict": timings.predict_ms,
             "total": max(0, finished_ms - job.created_ms),
         }
+        exemplar = exemplar_of(job.traceparent)
         for phase, phase_ms in phases.items():
-            self.seconds.labels(model, job.queue, phase).observe(phase_ms / 1000)
+            self.seconds.labels(model, job.queue, phase).observe(phase_ms / 1000, exemplar)
 
 
 class BusyMeter:

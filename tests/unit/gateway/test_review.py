@@ -79,7 +79,7 @@ def test_an_image_is_claimed_shown_and_labeled(gateway: Gateway) -> None:
     assert done["label"] == "dog"
     assert done["labeled_at"]
     assert claim(gateway).json == {"kept": 1, "reviewed": 1, "image": None, "lease_s": 60}
-    (version,) = gateway.ledger.feedback.of_model("cats-dogs", 400, at_ms=1)
+    (version,) = gateway.ledger.feedback.of_model("cats-dogs", 2)
     assert version.count == Count(0, 1)
 
 
