@@ -92,6 +92,7 @@ def list_deliveries(url: str, api_key: str | None, limit: int, *, only_dead: boo
         click.echo(json.dumps([dict(delivery.values) for delivery in found], indent=2))
     elif found:
         Console().print(_table(found))
+        click.echo("Why they were not delivered: `pawqueue webhooks show ID`.", err=True)
     else:
         click.echo("There are no dead deliveries." if only_dead else "All events were delivered.")
 
@@ -150,7 +151,7 @@ def _print(delivery: Delivery, *, as_json: bool) -> None:
 
 
 def _table(found: list[Delivery]) -> Table:
-    table = Table("id", "event", "status", "tries", "url", "problem")
+    table = Table("id", "event", "status", "tries", box=None, pad_edge=False)
     for item in found:
-        table.add_row(item.id, item.type, item.status, str(item.tries), escaped(item.url), escaped(item.problem or ""))
+        table.add_row(item.id, item.type, item.status, str(item.tries))
     return table
