@@ -109,11 +109,12 @@ fix: $(TEST_NEEDS)  ## fix format and lint
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 
-docs: $(TEST_NEEDS)  ## generate docs/settings.md, docs/api.md, the Prometheus rules and the users of Redis
+docs: $(TEST_NEEDS)  ## generate docs/settings.md, docs/api.md, the Prometheus rules, the Grafana boards and the users of Redis
 	@$(RUN) python -m contract.settings > docs/settings.md
 	@$(RUN) python -m gateway.http.api_page > docs/api.md
 	@$(RUN) python -m deploy.monitoring.prometheus_rule > deploy/k8s/components/monitoring/prometheus-rule.yaml
 	@$(RUN) python -m contract.ledger.users > deploy/redis-users.conf
+	@$(RUN) python -m deploy.monitoring.boards
 
 lock:  ## resolve requirements/*.in into the lock files
 	@$(COMPILE) --no-annotate all.in -o constraints.txt

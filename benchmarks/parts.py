@@ -161,21 +161,27 @@ def backlog(run: Run) -> None:
 
 
 def waiters(run: Run) -> None:
-    """Gateway memory and Redis commands while many clients wait for one queued job."""
+    """Gateway memory and Redis commands while many clients wait for one queued job, and while they follow events."""
+    _measure_waiting(run, "waiters", "", "Prefer: wait=60")
+    _measure_waiting(run, "listeners", "/events", "Accept: text/event-stream")
+
+
+def _measure_waiting(run: Run, name: str, path: str, header: str) -> None:
     count = run.scale.waiters
-    with service(run.folder / "waiters", workers=0) as stack:
+    with service(run.folder / name, workers=0) as stack:
         stack.fill_queue(INTERACTIVE, 1, small_image())
         client = redis.Redis.from_url(stack.redis_url, decode_responses=True)
         job_id = str(client.zrange(keys.queued(INTERACTIVE), 0, 0)[0])
         stack.load("--mode", "submit", "--small", "--seconds", 1)
         before = memory_bytes(process_tree(stack.gateway.pid))
         idle_per_s = _commands_per_s(client, 2)
-        connections = [_wait_for_job(stack.port, job_id) for _ in range(count)]
+        request = f"GET /v1/jobs/{job_id}{path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode()
+        connections = [_sent(stack.port, request) for _ in range(count)]
         _wait_idle(stack.gateway)
         added_mb = (memory_bytes(process_tree(stack.gateway.pid)) - before) / 1e6
-        run.add("waiters-memory", added_mb, clients=count, before_mb=before / 1e6)
+        run.add(f"{name}-memory", added_mb, clients=count, before_mb=before / 1e6)
         rate = max(0.0, _commands_per_s(client, 4) - idle_per_s) * 1000 / count
-        run.add("waiters-commands", rate, idle_commands_per_s=idle_per_s)
+        run.add(f"{name}-commands", rate, idle_commands_per_s=idle_per_s)
         for connection in connections:
             connection.close()
 
@@ -291,9 +297,9 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait_for_job(port: int, job_id: str) -> socket.socket:
+def _sent(port: int, request: bytes) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port))
-    connection.sendall(f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n".encode())
+    connection.sendall(request)
     return connection
 
 

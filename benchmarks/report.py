@@ -62,6 +62,8 @@ GOALS = (
     Goal("ledger-memory", "ledger memory per queued job, without its image", 1.0, 0.5, "lower", "kB"),
     Goal("waiters-memory", "waiting clients: additional gateway memory", 40, 15, "lower", "MB"),
     Goal("waiters-commands", "waiting clients: Redis commands per second, for 1,000 clients", 10, 5, "lower", "/s"),
+    Goal("listeners-memory", "event streams: additional gateway memory", 40, 15, "lower", "MB"),
+    Goal("listeners-commands", "event streams: Redis commands per second, for 1,000 streams", 10, 5, "lower", "/s"),
     Goal("gateway-start", "gateway: time to ready vs importing its libraries", 1.5, 1.2, "lower"),
     Goal("gateway-memory", "gateway: memory", 110, 90, "lower", "MB"),
     Goal("worker-start", "worker with remembered strategies: time to ready vs the bare loop", 1.2, 1.1, "lower"),

@@ -307,6 +307,22 @@ class Settings(BaseModel):
         "`https://example.org`. `*`: all. Empty: none.",
     )
     wait_max_s: float = _setting(60.0, "Maximum time that a request with `Prefer: wait` waits.", "s", ge=0, le=3600)
+    events_max_streams: int = _setting(
+        2000,
+        "Maximum number of event streams of a gateway. One API key, or one address without a key, may have half of "
+        "them. Further ones get 503.",
+        "streams",
+        ge=1,
+        le=4000,
+    )
+    events_max_s: float = _setting(
+        600.0,
+        "Maximum duration of an event stream. Its client then reconnects and misses nothing; the API key is checked "
+        "again.",
+        "s",
+        gt=0,
+        le=86_400,
+    )
     predict_wait_s: float = _setting(
         30.0,
         "Maximum time that `POST /predict` and the requests of TensorFlow Serving and of the Open Inference Protocol "

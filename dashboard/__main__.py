@@ -40,8 +40,12 @@ def main() -> int:
     # gunicorn is not needed by tests of `make_app`.
     from contract.web.server import Server  # noqa: PLC0415
 
-    Server(server, limits, settings.trusted_networks(), lambda _: make_app(settings)).run()
+    Server(server, limits, settings.trusted_networks(), lambda _: make_app(settings), _end_streams).run()
     return 0
+
+
+def _end_streams(app: "Flask") -> None:
+    app.config["SERVICES"].gateway.end_streams()
 
 
 def make_app(settings: Settings) -> "Flask":

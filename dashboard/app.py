@@ -60,6 +60,7 @@ def create_app(services: Services) -> Flask:
     server = Flask("dashboard", static_folder=None)
     server.request_class = _Request
     server.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
+    server.config["SERVICES"] = services
     server.config["COMPRESS_ALGORITHM"] = ["zstd", "gzip"]  # the fastest that browsers accept
     _check_origins(server, services.origins)  # these two first: their checks must run before Dash's hooks
     require_sign_in(server, services.access, services.rates, secure_cookie=services.secure_cookie)

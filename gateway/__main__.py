@@ -65,7 +65,7 @@ def _make_app(refusals: Refusals) -> "Flask":
 
 
 def _end_waits(app: "Flask") -> None:
-    app.config["SERVICES"].waiters.end_waits()
+    app.config["SERVICES"].end_waits()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The gateway's metrics for Prometheus: its requests, and the counts from the ledger that the autoscaler uses."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -35,7 +35,13 @@ class GatewayMetrics:
     Every label has a closed set of values, because each value is kept in memory and sent at every scrape.
     """
 
-    def __init__(self, ledger: Ledger, ledger_limit_bytes: int, accuracy_target: float = 0.0) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        ledger_limit_bytes: int,
+        accuracy_target: float = 0.0,
+        count_streams: Callable[[], int] = lambda: 0,
+    ) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry()
         self.registry.register(LedgerCollector(ledger, ledger_limit_bytes, accuracy_target))
@@ -52,6 +58,8 @@ class GatewayMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        streams = Gauge("pawqueue_event_streams", "Open event streams.", registry=self.registry)
+        streams.set_function(count_streams)
         self._refused = Counter(
             "pawqueue_refused_total", "Rejected requests and images, by error code.", ["reason"], registry=self.registry
         )

@@ -25,6 +25,7 @@ from gateway.accept.own_ids import OwnIds
 from gateway.accept.spool import Spool
 from gateway.accept.submissions import Submissions
 from gateway.metrics import GatewayMetrics
+from gateway.results.events import Events
 from gateway.results.waiters import Waiters
 
 
@@ -39,6 +40,7 @@ class Services:
     rates: RateLimits
     admission: Admission
     waiters: Waiters
+    events: Events
     acceptor: Acceptor
     submissions: Submissions
     dead_letters: DeadLetters
@@ -56,12 +58,19 @@ class Services:
         """Start the threads; call it after the process has forked."""
         self.acceptor.start()
         self.waiters.start()
+        self.events.start()
         self.admission.start()
+
+    def end_waits(self) -> None:
+        """Respond to all requests that wait, and end all event streams, because the gateway stops."""
+        self.events.end_streams()
+        self.waiters.end_waits()
 
     def close(self) -> None:
         """Stop the threads and close the connections to Redis."""
         self.admission.stop()
         self.acceptor.stop()
+        self.events.stop()
         self.waiters.stop(self.client.connection_pool.disconnect)
         self.client.close()
         if self.tracer:
@@ -84,7 +93,8 @@ def build_services(
         settings.image_store_address(), settings.image_ttl_s, sync=settings.image_fsync == "always", run=off_loop
     )
     admission = Admission(ledger, settings.ledger_max_bytes, clock)
-    waiters = Waiters(ledger)
+    events = Events(ledger, settings.events_max_streams, settings.events_max_s, clock)
+    waiters = Waiters(ledger, events.note)
     acceptor = Acceptor(settings, ledger, images, admission, waiters, tracer)
     purger = Purger(ledger, images, settings.result_ttl_s)
     own_ids, models = OwnIds(ledger), ModelNames(ledger.models, clock)
@@ -96,6 +106,7 @@ def build_services(
         rates=RateLimits(client, settings.rate_limit),
         admission=admission,
         waiters=waiters,
+        events=events,
         acceptor=acceptor,
         submissions=Submissions(
             ledger, acceptor, waiters, purger, own_ids, models, settings.submissions_max_open, settings.result_ttl_s
@@ -105,7 +116,9 @@ def build_services(
         models=models,
         spool=Spool(settings.state_dir / "spool", settings.spool_max_bytes),
         purger=purger,
-        metrics=GatewayMetrics(ledger, settings.ledger_max_bytes, settings.accuracy_target),
+        metrics=GatewayMetrics(
+            ledger, settings.ledger_max_bytes, settings.accuracy_target, count_streams=lambda: events.count
+        ),
         destinations=Destinations(settings.allowed_webhooks(), variable_of("webhook_allow")),
         tracer=tracer,
         client=client,

@@ -55,8 +55,10 @@ ERRORS = f"{PREFIX}errors"
 COUNTERS = f"{PREFIX}counters"
 #: Capped stream: ids of finished jobs, newest last.
 EVENTS = f"{PREFIX}events"
-#: Channel: ids of jobs and submissions that just finished, separated by spaces.
+#: Channel: ids of jobs and submissions that just finished, separated by spaces. After `CHANGED`, of those that changed
+#: and have not finished.
 DONE = f"{PREFIX}done"
+CHANGED = "~"
 #: String: the secret of this installation, in hexadecimal.
 SECRET = f"{PREFIX}secret"
 #: Hash: API keys as JSON, by id.

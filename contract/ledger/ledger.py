@@ -37,6 +37,7 @@ from contract.ledger.types import (
     EXPIRED,
     IDEMPOTENCY_TTL_S,
     LOST,
+    Change,
     Claim,
     Committed,
     Heartbeat,
@@ -246,6 +247,11 @@ class Ledger:
         return next(filter(None, self._submissions(ids, include_hidden=include_hidden)), None)
 
     @redis_errors_as_unavailable
+    def read_submissions(self, ids: Sequence[str]) -> list[Submission | None]:
+        """Read submissions; None for an unknown id, and for a submission that is being purged."""
+        return self._submissions(ids)
+
+    @redis_errors_as_unavailable
     def submissions(self, owner: str, count: int) -> list[Submission]:
         """Read the latest submissions of an owner, at most `count`, newest first."""
         ids = cast("list[str]", self._redis.zrevrange(keys.submissions(owner), 0, -1))
@@ -423,15 +429,15 @@ class Ledger:
         """Raise `UnavailableError` unless Redis responds."""
         self._redis.ping()
 
-    def finished(self) -> Iterator[list[str] | None]:
-        """Yield the ids of jobs and submissions as they finish; yields None first, when the subscription is active."""
+    def changes(self) -> Iterator[Change | None]:
+        """Yield what changes, as it changes; yields None first, when the subscription is active."""
         subscription = self._redis.pubsub()  # type: ignore[no-untyped-call]
         try:
             yield from self._follow(subscription)
         finally:
             subscription.close()
 
-    def _follow(self, subscription: Any) -> Iterator[list[str] | None]:
+    def _follow(self, subscription: Any) -> Iterator[Change | None]:
         self._subscribe(subscription)
         yield None
         is_ping_pending = False
@@ -443,7 +449,8 @@ class Ledger:
             if message is None:
                 self._ping_subscription(subscription)
             elif message["type"] == "message":
-                yield message["data"].split(" ")
+                ids = message["data"].split(" ")
+                yield Change(ids[1:], finished=False) if ids[0] == keys.CHANGED else Change(ids, finished=True)
 
     @redis_errors_as_unavailable
     def _subscribe(self, subscription: Any) -> None:

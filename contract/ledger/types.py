@@ -113,6 +113,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """Jobs and submissions that just changed, by id."""
+
+    ids: list[str]
+    #: Whether they finished; otherwise their status or counts changed.
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Purged:
     """What one step of a purge removed."""
 

@@ -2,10 +2,10 @@
 // a banner that appears while the dashboard does not respond.
 (function () {
     "use strict";
-    const IMAGES_MAX = 20, BYTES_MAX = 100e6, CHECK_MS = 5000, IN_USE_MS = 10000;
+    const IMAGES_MAX = 20, BYTES_MAX = 100e6, CHECK_MS = 5000, IN_USE_MS = 10000, RETRY_MS = 2000;
     const noUpdate = () => window.dash_clientside.no_update;
     const previews = {};
-    let isFirstPage = true, drawn = "", lastUse = 0;
+    let isFirstPage = true, drawn = "", lastUse = 0, stream = null, followed = new Set();
 
     function openPage(path) {
         const link = Array.from(document.querySelectorAll("nav a")).find((a) => a.getAttribute("href") === path);
@@ -36,13 +36,50 @@
 
     function mergeEntries(uploaded, updated, entries) {
         const known = new Map((entries || []).map((entry) => [entry.key, entry]));
-        for (const entry of updated || []) {
-            if (known.has(entry.key)) {
-                known.set(entry.key, entry);
-            }
+        const states = new Map((updated || []).map((state) => [state.job_id, state]));
+        for (const entry of known.values()) {
+            known.set(entry.key, Object.assign({}, entry, states.get(entry.job_id)));
         }
         const fresh = (uploaded || []).filter((entry) => !known.has(entry.key));
         return [...fresh, ...known.values()];
+    }
+
+    // Receive the changes of all pending jobs through one stream, because a browser opens only six connections. The list
+    // of changes grows: Dash may skip a value that is replaced quickly.
+    function followJobs(entries) {
+        const pending = (entries || []).filter((entry) => ["queued", "running"].includes(entry.status));
+        const ids = pending.map((entry) => entry.job_id);
+        const isOpen = stream && stream.readyState !== EventSource.CLOSED;
+        if (isOpen && ids.every((id) => followed.has(id))) {
+            return;
+        }
+        if (stream) {
+            stream.close();
+        }
+        if (!ids.length) {
+            return;
+        }
+        const states = new Map(), opened = new EventSource(`${root()}try/events?${ids.map((id) => `job=${id}`).join("&")}`);
+        const update = () => {
+            if (stream === opened && document.getElementById("try-results")) {
+                window.dash_clientside.set_props("try-updated", {data: [...states.values()]});
+            } else {
+                opened.close();  // another page is open
+            }
+        };
+        stream = opened;
+        followed = new Set(ids);
+        opened.onmessage = (event) => {
+            const state = JSON.parse(event.data);
+            states.set(state.job_id, state);
+            update();
+        };
+        opened.addEventListener("end", () => opened.close());
+        opened.onerror = () => {
+            if (opened.readyState === EventSource.CLOSED) {
+                window.setTimeout(update, RETRY_MS);  // refused, for example while the service is busy: open another one
+            }
+        };
     }
 
     function showPreviews(_results, ids) {
@@ -114,7 +151,7 @@
     }
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
-        pawqueue: {openPage, readImages, mergeEntries, showPreviews, drawGallery},
+        pawqueue: {openPage, readImages, mergeEntries, followJobs, showPreviews, drawGallery},
     });
 
     // The dashboard's URL prefix; it ends with a slash.

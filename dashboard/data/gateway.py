@@ -1,8 +1,10 @@
 """A client of the gateway's HTTP API. Requests for a viewer carry the viewer's API key."""
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +14,12 @@ from dashboard.data.source import GATEWAY, SourceState, describe
 
 _TIMEOUT = httpx.Timeout(30.0, connect=2.0)
 _HEALTH_S = 2.0
+#: The gateway sends a comment every 15 s into a stream of events.
+_EVENTS_TIMEOUT = httpx.Timeout(30.0, connect=2.0)
+#: Interval at which a stream without events is checked: its reader may have left, or the dashboard stops.
+_CHECK_S = 5.0
+#: Each job that is followed has a connection of its own.
+_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
 #: Error code if there is no usable response. The gateway returns the same code while Redis is down.
 UNAVAILABLE = "unavailable"
 
@@ -25,11 +33,18 @@ class Answer:
     problem: str = ""
 
 
+#: A job id and a state of the job, or None when its stream has ended; without an id, the reader ends.
+_Found = tuple[str, Answer | None]
+
+
 class GatewayClient:
     """A client of one gateway. Thread-safe."""
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
-        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport, trust_env=False)
+        self._client = httpx.Client(
+            base_url=url, timeout=_TIMEOUT, transport=transport, trust_env=False, limits=_LIMITS
+        )
+        self._streams: set[SimpleQueue[_Found]] = set()
 
     def check(self, before: SourceState, now_s: float) -> SourceState:
         """Request `/healthz`; returns the new state of the gateway."""
@@ -47,6 +62,59 @@ class GatewayClient:
     def job(self, job_id: str, api_key: str) -> Answer:
         """Read a job."""
         return self._request("GET", f"/v1/jobs/{quote(job_id, safe='')}", _credential(api_key))
+
+    def follow(self, job_ids: Sequence[str], api_key: str) -> Iterator[tuple[str, Answer] | None]:
+        """Yield jobs in their current state and after each change, as (id, answer), until all streams have ended.
+
+        Yields None every few seconds without a change.
+        """
+        found: SimpleQueue[_Found] = SimpleQueue()
+        has_left = threading.Event()
+        for job_id in job_ids:
+            arguments = (job_id, api_key, found.put, has_left)
+            threading.Thread(target=self._read_events, args=arguments, daemon=True).start()
+        self._streams.add(found)
+        left = set(job_ids)
+        try:
+            while left:
+                try:
+                    job_id, answer = found.get(timeout=_CHECK_S)
+                except Empty:
+                    yield None
+                    continue
+                if answer is not None:
+                    yield job_id, answer
+                elif job_id:
+                    left.discard(job_id)
+                else:
+                    return
+        finally:
+            self._streams.discard(found)
+            has_left.set()
+
+    def end_streams(self) -> None:
+        """End all iterators of `follow`, because the dashboard stops."""
+        for found in list(self._streams):
+            found.put(("", None))
+
+    def _read_events(self, job_id: str, api_key: str, put: Callable[[_Found], None], has_left: threading.Event) -> None:
+        """Put each state of a job into a queue, and None at the end. Notices that the reader left at the next line."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}/events"
+        try:
+            with self._client.stream("GET", path, headers=_credential(api_key), timeout=_EVENTS_TIMEOUT) as response:
+                if not response.is_success:
+                    response.read()
+                    put((job_id, _answer(response, response.json())))
+                    return
+                for line in response.iter_lines():
+                    if has_left.is_set():
+                        return
+                    if line.startswith("data: "):
+                        put((job_id, Answer(json.loads(line.removeprefix("data: ")))))
+        except (httpx.HTTPError, ValueError) as error:
+            put((job_id, Answer(code=UNAVAILABLE, problem=describe(GATEWAY, error))))
+        finally:
+            put((job_id, None))
 
     def change_model(self, name: str, body: Mapping[str, Any], api_key: str) -> Answer:
         """Begin to change a model, without waiting for workers."""
@@ -86,9 +154,13 @@ class GatewayClient:
             found = response.json()
         except (httpx.HTTPError, ValueError) as error:
             return Answer(code=UNAVAILABLE, problem=describe(GATEWAY, error))
-        if response.is_success:
-            return Answer(found)
-        return Answer(code=str(found.get("code", "")), problem=str(found.get("detail") or found.get("title") or ""))
+        return _answer(response, found)
+
+
+def _answer(response: httpx.Response, found: Any) -> Answer:
+    if response.is_success:
+        return Answer(found)
+    return Answer(code=str(found.get("code", "")), problem=str(found.get("detail") or found.get("title") or ""))
 
 
 def _credential(api_key: str) -> dict[str, str]:

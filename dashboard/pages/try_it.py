@@ -2,14 +2,17 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from dash import ALL, Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
+from flask import Flask, Response, request
 
+from contract.job import is_job_id
 from contract.status import NO_WORKER
 from dashboard.data.gateway import UNAVAILABLE, Answer, GatewayClient
 from dashboard.data.snapshot import Snapshot
@@ -24,6 +27,10 @@ from dashboard.sign_in import current_viewer
 _IMAGES_MAX = 20
 #: Images kept on the page.
 _ENTRIES_MAX = 60
+#: When the browser reconnects.
+_RETRY_MS = 1000
+#: nginx would hold back events, and a cache would keep them.
+_STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 
 
 def layout(_view: View, _cards: list[Component]) -> list[Component]:
@@ -50,7 +57,6 @@ def layout(_view: View, _cards: list[Component]) -> list[Component]:
         dcc.Store(id="try-uploaded"),
         dcc.Store(id="try-updated"),
         dcc.Store(id="try-entries", data=[]),
-        dcc.Interval(id="try-poll", interval=500, disabled=True),
     ]
 
 
@@ -67,28 +73,23 @@ def register(app: Dash, services: Services) -> None:
     def upload(images: list[dict[str, str]] | None) -> Any:
         return dump_entries(submit(services.gateway, images or [], current_viewer().api_key))
 
-    @app.callback(
-        Output("try-updated", "data"),
-        Input("try-poll", "n_intervals"),
-        State("try-entries", "data"),
-        prevent_initial_call=True,
-    )
-    def poll(_ticks: int | None, data: list[dict[str, Any]]) -> Any:
-        return dump_entries(update(services.gateway, load_entries(data), current_viewer().api_key))
+    server: Flask = app.server
 
-    @app.callback(
-        Output("try-results", "children"),
-        Output("try-poll", "disabled"),
-        Input("try-entries", "data"),
-    )
+    @server.get("/try/events")
+    def events() -> Response:
+        job_ids = [job_id for job_id in request.args.getlist("job") if is_job_id(job_id)][:_ENTRIES_MAX]
+        found = follow(services.gateway, job_ids, current_viewer().api_key)
+        return Response(found, mimetype="text/event-stream", headers=_STREAM_HEADERS)
+
+    @app.callback(Output("try-results", "children"), Input("try-entries", "data"))
     def show_results(data: list[dict[str, Any]]) -> Any:
-        entries = load_entries(data)
-        return [_result(entry) for entry in entries], not any(entry.is_pending for entry in entries)
+        return [_result(entry) for entry in load_entries(data)]
 
     chosen = Output("try-images", "data"), Output("try-note", "children")
     in_browser(app, "readImages", *chosen, Input("try-upload", "contents"), State("try-upload", "filename"))
     changes = Input("try-uploaded", "data"), Input("try-updated", "data")
     in_browser(app, "mergeEntries", Output("try-entries", "data"), *changes, State("try-entries", "data"))
+    in_browser(app, "followJobs", Input("try-entries", "data"))
     preview = {"type": "preview", "key": ALL}
     in_browser(app, "showPreviews", Output(preview, "src"), Input("try-results", "children"), State(preview, "id"))
 
@@ -137,15 +138,29 @@ def _submit(gateway: GatewayClient, image: Mapping[str, str], api_key: str) -> E
     return _with_answer(entry, gateway.submit(data, entry.name, api_key))
 
 
-def update(gateway: GatewayClient, entries: Sequence[Entry], api_key: str) -> list[Entry]:
-    """Read the jobs of pending entries again."""
-    return [_with_answer(entry, gateway.job(entry.job_id, api_key)) if entry.is_pending else entry for entry in entries]
+def follow(gateway: GatewayClient, job_ids: Sequence[str], api_key: str) -> Iterator[str]:
+    """Server-sent events with the entries of these jobs as they change, without key and name.
+
+    The event `end` says that none of the jobs changes any more. A stream without it was interrupted.
+    """
+    yield f"retry: {_RETRY_MS}\n\n"
+    entries = {job_id: Entry("", "", job_id, "queued") for job_id in job_ids}
+    for found in gateway.follow(job_ids, api_key):
+        if found is None:
+            yield ":\n\n"
+            continue
+        job_id, answer = found
+        entry = entries[job_id] = _with_answer(entries[job_id], answer)
+        values = {name: value for name, value in asdict(entry).items() if name not in ("key", "name")}
+        yield f"data: {json.dumps(values)}\n\n"
+    if not any(entry.is_pending for entry in entries.values()):
+        yield "event: end\ndata: {}\n\n"
 
 
 def _with_answer(entry: Entry, answer: Answer) -> Entry:
     if answer.values is None:
         if entry.is_pending and answer.code == UNAVAILABLE:
-            return replace(entry, problem=answer.problem)  # the job is not affected; the next poll reads it again
+            return replace(entry, problem=answer.problem)  # the job is not affected; the browser reconnects
         return replace(entry, status="not accepted", problem=f"{answer.code}: {answer.problem}")
     job = answer.values
     prediction, error = job.get("prediction") or {}, job.get("error") or {}

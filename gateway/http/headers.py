@@ -23,6 +23,7 @@ _REQUEST_HEADERS = [
     "Content-Type",
     "Content-Encoding",
     "Idempotency-Key",
+    "Last-Event-ID",
     "Prefer",
     REQUEST_ID,
 ]

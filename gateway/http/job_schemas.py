@@ -1,5 +1,6 @@
 """Schemas of jobs: pydantic models that validate requests and appear in the OpenAPI document, and examples."""
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -102,6 +103,17 @@ class WaitHeader(BaseModel):
         "`wait=10`: wait at most 10 s for the job or submission to finish. Invalid values are ignored.",
         "wait=10",
         alias="Prefer",
+    )
+
+
+class EventsHeader(BaseModel):
+    """The `Last-Event-ID` header of server-sent events."""
+
+    last_event_id: str = optional_text(
+        "The `id` of the last event that you have. The stream begins with the state only if it has changed since.",
+        "1772366400000-running-1",
+        alias="Last-Event-ID",
+        max_length=255,
     )
 
 
@@ -275,6 +287,21 @@ CANCELED_JOB = example_job(JobStatus.CANCELED, finished_at="2026-03-01T12:00:00.
 
 #: The response to a purge.
 PURGED: dict[str, Any] = {"description": "With `purge=true`: everything was removed."}
+
+#: The response to a client that already has the last event.
+NO_EVENTS: dict[str, Any] = {"description": "You have the last event. A browser does not reconnect after this."}
+
+
+def event_stream(example: Any) -> dict[str, Any]:
+    """The response with the events of an object, such as `example`, the last one."""
+    data = json.dumps(example, separators=(",", ":"))
+    text = f"retry: 1000\n\nevent: finished\nid: 1772366400000-succeeded-1\ndata: {data}\n\n"
+    return {
+        "description": "Events `progress`, and `finished` as the last one. The `data` of each is the object as JSON.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": text}},
+        "headers": {"X-Accel-Buffering": {"description": "`no`, for nginx.", "schema": {"type": "string"}}},
+    }
+
 
 BINARY = {"type": "string", "format": "binary"}
 

@@ -11,6 +11,7 @@ from contract.access import ANYONE, Caller
 from contract.errors import UnavailableError
 from contract.job import Job
 from contract.ledger.ledger import Ledger
+from contract.ledger.types import Change
 from contract.log import get_logger
 
 _log = get_logger(__name__)
@@ -28,8 +29,13 @@ _READ_MAX_JOBS = 500
 class Waiters:
     """Wakes requests when the job or submission they wait for finishes."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, on_change: Callable[[Change | None], None] = lambda _: None) -> None:
+        """Wait for jobs and submissions of a ledger; `on_change` is called in the listening thread.
+
+        It receives each change, and None when changes may have been missed.
+        """
         self._ledger = ledger
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._jobs: dict[str, list[Future[Job | None]]] = defaultdict(list)
         self._submissions: dict[str, list[threading.Event]] = defaultdict(list)
@@ -118,16 +124,18 @@ class Waiters:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                for ids in self._ledger.finished():
+                for change in self._ledger.changes():
                     if self._stopped.is_set():
                         return
-                    self._wake(ids)
+                    if change is None or change.finished:
+                        self._wake(change.ids if change else None)
+                    self._on_change(change)
             except UnavailableError:
                 self._stopped.wait(_RECONNECT_S)
             # Keep the thread alive: without it, every waiting request times out.
             except Exception:  # noqa: BLE001
                 if not self._stopped.is_set():
-                    _log.exception("The subscription to finished jobs failed")
+                    _log.exception("The subscription to changes of jobs failed")
                 self._stopped.wait(_RECONNECT_S)
 
     def _wake(self, ids: list[str] | None) -> None:

@@ -28,19 +28,23 @@ from gateway.http.job_schemas import (
     CANCELED_JOB,
     FAILED_JOB,
     IMAGE_BODY,
+    NO_EVENTS,
     PURGED,
     QUEUED_JOB,
     SUCCEEDED_JOB,
     WAITING_JOB,
+    EventsHeader,
     JobObject,
     JobPath,
     PurgeQuery,
     SubmitHeaders,
     SubmitQuery,
     WaitHeader,
+    event_stream,
 )
 from gateway.http.routing import LOCATION, PREFERENCE, RETRY_AFTER, JsonResponse, Routes, link
 from gateway.routes.bodies import granted_wait_s, read_upload, release_body
+from gateway.routes.event_streams import event_response
 from gateway.services import current_services
 
 routes = Routes("jobs", "Each job classifies one image.", "/v1/jobs")
@@ -113,6 +117,30 @@ def read(path: JobPath, header: WaitHeader) -> Response:
     if wait_s > 0 and not job.status.is_final:
         job = visible(services.waiters.wait(job.id, wait_s))
     return _response(job, path.job_id, wait_s)
+
+
+@routes.add(
+    "GET",
+    "/<job_id>/events",
+    scope=Scope.READ,
+    responses={200: event_stream(SUCCEEDED_JOB), 204: NO_EVENTS},
+    errors=(NotFoundError,),
+)
+def events(path: JobPath, header: EventsHeader) -> Response:
+    """Follow a job with server-sent events.
+
+    The first event is the job in its current state, and each further one the job after a change; intermediate states
+    may be missing. The stream ends with the event `finished`. It also ends when the job is purged, when the gateway
+    stops, and after `PAWQUEUE_EVENTS_MAX_S`: reconnect with the `id` of the last event as `Last-Event-ID`, as browsers
+    do, and you miss nothing. Every 15 s without an event there is a comment.
+    """
+    job = visible(find_job(path.job_id))
+    url = _url(path.job_id)
+
+    def body(job: Job) -> dict[str, Any]:
+        return replace(job, id=path.job_id).to_dict() | {"urls": {"self": url}}
+
+    return event_response(job, header.last_event_id, current_services().events.of_job, body)
 
 
 @routes.add(

@@ -24,7 +24,7 @@ from contract.submission import Submission
 from gateway.accept.acceptor import SubmissionClosedError
 from gateway.accept.submissions import SubmissionOptions
 from gateway.http.auth import caller
-from gateway.http.job_schemas import PURGED, PurgeQuery, WaitHeader
+from gateway.http.job_schemas import NO_EVENTS, PURGED, EventsHeader, PurgeQuery, WaitHeader, event_stream
 from gateway.http.problems import problem_of
 from gateway.http.routing import LOCATION, PREFERENCE, JsonResponse, Routes, link
 from gateway.http.submission_schemas import (
@@ -54,6 +54,7 @@ from gateway.results.streams import (
     to_ndjson,
 )
 from gateway.routes.bodies import chosen_webhook, clean_name, drain, granted_wait_s, hand_on_body, read_images
+from gateway.routes.event_streams import event_response
 from gateway.routes.jobs import IMAGE_ERRORS
 from gateway.services import current_services
 
@@ -245,6 +246,30 @@ def results(path: SubmissionPath, query: ResultsQuery, header: AcceptHeader) -> 
     return Response(lines, mimetype=mimetype)
 
 
+@routes.add(
+    "GET",
+    "/<submission_id>/events",
+    scope=Scope.READ,
+    responses={200: event_stream(FINISHED_SUBMISSION), 204: NO_EVENTS},
+    errors=(NotFoundError,),
+)
+def events(path: SubmissionPath, header: EventsHeader) -> Response:
+    """Follow a submission with server-sent events.
+
+    The first event is the submission in its current state. When its counts or its status change, another one follows,
+    at most twice a second. The stream ends with the event `finished`. When it ends earlier, reconnect with
+    `Last-Event-ID`, as for the events of a job. To get the results while it runs, read them with `cursor`.
+    """
+    services = current_services()
+    submission = services.submissions.find(caller(), path.submission_id)
+    url = _url(path.submission_id)
+
+    def body(submission: Submission) -> dict[str, Any]:
+        return _body(submission, path.submission_id, url)
+
+    return event_response(submission, header.last_event_id, services.events.of_submission, body)
+
+
 def _check_cursor(query: ResultsQuery, statuses: Collection[JobStatus]) -> None:
     if "after" in query.model_fields_set:
         raise UploadError("`cursor` and `after` select different orders. Send only one of them.")
@@ -275,9 +300,9 @@ def _accepted_format(accept: str) -> str:
     return parse_accept_header(accept, MIMEAccept).best_match([_NDJSON, _CSV]) or _NDJSON
 
 
-def _body(submission: Submission, shown_id: str) -> dict[str, Any]:
-    """The submission object of the API, under the id by which the client calls it."""
-    url = _url(shown_id)
+def _body(submission: Submission, shown_id: str, url: str = "") -> dict[str, Any]:
+    """The submission object of the API, under the id by which the client calls it; outside a request with its URL."""
+    url = url or _url(shown_id)
     urls = {"self": url} | {name: f"{url}/{name}" for name in ("jobs", "results", "close")}
     return submission.to_dict(now_ms()) | {"id": shown_id, "urls": urls}
 

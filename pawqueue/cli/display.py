@@ -113,6 +113,17 @@ def submissions_table(submissions: list[Submission]) -> Table:
     return table
 
 
+def job_line(job: Job) -> str:
+    """A job in one line."""
+    found = job.result
+    text = ""
+    if found and found.prediction:
+        text = f", {found.prediction.label} ({found.prediction.confidence:.1%})"
+    elif found and found.error:
+        text = f", {found.error.code}: {found.error.detail}"
+    return f"{job.status}: {escaped(job.file or job.id)}{escaped(text)}"
+
+
 def submission_line(submission: Submission) -> str:
     """A submission in one line, for logs and pipes."""
     counts = submission.counts

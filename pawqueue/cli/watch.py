@@ -1,4 +1,4 @@
-"""`pawqueue watch`: shows a submission or the whole service, updated live."""
+"""`pawqueue watch`: shows a job, a submission or the whole service, updated live."""
 
 import json
 import time
@@ -11,7 +11,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pawqueue.cli.display import escaped, show_submission, submission_line, submission_panel, submissions_table
+from contract.job import Job, JobStatus
+from pawqueue.cli.display import (
+    escaped,
+    job_line,
+    show_job,
+    show_submission,
+    submission_line,
+    submission_panel,
+    submissions_table,
+)
 from pawqueue.cli.options import gateway_options
 from pawqueue.client.client import Pawqueue
 from pawqueue.client.errors import RefusedError
@@ -25,26 +34,26 @@ _LATEST = 5
 _Show = Callable[[RenderableType, str, dict[str, object]], None]
 
 
-@click.command(short_help="Watch a submission or the service, live.")
-@click.argument("submission_id", metavar="[SUBMISSION]", required=False)
+@click.command(short_help="Watch a job, a submission or the service, live.")
+@click.argument("any_id", metavar="[JOB_OR_SUBMISSION]", required=False)
 @click.option(
     "--interval",
     "interval_s",
     type=click.FloatRange(min=0.1),
     default=1.0,
     show_default=True,
-    help="Seconds between updates.",
+    help="Seconds between updates of the service.",
 )
 @click.option("--once", is_flag=True, help="Print the state once and exit.")
 @gateway_options
-def watch(
-    submission_id: str | None, interval_s: float, url: str, api_key: str | None, *, once: bool, as_json: bool
-) -> int:
-    """Show the progress of SUBMISSION until it has finished. Without an id, show the service until Ctrl-C.
+def watch(any_id: str | None, interval_s: float, url: str, api_key: str | None, *, once: bool, as_json: bool) -> int:
+    """Show a job, or the progress of a submission, until it has finished. Without an id, show the service until Ctrl-C.
+
+    The service sends each change as it happens; if the connection is lost, the command reconnects and continues.
 
     On a terminal the display is updated in place; elsewhere each update is one line, with --json a JSON object.
 
-    Exit code: 0 if every image of the submission succeeded, 1 if some did not, 2 on errors, 130 after Ctrl-C.
+    Exit code: 0 if the job or every image of the submission succeeded, 1 if not, 2 on errors, 130 after Ctrl-C.
 
     \b
     Examples:
@@ -54,14 +63,16 @@ def watch(
     """  # noqa: D301 - click needs the character
     console = Console()
     with Pawqueue(url, api_key, timeout_s=_TIMEOUT_S) as client:
-        with _showing(console, as_json=as_json, transient=bool(submission_id)) as show:
-            if not submission_id:
+        with _showing(console, as_json=as_json, transient=bool(any_id)) as show:
+            if not any_id:
                 _watch_service(client, url, show, interval_s, once=once)
                 return 0
-            submission = _watch_submission(client, submission_id, show, interval_s, once=once)
+            found = _watch(client, any_id, show, once=once)
         if not as_json and console.is_terminal:
-            show_submission(console, submission)
-    return 0 if submission.ended == submission.counts.succeeded else 1
+            show_job(console, found) if isinstance(found, Job) else show_submission(console, found)
+    if isinstance(found, Job):
+        return 0 if found.status is JobStatus.SUCCEEDED or not found.status.is_final else 1
+    return 0 if found.ended == found.counts.succeeded else 1
 
 
 @contextmanager
@@ -76,17 +87,16 @@ def _showing(console: Console, *, as_json: bool, transient: bool) -> Iterator[_S
             yield lambda panel, _line, _values: live.update(panel, refresh=True)
 
 
-def _watch_submission(
-    client: Pawqueue, submission_id: str, show: _Show, interval_s: float, *, once: bool
-) -> Submission:
-    timeout_s = _FIRST_TIMEOUT_S
-    while True:
-        submission = client.submission(submission_id, timeout_s=timeout_s)
-        timeout_s = _TIMEOUT_S
-        show(submission_panel(submission), submission_line(submission), submission.to_dict())
-        if once or submission.status.is_final:
-            return submission
-        time.sleep(interval_s)
+def _watch(client: Pawqueue, any_id: str, show: _Show, *, once: bool) -> Job | Submission:
+    """Show each state until the job or submission has finished; returns the last one."""
+    found = client.find(any_id, timeout_s=_FIRST_TIMEOUT_S)
+    for state in [found] if once else client.follow(found):
+        found = state
+        if isinstance(state, Job):
+            show(Text(job_line(state)), job_line(state), state.to_dict())
+        else:
+            show(submission_panel(state), submission_line(state), state.to_dict())
+    return found
 
 
 def _watch_service(client: Pawqueue, url: str, show: _Show, interval_s: float, *, once: bool) -> None:

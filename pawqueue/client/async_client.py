@@ -155,6 +155,26 @@ class AsyncPawqueue:
         """Return a job (or the job with this id) or a submission as soon as it has finished, like `Pawqueue.wait`."""
         return await self._run(partial(self._client.wait, what, timeout_s=timeout_s))
 
+    @overload
+    def follow(self, what: Job, *, timeout_s: float | None = None) -> AsyncGenerator[Job, None]: ...
+
+    @overload
+    def follow(self, what: Submission, *, timeout_s: float | None = None) -> AsyncGenerator[Submission, None]: ...
+
+    @overload
+    def follow(self, what: str, *, timeout_s: float | None = None) -> AsyncGenerator[Job | Submission, None]: ...
+
+    async def follow(
+        self, what: Job | Submission | str, *, timeout_s: float | None = None
+    ) -> AsyncGenerator[Job | Submission, None]:
+        """Yield a job or a submission, or the one with this id, now and after each change, like `Pawqueue.follow`."""
+        states: Any = self._client.follow(what, timeout_s=timeout_s)
+        try:
+            while (state := await self._run(partial(next, states, _END))) is not _END:
+                yield state
+        finally:
+            await self._run(states.close)
+
     async def _run(self, call: Callable[[], R]) -> R:
         """Call a method of `_client`, while other tasks of the event loop run."""
         worker = _Worker(call)

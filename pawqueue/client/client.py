@@ -19,6 +19,7 @@ from pawqueue.bulk.run import BulkOptions, BulkRun, Result, Skipped
 from pawqueue.client.connection import Connection
 from pawqueue.client.deadline import Deadline
 from pawqueue.client.errors import JobFailedError, RefusedError, TimedOutError
+from pawqueue.client.events import SILENCE_S
 from pawqueue.client.jobs import LONG_POLL_S, Image, JobOptions, Jobs, load_image
 from pawqueue.client.models import Models, ServedModel
 from pawqueue.client.renamed import accepts_picture
@@ -132,6 +133,29 @@ class Pawqueue:
         if isinstance(what, str):
             what = self._jobs.get(what, deadline, LONG_POLL_S)
         return self._wait_for_submission(what, deadline) if isinstance(what, Submission) else self._wait(what, deadline)
+
+    @overload
+    def follow(self, what: Job, *, timeout_s: float | None = None) -> Iterator[Job]: ...
+
+    @overload
+    def follow(self, what: Submission, *, timeout_s: float | None = None) -> Iterator[Submission]: ...
+
+    @overload
+    def follow(self, what: str, *, timeout_s: float | None = None) -> Iterator[Job | Submission]: ...
+
+    def follow(self, what: Job | Submission | str, *, timeout_s: float | None = None) -> Iterator[Job | Submission]:
+        """Yield a job or a submission, or the one with this id, in its current state and then after each change.
+
+        Ends when it has finished. A submission is yielded at most twice a second. Lost connections are resumed.
+        `timeout_s` is how long the gateway may be silent, at least 20 s: it sends something every 15 s.
+        """
+        if isinstance(what, str):
+            what = self.find(what, timeout_s=timeout_s)
+        deadline = self._deadline(max(SILENCE_S, self.timeout_s if timeout_s is None else timeout_s))
+        if isinstance(what, Job):
+            yield from self._jobs.follow(what.id, deadline)
+        else:
+            yield from self._submissions.follow(what.id, deadline)
 
     @accepts_picture
     def predict(

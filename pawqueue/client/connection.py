@@ -38,6 +38,8 @@ class Call:
     body: bytes | None = None
     content_type: str = "application/octet-stream"
     accept: str = "application/json, application/problem+json"
+    #: Further header fields.
+    headers: Mapping[str, str] = field(default_factory=dict)
     #: Error statuses that are returned instead of raised, because their body has to be read.
     accepted_errors: frozenset[int] = frozenset()
     #: Long polling: seconds for which the gateway may hold the response until the job has finished.
@@ -144,7 +146,7 @@ class Connection:
     ) -> httpx.Request:
         remaining_s = deadline.remaining_s()
         wait_s = max(0, int(min(call.wait_s, remaining_s - _TRAVEL_S)))
-        headers = {**self._headers, **trace, "Accept": call.accept}
+        headers = {**self._headers, **trace, **call.headers, "Accept": call.accept}
         if wait_s:
             headers["Prefer"] = f"wait={wait_s}"
         if call.body is not None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +12,7 @@ from urllib.parse import quote
 from contract.job import Job, new_job_id
 from pawqueue.client.connection import Call, Connection
 from pawqueue.client.deadline import Deadline
+from pawqueue.client.events import follow
 
 #: What `submit` accepts: a path, bytes, or a file opened in binary mode.
 Image = str | os.PathLike[str] | bytes | BinaryIO
@@ -74,6 +76,10 @@ class Jobs:
     def get(self, job_id: str, deadline: Deadline, wait_s: float = 0) -> Job:
         """Read a job; waits up to `wait_s` for it to finish."""
         return self._connection.fetch(Call("GET", _path(job_id), wait_s=wait_s), deadline, Job.from_dict)
+
+    def follow(self, job_id: str, deadline: Deadline) -> Iterator[Job]:
+        """Yield a job now and after each change until it has finished; every event renews the deadline."""
+        return follow(self._connection, _path(job_id), Job.from_dict, deadline)
 
     def cancel(self, job_id: str, deadline: Deadline) -> Job:
         """Cancel a job and return it; a finished job does not change."""

@@ -15,6 +15,7 @@ from contract.submission import COUNTED, Counts, SubmissionStatus
 from pawqueue.client.connection import Call, Connection, retry_after_s
 from pawqueue.client.deadline import Deadline, retry_pause_s
 from pawqueue.client.errors import ClientError
+from pawqueue.client.events import follow
 from pawqueue.client.jobs import JobOptions
 
 #: Statuses of rows without a job: the gateway rejected the image, or the file could not be read.
@@ -165,6 +166,10 @@ class Submissions:
     def get(self, submission_id: str, deadline: Deadline, wait_s: float = 0) -> Submission:
         """Read a submission; waits up to `wait_s` for it to finish."""
         return self._connection.fetch(Call("GET", _path(submission_id), wait_s=wait_s), deadline, Submission.from_dict)
+
+    def follow(self, submission_id: str, deadline: Deadline) -> Iterator[Submission]:
+        """Yield a submission now and after each change until it has finished; every event renews the deadline."""
+        return follow(self._connection, _path(submission_id), Submission.from_dict, deadline)
 
     def cancel(self, submission_id: str, deadline: Deadline) -> Submission:
         """Close a submission and cancel its unfinished jobs."""

@@ -16,6 +16,6 @@ def keyed(stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def short_waits(stack: Stack) -> Iterator[Gateway]:
-    """A gateway that limits waits to 0.2 s; otherwise thousands of waiting requests would take too long."""
-    with stack.another_gateway(access="required", wait_max_s=0.2) as gateway:
+    """A gateway that limits waits and event streams to 0.2 s; otherwise thousands of them would take too long."""
+    with stack.another_gateway(access="required", wait_max_s=0.2, events_max_s=0.2) as gateway:
         yield gateway

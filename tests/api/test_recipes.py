@@ -131,7 +131,15 @@ def test_browser_recipes_run(page: Page, foreign_page: str, environ: dict[str, s
             const once = await submitOnce(url, key, image);
             const refused = await classify(url, "wrong", image).catch((error) => error.message);
             const rows = await submitAll(url, key, [image]);
-            return { job, once, refused, rows };
+            const headers = { "X-API-Key": key, "Content-Type": "application/json" };
+            const opened = await fetch(`${url}/v1/submissions`, { method: "POST", headers, body: "{}" });
+            const { id } = await opened.json();
+            const seen = [];
+            await showProgress(url, key, id, (submission) => {
+                seen.push(submission.status);
+                fetch(`${url}/v1/submissions/${id}/close`, { method: "POST", headers });
+            });
+            return { job, once, refused, rows, seen };
         }""",
         [environ["PAWQUEUE_URL"], environ["PAWQUEUE_API_KEY"]],
     )
@@ -139,6 +147,7 @@ def test_browser_recipes_run(page: Page, foreign_page: str, environ: dict[str, s
     assert results["once"]["id"] != results["job"]["id"]
     assert results["refused"].startswith("unauthorized: ")
     assert [(row["custom_id"], row["status"]) for row in results["rows"]] == [("cat.png", "succeeded")]
+    assert (results["seen"][0], results["seen"][-1]) == ("open", "finished")
 
 
 @pytest.mark.parametrize(

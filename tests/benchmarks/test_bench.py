@@ -62,7 +62,7 @@ def test_every_kind_of_part_reports_figures(tmp_path: Path) -> None:
     # `submit` is measured above; the others that are left out measure as `serving` does, in more processes.
     parts = ["serving", "bulk", "backlog", "waiters", "profiled"]
     figures = run_benchmark(tmp_path / "bench.json", "--only", *parts)
-    assert {"bare", "wait-32", "poll-32", "bulk", "backlog-p50", "waiters-memory"} <= set(figures)
+    assert {"bare", "wait-32", "poll-32", "bulk", "backlog-p50", "waiters-memory", "listeners-memory"} <= set(figures)
     profile = json.loads((tmp_path / "bench.json").read_text())["details"]["profile-worker"][0]
     assert profile["decode"] > 0
 

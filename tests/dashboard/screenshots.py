@@ -42,7 +42,7 @@ def main() -> int:
             _measure(browser, dashboard.url, path)
         send(stack, PHOTOS)  # before the load, while each image still gets a thumbnail
         _write_predictions(browser, dashboard.url, folder)
-        with _load(stack):
+        with load(stack):
             time.sleep(_WARM_UP_S)  # to fill the charts
             _write_charts(browser, dashboard.url, folder)
     return 0
@@ -64,7 +64,7 @@ def _measure(browser: Browser, url: str, path: str) -> None:
 
 
 @contextmanager
-def _load(stack: Stack) -> Iterator[None]:
+def load(stack: Stack) -> Iterator[None]:
     """Uploads images in bursts, with an occasional invalid one."""
     stopping = threading.Event()
     broken = stack.folder / "broken.png"

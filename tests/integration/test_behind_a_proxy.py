@@ -1,5 +1,6 @@
 """The gateway and the client behind a real nginx that publishes the gateway under a path."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -93,6 +94,20 @@ def test_every_url_that_the_gateway_writes_leads_back_through_the_proxy(url: str
         assert http.get(f"{urljoin(url, server['url'])}/healthz").json() == {"status": "alive"}
         for page in ("nowhere", "docs/nowhere"):
             assert f"`{prefix}/" in http.get(f"{url}/{page}").json()["detail"]
+
+
+def test_events_pass_the_proxy_as_they_happen(url: str) -> None:
+    with httpx.Client(timeout=60) as http:
+        path = urljoin(url, http.post(f"{url}/v1/submissions", json={}).json()["urls"]["self"])
+        with http.stream("GET", f"{path}/events") as response:
+            data = (json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: "))
+            first = next(data)  # the stream goes on, so it arrives only if the proxy passes it on at once
+            assert (first["status"], first["urls"]["self"]) == ("open", urlsplit(path).path)
+            httpx.post(f"{path}/close")
+            while (last := next(data))["status"] != "finished":
+                pass
+            assert last == httpx.get(path).json()
+            assert list(data) == []
 
 
 def test_the_client_works_with_a_url_that_has_a_path(url: str, tmp_path: Path) -> None:

@@ -8,7 +8,18 @@ from contract.ledger import keys
 from contract.ledger.ledger import Ledger
 from contract.ledger.types import Claim, Heartbeat, QueueLimits, Receipt, Submit, SubmitStatus
 from contract.queues import BULK, INTERACTIVE, QUEUES
-from tests.support.ledger import LEASE_MS, NOW, cat, claim_jobs, claimed, make_job, read, store, submitted
+from tests.support.ledger import (
+    LEASE_MS,
+    NOW,
+    cat,
+    claim_jobs,
+    claimed,
+    follow_finished,
+    make_job,
+    read,
+    store,
+    submitted,
+)
 
 
 def test_a_submitted_job_is_read_back_unchanged(ledger: Ledger) -> None:
@@ -191,7 +202,7 @@ def heartbeat(worker_id: str, started_ms: int) -> Heartbeat:
 
 
 def test_finished_jobs_are_published(ledger: Ledger) -> None:
-    job, finished = submitted(ledger), ledger.finished()
+    job, finished = submitted(ledger), follow_finished(ledger)
     assert next(finished) is None
     ledger.commit([(claimed(ledger, job), cat())], 60, NOW)
     assert next(finished) == [job.id]

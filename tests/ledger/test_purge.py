@@ -13,7 +13,19 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Receipt, Submit, SubmitStatus, Sweep
 from contract.queues import BULK, INTERACTIVE, QUEUES
 from contract.submission import Counts, Submission, image_job_id
-from tests.support.ledger import LEASE_MS, NOW, cat, claim_jobs, claimed, contents, make_job, read, store, submitted
+from tests.support.ledger import (
+    LEASE_MS,
+    NOW,
+    cat,
+    claim_jobs,
+    claimed,
+    contents,
+    follow_finished,
+    make_job,
+    read,
+    store,
+    submitted,
+)
 
 TTL_S = 60
 _LIMITS = QueueLimits(10_000, 10**12)
@@ -134,7 +146,7 @@ def test_a_thumbnail_of_a_purged_job_is_not_stored_for_a_new_job_with_its_id(
 
 
 def test_a_purge_wakes_the_clients_that_wait_for_the_job(ledger: Ledger) -> None:
-    job, finished = submitted(ledger), ledger.finished()
+    job, finished = submitted(ledger), follow_finished(ledger)
     assert next(finished) is None
     ledger.purge([job.id], TTL_S, NOW)
     assert next(finished) == [job.id]
@@ -219,7 +231,7 @@ def test_readers_see_no_submission_that_is_being_purged_and_whole_jobs_until_the
 
 
 def test_a_purge_of_a_submission_wakes_the_clients_that_wait_for_it(ledger: Ledger) -> None:
-    submission, finished = opened(ledger), ledger.finished()
+    submission, finished = opened(ledger), follow_finished(ledger)
     add(ledger, submission, 2)
     assert next(finished) is None
     ledger.purge_submission(submission.id, 1, TTL_S, NOW)

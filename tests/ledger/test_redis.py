@@ -18,7 +18,7 @@ from contract.ledger.tickets import TASK
 from contract.ledger.types import QueueLimits, RedisServer, Submit, Sweep
 from contract.queues import BULK, INTERACTIVE, QUEUES
 from contract.submission import Submission, image_job_id
-from tests.support.ledger import cat, claim_jobs, store
+from tests.support.ledger import cat, claim_jobs, follow_finished, store
 from tests.support.proxy import cuttable
 from tests.support.services import free_port
 
@@ -107,7 +107,7 @@ def test_expired_submissions_are_not_listed_and_the_owners_next_submission_remov
 def test_an_unreachable_redis_is_reported_immediately() -> None:
     ledger = Ledger(connect(f"redis://127.0.0.1:{free_port()}/0"))
     started_s = time.monotonic()
-    for call in (ledger.ping, lambda: ledger.get(["x"]), lambda: ledger.stats(QUEUES), lambda: next(ledger.finished())):
+    for call in (ledger.ping, lambda: ledger.get(["x"]), lambda: ledger.stats(QUEUES), lambda: next(ledger.changes())):
         with pytest.raises(UnavailableError, match="Try again"):
             call()
     assert time.monotonic() - started_s < 5
@@ -194,7 +194,7 @@ def test_submitting_to_a_redis_without_replicas_raises_unavailable(
 
 def test_a_subscription_detects_a_dead_connection(clean_redis: str) -> None:
     with cuttable(urlsplit(clean_redis).port or 0) as proxy:
-        finished = Ledger(connect(f"redis://127.0.0.1:{proxy.port}/0"), health_check_s=0.2).finished()
+        finished = follow_finished(Ledger(connect(f"redis://127.0.0.1:{proxy.port}/0"), health_check_s=0.2))
         assert next(finished) is None
         proxy.cut()
         with pytest.raises(UnavailableError, match="stopped responding"):
@@ -205,7 +205,7 @@ def test_a_subscription_detects_a_dead_connection(clean_redis: str) -> None:
 
 def test_an_idle_subscription_stays_alive(redis_client: "redis.Redis") -> None:
     ledger = Ledger(redis_client, health_check_s=0.05)
-    finished = ledger.finished()
+    finished = follow_finished(ledger)
     assert next(finished) is None
     job = Job(new_job_id(), INTERACTIVE, now_ms())
     store(ledger, [job])

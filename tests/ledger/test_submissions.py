@@ -11,7 +11,18 @@ from contract.ledger.ledger import Ledger
 from contract.ledger.types import QueueLimits, Submit, SubmitStatus, Sweep
 from contract.queues import BULK
 from contract.submission import Counts, Submission, SubmissionStatus, image_job_id
-from tests.support.ledger import LEASE_MS, NOW, cat, claim_jobs, claimed, forget_order, make_job, read, store
+from tests.support.ledger import (
+    LEASE_MS,
+    NOW,
+    cat,
+    claim_jobs,
+    claimed,
+    follow_finished,
+    forget_order,
+    make_job,
+    read,
+    store,
+)
 
 TTL_S = 60
 
@@ -392,7 +403,7 @@ def test_a_canceled_submission_accepts_no_jobs_and_finishes_with_its_last_job(le
 
 
 def test_a_submission_is_published_as_finished_with_its_last_job(ledger: Ledger) -> None:
-    submission, finished = opened(ledger), ledger.finished()
+    submission, finished = opened(ledger), follow_finished(ledger)
     (job,) = sent(ledger, submission, 1)
     ledger.close_submission(submission.id, TTL_S, NOW)
     assert next(finished) is None

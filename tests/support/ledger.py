@@ -1,6 +1,6 @@
 """Jobs for tests of the ledger, and helpers that submit, claim and read them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import redis
 
@@ -50,6 +50,13 @@ def claimed(ledger: Ledger, job: Job, now_ms: int = NOW) -> Claim:
     (claim,) = claim_jobs(ledger, [job.id], LEASE_MS, 60, now_ms)
     assert claim is not None
     return claim
+
+
+def follow_finished(ledger: Ledger) -> Iterator[list[str] | None]:
+    """Yield the ids of jobs and submissions as they finish; None first, when the subscription is active."""
+    for change in ledger.changes():
+        if change is None or change.finished:
+            yield change.ids if change else None
 
 
 def claim_jobs(

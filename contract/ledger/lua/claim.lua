@@ -31,6 +31,7 @@ local function claim(id, queue)
     move(submission, 'queued', 'running')
     redis.call('ZADD', K.running .. queue, text(now + lease), id)
     claims[#claims + 1] = {id, redis.call('HGETALL', key)}
+    updated[#updated + 1] = id
   end
 end
 

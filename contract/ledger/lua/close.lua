@@ -21,4 +21,6 @@ end
 if count_pending(key) == 0 then
   on_idle(id, now, ttl_s)
 end
+updated[#updated + 1] = id
+write_counts(now, ttl_s)
 return 1

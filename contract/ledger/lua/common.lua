@@ -94,6 +94,10 @@ end
 -- Numbers of the jobs that finished, by submission, in order. `write_counts` adds them to the submission's list.
 local listed = {}
 
+-- Jobs that started or returned to their queue, and submissions that were closed. `write_counts` publishes them with the
+-- submissions whose counts changed.
+local updated = {}
+
 -- Add a finished job to the list of its submission. `number` is false for a job that an earlier version stored: the
 -- list gets it from `list_finished.lua`.
 local function list_finished(submission, number)
@@ -218,6 +222,7 @@ local function requeue(id, queue, created_ms, submission)
   redis.call('ZREM', K.running .. queue, id)
   enter_queue(id, queue, created_ms)
   move(submission, 'running', 'queued')
+  updated[#updated + 1] = id
 end
 
 -- Count a finished job. Labels come from models: beyond the limit, those that are new share one name.
@@ -377,10 +382,11 @@ local function update_mark(key, now)
   redis.call('HSET', key, 'next_mark_ms', text(now), 'next_mark_processed', processed)
 end
 
--- Write the pending changes to the counts and lists of submissions. Every script that calls `move` ends with this call;
--- scripts that can finish jobs pass `ttl_s`.
+-- Write the pending changes to the counts and lists of submissions, and publish what changed for those who follow its
+-- events. Every script that calls `move` ends with this call; scripts that can finish jobs pass `ttl_s`.
 local function write_counts(now, ttl_s)
   for id, counts in pairs(moved) do
+    updated[#updated + 1] = id
     local key = K.submission .. id
     if redis.call('EXISTS', key) == 1 then
       for status, number in pairs(counts) do
@@ -400,6 +406,9 @@ local function write_counts(now, ttl_s)
         on_idle(id, now, ttl_s)
       end
     end
+  end
+  if #updated > 0 then
+    redis.call('PUBLISH', K.done, K.changed .. ' ' .. table.concat(updated, ' '))
   end
 end
 

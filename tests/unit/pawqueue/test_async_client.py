@@ -33,7 +33,7 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
 
 def test_every_method_is_a_coroutine_or_an_asynchronous_generator() -> None:
     for name, method in public_methods(AsyncPawqueue).items():
-        yields = name in ("submit_folder", "submit_files", "results", "reviewed")
+        yields = name in ("submit_folder", "submit_files", "results", "reviewed", "follow")
         assert inspect.isasyncgenfunction(method) if yields else inspect.iscoroutinefunction(method), name
 
 
@@ -60,6 +60,22 @@ def test_the_event_loop_runs_while_a_call_waits(service: Service, url: str) -> N
             assert (await waiting).status == "succeeded"
 
     asyncio.run(run())
+
+
+def test_a_job_is_followed_by_its_id_while_the_event_loop_runs(service: Service, url: str) -> None:
+    service.held = {"a.png"}
+
+    async def run() -> list[str]:
+        async with AsyncPawqueue(url) as client:
+            job = await client.submit(IMAGE, name="a.png")
+            async with aclosing(client.follow(job.id)) as states:
+                seen = [str((await anext(states)).status)]
+                assert (await client.get(job.id)).status == "queued"
+                service.held = set()
+                return seen + [str(state.status) async for state in states]
+
+    seen = asyncio.run(run())
+    assert (seen[0], seen[-1]) == ("queued", "succeeded")
 
 
 def test_a_canceled_call_ends_at_once_and_the_client_can_still_be_used(service: Service, url: str) -> None:

@@ -341,12 +341,46 @@ def test_watch_follows_a_submission_until_it_has_finished(
 ) -> None:
     release = threading.Timer(0.5, service.held.clear)
     release.start()
-    assert pawqueue("watch", submission_id, "--interval", 0.1) == 1
+    assert pawqueue("watch", submission_id) == 1
     release.join()
     lines = capsys.readouterr().out.splitlines()
     assert "3 of 4 finished (1 succeeded, 1 failed, 1 rejected, 1 queued)" in lines[0]
     assert lines[-1].startswith("finished: 4 of 4 finished")
-    assert len(lines) > 2
+
+
+def test_watch_follows_a_job_until_it_has_finished(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    service.held, service.results = {"a.png"}, {"a.png": predicted("dog", 0.8)}
+    job = service.client().submit(draw(), name="a.png")
+    assert pawqueue("watch", job.id, "--once") == 0
+    release = threading.Timer(0.5, service.held.clear)
+    release.start()
+    assert pawqueue("watch", job.id) == 0
+    release.join()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["queued: a.png"] * 2
+    assert lines[-1] == "succeeded: a.png, dog (80.0%)"
+
+
+def test_watch_of_a_job_without_a_prediction_exits_with_1(service: Service, pawqueue: Command, capsys: Capture) -> None:
+    service.results = {"a.png": failed()}
+    job = service.client().submit(draw(), name="a.png")
+    assert pawqueue("watch", job.id, "--json") == 1
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["status"], last["error"]["code"]) == ("failed", "undecodable_image")
+
+
+def test_watch_shows_the_last_state_on_the_terminal(
+    service: Service, pawqueue: Command, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    job = service.client().submit(draw(), name="a.png")
+    assert pawqueue("watch", job.id) == 0
+    assert "succeeded" in capsys.readouterr().out
+
+
+def test_watch_of_an_unknown_id_exits_with_2(service: Service, url: str, pawqueue: Command, capsys: Capture) -> None:
+    assert pawqueue("watch", new_job_id()) == 2
+    assert "No job or submission with id" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
