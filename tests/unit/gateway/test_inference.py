@@ -13,6 +13,7 @@ from contract.access import Scope, make_key
 from contract.job import Features, JobError, JobResult, JobStatus, ModelRef, Prediction, Timings
 from contract.ledger.models import VersionInfo
 from gateway import VERSION
+from gateway.routes.inference import InferResponse, ModelMetadata, OutputTensor
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, MakeGateway, unavailable
 
@@ -308,6 +309,15 @@ def test_a_model_with_many_labels_has_no_fixed_number_of_probabilities(make_gate
     serve(gateway, [f"label {number}" for number in range(1000)])
     model = gateway.client.get("/v2/models/cats-dogs").get_json()
     assert [output["shape"] for output in model["outputs"]] == [[-1], [-1, -1], [-1, -1]]
+
+
+def test_real_responses_match_the_documented_schema(gateway: Gateway) -> None:
+    for response in (infer(gateway, RED), infer(gateway, RED, BLUE, outputs=[{"name": "label"}])):
+        body = response.get_json()
+        InferResponse.model_validate(body, strict=True)
+        assert set(body) <= set(InferResponse.model_fields)
+        assert all(set(output) <= set(OutputTensor.model_fields) for output in body["outputs"])
+    ModelMetadata.model_validate(gateway.client.get("/v2/models/cats-dogs").get_json(), strict=True)
 
 
 def test_keys_and_scopes_are_required_as_for_jobs(make_gateway: MakeGateway) -> None:

@@ -8,6 +8,7 @@ from werkzeug.test import TestResponse
 
 from contract.job import JobResult, JobStatus, ModelRef, Prediction
 from contract.ledger.models import VersionInfo
+from gateway.routes.serving import ClassifyResponse, PredictResponse, ServingMetadata, ServingStatusList
 from tests.support.images import draw
 from tests.unit.gateway.conftest import Gateway, MakeGateway
 from tests.unit.gateway.test_inference import error, serve
@@ -152,6 +153,18 @@ def test_the_status_and_the_signature_of_a_version_have_the_documented_shape(gat
     (image,) = signature["inputs"].values()
     assert (image["dtype"], image["tensor_shape"]["dim"]) == ("DT_STRING", [{"size": "-1", "name": ""}])
     assert [size["size"] for size in signature["outputs"]["probabilities"]["tensor_shape"]["dim"]] == ["-1", "2"]
+
+
+def test_real_responses_match_the_documented_schema(gateway: Gateway) -> None:
+    for kind, response in (
+        (PredictResponse, predict(gateway, instances=[b64(RED)])),
+        (PredictResponse, predict(gateway, inputs=[b64(RED)])),
+        (ClassifyResponse, predict(gateway, "classify", examples=[{"image": b64(RED)}])),
+        (ServingStatusList, gateway.client.get(f"{URL}/versions/1")),
+        (ServingMetadata, gateway.client.get(f"{URL}/metadata")),
+    ):
+        kind.model_validate_json(response.data, strict=True)
+        assert set(response.get_json()) <= set(kind.model_fields)
 
 
 def test_models_with_many_labels_have_no_predict_but_classify(make_gateway: MakeGateway) -> None:
