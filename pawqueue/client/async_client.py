@@ -5,7 +5,7 @@ greenlet hands an awaitable to the coroutine, and continues with its result.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial, wraps
 from types import TracebackType
@@ -23,8 +23,8 @@ from pawqueue.client.submissions import Submission
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Each call that waits for a result holds a connection.
-_LIMITS = httpx.Limits(max_connections=2_000, max_keepalive_connections=100)
+#: Maximum number of open connections that no call uses.
+_IDLE_MAX = 500
 _END = object()
 
 
@@ -95,7 +95,7 @@ class AsyncPawqueue:
         self._bridge = _Bridge()
         self._client = _Client(url, api_key, timeout_s=timeout_s, transport=self._bridge)
         # After the client has checked the address.
-        self._bridge.inner = transport or httpx.AsyncHTTPTransport(limits=_LIMITS, **transport_options(url))
+        self._bridge.inner = transport or _Connections(transport_options(url))
 
     async def __aenter__(self) -> Self:
         return self
@@ -270,6 +270,56 @@ def _is_in_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+class _Connections(httpx.AsyncBaseTransport):
+    """Sends each request through a transport that sends no other one at the time.
+
+    One transport for all searches all its connections for each request: for 200 at the same time that took as long as
+    everything else.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        self._idle: list[httpx.AsyncHTTPTransport] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        transport = self._idle.pop() if self._idle else httpx.AsyncHTTPTransport(**self._options)
+        try:
+            response = await transport.handle_async_request(request)
+        except BaseException:
+            await self._release(transport)
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
+        response.stream = _Returning(response.stream, partial(self._release, transport))
+        return response
+
+    async def aclose(self) -> None:
+        while self._idle:
+            await self._idle.pop().aclose()
+
+    async def _release(self, transport: httpx.AsyncHTTPTransport) -> None:
+        if len(self._idle) < _IDLE_MAX:
+            self._idle.append(transport)
+        else:
+            await transport.aclose()
+
+
+class _Returning(httpx.AsyncByteStream):
+    """The body of a response; calls `release` when it is closed."""
+
+    def __init__(self, body: httpx.AsyncByteStream, release: Callable[[], Awaitable[None]]) -> None:
+        self._body = body
+        self._release = release
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._body)
+
+    async def aclose(self) -> None:
+        try:
+            await self._body.aclose()
+        finally:
+            await self._release()
 
 
 class _Body(httpx.AsyncByteStream):

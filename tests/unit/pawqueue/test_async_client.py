@@ -46,6 +46,30 @@ def test_hundreds_of_calls_wait_at_the_same_time_in_one_thread(service: Service,
     assert asyncio.run(predict_all()) == [f"{number}.png" for number in range(60)]
 
 
+def test_calls_one_after_another_use_the_same_connection() -> None:
+    async def run() -> int:
+        ports = set()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            ports.add(writer.get_extra_info("peername")[1])
+            while await reader.readline():
+                while (await reader.readline()).strip():
+                    pass
+                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"models": []}')
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with AsyncPawqueue(f"http://127.0.0.1:{port}") as client:
+            for _ in range(5):
+                assert await client.models() == []
+            in_turns = len(ports)
+            await asyncio.gather(*(client.models() for _ in range(5)))
+        server.close()
+        return in_turns
+
+    assert asyncio.run(run()) == 1
+
+
 def test_the_event_loop_runs_while_a_call_waits(service: Service, url: str) -> None:
     service.held = {"a.png"}
 
