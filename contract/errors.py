@@ -123,6 +123,12 @@ class HeadersTooLargeError(UploadError):
     code, title, http_status = "headers_too_large", "Header fields too large", 431
 
 
+class FetchNotAllowedError(UploadError):
+    """Images are not fetched from this address."""
+
+    code, title, http_status = "fetch_not_allowed", "Address not allowed", 403
+
+
 class UnauthorizedError(PawqueueError):
     """The API key is missing, unknown or revoked."""
 
@@ -234,6 +240,12 @@ class UndecodableImageError(JobFailedError):
     """The image data is truncated or corrupt."""
 
     code, title, http_status = "undecodable_image", "Undecodable image", 422
+
+
+class FetchFailedError(JobFailedError):
+    """The image could not be fetched from its address."""
+
+    code, title, http_status = "fetch_failed", "Image not fetched", 502
 
 
 class PredictFailedError(JobFailedError):

@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 from contract.destinations import Destinations, Target
 
 #: How much of a response is read.
 REPLY_MAX_BYTES = 4096
 _RETRY_AFTER_MAX_S = 86_400
+_OK = 200
 
 #: Returns the addresses of a host: what `socket.getaddrinfo` returns.
 Resolve = Callable[..., Sequence[tuple[Any, ...]]]
+Response = TypeVar("Response")
 
 
 class OutboundError(Exception):
@@ -41,6 +43,17 @@ class Reply:
     text: str
     #: Seconds in `Retry-After`; None if it is missing or a date.
     retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A response to a GET request."""
+
+    status: int
+    #: Of a redirect: where it leads.
+    location: str
+    #: The start of the body if the status is 200, else empty.
+    body: bytes
 
 
 class Outbound:
@@ -63,6 +76,28 @@ class Outbound:
             ForbiddenUrlError: the URL, or an address of its host, is not allowed.
             OutboundError: there was no valid response in time.
         """
+        return self._exchange("POST", url, body, headers, timeout_s, _reply)
+
+    def get(self, url: str, max_bytes: int, timeout_s: float) -> Page:
+        """Send a GET request and read at most `max_bytes` of the body; raises like `post`."""
+
+        def read(response: HTTPResponse) -> Page:
+            body = response.read(max_bytes) if response.status == _OK else b""
+            return Page(response.status, response.getheader("Location") or "", body)
+
+        headers = {"User-Agent": "pawqueue", "Accept": "image/*, */*"}
+        return self._exchange("GET", url, None, headers, timeout_s, read)
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        read: Callable[[HTTPResponse], Response],
+    ) -> Response:
+        """Send a request, and return what `read` returns for the response."""
         end_s = self._clock() + timeout_s
         target = self._destinations.target(url)
         try:
@@ -71,8 +106,8 @@ class Outbound:
                 # HTTPConnection would resolve the name again.
                 connection.sock = _Timed(connected, end_s, self._clock)
                 fixed = {"Host": target.authority, "Connection": "close"}
-                connection.request("POST", target.path, body, {**headers, **fixed})
-                return _reply(connection.getresponse())
+                connection.request(method, target.path, body, {**headers, **fixed})
+                return read(connection.getresponse())
         except TimeoutError:
             raise OutboundError(f"No response within {timeout_s:g} s.") from None
         except ssl.SSLError as error:

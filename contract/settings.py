@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from contract.destinations import Allowed, parse_allowed
+from contract.fetch import FetchRules, parse_fetch_rules
 from contract.proxy import Network, is_prefix, parse_networks
 
 #: The prefix of every environment variable.
@@ -379,6 +380,17 @@ class Settings(BaseModel):
     review_max_bytes: int = _setting(
         500_000_000, "Maximum total size of the images kept for review. Beyond it, the same applies.", "bytes", ge=1
     )
+    fetch_allow: str = _setting(
+        "",
+        "From where images may be fetched whose address is sent instead of the image, separated by commas: hosts, such "
+        "as `images.example.com` or `*.example.org`, and buckets, such as `s3://photos/2026`. Addresses that are not "
+        "public are refused unless their network is listed too, such as `10.1.0.0/16`. Set it for gateways and "
+        "workers. Empty: no images are fetched.",
+    )
+    fetch_threads: int = _setting(8, "How many images a worker fetches at the same time.", "threads", ge=1, le=64)
+    fetch_timeout_s: float = _setting(
+        20.0, "Maximum time to fetch an image, including redirects. Failed tries are repeated twice.", "s", gt=0, le=300
+    )
     thumbnails_per_s: float = _setting(
         2.0,
         "Maximum rate at which a worker stores thumbnails for the dashboard. 0 disables them.",
@@ -495,6 +507,19 @@ class Settings(BaseModel):
     def webhook_pauses_s(self) -> list[float]:
         """The pauses between the tries to deliver an event."""
         return [float(item) for item in _items(self.webhook_retries_s)]
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _are_fetch_rules(cls, value: str) -> str:
+        try:
+            parse_fetch_rules(value)
+        except ValueError as error:
+            raise ValueError(f"must be hosts, buckets and networks, separated by commas ({error})") from None
+        return value
+
+    def fetch_rules(self) -> FetchRules:
+        """From where images may be fetched."""
+        return parse_fetch_rules(self.fetch_allow)
 
     def served_models(self) -> frozenset[str] | None:
         """The names of the models whose jobs a worker takes; None for all."""

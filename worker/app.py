@@ -10,6 +10,7 @@ import redis
 
 from bundle.decode import decode as decode_image
 from contract.broker import fetch_only_wanted, make_celery
+from contract.fetch import Fetcher
 from contract.images.store import ImageStore, open_image_store
 from contract.images.thumbnails import ThumbnailStore
 from contract.job import new_job_id, now_ms
@@ -23,6 +24,7 @@ from contract.tracing import Tracer
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import CostlyDecoder, Decode, Decoder
+from worker.pipeline.fetch import FetchThreads
 from worker.pipeline.gate import Gate
 from worker.pipeline.guard import Guard
 from worker.pipeline.item import Item
@@ -61,6 +63,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
     decode: Decode = decode_image,
     guard: Guard | None = None,
     tracer: Tracer | None = None,
+    fetcher: Fetcher | None = None,
     end_process: Callable[[int], object] = os._exit,
 ) -> Worker:
     """Build a worker that serves `models`, of which `model` is loaded; without `models` it serves only `model`.
@@ -118,6 +121,16 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         guard=guard or Guard(settings.decode_limit_s, settings.upload_max_pixels),
         threads=settings.decode_threads,
     )
+    rules = settings.fetch_rules()
+    fetch = FetchThreads(
+        gate,
+        ledger,
+        images,
+        costly,
+        committer,
+        fetcher=fetcher or Fetcher(rules, settings.upload_max_bytes, settings.fetch_timeout_s),
+        threads=settings.fetch_threads if rules else 1,
+    )
     pipeline = Pipeline(
         ledger=ledger,
         images=images,
@@ -127,6 +140,7 @@ def build_worker(  # noqa: PLR0913 - every part that a test may replace is an ar
         decoder=decoder,
         batcher=batcher,
         costly=costly,
+        fetch=fetch,
         predictor=predictor,
         committer=committer,
         shadow=shadow,

@@ -26,7 +26,7 @@ from worker.upkeep.watchdog import Watchdog
 _log = get_logger(__name__)
 
 #: If one of these threads stops, the worker holds jobs that never finish.
-_THREADS = ("predict", "commit", "leases", "reconciler", "watchdog", "costly", "shadow", "models", "load")
+_THREADS = ("predict", "commit", "leases", "reconciler", "watchdog", "costly", "fetch", "shadow", "models", "load")
 
 
 @dataclass(frozen=True)

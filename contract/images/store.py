@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract.errors import UnavailableError
+from contract.fetch import is_address
 from contract.ledger import keys
 from contract.ledger.connection import unavailable_reason
 
@@ -56,8 +57,12 @@ class ImageStore(ABC):
     def get(self, refs: Sequence[str]) -> list[bytes | None]:
         """Read images, in one round trip if the store supports it; None for a missing one."""
 
-    @abstractmethod
     def delete(self, refs: Sequence[str]) -> None:
+        """Delete images. Unknown references are ignored, and so are addresses of images that were not fetched yet."""
+        self._delete([ref for ref in refs if not is_address(ref)])
+
+    @abstractmethod
+    def _delete(self, refs: Sequence[str]) -> None:
         """Delete images; unknown references are ignored."""
 
     def sweep(self, older_than_s: float) -> int:
@@ -156,11 +161,11 @@ class FileImageStore(ImageStore):
             raise UnavailableError(f"The image store is not readable ({error.strerror}). Try again later.") from error
         return found
 
-    def delete(self, refs: Sequence[str]) -> None:
+    def _delete(self, refs: Sequence[str]) -> None:
         failure: OSError | None = None
         for path, group in groupby(sorted(refs), self._path):
             try:
-                _delete(path, list(group))
+                _delete_from(path, list(group))
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -270,7 +275,7 @@ def _read_at(handle: int, ref: str) -> bytes | None:
     return data if len(data) == length and zlib.crc32(data) == checksum else None
 
 
-def _delete(path: str, refs: Sequence[str]) -> None:
+def _delete_from(path: str, refs: Sequence[str]) -> None:
     """Delete images of one file."""
     if "-" not in refs[0]:
         os.unlink(path)  # noqa: PTH108 - a str: see `FileImageStore._path`
@@ -366,7 +371,7 @@ class RedisImageStore(ImageStore):
             found: list[bytes | None] = self._redis.mget([keys.image(ref) for ref in refs])  # type: ignore[assignment]
         return found
 
-    def delete(self, refs: Sequence[str]) -> None:
+    def _delete(self, refs: Sequence[str]) -> None:
         if refs:
             with _redis_available():
                 self._redis.unlink(*(keys.image(ref) for ref in refs))
@@ -407,7 +412,7 @@ class FsspecImageStore(ImageStore):
         found = self._files.cat([self._address(ref) for ref in refs], on_error="return") if refs else {}
         return [_bytes_or_none(found.get(self._address(ref))) for ref in refs]
 
-    def delete(self, refs: Sequence[str]) -> None:
+    def _delete(self, refs: Sequence[str]) -> None:
         try:
             for ref in refs:
                 if self._files.exists(self._address(ref)):

@@ -132,6 +132,11 @@ class Ledger:
         self._run("begin", *_claim_arguments(claims))
 
     @redis_errors_as_unavailable
+    def fetched(self, claim: Claim, image: str, size_bytes: int) -> bool:
+        """Store the reference of a job's image, which was fetched; False if the claim is not current."""
+        return bool(self._run("fetched", claim.job.id, claim.fence, image, size_bytes))
+
+    @redis_errors_as_unavailable
     def renew(self, claims: Sequence[Claim], lease_ms: int, now_ms: int = 0) -> list[bool]:
         """Extend leases; False for a job that was claimed again or is finished."""
         return _flags(self._run("renew", now_ms, lease_ms, *_claim_arguments(claims)))

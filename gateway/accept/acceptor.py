@@ -75,6 +75,8 @@ class Upload:
     own_id: str = ""
     #: As in `Job`.
     traceparent: str = field(default_factory=current_traceparent)
+    #: Where a worker fetches the image; empty if it was sent.
+    address: str = ""
     #: Set if reading the request already showed that this image cannot be accepted.
     error: UploadError | None = None
 
@@ -87,6 +89,7 @@ class Upload:
             created_ms=created_ms,
             file=self.file,
             size_bytes=len(self.data),
+            image=self.address,
             owner=self.owner,
             submission=self.submission,
             model=self.model,
@@ -112,7 +115,7 @@ class UploadReceipt:
 
 @dataclass(slots=True)
 class _Entry:
-    """A job to record, and its image; None if the image is already stored."""
+    """A job to record, and its image; None if the image is stored already, or has to be fetched."""
 
     submit: Submit
     data: bytes | None
@@ -274,7 +277,7 @@ class Acceptor:
         return [job for receipt in receipts if (job := receipt.new_job)]
 
     def _check(self, upload: Upload) -> UploadError | None:
-        if upload.error:
+        if upload.error or upload.address:
             return upload.error
         try:
             check_upload(upload.data, self._upload_limits)
@@ -284,7 +287,7 @@ class Acceptor:
 
     def _store(self, uploads: Sequence[Upload]) -> list[UploadReceipt]:
         self._admission.check(uploads[0].owner)
-        entries = [_Entry(upload.to_submit(), upload.data) for upload in uploads]
+        entries = [_Entry(upload.to_submit(), None if upload.address else upload.data) for upload in uploads]
         receipts = self._commit(entries)
         return [
             UploadReceipt(receipt.job_id, _new_job(entry.submit, receipt), self._error_for(receipt.status))

@@ -27,6 +27,8 @@ class ReceivedImage:
 
     custom_id: str
     data: bytes = b""
+    #: Where a worker fetches it; empty if it was sent.
+    address: str = ""
     error: UploadError | None = None
     #: Whether it is a system file, such as `.DS_Store`, which is skipped: neither accepted nor rejected.
     is_junk: bool = False

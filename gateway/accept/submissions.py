@@ -286,7 +286,8 @@ class Submissions:
 
     def _upload(self, submission: Submission, image: ReceivedImage) -> Upload:
         yield_turn()
-        digest = b"" if image.error else hashlib.sha256(image.data).digest()[:_FINGERPRINT_BYTES]
+        content = image.data or image.address.encode()
+        digest = b"" if image.error else hashlib.sha256(content).digest()[:_FINGERPRINT_BYTES]
         job_id = image_job_id(submission.id, image.custom_id)
         return Upload(
             image.data,
@@ -300,6 +301,7 @@ class Submissions:
             submission=submission.id,
             model=submission.model,
             top_k=submission.top_k,
+            address=image.address,
             error=image.error,
         )
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from contract.destinations import URL_MAX
 from contract.job import WARNINGS, JobStatus
 from contract.queues import INTERACTIVE
 from gateway.accept.header import FORMATS
@@ -312,11 +313,26 @@ def form_schema(file: dict[str, Any]) -> dict[str, Any]:
 
 
 #: The request body of an upload: a form with one image, or only the image.
+class AddressBody(BaseModel):
+    """The address of an image."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(
+        min_length=1,
+        max_length=URL_MAX,
+        description="Where a worker fetches the image: `https://`, `http://`, or an object in a bucket, such as "
+        "`s3://bucket/cat.jpg`. Only from where the operator allows it (`PAWQUEUE_FETCH_ALLOW`).",
+        json_schema_extra={"example": "https://images.example.com/cat.jpg"},
+    )
+
+
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {"schema": form_schema(BINARY | {"description": "The image."})},
         "application/octet-stream": {"schema": BINARY},
         **{f"image/{name.lower()}": {"schema": BINARY} for name in (*FORMATS, "HEIC")},
+        "application/json": {"schema": AddressBody},
     },
 }

@@ -19,6 +19,7 @@ from gateway.http.job_schemas import (
     WARNINGS_TEXT,
     WEBHOOK_EXAMPLE,
     WEBHOOK_TEXT,
+    AddressBody,
     ErrorObject,
     ModelObject,
     PredictionObject,
@@ -31,6 +32,8 @@ from gateway.http.job_schemas import (
 )
 
 _NAME_MAX = 200
+#: Addresses in one request.
+_ADDRESSES_MAX = 1000
 _PLACE_MAX = 2**53
 SUBMISSION_ID = "0192f3a4-5b6c-7d8e-9f01-0123456789ab"
 
@@ -303,7 +306,27 @@ RESULT_LINE = {
     "warnings": [],
 }
 
-#: The request body that adds images: a form, a tar or a zip.
+
+class AddressedImage(AddressBody):
+    """An image of a submission that is fetched."""
+
+    custom_id: str = Field(
+        "",
+        max_length=CUSTOM_ID_MAX,
+        description="A name for the image, unique in the submission. Default: its address without the query.",
+        json_schema_extra={"example": "beach/cat.jpg"},
+    )
+
+
+class AddressesBody(BaseModel):
+    """The addresses of images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[AddressedImage] = Field(min_length=1, max_length=_ADDRESSES_MAX)
+
+
+#: The request body that adds images: a form, a tar or a zip, or their addresses.
 IMAGES_BODY: dict[str, Any] = {
     "required": True,
     "content": {
@@ -319,5 +342,6 @@ IMAGES_BODY: dict[str, Any] = {
         },
         "application/x-tar": {"schema": BINARY},
         "application/zip": {"schema": BINARY},
+        "application/json": {"schema": AddressesBody},
     },
 }

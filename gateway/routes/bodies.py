@@ -4,13 +4,16 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 from flask import request
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from contract.destinations import ForbiddenUrlError
 from contract.errors import (
     EmptyUploadError,
+    FetchNotAllowedError,
     InvalidWebhookError,
     NotAnImageError,
     UnavailableError,
@@ -18,6 +21,7 @@ from contract.errors import (
     UploadError,
     UploadTooLargeError,
 )
+from contract.fetch import FetchError, FetchRules, name_of
 from contract.job import new_job_id
 from contract.settings import Settings
 from contract.web.bodies import handed_on, release, unpacks
@@ -26,17 +30,22 @@ from gateway.accept.acceptor import Upload
 from gateway.accept.archives import TAR_MAX_MEMBERS, ZIP_MAX_MEMBERS, UnpackBudget, read_tar, read_zip
 from gateway.accept.foreign import is_foreign
 from gateway.accept.forms import Part, read_form, read_parts
-from gateway.accept.received import ReceivedImage
+from gateway.accept.received import CUSTOM_ID_MAX, ReceivedImage, to_custom_id
 from gateway.accept.spool import Spool
 from gateway.http.auth import caller
-from gateway.http.job_schemas import SubmitHeaders, SubmitQuery, WaitHeader
+from gateway.http.job_schemas import AddressBody, SubmitHeaders, SubmitQuery, WaitHeader
 from gateway.http.problems import broken_body
+from gateway.http.submission_schemas import AddressesBody
 from gateway.services import current_services
 
 FORM = "multipart/form-data"
 _URL_ENCODED = "application/x-www-form-urlencoded"
 _TARS = {"application/x-tar", "application/tar", "application/gzip", "application/x-gzip", "application/x-gtar"}
 _ZIPS = {"application/zip", "application/x-zip-compressed"}
+_JSON = "application/json"
+#: Limits of JSON bodies with one address, and with many.
+_ADDRESS_MAX_BYTES, _ADDRESSES_MAX_BYTES = 16_384, 4_194_304
+Model = TypeVar("Model", bound=BaseModel)
 _PIECE_BYTES = 65_536
 _FILE_NAME_MAX = 255
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6}(?:\.\d{1,3})?)\s*(?:$|[,;])", re.ASCII)
@@ -50,16 +59,20 @@ def read_upload(
     Raises:
         UploadError: the request has no image, or its body ended early.
     """
-    data, file = _read_image(query.file, settings.upload_max_bytes)
+    address = _read_address(settings) if request.mimetype == _JSON else ""
+    data, file = (
+        (b"", query.file or name_of(address)) if address else _read_image(query.file, settings.upload_max_bytes)
+    )
     key = header.idempotency_key.strip()
     return Upload(
         data,
         query.queue,
         file=clean_name(file),
+        address=address,
         job_id=job_id or new_job_id(),
         own_id=own_id,
         idempotency_key=key,
-        fingerprint=f"{hashlib.sha256(data).hexdigest()}{query.model}" if job_id or key else "",
+        fingerprint=f"{hashlib.sha256(data or address.encode()).hexdigest()}{query.model}" if job_id or key else "",
         deadline_s=query.deadline_s,
         model=query.model,
         top_k=query.top_k,
@@ -91,10 +104,12 @@ def read_images(settings: Settings, spool: Spool) -> Iterator[ReceivedImage]:
         spool.check(owner, min(request.content_length or 0, max_bytes))  # before the body is read
         budget = _unpack_budget(settings, ZIP_MAX_MEMBERS)
         return read_zip(read_piece, settings.upload_max_bytes, budget, spool.file(owner), keep_junk=keep_junk)
+    if mimetype == _JSON:
+        return _read_addresses(settings)
     problem = f"Content-Type is {clean_name(mimetype)}." if mimetype else "The request has no Content-Type."
     raise UnsupportedFormatError(
-        f"{problem} This endpoint takes many images, as {FORM}, application/x-tar or application/zip; "
-        "POST /v1/jobs takes one image as the body."
+        f"{problem} This endpoint takes many images, as {FORM}, application/x-tar or application/zip, or "
+        f"their addresses as {_JSON}; POST /v1/jobs takes one image as the body."
     )
 
 
@@ -153,6 +168,44 @@ def clean_name(name: str) -> str:
     """`name` without control characters and at most 255 characters long, for records and logs."""
     kept = name[: 4 * _FILE_NAME_MAX]  # names may have hundreds of kilobytes
     return "".join(character for character in kept if character.isprintable())[:_FILE_NAME_MAX]
+
+
+def _read_address(settings: Settings) -> str:
+    """The address in a JSON body.
+
+    Raises:
+        UploadError: the body has none, or images are not fetched from there.
+    """
+    address = _read_json(AddressBody, _ADDRESS_MAX_BYTES, "To send an image itself, set Content-Type to its type.").url
+    if error := _address_error(settings.fetch_rules(), address):
+        raise error
+    return address
+
+
+def _read_addresses(settings: Settings) -> Iterator[ReceivedImage]:
+    """The images whose addresses are in a JSON body."""
+    rules = settings.fetch_rules()
+    for image in _read_json(AddressesBody, _ADDRESSES_MAX_BYTES, "See /docs.").images:
+        custom_id = to_custom_id(image.custom_id or image.url.partition("?")[0])[:CUSTOM_ID_MAX]
+        yield ReceivedImage(custom_id, address=image.url, error=_address_error(rules, image.url))
+
+
+def _address_error(rules: FetchRules, address: str) -> UploadError | None:
+    try:
+        rules.check(address)
+    except FetchError as error:
+        return FetchNotAllowedError(str(error))
+    return None
+
+
+def _read_json(model: type[Model], max_bytes: int, advice: str) -> Model:
+    request.max_content_length = max_bytes
+    try:
+        return model.model_validate_json(_read_body())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise UploadError(f"The JSON body is not valid: {where}: {first['msg']}. {advice}") from None
 
 
 def _read_image(name: str, max_bytes: int) -> tuple[bytes, str]:

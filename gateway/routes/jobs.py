@@ -9,6 +9,7 @@ from contract.access import Scope
 from contract.errors import (
     ConflictError,
     EmptyUploadError,
+    FetchNotAllowedError,
     IdempotencyMismatchError,
     InvalidWebhookError,
     NoFileError,
@@ -59,6 +60,7 @@ IMAGE_ERRORS = (
     UnsupportedEncodingError,
     UploadTooLargeError,
     TooManyPixelsError,
+    FetchNotAllowedError,
     QueueFullError,
 )
 _SUBMIT_ERRORS = (*IMAGE_ERRORS, UnknownModelError, ConflictError, IdempotencyMismatchError, InvalidWebhookError)
@@ -73,10 +75,10 @@ _SUBMIT_RESPONSES = {
 def submit(query: SubmitQuery, header: SubmitHeaders) -> Response:
     """Submit an image.
 
-    The image is the part `file` of a form, or the request body itself: JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF,
-    recognized by its first bytes. Anything else is rejected with an error that names what was sent. The image's
-    header, size and pixel count are checked immediately; an image whose pixel data is corrupt is accepted, and its job
-    fails.
+    The image is the part `file` of a form, the request body itself, or at the `url` in a JSON body: JPEG, PNG, WebP,
+    HEIC, AVIF, BMP, GIF or TIFF, recognized by its first bytes. Anything else is rejected with an error that names what
+    was sent. The image's header, size and pixel count are checked immediately; an image whose pixel data is corrupt is
+    accepted, and its job fails.
 
     Once accepted, the job is processed even if the client disconnects, also while it waits for the result. To stop it,
     cancel it with `DELETE`.

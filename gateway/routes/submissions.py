@@ -188,7 +188,7 @@ def read(path: SubmissionPath, header: WaitHeader) -> Response:
     requestBody=IMAGES_BODY,
 )
 def add(path: SubmissionPath) -> Response:
-    """Add images: a form of up to 100 parts, a tar (plain or gzipped), or a zip.
+    """Add images: a form of up to 100 parts, a tar (plain or gzipped), a zip, or up to 1,000 addresses as JSON.
 
     The name of a part or member becomes its `custom_id`. An invalid image is listed in `rejected` and does not affect
     the others; of more than 100, the first are listed, and the results of the submission contain all. Resending an

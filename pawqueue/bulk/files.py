@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
+from contract.fetch import is_address
 from contract.junk import is_junk
 from pawqueue.client.jobs import read_whole, valid_unicode
 
@@ -40,11 +42,23 @@ class FoundFile:
     path: Path
     #: Relative to the folder, with `/` between parts, valid Unicode.
     name: str
+    #: Where the service fetches the image; empty for a file.
+    address: str = ""
+
+    @property
+    def key(self) -> str | Path:
+        """What identifies it in a run."""
+        return self.address or self.path
 
     @classmethod
     def named(cls, path: Path) -> "FoundFile":
         """A file whose name in the results is its path."""
         return cls(path, valid_unicode(path.as_posix()))
+
+    @classmethod
+    def at(cls, address: str) -> "FoundFile":
+        """An image at an address. Its name has no query, which may contain a signature."""
+        return cls(path_of(address), valid_unicode(address.partition("?")[0]), address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +93,8 @@ def find_sources(
 
     Names are relative to a single folder; otherwise each begins with its argument. Patterns that the shell did not
     expand (`'photos/**/*.jpg'`) are expanded here. A listed file that does not exist is yielded too: its row in the
-    results gives the reason.
+    results gives the reason. Arguments and lists may contain addresses; one of a bucket as an argument stands for all
+    images whose address begins with it.
 
     Raises:
         MissingSourceError: an argument matches nothing.
@@ -88,8 +103,55 @@ def find_sources(
         yield from find_files([Path(arguments[0])], every_file=every_file, on_skip=on_skip)
         return
     for argument in arguments:
-        for path in _expanded(argument, stdin, separator):
-            yield from _named(path, None, every_file=every_file, on_skip=on_skip)
+        if is_address(argument):
+            yield from _at(argument, every_file=every_file, on_skip=on_skip)
+            continue
+        for name in _expanded(argument, stdin, separator):
+            if isinstance(name, str):
+                yield FoundFile.at(name)
+            else:
+                yield from _named(name, None, every_file=every_file, on_skip=on_skip)
+
+
+def listed_files(file: BinaryIO, separator: bytes) -> Iterator[FoundFile]:
+    """Yield the files and addresses that a list names."""
+    for name in _listed(file, separator):
+        yield FoundFile.at(name) if isinstance(name, str) else FoundFile.named(name)
+
+
+def path_of(address: str) -> Path:
+    """The path in an address: the name of its last folder can be a label."""
+    return Path(unquote(urlsplit(address).path).lstrip("/"))
+
+
+def _at(address: str, *, every_file: bool, on_skip: OnSkip) -> Iterator[FoundFile]:
+    """Yield an address, or all images of a bucket whose address begins with it."""
+    if address.startswith(("http://", "https://")):
+        yield FoundFile.at(address)
+        return
+    for found in _objects(address):
+        if every_file or found.lower().endswith(ENDINGS):
+            yield FoundFile.at(found)
+        else:
+            on_skip(path_of(found))
+
+
+def _objects(prefix: str) -> list[str]:
+    """The addresses of the objects of a bucket, in name order."""
+    try:
+        import fsspec  # noqa: PLC0415 - an extra, which only buckets need
+
+        files, path = fsspec.core.url_to_fs(prefix)
+        found = sorted(files.find(path))
+    except (ImportError, ValueError) as error:
+        raise MissingSourceError(f"{prefix!r} cannot be listed ({error}). Install fsspec and its driver.") from error
+    # Drivers raise errors of their libraries.
+    except Exception as error:
+        raise MissingSourceError(f"{prefix!r} cannot be listed ({type(error).__name__}: {error}).") from error
+    if not found:
+        raise MissingSourceError(f"There is nothing at {prefix!r}. Check the address.")
+    scheme = prefix.partition("://")[0]
+    return [f"{scheme}://{name.lstrip('/')}" for name in found]
 
 
 def count_skipped(counts: Counter[str], path: Path) -> None:
@@ -191,13 +253,20 @@ def _is_inside(link: str, root: Path) -> bool:
     return target.is_file() and target.is_relative_to(os.path.realpath(root))
 
 
-def _expanded(argument: str, stdin: BinaryIO, separator: bytes) -> Iterator[Path]:
+def _expanded(argument: str, stdin: BinaryIO, separator: bytes) -> Iterator[Path | str]:
     if argument == STDIN:
-        yield from (Path(os.fsdecode(name)) for name in _split(stdin, separator))
+        yield from _listed(stdin, separator)
     elif Path(argument).exists():
         yield Path(argument)
     else:
         yield from _matches(argument)
+
+
+def _listed(file: BinaryIO, separator: bytes) -> Iterator[Path | str]:
+    """The names of a list: a path, or an address as text."""
+    for line in _split(file, separator):
+        name = os.fsdecode(line)
+        yield name.strip() if is_address(name) else Path(name)
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -114,7 +114,7 @@ class BulkRun:
         else:
             found = iter(files)
             while batch := list(itertools.islice(found, _FILES_PER_TRANSACTION)):
-                self._state.add((file.path, file.name) for file in batch)
+                self._state.add((file.key, file.name) for file in batch)
         return self._state.total()
 
     def events(self) -> Iterator[Event]:
@@ -160,9 +160,11 @@ class BulkRun:
         return labels
 
     def _add_resumed(self, file: FoundFile) -> None:
-        known = self._state.find(file.path)
+        known = self._state.find(file.key)
         try:
-            if known is None:
+            if file.address:
+                self._state.add([(file.key, file.name)])  # whether its image has changed is not known here
+            elif known is None:
                 self._add_new(file)
             else:
                 self._compare(file, known)

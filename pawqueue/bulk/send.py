@@ -1,5 +1,6 @@
 """Sends the files of a run from a few threads, up to a hundred images in one request."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,13 @@ class Sender:
         """Read the files and group them into requests."""
         uploads: list[_Upload] = []
         for entry in entries:
+            if entry.address:
+                upload = _Upload(entry, FileContent(b"", hashlib.sha256(entry.address.encode()).digest(), ""))
+                if uploads and not uploads[-1].entry.address:
+                    yield uploads
+                    uploads = []
+                uploads.append(upload)
+                continue
             try:
                 upload = _Upload(entry, read_file(entry.path))
             except OSError as error:
@@ -99,7 +107,7 @@ class Sender:
                 self._finish(entry, row)
                 continue
             size = sum(len(item.file.content) for item in uploads) + len(upload.file.content)
-            if uploads and size > REQUEST_MAX_BYTES:
+            if uploads and (size > REQUEST_MAX_BYTES or uploads[-1].entry.address):
                 yield uploads
                 uploads = []
             uploads.append(upload)
@@ -111,9 +119,8 @@ class Sender:
         self._state.begin_sending((item.entry.index, item.file.stamp, item.file.sha256) for item in uploads)
         tries = 0
         while uploads and self._may_send():
-            images = [(item.entry.custom_id, item.file.content) for item in uploads]
             try:
-                added = self._submissions.add(self._submission_id, images, self._deadline)
+                added = self._add(uploads)
             except RefusedError as error:
                 self._split_rejected(uploads, error)
                 return
@@ -122,6 +129,13 @@ class Sender:
             if left:
                 self._hold_back(retry_pause_s(max(tries, 1), added.retry_after_s), added)
             uploads = left
+
+    def _add(self, uploads: list[_Upload]) -> Added:
+        if uploads[0].entry.address:
+            addresses = [(item.entry.custom_id, item.entry.address) for item in uploads]
+            return self._submissions.add_addresses(self._submission_id, addresses, self._deadline)
+        images = [(item.entry.custom_id, item.file.content) for item in uploads]
+        return self._submissions.add(self._submission_id, images, self._deadline)
 
     def _may_send(self) -> bool:
         """Wait while the queue is full; False if the run has stopped."""

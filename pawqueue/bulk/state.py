@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from contract.fetch import is_address
 from contract.result_row import CSV_COLUMNS, ResultRow
+from pawqueue.bulk.files import path_of
 from pawqueue.client.errors import ClientError
 
 #: Version of the file format; files of other versions are rejected.
@@ -51,6 +53,8 @@ class Entry:
     name: str
     #: Its name in the submission.
     custom_id: str
+    #: As in `FoundFile`.
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,8 @@ class RunState:
             values = [("submission", submission_id), ("cursor", "0")]
             connection.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", values)
 
-    def add(self, files: Iterable[tuple[Path, str]]) -> None:
-        """Append files, given by path and name; paths that are already stored are skipped."""
+    def add(self, files: Iterable[tuple[Path | str, str]]) -> None:
+        """Append files, given by path or address, and name; those that are already stored are skipped."""
         with self._transaction() as connection:
             for path, name in files:
                 key = os.fsencode(path)
@@ -123,8 +127,8 @@ class RunState:
                     values = (key, name, self._unused_custom_id(custom_id_of(name), name))
                     connection.execute("INSERT INTO files (path, name, custom_id) VALUES (?, ?, ?)", values)
 
-    def find(self, path: Path) -> KnownFile | None:
-        """Find a file by its path; None if the run does not contain it."""
+    def find(self, path: Path | str) -> KnownFile | None:
+        """Find a file by its path or address; None if the run does not contain it."""
         found = self._one("SELECT id, stamp, sha256, row FROM files WHERE path = ?", os.fsencode(path))
         if found is None:
             return None
@@ -296,7 +300,10 @@ def _row(text: str) -> ResultRow:
 
 
 def _entry(index: int, path: bytes, name: str, custom_id: str) -> Entry:
-    return Entry(index, Path(os.fsdecode(path)), name, custom_id)
+    text = os.fsdecode(path)
+    if is_address(text):
+        return Entry(index, path_of(text), name, custom_id, text)
+    return Entry(index, Path(text), name, custom_id)
 
 
 def _unusable(path: Path | None, error: sqlite3.Error) -> str:

@@ -23,6 +23,7 @@ from pawqueue.bulk.files import (
     count_skipped,
     find_sources,
     folder_name,
+    listed_files,
     skipped_text,
 )
 from pawqueue.bulk.results import ResultsFile, part_of
@@ -49,6 +50,7 @@ class Arguments:
     """The command line."""
 
     sources: tuple[str, ...]
+    from_list: Path | None
     out: Path
     form: str | None
     name: str
@@ -74,7 +76,7 @@ class Arguments:
 
     def bulk_options(self) -> BulkOptions:
         """The options of the run itself."""
-        name = self.name or folder_name(self.sources[0])
+        name = self.name or folder_name(self.sources[0] if self.sources else str(self.from_list))
         jobs = JobOptions(self.queue, self.model, self.top_k, self.webhook)
         return BulkOptions(name, jobs, self.give_up_after_s, self.concurrency)
 
@@ -94,12 +96,20 @@ class Arguments:
         for file in find_sources(
             self.sources, every_file=self.every_file, on_skip=skip, stdin=sys.stdin.buffer, separator=separator
         ):
-            if not is_own(file.path):
+            if file.address or not is_own(file.path):
                 yield file
+        if self.from_list:
+            with self.from_list.open("rb") as names:
+                yield from listed_files(names, separator)
 
 
 @click.command(short_help="Classify a folder of images into a results file.")
-@click.argument("sources", metavar="FOLDER|FILE|PATTERN|-...", nargs=-1, required=True)
+@click.argument("sources", metavar="FOLDER|FILE|PATTERN|ADDRESS|-...", nargs=-1)
+@click.option(
+    "--from-list",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with one address or file name per line.",
+)
 @click.option(
     "--out",
     required=True,
@@ -150,7 +160,9 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
 
     Folders include their subfolders: all jpg, jpeg, png, webp, heic, heif, hif, avif, bmp, gif, tif and tiff
     files that are not hidden. Patterns in quotes are expanded; - reads file names from standard input, one per line.
-    All images are sent as one submission, and the service finishes it even if this command is interrupted.
+    Images at an address (https://..., or all that begin with s3://BUCKET/PREFIX) are fetched by the service, if its
+    operator allows it. All images are sent as one submission, and the service finishes it even if this command is
+    interrupted.
 
     Until a run is complete, its state is in OUT.run. After Ctrl-C, a crash or a lost connection, run the same command
     with --resume: images that were already sent are not sent again unless they have changed.
@@ -165,12 +177,16 @@ def submit(url: str, api_key: str | None, **values: Any) -> int:
       pawqueue submit photos --out results.csv --resume
       pawqueue submit 'photos/**/*.png' cat.jpg --out some.ndjson
       find photos -mtime -1 -print0 | pawqueue submit -0 - --out new.csv
+      pawqueue submit s3://photos/2026 --out results.csv
+      pawqueue submit --from-list urls.txt --out results.csv
       pawqueue submit photos --model birds --out birds.csv
       pawqueue submit photos --webhook https://example.org/hooks --out results.csv
       pawqueue submit test-set --out results.csv --label-from-folder
       pawqueue submit photos --out results.csv --quiet --json | jq .labels
     """  # noqa: D301 - click needs the character
     arguments = Arguments(**values)
+    if not arguments.sources and not arguments.from_list:
+        raise click.UsageError("Name a folder, files or addresses, or a list of them with --from-list.")
     if arguments.resume and arguments.out.exists() and not arguments.state_file.exists():
         out = escaped(str(arguments.out))
         click.echo(f"Nothing to resume: {out} is complete. To run again, omit --resume.", err=True)

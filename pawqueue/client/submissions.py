@@ -149,11 +149,19 @@ class Submissions:
 
     def add(self, submission_id: str, images: Sequence[tuple[str, bytes]], deadline: Deadline) -> Added:
         """Send images, each with its `custom_id`, in one request; resent images are not duplicated."""
+        return self._add(submission_id, _tar(images), "application/x-tar", deadline)
+
+    def add_addresses(self, submission_id: str, images: Sequence[tuple[str, str]], deadline: Deadline) -> Added:
+        """The same for images at an address, which the service fetches: each with its `custom_id` and its address."""
+        body = {"images": [{"custom_id": custom_id, "url": address} for custom_id, address in images]}
+        return self._add(submission_id, json.dumps(body).encode(), "application/json", deadline)
+
+    def _add(self, submission_id: str, body: bytes, content_type: str, deadline: Deadline) -> Added:
         call = Call(
             "POST",
             f"{_path(submission_id)}/jobs",
-            body=_tar(images),
-            content_type="application/x-tar",
+            body=body,
+            content_type=content_type,
             accepted_errors=frozenset({429}),
         )
         response = self._connection.send(call, deadline)

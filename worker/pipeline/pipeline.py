@@ -14,6 +14,7 @@ from bundle.cost import CHEAP_FILE_MAX_BYTES, is_costly
 from bundle.target import Target
 from contract import errors
 from contract.errors import UnavailableError
+from contract.fetch import is_address
 from contract.images.store import ImageStore
 from contract.job import JobError, JobResult, ModelRef, split_model
 from contract.ledger.ledger import Ledger
@@ -22,6 +23,7 @@ from contract.queues import QUEUES
 from worker.pipeline.batch import Batcher
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import CostlyDecoder, Decoder
+from worker.pipeline.fetch import FetchThreads
 from worker.pipeline.gate import ClosedError, Gate
 from worker.pipeline.item import Item, counts
 from worker.pipeline.predict import Predictor
@@ -29,7 +31,7 @@ from worker.pipeline.shadow import ShadowPredictor
 from worker.runtime.models import Models, UnusableModelError
 from worker.upkeep.leases import LeaseKeeper
 
-#: A worker with this many unfinished costly jobs of a queue claims no more jobs of it.
+#: A worker with this many unfinished costly jobs of a queue, or jobs to be fetched, claims no more jobs of it.
 _COSTLY_HELD = 64
 #: A busy worker looks for new jobs a few times in each batch, so that most images that arrive in the meantime are
 #: decoded when the next batch begins: as soon as it is idle, and otherwise after a pause within these limits.
@@ -51,6 +53,7 @@ class Pipeline:
     decoder: Decoder
     batcher: Batcher[Item]
     costly: CostlyDecoder
+    fetch: FetchThreads
     predictor: Predictor
     committer: Committer
     shadow: ShadowPredictor
@@ -67,6 +70,7 @@ class Pipeline:
         self.committer.start()
         self.predictor.start()
         self.costly.start()
+        self.fetch.start()
         self.shadow.start()
 
     def wants(self, queue: str) -> bool:
@@ -132,13 +136,14 @@ class Pipeline:
     def stop(self) -> None:
         """Finish the jobs in the pipeline and stop the threads. Costly images that wait are not decoded."""
         self.shadow.stop()
+        self.fetch.stop()
         self.costly.stop()
         self.decoder.stop()
         self.predictor.stop()
         self.committer.stop()
 
     def _room(self, queue: str) -> int:
-        if self.costly.unfinished(queue) >= _COSTLY_HELD:
+        if self.costly.unfinished(queue) + self.fetch.unfinished(queue) >= _COSTLY_HELD:
             return 0
         return min(self.gate.room(queue), self.batch_size)
 
@@ -179,13 +184,14 @@ class Pipeline:
         self.gate.wait_empty()
 
     def _start(self, claims: Sequence[Claim]) -> None:
-        """Start decoding; costly images do not hold up the others, unless a job must be alone.
+        """Start decoding; costly images and those to fetch do not hold up the others, unless a job must be alone.
 
         Large images are read when they are decoded, so that a worker holds few of them at a time.
         """
         models = self._choose(claims)
         claims = [claim for claim in claims if claim.job.id in models]
-        small = [claim for claim in claims if claim.job.size_bytes <= CHEAP_FILE_MAX_BYTES]
+        stored = [claim for claim in claims if not is_address(claim.job.image)]
+        small = [claim for claim in stored if claim.job.size_bytes <= CHEAP_FILE_MAX_BYTES]
         images = self.gate.retry(self.images.get, [claim.job.image for claim in small]) if small else []
         cheap = [
             (claim, data) for claim, data in zip(small, images, strict=True) if data is None or not is_costly(data)
@@ -200,7 +206,7 @@ class Pipeline:
             self.shadow.keep(item, data)
         self.gate.enter(counts([*slow, *items]))
         for item in slow:
-            self.costly.submit(item)
+            (self.fetch if is_address(item.claim.job.image) else self.costly).submit(item)
         self.decoder.submit(items, [data for _, data in cheap])
 
     def _choose(self, claims: Sequence[Claim]) -> dict[str, ModelRef]:

@@ -23,7 +23,8 @@ class _Handler(WSGIRequestHandler):
 @pytest.fixture(scope="session")
 def _service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     # A separate database, because its simulated worker must not take messages from other tests.
-    with closing(Service(redis_url.removesuffix("/0") + "/1", tmp_path_factory.mktemp("images"))) as service:
+    images, allowed = tmp_path_factory.mktemp("images"), "images.example.com, gs://photos"
+    with closing(Service(redis_url.removesuffix("/0") + "/1", images, fetch_allow=allowed)) as service:
         yield service
 
 
