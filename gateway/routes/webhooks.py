@@ -40,7 +40,6 @@ class RotateBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     keep_s: int = Field(
-        86_400,
         strict=True,
         ge=0,
         le=_KEEP_MAX_S,

@@ -156,7 +156,7 @@ def _use_webhooks(http: httpx.Client, receiver: Receiver) -> None:
         http.post(f"/v1/webhooks/deliveries/{dead['id']}/redeliver").raise_for_status()
         if path == "hooks":
             wait_until(lambda: not http.get("/v1/webhooks/deliveries").json()["deliveries"], "the delivery")
-    http.post("/v1/webhooks/secret/rotate", json={}).raise_for_status()
+    http.post("/v1/webhooks/secret/rotate", json={"keep_s": 60}).raise_for_status()
     assert http.delete(f"/v1/jobs/{dead['subject']}?purge=true").status_code == 204
 
 
