@@ -293,13 +293,21 @@ PURGED: dict[str, Any] = {"description": "With `purge=true`: everything was remo
 NO_EVENTS: dict[str, Any] = {"description": "You have the last event. A browser does not reconnect after this."}
 
 
+class EventObject(BaseModel):
+    """One server-sent event."""
+
+    event: Literal["progress", "finished"] = Field(description="`finished` is the last event.")
+    id: str = Field(description="Identifies the state; send it as `Last-Event-ID` when you reconnect.")
+    data: str = Field(description="The whole job or submission as JSON.")
+
+
 def event_stream(example: Any) -> dict[str, Any]:
     """The response with the events of an object, such as `example`, the last one."""
     data = json.dumps(example, separators=(",", ":"))
-    text = f"retry: 1000\n\nevent: finished\nid: 1772366400000-succeeded-1\ndata: {data}\n\n"
+    event = {"event": "finished", "id": "1772366400000-succeeded-1", "data": data}
     return {
-        "description": "Events `progress`, and `finished` as the last one. The `data` of each is the object as JSON.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": text}},
+        "description": "Server-sent events: `progress`, and `finished` as the last one.",
+        "content": {"text/event-stream": {"schema": EventObject, "example": event}},
         "headers": {"X-Accel-Buffering": {"description": "`no`, for nginx.", "schema": {"type": "string"}}},
     }
 
