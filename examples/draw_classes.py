@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="number of the first image; others are drawn; default: 0")
     args = parser.parse_args()
     draw_classes(args.folder, args.count, args.start)
-    print(f"Drew {args.count} images of each of {len(CLASSES)} classes. Now run: make train DATA={args.folder}")
+    print(f"Drew {args.count} images of each of {len(CLASSES)} classes in {args.folder}.")
 
 
 if __name__ == "__main__":

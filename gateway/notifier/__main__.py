@@ -16,6 +16,7 @@ from contract.log import configure_logging, get_logger
 from contract.metrics_port import serve_metrics
 from contract.outbound import Outbound
 from contract.settings import SettingsError, load_settings, variable_of
+from contract.tracing import open_tracer
 from gateway.notifier.notifier import Notifier, Schedule
 
 _log = get_logger(__name__)
@@ -30,12 +31,14 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    tracer = open_tracer("notifier")
     notifier = Notifier(
         WebhookStore(connect(settings.redis_address())),
         Outbound(Destinations(settings.allowed_webhooks(), variable_of("webhook_allow"))),
         Schedule(settings.webhook_pauses_s()),
         dead_ttl_s=settings.webhook_dead_ttl_s,
         prefix=settings.gateway_prefix,
+        tracer=tracer,
     )
     host = settings.notifier_metrics_host
     try:
@@ -51,6 +54,8 @@ def main() -> int:
         signal.signal(number, lambda *_: notifier.stop())
     _log.info("Delivering events", metrics_host=host, metrics_port=port)
     notifier.run()
+    if tracer:
+        tracer.close()
     return 0
 
 

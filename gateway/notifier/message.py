@@ -29,8 +29,10 @@ class Outcome:
     retry_after_s: int = 0
 
 
-def send(outbound: Outbound, delivery: Delivery, secrets: Sequence[str], prefix: str, now_s: int) -> Outcome:
-    """Try to deliver an event once."""
+def send(
+    outbound: Outbound, delivery: Delivery, secrets: Sequence[str], prefix: str, now_s: int, traceparent: str = ""
+) -> Outcome:
+    """Try to deliver an event once; `traceparent` is the trace of its job, for the receiver."""
     body = json.dumps(delivery.payload(prefix), separators=(",", ":"), ensure_ascii=False).encode()
     headers = {
         "Content-Type": "application/json",
@@ -39,6 +41,8 @@ def send(outbound: Outbound, delivery: Delivery, secrets: Sequence[str], prefix:
         "webhook-timestamp": str(now_s),
         "webhook-signature": signatures(secrets, delivery.id, now_s, body),
     }
+    if traceparent:
+        headers["traceparent"] = traceparent
     try:
         reply = outbound.post(delivery.url, body, headers, TIMEOUT_S)
     except (ForbiddenUrlError, OutboundError) as error:

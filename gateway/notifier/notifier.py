@@ -15,6 +15,7 @@ from contract.job import now_ms
 from contract.ledger.webhooks import Delivery, WebhookStore
 from contract.log import get_logger
 from contract.outbound import Outbound
+from contract.tracing import Tracer, is_sampled, traceparent_of
 from gateway.notifier.message import Outcome, send
 
 _log = get_logger(__name__)
@@ -81,7 +82,7 @@ class Schedule:
 class Notifier:
     """Delivers events until it is stopped; several notifiers share the work."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part that a test may replace
         self,
         webhooks: WebhookStore,
         outbound: Outbound,
@@ -90,11 +91,13 @@ class Notifier:
         dead_ttl_s: int,
         prefix: str = "",
         metrics: NotifierMetrics | None = None,
+        tracer: Tracer | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._webhooks, self._outbound, self._schedule = webhooks, outbound, schedule
         self._dead_ttl_s, self._prefix, self._jitter = dead_ttl_s, prefix, jitter
         self.metrics = metrics or NotifierMetrics()
+        self._tracer = tracer
         self._busy: Counter[str] = Counter()
         #: Set when a try has ended.
         self._changed = threading.Event()
@@ -174,12 +177,27 @@ class Notifier:
     def _try(self, delivery: Delivery, started_s: float) -> None:
         time_ms = now_ms()
         secrets = self._webhooks.secrets(delivery.owner).valid(time_ms)
-        outcome = send(self._outbound, delivery, secrets, self._prefix, time_ms // 1000)
+        outcome = self._send(delivery, secrets, time_ms // 1000)
         self.metrics.seconds.labels(outcome.result).observe(time.monotonic() - started_s)
         failed = delivery.tries + 1
         pause_ms = self._schedule.pause_ms(failed, outcome.retry_after_s, self._jitter())
         self._webhooks.settle(delivery, outcome.result, pause_ms, outcome.problem)
         self._log_outcome(delivery, outcome, failed, is_last=pause_ms is None)
+
+    def _send(self, delivery: Delivery, secrets: Sequence[str], now_s: int) -> Outcome:
+        """Try once, in the trace of the job if it has one."""
+        traceparent = delivery.record.get("traceparent", "")
+        if not self._tracer or not is_sampled(traceparent):
+            return send(self._outbound, delivery, secrets, self._prefix, now_s, traceparent)
+        attributes = {"pawqueue.job_id": delivery.subject, "pawqueue.attempt": delivery.tries + 1}
+        span = self._tracer.start("webhook", traceparent, kind="CLIENT", attributes=attributes)
+        try:
+            outcome = send(self._outbound, delivery, secrets, self._prefix, now_s, traceparent_of(span))
+            if outcome.problem:
+                self._tracer.fail(span, outcome.result)
+            return outcome
+        finally:
+            span.end()
 
     def _log_outcome(self, delivery: Delivery, outcome: Outcome, failed: int, *, is_last: bool) -> None:
         if outcome.result == "delivered":

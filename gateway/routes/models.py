@@ -505,7 +505,9 @@ def _refusal(begun: Begun, name: str, body: ModelPatch) -> Exception:
         return unknown_model(wanted, current_services().ledger.models.versions())
     model = find_model(name)
     if begun is Begun.NO_PREVIOUS:
-        return NotFoundError(f"The model {name} has had no live version but {model.live}. Name the version in `live`.")
+        return NotFoundError(
+            f"The model {name} has had no live version but {model.live}. Promote the version that you want."
+        )
     if begun is Begun.IS_LIVE:
         return ConflictError(f"The version {model.live} is live. A canary is another version.")
     if begun is Begun.CHANGING and (other := model.change):

@@ -277,7 +277,10 @@ def canary(  # noqa: PLR0913 - one for each option
                 found = client.promote(model, version, why=why, timeout_s=timeout_s, revision=revision)
         else:
             found = client.end_canary(model, why=why, timeout_s=timeout_s)
-    _print(found, as_json=as_json)
+    if off and not as_json:
+        click.echo(f"{found.name} has no canary. {found.name}@{found.live} is live.")
+    else:
+        _print(found, as_json=as_json)
 
 
 def _jobs(client: Pawqueue, model: str, version: str) -> int:

@@ -13,7 +13,8 @@ import pytest
 from benchmarks.otlp import ReceivedSpan, Receiver, receiving
 from tests.chaos.cluster import Cluster
 from tests.support.images import draw
-from tests.support.services import ROOT, light_worker, running_stack, serves_model, wait_until
+from tests.support.receiver import receiving as webhooks_receiving
+from tests.support.services import ROOT, light_worker, running, running_stack, serves_model, wait_until
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 WITHOUT_SAMPLING = "5bf92f3577b34da6a3ce929d0e0e4736"
@@ -96,6 +97,23 @@ def test_a_job_whose_worker_was_killed_stays_in_its_trace(receiver: Receiver, tm
         wait_until(lambda: {"POST /v1/jobs", *STEPS} <= names(receiver.of_trace(TRACE)), "all spans")
     (process,) = (span for span in receiver.of_trace(TRACE) if span.name == "process")
     assert process.attributes["pawqueue.attempt"] == 2
+
+
+def test_the_delivery_of_an_event_is_in_the_trace_of_its_job(receiver: Receiver, tmp_path: Path) -> None:
+    with (
+        webhooks_receiving() as hooks,
+        running_stack(tmp_path, light_worker(), webhook_allow="127.0.0.1") as stack,
+        httpx.Client(base_url=stack.url, timeout=60) as http,
+    ):
+        environ = stack.environ | {"PAWQUEUE_NOTIFIER_METRICS_PORT": "0"}
+        with running("notifier", [sys.executable, "-m", "gateway.notifier"], tmp_path, environ):
+            headers = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+            http.post("/v1/jobs", params={"webhook": hooks.url}, content=draw(), headers=headers)
+            wait_until(lambda: "webhook" in names(receiver.of_trace(TRACE)), "the span of the delivery")
+        spans = {span.name: span for span in receiver.of_trace(TRACE)}
+    (event,) = hooks.received
+    assert spans["webhook"].parent_id == spans["POST /v1/jobs"].span_id
+    assert event.headers["traceparent"] == f"00-{TRACE}-{spans['webhook'].span_id}-01"
 
 
 def test_the_client_begins_a_trace(receiver: Receiver, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_canary_begins_and_ends(service: Service, pawqueue: Command, capsys: C
     assert pawqueue("models", "served") == 0
     assert "2 (canary, 2.5 %; shadow, 25 %)" in capsys.readouterr().out
     assert pawqueue("models", "canary", "birds", "--off") == 0
-    assert capsys.readouterr().out == "birds@1 is live.\n"
+    assert capsys.readouterr().out == "birds has no canary. birds@1 is live.\n"
 
 
 def test_a_canary_that_cannot_be_loaded_is_an_error(service: Service, pawqueue: Command, capsys: Capture) -> None:
