@@ -40,7 +40,7 @@ _OTHER_VARIABLES = (
     "PUBLISH",
     "MLFLOW_PORT",
 )
-_IMAGES = ("GATEWAY", "WORKER", "DASHBOARD", "MLFLOW", "PROMETHEUS")
+_IMAGES = ("GATEWAY", "WORKER", "DASHBOARD", "MLFLOW", "PROMETHEUS", "GRAFANA")
 #: How similar (0 to 1) a known name must be to be suggested. High, because all names share the prefix.
 _SIMILARITY = 0.8
 _LOW_BYTES, _TOO_LOW_BYTES = 5_000_000_000, 500_000_000
@@ -111,7 +111,7 @@ def check_packages(folder: Path = LOCK_FILES) -> Finding:
 def check_variables(environ: Mapping[str, str]) -> Finding:
     """Whether every `PAWQUEUE_*` variable is known."""
     known = {variable_of(name) for name in Settings.model_fields} | {PREFIX + name for name in _OTHER_VARIABLES}
-    known |= {f"{PREFIX}{service}_IMAGE" for service in _IMAGES}
+    known |= {f"{PREFIX}{service}_IMAGE" for service in _IMAGES} | {f"{PREFIX}GRAFANA_PORT"}
     known |= {f"{variable_of(name)}_FILE" for name in Settings.model_fields if is_secret(name)}
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     if not unknown:

@@ -27,6 +27,8 @@ _HELP = {
     "import": "Make a bundle from a Keras image classifier.",
     "list": "List the registered versions, and the bundle to serve.",
 }
+#: For requests that only read.
+_READ_S = 10.0
 #: Workers may take this long to load a version.
 _TIMEOUT_S = 150.0
 #: Days over which the jobs of a canary are counted. They cover midnight, and no earlier canary matters.
@@ -84,7 +86,7 @@ _timeout = click.option(
 @gateway_options
 def served(url: str, api_key: str | None, *, as_json: bool) -> None:
     """List the models of a service, their versions, and which of them is live, a canary or a shadow."""
-    with Pawqueue(url, api_key) as client:
+    with Pawqueue(url, api_key, timeout_s=_READ_S) as client:
         found = client.models()
         if not as_json:  # the list does not name canaries and shadows
             found = [client.model(model.name) if len(model.versions) > 1 else model for model in found]
@@ -333,7 +335,7 @@ def report(model: str, days: int, url: str, api_key: str | None, *, as_json: boo
       pawqueue models report pets
       pawqueue models report pets --days 7 --json
     """  # noqa: D301 - click needs the character
-    with Pawqueue(url, api_key) as client:
+    with Pawqueue(url, api_key, timeout_s=_READ_S) as client:
         found = client.model_report(model, days=days) | read_shadows(client, model, days)
     if as_json:
         click.echo(json.dumps(found, indent=2))

@@ -52,6 +52,7 @@ def result_of(http: httpx.Client, hostile: Hostile) -> str:
     return " ".join([body["status"], *([body["error"]["code"]] if body["error"] else [])])
 
 
+@pytest.mark.slow
 def test_every_hostile_image_gets_the_expected_response_or_result(http: httpx.Client, unharmed: None) -> None:
     uploads = corpus()
     assert len(uploads) >= 60

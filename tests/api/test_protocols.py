@@ -19,6 +19,8 @@ from tritonclient.utils import InferenceServerException
 from tests.support.images import draw
 from tests.support.services import ROOT, Gateway, Stack
 
+pytestmark = pytest.mark.slow
+
 _MODEL = "cats-dogs"
 _LOCAL = "http://localhost:8000"
 _TEXT = (ROOT / "docs" / "migrating.md").read_text()

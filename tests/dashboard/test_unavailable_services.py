@@ -28,6 +28,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         }
 
 
+@pytest.mark.slow
 def test_every_page_reports_a_missing_gateway_and_missing_workers(
     environ: dict[str, str], new_tab: Any, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_network_needs_a_name(tmp_path: Path) -> None:
     assert "--name" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [('"class_name": "Dense"', '"class_name": "Denser"'), ('"units"', '"new_units"')])
 def test_both_versions_are_named_if_a_newer_keras_saved_the_file(tmp_path: Path, change: tuple[str, str]) -> None:
     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]

@@ -27,6 +27,7 @@ def is_short(outage: Outage) -> bool:
     return outage.longest_refusal_s < _REFUSED_WITHIN_S and outage.finished_after_s < _BACK_WITHIN_S
 
 
+@pytest.mark.slow
 def test_a_starting_worker_is_alive_but_not_ready(cluster: Cluster) -> None:
     wait_until(lambda: cluster.get_from_worker("/healthz")[0] == 200, "the worker to respond")
     status, text = cluster.get_from_worker("/readyz")

@@ -122,6 +122,7 @@ def run(program: str, argument: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cores", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_split_batches_predict_like_single_images_and_use_only_the_allowed_cores(cores: int) -> None:
     done = run(ON_SOME_CORES, str(cores))

@@ -59,6 +59,7 @@ def noise(count: int) -> Any:
     return np.random.default_rng(0).integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_the_worker_computes_the_familiarity_that_was_measured_in_training(
     bundle: Path, fit: FamiliarityFit, splits: dict[str, Split]
 ) -> None:

@@ -4,9 +4,11 @@ import asyncio
 import contextvars
 import inspect
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from tests.support.images import draw
 from tests.unit.pawqueue.service import URL, Service, write_images
 
 IMAGE = draw((8, 8))
+Result = TypeVar("Result")
 
 
 def public_methods(kind: type) -> dict[str, Any]:
@@ -31,6 +34,12 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
     assert inspect.signature(AsyncPawqueue).parameters.keys() == inspect.signature(Pawqueue).parameters.keys()
 
 
+def run_alone(call: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine in a thread without an event loop; Playwright leaves one in the thread of the tests."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, call).result()
+
+
 def test_every_method_is_a_coroutine_or_an_asynchronous_generator() -> None:
     for name, method in public_methods(AsyncPawqueue).items():
         yields = name in ("submit_folder", "submit_files", "results", "reviewed", "follow")
@@ -43,7 +52,7 @@ def test_hundreds_of_calls_wait_at_the_same_time_in_one_thread(service: Service,
             jobs = await asyncio.gather(*(client.predict(IMAGE, name=f"{number}.png") for number in range(60)))
             return [job.file for job in jobs]
 
-    assert asyncio.run(predict_all()) == [f"{number}.png" for number in range(60)]
+    assert run_alone(predict_all()) == [f"{number}.png" for number in range(60)]
 
 
 def test_calls_one_after_another_use_the_same_connection() -> None:
@@ -67,7 +76,7 @@ def test_calls_one_after_another_use_the_same_connection() -> None:
         server.close()
         return in_turns
 
-    assert asyncio.run(run()) == 1
+    assert run_alone(run()) == 1
 
 
 def test_the_event_loop_runs_while_a_call_waits(service: Service, url: str) -> None:
@@ -83,7 +92,7 @@ def test_the_event_loop_runs_while_a_call_waits(service: Service, url: str) -> N
             service.held = set()
             assert (await waiting).status == "succeeded"
 
-    asyncio.run(run())
+    run_alone(run())
 
 
 def test_a_job_is_followed_by_its_id_while_the_event_loop_runs(service: Service, url: str) -> None:
@@ -98,7 +107,7 @@ def test_a_job_is_followed_by_its_id_while_the_event_loop_runs(service: Service,
                 service.held = set()
                 return seen + [str(state.status) async for state in states]
 
-    seen = asyncio.run(run())
+    seen = run_alone(run())
     assert (seen[0], seen[-1]) == ("queued", "succeeded")
 
 
@@ -118,7 +127,7 @@ def test_a_canceled_call_ends_at_once_and_the_client_can_still_be_used(service: 
             assert (await client.predict(IMAGE)).status == "succeeded"
             return took_s
 
-    assert asyncio.run(run()) < 10  # the request would wait for 20 s
+    assert run_alone(run()) < 10  # the request would wait for 20 s
 
 
 def test_a_pause_between_retries_does_not_block_the_event_loop() -> None:
@@ -136,7 +145,7 @@ def test_a_pause_between_retries_does_not_block_the_event_loop() -> None:
                 await call
         return turns
 
-    assert asyncio.run(run()) > 20
+    assert run_alone(run()) > 20
 
 
 def test_results_that_are_not_read_to_the_end_are_closed(service: Service, url: str, tmp_path: Path) -> None:
@@ -149,7 +158,7 @@ def test_results_that_are_not_read_to_the_end_are_closed(service: Service, url: 
             async with aclosing(client.results(submission)) as results:
                 return len(rows), (await anext(results)).status
 
-    assert asyncio.run(run()) == (9, "succeeded")
+    assert run_alone(run()) == (9, "succeeded")
 
 
 def test_a_run_over_a_folder_leaves_the_event_loop_free(service: Service, url: str, tmp_path: Path) -> None:
@@ -167,7 +176,7 @@ def test_a_run_over_a_folder_leaves_the_event_loop_free(service: Service, url: s
             await rows.aclose()
             return [Path(file).name for file in found]
 
-    assert asyncio.run(run()) == ["a.png", "b.png"]
+    assert run_alone(run()) == ["a.png", "b.png"]
 
 
 def test_the_deadline_ends_a_wait(service: Service, url: str) -> None:
@@ -180,7 +189,7 @@ def test_the_deadline_ends_a_wait(service: Service, url: str) -> None:
                 await client.wait(job, timeout_s=0.3)
             assert caught.value.job == await client.get(job.id)
 
-    asyncio.run(run())
+    run_alone(run())
 
 
 def test_context_variables_of_the_caller_are_visible_to_the_call() -> None:
@@ -197,5 +206,5 @@ def test_context_variables_of_the_caller_are_visible_to_the_call() -> None:
             await client.models()
         assert variable.get() == "set"
 
-    asyncio.run(run())
+    run_alone(run())
     assert seen == ["set"]

@@ -295,7 +295,7 @@ def test_a_worker_leaves_jobs_for_others_while_it_has_two_batches(bench: Bench) 
     bench.model.during_call = count_running
     bench.process(*ids)
     assert running == [2 * BATCH_SIZE]
-    assert bench.model.batches == [BATCH_SIZE] * 3
+    assert bench.model.batches[:2] == [BATCH_SIZE] * 2
 
 
 def test_a_job_whose_model_is_being_loaded_has_no_attempt(make_bench: Callable[..., Bench]) -> None:
