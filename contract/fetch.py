@@ -72,7 +72,7 @@ class FetchRules:
             )
         if separator and scheme in _BUCKET_SCHEMES:
             if ".." in address.split("/") or not address.startswith(self.buckets):
-                raise _not_allowed(urlsplit(address).netloc)
+                raise _not_allowed(address.partition("://")[2].partition("/")[0])
             return
         try:
             self.destinations.check_url(address)
@@ -148,7 +148,10 @@ class Fetcher:
             if found.status not in _REDIRECTS or not found.location:
                 may_pass = found.status >= _SERVER_ERROR or found.status in _PASSING
                 raise FetchError(f"The server returned status {found.status}.", may_pass=may_pass)
-            url = urljoin(url, found.location)
+            try:
+                url = urljoin(url, found.location)
+            except ValueError:
+                raise FetchError("The server redirects to an address that is not valid.") from None
             self._rules.check(url)
         raise FetchError(f"There are more than {_REDIRECTS_MAX} redirects.")
 

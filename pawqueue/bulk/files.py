@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from contract.fetch import is_address
 from contract.junk import is_junk
@@ -121,7 +121,8 @@ def listed_files(file: BinaryIO, separator: bytes) -> Iterator[FoundFile]:
 
 def path_of(address: str) -> Path:
     """The path in an address: the name of its last folder can be a label."""
-    return Path(unquote(urlsplit(address).path).lstrip("/"))
+    _, _, path = address.partition("://")[2].partition("?")[0].partition("/")
+    return Path(unquote(path).lstrip("/"))
 
 
 def _at(address: str, *, every_file: bool, on_skip: OnSkip) -> Iterator[FoundFile]:

@@ -52,6 +52,13 @@ def test_a_missing_image_fails_its_job_with_the_reason(http: httpx.Client, site:
     assert site.requests["/missing.png"] == 1
 
 
+def test_a_server_cannot_stop_the_threads_that_fetch(http: httpx.Client, site: Site) -> None:
+    for number in range(9):  # one more than there are threads
+        url = site.add(f"/{number}", status=302, Location="http://[x")
+        assert http.post("/v1/jobs", json={"url": url}).json()["error"]["code"] == "fetch_failed"
+    assert http.post("/v1/jobs", json={"url": site.add("/then.png", draw())}).json()["status"] == "succeeded"
+
+
 def test_what_is_not_an_image_fails_its_job(http: httpx.Client, site: Site) -> None:
     job = http.post("/v1/jobs", json={"url": site.add("/page.html", b"<html></html>")}).json()
     assert (job["status"], job["error"]["code"]) == ("failed", "undecodable_image")

@@ -10,10 +10,13 @@ from contract.fetch import Fetcher, FetchError
 from contract.images.store import ImageStore
 from contract.job import JobError, JobResult, Timings
 from contract.ledger.ledger import Ledger
+from contract.log import get_logger
 from worker.pipeline.commit import Committer
 from worker.pipeline.decode import CostlyDecoder
 from worker.pipeline.gate import ClosedError, Gate
 from worker.pipeline.item import Item
+
+_log = get_logger(__name__)
 
 #: Pauses before the second and the third try.
 _PAUSES_S = (1.0, 4.0)
@@ -85,6 +88,10 @@ class FetchThreads:
                 return  # the lease is still held, so the job returns to its queue
             except FetchError as error:
                 self._fail(item, error)
+            # The thread must keep running, and other servers can cause anything.
+            except Exception as error:  # noqa: BLE001
+                _log.exception("An image was not fetched", job_id=item.claim.job.id)
+                self._fail(item, FetchError(f"An unexpected error occurred ({type(error).__name__})."))
             with self._changed:
                 self._unfinished[item.claim.job.queue_name] -= 1
 

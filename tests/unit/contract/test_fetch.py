@@ -44,6 +44,8 @@ def fetch(address: str, max_bytes: int = 100) -> bytes:
         ("s3://photos/2026/../a.jpg", False),
         ("gs://photos/2026/a.jpg", False),
         ("memory://photos/2026/a.jpg", False),
+        ("s3://[photos/a.jpg", False),
+        ("https://[images.example.com/a.jpg", False),
         ("a.jpg", False),
     ],
 )
@@ -78,6 +80,11 @@ def test_a_redirect_to_another_host_is_not_followed(site: Site) -> None:
     with pytest.raises(FetchError, match=r"not fetched from localhost|not a public address"):
         fetch(site.add("/a.jpg", status=302, Location=site.url("/secret", "localhost")))
     assert not site.requests["/secret"]
+
+
+def test_a_redirect_to_an_invalid_address_is_an_error(site: Site) -> None:
+    with pytest.raises(FetchError, match="not valid"):
+        fetch(site.add("/a.jpg", status=302, Location="http://[x"))
 
 
 def test_an_endless_redirect_ends(site: Site) -> None:
